@@ -1,0 +1,220 @@
+"""Every error a caller can see, with Milvus's code and text.
+
+`code` is Milvus's number, `legacy_code` the one of `common.ErrorCode` that old SDKs (and Node) look at, never 0.
+`retriable` and `is_input_error` travel in the status. The two adapters translate by these attributes alone.
+Numbers and texts: Milvus's pkg/util/merr/errors.go.
+"""
+
+from __future__ import annotations
+
+
+class MilvineError(Exception):
+    """Base of all errors that reach a caller."""
+
+    code = 65535
+    legacy_code = 1
+    retriable = False
+    is_input_error = False
+    text = "unexpected error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(self.text if message is None else message)
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    def prefixed(self, prefix: str) -> MilvineError:
+        """The same error with a cause or place before its text, as Go's wrapping prints it."""
+        error = type(self).__new__(type(self))
+        Exception.__init__(error, f"{prefix}: {self.message}")
+        error.__cause__ = self
+        return error
+
+
+def _bracketed(text: str, **fields: object) -> str:
+    return text + "".join(f"[{name}={value}]" for name, value in fields.items())
+
+
+class InputError(MilvineError):
+    is_input_error = True
+
+
+class UnexpectedError(MilvineError):
+    """Milvus's plain errors, without a code of their own (65535)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class ServiceNotReady(MilvineError):
+    code, legacy_code, retriable, text = 1, 56, True, "service not ready"
+
+
+class MemoryLimitExceeded(MilvineError):
+    code, legacy_code, text = 3, 52, "memory limit exceeded"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class ServiceInternal(MilvineError):
+    code, text = 5, "service internal error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class DiskLimitExceeded(MilvineError):
+    code, legacy_code, text = 7, 62, "disk limit exceeded"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class QuotaExceeded(MilvineError):
+    code, legacy_code, text = 9, 48, "quota exceeded"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class ResourceInsufficient(MilvineError):
+    code, retriable, text = 12, True, "service resource insufficient"
+
+    def __init__(self, detail: str, **fields: object) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, **fields)}")
+
+
+class CollectionNotFound(InputError):
+    code, legacy_code, text = 100, 4, "collection not found"
+
+    def __init__(self, name: str, database: str | None = "default", text: str | None = None) -> None:
+        """`database` None leaves its bracket out; `text` is DescribeCollection's own wording."""
+        fields = {"collection": name} if database is None else {"database": database, "collection": name}
+        super().__init__(_bracketed(text or self.text, **fields))
+
+
+class CollectionNotLoaded(MilvineError):
+    code, text = 101, "collection not loaded"
+
+    def __init__(self, collection: object) -> None:
+        super().__init__(_bracketed(self.text, collection=collection))
+
+
+class CollectionLimitExceeded(InputError):
+    code, text = 102, "exceeded the limit number of collections"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(_bracketed(self.text, limit=limit))
+
+
+class CollectionNotFullyLoaded(MilvineError):
+    code, retriable, text = 103, True, "collection not fully loaded"
+
+    def __init__(self, collection: object) -> None:
+        super().__init__(_bracketed(self.text, collection=collection))
+
+
+class PartitionNotFound(InputError):
+    code, legacy_code, text = 200, 15, "partition not found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_bracketed(self.text, partition=name))
+
+
+class PartitionNotLoaded(MilvineError):
+    code, text = 201, "partition not loaded"
+
+    def __init__(self, partition: object) -> None:
+        super().__init__(_bracketed(self.text, partition=partition))
+
+
+class ResourceGroupNotFound(InputError):
+    code, text = 300, "resource group not found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_bracketed(self.text, rg=name))
+
+
+class SegmentRequestResourceFailed(MilvineError):
+    """Loading did not fit; `resource` is Memory or Disk."""
+
+    code, text = 605, "segment request resource failed"
+
+    def __init__(self, resource: str, detail: str = "") -> None:
+        message = _bracketed(self.text, resourceType=resource)
+        super().__init__(f"{message}: {detail}" if detail else message)
+
+
+class IndexNotFound(MilvineError):
+    code, legacy_code, text = 700, 25, "index not found"
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(_bracketed(self.text, **fields))
+
+
+class DatabaseNotFound(InputError):
+    code, text = 800, "database not found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_bracketed(self.text, database=name))
+
+
+class DataIntegrityError(MilvineError):
+    """A file of ours that is torn, flipped or of an unknown version; the text names it."""
+
+    code, text = 1009, "data integrity check failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class ParameterInvalid(InputError):
+    """`TEXT: invalid parameter`, or `invalid parameter[expected=E][actual=A]` behind an optional prefix."""
+
+    code, legacy_code, text = 1100, 5, "invalid parameter"
+
+    def __init__(self, detail: str = "", *, expected: object = None, actual: object = None) -> None:
+        message = self.text
+        if expected is not None or actual is not None:
+            message = _bracketed(message, expected=expected, actual=actual)
+        super().__init__(f"{detail}: {message}" if detail else message)
+
+
+class ParameterMissing(InputError):
+    code, legacy_code, text = 1101, 5, "missing parameter"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class RestBadJson(InputError):
+    code, text = 1801, "can only accept json format request"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.text}, {detail}")
+
+
+class RestMissingParameters(InputError):
+    code, text = 1802, "missing required parameters"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.text}, error: {detail}")
+
+
+class RestInvalidInsertData(InputError):
+    code, text = 1804, "fail to deal the insert data"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.text}, error: {detail}")
+
+
+class RequestTimeout(MilvineError):
+    code, retriable, text = 10001, True, "request timeout"
+
+
+class Unimplemented(MilvineError):
+    """A capability that Milvine does not have; gRPC answers it with its own status UNIMPLEMENTED."""
+
+    code, text = 10, "service unimplemented"

@@ -1,0 +1,1 @@
+"""Words and values of the field; imports nothing of ours but errors."""

@@ -1,0 +1,135 @@
+"""Rows, which exist in no other form than columns.
+
+Shapes, for a batch of n rows:
+  BOOL, INT*, FLOAT, DOUBLE   numpy (n,), of the type's own dtype
+  FLOAT_VECTOR                numpy (n, dim) float32, C order
+  VARCHAR                     pyarrow.StringArray without nulls
+  JSON                        pyarrow.BinaryArray of UTF-8 JSON text, without nulls, and its shredded paths
+`validity` is None (every row has a value) or numpy bool (n,); where it is False the value is a filler.
+All of it is immutable once made: readers hold it without a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.model import json_paths
+from milvine.model.json_paths import ShreddedPaths
+from milvine.model.schema import FieldSchema
+from milvine.model.types import DataType
+
+NUMPY_DTYPES: dict[DataType, np.dtype[Any]] = {
+    DataType.BOOL: np.dtype(np.bool_),
+    DataType.INT8: np.dtype(np.int8),
+    DataType.INT16: np.dtype(np.int16),
+    DataType.INT32: np.dtype(np.int32),
+    DataType.INT64: np.dtype(np.int64),
+    DataType.FLOAT: np.dtype(np.float32),
+    DataType.DOUBLE: np.dtype(np.float64),
+    DataType.FLOAT_VECTOR: np.dtype(np.float32),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field's values; see the module's head for shapes."""
+
+    data_type: DataType
+    values: Any
+    validity: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    paths: ShreddedPaths | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def bytes_used(self) -> int:
+        size = int(self.values.nbytes)
+        if self.validity is not None:
+            size += self.validity.nbytes
+        if self.paths is not None:
+            size += self.paths.bytes_used
+        return size
+
+    def slice(self, start: int, stop: int) -> Column:
+        return Column(
+            self.data_type,
+            self.values[start:stop],
+            None if self.validity is None else self.validity[start:stop],
+            None if self.paths is None else self.paths.slice(start, stop),
+        )
+
+    def take(self, row_offsets: np.ndarray[Any, Any]) -> Column:
+        """The rows at `row_offsets` (int64), in that order; shredded paths are left behind."""
+        values = self.values
+        taken = values[row_offsets] if isinstance(values, np.ndarray) else values.take(pa.array(row_offsets))
+        return Column(self.data_type, taken, None if self.validity is None else self.validity[row_offsets])
+
+
+def null_column(field: FieldSchema, row_count: int) -> Column:
+    """A column of NULLs: what a file that lacks a field reads as."""
+    validity = np.zeros(row_count, dtype=np.bool_)
+    if field.data_type is DataType.FLOAT_VECTOR:
+        return Column(field.data_type, np.zeros((row_count, field.dim or 0), np.float32), validity)
+    if field.data_type is DataType.VARCHAR:
+        return Column(field.data_type, pa.array([""] * row_count, pa.string()), validity)
+    if field.data_type is DataType.JSON:
+        return Column(field.data_type, pa.array([b"null"] * row_count, pa.binary()), validity, ShreddedPaths({}, True))
+    return Column(field.data_type, np.zeros(row_count, NUMPY_DTYPES[field.data_type]), validity)
+
+
+def json_column(values: pa.BinaryArray, validity: np.ndarray[Any, Any] | None = None) -> Column:
+    """Parse and shred JSON text once. Raises ValueError with the row's offset for text that is not JSON."""
+    return Column(DataType.JSON, values, validity, json_paths.shred(values))
+
+
+def concat_columns(columns: Sequence[Column]) -> Column:
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    if isinstance(first.values, np.ndarray):
+        values: Any = np.concatenate([c.values for c in columns])
+    else:
+        values = pa.concat_arrays([c.values for c in columns])
+    validity = None
+    if any(c.validity is not None for c in columns):
+        validity = np.concatenate(
+            [np.ones(len(c), np.bool_) if c.validity is None else c.validity for c in columns]
+        )
+    paths = None
+    if first.data_type is DataType.JSON:
+        paths = json_paths.concat([(len(c), c.paths) for c in columns if c.paths is not None])
+    return Column(first.data_type, values, validity, paths)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnBatch:
+    """Rows of one collection: field id -> Column, all of `row_count` rows."""
+
+    row_count: int
+    columns: Mapping[int, Column]
+
+    @property
+    def bytes_used(self) -> int:
+        return sum(c.bytes_used for c in self.columns.values())
+
+    def slice(self, start: int, stop: int) -> ColumnBatch:
+        return ColumnBatch(stop - start, {i: c.slice(start, stop) for i, c in self.columns.items()})
+
+    def take(self, row_offsets: np.ndarray[Any, Any]) -> ColumnBatch:
+        return ColumnBatch(len(row_offsets), {i: c.take(row_offsets) for i, c in self.columns.items()})
+
+
+def concat_batches(batches: Sequence[ColumnBatch]) -> ColumnBatch:
+    """Join batches of the same fields, in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return ColumnBatch(
+        sum(b.row_count for b in batches),
+        {i: concat_columns([b.columns[i] for b in batches]) for i in batches[0].columns},
+    )

@@ -1,0 +1,223 @@
+"""JSON text, parsed once per batch and kept as typed path columns, so that no filter parses text per row.
+
+Object keys are followed to any depth, up to MAX_PATHS paths a batch (the first ones met); array elements and
+paths beyond the cap are built on demand by `extract`, once per column and path, by whoever caches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+JsonPath = tuple[str | int, ...]
+MAX_PATHS = 256
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+
+
+class JsonKind(IntEnum):
+    """What stands at a path in one row. MISSING: no such key; OTHER: an object or an array."""
+
+    MISSING = 0
+    NULL = 1
+    BOOL = 2
+    INT = 3
+    DOUBLE = 4
+    STRING = 5
+    OTHER = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PathColumn:
+    """The values at one path, n rows.
+
+    kinds: uint8 (n,), JsonKind. integers: int64 (n,), BOOL as 0/1, or None when no row has one.
+    doubles: float64 (n,), likewise. strings: StringArray, null where the kind is not STRING, likewise.
+    An integer outside int64 is kept as DOUBLE.
+    """
+
+    kinds: np.ndarray[Any, np.dtype[np.uint8]]
+    integers: np.ndarray[Any, np.dtype[np.int64]] | None
+    doubles: np.ndarray[Any, np.dtype[np.float64]] | None
+    strings: Any | None
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    @property
+    def bytes_used(self) -> int:
+        return int(
+            self.kinds.nbytes
+            + sum(0 if part is None else part.nbytes for part in (self.integers, self.doubles, self.strings))
+        )
+
+    def slice(self, start: int, stop: int) -> PathColumn:
+        return PathColumn(
+            self.kinds[start:stop],
+            None if self.integers is None else self.integers[start:stop],
+            None if self.doubles is None else self.doubles[start:stop],
+            None if self.strings is None else self.strings[start:stop],
+        )
+
+
+class _Builder:
+    """Collects (row, value) pairs of one path and turns them into arrays at the end."""
+
+    __slots__ = ("rows", "values")
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.values: list[Any] = []
+
+    def build(self, row_count: int) -> PathColumn:
+        kinds = np.zeros(row_count, np.uint8)
+        integers: np.ndarray[Any, Any] | None = None
+        doubles: np.ndarray[Any, Any] | None = None
+        strings: list[str | None] | None = None
+        for row, value in zip(self.rows, self.values, strict=True):
+            if isinstance(value, str):
+                kinds[row] = JsonKind.STRING
+                if strings is None:
+                    strings = [None] * row_count
+                strings[row] = value
+            elif isinstance(value, bool):
+                kinds[row] = JsonKind.BOOL
+                if integers is None:
+                    integers = np.zeros(row_count, np.int64)
+                integers[row] = value
+            elif isinstance(value, int) and _INT64_MIN <= value <= _INT64_MAX:
+                kinds[row] = JsonKind.INT
+                if integers is None:
+                    integers = np.zeros(row_count, np.int64)
+                integers[row] = value
+            elif isinstance(value, int | float):
+                kinds[row] = JsonKind.DOUBLE
+                if doubles is None:
+                    doubles = np.zeros(row_count, np.float64)
+                doubles[row] = value
+            else:
+                kinds[row] = JsonKind.NULL if value is None else JsonKind.OTHER
+        return PathColumn(
+            kinds, integers, doubles, None if strings is None else pa.array(strings, pa.string())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShreddedPaths:
+    """The path columns of one JSON column. `is_complete`: an object path not in `columns` is in no row."""
+
+    columns: Mapping[JsonPath, PathColumn]
+    is_complete: bool
+
+    @property
+    def bytes_used(self) -> int:
+        return sum(c.bytes_used for c in self.columns.values())
+
+    def slice(self, start: int, stop: int) -> ShreddedPaths:
+        return ShreddedPaths({k: c.slice(start, stop) for k, c in self.columns.items()}, self.is_complete)
+
+    def find(self, texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
+        """The column at `path`: shredded, known to be absent, or extracted from `texts`."""
+        known = self.columns.get(path)
+        if known is not None:
+            return known
+        if self.is_complete and all(isinstance(step, str) for step in path):
+            return missing(len(texts))
+        return extract(texts, path)
+
+
+def shred(texts: pa.BinaryArray) -> ShreddedPaths:
+    """Path columns of all object keys in `texts`. Raises ValueError("row N: ...") for text that is not JSON."""
+    builders: dict[JsonPath, _Builder] = {}
+    is_complete = True
+
+    def collect(row: int, prefix: JsonPath, value: dict[str, Any]) -> None:
+        nonlocal is_complete
+        for key, item in value.items():
+            path = (*prefix, key)
+            builder = builders.get(path)
+            if builder is None:
+                if len(builders) >= MAX_PATHS:
+                    is_complete = False
+                    continue
+                builder = builders[path] = _Builder()
+            builder.rows.append(row)
+            builder.values.append(item)
+            if isinstance(item, dict):
+                collect(row, path, item)
+
+    for row, text in enumerate(texts.to_pylist()):
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"row {row}: {error}") from error
+        if isinstance(document, dict):
+            collect(row, (), document)
+    return ShreddedPaths({path: builder.build(len(texts)) for path, builder in builders.items()}, is_complete)
+
+
+def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
+    """Build one path column by parsing every row: for array elements and for paths beyond the cap."""
+    builder = _Builder()
+    for row, text in enumerate(texts.to_pylist()):
+        value = orjson.loads(text)
+        for step in path:
+            if isinstance(step, str):
+                if not isinstance(value, dict) or step not in value:
+                    break
+            elif not isinstance(value, list) or not 0 <= step < len(value):
+                break
+            value = value[step]
+        else:
+            builder.rows.append(row)
+            builder.values.append(value)
+    return builder.build(len(texts))
+
+
+def missing(row_count: int) -> PathColumn:
+    """A path that no row has."""
+    return PathColumn(np.zeros(row_count, np.uint8), None, None, None)
+
+
+def concat(pieces: Sequence[tuple[int, ShreddedPaths]]) -> ShreddedPaths:
+    """Join the path columns of consecutive batches, given as (row count, paths).
+
+    An incomplete batch may hold rows of a path that it did not shred, so such a path is left out.
+    """
+    names: dict[JsonPath, None] = {}
+    for _, paths in pieces:
+        names.update(dict.fromkeys(paths.columns))
+    partial = [paths.columns for _, paths in pieces if not paths.is_complete]
+    kept = [name for name in names if all(name in columns for columns in partial)]
+    joined = {
+        name: _join([paths.columns.get(name) or missing(count) for count, paths in pieces])
+        for name in kept[:MAX_PATHS]
+    }
+    return ShreddedPaths(joined, not partial and len(names) <= MAX_PATHS)
+
+
+def _join(columns: Sequence[PathColumn]) -> PathColumn:
+    def numbers(name: str, dtype: type) -> Any:
+        parts = [getattr(c, name) for c in columns]
+        if all(part is None for part in parts):
+            return None
+        return np.concatenate(
+            [np.zeros(len(c), dtype) if part is None else part for c, part in zip(columns, parts, strict=True)]
+        )
+
+    strings = None
+    if any(c.strings is not None for c in columns):
+        strings = pa.concat_arrays(
+            [pa.nulls(len(c), pa.string()) if c.strings is None else c.strings for c in columns]
+        )
+    return PathColumn(
+        np.concatenate([c.kinds for c in columns]),
+        numbers("integers", np.int64),
+        numbers("doubles", np.float64),
+        strings,
+    )

@@ -1,0 +1,82 @@
+"""What a collection is made of: fields, and the frozen schema that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from milvine.model.types import DataType, MetricType
+
+DYNAMIC_FIELD_NAME = "$meta"
+FIRST_FIELD_ID = 100
+"""Milvus keeps ids below 100 for itself (0 row id, 1 timestamp)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSchema:
+    """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR only."""
+
+    field_id: int
+    name: str
+    data_type: DataType
+    description: str = ""
+    is_primary: bool = False
+    auto_id: bool = False
+    is_dynamic: bool = False
+    nullable: bool = False
+    dim: int | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class CollectionSchema:
+    """Fields in the order of creation; with a dynamic field, `$meta` is the last of them."""
+
+    fields: tuple[FieldSchema, ...]
+    description: str = ""
+    enable_dynamic_field: bool = False
+
+    @cached_property
+    def by_name(self) -> dict[str, FieldSchema]:
+        return {f.name: f for f in self.fields}
+
+    @cached_property
+    def by_id(self) -> dict[int, FieldSchema]:
+        return {f.field_id: f for f in self.fields}
+
+    @cached_property
+    def primary_field(self) -> FieldSchema:
+        return next(f for f in self.fields if f.is_primary)
+
+    @cached_property
+    def dynamic_field(self) -> FieldSchema | None:
+        return next((f for f in self.fields if f.is_dynamic), None)
+
+    @cached_property
+    def vector_fields(self) -> tuple[FieldSchema, ...]:
+        return tuple(f for f in self.fields if f.data_type.is_vector)
+
+    @cached_property
+    def user_fields(self) -> tuple[FieldSchema, ...]:
+        """The fields a user declared: all but `$meta`."""
+        return tuple(f for f in self.fields if not f.is_dynamic)
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """An index as the user asked for it; `params` are the user's own strings, `build_params` what is built."""
+
+    index_id: int
+    field_id: int
+    name: str
+    index_type: str
+    metric_type: MetricType | None
+    params: dict[str, str] = field(default_factory=dict)
+    build_type: str = ""
+    build_params: dict[str, Any] = field(default_factory=dict)
+
+
+def with_field_ids(fields: list[FieldSchema]) -> tuple[FieldSchema, ...]:
+    """Number fields from FIRST_FIELD_ID on, in order, as Milvus does."""
+    return tuple(replace(f, field_id=FIRST_FIELD_ID + i) for i, f in enumerate(fields))

@@ -1,0 +1,112 @@
+"""Milvus's enumerations, with the numbers that travel on the wire and live in files."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class DataType(IntEnum):
+    """Field types this server stores; numbers are `schema.DataType`'s."""
+
+    BOOL = 1
+    INT8 = 2
+    INT16 = 3
+    INT32 = 4
+    INT64 = 5
+    FLOAT = 10
+    DOUBLE = 11
+    VARCHAR = 21
+    JSON = 23
+    FLOAT_VECTOR = 101
+
+    @property
+    def milvus_name(self) -> str:
+        """The spelling of Milvus's messages and REST bodies, such as `Int64` or `FloatVector`."""
+        return _MILVUS_NAMES[self]
+
+    @property
+    def is_vector(self) -> bool:
+        return self is DataType.FLOAT_VECTOR
+
+    @property
+    def is_integer(self) -> bool:
+        return DataType.INT8 <= self <= DataType.INT64
+
+    @property
+    def is_floating(self) -> bool:
+        return self in (DataType.FLOAT, DataType.DOUBLE)
+
+
+_MILVUS_NAMES = {
+    DataType.BOOL: "Bool",
+    DataType.INT8: "Int8",
+    DataType.INT16: "Int16",
+    DataType.INT32: "Int32",
+    DataType.INT64: "Int64",
+    DataType.FLOAT: "Float",
+    DataType.DOUBLE: "Double",
+    DataType.VARCHAR: "VarChar",
+    DataType.JSON: "JSON",
+    DataType.FLOAT_VECTOR: "FloatVector",
+}
+
+
+class MetricType(StrEnum):
+    """How near two vectors are. Inside, a distance is always smaller-is-nearer."""
+
+    L2 = "L2"
+    IP = "IP"
+    COSINE = "COSINE"
+
+    @property
+    def larger_is_nearer(self) -> bool:
+        """Whether Milvus's score for this metric grows as rows get nearer."""
+        return self is not MetricType.L2
+
+
+class LoadState(IntEnum):
+    """`common.LoadState`; NOT_EXIST is the protobuf default."""
+
+    NOT_EXIST = 0
+    NOT_LOAD = 1
+    LOADING = 2
+    LOADED = 3
+
+    @property
+    def milvus_name(self) -> str:
+        """The protobuf name, as REST and the Node SDK print it."""
+        return _LOAD_STATE_NAMES[self]
+
+
+_LOAD_STATE_NAMES = {
+    LoadState.NOT_EXIST: "LoadStateNotExist",
+    LoadState.NOT_LOAD: "LoadStateNotLoad",
+    LoadState.LOADING: "LoadStateLoading",
+    LoadState.LOADED: "LoadStateLoaded",
+}
+
+
+class ConsistencyLevel(IntEnum):
+    STRONG = 0
+    SESSION = 1
+    BOUNDED = 2
+    EVENTUALLY = 3
+    CUSTOMIZED = 4
+
+    @property
+    def milvus_name(self) -> str:
+        return self.name.capitalize()
+
+
+class IndexState(IntEnum):
+    """`common.IndexState`."""
+
+    NONE = 0
+    UNISSUED = 1
+    IN_PROGRESS = 2
+    FINISHED = 3
+    FAILED = 4
+
+    @property
+    def milvus_name(self) -> str:
+        return {0: "IndexStateNone", 1: "Unissued", 2: "InProgress", 3: "Finished", 4: "Failed"}[self]
