@@ -102,7 +102,7 @@ def concat_columns(columns: Sequence[Column]) -> Column:
             [np.ones(len(c), np.bool_) if c.validity is None else c.validity for c in columns]
         )
     paths = None
-    if first.data_type is DataType.JSON:
+    if all(c.paths is not None for c in columns):
         paths = json_paths.concat([(len(c), c.paths) for c in columns if c.paths is not None])
     return Column(first.data_type, values, validity, paths)
 

@@ -121,14 +121,12 @@ class ShreddedPaths:
     def slice(self, start: int, stop: int) -> ShreddedPaths:
         return ShreddedPaths({k: c.slice(start, stop) for k, c in self.columns.items()}, self.is_complete)
 
-    def find(self, texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
-        """The column at `path`: shredded, known to be absent, or extracted from `texts`."""
-        known = self.columns.get(path)
-        if known is not None:
-            return known
-        if self.is_complete and all(isinstance(step, str) for step in path):
-            return missing(len(texts))
-        return extract(texts, path)
+    def known(self, row_count: int, path: JsonPath) -> PathColumn | None:
+        """The column at `path` if it was shredded or is known to be absent; else only `extract` can tell."""
+        column = self.columns.get(path)
+        if column is None and self.is_complete and all(isinstance(step, str) for step in path):
+            return missing(row_count)
+        return column
 
 
 def shred(texts: pa.BinaryArray) -> ShreddedPaths:

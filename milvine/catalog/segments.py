@@ -1,0 +1,101 @@
+"""Changes to sealed segments: what a flush commits, what an index build commits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from milvine.catalog import store
+from milvine.catalog.store import Catalog, Snapshot
+from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
+
+
+def commit_flush(
+    catalog: Catalog,
+    collection_id: int,
+    flushed: tuple[SegmentMeta, ...],
+    delta: DeltaMeta | None,
+    checkpoint_file: int,
+) -> bool:
+    """Sealed segments, their deletes and the checkpoint, in one transaction; False if the collection is gone."""
+    exists = True
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal exists
+        collection = snapshot.collections.get(collection_id)
+        if collection is None:
+            exists = False
+            return snapshot
+        for meta in flushed:
+            connection.execute(
+                sa.insert(store.segments).values(
+                    segment_id=meta.segment_id,
+                    collection_id=collection_id,
+                    partition_id=meta.partition_id,
+                    row_count=meta.row_count,
+                    min_ts=meta.min_ts,
+                    max_ts=meta.max_ts,
+                    rows_bytes=meta.rows_bytes,
+                    field_bytes={str(k): v for k, v in meta.field_bytes.items()},
+                )
+            )
+        if delta is not None:
+            connection.execute(
+                sa.insert(store.deltas).values(
+                    delta_id=delta.delta_id,
+                    collection_id=collection_id,
+                    row_count=delta.row_count,
+                    max_ts=delta.max_ts,
+                    file_bytes=delta.file_bytes,
+                )
+            )
+        connection.execute(
+            sa.update(store.collections)
+            .where(store.collections.c.collection_id == collection_id)
+            .values(checkpoint_file=checkpoint_file)
+        )
+        known = snapshot.segments.get(collection_id, ())
+        known_deltas = snapshot.deltas.get(collection_id, ())
+        return replace(
+            snapshot,
+            collections={
+                **snapshot.collections,
+                collection_id: replace(collection, checkpoint_file=checkpoint_file),
+            },
+            segments={**snapshot.segments, collection_id: (*known, *flushed)},
+            deltas={**snapshot.deltas, collection_id: (*known_deltas, *([] if delta is None else [delta]))},
+        )
+
+    catalog.change(work)
+    return exists
+
+
+def commit_index_build(
+    catalog: Catalog, collection_id: int, segment_id: int, built: SegmentIndexMeta
+) -> SegmentMeta | None:
+    """The segment with its new index, or None if segment or index are gone meanwhile."""
+    result: SegmentMeta | None = None
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal result
+        collection = snapshot.collections.get(collection_id)
+        metas = snapshot.segments.get(collection_id, ())
+        meta = next((m for m in metas if m.segment_id == segment_id), None)
+        if collection is None or meta is None or all(i.index_id != built.index_id for i in collection.indexes):
+            return snapshot
+        connection.execute(
+            sa.insert(store.segment_indexes).values(
+                segment_id=segment_id,
+                index_id=built.index_id,
+                file_name=built.file_name,
+                file_bytes=built.file_bytes,
+                is_scan=built.is_scan,
+            )
+        )
+        result = replace(meta, indexes={**meta.indexes, built.index_id: built})
+        following = tuple(result if m.segment_id == segment_id else m for m in metas)
+        return replace(snapshot, segments={**snapshot.segments, collection_id: following})
+
+    catalog.change(work)
+    return result

@@ -1,0 +1,283 @@
+"""Tables, transactions and the snapshot. Readers take `Catalog.snapshot` and never touch SQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from milvine.errors import DataIntegrityError
+from milvine.model.collections import DEFAULT_DATABASE, Collection, Database, LoadConfig, Partition
+from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
+from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
+from milvine.model.types import ConsistencyLevel, DataType, MetricType
+
+SCHEMA_VERSION = 1
+
+tables = sa.MetaData()
+versions = sa.Table("catalog_version", tables, sa.Column("version", sa.Integer, nullable=False))
+databases = sa.Table(
+    "databases",
+    tables,
+    sa.Column("database_id", sa.BigInteger, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+    sa.Column("properties", sa.JSON, nullable=False),
+)
+collections = sa.Table(
+    "collections",
+    tables,
+    sa.Column("collection_id", sa.BigInteger, primary_key=True),
+    sa.Column("database", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("schema", sa.JSON, nullable=False),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+    sa.Column("consistency_level", sa.Integer, nullable=False),
+    sa.Column("num_shards", sa.Integer, nullable=False),
+    sa.Column("properties", sa.JSON, nullable=False),
+    sa.Column("load_config", sa.JSON(none_as_null=True)),
+    sa.Column("checkpoint_file", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("database", "name"),
+)
+partitions = sa.Table(
+    "partitions",
+    tables,
+    sa.Column("partition_id", sa.BigInteger, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+)
+indexes = sa.Table(
+    "indexes",
+    tables,
+    sa.Column("index_id", sa.BigInteger, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("field_id", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("index_type", sa.String, nullable=False),
+    sa.Column("metric_type", sa.String),
+    sa.Column("params", sa.JSON, nullable=False),
+    sa.Column("build_type", sa.String, nullable=False),
+    sa.Column("build_params", sa.JSON, nullable=False),
+)
+segments = sa.Table(
+    "segments",
+    tables,
+    sa.Column("segment_id", sa.BigInteger, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("partition_id", sa.BigInteger, nullable=False),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("min_ts", sa.BigInteger, nullable=False),
+    sa.Column("max_ts", sa.BigInteger, nullable=False),
+    sa.Column("rows_bytes", sa.BigInteger, nullable=False),
+    sa.Column("field_bytes", sa.JSON, nullable=False),
+)
+segment_indexes = sa.Table(
+    "segment_indexes",
+    tables,
+    sa.Column("segment_id", sa.BigInteger, primary_key=True),
+    sa.Column("index_id", sa.BigInteger, primary_key=True),
+    sa.Column("file_name", sa.String, nullable=False),
+    sa.Column("file_bytes", sa.BigInteger, nullable=False),
+    sa.Column("is_scan", sa.Boolean, nullable=False),
+)
+deltas = sa.Table(
+    "deltas",
+    tables,
+    sa.Column("delta_id", sa.BigInteger, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("max_ts", sa.BigInteger, nullable=False),
+    sa.Column("file_bytes", sa.BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All of the catalog at one moment. `names` maps (database, collection name) to the collection's id."""
+
+    databases: Mapping[str, Database] = field(default_factory=dict)
+    collections: Mapping[int, Collection] = field(default_factory=dict)
+    names: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    segments: Mapping[int, tuple[SegmentMeta, ...]] = field(default_factory=dict)
+    deltas: Mapping[int, tuple[DeltaMeta, ...]] = field(default_factory=dict)
+
+    def find(self, database: str, name: str) -> Collection | None:
+        collection_id = self.names.get((database, name))
+        return None if collection_id is None else self.collections[collection_id]
+
+
+def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
+    return {
+        "description": schema.description,
+        "enable_dynamic_field": schema.enable_dynamic_field,
+        "fields": [
+            {name: getattr(f, name) for name in FieldSchema.__slots__ if name != "data_type"}
+            | {"data_type": int(f.data_type)}
+            for f in schema.fields
+        ],
+    }
+
+
+def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
+    fields = tuple(FieldSchema(**{**f, "data_type": DataType(f["data_type"])}) for f in stored["fields"])
+    return CollectionSchema(fields, stored["description"], stored["enable_dynamic_field"])
+
+
+def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
+    if load is None:
+        return None
+    return {
+        "partition_ids": sorted(load.partition_ids),
+        "field_ids": sorted(load.field_ids),
+        "replica_number": load.replica_number,
+    }
+
+
+def _decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
+    if stored is None:
+        return None
+    return LoadConfig(
+        frozenset(stored["partition_ids"]), frozenset(stored["field_ids"]), stored["replica_number"]
+    )
+
+
+class Catalog:
+    """The one writer of the SQL database. `change` is a transaction and the next snapshot, or nothing."""
+
+    def __init__(self, url: str) -> None:
+        self._lock = threading.Lock()
+        self._engine = sa.create_engine(
+            url,
+            poolclass=sa.pool.StaticPool,
+            connect_args={"check_same_thread": False},
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+        )
+        sa.event.listen(self._engine, "connect", _set_durable)
+        tables.create_all(self._engine)
+        with self._engine.begin() as connection:
+            found = connection.execute(sa.select(versions.c.version)).scalar()
+            if found is None:
+                connection.execute(sa.insert(versions).values(version=SCHEMA_VERSION))
+                connection.execute(
+                    sa.insert(databases).values(
+                        database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={}
+                    )
+                )
+            elif found != SCHEMA_VERSION:
+                raise DataIntegrityError(
+                    f"the catalog at {url} has version {found}, this program reads version {SCHEMA_VERSION}"
+                )
+            self.snapshot = _read_snapshot(connection)
+
+    def change(self, work: Callable[[sa.Connection, Snapshot], Snapshot]) -> Snapshot:
+        """Run `work` in one transaction; what it returns is the snapshot once the commit is durable.
+
+        An exception of `work` rolls back and leaves the snapshot as it was.
+        """
+        with self._lock:
+            with self._engine.begin() as connection:
+                following = work(connection, self.snapshot)
+            self.snapshot = following
+            return following
+
+    def max_id_or_ts(self) -> int:
+        """The largest id or timestamp stored anywhere, for the clock to start behind."""
+        candidates = [0]
+        for collection in self.snapshot.collections.values():
+            candidates += [collection.collection_id, collection.created_ts]
+            candidates += [p.partition_id for p in collection.partitions]
+            candidates += [i.index_id for i in collection.indexes]
+        for metas in self.snapshot.segments.values():
+            candidates += [max(m.segment_id, m.max_ts) for m in metas]
+        for delta_metas in self.snapshot.deltas.values():
+            candidates += [max(d.delta_id, d.max_ts) for d in delta_metas]
+        return max(candidates)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def open_catalog(path: Path) -> Catalog:
+    return Catalog(f"sqlite:///{path}")
+
+
+def _set_durable(connection: Any, _record: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _read_snapshot(connection: sa.Connection) -> Snapshot:
+    def rows(table: sa.Table, order: str) -> list[Any]:
+        return list(connection.execute(sa.select(table).order_by(table.c[order])))
+
+    found_partitions: dict[int, list[Partition]] = {}
+    for row in rows(partitions, "partition_id"):
+        partition = Partition(row.partition_id, row.name, row.created_ts)
+        found_partitions.setdefault(row.collection_id, []).append(partition)
+    found_indexes: dict[int, list[IndexSpec]] = {}
+    for row in rows(indexes, "index_id"):
+        metric = None if row.metric_type is None else MetricType(row.metric_type)
+        spec = IndexSpec(
+            row.index_id,
+            row.field_id,
+            row.name,
+            row.index_type,
+            metric,
+            row.params,
+            row.build_type,
+            row.build_params,
+        )
+        found_indexes.setdefault(row.collection_id, []).append(spec)
+    built: dict[int, dict[int, SegmentIndexMeta]] = {}
+    for row in rows(segment_indexes, "segment_id"):
+        meta = SegmentIndexMeta(row.index_id, row.file_name, row.file_bytes, row.is_scan)
+        built.setdefault(row.segment_id, {})[row.index_id] = meta
+    found_segments: dict[int, list[SegmentMeta]] = {}
+    for row in rows(segments, "segment_id"):
+        found_segments.setdefault(row.collection_id, []).append(
+            SegmentMeta(
+                row.segment_id,
+                row.collection_id,
+                row.partition_id,
+                row.row_count,
+                row.min_ts,
+                row.max_ts,
+                row.rows_bytes,
+                {int(k): v for k, v in row.field_bytes.items()},
+                built.get(row.segment_id, {}),
+            )
+        )
+    found_deltas: dict[int, list[DeltaMeta]] = {}
+    for row in rows(deltas, "delta_id"):
+        found_deltas.setdefault(row.collection_id, []).append(DeltaMeta(*row))
+    found = {
+        row.collection_id: Collection(
+            row.collection_id,
+            row.database,
+            row.name,
+            decode_schema(row.schema),
+            row.created_ts,
+            ConsistencyLevel(row.consistency_level),
+            row.num_shards,
+            row.properties,
+            tuple(found_partitions.get(row.collection_id, ())),
+            tuple(found_indexes.get(row.collection_id, ())),
+            _decode_load(row.load_config),
+            row.checkpoint_file,
+        )
+        for row in rows(collections, "collection_id")
+    }
+    return Snapshot(
+        {r.name: Database(r.database_id, r.name, r.created_ts, r.properties) for r in rows(databases, "name")},
+        found,
+        {(c.database, c.name): c.collection_id for c in found.values()},
+        {i: tuple(s) for i, s in found_segments.items()},
+        {i: tuple(d) for i, d in found_deltas.items()},
+    )

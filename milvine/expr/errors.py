@@ -1,0 +1,20 @@
+"""What is wrong with a filter, before `compile_filter` puts it into Milvus's words."""
+
+from __future__ import annotations
+
+NULL_LITERAL = (
+    "NULL literal is not supported in expressions; use '<field> is null' or '<field> is not null' instead"
+)
+
+
+class FilterError(Exception):
+    """A filter that does not parse or does not fit the schema; `position` is an offset in its text."""
+
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.position = position
+
+
+class PlanError(FilterError):
+    """A filter that parses and fits, and yet is no plan: Milvus prints these without quoting the filter."""

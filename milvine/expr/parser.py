@@ -1,0 +1,135 @@
+"""Text -> tree. Nothing here knows a schema, so trees are cached by text alone.
+
+The parser is a table with a stack of its own: nesting costs no Python frames while parsing, and MAX_DEPTH
+bounds what the recursive steps after it (check, evaluate) have to go down.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, UnexpectedToken, v_args
+
+from milvine.expr import tree
+from milvine.expr.errors import FilterError
+from milvine.expr.literals import decode_list, decode_number, decode_string
+from milvine.expr.tree import Comparator, Node
+from milvine.model.json_paths import JsonPath
+
+MAX_DEPTH = 128
+"""Nodes below one another; parentheses alone and chains of and/or add none."""
+_CACHED_TEXT_CHARACTERS = 16_384
+"""Longer texts (lists of keys, mostly) are seldom sent twice and would hold memory."""
+
+_STEP = re.compile(r"""\[(?:(?P<key>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<index>\d+))\]""")
+
+
+def _start(token: Token) -> int:
+    return token.start_pos or 0
+
+
+@v_args(inline=True)
+class _TreeBuilder(Transformer[Token, Node]):
+    def disjunction(self, *operands: Node) -> Node:
+        return tree.Or(operands[0].position, operands)
+
+    def conjunction(self, *operands: Node) -> Node:
+        return tree.And(operands[0].position, operands)
+
+    def negation(self, sign: Token, operand: Node) -> Node:
+        return tree.Not(_start(sign), operand)
+
+    def comparison(self, left: Node, sign: Token, right: Node) -> Node:
+        return tree.Comparison(left.position, left, Comparator(sign), right)
+
+    def chained_range(self, first: Node, sign: Token, middle: Node, other_sign: Token, last: Node) -> Node:
+        signs = Comparator(sign), Comparator(other_sign)
+        return tree.ChainedRange(first.position, first, signs[0], middle, signs[1], last)
+
+    def membership(self, operand: Node, values: Node) -> Node:
+        return tree.Membership(operand.position, operand, values)
+
+    def exclusion(self, operand: Node, _: Token, values: Node) -> Node:
+        return tree.Not(operand.position, self.membership(operand, values))
+
+    def like(self, operand: Node, pattern: Node) -> Node:
+        return tree.Like(operand.position, operand, pattern)
+
+    def is_null(self, column: tree.Column) -> Node:
+        return tree.IsNull(column.position, column)
+
+    def is_not_null(self, column: tree.Column) -> Node:
+        return tree.Not(column.position, tree.IsNull(column.position, column))
+
+    def exists(self, word: Token, operand: Node) -> Node:
+        return tree.Exists(_start(word), operand)
+
+    def column(self, token: Token) -> Node:
+        name, bracket, rest = token.partition("[")
+        path: JsonPath = tuple(
+            decode_string(step["key"], _start(token)) if step["key"] else int(step["index"])
+            for step in _STEP.finditer(bracket + rest)
+        )
+        return tree.Column(_start(token), name, path, str(token))
+
+    def positive(self, number: Token) -> Node:
+        return tree.Literal(_start(number), decode_number(number, _start(number)), str(number))
+
+    def negative(self, minus: Token, number: Token) -> Node:
+        return tree.Literal(_start(minus), decode_number(number, _start(minus), -1), f"-{number}")
+
+    def string(self, token: Token) -> Node:
+        return tree.Literal(_start(token), decode_string(token, _start(token)), str(token))
+
+    def boolean(self, token: Token) -> Node:
+        return tree.Literal(_start(token), token.lower() == "true", str(token))
+
+    def literal_list(self, token: Token) -> Node:
+        return tree.LiteralList(_start(token), decode_list(token, _start(token)), str(token))
+
+    def template(self, token: Token) -> Node:
+        return tree.Template(_start(token), token[1:-1].strip())
+
+_lark = Lark(
+    Path(__file__).with_name("filter.lark").read_text(encoding="utf-8"),
+    parser="lalr",
+    lexer="basic",
+    transformer=_TreeBuilder(),
+)
+
+
+def parse(text: str) -> Node:
+    """The tree of a filter that is not blank. Raises FilterError."""
+    return _parse_cached(text) if len(text) <= _CACHED_TEXT_CHARACTERS else _parse(text)
+
+
+def _parse(text: str) -> Node:
+    try:
+        # With a transformer inside the parser, what comes back is its result and not lark's tree.
+        root = cast(Node, _lark.parse(text))
+    except UnexpectedToken as error:
+        raise _syntax_error(text, error) from error
+    except (UnexpectedCharacters, UnexpectedEOF) as error:
+        raise FilterError(f"invalid expression: {text}", error.pos_in_stream) from error
+    if tree.depth(root) > MAX_DEPTH:
+        raise FilterError(f"expression is nested deeper than {MAX_DEPTH} levels", root.position)
+    return root
+
+
+_parse_cached = lru_cache(maxsize=1024)(_parse)
+
+
+def _syntax_error(text: str, error: UnexpectedToken) -> FilterError:
+    token = error.token
+    if token.type == "$END":
+        last_line = text.rpartition("\n")[2]
+        place = f"line {text.count(chr(10)) + 1}:{len(last_line)}"
+        return FilterError(f"{place} mismatched input '<EOF>'", len(text))
+    if "$END" in error.expected:
+        return FilterError(f"invalid expression: {text}", _start(token))
+    # ANTLR's way to say where: lines from 1, columns from 0.
+    place = f"line {token.line}:{(token.column or 1) - 1}"
+    return FilterError(f"{place} mismatched input '{token}'", _start(token))

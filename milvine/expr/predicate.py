@@ -1,0 +1,178 @@
+"""What a filter means for one schema: names are field ids, literals have the field's type, templates are filled.
+
+Every predicate is true, false or unknown for a row. All of them leave NULL rows unknown, but IsNull.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.expr.tree import Comparator, Scalar
+from milvine.model.json_paths import JsonPath
+from milvine.model.types import DataType
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is looked at: a field, or with `path` what stands there in a JSON field (never its root)."""
+
+    field_id: int
+    data_type: DataType
+    is_nullable: bool = False
+    is_primary: bool = False
+    path: JsonPath = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Always:
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """`target comparator value`; an integer target has an integer value, a floating target a float."""
+
+    target: Target
+    comparator: Comparator
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class CompareFields:
+    left: Target
+    comparator: Comparator
+    right: Target
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralSet:
+    """Values of `in`, apart by kind: numpy bool, int64 and float64 (sorted, unique) and a pyarrow.StringArray of
+    unique strings; None where there is no value of the kind."""
+
+    booleans: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    integers: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    doubles: np.ndarray[Any, np.dtype[np.float64]] | None = None
+    strings: Any | None = None
+
+
+def literal_set(values: Sequence[Scalar]) -> LiteralSet:
+    kinds = set(map(type, values))
+
+    def of_kind(kind: type) -> Sequence[Scalar]:
+        return values if kinds == {kind} else [v for v in values if type(v) is kind]
+
+    return LiteralSet(
+        np.unique(np.array(of_kind(bool), np.bool_)) if bool in kinds else None,
+        np.unique(np.array(of_kind(int), np.int64)) if int in kinds else None,
+        np.unique(np.array(of_kind(float), np.float64)) if float in kinds else None,
+        pa.array(of_kind(str), pa.string()).unique() if str in kinds else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class In:
+    target: Target
+    values: LiteralSet
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """`pattern` is a LIKE pattern whose escapes are complete."""
+
+    target: Target
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """A whole field; for a JSON path, `is null` is Not(Exists)."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    operand: Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    operands: tuple[Predicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    operands: tuple[Predicate, ...]
+
+
+Predicate = Always | Compare | CompareFields | In | Like | IsNull | Exists | Not | And | Or
+
+
+def conjunction(operands: list[Predicate]) -> Predicate:
+    """All of them, with constants folded away: false wins, even over unknown."""
+    if Always(False) in operands:
+        return Always(False)
+    kept = tuple(p for p in operands if p != Always(True))
+    return And(kept) if len(kept) > 1 else kept[0] if kept else Always(True)
+
+
+def disjunction(operands: list[Predicate]) -> Predicate:
+    """Any of them, with constants folded away: true wins, even over unknown."""
+    if Always(True) in operands:
+        return Always(True)
+    kept = tuple(p for p in operands if p != Always(False))
+    return Or(kept) if len(kept) > 1 else kept[0] if kept else Always(False)
+
+
+def negation(operand: Predicate) -> Predicate:
+    match operand:
+        case Always(value):
+            return Always(not value)
+        case Not(inner):
+            return inner
+        case _:
+            return Not(operand)
+
+
+def referenced_field_ids(predicate: Predicate) -> frozenset[int]:
+    return frozenset(target.field_id for target in _targets(predicate))
+
+
+def _targets(predicate: Predicate) -> Iterator[Target]:
+    match predicate:
+        case Always():
+            return
+        case And(operands) | Or(operands):
+            for operand in operands:
+                yield from _targets(operand)
+        case Not(operand):
+            yield from _targets(operand)
+        case CompareFields(left, _, right):
+            yield left
+            yield right
+        case _:
+            yield predicate.target
+
+
+def primary_keys(predicate: Predicate) -> np.ndarray[Any, np.dtype[np.int64]] | Any | None:
+    """The keys of `pk == x` or `pk in [...]`, each once: int64 (n,) or pyarrow.StringArray; else None."""
+    match predicate:
+        case Compare(Target(is_primary=True) as target, Comparator.EQ, value):
+            values = literal_set([value])
+        case In(Target(is_primary=True) as target, values):
+            pass
+        case _:
+            return None
+    if target.data_type is DataType.VARCHAR:
+        return pa.array([], pa.string()) if values.strings is None else values.strings
+    return np.empty(0, np.int64) if values.integers is None else values.integers

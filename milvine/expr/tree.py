@@ -1,0 +1,218 @@
+"""The filter as written: one node per construct, with its offset in the text, before names or types are known.
+
+`str(node)` gives the text back without spaces, as Milvus quotes expressions in its messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from milvine.model.json_paths import JsonPath
+
+Scalar = bool | int | float | str
+
+
+class Comparator(StrEnum):
+    EQ = "=="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+
+    @property
+    def mirrored(self) -> Comparator:
+        """The comparator that holds with both sides swapped."""
+        return _MIRRORED.get(self, self)
+
+
+_MIRRORED = {
+    Comparator.LT: Comparator.GT,
+    Comparator.LE: Comparator.GE,
+    Comparator.GT: Comparator.LT,
+    Comparator.GE: Comparator.LE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A name, or a name with keys and indexes behind it."""
+
+    position: int
+    name: str
+    path: JsonPath
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    position: int
+    value: Scalar
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralList:
+    position: int
+    values: Sequence[Scalar]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """`{name}`: a value that the caller gives beside the filter."""
+
+    position: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{{{self.name}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    position: int
+    left: Node
+    comparator: Comparator
+    right: Node
+
+    def __str__(self) -> str:
+        return f"{self.left}{self.comparator}{self.right}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedRange:
+    """`lower < middle <= upper`, or the same downwards; both comparators point one way."""
+
+    position: int
+    first: Node
+    first_comparator: Comparator
+    middle: Node
+    second_comparator: Comparator
+    last: Node
+
+    def __str__(self) -> str:
+        return f"{self.first}{self.first_comparator}{self.middle}{self.second_comparator}{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """`operand in list`."""
+
+    position: int
+    operand: Node
+    values: Node
+
+    def __str__(self) -> str:
+        return f"{self.operand}in{self.values}"
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    position: int
+    operand: Node
+    pattern: Node
+
+    def __str__(self) -> str:
+        return f"{self.operand}like{self.pattern}"
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    position: int
+    column: Column
+
+    def __str__(self) -> str:
+        return f"{self.column}is null"
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    position: int
+    operand: Node
+
+    def __str__(self) -> str:
+        return f"exists{self.operand}"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    position: int
+    operand: Node
+
+    def __str__(self) -> str:
+        return f"not{self.operand}"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    position: int
+    operands: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        return "and".join(map(str, self.operands))
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    position: int
+    operands: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        return "or".join(map(str, self.operands))
+
+
+Node = (
+    Column
+    | Literal
+    | LiteralList
+    | Template
+    | Comparison
+    | ChainedRange
+    | Membership
+    | Like
+    | IsNull
+    | Exists
+    | Not
+    | And
+    | Or
+)
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    match node:
+        case And() | Or():
+            return node.operands
+        case Not() | Exists():
+            return (node.operand,)
+        case Comparison():
+            return node.left, node.right
+        case ChainedRange():
+            return node.first, node.middle, node.last
+        case Membership():
+            return node.operand, node.values
+        case Like():
+            return node.operand, node.pattern
+        case _:
+            return ()
+
+
+def depth(root: Node) -> int:
+    """The longest way down from `root`, counted in nodes, without recursion."""
+    deepest, pending = 0, [(root, 1)]
+    while pending:
+        node, level = pending.pop()
+        deepest = max(deepest, level)
+        pending.extend((child, level + 1) for child in children(node))
+    return deepest

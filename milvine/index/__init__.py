@@ -1,0 +1,1 @@
+"""Vectors to nearest rows: which indexes there are, their parameters, and faiss behind them."""

@@ -1,0 +1,63 @@
+"""What the catalog knows of databases and collections, frozen: a change makes a new object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from milvine.model.schema import CollectionSchema, IndexSpec
+from milvine.model.types import ConsistencyLevel
+
+DEFAULT_DATABASE = "default"
+DEFAULT_PARTITION = "_default"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    database_id: int
+    name: str
+    created_ts: int
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    partition_id: int
+    name: str
+    created_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadConfig:
+    """What is to be in memory. `field_ids` includes `$meta` when it is to be loaded; all partitions are ids."""
+
+    partition_ids: frozenset[int]
+    field_ids: frozenset[int]
+    replica_number: int = 1
+
+
+@dataclass(frozen=True)
+class Collection:
+    """`load` None means NotLoad. `checkpoint_file`: the first log file whose rows are not in sealed segments."""
+
+    collection_id: int
+    database: str
+    name: str
+    schema: CollectionSchema
+    created_ts: int
+    consistency_level: ConsistencyLevel
+    num_shards: int = 1
+    properties: Mapping[str, str] = field(default_factory=dict)
+    partitions: tuple[Partition, ...] = ()
+    indexes: tuple[IndexSpec, ...] = ()
+    load: LoadConfig | None = None
+    checkpoint_file: int = 1
+
+    @cached_property
+    def partition_by_name(self) -> dict[str, Partition]:
+        return {p.name: p for p in self.partitions}
+
+    @cached_property
+    def index_by_field(self) -> dict[int, IndexSpec]:
+        return {i.field_id: i for i in self.indexes}

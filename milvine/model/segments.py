@@ -1,0 +1,67 @@
+"""What the catalog knows of sealed segments, their indexes and the deletes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentIndexMeta:
+    """An index file of one segment. `is_scan`: nothing was built, the raw vectors serve as they are."""
+
+    index_id: int
+    file_name: str
+    file_bytes: int
+    is_scan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentMeta:
+    """A sealed segment. `field_bytes`: file size by field id; `rows_bytes`: the file of keys and timestamps."""
+
+    segment_id: int
+    collection_id: int
+    partition_id: int
+    row_count: int
+    min_ts: int
+    max_ts: int
+    rows_bytes: int
+    field_bytes: Mapping[int, int]
+    indexes: Mapping[int, SegmentIndexMeta] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaMeta:
+    """A delta file: deletes of one collection that were flushed together."""
+
+    delta_id: int
+    collection_id: int
+    row_count: int
+    max_ts: int
+    file_bytes: int
+
+
+ALL_PARTITIONS = -1
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBatch:
+    """Deletes in ts order. keys: int64 (n,) or StringArray; ts and partition_ids: int64 (n,).
+
+    A partition id of ALL_PARTITIONS deletes the key wherever it is.
+    """
+
+    keys: Any
+    ts: np.ndarray[Any, np.dtype[np.int64]]
+    partition_ids: np.ndarray[Any, np.dtype[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def bytes_used(self) -> int:
+        return int(self.keys.nbytes + self.ts.nbytes + self.partition_ids.nbytes)

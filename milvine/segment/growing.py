@@ -1,0 +1,147 @@
+"""Rows in memory, covered by the log: a tuple of immutable chunks that the writer replaces.
+
+Chunks are merged like a binary counter (a chunk joins its neighbour once it is as large), so there are
+O(log rows) of them and every row is copied O(log rows) times, whatever the size of the inserts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from milvine.index.dense import HnswIndex
+from milvine.index.scan import squared_norms
+from milvine.model.columns import Column, ColumnBatch, concat_batches, null_column
+from milvine.model.json_paths import JsonPath, PathColumn
+from milvine.model.schema import CollectionSchema
+from milvine.model.segments import DeleteBatch
+from milvine.model.types import DataType, MetricType
+from milvine.segment.deletes import DeleteMarks, join_marks
+from milvine.segment.keys import KeyIndex
+from milvine.segment.rows import ExtractedPaths
+
+Array = np.ndarray[Any, Any]
+_MAX_MERGED_ROWS = 1 << 17
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a growing segment; a RowSet. `norms2`: squared norms by vector field id, float32 (n,)."""
+
+    segment_id: int
+    partition_id: int
+    schema: CollectionSchema
+    batch: ColumnBatch
+    insert_ts: Array
+    max_insert_ts: int
+    keys: KeyIndex
+    norms2: dict[int, Array]
+    marks: DeleteMarks = field(default_factory=DeleteMarks.none)
+    extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
+
+    @property
+    def row_count(self) -> int:
+        return self.batch.row_count
+
+    @property
+    def bytes_used(self) -> int:
+        return (
+            self.batch.bytes_used
+            + self.insert_ts.nbytes
+            + self.keys.bytes_used
+            + self.marks.bytes_used
+            + sum(n.nbytes for n in self.norms2.values())
+        )
+
+    def column(self, field_id: int) -> Column:
+        column = self.batch.columns.get(field_id)
+        return null_column(self.schema.by_id[field_id], self.row_count) if column is None else column
+
+    def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
+        return self.extracted.find(field_id, self.column(field_id), path)
+
+    def graph(self, field_id: int) -> HnswIndex | None:
+        return None
+
+    def vectors(self, field_id: int, metric: MetricType) -> tuple[Array, Array | None]:
+        return self.column(field_id).values, self.norms2.get(field_id)
+
+
+def make_chunk(
+    schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int
+) -> Chunk:
+    """One insert as a chunk; all its work over rows happens here, before any lock is taken."""
+    return Chunk(
+        segment_id,
+        partition_id,
+        schema,
+        batch,
+        np.full(batch.row_count, ts, np.int64),
+        ts,
+        KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
+        {
+            i: squared_norms(c.values)
+            for i, c in batch.columns.items()
+            if c.data_type is DataType.FLOAT_VECTOR
+        },
+    )
+
+
+def at_ts(chunk: Chunk, ts: int) -> Chunk:
+    """The chunk with the timestamp that its insert got."""
+    return replace(chunk, insert_ts=np.full(chunk.row_count, ts, np.int64), max_insert_ts=ts)
+
+
+def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
+    """Consecutive chunks of one segment as one."""
+    first = chunks[0]
+    if len(chunks) == 1:
+        return first
+    batch = concat_batches([c.batch for c in chunks])
+    return Chunk(
+        first.segment_id,
+        first.partition_id,
+        first.schema,
+        batch,
+        np.concatenate([c.insert_ts for c in chunks]),
+        max(c.max_insert_ts for c in chunks),
+        KeyIndex.build(batch.columns[first.schema.primary_field.field_id].values),
+        {i: np.concatenate([c.norms2[i] for c in chunks]) for i in first.norms2},
+        join_marks([(c.row_count, c.marks) for c in chunks]),
+    )
+
+
+@dataclass(frozen=True)
+class GrowingSegment:
+    """One growing segment as a reader sees it. Deletes and inserts make a new one."""
+
+    segment_id: int
+    partition_id: int
+    chunks: tuple[Chunk, ...] = ()
+
+    @property
+    def row_count(self) -> int:
+        return sum(c.row_count for c in self.chunks)
+
+    @property
+    def bytes_used(self) -> int:
+        return sum(c.bytes_used for c in self.chunks)
+
+    def with_chunk(self, chunk: Chunk) -> GrowingSegment:
+        chunks = (*self.chunks, chunk)
+        while len(chunks) > 1 and chunks[-2].row_count <= chunks[-1].row_count:
+            if chunks[-2].row_count + chunks[-1].row_count > _MAX_MERGED_ROWS:
+                break
+            chunks = (*chunks[:-2], join_chunks(chunks[-2:]))
+        return replace(self, chunks=chunks)
+
+    def with_deletes(self, batch: DeleteBatch) -> GrowingSegment:
+        chunks = tuple(
+            c
+            if (marks := c.marks.with_deletes(batch, c.keys, c.insert_ts, c.partition_id)) is c.marks
+            else replace(c, marks=marks)
+            for c in self.chunks
+        )
+        return replace(self, chunks=chunks)

@@ -1,0 +1,91 @@
+"""What one read of a collection sees, and who is told when that changes.
+
+The data node replaces the view whole; a reader takes it with one attribute read and no lock. A frozen growing
+segment stays in the view until its sealed successor is open wherever it is needed; then the view changes at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from milvine.model.schema import CollectionSchema
+from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.segment.growing import GrowingSegment
+
+
+@dataclass(frozen=True)
+class ReadView:
+    """`ts`: everything acknowledged at or before it is in here. `deletes` are those not yet in a delta file."""
+
+    collection_id: int
+    schema: CollectionSchema
+    ts: int = 0
+    growing: tuple[GrowingSegment, ...] = ()
+    sealed: tuple[SegmentMeta, ...] = ()
+    deltas: tuple[DeltaMeta, ...] = ()
+    deletes: tuple[DeleteBatch, ...] = ()
+
+
+class ViewListener(Protocol):
+    """Who holds sealed segments. Called by the data node, in the order of its commits."""
+
+    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
+        """Mark rows of the held segments; the writer acknowledges after this returns."""
+        ...
+
+    def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
+        """Open sealed successors of growing segments, if their rows are loaded, before the view names them."""
+        ...
+
+    def view_changed(self, collection_id: int) -> None:
+        """Sealed segments, indexes or the collection itself came or went; only a wake-up."""
+        ...
+
+
+class Views:
+    """The current view of every collection."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._views: dict[int, ReadView] = {}
+        self._listeners: tuple[ViewListener, ...] = ()
+
+    def subscribe(self, listener: ViewListener) -> None:
+        self._listeners = (*self._listeners, listener)
+
+    def current(self, collection_id: int) -> ReadView | None:
+        return self._views.get(collection_id)
+
+    def add(self, view: ReadView) -> None:
+        with self._lock:
+            self._views[view.collection_id] = view
+
+    def remove(self, collection_id: int) -> None:
+        with self._lock:
+            self._views.pop(collection_id, None)
+        for listener in self._listeners:
+            listener.view_changed(collection_id)
+
+    def replace(self, collection_id: int, change: Callable[[ReadView], ReadView]) -> None:
+        """Swap the view for what `change` makes of it; nothing happens to a collection that is gone."""
+        with self._lock:
+            view = self._views.get(collection_id)
+            if view is not None:
+                self._views[collection_id] = change(view)
+
+    def publish_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
+        """Make deletes known to loaders first and to holders second, so that no opening segment misses them."""
+        self.replace(collection_id, lambda view: replace(view, deletes=(*view.deletes, batch)))
+        for listener in self._listeners:
+            listener.apply_deletes(collection_id, batch)
+
+    def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
+        for listener in self._listeners:
+            listener.prepare(collection_id, segments)
+
+    def changed(self, collection_id: int) -> None:
+        for listener in self._listeners:
+            listener.view_changed(collection_id)

@@ -1,0 +1,1 @@
+"""Bytes that survive: sealed files, the log, segment files, garbage."""

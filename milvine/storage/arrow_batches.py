@@ -1,0 +1,88 @@
+"""Columns as Arrow IPC streams: the payload of log records and of segment files.
+
+A stream holds one record batch; a column of ours is one Arrow column named by its field id. Reading makes views
+into the given buffer wherever the type allows (all but BOOL and validity), so a mapped file is not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.types import DataType
+
+_ARROW_TYPES: dict[DataType, pa.DataType] = {
+    DataType.BOOL: pa.bool_(),
+    DataType.INT8: pa.int8(),
+    DataType.INT16: pa.int16(),
+    DataType.INT32: pa.int32(),
+    DataType.INT64: pa.int64(),
+    DataType.FLOAT: pa.float32(),
+    DataType.DOUBLE: pa.float64(),
+    DataType.VARCHAR: pa.string(),
+    DataType.JSON: pa.binary(),
+}
+
+
+def to_arrow(column: Column) -> pa.Array:
+    mask = None if column.validity is None else ~column.validity
+    values = column.values
+    if column.data_type is DataType.FLOAT_VECTOR:
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(
+            flat, values.shape[1], mask=None if mask is None else pa.array(mask)
+        )
+    if isinstance(values, np.ndarray):
+        return pa.array(values, _ARROW_TYPES[column.data_type], mask=mask)
+    if mask is not None:
+        return pa.compute.if_else(pa.array(mask), pa.scalar(None, values.type), values)
+    return values
+
+
+def from_arrow(data_type: DataType, array: pa.Array) -> Column:
+    """The inverse of `to_arrow`; JSON comes back without its shredded paths."""
+    validity = None
+    if array.null_count:
+        validity = array.is_valid().to_numpy(zero_copy_only=False)
+    if data_type is DataType.FLOAT_VECTOR:
+        dim = array.type.list_size
+        flat = _numpy_view(array.values, np.dtype(np.float32))
+        values: Any = flat.reshape(-1, dim)[array.offset : array.offset + len(array)]
+    elif data_type is DataType.BOOL:
+        filled = array.fill_null(False) if validity is not None else array
+        values = filled.to_numpy(zero_copy_only=False)
+    elif data_type in (DataType.VARCHAR, DataType.JSON):
+        filler = "" if data_type is DataType.VARCHAR else b"null"
+        values = array.fill_null(filler) if validity is not None else array
+    else:
+        values = _numpy_view(array, NUMPY_DTYPES[data_type])
+    return Column(data_type, values, validity)
+
+
+def _numpy_view(array: pa.Array, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The values buffer as it is, NULL slots included."""
+    data = array.buffers()[1]
+    if data is None:
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(data, dtype)[array.offset : array.offset + len(array)]
+
+
+def encode_stream(arrays: Mapping[str, pa.Array], metadata: Mapping[str, str] | None = None) -> pa.Buffer:
+    """One record batch of equally long arrays as an IPC stream."""
+    schema = pa.schema([pa.field(name, array.type) for name, array in arrays.items()], metadata=metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(list(arrays.values()), schema=schema))
+    return sink.getvalue()
+
+
+def decode_stream(buffer: Any) -> tuple[dict[str, pa.Array], dict[str, str]]:
+    """Arrays by name, viewing `buffer`, and the metadata."""
+    with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(buffer))) as reader:
+        batch = reader.read_next_batch()
+        metadata = {k.decode(): v.decode() for k, v in (reader.schema.metadata or {}).items()}
+    return dict(zip(batch.schema.names, batch.columns, strict=True)), metadata

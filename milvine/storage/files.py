@@ -1,0 +1,165 @@
+"""Sealed files: the only place that writes whole files and that maps them.
+
+A sealed file is a payload from offset 0 (so that a reader can map it and hand it to a library as it is) and a
+footer of 32 bytes, little-endian: kind (8 bytes, ASCII, NUL padded), format version u32, CRC32C of the payload
+u32, payload length u64, CRC32C of the 24 bytes before u32, magic b"MLVN".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from milvine.errors import DataIntegrityError, DiskLimitExceeded
+
+Buffer = bytes | bytearray | memoryview
+MAGIC = b"MLVN"
+_FOOTER_BODY = struct.Struct("<8sIIQ")
+_FOOTER_END = struct.Struct("<I4s")
+FOOTER_BYTES = _FOOTER_BODY.size + _FOOTER_END.size
+_CRC_STEP_BYTES = 4 << 20
+_MADV_POPULATE_READ = 22
+
+
+def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
+    """CRC32C of the buffers in order. Works in steps, so that other threads get the GIL in between."""
+    for buffer in buffers:
+        array = np.frombuffer(buffer, np.uint8)  # google_crc32c takes arrays, but no memoryview
+        for start in range(0, len(array), _CRC_STEP_BYTES):
+            crc = google_crc32c.extend(crc, array[start : start + _CRC_STEP_BYTES])
+    return crc
+
+
+def sync_directory(path: Path) -> None:
+    """Make names created, renamed or removed in `path` survive power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Create `path` and what is missing above it, each level durable in its parent."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+    sync_directory(path.parent)
+
+
+def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) -> int:
+    """Write a sealed file and fsync it; the caller syncs the directory. Returns the file's size in bytes.
+
+    Raises DiskLimitExceeded when the disk is full; the incomplete file is removed then.
+    """
+    try:
+        with path.open("xb") as file:
+            crc = length = 0
+            for buffer in payload:
+                file.write(buffer)
+                crc = crc32c([buffer], crc)
+                length += memoryview(buffer).nbytes
+            file.write(footer(kind, version, crc, length))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
+    return length + FOOTER_BYTES
+
+
+def footer(kind: str, version: int, crc: int, length: int) -> bytes:
+    body = _FOOTER_BODY.pack(kind.encode(), version, crc, length)
+    return body + _FOOTER_END.pack(google_crc32c.value(body), MAGIC)
+
+
+def seal_written(path: Path, kind: str, version: int) -> int:
+    """Add the footer to a payload that a library wrote itself, and fsync. Returns the file's size in bytes."""
+    with path.open("r+b") as file:
+        length = os.fstat(file.fileno()).st_size
+        with mmap.mmap(file.fileno(), length, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
+            crc = crc32c([view])
+        file.seek(length)
+        file.write(footer(kind, version, crc, length))
+        file.flush()
+        os.fsync(file.fileno())
+    return length + FOOTER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A sealed file's payload, mapped read-only; the pages go back when the last array over it is gone."""
+
+    path: Path
+    mapping: mmap.mmap
+    payload: memoryview
+
+    @property
+    def payload_bytes(self) -> int:
+        return self.payload.nbytes
+
+
+def open_sealed(path: Path, kind: str, version: int, *, resident: bool) -> MappedFile:
+    """Map a sealed file. `resident` verifies its checksum and brings every page into memory.
+
+    Raises DataIntegrityError, naming the file, for a missing, short, flipped or unknown file.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < FOOTER_BYTES:
+                raise DataIntegrityError(f"{path} is truncated: {size} bytes")
+            mapping = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+    except FileNotFoundError as error:
+        raise DataIntegrityError(f"{path} is missing") from error
+    view = memoryview(mapping)
+    body = bytes(view[size - FOOTER_BYTES : size - _FOOTER_END.size])
+    body_crc, magic = _FOOTER_END.unpack(view[size - _FOOTER_END.size :])
+    if magic != MAGIC or google_crc32c.value(body) != body_crc:
+        raise DataIntegrityError(f"{path} has no valid footer: it is truncated or damaged")
+    found_kind, found_version, crc, length = _FOOTER_BODY.unpack(body)
+    if found_kind.rstrip(b"\0").decode() != kind or length != size - FOOTER_BYTES:
+        raise DataIntegrityError(f"{path} is not a {kind} file of {size - FOOTER_BYTES} bytes")
+    if found_version != version:
+        raise DataIntegrityError(
+            f"{path} has format version {found_version}, this program reads version {version}"
+        )
+    payload = view[:length]
+    if resident:
+        with contextlib.suppress(OSError):  # kernels before 5.14: the checksum touches every page anyway
+            mapping.madvise(_MADV_POPULATE_READ)
+        if crc32c([payload]) != crc:
+            raise DataIntegrityError(f"{path} does not match its checksum")
+    return MappedFile(path, mapping, payload)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory of ours with all its files; no error if it is gone."""
+    if not path.exists():
+        return
+    for child in list(path.iterdir()):
+        if child.is_dir():
+            remove_tree(child)
+        else:
+            child.unlink(missing_ok=True)
+    path.rmdir()
+
+
+def walk_files(path: Path) -> Iterator[Path]:
+    """All files below `path`, in no order; nothing if it does not exist."""
+    if path.is_dir():
+        for child in path.iterdir():
+            if child.is_dir():
+                yield from walk_files(child)
+            else:
+                yield child

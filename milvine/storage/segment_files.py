@@ -1,0 +1,137 @@
+"""The files of one sealed segment, in a directory of its own.
+
+  rows.seg          insert timestamps, keys in order, and the row offset of each ("the key index")
+  <field id>.col    one column; JSON with its shredded paths beside the text
+  <index id>.index  one vector index, as faiss wrote it
+Deletes of a collection lie beside its segments as <delta id>.delta. All are sealed files (see `files`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from milvine.model.columns import Column
+from milvine.model.json_paths import PathColumn, ShreddedPaths
+from milvine.model.segments import DeleteBatch
+from milvine.model.types import DataType
+from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
+from milvine.storage.files import MappedFile, open_sealed, save_sealed
+from milvine.storage.wal_records import decode_deletes, encode_deletes
+
+FORMAT_VERSION = 1
+COLUMN_KIND, ROWS_KIND, INDEX_KIND, DELTA_KIND = "column", "rows", "index", "delta"
+ROWS_FILE = "rows.seg"
+_PATH_PARTS = ("kinds", "integers", "doubles", "strings")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPaths:
+    """Where things lie below the data directory."""
+
+    root: Path
+
+    def collection(self, collection_id: int) -> Path:
+        return self.root / "segments" / str(collection_id)
+
+    def segment(self, collection_id: int, segment_id: int) -> Path:
+        return self.collection(collection_id) / str(segment_id)
+
+    def column(self, collection_id: int, segment_id: int, field_id: int) -> Path:
+        return self.segment(collection_id, segment_id) / f"{field_id}.col"
+
+    def index(self, collection_id: int, segment_id: int, file_name: str) -> Path:
+        return self.segment(collection_id, segment_id) / file_name
+
+    def delta(self, collection_id: int, delta_id: int) -> Path:
+        return self.collection(collection_id) / f"{delta_id}.delta"
+
+    def wal(self, collection_id: int) -> Path:
+        return self.root / "wal" / str(collection_id)
+
+
+def save_column(path: Path, column: Column) -> int:
+    """Returns the file's size in bytes; see `save_sealed` for errors and durability."""
+    arrays: dict[str, pa.Array] = {"value": to_arrow(column)}
+    metadata = {"data_type": str(int(column.data_type))}
+    if column.paths is not None:
+        for number, path_column in enumerate(column.paths.columns.values()):
+            for part in _PATH_PARTS:
+                values = getattr(path_column, part)
+                if values is not None:
+                    arrays[f"{number}.{part}"] = (
+                        pa.array(values) if isinstance(values, np.ndarray) else values
+                    )
+        metadata["paths"] = orjson.dumps([list(p) for p in column.paths.columns]).decode()
+        metadata["paths_complete"] = "1" if column.paths.is_complete else "0"
+    return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, [memoryview(encode_stream(arrays, metadata))])
+
+
+def open_column(path: Path, data_type: DataType, *, resident: bool) -> tuple[Column, MappedFile]:
+    mapped = open_sealed(path, COLUMN_KIND, FORMAT_VERSION, resident=resident)
+    arrays, metadata = decode_stream(mapped.payload)
+    column = from_arrow(data_type, arrays["value"])
+    if data_type is DataType.JSON:
+        names = [tuple(p) for p in orjson.loads(metadata["paths"])]
+        paths = {name: _path_column(arrays, number) for number, name in enumerate(names)}
+        complete = metadata["paths_complete"] == "1"
+        column = Column(data_type, column.values, column.validity, ShreddedPaths(paths, complete))
+    return column, mapped
+
+
+def _path_column(arrays: dict[str, pa.Array], number: int) -> PathColumn:
+    def numbers(part: str) -> Any:
+        array = arrays.get(f"{number}.{part}")
+        return None if array is None else array.to_numpy()
+
+    return PathColumn(
+        numbers("kinds"), numbers("integers"), numbers("doubles"), arrays.get(f"{number}.strings")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFile:
+    """insert_ts: int64 (n,). sorted_keys: int64 (n,) or StringArray, ascending. order: int32 (n,), row offsets."""
+
+    insert_ts: np.ndarray[Any, np.dtype[np.int64]]
+    sorted_keys: Any
+    order: np.ndarray[Any, np.dtype[np.int32]]
+
+
+def save_rows(path: Path, rows: RowsFile) -> int:
+    keys = pa.array(rows.sorted_keys) if isinstance(rows.sorted_keys, np.ndarray) else rows.sorted_keys
+    stream = encode_stream(
+        {"insert_ts": pa.array(rows.insert_ts), "sorted_key": keys, "order": pa.array(rows.order)}
+    )
+    return save_sealed(path, ROWS_KIND, FORMAT_VERSION, [memoryview(stream)])
+
+
+def open_rows(path: Path, *, resident: bool) -> tuple[RowsFile, MappedFile]:
+    mapped = open_sealed(path, ROWS_KIND, FORMAT_VERSION, resident=resident)
+    arrays, _ = decode_stream(mapped.payload)
+    keys = arrays["sorted_key"]
+    return (
+        RowsFile(
+            arrays["insert_ts"].to_numpy(),
+            keys.to_numpy() if pa.types.is_int64(keys.type) else keys,
+            arrays["order"].to_numpy(),
+        ),
+        mapped,
+    )
+
+
+def save_delta(path: Path, batch: DeleteBatch) -> int:
+    return save_sealed(path, DELTA_KIND, FORMAT_VERSION, [memoryview(encode_deletes(batch))])
+
+
+def open_delta(path: Path) -> DeleteBatch:
+    return decode_deletes(open_sealed(path, DELTA_KIND, FORMAT_VERSION, resident=True).payload)
+
+
+def open_index_file(path: Path, *, resident: bool) -> MappedFile:
+    return open_sealed(path, INDEX_KIND, FORMAT_VERSION, resident=resident)

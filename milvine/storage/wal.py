@@ -1,0 +1,267 @@
+"""The write-ahead log of one collection: numbered files, group commit, replay.
+
+File: header of 32 bytes (magic b"MLVNWAL\\0", format version u32, collection id u64, file number u32, valid end
+of the previous file u64; little-endian, packed), then records. Record: header of 40 bytes (magic b"REC\\0",
+type u32, body length u64, ts u64, offset in this file known to be synced when the record was written u64, CRC32C
+of the header before this field and of the body u32, zero u32), body, zeros up to 8 bytes.
+
+A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later
+record or the next file knows to be synced is damage and an error. Files are removed whole and never cut: after a
+torn tail the log goes on in a new file, whose header keeps where the valid part of the old one ended.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from milvine.errors import DataIntegrityError, ServiceInternal
+from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
+
+FORMAT_VERSION = 1
+FILE_BYTES = 64 << 20
+_FILE_MAGIC = b"MLVNWAL\0"
+_RECORD_MAGIC = b"REC\0"
+_FILE_HEADER = struct.Struct("<8sIQIQ")
+_RECORD_HEAD = struct.Struct("<4sIQQQ")
+_RECORD_CRC = struct.Struct("<II")
+_RECORD_HEADER_BYTES = _RECORD_HEAD.size + _RECORD_CRC.size
+_IOV_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class WalRecord:
+    """A record read back; `body` is a view into the file's bytes."""
+
+    record_type: int
+    ts: int
+    body: memoryview
+
+
+class Wal:
+    """Appends are buffered under the caller's lock; `sync` writes and fsyncs them for everybody who waits.
+
+    After a failed write or fsync nothing more is accepted (what reached the disk is unknown) until restart.
+    """
+
+    def __init__(self, directory: Path, collection_id: int, file_number: int, previous_end: int) -> None:
+        """Start a new file `file_number`; `previous_end` is the valid end of the file before, 0 for none."""
+        self._directory = directory
+        self._collection_id = collection_id
+        self._lock = threading.Lock()
+        self._synced = threading.Condition(self._lock)
+        self._pending: list[Buffer] = []
+        self._appended = 0
+        self._durable = 0
+        self._leader_active = False
+        self._failure: BaseException | None = None
+        self._open_file(file_number, previous_end)
+
+    def _open_file(self, file_number: int, previous_end: int) -> None:
+        make_directory(self._directory)
+        self.file_number = file_number
+        path = wal_path(self._directory, file_number)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        header = _FILE_HEADER.pack(
+            _FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end
+        )
+        os.write(self._descriptor, header)
+        os.fsync(self._descriptor)
+        sync_directory(self._directory)
+        self._file_offset = self._synced_offset = len(header)
+
+    def append(self, record_type: int, ts: int, body: Sequence[Buffer]) -> int:
+        """Buffer a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
+        length = sum(memoryview(part).nbytes for part in body)
+        with self._lock:
+            self._raise_failure()
+            head = _RECORD_HEAD.pack(_RECORD_MAGIC, record_type, length, ts, self._synced_offset)
+        tail = _RECORD_CRC.pack(crc32c([head, *body]), 0)
+        padding = bytes(-length % 8)
+        with self._lock:
+            self._pending += [head, tail, *body, padding]
+            self._file_offset += _RECORD_HEADER_BYTES + length + len(padding)
+            self._appended += 1
+            return self._appended
+
+    def sync(self, ticket: int) -> None:
+        """Return once the record of `ticket` is on disk; one caller writes and fsyncs for all who wait.
+
+        Raises ServiceInternal if the log failed, now or before.
+        """
+        while True:
+            with self._lock:
+                while self._leader_active and self._durable < ticket and self._failure is None:
+                    self._synced.wait()
+                if self._durable >= ticket:
+                    return
+                self._raise_failure()
+                self._leader_active = True
+                buffers, self._pending = self._pending, []
+                upto, offset = self._appended, self._file_offset
+            failure: OSError | None = None
+            try:
+                _write_all(self._descriptor, buffers)
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                failure = error
+            with self._lock:
+                self._leader_active = False
+                if failure is None:
+                    self._durable, self._synced_offset = upto, offset
+                else:
+                    self._failure = failure
+                self._synced.notify_all()
+
+    def rotate(self) -> int:
+        """Go on in a new file and return its number. Everything appended must be synced."""
+        with self._lock:
+            self._raise_failure()
+            assert not self._pending and self._durable == self._appended
+            os.close(self._descriptor)
+            self._open_file(self.file_number + 1, self._file_offset)
+            return self.file_number
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the current file, what is still buffered included."""
+        return self._file_offset
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise ServiceInternal(
+                f"the log in {self._directory} failed and takes no writes until restart: {self._failure}"
+            )
+
+
+def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
+    views = [memoryview(b).cast("B") for b in buffers if len(b)]
+    position = 0
+    while position < len(views):
+        written = os.writev(descriptor, views[position : position + _IOV_MAX])
+        while position < len(views) and written >= len(views[position]):
+            written -= len(views[position])
+            position += 1
+        if written:
+            views[position] = views[position][written:]
+
+
+def wal_path(directory: Path, file_number: int) -> Path:
+    return directory / f"{file_number:010d}.wal"
+
+
+def wal_file_numbers(directory: Path) -> list[int]:
+    """Numbers of the log files there are, ascending."""
+    return sorted(int(path.stem) for path in directory.glob("*.wal")) if directory.is_dir() else []
+
+
+def remove_files_before(directory: Path, file_number: int) -> None:
+    """Remove the log files whose rows are all in sealed segments."""
+    stale = [n for n in wal_file_numbers(directory) if n < file_number]
+    for number in stale:
+        wal_path(directory, number).unlink(missing_ok=True)
+    if stale:
+        sync_directory(directory)
+
+
+class WalReader:
+    """Replays the files from `first_file` on; afterwards knows where the log may go on."""
+
+    def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
+        self._directory = directory
+        self._collection_id = collection_id
+        self._first_file = first_file
+        self.next_file_number = first_file
+        self.valid_end = 0
+
+    def records(self) -> Iterator[WalRecord]:
+        """All durable records in order. Raises DataIntegrityError naming the file for damage before the tail."""
+        numbers = [n for n in wal_file_numbers(self._directory) if n >= self._first_file]
+        if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise DataIntegrityError(f"{self._directory} lacks a log file between {numbers[0]} and {numbers[-1]}")
+        if numbers and numbers[0] != self._first_file:
+            path = wal_path(self._directory, self._first_file)
+            raise DataIntegrityError(f"{path} is missing")
+        contents: tuple[Path, memoryview] | None = None
+        for number in numbers:
+            path = wal_path(self._directory, number)
+            data = memoryview(path.read_bytes())
+            previous_end = self._read_header(path, data, number)
+            if previous_end is None:
+                # A crash between creating the file and syncing its header: no record can be behind it.
+                if number != numbers[-1] or len(data) > _FILE_HEADER.size:
+                    raise DataIntegrityError(f"{path} has no valid header")
+                path.unlink()
+                break
+            if contents is not None:
+                yield from self._file_records(*contents, known_end=previous_end)
+            contents = (path, data)
+            self.next_file_number = number + 1
+        if contents is not None:
+            yield from self._file_records(*contents, known_end=None)
+
+    def _read_header(self, path: Path, data: memoryview, number: int) -> int | None:
+        if len(data) < _FILE_HEADER.size:
+            return None
+        magic, version, collection_id, file_number, previous_end = _FILE_HEADER.unpack_from(data)
+        if magic != _FILE_MAGIC:
+            return None
+        if version != FORMAT_VERSION:
+            raise DataIntegrityError(
+                f"{path} has format version {version}, this program reads version {FORMAT_VERSION}"
+            )
+        if (collection_id, file_number) != (self._collection_id, number):
+            raise DataIntegrityError(f"{path} belongs to collection {collection_id}, file {file_number}")
+        return int(previous_end)
+
+    def _file_records(self, path: Path, data: memoryview, known_end: int | None) -> Iterator[WalRecord]:
+        """Records of one file; `known_end` is its synced end if a next file exists, None for the last file."""
+        offset = _FILE_HEADER.size
+        while offset < len(data) if known_end is None else offset < known_end:
+            record = _record_at(data, offset)
+            if record is None:
+                if known_end is not None or _synced_beyond(data, offset):
+                    raise DataIntegrityError(f"{path} is damaged at offset {offset}, before its end")
+                break
+            yield record
+            offset += _record_bytes(len(record.body))
+        self.valid_end = offset
+
+
+def _record_bytes(body_bytes: int) -> int:
+    return _RECORD_HEADER_BYTES + body_bytes + -body_bytes % 8
+
+
+def _record_at(data: memoryview, offset: int) -> WalRecord | None:
+    body_start = offset + _RECORD_HEADER_BYTES
+    if body_start > len(data):
+        return None
+    magic, record_type, length, ts, _ = _RECORD_HEAD.unpack_from(data, offset)
+    if magic != _RECORD_MAGIC or body_start + length > len(data):
+        return None
+    crc, _ = _RECORD_CRC.unpack_from(data, offset + _RECORD_HEAD.size)
+    body = data[body_start : body_start + length]
+    if crc32c([data[offset : offset + _RECORD_HEAD.size], body]) != crc:
+        return None
+    return WalRecord(record_type, ts, body)
+
+
+def _synced_beyond(data: memoryview, offset: int) -> bool:
+    """Whether an intact record behind `offset` says that `offset` was synced: damage, not a torn tail."""
+    raw = data.obj
+    assert isinstance(raw, bytes)
+    position = raw.find(_RECORD_MAGIC, offset + 1)
+    while position != -1:
+        if (position - _FILE_HEADER.size) % 8 == 0 and _record_at(data, position) is not None:
+            synced = _RECORD_HEAD.unpack_from(data, position)[4]
+            if synced > offset:
+                return True
+        position = raw.find(_RECORD_MAGIC, position + 1)
+    return False

@@ -1,0 +1,76 @@
+"""The bodies of log records: rows inserted into a partition, keys deleted."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.errors import DataIntegrityError
+from milvine.model.columns import Column, ColumnBatch, json_column
+from milvine.model.segments import DeleteBatch
+from milvine.model.types import DataType
+from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
+from milvine.storage.files import Buffer
+
+_HEADER = struct.Struct("<qq")
+"""partition id, segment id of the growing segment (0 for deletes)."""
+
+
+class RecordType(IntEnum):
+    INSERT = 1
+    DELETE = 2
+
+
+def encode_insert(partition_id: int, segment_id: int, batch: ColumnBatch) -> Sequence[Buffer]:
+    stream = encode_stream({str(i): to_arrow(column) for i, column in batch.columns.items()})
+    return [_HEADER.pack(partition_id, segment_id), memoryview(stream)]
+
+
+def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, int, ColumnBatch]:
+    """Partition id, segment id and rows; columns of unknown field ids are left out, JSON is shredded again."""
+    partition_id, segment_id = _HEADER.unpack_from(body)
+    arrays, _ = decode_stream(body[_HEADER.size :])
+    columns: dict[int, Column] = {}
+    row_count = 0
+    for name, array in arrays.items():
+        row_count = len(array)
+        data_type = data_types.get(int(name))
+        if data_type is not None:
+            column = from_arrow(data_type, array)
+            if data_type is DataType.JSON:
+                column = json_column(column.values, column.validity)
+            columns[int(name)] = column
+    return partition_id, segment_id, ColumnBatch(row_count, columns)
+
+
+def encode_delete(batch: DeleteBatch) -> Sequence[Buffer]:
+    return [_HEADER.pack(0, 0), memoryview(encode_deletes(batch))]
+
+
+def decode_delete(body: memoryview) -> DeleteBatch:
+    return decode_deletes(body[_HEADER.size :])
+
+
+def encode_deletes(batch: DeleteBatch) -> pa.Buffer:
+    """Deletes as one stream; delta files have the same payload."""
+    keys = pa.array(batch.keys) if isinstance(batch.keys, np.ndarray) else batch.keys
+    return encode_stream(
+        {"key": keys, "ts": pa.array(batch.ts), "partition_id": pa.array(batch.partition_ids)}
+    )
+
+
+def decode_deletes(buffer: Any) -> DeleteBatch:
+    arrays, _ = decode_stream(buffer)
+    if set(arrays) != {"key", "ts", "partition_id"}:
+        raise DataIntegrityError(f"deletes have the columns {sorted(arrays)}")
+    keys = arrays["key"]
+    return DeleteBatch(
+        keys.to_numpy() if pa.types.is_int64(keys.type) else keys,
+        arrays["ts"].to_numpy(),
+        arrays["partition_id"].to_numpy(),
+    )
