@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -74,7 +75,9 @@ FILTERED = (
     Filtered(
         "attacked by a shark",
         'notes["section"] == "W50-W64" and rarity < 11 and parent != "W56.4"',
-        lambda row: row["notes"]["section"] == "W50-W64" and row["rarity"] < 11 and row["parent"] != "W56.4",
+        lambda row: (
+            row["notes"]["section"] == "W50-W64" and row["rarity"] < 11 and row.get("parent") != "W56.4"
+        ),
     ),
 )
 
@@ -204,7 +207,7 @@ class Step:
 
     def cells(self) -> tuple[str, str, str, str]:
         memory = f"{self.memory:,.0f} MB" if self.memory else NO_STATE
-        return f" {self.title}", self.state, f"{self.seconds:.2f} s", memory
+        return self.title, self.state, f"{self.seconds:.2f} s", memory
 
 
 class Demo:
@@ -260,7 +263,9 @@ class Demo:
         with self.step("Load only some fields") as step:
             self.load(load_fields=["id", "vector", "title"], skip_load_dynamic_field=True)
             step.notes.append("id, vector and title; neither the other fields nor the dynamic ones")
-            step.notes.append(f"server memory {self.memory():,.0f} MB, {whole:,.0f} MB with every field")
+            step.notes.append(
+                f"server memory {self.memory():,.0f} MB, {whole:,.0f} MB after loading every field"
+            )
         with self.step("Use what is not loaded") as step:
             step.notes.append(self.refusals())
         with self.step("Release again", frees=True):
@@ -331,14 +336,14 @@ class Demo:
         questions = [embed(question) for question in QUESTIONS]
         answers = self.client.search(
             COLLECTION, questions, anns_field="vector", limit=TOP, search_params=SEARCH,
-            output_fields=["code", "title", "chapter", "parent"],
+            output_fields=["code", "title", "parent"],
         )  # fmt: skip
-        table = grid("question", "score", "code", "title", "chapter", "parent (dynamic)")
+        table = grid("question", "score", "code", "title", "parent")
         for question, answer in zip(QUESTIONS, answers, strict=True):
             expect(len(answer) > 0, f"the search for '{question}' found nothing")
             for place, hit in enumerate(answer[:SHOWN]):
                 asked = question if place == 0 else ""
-                table.add_row(asked, *shown(hit, "code", "title", "chapter", "parent"))
+                table.add_row(asked, *shown(hit, "code", "title", "parent"))
             table.add_section()
         self.console.print(table)
         found = [recall(rows.vectors, *each) for each in zip(questions, answers, strict=True)]
@@ -395,7 +400,7 @@ class Demo:
             f"a hit does not pass: {LISTED.condition}",
         )
 
-        attempts = {
+        attempts: dict[str, Callable[[], Any]] = {
             "filter: chapter == 20": lambda: search("chapter == 20", "title"),
             "output field: chapter": lambda: search("", "chapter"),
             "filter: leaf == true (dynamic)": lambda: search("leaf == true", "title"),
@@ -439,8 +444,8 @@ class Demo:
         for note in step.notes:
             self.console.print(Padding.indent(Text(note), 2))
         line = steps_table(header=False)
-        line.add_row(*step.cells(), style="green")
-        self.console.print(line)
+        line.add_row(*step.cells(), style="bold green")
+        self.console.print(Padding.indent(line, 1))
         self.steps.append(step)
 
     def settled(self, before: float) -> float:
@@ -530,7 +535,10 @@ def grid(*columns: str) -> Table:
 def shown(hit: Any, *fields: str) -> list[str]:
     """Table cells of a hit: its score, then the fields."""
     values = [hit["id"] if name == "id" else hit["entity"].get(name, NO_STATE) for name in fields]
-    texts = [f"{value:.1f}" if isinstance(value, float) else brief(str(value), 42) for value in values]
+    texts = [
+        f"{value:.1f}" if isinstance(value, float) else shorten(str(value), 48, placeholder=" ...")
+        for value in values
+    ]
     return [f"{hit['distance']:.3f}", *map(escape, texts)]
 
 

@@ -63,9 +63,9 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
         collection = snapshot.collections.get(collection_id)
         if collection is None:
             return snapshot
-        segment_ids = [s.segment_id for s in snapshot.segments.get(collection_id, ())]
+        own = sa.select(store.segments.c.segment_id).where(store.segments.c.collection_id == collection_id)
         connection.execute(
-            sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(segment_ids))
+            sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own))
         )
         for table in (store.segments, store.deltas, store.indexes, store.partitions, store.collections):
             connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))

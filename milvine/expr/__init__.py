@@ -1,0 +1,20 @@
+"""The filter language: text -> typed predicate -> mask over rows."""
+
+from milvine.expr.check import bind, compile_filter
+from milvine.expr.errors import FilterError, PlanError
+from milvine.expr.evaluate import ColumnSource, evaluate
+from milvine.expr.parser import parse
+from milvine.expr.predicate import Predicate, primary_keys, referenced_field_ids
+
+__all__ = [
+    "ColumnSource",
+    "FilterError",
+    "PlanError",
+    "Predicate",
+    "bind",
+    "compile_filter",
+    "evaluate",
+    "parse",
+    "primary_keys",
+    "referenced_field_ids",
+]

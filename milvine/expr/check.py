@@ -1,28 +1,38 @@
 """Tree + schema + template values -> predicate. Names, types and texts are Milvus's (planparserv2).
 
-Beyond Milvus: `not` binds weaker than comparisons (`not a == 1` is refused there), and a float literal against an
-integer field is compared exactly instead of refused. `in` lists and chained ranges keep Milvus's stricter rules.
+Beyond Milvus: `not` binds weaker than comparisons (`not a == 1` is refused there), and a float literal
+against an integer field is compared exactly, not refused. `in` lists and chained ranges are as strict as there.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from milvine.errors import ParameterInvalid
 from milvine.expr import predicate as bound
 from milvine.expr import tree
 from milvine.expr.errors import NULL_LITERAL, FilterError, PlanError
-from milvine.expr.like import unescape_pattern
+from milvine.expr.like import check_pattern
 from milvine.expr.literals import INT64_MAX, INT64_MIN
 from milvine.expr.parser import parse
-from milvine.expr.predicate import Always, Compare, In, LiteralSet, Predicate, Target, literal_set
-from milvine.expr.tree import Comparator, Node, Scalar
+from milvine.expr.predicate import (
+    BEYOND_INT64,
+    Always,
+    Compare,
+    In,
+    Predicate,
+    Target,
+    integer_equivalent,
+    literal_set,
+)
+from milvine.expr.tree import Comparator, Literal, LiteralList, Node, Scalar, Template
 from milvine.model.schema import CollectionSchema
 from milvine.model.types import DataType
 
 Value = Scalar | Sequence[Scalar]
+Constant = Literal | LiteralList | Template
+Operand = Predicate | Target | Constant
 
 _EQUALITY = (Comparator.EQ, Comparator.NE)
 _LITERAL_TYPES: dict[type, DataType] = {
@@ -31,8 +41,6 @@ _LITERAL_TYPES: dict[type, DataType] = {
     float: DataType.DOUBLE,
     str: DataType.VARCHAR,
 }
-BEYOND_INT64 = 2**64
-"""An integer that no row holds; numpy compares it with int64 arrays correctly."""
 
 
 def compile_filter(
@@ -43,9 +51,8 @@ def compile_filter(
 ) -> Predicate:
     """Parse and bind a filter that is not blank. Raises ParameterInvalid with Milvus's text."""
     try:
-        return bind(
-            parse(text), schema, loaded_field_ids=loaded_field_ids, templates=templates, text=text
-        )
+        node = parse(text)
+        return bind(node, schema, loaded_field_ids=loaded_field_ids, templates=templates, text=text)
     except PlanError as error:
         raise ParameterInvalid(error.message) from error
     except FilterError as error:
@@ -60,21 +67,8 @@ def bind(
     templates: Mapping[str, object] | None = None,
     text: str | None = None,
 ) -> Predicate:
-    """`loaded_field_ids` None: all are loaded. `text` is quoted in messages. Raises FilterError or PlanError."""
-    return _Binder(schema, loaded_field_ids, templates or {}).filter(node, text)
-
-
-def integer_equivalent(comparator: Comparator, value: float) -> tuple[Comparator, int]:
-    """The comparison with an integer that every int64 answers as it answers the one with the float `value`."""
-    if math.isnan(value):
-        return comparator, -BEYOND_INT64 if comparator in (Comparator.LT, Comparator.LE) else BEYOND_INT64
-    if math.isinf(value):
-        return comparator, BEYOND_INT64 if value > 0 else -BEYOND_INT64
-    if value.is_integer():
-        return comparator, int(value)
-    if comparator in _EQUALITY:
-        return comparator, BEYOND_INT64
-    return comparator, (math.ceil if comparator in (Comparator.LT, Comparator.GE) else math.floor)(value)
+    """`loaded_field_ids` None: all are loaded. `text` is quoted in messages. Raises FilterError."""
+    return _Binder(schema, loaded_field_ids, templates or {}).root(node, text or str(node))
 
 
 class _Binder:
@@ -88,30 +82,29 @@ class _Binder:
         self._loaded_field_ids = loaded_field_ids
         self._templates = templates
 
-    def filter(self, node: Node, text: str | None) -> Predicate:
+    def root(self, node: Node, text: str) -> Predicate:
         operand = self._operand(node)
         if isinstance(operand, Predicate):
             return operand
-        data_type = operand.data_type.milvus_name if isinstance(operand, Target) else _type_name(operand)
-        raise PlanError(
-            f"predicate is not a boolean expression: {text or node}, data type: {data_type}", node.position
-        )
+        name = operand.data_type.milvus_name if isinstance(operand, Target) else _constant_type(operand)
+        reason = f"predicate is not a boolean expression: {text}, data type: {name}"
+        raise PlanError(reason, node.position)
 
-    def _operand(self, node: Node) -> Predicate | Target | tree.Template | tree.Literal | tree.LiteralList:
-        """What `node` stands for; the literals true and false, and constants that fold to them, are predicates."""
+    def _operand(self, node: Node) -> Operand:
+        """What `node` stands for. A constant that is true or false is Always, written or folded."""
         match node:
             case tree.Column():
                 return self._target(node)
-            case tree.Literal(_, bool(value)):
+            case Literal(_, bool(value)):
                 return Always(value)
-            case tree.Literal() | tree.LiteralList() | tree.Template():
+            case Literal() | LiteralList() | Template():
                 return node
             case tree.And():
-                return bound.conjunction([self._boolean(n, "'and'", node) for n in node.operands])
+                return bound.conjunction([self._boolean(n, "and") for n in node.operands])
             case tree.Or():
-                return bound.disjunction([self._boolean(n, "'or'", node) for n in node.operands])
+                return bound.disjunction(_gather([self._boolean(n, "or") for n in node.operands]))
             case tree.Not():
-                return bound.negation(self._boolean(node.operand, "not op", node))
+                return self._negation(node)
             case tree.Comparison():
                 return self._comparison(node)
             case tree.ChainedRange():
@@ -125,29 +118,33 @@ class _Binder:
             case tree.Exists():
                 return self._exists(node)
 
-    def _boolean(self, node: Node, who: str, parent: Node) -> Predicate:
+    def _boolean(self, node: Node, word: str) -> Predicate:
         operand = self._operand(node)
-        if isinstance(operand, Predicate):
-            return operand
-        if isinstance(parent, tree.Not):
-            is_constant = isinstance(operand, tree.Literal | tree.LiteralList)
-            reason = "not can only apply on boolean" if is_constant else f"{who} can only be applied on boolean expression"
-            raise FilterError(reason, node.position)
-        raise FilterError(f"{who} can only be used between boolean expressions", node.position)
+        if not isinstance(operand, Predicate):
+            raise FilterError(f"'{word}' can only be used between boolean expressions", node.position)
+        return operand
+
+    def _negation(self, node: tree.Not) -> Predicate:
+        operand = self._operand(node.operand)
+        if isinstance(operand, Literal | LiteralList):
+            raise FilterError("not can only apply on boolean", node.position)
+        if not isinstance(operand, Predicate):
+            raise FilterError("not op can only be applied on boolean expression", node.position)
+        return bound.negation(operand)
 
     def _target(self, column: tree.Column) -> Target:
         name, path = column.name, column.path
         field = self._schema.by_name.get(name)
-        if field is None and name.lower() == "null":
-            raise FilterError(NULL_LITERAL, column.position)
         if field is None:
+            if name.lower() == "null":
+                raise FilterError(NULL_LITERAL, column.position)
             field, path = self._schema.dynamic_field, (name, *path)
             if field is None:
                 raise FilterError(f"field {name} not exist", column.position)
             if not self._is_loaded(field.field_id):
                 reason = f"field {name} is dynamic but dynamic field is not loaded"
                 raise FilterError(reason, column.position)
-        elif not self._is_loaded(field.field_id):
+        if not self._is_loaded(field.field_id):
             raise FilterError(f"field {name} is not loaded", column.position)
         if path and field.data_type is not DataType.JSON:
             reason = f"{field.data_type.milvus_name} data type not supported accessed with []"
@@ -157,52 +154,278 @@ class _Binder:
     def _is_loaded(self, field_id: int) -> bool:
         return self._loaded_field_ids is None or field_id in self._loaded_field_ids
 
-    def _template(self, template: tree.Template, kind: str = "value") -> Value:
-        if template.name not in self._templates:
-            raise PlanError(
-                f"the {kind} of expression template variable name {template} is not found", template.position
-            )
-        value = self._templates[template.name]
-        match value:
-            case bool() | float() | str():
+    def _value(self, constant: Constant, kind: str = "value") -> Value:
+        if isinstance(constant, Literal):
+            return constant.value
+        if isinstance(constant, LiteralList):
+            return constant.values
+        if constant.name not in self._templates:
+            reason = f"the {kind} of expression template variable name {constant} is not found"
+            raise PlanError(reason, constant.position)
+        match self._templates[constant.name]:
+            case bool() | float() | str() as value:
                 return value
-            case int() if INT64_MIN <= value <= INT64_MAX:
+            case int(value) if INT64_MIN <= value <= INT64_MAX:
                 return value
-            case list() | tuple() if set(map(type, value)) <= _LITERAL_TYPES.keys():
-                return value
-        raise PlanError("expression elements can only be scalars", template.position)
+            case list() | tuple() as values if set(map(type, values)) <= _LITERAL_TYPES.keys():
+                if all(INT64_MIN <= v <= INT64_MAX for v in values if type(v) is int):
+                    return values
+        raise PlanError("expression elements can only be scalars", constant.position)
 
     def _comparison(self, node: tree.Comparison) -> Predicate:
-        left, right = _unfold(self._operand(node.left)), _unfold(self._operand(node.right))
-        if isinstance(left, _Constant) and isinstance(right, _Constant):
+        left = _without_folding(self._operand(node.left), node.left)
+        right = _without_folding(self._operand(node.right), node.right)
+        if isinstance(left, Constant) and isinstance(right, Constant):
             return _fold(node, left, right)
         if isinstance(left, Target) and isinstance(right, Target):
-            return self._field_comparison(node, left, right)
-        if isinstance(left, Target) and isinstance(right, _Constant):
+            return _compare_fields(node, left, right)
+        if isinstance(left, Target) and isinstance(right, Constant):
             return self._value_comparison(node, left, node.comparator, right)
-        if isinstance(right, Target) and isinstance(left, _Constant):
+        if isinstance(left, Constant) and isinstance(right, Target):
             return self._value_comparison(node, right, node.comparator.mirrored, left)
         raise FilterError("not supported to combine multiple fields", node.position)
 
-    def _field_comparison(self, node: tree.Comparison, left: Target, right: Target) -> Predicate:
-        if not _are_comparable(left.data_type, right.data_type):
-            _refuse_comparison(node, left.data_type.milvus_name, right.data_type.milvus_name)
-        if DataType.JSON in (left.data_type, right.data_type):
-            raise FilterError("two column comparison with JSON type is not supported", node.position)
-        if left.data_type is DataType.BOOL and node.comparator not in _EQUALITY:
-            _refuse_comparison(node, "Bool", "Bool")
-        return bound.CompareFields(left, node.comparator, right)
-
     def _value_comparison(
-        self, node: tree.Comparison, target: Target, comparator: Comparator, constant: _Constant
+        self, node: tree.Comparison, target: Target, comparator: Comparator, constant: Constant
     ) -> Predicate:
-        is_template = isinstance(constant, tree.Template)
-        value = self._template(constant) if is_template else _literal_value(constant)
-        data_type = target.data_type
-        if not _accepts(data_type, value) or (isinstance(value, bool) and comparator not in _EQUALITY):
-            if is_template:
-                raise PlanError(_cannot_cast(data_type, value), node.position)
-            names = [data_type.milvus_name, _type_name(value)]
-            _refuse_comparison(node, *(names if comparator is node.comparator else names[::-1]))
+        value = self._value(constant)
+        is_ordered_boolean = isinstance(value, bool) and comparator not in _EQUALITY
+        if is_ordered_boolean or not _accepts(target.data_type, value):
+            if isinstance(constant, Template):
+                raise _cannot_cast(target.data_type, value, constant.position)
+            names = [target.data_type.milvus_name, _constant_type(constant)]
+            _refuse_comparison(node, *(names[::-1] if constant.position < node.right.position else names))
         _refuse_json_root(target, node)
-        return _compare(target, comparator, value)
+        return _compare(target, comparator, cast(Scalar, value))
+
+    def _chained_range(self, node: tree.ChainedRange) -> Predicate:
+        target = self._operand(node.middle)
+        if not isinstance(target, Target):
+            reason = f"range operations are only supported on single fields now, got: {node.middle}"
+            raise FilterError(reason, node.middle.position)
+        if target.data_type.is_vector:
+            _refuse_comparison(node, target.data_type.milvus_name, "range")
+        _refuse_json_root(target, node)
+        is_upwards = node.first_comparator in (Comparator.LT, Comparator.LE)
+        signs = node.first_comparator.mirrored, node.second_comparator
+        sides = (node.first, node.last) if is_upwards else (node.last, node.first)
+        lower_sign, upper_sign = signs if is_upwards else signs[::-1]
+        lower = self._bound(sides[0], "lower", target)
+        upper = self._bound(sides[1], "upper", target)
+        _check_bounds(node, (lower, lower_sign is Comparator.GE), (upper, upper_sign is Comparator.LE))
+        return bound.And((_compare(target, lower_sign, lower), _compare(target, upper_sign, upper)))
+
+    def _bound(self, node: Node, side: str, target: Target) -> Scalar:
+        constant = _without_folding(self._operand(node), node)
+        if not isinstance(constant, Constant):
+            raise FilterError(f"{side}bound cannot be a non-const expression: {node}", node.position)
+        value = self._value(constant, f"{side} value")
+        if target.data_type is DataType.BOOL:
+            raise FilterError("invalid range operations on boolean expr", node.position)
+        if not _accepts(target.data_type, value, is_strict=True):
+            if isinstance(constant, Template):
+                raise _cannot_cast(target.data_type, value, node.position)
+            raise FilterError("invalid range operations", node.position)
+        return cast(Scalar, value)
+
+    def _membership(self, node: tree.Membership) -> Predicate:
+        target = self._operand(node.operand)
+        if isinstance(target, Constant | Always):
+            reason = f"'term' can only be used on non-const expression, but got: {node.operand}"
+            raise FilterError(reason, node.position)
+        if not isinstance(target, Target):
+            reason = f"'term' can only be used on single field, but got: {node.operand}"
+            raise FilterError(reason, node.position)
+        if target.data_type.is_vector:
+            reason = f"term expression is not supported for data type {target.data_type.milvus_name}"
+            raise FilterError(reason, node.position)
+        _refuse_json_root(target, node)
+        return _membership(target, self._list(node.values, target.data_type))
+
+    def _list(self, node: Node, data_type: DataType) -> Sequence[Scalar]:
+        constant = _without_folding(self._operand(node), node)
+        if not isinstance(constant, Constant):
+            raise FilterError(f"value '{node}' in list cannot be a non-const expression", node.position)
+        values = self._value(constant)
+        if not isinstance(values, list | tuple):
+            if isinstance(constant, Template):
+                reason = f"the value of term expression template variable {constant} is not array"
+                raise PlanError(reason, node.position)
+            raise FilterError(f"the right-hand side of 'in' must be a list, but got: {node}", node.position)
+        refused = [k for k in set(map(type, values)) if not _accepts(data_type, k(), is_strict=True)]
+        if refused:
+            value = next(v for v in values if type(v) in refused)
+            if isinstance(constant, Template):
+                raise _cannot_cast(data_type, value, node.position)
+            reason = f"value '{_generic(value)}' in list cannot be casted to {data_type.milvus_name}"
+            raise FilterError(reason, node.position)
+        return values
+
+    def _like(self, node: tree.Like) -> Predicate:
+        target = self._operand(node.operand)
+        if not isinstance(target, Target):
+            raise FilterError("like operation on complicated expr is unsupported", node.position)
+        if target.data_type not in (DataType.VARCHAR, DataType.JSON):
+            reason = "like operation on non-string or no-json field is unsupported"
+            raise FilterError(reason, node.position)
+        _refuse_json_root(target, node)
+        pattern = self._value(node.pattern) if isinstance(node.pattern, Constant) else None
+        if not isinstance(pattern, str):
+            if isinstance(node.pattern, Template):
+                reason = f"the value of like expression template variable {node.pattern} is not string"
+                raise PlanError(reason, node.position)
+            reason = f"like pattern should be a string literal or template variable, got: {node.pattern}"
+            raise FilterError(reason, node.position)
+        check_pattern(pattern, node.pattern.position)
+        return bound.Like(target, pattern)
+
+    def _is_null(self, node: tree.IsNull) -> Predicate:
+        target = self._target(node.column)
+        if target.data_type.is_vector:
+            reason = "IsNull/IsNotNull operations are not supported on vector fields"
+            raise FilterError(reason, node.position)
+        if target.path:
+            return bound.Not(bound.Exists(target))
+        return bound.IsNull(target) if target.is_nullable else Always(False)
+
+    def _exists(self, node: tree.Exists) -> Predicate:
+        target = self._operand(node.operand)
+        if not isinstance(target, Target):
+            reason = f"exists operations are only supported on single fields now, got: {node.operand}"
+        elif target.data_type is not DataType.JSON:
+            name = target.data_type.milvus_name
+            reason = f"exists operations are only supportted on json field, got:{name}"
+        elif not target.path:
+            reason = "exists operations are only supportted on json key"
+        else:
+            return bound.Exists(target)
+        raise FilterError(reason, node.position)
+
+
+def _without_folding(operand: Operand, node: Node) -> Operand:
+    """A folded constant as the literal it amounts to."""
+    return Literal(node.position, operand.value, str(node)) if isinstance(operand, Always) else operand
+
+
+def _fold(node: tree.Comparison, left: Constant, right: Constant) -> Predicate:
+    if isinstance(left, Template) or isinstance(right, Template):
+        reason = f"placeholder was not supported between two constants with operator: {node.comparator}"
+        raise FilterError(reason, node.position)
+    kinds = {_constant_type(left), _constant_type(right)}
+    is_ordered = node.comparator not in _EQUALITY
+    if (kinds != {"Int64", "Double"} and len(kinds) > 1) or kinds & (
+        {"Array", "Bool"} if is_ordered else {"Array"}
+    ):
+        reason = f"comparison operations cannot be applied to two incompatible operands: {node}"
+        raise FilterError(reason, node.position)
+    assert isinstance(left, Literal)
+    assert isinstance(right, Literal)
+    return Always(bound.compare_scalars(left.value, node.comparator, right.value))
+
+
+def _compare_fields(node: tree.Comparison, left: Target, right: Target) -> Predicate:
+    types = left.data_type, right.data_type
+    is_ordered_boolean = types[0] is DataType.BOOL and node.comparator not in _EQUALITY
+    if is_ordered_boolean or not _are_comparable(*types):
+        _refuse_comparison(node, *(t.milvus_name for t in types))
+    if DataType.JSON in types:
+        raise FilterError("two column comparison with JSON type is not supported", node.position)
+    return bound.CompareFields(left, node.comparator, right)
+
+
+def _are_comparable(left: DataType, right: DataType) -> bool:
+    if left.is_vector:
+        return False
+    is_number = [t.is_integer or t.is_floating for t in (left, right)]
+    return left is DataType.JSON or right is DataType.JSON or left is right or all(is_number)
+
+
+def _compare(target: Target, comparator: Comparator, value: Scalar) -> Predicate:
+    """The value takes the field's own kind; JSON keeps it as it was written."""
+    if target.data_type.is_integer and isinstance(value, float):
+        return Compare(target, *integer_equivalent(comparator, value))
+    if target.data_type.is_floating:
+        return Compare(target, comparator, float(value))
+    return Compare(target, comparator, value)
+
+
+def _membership(target: Target, values: Sequence[Scalar]) -> Predicate:
+    if target.data_type.is_floating:
+        values = [float(v) for v in values]
+    return In(target, literal_set(values))
+
+
+def _gather(operands: list[Predicate]) -> list[Predicate]:
+    """`f == 1 or f == 2 or …` as `f in [1, 2, …]`: one pass over the column instead of one for each."""
+    values: dict[Target, list[Scalar]] = {}
+    others: list[Predicate] = []
+    for operand in operands:
+        match operand:
+            case Compare(Target(path=()) as target, Comparator.EQ, value) if value != BEYOND_INT64:
+                values.setdefault(target, []).append(value)
+            case _:
+                others.append(operand)
+    return [*others, *(_equal_to_any(target, found) for target, found in values.items())]
+
+
+def _equal_to_any(target: Target, values: list[Scalar]) -> Predicate:
+    is_single = len(values) == 1
+    return Compare(target, Comparator.EQ, values[0]) if is_single else In(target, literal_set(values))
+
+
+def _accepts(data_type: DataType, value: Value, *, is_strict: bool = False) -> bool:
+    """Whether the literal fits the field; `is_strict` refuses a float for an integer field."""
+    if data_type is DataType.JSON:
+        return type(value) in _LITERAL_TYPES
+    if data_type.is_integer:
+        return type(value) is int or (type(value) is float and not is_strict)
+    if data_type.is_floating:
+        return type(value) in (int, float)
+    return _LITERAL_TYPES.get(type(value)) is data_type
+
+
+def _check_bounds(node: Node, lower: tuple[Scalar, bool], upper: tuple[Scalar, bool]) -> None:
+    """Each bound is a value and whether it is inclusive."""
+    if {type(lower[0]), type(upper[0])} - {int, float} not in (set(), {str}) or (
+        isinstance(lower[0], str) is not isinstance(upper[0], str)
+    ):
+        raise FilterError("invalid range: bounds are not comparable", node.position)
+    is_inclusive = lower[1] and upper[1]
+    if not bound.compare_scalars(lower[0], Comparator.LE if is_inclusive else Comparator.LT, upper[0]):
+        raise FilterError("invalid range: lowerbound is greater than upperbound", node.position)
+
+
+def _refuse_json_root(target: Target, node: Node) -> None:
+    if target.data_type is DataType.JSON and not target.path:
+        raise FilterError(f"a whole JSON field cannot be compared, give a key: {node}", node.position)
+
+
+def _refuse_comparison(node: Node, left: str, right: str) -> NoReturn:
+    raise FilterError(f"comparisons between {left} and {right} are not supported", node.position)
+
+
+def _cannot_cast(data_type: DataType, value: Value, position: int) -> PlanError:
+    return PlanError(f"cannot cast value to {data_type.milvus_name}, value: {_generic(value)}", position)
+
+
+def _constant_type(constant: Constant | Value) -> str:
+    value = constant.value if isinstance(constant, Literal) else constant
+    data_type = _LITERAL_TYPES.get(type(value))
+    if data_type is not None:
+        return data_type.milvus_name
+    return "None" if isinstance(value, Template) else "Array"
+
+
+def _generic(value: Value) -> str:
+    """A value as Go prints planpb.GenericValue."""
+    match value:
+        case bool():
+            return f"bool_val:{str(value).lower()}"
+        case int():
+            return f"int64_val:{value}"
+        case float():
+            return f"float_val:{value:g}"
+        case str():
+            return f'string_val:"{value}"'
+        case _:
+            return "array_val:{" + " ".join(f"array:{{{_generic(v)}}}" for v in value) + "}"

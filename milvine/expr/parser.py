@@ -73,7 +73,7 @@ class _TreeBuilder(Transformer[Token, Node]):
             decode_string(step["key"], _start(token)) if step["key"] else int(step["index"])
             for step in _STEP.finditer(bracket + rest)
         )
-        return tree.Column(_start(token), name, path, str(token))
+        return tree.Column(_start(token), str(name), path, str(token))
 
     def positive(self, number: Token) -> Node:
         return tree.Literal(_start(number), decode_number(number, _start(number)), str(number))
@@ -92,6 +92,7 @@ class _TreeBuilder(Transformer[Token, Node]):
 
     def template(self, token: Token) -> Node:
         return tree.Template(_start(token), token[1:-1].strip())
+
 
 _lark = Lark(
     Path(__file__).with_name("filter.lark").read_text(encoding="utf-8"),

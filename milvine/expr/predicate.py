@@ -1,11 +1,13 @@
-"""What a filter means for one schema: names are field ids, literals have the field's type, templates are filled.
+"""What a filter means for one schema: names are field ids, literals fit their fields, templates are filled.
 
 Every predicate is true, false or unknown for a row. All of them leave NULL rows unknown, but IsNull.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,15 @@ import pyarrow as pa
 from milvine.expr.tree import Comparator, Scalar
 from milvine.model.json_paths import JsonPath
 from milvine.model.types import DataType
+
+OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
+    Comparator.EQ: operator.eq,
+    Comparator.NE: operator.ne,
+    Comparator.LT: operator.lt,
+    Comparator.LE: operator.le,
+    Comparator.GT: operator.gt,
+    Comparator.GE: operator.ge,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +62,10 @@ class CompareFields:
 
 @dataclass(frozen=True, slots=True)
 class LiteralSet:
-    """Values of `in`, apart by kind: numpy bool, int64 and float64 (sorted, unique) and a pyarrow.StringArray of
-    unique strings; None where there is no value of the kind."""
+    """Values of `in`, each once, apart by kind; None where there is none of the kind.
+
+    The numpy arrays are sorted; `strings` is a pyarrow.StringArray.
+    """
 
     booleans: np.ndarray[Any, np.dtype[np.bool_]] | None = None
     integers: np.ndarray[Any, np.dtype[np.int64]] | None = None
@@ -116,6 +129,29 @@ class Or:
 
 
 Predicate = Always | Compare | CompareFields | In | Like | IsNull | Exists | Not | And | Or
+
+
+BEYOND_INT64 = 2**64
+"""An integer that no row holds; numpy compares it with int64 arrays correctly."""
+
+
+def integer_equivalent(comparator: Comparator, value: float) -> tuple[Comparator, int]:
+    """A comparison with an integer that each int64 answers just as it answers the one with `value`."""
+    if math.isnan(value):
+        is_below = comparator in (Comparator.LT, Comparator.LE)
+        return comparator, -BEYOND_INT64 if is_below else BEYOND_INT64
+    if abs(value) > BEYOND_INT64:
+        return comparator, BEYOND_INT64 if value > 0 else -BEYOND_INT64
+    if value.is_integer():
+        return comparator, int(value)
+    if comparator in (Comparator.EQ, Comparator.NE):
+        return comparator, BEYOND_INT64
+    return comparator, (math.ceil if comparator in (Comparator.LT, Comparator.GE) else math.floor)(value)
+
+
+def compare_scalars(left: Any, comparator: Comparator, right: Any) -> Any:
+    """For two values, or numpy arrays, that can be compared."""
+    return OPERATORS[comparator](left, right)
 
 
 def conjunction(operands: list[Predicate]) -> Predicate:

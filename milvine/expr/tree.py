@@ -1,4 +1,4 @@
-"""The filter as written: one node per construct, with its offset in the text, before names or types are known.
+"""The filter as written: a node per construct, with its offset in the text; names and types are not known.
 
 `str(node)` gives the text back without spaces, as Milvus quotes expressions in its messages.
 """

@@ -17,8 +17,8 @@ from milvine.model.types import DataType
 from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
 from milvine.storage.files import Buffer
 
-_HEADER = struct.Struct("<qq")
-"""partition id, segment id of the growing segment (0 for deletes)."""
+_HEADER = struct.Struct("<q")
+"""The partition's id before an insert's columns; 8 bytes, so that what follows stays aligned."""
 
 
 class RecordType(IntEnum):
@@ -26,14 +26,14 @@ class RecordType(IntEnum):
     DELETE = 2
 
 
-def encode_insert(partition_id: int, segment_id: int, batch: ColumnBatch) -> Sequence[Buffer]:
+def encode_insert(partition_id: int, batch: ColumnBatch) -> Sequence[Buffer]:
     stream = encode_stream({str(i): to_arrow(column) for i, column in batch.columns.items()})
-    return [_HEADER.pack(partition_id, segment_id), memoryview(stream)]
+    return [_HEADER.pack(partition_id), memoryview(stream)]
 
 
-def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, int, ColumnBatch]:
-    """Partition id, segment id and rows; columns of unknown field ids are left out, JSON is shredded again."""
-    partition_id, segment_id = _HEADER.unpack_from(body)
+def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch]:
+    """Partition id and rows; columns of unknown field ids are left out, JSON is shredded again."""
+    (partition_id,) = _HEADER.unpack_from(body)
     arrays, _ = decode_stream(body[_HEADER.size :])
     columns: dict[int, Column] = {}
     row_count = 0
@@ -45,19 +45,11 @@ def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple
             if data_type is DataType.JSON:
                 column = json_column(column.values, column.validity)
             columns[int(name)] = column
-    return partition_id, segment_id, ColumnBatch(row_count, columns)
-
-
-def encode_delete(batch: DeleteBatch) -> Sequence[Buffer]:
-    return [_HEADER.pack(0, 0), memoryview(encode_deletes(batch))]
-
-
-def decode_delete(body: memoryview) -> DeleteBatch:
-    return decode_deletes(body[_HEADER.size :])
+    return partition_id, ColumnBatch(row_count, columns)
 
 
 def encode_deletes(batch: DeleteBatch) -> pa.Buffer:
-    """Deletes as one stream; delta files have the same payload."""
+    """Deletes as one stream: the body of a log record and the payload of a delta file."""
     keys = pa.array(batch.keys) if isinstance(batch.keys, np.ndarray) else batch.keys
     return encode_stream(
         {"key": keys, "ts": pa.array(batch.ts), "partition_id": pa.array(batch.partition_ids)}

@@ -1,0 +1,147 @@
+"""Every setting once: its key, its default, how it is read and what it means.
+
+A value comes from a flag, else from the environment (`MILVINE_` and the key in capitals, dots as underscores), else
+from the YAML file (Milvus's nesting), else from the default. Unknown YAML keys are ignored, as Milvus's own
+configuration files carry many that mean nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+ENVIRONMENT_PREFIX = "MILVINE_"
+_SETTINGS_VARIABLE = "MILVINE_SETTINGS_JSON"
+_PYTHON_VARIABLE = "MILVINE_PYTHON"
+_FRONT_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONHOME", "PYTHONPATH")
+_SAVED_PREFIX = "MILVINE_OUTER_"
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def machine_memory_bytes() -> int:
+    """Memory of this machine, or of the cgroup when that is smaller."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        path = Path(name)
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def parse_bytes(value: object) -> int:
+    """`512MB`, `2G`, a number of bytes, or a share of the machine's memory when it is at most 1 (`0.9`)."""
+    text = str(value).strip().lower().removesuffix("b").removesuffix("i")
+    factor = 1
+    if text and text[-1] in _UNITS:
+        factor = _UNITS[text[-1]]
+        text = text[:-1]
+    number = float(text)
+    if factor == 1 and 0 < number <= 1:
+        return int(number * machine_memory_bytes())
+    return int(number * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`name` is the attribute of Settings, `key` the YAML path."""
+
+    name: str
+    key: str
+    default: object
+    parse: Callable[[Any], Any]
+    help: str
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("data_dir", "localStorage.path", "./milvine-data", lambda v: str(Path(v).resolve()), "where everything is kept"),
+    Setting("host", "proxy.host", "", str, "address to listen on; empty: loopback, 127.0.0.1 and ::1"),
+    Setting("port", "proxy.port", 19530, int, "gRPC and REST; 0 picks a free one"),
+    Setting("metrics_port", "common.metricsPort", 9091, int, "/healthz and /metrics; 0 is off"),
+    Setting("memory_limit_bytes", "memory.limit", 0.9, parse_bytes, "bytes, or a share of the machine, that loading may take"),
+    Setting("segment_seal_bytes", "segment.seal.bytes", "128MB", parse_bytes, "growing rows of a collection are sealed at this size"),
+    Setting("wal_limit_bytes", "wal.limit", "256MB", parse_bytes, "a collection's log is checkpointed at this size"),
+    Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
+    Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values in force; see SETTINGS for each."""
+
+    data_dir: str
+    host: str
+    port: int
+    metrics_port: int
+    memory_limit_bytes: int
+    segment_seal_bytes: int
+    wal_limit_bytes: int
+    worker_threads: int
+    log_level: str
+
+
+def _lookup(tree: object, key: str) -> object | None:
+    for step in key.split("."):
+        if not isinstance(tree, Mapping) or step not in tree:
+            return None
+        tree = tree[step]
+    return tree
+
+
+def load_settings(
+    flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None
+) -> Settings:
+    """The settings in force. Raises ValueError with one sentence for a value that cannot be read."""
+    tree = yaml.safe_load(file.read_text()) if file is not None else {}
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        variable = ENVIRONMENT_PREFIX + setting.key.upper().replace(".", "_")
+        found = flags.get(setting.name)
+        if found is None:
+            found = environment.get(variable)
+        if found is None:
+            found = _lookup(tree, setting.key)
+        if found is None:
+            found = setting.default
+        try:
+            values[setting.name] = setting.parse(found)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"setting {setting.key}: cannot read {found!r}: {error}") from error
+    return Settings(**values)
+
+
+def front_environment(settings: Settings, front: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the front's process: settings travel in it, and what the front overrides is saved."""
+    saved = {_SAVED_PREFIX + name: os.environ[name] for name in _FRONT_VARIABLES if name in os.environ}
+    return {
+        **os.environ,
+        **front,
+        **saved,
+        _SETTINGS_VARIABLE: orjson.dumps(asdict(settings)).decode(),
+        _PYTHON_VARIABLE: sys.executable,
+    }
+
+
+def settings_of_this_process() -> Settings:
+    """The settings that `front_environment` sent."""
+    return Settings(**orjson.loads(os.environ[_SETTINGS_VARIABLE]))
+
+
+def child_command(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a Python child process.
+
+    In the front's process `sys.executable` is not this environment's Python, and the variables that embed
+    the interpreter must not reach a child.
+    """
+    environment = {k: v for k, v in os.environ.items() if k not in _FRONT_VARIABLES}
+    for name in _FRONT_VARIABLES:
+        if _SAVED_PREFIX + name in environment:
+            environment[name] = environment.pop(_SAVED_PREFIX + name)
+    return [os.environ.get(_PYTHON_VARIABLE, sys.executable), "-m", module, *arguments], environment

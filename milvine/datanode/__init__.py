@@ -1,0 +1,1 @@
+"""The write path: log, growing rows, flush, index builds, recovery."""

@@ -1,0 +1,105 @@
+"""Growing to sealed: files written and synced, one catalog transaction, the view replaced, old log files removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from milvine.catalog.segments import commit_flush
+from milvine.catalog.store import Catalog
+from milvine.datanode.writer import CollectionWriter, Frozen
+from milvine.model.segments import DeltaMeta, SegmentMeta
+from milvine.model.timestamps import HybridClock
+from milvine.segment.deletes import concat_deletes
+from milvine.segment.growing import Chunk, join_chunks
+from milvine.segment.view import ReadView, Views
+from milvine.storage.files import make_directory, sync_directory
+from milvine.storage.segment_files import (
+    ROWS_FILE,
+    RowsFile,
+    SegmentPaths,
+    save_column,
+    save_delta,
+    save_rows,
+)
+from milvine.storage.wal import remove_files_before
+
+
+class Flusher:
+    """Flushes one collection at a time; the caller serialises flushes of one collection."""
+
+    def __init__(self, catalog: Catalog, views: Views, paths: SegmentPaths, clock: HybridClock) -> None:
+        self._catalog = catalog
+        self._views = views
+        self._paths = paths
+        self._clock = clock
+
+    def flush(self, writer: CollectionWriter, frozen: Frozen) -> tuple[SegmentMeta, ...]:
+        """Seal what was frozen; returns the new segments.
+
+        Until the commit a failure leaves everything as it was: the rows stay growing and in the log.
+        """
+        collection_id = writer.collection_id
+        view = self._views.current(collection_id)
+        if view is None:
+            return ()
+        make_directory(self._paths.collection(collection_id))
+        sealed: list[SegmentMeta] = []
+        freed_bytes = 0
+        for segment in view.growing:
+            if segment.segment_id in frozen.segment_ids and segment.row_count:
+                freed_bytes += segment.bytes_used
+                sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks)))
+        delta = self._save_delta(view, frozen)
+        sync_directory(self._paths.collection(collection_id))
+        if not commit_flush(self._catalog, collection_id, tuple(sealed), delta, frozen.checkpoint_file):
+            return ()
+        # The delta must be in the view before the successors open, so that they find all their deletes.
+        if delta is not None:
+            self._views.replace(collection_id, lambda v: replace(v, deltas=(*v.deltas, delta)))
+        self._views.prepare(collection_id, tuple(sealed))
+        self._views.replace(collection_id, lambda v: _hand_over(v, frozen, tuple(sealed)))
+        writer.flushed(frozen, freed_bytes)
+        self._views.changed(collection_id)
+        remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
+        return tuple(sealed)
+
+    def _save_segment(self, collection_id: int, rows: Chunk) -> SegmentMeta:
+        segment_id = self._clock.next()
+        directory = self._paths.segment(collection_id, segment_id)
+        make_directory(directory)
+        rows_bytes = save_rows(
+            directory / ROWS_FILE, RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order)
+        )
+        field_bytes = {
+            field_id: save_column(self._paths.column(collection_id, segment_id, field_id), column)
+            for field_id, column in rows.batch.columns.items()
+        }
+        sync_directory(directory)
+        return SegmentMeta(
+            segment_id,
+            collection_id,
+            rows.partition_id,
+            rows.row_count,
+            int(rows.insert_ts.min()),
+            rows.max_insert_ts,
+            rows_bytes,
+            field_bytes,
+        )
+
+    def _save_delta(self, view: ReadView, frozen: Frozen) -> DeltaMeta | None:
+        batches = list(view.deletes[: frozen.delete_batches])
+        if not batches:
+            return None
+        deletes = concat_deletes(batches)
+        delta_id = self._clock.next()
+        size = save_delta(self._paths.delta(view.collection_id, delta_id), deletes)
+        return DeltaMeta(delta_id, view.collection_id, len(deletes), int(deletes.ts.max()), size)
+
+
+def _hand_over(view: ReadView, frozen: Frozen, sealed: tuple[SegmentMeta, ...]) -> ReadView:
+    return replace(
+        view,
+        growing=tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids),
+        sealed=(*view.sealed, *sealed),
+        deletes=view.deletes[frozen.delete_batches :],
+    )

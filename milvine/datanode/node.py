@@ -1,0 +1,155 @@
+"""The data node: the writers of all collections, when they flush, what their indexes lack."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from milvine import metrics
+from milvine.catalog.store import Catalog
+from milvine.config import Settings
+from milvine.datanode import recovery
+from milvine.datanode.flush import Flusher
+from milvine.datanode.index_build import IndexBuilder
+from milvine.datanode.writer import CollectionWriter, Frozen
+from milvine.errors import CollectionNotFound, MilvineError
+from milvine.model.collections import Collection
+from milvine.model.columns import ColumnBatch
+from milvine.model.segments import SegmentMeta
+from milvine.model.timestamps import HybridClock
+from milvine.segment.view import Views
+from milvine.storage.files import remove_tree
+from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.wal import Wal
+
+_log = logging.getLogger(__name__)
+
+
+class _Held:
+    """A writer, and what of it is frozen but not flushed yet (a flush that failed is tried again whole)."""
+
+    def __init__(self, writer: CollectionWriter) -> None:
+        self.writer = writer
+        self.flush_lock = threading.Lock()
+        self.frozen: Frozen | None = None
+
+
+class DataNode:
+    """Writes of collections that the catalog has. A dropped collection's writer raises CollectionNotFound."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, views: Views, paths: SegmentPaths, clock: HybridClock
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._views = views
+        self._paths = paths
+        self._clock = clock
+        self._held: dict[int, _Held] = {}
+        self._flusher = Flusher(catalog, views, paths, clock)
+        self.indexes = IndexBuilder(catalog, views, paths)
+        self._full = threading.Condition()
+        self._full_ids: set[int] = set()
+        metrics.growing_bytes.set_function(
+            lambda: sum(held.writer.growing_bytes for held in list(self._held.values()))
+        )
+
+    def recover(self) -> None:
+        """Open everything that the catalog names. Raises DataIntegrityError naming a damaged file."""
+        snapshot = self._catalog.snapshot
+        self._clock.observe(self._catalog.max_id_or_ts())
+        removed = recovery.remove_garbage(self._paths, snapshot)
+        if removed:
+            _log.info("removed %d leftovers of an unclean end", removed)
+        for collection in snapshot.collections.values():
+            view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)
+            self._open(collection, view, wal)
+
+    def start(self) -> None:
+        self.indexes.start()
+        threading.Thread(target=self._flush_full, name="flusher", daemon=True).start()
+
+    def create(self, collection: Collection) -> None:
+        """Start the log of a collection that is about to be committed."""
+        wal = Wal(self._paths.wal(collection.collection_id), collection.collection_id, 1, 0)
+        self._open(collection, recovery.empty_view(collection), wal)
+
+    def _open(self, collection: Collection, view: Any, wal: Wal) -> None:
+        self._views.add(view)
+        writer = CollectionWriter(collection, self._views, self._clock, wal)
+        self._held[collection.collection_id] = _Held(writer)
+
+    def drop(self, collection_id: int) -> None:
+        """Remove log and files of a collection that has left the catalog. Readers keep what they have mapped."""
+        held = self._held.pop(collection_id, None)
+        if held is None:
+            return
+        with held.flush_lock:
+            self._views.remove(collection_id)
+            held.writer.close()
+            remove_tree(self._paths.wal(collection_id))
+            remove_tree(self._paths.collection(collection_id))
+
+    def _writer(self, collection_id: int) -> _Held:
+        held = self._held.get(collection_id)
+        if held is None:
+            raise CollectionNotFound(str(collection_id))
+        return held
+
+    def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
+        """Returns the timestamp of the rows, durable and visible."""
+        held = self._writer(collection_id)
+        ts = held.writer.insert(partition_id, batch)
+        metrics.inserted_rows.inc(batch.row_count)
+        writer = held.writer
+        if (
+            writer.growing_bytes > self._settings.segment_seal_bytes
+            or writer.wal_bytes > self._settings.wal_limit_bytes
+        ):
+            with self._full:
+                self._full_ids.add(collection_id)
+                self._full.notify()
+        return ts
+
+    def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
+        """Delete keys (int64 or StringArray) blindly; returns the timestamp."""
+        ts = self._writer(collection_id).writer.delete(keys, partition_id)
+        metrics.deleted_keys.inc(len(keys))
+        return ts
+
+    def flush(self, collection_id: int) -> tuple[SegmentMeta, ...]:
+        """Seal all rows written before the call; returns the new segments."""
+        held = self._writer(collection_id)
+        with held.flush_lock:
+            frozen = held.writer.freeze()
+            if held.frozen is not None:
+                frozen = held.frozen if frozen is None else _joined(held.frozen, frozen)
+            if frozen is None:
+                return ()
+            held.frozen = frozen
+            sealed = self._flusher.flush(held.writer, frozen)
+            held.frozen = None
+        self.indexes.look()
+        return sealed
+
+    def _flush_full(self) -> None:
+        while True:
+            with self._full:
+                while not self._full_ids:
+                    self._full.wait()
+                collection_id = self._full_ids.pop()
+            try:
+                self.flush(collection_id)
+            except (OSError, MilvineError) as error:
+                if collection_id in self._held:
+                    _log.error("flush of collection %s: %s", collection_id, error)
+                    metrics.background_failures.labels("flush").inc()
+
+
+def _joined(first: Frozen, second: Frozen) -> Frozen:
+    return Frozen(
+        first.segment_ids | second.segment_ids,
+        first.delete_batches + second.delete_batches,
+        second.checkpoint_file,
+    )

@@ -1,0 +1,76 @@
+"""Start-up: drop what the catalog does not name, then replay each collection's log over its sealed segments."""
+
+from __future__ import annotations
+
+from milvine.catalog.store import Snapshot
+from milvine.model.collections import Collection
+from milvine.model.segments import DeleteBatch
+from milvine.model.timestamps import HybridClock
+from milvine.segment.growing import GrowingSegment, make_chunk
+from milvine.segment.view import ReadView
+from milvine.storage.garbage import remove_unnamed
+from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
+from milvine.storage.wal import Wal, WalReader, remove_files_before
+from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
+
+
+def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
+    """Remove leftovers of flushes, builds and drops that a crash cut short; returns how many entries went."""
+    collection_names = {str(i) for i in snapshot.collections}
+    removed = remove_unnamed(paths.root / "segments", collection_names)
+    removed += remove_unnamed(paths.root / "wal", collection_names)
+    for collection_id in snapshot.collections:
+        metas = snapshot.segments.get(collection_id, ())
+        names = {str(m.segment_id) for m in metas}
+        names |= {paths.delta(collection_id, d.delta_id).name for d in snapshot.deltas.get(collection_id, ())}
+        removed += remove_unnamed(paths.collection(collection_id), names)
+        for meta in metas:
+            files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
+            files |= {i.file_name for i in meta.indexes.values()}
+            removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), files)
+    return len(removed)
+
+
+def recover(
+    collection: Collection, snapshot: Snapshot, paths: SegmentPaths, clock: HybridClock
+) -> tuple[ReadView, Wal]:
+    """The view that the log and the catalog give, and the log, ready to go on in a new file.
+
+    The clock is moved past every timestamp met. Raises DataIntegrityError naming a damaged file.
+    """
+    collection_id = collection.collection_id
+    directory = paths.wal(collection_id)
+    remove_files_before(directory, collection.checkpoint_file)
+    reader = WalReader(directory, collection_id, collection.checkpoint_file)
+    data_types = {f.field_id: f.data_type for f in collection.schema.fields}
+    growing: dict[int, GrowingSegment] = {}
+    deletes: list[DeleteBatch] = []
+    sealed = snapshot.segments.get(collection_id, ())
+    deltas = snapshot.deltas.get(collection_id, ())
+    last_ts = max((meta.max_ts for meta in (*sealed, *deltas)), default=0)
+    for record in reader.records():
+        last_ts = max(last_ts, record.ts)
+        clock.observe(record.ts)
+        if record.record_type == RecordType.INSERT:
+            partition_id, batch = decode_insert(record.body, data_types)
+            segment = growing.get(partition_id) or GrowingSegment(clock.next(), partition_id)
+            chunk = make_chunk(collection.schema, segment.segment_id, partition_id, batch, record.ts)
+            growing[partition_id] = segment.with_chunk(chunk)
+        else:
+            batch_of_deletes = decode_deletes(record.body)
+            deletes.append(batch_of_deletes)
+            growing = {i: s.with_deletes(batch_of_deletes) for i, s in growing.items()}
+    view = ReadView(
+        collection_id,
+        collection.schema,
+        last_ts,
+        tuple(growing.values()),
+        sealed,
+        deltas,
+        tuple(deletes),
+    )
+    return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
+
+
+def empty_view(collection: Collection) -> ReadView:
+    return ReadView(collection.collection_id, collection.schema)

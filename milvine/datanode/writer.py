@@ -1,0 +1,155 @@
+"""The order of one collection's writes.
+
+Under the lock a write takes its timestamp and its place in the log. Outside of it one of the waiting writers syncs
+the log for all. Then writes are published in timestamp order, then acknowledged: nothing that is not on disk is
+ever visible, and nothing is visible before what came before it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from milvine.model.collections import Collection
+from milvine.model.columns import ColumnBatch
+from milvine.model.segments import DeleteBatch
+from milvine.model.timestamps import HybridClock
+from milvine.segment.growing import Chunk, GrowingSegment, at_ts, make_chunk
+from milvine.segment.view import ReadView, Views
+from milvine.storage.files import Buffer
+from milvine.storage.wal import Wal
+from milvine.storage.wal_records import RecordType, encode_deletes, encode_insert
+
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Growing segments that take no more rows, and the first log file with nothing of them in it."""
+
+    segment_ids: frozenset[int]
+    delete_batches: int
+    checkpoint_file: int
+
+
+class CollectionWriter:
+    """All writes of one collection go through here."""
+
+    def __init__(self, collection: Collection, views: Views, clock: HybridClock, wal: Wal) -> None:
+        self.collection_id = collection.collection_id
+        self._schema = collection.schema
+        self._views = views
+        self._clock = clock
+        self._wal = wal
+        self._lock = threading.Lock()
+        self._publish_lock = threading.Lock()
+        self._unpublished: deque[tuple[int, int, Callable[[int], None]]] = deque()
+        self._published_ticket = 0
+        self._last_ticket = 0
+        view = views.current(collection.collection_id)
+        assert view is not None
+        self._active = {s.partition_id: s.segment_id for s in view.growing}
+        self._frozen_deletes = 0
+        self.growing_bytes = sum(s.bytes_used for s in view.growing)
+
+    @property
+    def wal_bytes(self) -> int:
+        return self._wal.file_bytes
+
+    def insert(self, partition_id: int, batch: ColumnBatch) -> int:
+        """Returns the rows' timestamp once they are durable and visible."""
+        chunk = make_chunk(self._schema, 0, partition_id, batch, 0)
+        body = encode_insert(partition_id, batch)
+        return self._commit(RecordType.INSERT, lambda _: body, lambda ts: self._publish_rows(chunk, ts))
+
+    def delete(self, keys: Any, partition_id: int) -> int:
+        """Delete keys (int64 or StringArray) blindly; returns the timestamp once durable and visible."""
+        batches: list[DeleteBatch] = []
+
+        def encode(ts: int) -> Sequence[Buffer]:
+            batches.append(
+                DeleteBatch(
+                    keys, np.full(len(keys), ts, np.int64), np.full(len(keys), partition_id, np.int64)
+                )
+            )
+            return [memoryview(encode_deletes(batches[0]))]
+
+        return self._commit(RecordType.DELETE, encode, lambda ts: self._publish_deletes(batches[0], ts))
+
+    def _commit(
+        self,
+        record_type: RecordType,
+        encode: Callable[[int], Sequence[Buffer]],
+        publish: Callable[[int], None],
+    ) -> int:
+        with self._lock:
+            ts = self._clock.next()
+            ticket = self._wal.append(record_type, ts, encode(ts))
+            self._last_ticket = ticket
+            self._unpublished.append((ticket, ts, publish))
+        self._wal.sync(ticket)
+        self._publish_until(ticket)
+        return ts
+
+    def _publish_until(self, ticket: int) -> None:
+        """Publish, in order, all writes up to `ticket`, which is synced."""
+        with self._publish_lock:
+            while self._unpublished and self._unpublished[0][0] <= ticket:
+                _, ts, publish = self._unpublished.popleft()
+                publish(ts)
+
+    def _publish_rows(self, chunk: Chunk, ts: int) -> None:
+        partition_id = chunk.partition_id
+        segment_id = self._active.get(partition_id)
+        if segment_id is None:
+            segment_id = self._active[partition_id] = self._clock.next()
+        chunk = at_ts(replace(chunk, segment_id=segment_id), ts)
+        self.growing_bytes += chunk.bytes_used
+
+        def change(view: ReadView) -> ReadView:
+            growing = view.growing
+            if all(s.segment_id != segment_id for s in growing):
+                growing = (*growing, GrowingSegment(segment_id, partition_id))
+            growing = tuple(s.with_chunk(chunk) if s.segment_id == segment_id else s for s in growing)
+            return replace(view, ts=ts, growing=growing)
+
+        self._views.replace(self.collection_id, change)
+
+    def _publish_deletes(self, batch: DeleteBatch, ts: int) -> None:
+        self._views.publish_deletes(self.collection_id, batch)
+        self._views.replace(
+            self.collection_id,
+            lambda view: replace(view, ts=ts, growing=tuple(s.with_deletes(batch) for s in view.growing)),
+        )
+
+    def freeze(self) -> Frozen | None:
+        """Close all growing segments to new rows and start a new log file; None if nothing was written.
+
+        Writers wait for at most one sync. The frozen segments stay in the view.
+        """
+        with self._lock:
+            self._wal.sync(self._last_ticket)
+            self._publish_until(self._last_ticket)
+            view = self._views.current(self.collection_id)
+            if view is None:
+                return None
+            deletes = len(view.deletes) - self._frozen_deletes
+            if not self._active and not deletes:
+                return None
+            frozen = Frozen(frozenset(self._active.values()), deletes, self._wal.rotate())
+            self._active = {}
+            self._frozen_deletes += deletes
+            return frozen
+
+    def flushed(self, frozen: Frozen, freed_bytes: int) -> None:
+        """The frozen segments are sealed now and have left the view."""
+        with self._lock:
+            self._frozen_deletes -= frozen.delete_batches
+            self.growing_bytes -= freed_bytes
+
+    def close(self) -> None:
+        self._wal.close()

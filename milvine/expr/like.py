@@ -1,0 +1,44 @@
+"""LIKE patterns: `%` any text, `_` one character, a backslash takes the next character as it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow.compute as pc
+
+from milvine.expr.errors import FilterError
+
+_TOKEN = re.compile(r"\\(?P<escaped>.)|(?P<wildcard>[%_])|(?P<literal>[^\\%_]+)", re.DOTALL)
+_ONLY_OUTER_PERCENTS = re.compile(r"(%*)((?:\\.|[^\\%_])*)(%*)", re.DOTALL)
+_REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+
+
+def check_pattern(pattern: str, position: int) -> None:
+    if len(pattern) - len(pattern.rstrip("\\")) & 1:
+        raise FilterError(f"invalid like pattern, nothing to escape at its end: {pattern}", position)
+
+
+def match_pattern(texts: Any, pattern: str) -> Any:
+    """pyarrow.BooleanArray for a StringArray; null stays null. The pattern has passed `check_pattern`."""
+    simple = _ONLY_OUTER_PERCENTS.fullmatch(pattern)
+    if simple is None:
+        return pc.match_substring_regex(texts, _to_regex(pattern))
+    head, body, tail = simple.groups()
+    text = re.sub(r"\\(.)", r"\1", body, flags=re.DOTALL)
+    if head and (tail or not body):
+        return pc.match_substring(texts, text)
+    if head:
+        return pc.ends_with(texts, text)
+    return pc.starts_with(texts, text) if tail else pc.equal(texts, text)
+
+
+def _to_regex(pattern: str) -> str:
+    """The pattern for RE2, which pyarrow uses."""
+
+    def translate(token: re.Match[str]) -> str:
+        if token["wildcard"]:
+            return ".*" if token["wildcard"] == "%" else "."
+        return _REGEX_SPECIAL.sub(r"\\\g<0>", token["escaped"] or token["literal"])
+
+    return rf"(?s)\A{_TOKEN.sub(translate, pattern)}\z"

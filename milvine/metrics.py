@@ -1,0 +1,40 @@
+"""Every metric, declared once."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+registry = CollectorRegistry(auto_describe=True)
+
+requests = Counter(
+    "milvine_requests", "Requests by protocol, function and Milvus code", ["protocol", "function", "code"],
+    registry=registry,
+)
+request_seconds = Histogram(
+    "milvine_request_seconds",
+    "Time from the request's last byte to its response",
+    ["function"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+    registry=registry,
+)
+inserted_rows = Counter("milvine_inserted_rows", "Rows acknowledged", registry=registry)
+deleted_keys = Counter("milvine_deleted_keys", "Deletes acknowledged", registry=registry)
+growing_bytes = Gauge(
+    "milvine_growing_bytes", "Rows in memory that are not sealed yet, loaded or not", registry=registry
+)
+loaded_bytes = Gauge("milvine_loaded_bytes", "Memory that loading holds", registry=registry)
+memory_limit_bytes = Gauge("milvine_memory_limit_bytes", "Memory that loading may hold", registry=registry)
+mapped_for_lack_of_memory = Counter(
+    "milvine_segments_mapped_for_lack_of_memory",
+    "Sealed segments opened mapped because the budget was full when their rows were sealed",
+    registry=registry,
+)
+background_failures = Counter(
+    "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
+)
+ready_seconds = Gauge("milvine_ready_seconds", "Time from the start of the process to ready", registry=registry)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus's text format."""
+    return generate_latest(registry)

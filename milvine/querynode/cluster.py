@@ -1,0 +1,140 @@
+"""Fans a read out to who holds the data: sealed segments on query nodes, growing rows here at the head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from milvine.catalog.store import Catalog
+from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded
+from milvine.querynode.loader import Loader
+from milvine.querynode.node import QueryNode, SegmentNotHeld
+from milvine.querynode.reduce import merge_hits
+from milvine.segment.growing import Chunk
+from milvine.segment.plans import Hits, QueryPlan, SearchPlan
+from milvine.segment.retrieve import FoundRows, count_row_sets, merge_found, query_row_sets
+from milvine.segment.search import search_row_sets
+from milvine.segment.view import ReadView, Views
+
+MAX_WAIT_SECONDS = 10.0
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one read looks at: a view, the partitions it may see, the time until which it may wait."""
+
+    collection_id: int
+    partition_ids: frozenset[int] | None
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    segment_ids: tuple[int, ...]
+    growing: tuple[Chunk, ...]
+
+
+class Cluster:
+    """All reads of loaded collections."""
+
+    def __init__(
+        self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, max_waiting: int
+    ) -> None:
+        """At most `max_waiting` reads wait for loading collections; the next answer 103 at once, so that release
+        and progress always get a thread."""
+        self._catalog = catalog
+        self._views = views
+        self._node = node
+        self._loader = loader
+        self._waiting = 0
+        self._max_waiting = max_waiting
+
+    def read_ts(self, collection_id: int) -> int:
+        """The timestamp that sees every acknowledged write."""
+        view = self._views.current(collection_id)
+        if view is None:
+            raise CollectionNotLoaded(collection_id)
+        return view.ts
+
+    def search(self, target: Target, plan: SearchPlan) -> Hits | None:
+        def on_share(share: _Share) -> Hits | None:
+            found = [
+                self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
+                search_row_sets(share.growing, plan) if share.growing else None,
+            ]
+            hits = [h for h in found if h is not None]
+            return merge_hits(hits, plan) if hits else None
+
+        return self._read(target, on_share)
+
+    def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
+        def on_share(share: _Share) -> FoundRows | None:
+            found = [
+                self._node.query(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
+                query_row_sets(share.growing, plan) if share.growing else None,
+            ]
+            rows = [f for f in found if f is not None]
+            return merge_found(rows, plan) if rows else None
+
+        return self._read(target, on_share)
+
+    def count(self, target: Target, plan: QueryPlan) -> int:
+        def on_share(share: _Share) -> int:
+            sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
+            return sealed + count_row_sets(share.growing, plan)
+
+        return self._read(target, on_share)
+
+    def _read(self, target: Target, on_share: Callable[[_Share], _Result]) -> _Result:
+        """Run a read over one view; a segment that was swapped away under it means a newer view exists."""
+        while True:
+            share = self._share(target)
+            try:
+                return on_share(share)
+            except SegmentNotHeld:
+                if time.monotonic() >= target.deadline:
+                    raise CollectionNotFullyLoaded(target.collection_id) from None
+                time.sleep(0.001)
+
+    def _share(self, target: Target) -> _Share:
+        loaded = self._loaded_partitions(target)
+        if target.partition_ids is not None:
+            for partition_id in target.partition_ids - loaded:
+                raise PartitionNotLoaded(partition_id)
+            loaded = target.partition_ids
+        view = self._views.current(target.collection_id)
+        if view is None:
+            raise CollectionNotLoaded(target.collection_id)
+        return _share_of(view, loaded)
+
+    def _loaded_partitions(self, target: Target) -> frozenset[int]:
+        collection = self._catalog.snapshot.collections.get(target.collection_id)
+        if collection is None or collection.load is None:
+            raise CollectionNotLoaded(target.collection_id)
+        if not self._loader.wait_loaded(target.collection_id, 0):
+            self._wait(target)
+            collection = self._catalog.snapshot.collections.get(target.collection_id)
+            if collection is None or collection.load is None:
+                raise CollectionNotLoaded(target.collection_id)
+        return collection.load.partition_ids
+
+    def _wait(self, target: Target) -> None:
+        if self._waiting >= self._max_waiting:
+            raise CollectionNotFullyLoaded(target.collection_id)
+        self._waiting += 1
+        try:
+            timeout = min(MAX_WAIT_SECONDS, max(0.0, target.deadline - time.monotonic()))
+            if not self._loader.wait_loaded(target.collection_id, timeout):
+                raise CollectionNotFullyLoaded(target.collection_id)
+        finally:
+            self._waiting -= 1
+
+
+def _share_of(view: ReadView, partition_ids: frozenset[int]) -> _Share:
+    return _Share(
+        tuple(m.segment_id for m in view.sealed if m.partition_id in partition_ids),
+        tuple(c for s in view.growing if s.partition_id in partition_ids for c in s.chunks),
+    )

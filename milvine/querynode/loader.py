@@ -1,0 +1,293 @@
+"""Keeps in memory what should be there: compares load configuration x current view with what is held, and acts.
+
+Load, release, new segments, new indexes, changed fields and restart are this one comparison. Memory is reserved
+before the configuration is stored, so that a load that does not fit changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from milvine import metrics
+from milvine.catalog.collections import set_load_config
+from milvine.catalog.store import Catalog
+from milvine.errors import MemoryLimitExceeded, MilvineError, SegmentRequestResourceFailed
+from milvine.model.collections import Collection, LoadConfig
+from milvine.model.segments import DeleteBatch, SegmentMeta
+from milvine.querynode.budget import Budget
+from milvine.querynode.node import QueryNode
+from milvine.segment.sealed import LoadSpec, part_sizes
+from milvine.segment.view import Views
+
+_log = logging.getLogger(__name__)
+RELEASE_DEADLINE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """`percent` of the rows to be loaded that serve, 0..100; `is_loaded` once all did for this configuration."""
+
+    percent: int
+    is_loaded: bool
+
+
+class _Status:
+    """One collection's loading. `lock` serialises everything that opens or closes its segments."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.loaded = threading.Event()
+        self.scheduled = False
+        self.reserved: dict[int, int] = {}
+
+
+def load_spec(collection: Collection, config: LoadConfig) -> LoadSpec:
+    return LoadSpec(collection.schema, config.field_ids, collection.index_by_field)
+
+
+def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSpec) -> bool:
+    """Whether an opened segment lacks or exceeds what is wanted now."""
+    held_spec = replace(held[1], mapped=False)
+    return part_sizes(held[0], held_spec) != part_sizes(meta, spec)
+
+
+class Loader:
+    """A ViewListener, and the one who loads and releases."""
+
+    def __init__(self, catalog: Catalog, views: Views, node: QueryNode, budget: Budget, threads: int) -> None:
+        self._catalog = catalog
+        self._views = views
+        self._node = node
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._status: dict[int, _Status] = {}
+        self._failures: dict[int, MilvineError] = {}
+        self._collections = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+        self._segments = ThreadPoolExecutor(threads, thread_name_prefix="segment-loader")
+        views.subscribe(self)
+
+    def resume(self) -> None:
+        """Load again what was loaded when the process ended."""
+        for collection in self._catalog.snapshot.collections.values():
+            if collection.load is not None:
+                try:
+                    self._reserve(collection, collection.load)
+                except MemoryLimitExceeded as error:
+                    self._fail(collection.collection_id, error)
+                    continue
+                self._schedule(collection.collection_id)
+
+    def _names(self) -> Mapping[int, str]:
+        return {i: c.name for i, c in self._catalog.snapshot.collections.items()}
+
+    def _state(self, collection_id: int) -> _Status:
+        with self._lock:
+            return self._status.setdefault(collection_id, _Status())
+
+    def _wanted(self, collection: Collection, config: LoadConfig) -> tuple[SegmentMeta, ...]:
+        view = self._views.current(collection.collection_id)
+        metas = () if view is None else view.sealed
+        return tuple(m for m in metas if m.partition_id in config.partition_ids)
+
+    def estimate(self, collection: Collection, config: LoadConfig) -> dict[int, int]:
+        """Bytes that loading would add now, by segment id."""
+        spec = load_spec(collection, config)
+        usage = self._budget.usage(collection.collection_id)
+        needed: dict[int, int] = {}
+        for meta in self._wanted(collection, config):
+            held = usage.get(meta.segment_id, {})
+            sizes = part_sizes(meta, spec)
+            needed[meta.segment_id] = sum(size for key, size in sizes.items() if not held.get(key))
+        return needed
+
+    def _reserve(self, collection: Collection, config: LoadConfig) -> None:
+        status = self._state(collection.collection_id)
+        with status.lock:
+            self._budget.cancel(collection.collection_id)
+            status.reserved = {}
+            needed = self.estimate(collection, config)
+            self._budget.reserve(collection.collection_id, sum(needed.values()), self._names())
+            status.reserved = needed
+
+    def load(self, collection: Collection, config: LoadConfig) -> None:
+        """Make `config` what is to be loaded, and start. Returns when that is durable, not when it is done.
+
+        Raises MemoryLimitExceeded with nothing changed.
+        """
+        collection_id = collection.collection_id
+        status = self._state(collection_id)
+        with status.lock:
+            current = self._catalog.snapshot.collections.get(collection_id)
+            if current is None:
+                return
+            if current.load == config:
+                self._schedule(collection_id)
+                return
+            self._reserve(current, config)
+            set_load_config(self._catalog, collection_id, config)
+            self._failures.pop(collection_id, None)
+            status.loaded.clear()
+        self._schedule(collection_id)
+
+    def release(self, collection_id: int) -> None:
+        """Store NotLoad first, so that new reads are refused; then close everything and give the memory back."""
+        status = self._state(collection_id)
+        set_load_config(self._catalog, collection_id, None)
+        self._failures.pop(collection_id, None)
+        with status.lock:
+            status.loaded.clear()
+            self._close_all(collection_id)
+
+    def _close_all(self, collection_id: int) -> None:
+        deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
+        for segment_id in self._node.held(collection_id):
+            self._node.release_segment(collection_id, segment_id, deadline)
+            self._budget.free(collection_id, segment_id)
+        self._budget.cancel(collection_id)
+
+    def progress(self, collection: Collection) -> LoadProgress:
+        """How far the collection's load configuration is fulfilled."""
+        config = collection.load
+        if config is None:
+            return LoadProgress(0, False)
+        if self._state(collection.collection_id).loaded.is_set():
+            return LoadProgress(100, True)
+        wanted = self._wanted(collection, config)
+        spec = load_spec(collection, config)
+        held = self._node.held(collection.collection_id)
+        total = sum(m.row_count for m in wanted)
+        done = sum(
+            m.row_count
+            for m in wanted
+            if m.segment_id in held and not _differs(held[m.segment_id], m, spec)
+        )
+        return LoadProgress(min(99, 100 * done // total) if total else 0, False)
+
+    def failure(self, collection_id: int) -> MilvineError | None:
+        """Why the last load ended, if it failed."""
+        return self._failures.get(collection_id)
+
+    def wait_loaded(self, collection_id: int, timeout: float) -> bool:
+        """Wait until the collection is loaded; False if it is not in time."""
+        return self._state(collection_id).loaded.wait(timeout)
+
+    def all_loaded(self) -> bool:
+        """Whether everything that is to be loaded is."""
+        return all(
+            self._state(c.collection_id).loaded.is_set()
+            for c in self._catalog.snapshot.collections.values()
+            if c.load is not None
+        )
+
+    def _schedule(self, collection_id: int) -> None:
+        status = self._state(collection_id)
+        with self._lock:
+            if status.scheduled:
+                return
+            status.scheduled = True
+        self._collections.submit(self._reconcile, collection_id)
+
+    def _reconcile(self, collection_id: int) -> None:
+        status = self._state(collection_id)
+        with status.lock:
+            status.scheduled = False
+            try:
+                self._make_it_so(collection_id, status)
+            except MilvineError as error:
+                self._fail(collection_id, error)
+            except OSError as error:
+                self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
+
+    def _make_it_so(self, collection_id: int, status: _Status) -> None:
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        if collection is None or collection.load is None:
+            self._close_all(collection_id)
+            if collection is None:
+                with self._lock:
+                    self._status.pop(collection_id, None)
+            return
+        config = collection.load
+        spec = load_spec(collection, config)
+        wanted = {m.segment_id: m for m in self._wanted(collection, config)}
+        held = self._node.held(collection_id)
+        missing = [
+            meta
+            for segment_id, meta in wanted.items()
+            if segment_id not in held or _differs(held[segment_id], meta, spec)
+        ]
+
+        def open_one(meta: SegmentMeta) -> None:
+            now = self._catalog.snapshot.collections.get(collection_id)
+            if now is not None and now.load == config:
+                self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
+
+        list(self._segments.map(open_one, missing))
+        for segment_id in held.keys() - wanted.keys():
+            self._node.release_segment(
+                collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS
+            )
+            self._budget.free(collection_id, segment_id)
+        now = self._catalog.snapshot.collections.get(collection_id)
+        if now is not None and now.load == config:
+            self._budget.cancel(collection_id)
+            status.reserved = {}
+            status.loaded.set()
+
+    def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None) -> None:
+        """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
+        if reserved is None:
+            usage = self._budget.usage(meta.collection_id).get(meta.segment_id, {})
+            reserved = sum(size for key, size in part_sizes(meta, spec).items() if not usage.get(key))
+            try:
+                self._budget.reserve(meta.collection_id, reserved, self._names())
+            except MemoryLimitExceeded as error:
+                _log.warning("segment %s is opened mapped: %s", meta.segment_id, error)
+                metrics.mapped_for_lack_of_memory.inc()
+                reserved, spec = 0, replace(spec, mapped=True)
+        measured = self._node.load_segment(meta, spec)
+        view = self._views.current(meta.collection_id)
+        self._node.catch_up(meta, () if view is None else view.deltas, () if view is None else view.deletes)
+        self._budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
+
+    def _fail(self, collection_id: int, error: MilvineError) -> None:
+        """A load that cannot be done leaves NotLoad, its reason, and no memory."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        if collection is None:
+            return
+        _log.error("loading %s: %s", collection.name, error)
+        metrics.background_failures.labels("load").inc()
+        self._failures[collection_id] = error
+        set_load_config(self._catalog, collection_id, None)
+        status = self._state(collection_id)
+        with status.lock:
+            status.loaded.clear()
+            self._close_all(collection_id)
+
+    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
+        self._node.apply_deletes(collection_id, batch)
+
+    def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
+        """Open the sealed successors of growing rows. A failure ends the load, never the flush that calls."""
+        status = self._state(collection_id)
+        with status.lock:
+            collection = self._catalog.snapshot.collections.get(collection_id)
+            if collection is None or collection.load is None:
+                return
+            spec = load_spec(collection, collection.load)
+            try:
+                for meta in segments:
+                    if meta.partition_id in collection.load.partition_ids:
+                        self._open(meta, spec, None)
+            except MilvineError as error:
+                self._fail(collection_id, error)
+
+    def view_changed(self, collection_id: int) -> None:
+        with self._lock:
+            known = collection_id in self._status
+        if known:
+            self._schedule(collection_id)

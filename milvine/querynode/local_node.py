@@ -1,0 +1,99 @@
+"""A query node in this process: loaded segments, read by the caller's own thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.querynode.node import SegmentNotHeld
+from milvine.segment.plans import Hits, QueryPlan, SearchPlan
+from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
+from milvine.segment.sealed import LoadSpec, PartKey, SealedSegment, open_segment
+from milvine.segment.search import search_row_sets
+from milvine.storage.segment_files import SegmentPaths, open_delta
+
+
+class LocalNode:
+    """See QueryNode. `_serving` is read without a lock; changes to it and to delete marks take `_lock`."""
+
+    def __init__(self, paths: SegmentPaths) -> None:
+        self._paths = paths
+        self._lock = threading.Lock()
+        self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
+        self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
+
+    def load_segment(self, meta: SegmentMeta, spec: LoadSpec) -> Mapping[PartKey, int]:
+        previous = self._serving[meta.collection_id].get(meta.segment_id)
+        opened = open_segment(self._paths, meta, spec, previous)
+        with self._lock:
+            if previous is not None:
+                opened.marks = previous.marks
+                self._serving[meta.collection_id][meta.segment_id] = opened
+            else:
+                # From here on new deletes reach it; `catch_up` brings the older ones, in any order.
+                self._opening[meta.collection_id][meta.segment_id] = opened
+        return opened.memory_bytes
+
+    def catch_up(
+        self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]
+    ) -> None:
+        segment = self._opening[meta.collection_id].get(meta.segment_id)
+        if segment is None:
+            return
+        flushed = [
+            open_delta(self._paths.delta(delta.collection_id, delta.delta_id))
+            for delta in deltas
+            if delta.max_ts > meta.min_ts
+        ]
+        with self._lock:
+            for batch in (*flushed, *deletes):
+                segment.apply_deletes(batch)
+            del self._opening[meta.collection_id][meta.segment_id]
+            self._serving[meta.collection_id][meta.segment_id] = segment
+
+    def release_segment(self, collection_id: int, segment_id: int, deadline: float) -> None:
+        with self._lock:
+            self._opening[collection_id].pop(segment_id, None)
+            segment = self._serving[collection_id].pop(segment_id, None)
+        if segment is not None:
+            segment.wait_for_leases(deadline)
+
+    def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
+        return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
+
+    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
+        with self._lock:
+            for segments in (self._serving[collection_id], self._opening[collection_id]):
+                for segment in segments.values():
+                    segment.apply_deletes(batch)
+
+    @contextmanager
+    def _leased(self, collection_id: int, segment_ids: Sequence[int]) -> Iterator[list[SealedSegment]]:
+        serving = self._serving[collection_id]
+        leased: list[SealedSegment] = []
+        try:
+            for segment_id in segment_ids:
+                segment = serving.get(segment_id)
+                if segment is None:
+                    raise SegmentNotHeld(segment_id)
+                segment.lease()
+                leased.append(segment)
+            yield leased
+        finally:
+            for segment in leased:
+                segment.end_lease()
+
+    def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None:
+        with self._leased(collection_id, segment_ids) as segments:
+            return search_row_sets(segments, plan)
+
+    def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None:
+        with self._leased(collection_id, segment_ids) as segments:
+            return query_row_sets(segments, plan)
+
+    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int:
+        with self._leased(collection_id, segment_ids) as segments:
+            return count_row_sets(segments, plan)

@@ -1,0 +1,73 @@
+"""A schema, rows of it, and the rows as a ColumnSource."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from milvine.model.columns import NUMPY_DTYPES, Column, json_column
+from milvine.model.json_paths import JsonPath, PathColumn
+from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
+from milvine.model.types import DataType
+
+SCHEMA = CollectionSchema(
+    with_field_ids(
+        [
+            FieldSchema(0, "id", DataType.INT64, is_primary=True),
+            FieldSchema(0, "flag", DataType.BOOL, nullable=True),
+            FieldSchema(0, "small", DataType.INT8, nullable=True),
+            FieldSchema(0, "big", DataType.INT64, nullable=True),
+            FieldSchema(0, "ratio", DataType.FLOAT, nullable=True),
+            FieldSchema(0, "price", DataType.DOUBLE),
+            FieldSchema(0, "name", DataType.VARCHAR, nullable=True, max_length=64),
+            FieldSchema(0, "title", DataType.VARCHAR, max_length=64),
+            FieldSchema(0, "doc", DataType.JSON, nullable=True),
+            FieldSchema(0, "vec", DataType.FLOAT_VECTOR, dim=2),
+            FieldSchema(0, "$meta", DataType.JSON, is_dynamic=True),
+        ]
+    ),
+    enable_dynamic_field=True,
+)
+STRICT_SCHEMA = CollectionSchema(SCHEMA.fields[:-1])
+IDS = {f.name: f.field_id for f in SCHEMA.fields}
+_FILLERS: dict[DataType, Any] = {DataType.BOOL: False, DataType.VARCHAR: "", DataType.JSON: None}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A ColumnSource over columns held in memory."""
+
+    row_count: int
+    columns: Mapping[int, Column]
+
+    def column(self, field_id: int) -> Column:
+        return self.columns[field_id]
+
+    def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
+        column = self.columns[field_id]
+        assert column.paths is not None
+        return column.paths.find(column.values, path)
+
+
+def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
+    """Rows given as dicts; what a row lacks is NULL, or 0 where the field cannot be."""
+    return Rows(len(rows), {f.field_id: _column(f, [row.get(f.name) for row in rows]) for f in SCHEMA.fields})
+
+
+def _column(field: FieldSchema, values: list[Any]) -> Column:
+    filler = _FILLERS.get(field.data_type, 0)
+    validity = np.array([v is not None for v in values], np.bool_) if field.nullable else None
+    filled = [filler if v is None else v for v in values]
+    if field.data_type is DataType.JSON:
+        texts = [orjson.dumps({} if v is None and field.is_dynamic else v) for v in filled]
+        return json_column(pa.array(texts, pa.binary()), validity)
+    if field.data_type is DataType.VARCHAR:
+        return Column(field.data_type, pa.array(filled, pa.string()), validity)
+    if field.data_type.is_vector:
+        return Column(field.data_type, np.zeros((len(values), 2), np.float32))
+    return Column(field.data_type, np.array(filled, NUMPY_DTYPES[field.data_type]), validity)

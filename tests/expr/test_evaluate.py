@@ -1,0 +1,348 @@
+"""Which rows a filter keeps: fixed cases, Milvus's own JSON cases, and random trees against a slow oracle."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from milvine.expr import compile_filter, evaluate
+from tests.expr.rows import SCHEMA, rows_of
+
+Row = Mapping[str, Any]
+Verdict = Callable[[Row], bool | None]
+
+
+def kept(text: str, rows: Sequence[Row], **templates: object) -> list[int]:
+    mask = evaluate(compile_filter(text, SCHEMA, None, templates), rows_of(rows))
+    assert mask.dtype == np.bool_
+    assert mask.shape == (len(rows),)
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+JSON_ROWS: list[Row] = [
+    {"doc": document}
+    for document in (
+        None,
+        {},
+        {"a": None},
+        {"a": "bad"},
+        {"a": 2},
+        {"a": 3},
+        {"a": 2.5},
+        {"a": True},
+        {"a": [2]},
+        {"a": {"b": "abc"}},
+        {"s": "abc"},
+        {"s": "a%c"},
+        {"s": 7},
+        {"list": [1, "x", None]},
+        {"list": []},
+        {"a": 2**63},
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('doc["a"] == 2', [4]),
+        ('doc["a"] != 2', [5, 6, 15]),
+        ('doc["a"] > 2', [5, 6, 15]),
+        ('not (doc["a"] > 2)', [4]),
+        ('doc["a"] >= 2.5', [5, 6, 15]),
+        ('doc["a"] < 2.5', [4]),
+        ('2 <= doc["a"] < 3', [4, 6]),
+        ('doc["a"] == "bad"', [3]),
+        ('doc["a"] != "x"', [3]),
+        ('doc["a"] == true', [7]),
+        ('doc["a"] != true', []),
+        ('doc["a"] == 1', []),
+        ('doc["a"] in [2, 2.5]', [4, 6]),
+        ('doc["a"] not in [2]', [5, 6, 15]),
+        ('doc["a"] in [2, "bad", true]', [3, 4, 7]),
+        ('doc["a"] not in [2, "bad"]', []),
+        ('doc["a"] in []', []),
+        ('doc["a"] not in []', [3, 4, 5, 6, 7, 8, 9, 15]),
+        ('doc["a"]["b"] like "ab%"', [9]),
+        ('doc["s"] like "a_c"', [10, 11]),
+        ('not (doc["s"] like "a%")', []),
+        ('doc["list"][0] == 1', [13]),
+        ('doc["list"][1] == "x"', [13]),
+        ('doc["list"][2] is null', [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        ('exists doc["a"]', [3, 4, 5, 6, 7, 8, 9, 15]),
+        ('doc["a"] is null', [1, 2, 10, 11, 12, 13, 14]),
+        ("doc is null", [0]),
+        ('not (doc["a"] > 100 and doc["a"] < 50)', [4, 5, 6, 15]),
+        ('doc["missing"] == 1 or doc["a"] == 2', [4]),
+    ],
+)
+def test_json_values_compare_with_their_own_kind_only(text: str, expected: list[int]) -> None:
+    assert kept(text, JSON_ROWS) == expected
+
+
+def test_integers_compare_exactly() -> None:
+    rows = [{"id": 2**53, "doc": {"n": 2**53}}, {"id": 2**53 + 1, "doc": {"n": 2**53 + 1}}]
+    for operand in ("id", 'doc["n"]'):
+        assert kept(f"{operand} == {2**53 + 1}", rows) == [1]
+        assert kept(f"{operand} in [{2**53 + 1}]", rows) == [1]
+        assert kept(f"{operand} > {float(2**53)}", rows) == [1]
+        assert kept(f"{operand} == 0.5", rows) == []
+        assert kept(f"{operand} != 0.5", rows) == [0, 1]
+        assert kept(f"{operand} < 1e300", rows) == [0, 1]
+        assert kept(f"{operand} < {{nan}}", rows, nan=float("nan")) == []
+
+
+def test_literals_beyond_the_type_decide_for_all_but_null() -> None:
+    rows: list[Row] = [{"small": 127}, {"small": None}, {"small": -128}]
+    assert kept("small < 128", rows) == [0, 2]
+    assert kept("small == 300", rows) == []
+    assert kept("not (small == 300)", rows) == [0, 2]
+    assert kept("small in [127, 300, -1000]", rows) == [0]
+    assert kept("ratio < 1e300", [{"ratio": 1.0}, {"ratio": None}]) == [0]
+
+
+def test_float_fields_compare_in_their_own_precision() -> None:
+    rows: list[Row] = [{"ratio": 0.1, "price": 0.1}, {"ratio": 0.2, "price": 0.2}]
+    assert kept("ratio == 0.1", rows) == kept("price == 0.1", rows) == [0]
+    assert kept("ratio in [0.1, 7]", rows) == kept("price in [0.1, 7]", rows) == [0]
+    assert kept("ratio > 0", rows) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("ab%", [0, 1, 2]),
+        ("%b", [0]),
+        ("%b%", [0, 1, 2]),
+        ("a_c", [1]),
+        ("a%c", [1, 2]),
+        ("ab", [0]),
+        ("", [6]),
+        ("%", [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("%%", [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (r"100\\%", [3]),
+        (r"%\\%%", [3]),
+        (r"a.c%", []),
+        (r"%\\\\%", [4]),
+        ("_", [5]),
+        ("line_break", [7]),
+        ("l%k", [7]),
+        (r"x\\_z%", [8]),
+    ],
+)
+def test_like_knows_percent_underscore_and_backslash(pattern: str, expected: list[int]) -> None:
+    names = ["ab", "abc", "ab c", "100%", "back\\slash", "é", "", "line\nbreak", "x_zz"]
+    assert kept(f'name like "{pattern}"', [{"name": n} for n in names] + [{"name": None}]) == expected
+
+
+def test_fields_compare_row_by_row() -> None:
+    rows: list[Row] = [
+        {"id": 1, "small": 1, "ratio": 0.5, "name": "a", "title": "a"},
+        {"id": 2, "small": None, "ratio": None, "name": None, "title": "b"},
+        {"id": 3, "small": 5, "ratio": 3.0, "name": "b", "title": "a"},
+    ]
+    assert kept("id == small", rows) == [0]
+    assert kept("not (id == small)", rows) == [2]
+    assert kept("small > ratio", rows) == [0, 2]
+    assert kept("name > title", rows) == [2]
+    assert kept("name != title", rows) == [2]
+
+
+def test_dynamic_keys_are_read_from_the_dynamic_field() -> None:
+    rows: list[Row] = [
+        {"$meta": {"color": "red"}},
+        {"$meta": {}},
+        {"$meta": {"color": "blue", "k": {"x": [3]}}},
+    ]
+    assert kept("color == 'red'", rows) == [0]
+    assert kept("color != 'red'", rows) == [2]
+    assert kept("$meta['k']['x'][0] == 3 and exists k", rows) == [2]
+    assert kept("color is null", rows) == [1]
+
+
+def test_constants_keep_all_or_nothing() -> None:
+    rows: list[Row] = [{"id": 1}, {"id": 2}]
+    assert kept("true", rows) == [0, 1]
+    assert kept("1 > 2", rows) == []
+    assert kept("id > 0", []) == []
+
+
+def test_many_keys_are_found() -> None:
+    rows = [{"id": i, "name": str(i)} for i in range(0, 1000, 2)]
+    assert kept(f"id in {list(range(500))}", rows) == list(range(250))
+    assert kept(f"name in {[str(i) for i in range(500)]}", rows) == list(range(250))
+    assert kept(" or ".join(f"id == {i}" for i in range(5000)), rows) == list(range(500))
+
+
+# The oracle: every node of a random filter is its text and a function of one row that says True, False or None.
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_INTEGERS = st.integers(-3, 3)
+_FLOATS = st.integers(-6, 6).map(lambda n: n / 2)
+_TEXTS = st.text("ab%_", max_size=3)
+_JSON_SCALARS = st.one_of(st.none(), st.booleans(), _INTEGERS, _FLOATS, _TEXTS)
+_JSON = st.dictionaries(
+    st.sampled_from("ab"),
+    st.one_of(
+        _JSON_SCALARS, st.lists(_JSON_SCALARS, max_size=2), st.dictionaries(st.just("b"), _JSON_SCALARS)
+    ),
+)
+_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": _INTEGERS,
+            "flag": st.none() | st.booleans(),
+            "small": st.none() | _INTEGERS,
+            "big": st.none() | _INTEGERS,
+            "ratio": st.none() | _FLOATS,
+            "price": _FLOATS,
+            "name": st.none() | _TEXTS,
+            "title": _TEXTS,
+            "doc": st.none() | _JSON,
+            "$meta": _JSON,
+        }
+    ),
+    max_size=8,
+)
+_NUMERIC_FIELDS = ("id", "small", "big", "ratio", "price")
+_PATHS: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    'doc["a"]': ("doc", ("a",)),
+    'doc["a"]["b"]': ("doc", ("a", "b")),
+    'doc["a"][1]': ("doc", ("a", 1)),
+    "a": ("$meta", ("a",)),
+    '$meta["b"]': ("$meta", ("b",)),
+}
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    return repr(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _at(row: Row, operand: str) -> Any:
+    """The value of a field or a path; None for NULL, null and missing."""
+    if operand not in _PATHS:
+        return row[operand]
+    field, path = _PATHS[operand]
+    value = row[field]
+    for step in path:
+        try:
+            value = value[step] if isinstance(value, dict if isinstance(step, str) else list) else None
+        except (KeyError, IndexError):
+            value = None
+    return value
+
+
+def _kind(value: Any) -> str:
+    kinds: dict[type, str] = {bool: "bool", int: "number", float: "number", str: "text"}
+    return kinds.get(type(value), "other")
+
+
+def _compared(left: Any, sign: str, right: Any) -> bool | None:
+    return _OPERATORS[sign](left, right) if _kind(left) == _kind(right) != "other" else None
+
+
+def _any_of(verdicts: Sequence[bool | None]) -> bool | None:
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _negated(verdict: bool | None) -> bool | None:
+    return None if verdict is None else not verdict
+
+
+def _fits(pattern: str, text: str) -> bool:
+    regex = "".join({"%": ".*", "_": "."}.get(c, re.escape(c)) for c in pattern)
+    return re.fullmatch(regex, text, re.DOTALL) is not None
+
+
+@st.composite
+def _leaves(draw: st.DrawFn) -> tuple[str, Verdict]:
+    operand = draw(st.sampled_from([*_NUMERIC_FIELDS, "flag", "name", "title", *_PATHS]))
+    is_path = operand in _PATHS
+    is_integer = operand in ("id", "small", "big")
+    values: st.SearchStrategy[Any] = st.one_of(st.booleans(), _INTEGERS, _FLOATS, _TEXTS)
+    if not is_path:
+        values = {"flag": st.booleans(), "name": _TEXTS, "title": _TEXTS}.get(operand, _INTEGERS | _FLOATS)
+    shape = draw(st.sampled_from(["compare", "in", "like", "null", "range", "fields"]))
+    if shape == "in":
+        chosen = draw(st.lists(_INTEGERS if is_integer else values, max_size=3))
+        sign = draw(st.sampled_from(["in", "not in"]))
+
+        def is_in(row: Row) -> bool | None:
+            found = _at(row, operand)
+            verdict = None if found is None else _any_of([_compared(found, "==", v) for v in chosen])
+            return verdict if sign == "in" else _negated(verdict)
+
+        return f"{operand} {sign} {_written(chosen)}", is_in
+    if shape == "like" and (is_path or operand in ("name", "title")):
+        pattern = draw(_TEXTS)
+
+        def is_like(row: Row) -> bool | None:
+            found = _at(row, operand)
+            return _fits(pattern, found) if isinstance(found, str) else None
+
+        return f"{operand} like {pattern!r}", is_like
+    if shape == "null":
+
+        def is_null(row: Row) -> bool | None:
+            return None if is_path and row[_PATHS[operand][0]] is None else _at(row, operand) is None
+
+        return f"{operand} is null", is_null
+    if shape == "range" and (is_path or operand in _NUMERIC_FIELDS):
+        low, high = sorted(draw(st.lists(_INTEGERS, min_size=2, max_size=2, unique=True)))
+
+        def is_between(row: Row) -> bool | None:
+            return None if _kind(_at(row, operand)) != "number" else low < _at(row, operand) <= high
+
+        return draw(
+            st.sampled_from([f"{low} < {operand} <= {high}", f"{high} >= {operand} > {low}"])
+        ), is_between
+    if shape == "fields" and operand in _NUMERIC_FIELDS:
+        other, sign = draw(st.sampled_from(_NUMERIC_FIELDS)), draw(st.sampled_from(list(_OPERATORS)))
+        return f"{operand} {sign} {other}", lambda row: _compared(row[operand], sign, row[other])
+    value = draw(values)
+    sign = draw(st.sampled_from(["==", "!="] if isinstance(value, bool) else list(_OPERATORS)))
+    text = draw(st.sampled_from([f"{operand} {sign} {value!r}", f"{value!r} {_MIRRORED[sign]} {operand}"]))
+    return text, lambda row: _compared(_at(row, operand), sign, value)
+
+
+def _grown(inner: st.SearchStrategy[tuple[str, Verdict]]) -> st.SearchStrategy[tuple[str, Verdict]]:
+    def negation(node: tuple[str, Verdict]) -> tuple[str, Verdict]:
+        return f"not ({node[0]})", lambda row: _negated(node[1](row))
+
+    def disjunction(nodes: list[tuple[str, Verdict]]) -> tuple[str, Verdict]:
+        return " or ".join(f"({n[0]})" for n in nodes), lambda row: _any_of([n[1](row) for n in nodes])
+
+    def conjunction(nodes: list[tuple[str, Verdict]]) -> tuple[str, Verdict]:
+        def verdict(row: Row) -> bool | None:
+            return _negated(_any_of([_negated(n[1](row)) for n in nodes]))
+
+        return " && ".join(f"({n[0]})" for n in nodes), verdict
+
+    several = st.lists(inner, min_size=2, max_size=3)
+    return inner.map(negation) | several.map(disjunction) | several.map(conjunction)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_ROWS, st.recursive(_leaves(), _grown, max_leaves=6))
+def test_random_filters_keep_what_a_row_by_row_reading_keeps(
+    rows: list[Row], node: tuple[str, Verdict]
+) -> None:
+    text, verdict = node
+    assert kept(text, rows) == [i for i, row in enumerate(rows) if verdict(row) is True], text
