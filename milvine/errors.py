@@ -189,6 +189,13 @@ class ParameterMissing(InputError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class FieldNameInvalid(InputError):
+    code, text = 1701, "field name invalid"
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, field=name)}")
+
+
 class RestBadJson(InputError):
     code, text = 1801, "can only accept json format request"
 

@@ -64,6 +64,12 @@ class IndexBuilder:
             next(filter(None, failures), ""),
         )
 
+    def dropped(self, collection_id: int, index_id: int) -> None:
+        """Forget what was built for an index that has left the catalog; its files go when nobody has them open."""
+        self._views.replace(collection_id, lambda view: replace(view, sealed=_without_index(view.sealed, index_id)))
+        for meta in self._catalog.snapshot.segments.get(collection_id, ()):
+            self._paths.index(collection_id, meta.segment_id, _file_name(index_id)).unlink(missing_ok=True)
+
     def _run(self) -> None:
         while True:
             missing = self._next_missing()
@@ -111,7 +117,7 @@ class IndexBuilder:
 
     def _build_graph(self, meta: SegmentMeta, index: IndexSpec) -> SegmentIndexMeta:
         where = (meta.collection_id, meta.segment_id)
-        output = self._paths.index(*where, f"{index.index_id}.index")
+        output = self._paths.index(*where, _file_name(index.index_id))
         output.unlink(missing_ok=True)
         order = {
             "column": str(self._paths.column(*where, index.field_id)),
@@ -131,3 +137,13 @@ class IndexBuilder:
             raise ServiceInternal(f"the build ended with {done.returncode}: {done.stderr[-500:].strip()}")
         sync_directory(output.parent)
         return SegmentIndexMeta(index.index_id, output.name, output.stat().st_size)
+
+
+def _file_name(index_id: int) -> str:
+    return f"{index_id}.index"
+
+
+def _without_index(metas: tuple[SegmentMeta, ...], index_id: int) -> tuple[SegmentMeta, ...]:
+    return tuple(
+        replace(m, indexes={i: built for i, built in m.indexes.items() if i != index_id}) for m in metas
+    )

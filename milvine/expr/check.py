@@ -1,7 +1,7 @@
 """Tree + schema + template values -> predicate. Names, types and texts are Milvus's (planparserv2).
 
 Beyond Milvus: `not` binds weaker than comparisons (`not a == 1` is refused there), and a float literal
-against an integer field is compared exactly, not refused. `in` lists and chained ranges are as strict as there.
+against an integer field is compared exactly, not refused. `in` and chained ranges are as strict as there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Predicate + columns -> the rows for which it is true.
 
 Inside, logic is Kleene's with three values; at the top an unknown row is dropped. All work over rows is
-numpy's and pyarrow's. What is unknown: NULL in a comparison, and in JSON also a missing path, a JSON null, and
+numpy's and pyarrow's. What is unknown: NULL in a comparison, and in JSON also a missing path, JSON null, and
 a value of another kind than the literal (Milvus 3: `"2" != 2` is unknown, not true). Numbers are one kind,
 whether integer or floating. `in` over literals of several kinds is the `or` of its `==`.
 

@@ -19,6 +19,7 @@ from milvine.segment.search import search_row_sets
 from milvine.segment.view import ReadView, Views
 
 MAX_WAIT_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 0.05
 _Result = TypeVar("_Result")
 
 
@@ -114,23 +115,27 @@ class Cluster:
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
-        if not self._loader.wait_loaded(target.collection_id, 0):
-            self._wait(target)
-            collection = self._catalog.snapshot.collections.get(target.collection_id)
-            if collection is None or collection.load is None:
-                raise CollectionNotLoaded(target.collection_id)
-        return collection.load.partition_ids
-
-    def _wait(self, target: Target) -> None:
+        if self._loader.wait_loaded(target.collection_id, 0):
+            return collection.load.partition_ids
         if self._waiting >= self._max_waiting:
             raise CollectionNotFullyLoaded(target.collection_id)
         self._waiting += 1
         try:
-            timeout = min(MAX_WAIT_SECONDS, max(0.0, target.deadline - time.monotonic()))
-            if not self._loader.wait_loaded(target.collection_id, timeout):
-                raise CollectionNotFullyLoaded(target.collection_id)
+            return self._wait_until_loaded(target)
         finally:
             self._waiting -= 1
+
+    def _wait_until_loaded(self, target: Target) -> frozenset[int]:
+        deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
+        while True:
+            is_loaded = self._loader.wait_loaded(target.collection_id, _LOOK_AGAIN_SECONDS)
+            collection = self._catalog.snapshot.collections.get(target.collection_id)
+            if collection is None or collection.load is None:
+                raise CollectionNotLoaded(target.collection_id)
+            if is_loaded:
+                return collection.load.partition_ids
+            if time.monotonic() >= deadline:
+                raise CollectionNotFullyLoaded(target.collection_id)
 
 
 def _share_of(view: ReadView, partition_ids: frozenset[int]) -> _Share:

@@ -251,7 +251,11 @@ class Loader:
                 reserved, spec = 0, replace(spec, mapped=True)
         measured = self._node.load_segment(meta, spec)
         view = self._views.current(meta.collection_id)
-        self._node.catch_up(meta, () if view is None else view.deltas, () if view is None else view.deletes)
+        try:
+            self._node.catch_up(meta, view.deltas if view else (), view.deletes if view else ())
+        except MilvineError:
+            self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
+            raise
         self._budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
 
     def _fail(self, collection_id: int, error: MilvineError) -> None:

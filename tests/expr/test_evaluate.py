@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filter_rows import SCHEMA, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from milvine.expr import compile_filter, evaluate
-from tests.expr.rows import SCHEMA, rows_of
 
 Row = Mapping[str, Any]
 Verdict = Callable[[Row], bool | None]
@@ -26,27 +26,25 @@ def kept(text: str, rows: Sequence[Row], **templates: object) -> list[int]:
     return [int(i) for i in np.flatnonzero(mask)]
 
 
-JSON_ROWS: list[Row] = [
-    {"doc": document}
-    for document in (
-        None,
-        {},
-        {"a": None},
-        {"a": "bad"},
-        {"a": 2},
-        {"a": 3},
-        {"a": 2.5},
-        {"a": True},
-        {"a": [2]},
-        {"a": {"b": "abc"}},
-        {"s": "abc"},
-        {"s": "a%c"},
-        {"s": 7},
-        {"list": [1, "x", None]},
-        {"list": []},
-        {"a": 2**63},
-    )
+_DOCUMENTS: list[Any] = [
+    None,
+    {},
+    {"a": None},
+    {"a": "bad"},
+    {"a": 2},
+    {"a": 3},
+    {"a": 2.5},
+    {"a": True},
+    {"a": [2]},
+    {"a": {"b": "abc"}},
+    {"s": "abc"},
+    {"s": "a%c"},
+    {"s": 7},
+    {"list": [1, "x", None]},
+    {"list": []},
+    {"a": 2**63},
 ]
+JSON_ROWS: list[Row] = [{"doc": document} for document in _DOCUMENTS]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_float_fields_compare_in_their_own_precision() -> None:
     [
         ("ab%", [0, 1, 2]),
         ("%b", [0]),
-        ("%b%", [0, 1, 2]),
+        ("%b%", [0, 1, 2, 4, 7]),
         ("a_c", [1]),
         ("a%c", [1, 2]),
         ("ab", [0]),
@@ -181,7 +179,7 @@ def test_many_keys_are_found() -> None:
     assert kept(" or ".join(f"id == {i}" for i in range(5000)), rows) == list(range(500))
 
 
-# The oracle: every node of a random filter is its text and a function of one row that says True, False or None.
+# The oracle: a node of a random filter is its text and a function of one row that says True, False or None.
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -242,9 +240,11 @@ def _at(row: Row, operand: str) -> Any:
     field, path = _PATHS[operand]
     value = row[field]
     for step in path:
-        try:
-            value = value[step] if isinstance(value, dict if isinstance(step, str) else list) else None
-        except (KeyError, IndexError):
+        if isinstance(value, dict) and isinstance(step, str):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
             value = None
     return value
 

@@ -1,0 +1,156 @@
+"""What a caller asks for, as both adapters hand it to the service, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from milvine.model.collections import Collection
+from milvine.model.columns import Column, ColumnBatch
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import ConsistencyLevel, DataType, LoadState
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCollectionRequest:
+    """`schema` is the user's: no field ids, no `$meta`."""
+
+    name: str
+    schema: CollectionSchema
+    num_shards: int = 0
+    consistency_level: ConsistencyLevel = ConsistencyLevel.BOUNDED
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    name: str
+    replica_number: int = 0
+    resource_groups: tuple[str, ...] = ()
+    refresh: bool = False
+    load_fields: tuple[str, ...] = ()
+    skip_load_dynamic_field: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InsertRequest:
+    """Columns by name, as they came: not checked yet, integers as wide as the wire has them."""
+
+    name: str
+    partition_name: str
+    row_count: int
+    columns: Mapping[str, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRequest:
+    name: str
+    partition_name: str
+    filter: str
+    templates: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MutationResult:
+    """`keys` int64 (n,) or StringArray: of the rows inserted; `row_count`: of rows inserted or keys deleted."""
+
+    keys: Any
+    row_count: int
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name."""
+
+    name: str
+    queries: Array
+    limit: int
+    offset: int = 0
+    anns_field: str = ""
+    metric_type: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    round_decimal: int = -1
+    filter: str = ""
+    templates: Mapping[str, object] = field(default_factory=dict)
+    output_fields: tuple[str, ...] = ()
+    partition_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputField:
+    """A field of a result, in the order to be sent."""
+
+    field: FieldSchema
+    column: Column
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: asked of `$meta`, () for all."""
+
+    primary_field: FieldSchema
+    limit: int
+    counts: Array
+    scores: Array
+    keys: Column
+    fields: tuple[OutputField, ...]
+    output_names: tuple[str, ...]
+    dynamic_keys: tuple[str, ...]
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """`limit` None: no limit was given."""
+
+    name: str
+    filter: str
+    limit: int | None = None
+    offset: int = 0
+    templates: Mapping[str, object] = field(default_factory=dict)
+    output_fields: tuple[str, ...] = ()
+    partition_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """`count` is set for count(*) alone; then there are no fields."""
+
+    primary_field: FieldSchema
+    rows: ColumnBatch
+    fields: tuple[OutputField, ...]
+    output_names: tuple[str, ...]
+    dynamic_keys: tuple[str, ...]
+    ts: int
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDescription:
+    """One index with what its build has reached; `state` is Milvus's IndexState number."""
+
+    collection: Collection
+    index_id: int
+    name: str
+    field_name: str
+    params: Mapping[str, str]
+    total_rows: int
+    indexed_rows: int
+    pending_rows: int
+    state: int
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStatus:
+    state: LoadState
+    percent: int
+
+
+COUNT_FIELD = FieldSchema(0, "count(*)", DataType.INT64)

@@ -1,0 +1,128 @@
+"""What create_collection refuses, with Milvus's messages and limits (internal/proxy/util.go, task.go)."""
+
+from __future__ import annotations
+
+import re
+
+from milvine.errors import FieldNameInvalid, ParameterInvalid, ParameterMissing
+from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
+from milvine.model.types import DataType
+
+MAX_NAME_BYTES = 255
+MAX_FIELDS = 64
+MAX_VECTOR_FIELDS = 10
+MAX_SHARDS = 16
+MAX_DIM = 32768
+MIN_DIM = 2
+MAX_VARCHAR_BYTES = 65535
+MAX_JSON_BYTES = 65536
+MAX_DESCRIPTION_BYTES = 1024
+_KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
+_FIRST = re.compile(r"[A-Za-z_]")
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+def check_collection_name(name: str, kind: str = "name") -> None:
+    """`kind` is "name" or "alias", as in the message."""
+    if not name:
+        raise ParameterInvalid(f"collection {kind} should not be empty")
+    invalid = f"Invalid collection {kind}: {name}."
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ParameterInvalid(
+            f"{invalid} the length of a collection {kind} must be less than {MAX_NAME_BYTES} characters"
+        )
+    if not _FIRST.match(name):
+        raise ParameterInvalid(
+            f"{invalid} the first character of a collection {kind} must be an underscore or letter"
+        )
+    if not _NAME.fullmatch(name):
+        raise ParameterInvalid(
+            f"{invalid} collection {kind} can only contain numbers, letters and underscores"
+        )
+
+
+def check_field_name(name: str) -> None:
+    if not name.strip():
+        raise FieldNameInvalid(name, "field name should not be empty")
+    invalid = f"Invalid field name: {name}."
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise FieldNameInvalid(
+            name, f"{invalid} The length of a field name must be less than {MAX_NAME_BYTES} characters."
+        )
+    if name in _KEYWORDS:
+        raise FieldNameInvalid(name, f"{invalid} {name} is keyword in milvus.")
+    if not _FIRST.match(name):
+        raise FieldNameInvalid(
+            name, f"{invalid} The first character of a field name must be an underscore or letter."
+        )
+    if not _NAME.fullmatch(name):
+        raise FieldNameInvalid(
+            name, f"{invalid} Field name can only contain numbers, letters, and underscores."
+        )
+
+
+def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
+    """Everything that is wrong with a schema a user sent; `$meta` is not part of it yet."""
+    if num_shards > MAX_SHARDS:
+        raise ParameterInvalid(f"maximum shards's number should be limited to {MAX_SHARDS}")
+    if len(schema.fields) > MAX_FIELDS:
+        raise ParameterInvalid(f"maximum field's number should be limited to {MAX_FIELDS}")
+    if len(schema.vector_fields) > MAX_VECTOR_FIELDS:
+        raise ParameterInvalid(f"maximum vector field's number should be limited to {MAX_VECTOR_FIELDS}")
+    if not schema.vector_fields:
+        raise ParameterInvalid("schema does not contain vector field")
+    check_collection_name(name)
+    if len(schema.description.encode()) > MAX_DESCRIPTION_BYTES:
+        raise ParameterInvalid(
+            f"the length of a collection description must not exceed {MAX_DESCRIPTION_BYTES} bytes"
+        )
+    seen: set[str] = set()
+    for field in schema.fields:
+        check_field_name(field.name)
+        if field.name in seen:
+            raise ParameterInvalid(f"duplicated field name {field.name} found")
+        seen.add(field.name)
+    _check_primary(schema)
+    for field in schema.fields:
+        _check_field(name, field)
+
+
+def _check_primary(schema: CollectionSchema) -> None:
+    primaries = [f for f in schema.fields if f.is_primary]
+    if not primaries:
+        raise ParameterMissing("primary key is not specified")
+    if len(primaries) > 1:
+        raise ParameterInvalid(
+            f"there are more than one primary key, field name = {primaries[0].name}, {primaries[1].name}"
+        )
+    if primaries[0].data_type not in (DataType.INT64, DataType.VARCHAR):
+        raise ParameterInvalid("the data type of primary key should be Int64 or VarChar")
+    if primaries[0].nullable:
+        raise ParameterInvalid("primary field not support null")
+
+
+def _check_field(collection: str, field: FieldSchema) -> None:
+    if field.auto_id and not field.is_primary:
+        raise ParameterInvalid(f"only primary field can speficy AutoID with true, field name = {field.name}")
+    if field.data_type is DataType.FLOAT_VECTOR:
+        if field.dim is None:
+            raise ParameterInvalid(
+                f"dimension is not defined in field type params of field {field.name}, "
+                "check type param `dim` for vector field"
+            )
+        if not MIN_DIM <= field.dim <= MAX_DIM:
+            raise ParameterInvalid(
+                f"invalid dimension: {field.dim} of field {field.name}. "
+                f"float vector dimension should be in range {MIN_DIM} ~ {MAX_DIM}"
+            )
+    if field.data_type is DataType.VARCHAR:
+        if field.max_length is None:
+            raise ParameterMissing(
+                f"type param(max_length) should be specified for the field({field.name}) "
+                f"of collection {collection}"
+            )
+        if not 0 < field.max_length <= MAX_VARCHAR_BYTES:
+            raise ParameterInvalid(
+                f"the maximum length specified for the field({field.name}) should be in "
+                f"(0, {MAX_VARCHAR_BYTES}], but got {field.max_length} instead"
+            )

@@ -1,0 +1,99 @@
+"""Databases and collections: create, drop, look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from milvine.catalog import collections as changes
+from milvine.errors import CollectionNotFound, ParameterInvalid
+from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
+from milvine.model.requests import CreateCollectionRequest
+from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
+from milvine.model.schema_rules import check_collection_name, check_schema
+from milvine.model.types import DataType
+from milvine.service.context import Engine, RequestContext, check_database
+
+
+def list_databases(engine: Engine) -> list[str]:
+    return sorted(engine.catalog.snapshot.databases)
+
+
+def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
+    """The user's fields with ids, and `$meta` behind them if the schema is dynamic."""
+    fields = list(schema.fields)
+    if schema.enable_dynamic_field:
+        fields.append(FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True))
+    return replace(schema, fields=with_field_ids(fields))
+
+
+def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
+    """Create a collection; the same again is a success, another schema under the name is refused."""
+    check_schema(request.name, request.schema, request.num_shards)
+    check_database(engine, context)
+    existing = engine.catalog.snapshot.find(context.database, request.name)
+    schema = _complete_schema(request.schema)
+    if existing is None:
+        collection_id = engine.clock.next()
+        collection = Collection(
+            collection_id,
+            context.database,
+            request.name,
+            schema,
+            engine.clock.next(),
+            request.consistency_level,
+            max(1, request.num_shards),
+            dict(request.properties),
+            (Partition(engine.clock.next(), DEFAULT_PARTITION, engine.clock.next()),),
+        )
+        # The log exists before the catalog names the collection: a crash between leaves garbage, no more.
+        engine.datanode.create(collection)
+        if changes.create_collection(engine.catalog, collection):
+            return
+        engine.datanode.drop(collection_id)
+        existing = engine.catalog.snapshot.find(context.database, request.name)
+    if existing is not None and existing.schema != schema:
+        raise ParameterInvalid(
+            f"create duplicate collection with different parameters, collection: {request.name}"
+        )
+
+
+def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
+    """Dropping what is not there is a success."""
+    check_collection_name(name)
+    check_database(engine, context)
+    collection = engine.catalog.snapshot.find(context.database, name)
+    if collection is None:
+        return
+    changes.drop_collection(engine.catalog, collection.collection_id)
+    engine.loader.release(collection.collection_id)
+    engine.datanode.drop(collection.collection_id)
+
+
+def has_collection(engine: Engine, context: RequestContext, name: str) -> bool:
+    check_collection_name(name)
+    check_database(engine, context)
+    return engine.catalog.snapshot.find(context.database, name) is not None
+
+
+def list_collections(engine: Engine, context: RequestContext) -> list[Collection]:
+    """Oldest first."""
+    check_database(engine, context)
+    found = engine.catalog.snapshot.collections.values()
+    return sorted((c for c in found if c.database == context.database), key=lambda c: c.created_ts)
+
+
+def describe_collection(
+    engine: Engine, context: RequestContext, name: str, collection_id: int = 0
+) -> Collection:
+    """By name, or by id when the name is empty."""
+    check_database(engine, context)
+    if not name and collection_id:
+        collection = engine.catalog.snapshot.collections.get(collection_id)
+        if collection is None:
+            raise CollectionNotFound(str(collection_id), context.database, "can't find collection")
+        return collection
+    check_collection_name(name)
+    collection = engine.catalog.snapshot.find(context.database, name)
+    if collection is None:
+        raise CollectionNotFound(name, context.database, "can't find collection")
+    return collection

@@ -1,0 +1,61 @@
+"""Who asks, and with what the service works."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from milvine.catalog.store import Catalog
+from milvine.config import Settings
+from milvine.datanode.node import DataNode
+from milvine.errors import CollectionNotFound, DatabaseNotFound, PartitionNotFound
+from milvine.model.collections import DEFAULT_DATABASE, Collection, Partition
+from milvine.model.schema_rules import check_collection_name
+from milvine.model.timestamps import HybridClock
+from milvine.querynode.cluster import Cluster
+from milvine.querynode.loader import Loader
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The parts below the service, wired by `server`."""
+
+    settings: Settings
+    catalog: Catalog
+    clock: HybridClock
+    datanode: DataNode
+    loader: Loader
+    cluster: Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """`deadline` is on time.monotonic()'s scale."""
+
+    database: str = DEFAULT_DATABASE
+    user: str = ""
+    deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
+
+
+def check_database(engine: Engine, context: RequestContext) -> None:
+    if context.database not in engine.catalog.snapshot.databases:
+        raise DatabaseNotFound(context.database)
+
+
+def find_collection(engine: Engine, context: RequestContext, name: str) -> Collection:
+    """A collection by name. Raises for a bad name, a missing database, a missing collection, in this order."""
+    check_collection_name(name)
+    check_database(engine, context)
+    collection = engine.catalog.snapshot.find(context.database, name)
+    if collection is None:
+        raise CollectionNotFound(name, context.database)
+    return collection
+
+
+def find_partition(collection: Collection, name: str) -> Partition:
+    partition = collection.partition_by_name.get(name)
+    if partition is None:
+        raise PartitionNotFound(name)
+    return partition
