@@ -133,6 +133,13 @@ class DataNode:
         self.indexes.look()
         return sealed
 
+    def row_count(self, collection_id: int) -> int:
+        """Rows sealed and growing, deleted ones included."""
+        view = self._views.current(collection_id)
+        if view is None:
+            raise CollectionNotFound(str(collection_id))
+        return sum(m.row_count for m in view.sealed) + sum(s.row_count for s in view.growing)
+
     def _flush_full(self) -> None:
         while True:
             with self._full:

@@ -1,0 +1,285 @@
+"""Search and query: names to ids, filters to predicates, and the checks that come before and after "is it loaded?"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from milvine.errors import CollectionNotLoaded, MilvineError, ParameterInvalid, UnexpectedError
+from milvine.expr import compile_filter, primary_keys
+from milvine.expr.check import Predicate
+from milvine.index import params as index_params
+from milvine.model.collections import Collection
+from milvine.model.columns import Column, ColumnBatch, null_column
+from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
+from milvine.model.schema import FieldSchema
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import QueryPlan, SearchPlan
+from milvine.service.context import Engine, RequestContext, find_collection
+
+MAX_TOPK = 16384
+MAX_NQ = 16384
+MAX_RESULT_WINDOW = 16384
+COUNT = "count(*)"
+_UNSUPPORTED_SEARCH = {
+    "radius": "range search",
+    "range_filter": "range search",
+    "group_by_field": "grouping search",
+    "iterator": "search iterator",
+    "order_by_fields": "search order_by",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Fields to fetch in order, the names as asked, and the keys asked of `$meta` (() for all of them)."""
+
+    fields: tuple[FieldSchema, ...]
+    names: tuple[str, ...]
+    dynamic_keys: tuple[str, ...]
+
+
+def _loaded_ids(collection: Collection) -> frozenset[int] | None:
+    """Fields that may be read; None, all of them, while nothing is loaded: then not being loaded is the error."""
+    return None if collection.load is None else collection.load.field_ids
+
+
+def _outputs(collection: Collection, names: tuple[str, ...]) -> _Outputs:
+    schema = collection.schema
+    loaded = _loaded_ids(collection)
+    dynamic = schema.dynamic_field
+    fields: dict[str, FieldSchema] = {}
+    dynamic_keys: list[str] = []
+    whole_dynamic = False
+    for raw in names:
+        name = raw.strip()
+        field = schema.by_name.get(name)
+        if name == "*":
+            fields |= {f.name: f for f in schema.user_fields if loaded is None or f.field_id in loaded}
+            whole_dynamic = dynamic is not None and (loaded is None or dynamic.field_id in loaded)
+        elif field is not None:
+            if loaded is not None and field.field_id not in loaded:
+                raise UnexpectedError(f"field {name} is not loaded")
+            if field.is_dynamic:
+                whole_dynamic = True
+            else:
+                fields[name] = field
+        elif dynamic is not None:
+            if loaded is not None and dynamic.field_id not in loaded:
+                raise UnexpectedError(f"field {name} cannot be returned since dynamic field not loaded")
+            dynamic_keys.append(_dynamic_key(name))
+        else:
+            raise ParameterInvalid(f"field {name} not exist")
+    if dynamic is not None and (whole_dynamic or dynamic_keys):
+        fields[dynamic.name] = dynamic
+    named = [*fields] if "*" in (n.strip() for n in names) else [n.strip() for n in names]
+    return _Outputs(
+        tuple(fields.values()), tuple(dict.fromkeys(named)), () if whole_dynamic else tuple(dynamic_keys)
+    )
+
+
+def _dynamic_key(name: str) -> str:
+    if name.startswith('$meta["') and name.endswith('"]'):
+        return name[7:-2]
+    return name
+
+
+def _partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[int] | None:
+    ids = set()
+    for name in names:
+        partition = collection.partition_by_name.get(name)
+        if partition is None:
+            raise ParameterInvalid(f"partition name {name} not found")
+        ids.add(partition.partition_id)
+    return frozenset(ids) or None
+
+
+def _predicate(collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
+    if not text.strip():
+        return None
+    try:
+        return compile_filter(text, collection.schema, _loaded_ids(collection), templates)
+    except ParameterInvalid as error:
+        raise error.prefixed("failed to create query plan") from error
+
+
+def _anns_field(collection: Collection, name: str) -> FieldSchema:
+    schema = collection.schema
+    if not name:
+        if len(schema.vector_fields) > 1:
+            raise ParameterInvalid("multiple anns_fields exist, please specify a anns_field in search_params")
+        return schema.vector_fields[0]
+    field = schema.by_name.get(name)
+    if field is None:
+        raise ParameterInvalid(f"failed to get field schema by name: fieldName({name}) not found").prefixed(
+            "failed to create query plan"
+        )
+    if not field.data_type.is_vector:
+        raise ParameterInvalid(f"failed to create query plan: field ({name}) to search is not of vector data type")
+    return field
+
+
+def _check_window(limit: int, offset: int, nq: int) -> None:
+    in_range = f"it should be in range [1, {MAX_TOPK}], but got"
+    if not 1 <= limit <= MAX_TOPK:
+        raise ParameterInvalid(f"topk [{limit}] is invalid, {in_range} {limit}")
+    if offset < 0:
+        raise ParameterInvalid(f"offset [{offset}] is invalid, should be gte than 0")
+    if offset > MAX_TOPK:
+        raise ParameterInvalid(f"offset [{offset}] is invalid, {in_range} {offset}")
+    if limit + offset > MAX_TOPK:
+        raise ParameterInvalid(f"offset+limit [{limit + offset}] is invalid, {in_range} {limit + offset}")
+    if not 1 <= nq <= MAX_NQ:
+        raise ParameterInvalid(
+            f"nq [{nq}] is invalid, nq (number of search vector per search request) "
+            f"should be in range [1, {MAX_NQ}], but got {nq}"
+        )
+
+
+def search(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
+    """Top `limit` rows of each query after `offset` of them."""
+    collection = find_collection(engine, context, request.name)
+    _check_window(request.limit, request.offset, len(request.queries))
+    if request.round_decimal != -1 and not 0 <= request.round_decimal <= 6:
+        raise ParameterInvalid(
+            f"round_decimal [{request.round_decimal}] is invalid, should be -1 or an integer in range [0, 6]"
+        )
+    for key, what in _UNSUPPORTED_SEARCH.items():
+        if request.params.get(key) not in (None, "", False, "False", "false"):
+            raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    field = _anns_field(collection, request.anns_field)
+    partition_ids = _partition_ids(collection, request.partition_names)
+    outputs = _outputs(collection, request.output_fields)
+    predicate = _predicate(collection, request.filter, request.templates)
+    loaded = _loaded_ids(collection)
+    if loaded is None:
+        raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
+    if field.field_id not in loaded:
+        raise ParameterInvalid(f'failed to create query plan: ann field "{field.name}" not loaded: invalid parameter')
+    index = collection.index_by_field[field.field_id]
+    assert index.metric_type is not None
+    if request.metric_type and index_params.metric_type(request.metric_type) is not index.metric_type:
+        raise ParameterInvalid(
+            "metric type not match", expected=index.metric_type, actual=request.metric_type
+        ).prefixed("failed to search")
+    if request.queries.shape[1] != field.dim:
+        raise ParameterInvalid(
+            f"vector dimension mismatch, expected vector size(byte) {4 * (field.dim or 0)}, "
+            f"actual {4 * request.queries.shape[1]}"
+        ).prefixed("failed to search")
+    k = request.limit + request.offset
+    primary = collection.schema.primary_field
+    read_ts = engine.cluster.read_ts(collection.collection_id)
+    plan = SearchPlan(
+        field.field_id,
+        request.queries,
+        k,
+        index.metric_type,
+        index_params.search_ef(request.params, k),
+        read_ts,
+        predicate,
+        partition_ids,
+        tuple(f.field_id for f in outputs.fields),
+        primary.field_id,
+    )
+    target = Target(collection.collection_id, partition_ids, context.deadline)
+    try:
+        hits = engine.cluster.search(target, plan)
+    except MilvineError as error:
+        raise error.prefixed("failed to search") from error
+    if hits is None:
+        rows, distances = _no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
+        counts = np.zeros(len(request.queries), np.int64)
+    else:
+        rows, distances, counts = hits.rows, hits.distances, hits.counts
+        if request.offset:
+            rank = np.arange(len(distances)) - np.repeat(np.cumsum(counts) - counts, counts)
+            kept = np.flatnonzero(rank >= request.offset)
+            rows, distances = rows.take(kept), distances[kept]
+            counts = np.maximum(counts - request.offset, 0)
+    scores = -distances if index.metric_type.larger_is_nearer else distances
+    if request.round_decimal >= 0:
+        scores = np.round(scores, request.round_decimal)
+    return SearchResult(
+        primary,
+        request.limit,
+        counts,
+        scores,
+        rows.columns[primary.field_id],
+        _output_fields(outputs, rows),
+        outputs.names,
+        outputs.dynamic_keys,
+        read_ts,
+    )
+
+
+def _output_fields(outputs: _Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:
+    return tuple(OutputField(f, rows.columns[f.field_id]) for f in outputs.fields)
+
+
+def _no_rows(fields: tuple[FieldSchema, ...]) -> ColumnBatch:
+    empty = {f.field_id: null_column(f, 0) for f in fields}
+    return ColumnBatch(0, {i: Column(c.data_type, c.values) for i, c in empty.items()})
+
+
+def query(engine: Engine, context: RequestContext, request: QueryRequest) -> QueryResult:
+    """Rows that pass the filter in key order, or their number when count(*) is asked for."""
+    collection = find_collection(engine, context, request.name)
+    counting = [n.strip() for n in request.output_fields] == [COUNT]
+    _check_query(request, counting)
+    partition_ids = _partition_ids(collection, request.partition_names)
+    outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(collection, request.output_fields)
+    predicate = _predicate(collection, request.filter, request.templates)
+    if collection.load is None:
+        raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
+    primary = collection.schema.primary_field
+    read_ts = engine.cluster.read_ts(collection.collection_id)
+    plan = QueryPlan(
+        read_ts,
+        predicate,
+        None if predicate is None else primary_keys(predicate),
+        partition_ids,
+        None if request.limit is None else request.limit + request.offset,
+        tuple(f.field_id for f in outputs.fields),
+        primary.field_id,
+    )
+    target = Target(collection.collection_id, partition_ids, context.deadline)
+    try:
+        if counting:
+            count = engine.cluster.count(target, plan)
+            return QueryResult(primary, ColumnBatch(0, {}), (), (COUNT,), (), read_ts, count)
+        found = engine.cluster.query(target, plan)
+    except MilvineError as error:
+        raise error.prefixed("failed to query") from error
+    if not any(f.is_primary for f in outputs.fields):
+        outputs = _Outputs((*outputs.fields, primary), (*outputs.names, primary.name), outputs.dynamic_keys)
+    rows = _no_rows(outputs.fields) if found is None else found.rows
+    if request.offset:
+        rows = rows.slice(min(request.offset, rows.row_count), rows.row_count)
+    return QueryResult(
+        primary, rows, _output_fields(outputs, rows), outputs.names, outputs.dynamic_keys, read_ts
+    )
+
+
+def _check_query(request: QueryRequest, counting: bool) -> None:
+    if counting:
+        if request.limit is not None:
+            raise ParameterInvalid("count entities with pagination is not allowed")
+        return
+    if not request.filter.strip() and request.limit is None:
+        raise ParameterInvalid("empty expression should be used with limit")
+    if request.limit is None:
+        return
+    window = "invalid max query result window"
+    if request.offset < 0:
+        raise ParameterInvalid(f"{window}, offset [{request.offset}] is invalid, should be gte than 0")
+    if request.limit <= 0:
+        raise ParameterInvalid(f"{window}, limit [{request.limit}] is invalid, should be greater than 0")
+    if request.limit + request.offset > MAX_RESULT_WINDOW:
+        raise ParameterInvalid(
+            f"{window}, (offset+limit) should be in range [1, {MAX_RESULT_WINDOW}], "
+            f"but got {request.limit + request.offset}"
+        )

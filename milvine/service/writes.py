@@ -1,0 +1,242 @@
+"""Insert, delete, flush: what comes in is checked whole before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.errors import CollectionNotLoaded, ParameterInvalid
+from milvine.expr import compile_filter, primary_keys
+from milvine.model.collections import DEFAULT_PARTITION, Collection
+from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, json_column, null_column
+from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
+from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
+from milvine.model.schema_rules import MAX_JSON_BYTES
+from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
+from milvine.model.types import DataType
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import QueryPlan
+from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+
+Array = np.ndarray[Any, Any]
+_WIRE_NAMES = {
+    DataType.BOOL: "bool",
+    DataType.INT8: "int",
+    DataType.INT16: "int",
+    DataType.INT32: "int",
+    DataType.INT64: "long int",
+    DataType.FLOAT: "float32",
+    DataType.DOUBLE: "float64(double)",
+    DataType.VARCHAR: "string",
+    DataType.JSON: "json",
+}
+
+
+def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
+    """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
+    collection = find_collection(engine, context, request.name)
+    partition = find_partition(collection, request.partition_name or DEFAULT_PARTITION)
+    if request.row_count <= 0:
+        raise ParameterInvalid(
+            "num_rows should be greater than 0", expected="invalid num_rows", actual=request.row_count
+        )
+    batch = _checked_batch(engine, collection, request)
+    ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
+    keys = batch.columns[collection.schema.primary_field.field_id].values
+    return MutationResult(keys, batch.row_count, ts)
+
+
+def _checked_batch(engine: Engine, collection: Collection, request: InsertRequest) -> ColumnBatch:
+    schema = collection.schema
+    primary = schema.primary_field
+    for name in request.columns:
+        if name not in schema.by_name:
+            if name == DYNAMIC_FIELD_NAME:
+                raise ParameterInvalid(
+                    f"without dynamic schema enabled, the field name cannot be set to {name}"
+                )
+            raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
+    if primary.auto_id and primary.name in request.columns:
+        raise ParameterInvalid(
+            "can not assign primary field data when auto id enabled and "
+            f"allow_insert_auto_id is false {primary.name}"
+        )
+    columns: dict[int, Column] = {}
+    for field in schema.fields:
+        column = request.columns.get(field.name)
+        if column is not None:
+            columns[field.field_id] = _checked_column(schema, field, column, request.row_count)
+        elif field.is_dynamic:
+            empty = pa.array([b"{}"] * request.row_count, pa.binary())
+            columns[field.field_id] = json_column(empty)
+        elif field.is_primary and field.auto_id:
+            columns[field.field_id] = _new_keys(engine, field, request.row_count)
+        elif field.nullable:
+            columns[field.field_id] = null_column(field, request.row_count)
+        else:
+            raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
+    return ColumnBatch(request.row_count, columns)
+
+
+def _new_keys(engine: Engine, field: FieldSchema, row_count: int) -> Column:
+    first = engine.clock.reserve(row_count)
+    keys: Any = np.arange(first, first + row_count, dtype=np.int64)
+    return Column(field.data_type, keys if field.data_type is DataType.INT64 else pc.cast(keys, pa.string()))
+
+
+def _checked_column(schema: CollectionSchema, field: FieldSchema, column: Column, row_count: int) -> Column:
+    """The column in the schema's own type. Raises ParameterInvalid with Milvus's texts."""
+    _check_type(field, column)
+    values = column.values
+    if len(values) != row_count:
+        raise ParameterInvalid(
+            f"the num_rows ({len(values)}) of field ({field.name}) is not equal to passed num_rows ({row_count})",
+            expected=row_count,
+            actual=len(values),
+        )
+    if column.validity is not None and not field.nullable:
+        raise ParameterInvalid(f"the field {field.name} is not nullable, but got a null value")
+    match field.data_type:
+        case DataType.FLOAT_VECTOR:
+            if values.shape[1] != field.dim:
+                raise ParameterInvalid(
+                    f"the dim ({values.shape[1]}) of field data({field.name}) "
+                    f"is not equal to schema dim ({field.dim})",
+                    expected=field.dim,
+                    actual=values.shape[1],
+                )
+            _check_finite(values)
+        case DataType.FLOAT | DataType.DOUBLE:
+            _check_finite(values)
+        case DataType.INT8 | DataType.INT16:
+            values = _narrowed(values, NUMPY_DTYPES[field.data_type])
+        case DataType.VARCHAR:
+            _check_lengths(field, values)
+        case DataType.JSON:
+            return _checked_json(schema, field, column)
+        case _:
+            pass
+    return Column(field.data_type, values, column.validity)
+
+
+def _check_type(field: FieldSchema, column: Column) -> None:
+    wanted, sent = field.data_type, column.data_type
+    if sent is wanted or (DataType.INT8 <= sent <= DataType.INT32 and DataType.INT8 <= wanted <= DataType.INT32):
+        return
+    if wanted is DataType.FLOAT_VECTOR:
+        raise ParameterInvalid(
+            f"float vector field '{field.name}' is illegal, array type mismatch",
+            expected="need float vector",
+            actual="got nil",
+        )
+    kind = {DataType.VARCHAR: "varchar ", DataType.JSON: "json "}.get(wanted, "")
+    raise ParameterInvalid(
+        f"{kind}field '{field.name}' is illegal, array type mismatch",
+        expected=f"need {_WIRE_NAMES[wanted]} array",
+        actual="got nil",
+    )
+
+
+def _check_finite(values: Array) -> None:
+    # One sum tells whether any value is not finite, at a tenth of isfinite's cost; it may overflow, so look again.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.sum(values, dtype=np.float32 if values.dtype == np.float32 else None))
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        bad = values[~np.isfinite(values)][0]
+        text = "NaN" if np.isnan(bad) else ("+Inf" if bad > 0 else "-Inf")
+        raise ParameterInvalid(f"value '{text}' is not a number or infinity")
+
+
+def _narrowed(values: Array, dtype: np.dtype[Any]) -> Array:
+    info = np.iinfo(dtype)
+    outside = (values < info.min) | (values > info.max)
+    if outside.any():
+        place = int(np.argmax(outside))
+        raise ParameterInvalid(
+            f"the {place}th element ({values[place]}) out of range: [{info.min}, {info.max}]",
+            expected="integer doesn't overflow",
+            actual="out of range",
+        )
+    return values.astype(dtype)
+
+
+def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:
+    assert field.max_length is not None
+    lengths = pc.binary_length(values).to_numpy(zero_copy_only=False)
+    if lengths.max(initial=0) > field.max_length:
+        row = int(np.argmax(lengths > field.max_length))
+        raise ParameterInvalid(
+            f"length of varchar field {field.name} exceeds max length, row number: {row}, "
+            f"length: {lengths[row]}, max length: {field.max_length}"
+        )
+
+
+def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column) -> Column:
+    lengths = pc.binary_length(column.values).to_numpy(zero_copy_only=False)
+    longest = int(lengths.max(initial=0))
+    if longest > MAX_JSON_BYTES:
+        what = "dynamic field" if field.is_dynamic else f"json field ({field.name})"
+        raise ParameterInvalid(
+            f"the length ({longest}) of {what} exceeds max length ({MAX_JSON_BYTES})",
+            expected="valid length dynamic field" if field.is_dynamic else "valid length json string",
+            actual="length exceeds max length",
+        )
+    try:
+        parsed = json_column(column.values, column.validity)
+    except ValueError as error:
+        raise ParameterInvalid(f"the json field ({field.name}) holds text that is not JSON: {error}") from error
+    if field.is_dynamic:
+        if not pc.all(pc.starts_with(pc.binary_trim(column.values), "{")).as_py():
+            raise ParameterInvalid("invalid dynamic field data, only json map is supported")
+        assert parsed.paths is not None
+        for path in parsed.paths.columns:
+            if path == (DYNAMIC_FIELD_NAME,):
+                raise ParameterInvalid(f"cannot set json key to: {DYNAMIC_FIELD_NAME}")
+            if len(path) == 1 and path[0] in schema.by_name:
+                raise ParameterInvalid(f"dynamic field name cannot include the static field name: {path[0]}")
+    return parsed
+
+
+def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> MutationResult:
+    """Delete by key, loaded or not; by any other filter only when loaded, since the rows must be found."""
+    collection = find_collection(engine, context, request.name)
+    partition_id = ALL_PARTITIONS
+    if request.partition_name:
+        partition_id = find_partition(collection, request.partition_name).partition_id
+    if not request.filter.strip():
+        raise ParameterInvalid(f"delete plan can't be empty or always true : {request.filter}")
+    loaded = None if collection.load is None else collection.load.field_ids
+    try:
+        predicate = compile_filter(request.filter, collection.schema, loaded, request.templates)
+    except ParameterInvalid as error:
+        raise error.prefixed("failed to create delete plan") from error
+    keys = primary_keys(predicate)
+    if keys is None:
+        if collection.load is None:
+            raise CollectionNotLoaded(collection.collection_id)
+        partitions = None if partition_id == ALL_PARTITIONS else frozenset({partition_id})
+        primary = collection.schema.primary_field.field_id
+        read_ts = engine.cluster.read_ts(collection.collection_id)
+        plan = QueryPlan(read_ts, predicate, None, partitions, None, (), primary)
+        target = Target(collection.collection_id, partitions, context.deadline)
+        found = engine.cluster.query(target, plan)
+        keys = [] if found is None else found.rows.columns[primary].values
+    if len(keys) == 0:
+        return MutationResult(keys, 0, engine.clock.next())
+    ts = engine.datanode.delete(collection.collection_id, keys, partition_id)
+    return MutationResult(keys, len(keys), ts)
+
+
+def flush(engine: Engine, context: RequestContext, name: str) -> tuple[SegmentMeta, ...]:
+    """Seal all rows written before; returns the new segments when they are durable."""
+    collection = find_collection(engine, context, name)
+    return engine.datanode.flush(collection.collection_id)
+
+
+def row_count(engine: Engine, context: RequestContext, name: str) -> int:
+    """Rows flushed and growing; deleted ones count until they are compacted, as in Milvus."""
+    collection = find_collection(engine, context, name)
+    return engine.datanode.row_count(collection.collection_id)
