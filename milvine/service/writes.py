@@ -189,7 +189,7 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column) 
     except ValueError as error:
         raise ParameterInvalid(f"the json field ({field.name}) holds text that is not JSON: {error}") from error
     if field.is_dynamic:
-        if not pc.all(pc.starts_with(pc.binary_trim(column.values), "{")).as_py():
+        if not pc.all(pc.match_substring_regex(column.values, r"^\s*\{")).as_py():
             raise ParameterInvalid("invalid dynamic field data, only json map is supported")
         assert parsed.paths is not None
         for path in parsed.paths.columns:

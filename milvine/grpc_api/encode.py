@@ -1,0 +1,197 @@
+"""What the service answers -> protobuf, and errors -> status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from milvine.errors import MilvineError
+from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
+from milvine.model.collections import Collection
+from milvine.model.columns import Column
+from milvine.model.requests import (
+    COUNT_FIELD,
+    IndexDescription,
+    MutationResult,
+    OutputField,
+    QueryResult,
+    SearchResult,
+)
+from milvine.model.schema import FieldSchema
+from milvine.model.timestamps import physical_ms
+from milvine.model.types import DataType
+
+_SCALARS: dict[DataType, str] = {
+    DataType.BOOL: "bool_data",
+    DataType.INT8: "int_data",
+    DataType.INT16: "int_data",
+    DataType.INT32: "int_data",
+    DataType.INT64: "long_data",
+    DataType.FLOAT: "float_data",
+    DataType.DOUBLE: "double_data",
+    DataType.VARCHAR: "string_data",
+    DataType.JSON: "json_data",
+}
+
+
+def status(error: MilvineError | None = None) -> Any:
+    """An empty Status is success; an error sets both codes, since old SDKs look at the legacy one only."""
+    if error is None:
+        return common_pb2.Status()
+    extra = {"is_input_error": "true"} if error.is_input_error else {}
+    return common_pb2.Status(
+        code=error.code,
+        error_code=error.legacy_code,
+        reason=error.message,
+        detail=error.message,
+        retriable=error.retriable,
+        extra_info=extra,
+    )
+
+
+def failure(method: str, error: MilvineError) -> Any:
+    """The RPC's own response message with the error in its status."""
+    message_class = response_class(method)
+    failed = status(error)
+    return failed if message_class is common_pb2.Status else message_class(status=failed)
+
+
+def key_values(values: Mapping[str, object]) -> list[Any]:
+    return [common_pb2.KeyValuePair(key=k, value=str(v)) for k, v in values.items()]
+
+
+def ids(keys: Any, target: Any) -> None:
+    """Fill a schema.IDs from int64 (n,) or a StringArray."""
+    if isinstance(keys, np.ndarray):
+        target.int_id.data.extend(keys.tolist())
+    else:
+        target.str_id.data.extend(keys.to_pylist())
+
+
+def _plain(values: Any) -> list[Any]:
+    plain: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values.to_pylist()
+    return plain
+
+
+def field_data(field: FieldSchema, column: Column) -> Any:
+    """One result column. NULLs travel in valid_data, beside fillers that keep the rows aligned."""
+    data = schema_pb2.FieldData(
+        type=int(field.data_type), field_name=field.name, field_id=field.field_id, is_dynamic=field.is_dynamic
+    )
+    if field.data_type is DataType.FLOAT_VECTOR:
+        data.vectors.dim = field.dim or 0
+        data.vectors.float_vector.data.extend(np.ascontiguousarray(column.values).reshape(-1))
+    else:
+        getattr(data.scalars, _SCALARS[field.data_type]).data.extend(_plain(column.values))
+        getattr(data.scalars, _SCALARS[field.data_type]).SetInParent()
+    if field.nullable:
+        validity = np.ones(len(column), np.bool_) if column.validity is None else column.validity
+        data.valid_data.extend(validity.tolist())
+    return data
+
+
+def fields_data(fields: Iterable[OutputField]) -> list[Any]:
+    return [field_data(output.field, output.column) for output in fields]
+
+
+def search_results(name: str, result: SearchResult) -> Any:
+    response = milvus_pb2.SearchResults(status=status(), collection_name=name, session_ts=result.ts)
+    data = response.results
+    data.num_queries = len(result.counts)
+    data.top_k = result.limit
+    data.topks.extend(result.counts.tolist())
+    data.scores.extend(result.scores)
+    data.primary_field_name = result.primary_field.name
+    data.output_fields.extend(result.output_names)
+    data.fields_data.extend(fields_data(result.fields))
+    ids(result.keys.values, data.ids)
+    data.all_search_count = int(result.counts.sum())
+    return response
+
+
+def query_results(name: str, result: QueryResult) -> Any:
+    response = milvus_pb2.QueryResults(
+        status=status(),
+        collection_name=name,
+        session_ts=result.ts,
+        primary_field_name=result.primary_field.name,
+        output_fields=result.output_names,
+    )
+    if result.count is not None:
+        column = Column(DataType.INT64, np.array([result.count], np.int64))
+        response.fields_data.append(field_data(COUNT_FIELD, column))
+    else:
+        response.fields_data.extend(fields_data(result.fields))
+    return response
+
+
+def mutation(result: MutationResult, kind: str) -> Any:
+    """`kind`: insert_cnt or delete_cnt. Only inserts return their keys, as in Milvus."""
+    response = milvus_pb2.MutationResult(status=status(), timestamp=result.ts, acknowledged=True)
+    setattr(response, kind, result.row_count)
+    if kind == "insert_cnt":
+        ids(result.keys, response.IDs)
+        response.succ_index.extend(range(result.row_count))
+    return response
+
+
+def _field_schema(field: FieldSchema) -> Any:
+    params: dict[str, object] = {}
+    if field.dim is not None:
+        params["dim"] = field.dim
+    if field.max_length is not None:
+        params["max_length"] = field.max_length
+    return schema_pb2.FieldSchema(
+        fieldID=field.field_id,
+        name=field.name,
+        is_primary_key=field.is_primary,
+        description=field.description,
+        data_type=int(field.data_type),
+        type_params=key_values(params),
+        autoID=field.auto_id,
+        nullable=field.nullable,
+    )
+
+
+def describe_collection(collection: Collection, database_id: int) -> Any:
+    schema = collection.schema
+    channels = [f"milvine-dml_{shard}_{collection.collection_id}v{shard}" for shard in range(collection.num_shards)]
+    return milvus_pb2.DescribeCollectionResponse(
+        status=status(),
+        schema=schema_pb2.CollectionSchema(
+            name=collection.name,
+            description=schema.description,
+            fields=[_field_schema(f) for f in schema.user_fields],
+            enable_dynamic_field=schema.enable_dynamic_field,
+        ),
+        collectionID=collection.collection_id,
+        collection_name=collection.name,
+        virtual_channel_names=channels,
+        physical_channel_names=channels,
+        created_timestamp=collection.created_ts,
+        created_utc_timestamp=physical_ms(collection.created_ts),
+        update_timestamp=collection.created_ts,
+        update_timestamp_str=str(collection.created_ts),
+        shards_num=collection.num_shards,
+        consistency_level=int(collection.consistency_level),
+        properties=key_values(collection.properties),
+        db_name=collection.database,
+        db_id=database_id,
+        num_partitions=len(collection.partitions),
+    )
+
+
+def index_description(description: IndexDescription) -> Any:
+    return milvus_pb2.IndexDescription(
+        index_name=description.name,
+        indexID=description.index_id,
+        params=key_values(description.params),
+        field_name=description.field_name,
+        indexed_rows=description.indexed_rows,
+        total_rows=description.total_rows,
+        pending_index_rows=description.pending_rows,
+        state=description.state,
+        index_state_fail_reason=description.failure,
+    )

@@ -1,0 +1,48 @@
+"""The one import of Milvus's generated messages, past `pymilvus/__init__`, which would load the whole SDK
+(1.2 s and 137 MB instead of 0.2 s and 36 MB)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+
+def _import_generated() -> tuple[Any, Any, Any]:
+    names = ("pymilvus", "pymilvus.grpc_gen")
+    stubbed = [name for name in names if name not in sys.modules]
+    spec = importlib.util.find_spec("pymilvus")
+    if spec is None or spec.origin is None:
+        raise ImportError("pymilvus is not installed")
+    root = Path(spec.origin).parent
+    for name, path in zip(names, (root, root / "grpc_gen"), strict=True):
+        if name in stubbed:
+            package = types.ModuleType(name)
+            package.__path__ = [str(path)]
+            sys.modules[name] = package
+    try:
+        return tuple(
+            importlib.import_module(f"pymilvus.grpc_gen.{name}_pb2") for name in ("milvus", "schema", "common")
+        )  # type: ignore[return-value]
+    finally:
+        for name in stubbed:  # so that a later `import pymilvus` in this process is the real one
+            del sys.modules[name]
+
+
+milvus_pb2, schema_pb2, common_pb2 = _import_generated()
+SERVICE_NAME = "milvus.proto.milvus.MilvusService"
+_METHODS = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods_by_name
+
+
+def request_class(method: str) -> Any:
+    """The message class that an RPC takes."""
+    return getattr(milvus_pb2, _METHODS[method].input_type.name)
+
+
+def response_class(method: str) -> Any:
+    """The message class that an RPC answers with."""
+    name = _METHODS[method].output_type.name
+    return getattr(common_pb2, name) if name == "Status" else getattr(milvus_pb2, name)

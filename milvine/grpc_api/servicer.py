@@ -1,0 +1,219 @@
+"""One function per RPC: decode, call, encode. What is not here answers UNIMPLEMENTED."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from milvine.grpc_api import decode, encode
+from milvine.grpc_api.proto import common_pb2, milvus_pb2
+from milvine.model.collections import Collection
+from milvine.model.timestamps import physical_ms
+from milvine.service import admin, collections, indexes, loading, reads, writes
+from milvine.service.context import Engine, RequestContext
+
+Rpc = Callable[[Engine, RequestContext, Any], Any]
+_IN_MEMORY = 1
+
+
+def connect(engine: Engine, context: RequestContext, request: Any) -> Any:
+    collections.check_database(engine, context)
+    info = common_pb2.ServerInfo(
+        build_tags=admin.version(), deploy_mode="STANDALONE", git_commit="", go_version="", build_time=""
+    )
+    return milvus_pb2.ConnectResponse(
+        status=encode.status(), server_info=info, identifier=admin.allocate_timestamp(engine)
+    )
+
+
+def get_version(engine: Engine, context: RequestContext, request: Any) -> Any:
+    return milvus_pb2.GetVersionResponse(status=encode.status(), version=admin.version())
+
+
+def check_health(engine: Engine, context: RequestContext, request: Any) -> Any:
+    healthy, reasons = admin.is_healthy(engine)
+    return milvus_pb2.CheckHealthResponse(status=encode.status(), isHealthy=healthy, reasons=reasons)
+
+
+def get_component_states(engine: Engine, context: RequestContext, request: Any) -> Any:
+    healthy, _ = admin.is_healthy(engine)
+    state = milvus_pb2.ComponentInfo(
+        nodeID=1,
+        role="proxy",
+        stateCode=common_pb2.StateCode.Healthy if healthy else common_pb2.StateCode.Initializing,
+    )
+    return milvus_pb2.ComponentStates(state=state, status=encode.status())
+
+
+def alloc_timestamp(engine: Engine, context: RequestContext, request: Any) -> Any:
+    ts = admin.allocate_timestamp(engine)
+    return milvus_pb2.AllocTimestampResponse(status=encode.status(), timestamp=ts)
+
+
+def list_databases(engine: Engine, context: RequestContext, request: Any) -> Any:
+    found = [engine.catalog.snapshot.databases[n] for n in collections.list_databases(engine)]
+    return milvus_pb2.ListDatabasesResponse(
+        status=encode.status(),
+        db_names=[d.name for d in found],
+        created_timestamp=[d.created_ts for d in found],
+        db_ids=[d.database_id for d in found],
+    )
+
+
+def create_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    collections.create_collection(engine, context, decode.create_collection(request))
+    return encode.status()
+
+
+def drop_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    collections.drop_collection(engine, context, request.collection_name)
+    return encode.status()
+
+
+def has_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    value = collections.has_collection(engine, context, request.collection_name)
+    return milvus_pb2.BoolResponse(status=encode.status(), value=value)
+
+
+def describe_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    found = collections.describe_collection(engine, context, request.collection_name, request.collectionID)
+    return encode.describe_collection(found, engine.catalog.snapshot.databases[found.database].database_id)
+
+
+def show_collections(engine: Engine, context: RequestContext, request: Any) -> Any:
+    """All collections, or with type InMemory those that are loaded or being loaded."""
+    found = collections.list_collections(engine, context)
+    if request.type == _IN_MEMORY:
+        found = [c for c in found if c.load is not None]
+    response = milvus_pb2.ShowCollectionsResponse(status=encode.status())
+    for collection in found:
+        _add_collection(engine, response, collection)
+    return response
+
+
+def _add_collection(engine: Engine, response: Any, collection: Collection) -> None:
+    progress = engine.loader.progress(collection)
+    response.collection_names.append(collection.name)
+    response.collection_ids.append(collection.collection_id)
+    response.created_timestamps.append(collection.created_ts)
+    response.created_utc_timestamps.append(physical_ms(collection.created_ts))
+    response.inMemory_percentages.append(progress.percent)
+    response.query_service_available.append(progress.is_loaded)
+    response.shards_num.append(collection.num_shards)
+
+
+def get_collection_statistics(engine: Engine, context: RequestContext, request: Any) -> Any:
+    count = writes.row_count(engine, context, request.collection_name)
+    stats = encode.key_values({"row_count": count})
+    return milvus_pb2.GetCollectionStatisticsResponse(status=encode.status(), stats=stats)
+
+
+def create_index(engine: Engine, context: RequestContext, request: Any) -> Any:
+    params = decode.pairs(request.extra_params)
+    name, field = request.collection_name, request.field_name
+    indexes.create_index(engine, context, name, field, request.index_name, params)
+    return encode.status()
+
+
+def describe_index(engine: Engine, context: RequestContext, request: Any) -> Any:
+    found = indexes.describe_indexes(
+        engine, context, request.collection_name, request.index_name, request.field_name
+    )
+    return milvus_pb2.DescribeIndexResponse(
+        status=encode.status(), index_descriptions=[encode.index_description(d) for d in found]
+    )
+
+
+def drop_index(engine: Engine, context: RequestContext, request: Any) -> Any:
+    name = request.index_name or request.field_name
+    indexes.drop_index(engine, context, request.collection_name, name)
+    return encode.status()
+
+
+def insert(engine: Engine, context: RequestContext, request: Any) -> Any:
+    return encode.mutation(writes.insert(engine, context, decode.insert(request)), "insert_cnt")
+
+
+def delete(engine: Engine, context: RequestContext, request: Any) -> Any:
+    return encode.mutation(writes.delete(engine, context, decode.delete(request)), "delete_cnt")
+
+
+def flush(engine: Engine, context: RequestContext, request: Any) -> Any:
+    response = milvus_pb2.FlushResponse(status=encode.status(), db_name=context.database)
+    for name in request.collection_names:
+        sealed = writes.flush(engine, context, name)
+        ts = admin.allocate_timestamp(engine)
+        response.coll_segIDs[name].data.extend(m.segment_id for m in sealed)
+        response.flush_coll_segIDs[name].data.extend(m.segment_id for m in sealed)
+        response.coll_seal_times[name] = physical_ms(ts) // 1000
+        response.coll_flush_ts[name] = ts
+    return response
+
+
+def get_flush_state(engine: Engine, context: RequestContext, request: Any) -> Any:
+    """Flush returns when all is durable, so whoever asks has been answered."""
+    return milvus_pb2.GetFlushStateResponse(status=encode.status(), flushed=True)
+
+
+def load_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    loading.load_collection(engine, context, decode.load(request))
+    return encode.status()
+
+
+def release_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    loading.release_collection(engine, context, request.collection_name)
+    return encode.status()
+
+
+def get_load_state(engine: Engine, context: RequestContext, request: Any) -> Any:
+    names = tuple(request.partition_names)
+    found = loading.get_load_state(engine, context, request.collection_name, names)
+    return milvus_pb2.GetLoadStateResponse(status=encode.status(), state=int(found.state))
+
+
+def get_loading_progress(engine: Engine, context: RequestContext, request: Any) -> Any:
+    """refresh_progress is 100 whenever no refresh is in flight: SDKs that refresh wait for it."""
+    names = tuple(request.partition_names)
+    percent = loading.get_loading_progress(engine, context, request.collection_name, names)
+    return milvus_pb2.GetLoadingProgressResponse(
+        status=encode.status(), progress=percent, refresh_progress=100
+    )
+
+
+def search(engine: Engine, context: RequestContext, request: Any) -> Any:
+    result = reads.search(engine, context, decode.search(request))
+    return encode.search_results(request.collection_name, result)
+
+
+def query(engine: Engine, context: RequestContext, request: Any) -> Any:
+    result = reads.query(engine, context, decode.query(request))
+    return encode.query_results(request.collection_name, result)
+
+
+RPCS: dict[str, Rpc] = {
+    "AllocTimestamp": alloc_timestamp,
+    "CheckHealth": check_health,
+    "Connect": connect,
+    "CreateCollection": create_collection,
+    "CreateIndex": create_index,
+    "Delete": delete,
+    "DescribeCollection": describe_collection,
+    "DescribeIndex": describe_index,
+    "DropCollection": drop_collection,
+    "DropIndex": drop_index,
+    "Flush": flush,
+    "GetCollectionStatistics": get_collection_statistics,
+    "GetComponentStates": get_component_states,
+    "GetFlushState": get_flush_state,
+    "GetLoadState": get_load_state,
+    "GetLoadingProgress": get_loading_progress,
+    "GetVersion": get_version,
+    "HasCollection": has_collection,
+    "Insert": insert,
+    "ListDatabases": list_databases,
+    "LoadCollection": load_collection,
+    "Query": query,
+    "ReleaseCollection": release_collection,
+    "Search": search,
+    "ShowCollections": show_collections,
+}

@@ -1,0 +1,148 @@
+"""Unary gRPC by hand over WSGI: frame, message, trailers. The servicer does not know which server runs it.
+
+A response body is one frame (flag, length, message); the gRPC status travels in trailers, or alone in the headers
+when there is no message. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import re
+import struct
+import time
+import urllib.parse
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from milvine import metrics
+from milvine.errors import MilvineError, UnexpectedError
+from milvine.grpc_api import encode
+from milvine.grpc_api.proto import SERVICE_NAME, request_class
+from milvine.grpc_api.servicer import RPCS
+from milvine.model.collections import DEFAULT_DATABASE
+from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
+
+_log = logging.getLogger(__name__)
+MAX_MESSAGE_BYTES = 256 << 20
+_FRAME = struct.Struct(">BI")
+_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _INTERNAL = 4, 8, 12, 13
+_CONTENT_TYPE = ("content-type", "application/grpc")
+
+
+class GrpcError(Exception):
+    """A call that fails below Milvus's own status: no such method, a message too large, a broken frame."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def is_grpc(environ: dict[str, Any]) -> bool:
+    content_type: str = environ.get("CONTENT_TYPE", "")
+    return content_type.startswith("application/grpc")
+
+
+def read_body(environ: dict[str, Any], limit_bytes: int) -> bytes:
+    """The whole request body. Raises GrpcError(RESOURCE_EXHAUSTED) past the limit, having read no more."""
+    stream = environ["wsgi.input"]
+    pieces: list[bytes] = []
+    size = 0
+    while piece := stream.read(-1):
+        size += len(piece)
+        if size > limit_bytes:
+            raise GrpcError(
+                _RESOURCE_EXHAUSTED, f"received message larger than max ({size} vs. {limit_bytes})"
+            )
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _message(environ: dict[str, Any], body: bytes) -> bytes | memoryview:
+    """The one message of a unary call, decompressed."""
+    if len(body) < _FRAME.size:
+        raise GrpcError(_INTERNAL, "the request has no message")
+    compressed, length = _FRAME.unpack_from(body)
+    if len(body) != _FRAME.size + length:
+        raise GrpcError(_INTERNAL, "the request's frame does not match its length")
+    payload = memoryview(body)[_FRAME.size :]
+    if not compressed:
+        return payload
+    encoding = environ.get("HTTP_GRPC_ENCODING", "identity")
+    try:
+        if encoding == "gzip":
+            return gzip.decompress(payload)
+        if encoding == "deflate":
+            return zlib.decompress(payload)
+    except (OSError, zlib.error) as error:
+        raise GrpcError(_INTERNAL, f"the request does not decompress: {error}") from error
+    raise GrpcError(_UNIMPLEMENTED, f"compression {encoding} is not supported")
+
+
+def _context(environ: dict[str, Any], request: Any) -> RequestContext:
+    """Database: the request's, else the metadata's, else `default`. Deadline: the call's."""
+    timeout = DEFAULT_TIMEOUT_SECONDS
+    match = _TIMEOUT.fullmatch(environ.get("HTTP_GRPC_TIMEOUT", ""))
+    if match:
+        timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
+    database = getattr(request, "db_name", "") or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
+    return RequestContext(database, "", time.monotonic() + timeout)
+
+
+def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
+    rpc = RPCS.get(method)
+    if rpc is None:
+        raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {SERVICE_NAME}")
+    message_class = request_class(method)
+    try:
+        request = message_class.FromString(_message(environ, read_body(environ, MAX_MESSAGE_BYTES)))
+    except DecodeError as error:
+        raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
+    context = _context(environ, request)
+    error_code = 0
+    try:
+        response = rpc(engine, context, request)
+    except MilvineError as error:
+        error_code = error.code
+        response = encode.failure(method, error)
+    except Exception as error:
+        _log.exception("%s failed", method)
+        error_code = UnexpectedError.code
+        response = encode.failure(method, UnexpectedError(f"{type(error).__name__}: {error}"))
+    metrics.requests.labels("grpc", method, str(error_code)).inc()
+    if time.monotonic() > context.deadline:
+        raise GrpcError(_DEADLINE_EXCEEDED, "context deadline exceeded")
+    payload: bytes = response.SerializeToString()
+    return payload
+
+
+def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Serve one gRPC call."""
+    started = time.perf_counter()
+    path: str = environ["PATH_INFO"]
+    service, _, method = path.lstrip("/").partition("/")
+    try:
+        if service != SERVICE_NAME:
+            raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
+        payload = _answer(engine, environ, method)
+    except GrpcError as error:
+        metrics.requests.labels("grpc", "error", str(error.code)).inc()
+        message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
+        status = [("grpc-status", str(error.code)), ("grpc-message", message)]
+        start_response("200 OK", [_CONTENT_TYPE, *status])
+        return []
+    start_response("200 OK", [_CONTENT_TYPE])
+    metrics.request_seconds.labels(method).observe(time.perf_counter() - started)
+    return _framed(payload, environ["wsgi.ext.http.send_trailers"])
+
+
+def _framed(payload: bytes, send_trailers: Any) -> Iterator[bytes]:
+    """The frame, then the trailers: the front asks for more once it has taken the frame."""
+    yield _FRAME.pack(0, len(payload)) + payload
+    send_trailers([("grpc-status", "0")])

@@ -1,0 +1,1 @@
+"""Milvus over REST v2: JSON <-> service, beside gRPC on the same port."""

@@ -1,0 +1,104 @@
+"""The composition root: builds everything and starts it in order. The only file that knows all concrete classes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from milvine import metrics
+from milvine.catalog.store import open_catalog
+from milvine.config import Settings
+from milvine.datanode.node import DataNode
+from milvine.grpc_api import wire
+from milvine.model.timestamps import HybridClock
+from milvine.querynode.budget import Budget
+from milvine.querynode.cluster import Cluster
+from milvine.querynode.loader import Loader
+from milvine.querynode.local_node import LocalNode
+from milvine.rest_api.app import make_app
+from milvine.segment.view import Views
+from milvine.service import admin
+from milvine.service.context import Engine
+from milvine.storage.files import make_directory
+from milvine.storage.segment_files import SegmentPaths
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+LOOPBACK = "127.0.0.1"
+_CATALOG_FILE = "catalog.sqlite"
+
+
+def build_engine(settings: Settings) -> Engine:
+    """Open the catalog, replay the logs, start background work, and begin to load what was loaded.
+
+    Raises DataIntegrityError, naming the file, when the data directory is damaged.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    root = Path(settings.data_dir)
+    make_directory(root / "segments")
+    make_directory(root / "wal")
+    paths = SegmentPaths(root)
+    catalog = open_catalog(root / _CATALOG_FILE)
+    views, clock = Views(), HybridClock()
+    datanode = DataNode(settings, catalog, views, paths, clock)
+    node = LocalNode(paths)
+    budget = Budget(settings.memory_limit_bytes)
+    loader = Loader(catalog, views, node, budget, max(2, os.cpu_count() or 1))
+    cluster = Cluster(catalog, views, node, loader, max(1, settings.worker_threads // 4))
+    datanode.recover()
+    datanode.start()
+    loader.resume()
+    return Engine(settings, catalog, clock, datanode, loader, cluster)
+
+
+def make_application(engine: Engine) -> Application:
+    """The WSGI application of the one port: gRPC by its content type, everything else REST."""
+    rest = make_app(engine)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if wire.is_grpc(environ):
+            return wire.handle(engine, environ, start_response)
+        return rest(environ, start_response)
+
+    return application
+
+
+def health(engine: Engine) -> tuple[int, bytes]:
+    """Status and body of /healthz."""
+    healthy, reasons = admin.is_healthy(engine)
+    return (200, b"OK") if healthy else (503, "; ".join(reasons).encode())
+
+
+def start_metrics_port(settings: Settings, engine: Engine) -> None:
+    """Serve /healthz and /metrics on a small port of their own, if there is to be one."""
+    if not settings.metrics_port:
+        return
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._reply(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+            elif self.path in ("/healthz", "/livez"):
+                code, body = health(engine)
+                self._reply(code, body, "text/plain; charset=utf-8")
+            else:
+                self._reply(404, b"404 page not found", "text/plain; charset=utf-8")
+
+        def _reply(self, code: int, body: bytes, content_type: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    address = (settings.host or LOOPBACK, settings.metrics_port)
+    ports = ThreadingHTTPServer(address, Handler)
+    threading.Thread(target=ports.serve_forever, name="metrics-port", daemon=True).start()

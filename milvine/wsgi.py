@@ -1,0 +1,61 @@
+"""What the front imports: builds the server from the environment and says when it is ready.
+
+`application` exists once recovery is done, and the front opens its port only then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+
+from milvine import config, metrics, server
+from milvine.errors import MilvineError
+from milvine.front import LOOPBACKS
+
+_POLL_SECONDS = 0.005
+
+
+def _process_age_seconds() -> float:
+    """Seconds since this process was started, exec included."""
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - the cheapest read at start
+        started_ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _announce(settings: config.Settings) -> None:
+    host = settings.host or LOOPBACKS[0]
+    while True:
+        try:
+            with socket.create_connection((host, settings.port), timeout=1):
+                break
+        except OSError:
+            time.sleep(_POLL_SECONDS)
+    if sys.platform == "linux":
+        metrics.ready_seconds.set(_process_age_seconds())
+    sys.stdout.write(f"milvine ready {host}:{settings.port}\n")
+    sys.stdout.flush()
+
+
+def _start() -> server.Application:
+    settings = config.settings_of_this_process()
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        engine = server.build_engine(settings)
+        server.start_metrics_port(settings, engine)
+    except MilvineError as error:
+        sys.stderr.write(f"milvine: {error.message}\n")
+        sys.stderr.flush()
+        os._exit(1)  # an exception here would end in Envoy's own words
+    threading.Thread(target=_announce, args=(settings,), daemon=True).start()
+    return server.make_application(engine)
+
+
+application = _start()
