@@ -60,13 +60,37 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("data_dir", "localStorage.path", "./milvine-data", lambda v: str(Path(v).resolve()), "where everything is kept"),
+    Setting(
+        "data_dir",
+        "localStorage.path",
+        "./milvine-data",
+        lambda v: str(Path(v).resolve()),
+        "where everything is kept",
+    ),
     Setting("host", "proxy.host", "", str, "address to listen on; empty: loopback, 127.0.0.1 and ::1"),
     Setting("port", "proxy.port", 19530, int, "gRPC and REST; 0 picks a free one"),
     Setting("metrics_port", "common.metricsPort", 9091, int, "/healthz and /metrics; 0 is off"),
-    Setting("memory_limit_bytes", "memory.limit", 0.9, parse_bytes, "bytes, or a share of the machine, that loading may take"),
-    Setting("segment_seal_bytes", "segment.seal.bytes", "128MB", parse_bytes, "growing rows of a collection are sealed at this size"),
-    Setting("wal_limit_bytes", "wal.limit", "256MB", parse_bytes, "a collection's log is checkpointed at this size"),
+    Setting(
+        "memory_limit_bytes",
+        "memory.limit",
+        0.9,
+        parse_bytes,
+        "bytes, or a share of the machine, that loading may take",
+    ),
+    Setting(
+        "segment_seal_bytes",
+        "segment.seal.bytes",
+        "128MB",
+        parse_bytes,
+        "growing rows of a collection are sealed at this size",
+    ),
+    Setting(
+        "wal_limit_bytes",
+        "wal.limit",
+        "256MB",
+        parse_bytes,
+        "a collection's log is checkpointed at this size",
+    ),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
@@ -95,9 +119,7 @@ def _lookup(tree: object, key: str) -> object | None:
     return tree
 
 
-def load_settings(
-    flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None
-) -> Settings:
+def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None) -> Settings:
     """The settings in force. Raises ValueError with one sentence for a value that cannot be read."""
     tree = yaml.safe_load(file.read_text()) if file is not None else {}
     values: dict[str, Any] = {}

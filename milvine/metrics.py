@@ -7,7 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 registry = CollectorRegistry(auto_describe=True)
 
 requests = Counter(
-    "milvine_requests", "Requests by protocol, function and Milvus code", ["protocol", "function", "code"],
+    "milvine_requests",
+    "Requests by protocol, function and Milvus code",
+    ["protocol", "function", "code"],
     registry=registry,
 )
 request_seconds = Histogram(

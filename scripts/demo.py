@@ -75,15 +75,11 @@ FILTERED = (
     Filtered(
         "attacked by a shark",
         'notes["section"] == "W50-W64" and rarity < 11 and parent != "W56.4"',
-        lambda row: (
-            row["notes"]["section"] == "W50-W64" and row["rarity"] < 11 and row.get("parent") != "W56.4"
-        ),
+        lambda row: row["notes"]["section"] == "W50-W64" and row["rarity"] < 11 and row.get("parent") != "W56.4",
     ),
 )
 
-LISTED = Filtered(
-    "attacked by a shark", 'title like "%shark%" and id > 40000', lambda row: "shark" in row["title"]
-)
+LISTED = Filtered("attacked by a shark", 'title like "%shark%" and id > 40000', lambda row: "shark" in row["title"])
 
 
 class DemoError(Exception):
@@ -148,9 +144,7 @@ class Server:
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            raise DemoError(
-                f"the server had to be killed: it had not stopped after {STOP_SECONDS:.0f} s"
-            ) from None
+            raise DemoError(f"the server had to be killed: it had not stopped after {STOP_SECONDS:.0f} s") from None
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -184,9 +178,7 @@ class Server:
 def _processes() -> Iterator[tuple[int, int, int]]:
     """(process, its parent, its resident kilobytes) of everything that runs here."""
     if not Path("/proc/self/status").exists():
-        listing = subprocess.run(
-            ["ps", "-axo", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
-        )
+        listing = subprocess.run(["ps", "-axo", "pid=,ppid=,rss="], capture_output=True, text=True, check=True)
         for line in listing.stdout.splitlines():
             pid, parent, rss = map(int, line.split())
             yield pid, parent, rss
@@ -227,9 +219,7 @@ class Demo:
             with self.step("Start the server") as step:
                 server.wait_ready()
                 self.client = MilvusClient(server.uri)
-                step.notes.append(
-                    f"{server.uri}, Milvus {self.client.get_server_version()}, data in {data_dir}"
-                )
+                step.notes.append(f"{server.uri}, Milvus {self.client.get_server_version()}, data in {data_dir}")
             try:
                 self.tour(rows)
             finally:
@@ -263,9 +253,7 @@ class Demo:
         with self.step("Load only some fields") as step:
             self.load(load_fields=["id", "vector", "title"], skip_load_dynamic_field=True)
             step.notes.append("id, vector and title; neither the other fields nor the dynamic ones")
-            step.notes.append(
-                f"server memory {self.memory():,.0f} MB, {whole:,.0f} MB after loading every field"
-            )
+            step.notes.append(f"server memory {self.memory():,.0f} MB, {whole:,.0f} MB after loading every field")
         with self.step("Use what is not loaded") as step:
             step.notes.append(self.refusals())
         with self.step("Release again", frees=True):
@@ -282,10 +270,7 @@ class Demo:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
         self.client.create_collection(COLLECTION, schema=schema, consistency_level="Strong")
         described = self.client.describe_collection(COLLECTION)
-        return (
-            ", ".join(f"{each['name']} {each['type'].name}" for each in described["fields"])
-            + ", dynamic fields"
-        )
+        return ", ".join(f"{each['name']} {each['type'].name}" for each in described["fields"]) + ", dynamic fields"
 
     def insert(self, rows: DemoData) -> None:
         with self.bar("rows", len(rows)) as advance:
@@ -297,9 +282,7 @@ class Demo:
 
     def build_index(self, rows: int) -> str:
         wanted = self.client.prepare_index_params()
-        wanted.add_index(
-            "vector", "HNSW", "by_meaning", metric_type="COSINE", params={"M": 16, "efConstruction": 128}
-        )
+        wanted.add_index("vector", "HNSW", "by_meaning", metric_type="COSINE", params={"M": 16, "efConstruction": 128})
         self.client.create_index(COLLECTION, wanted, sync=False)
         index: dict[str, Any] = {}
         with self.bar("rows", rows) as advance:
@@ -368,15 +351,12 @@ class Demo:
             "": len(rows),
             "chapter == 19 and leaf == true": int(((rows.chapter == 19) & leaf).sum()),
             'rarity > 12 and notes["section"] == "W50-W64"': sum(
-                note["section"] == "W50-W64" and rare > 12
-                for note, rare in zip(rows.notes, rows.rarity, strict=True)
+                note["section"] == "W50-W64" and rare > 12 for note, rare in zip(rows.notes, rows.rarity, strict=True)
             ),
             'parent == "W56.4"': rows.parent.count("W56.4"),
         }
         for condition, expected in counts.items():
-            found = int(
-                self.client.query(COLLECTION, filter=condition, output_fields=["count(*)"])[0]["count(*)"]
-            )
+            found = int(self.client.query(COLLECTION, filter=condition, output_fields=["count(*)"])[0]["count(*)"])
             expect(
                 found == expected,
                 f"{found:,} rows where {condition or 'all'}, but {expected:,} were inserted",
@@ -486,9 +466,7 @@ class Demo:
         for step in self.steps:
             table.add_row(*step.cells())
         self.console.print(table)
-        self.console.print(
-            f"  Everything went as expected in {seconds:.0f} s; the server and its data are gone.\n"
-        )
+        self.console.print(f"  Everything went as expected in {seconds:.0f} s; the server and its data are gone.\n")
 
 
 def as_dicts(rows: DemoData, places: Iterable[int]) -> Iterator[dict[str, Any]]:
@@ -536,16 +514,13 @@ def shown(hit: Any, *fields: str) -> list[str]:
     """Table cells of a hit: its score, then the fields."""
     values = [hit["id"] if name == "id" else hit["entity"].get(name, NO_STATE) for name in fields]
     texts = [
-        f"{value:.1f}" if isinstance(value, float) else shorten(str(value), 48, placeholder=" ...")
-        for value in values
+        f"{value:.1f}" if isinstance(value, float) else shorten(str(value), 48, placeholder=" ...") for value in values
     ]
     return [f"{hit['distance']:.3f}", *map(escape, texts)]
 
 
 def steps_table(header: bool) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD if header else None, show_header=header, pad_edge=header, padding=(0, 1)
-    )
+    table = Table(box=box.SIMPLE_HEAD if header else None, show_header=header, pad_edge=header, padding=(0, 1))
     table.add_column("step", width=36)
     table.add_column("load state", width=12)
     table.add_column("time", width=10, justify="right")

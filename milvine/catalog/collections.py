@@ -64,9 +64,7 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
         if collection is None:
             return snapshot
         own = sa.select(store.segments.c.segment_id).where(store.segments.c.collection_id == collection_id)
-        connection.execute(
-            sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own))
-        )
+        connection.execute(sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own)))
         for table in (store.segments, store.deltas, store.indexes, store.partitions, store.collections):
             connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))
 

@@ -142,9 +142,7 @@ def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
 def _decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
     if stored is None:
         return None
-    return LoadConfig(
-        frozenset(stored["partition_ids"]), frozenset(stored["field_ids"]), stored["replica_number"]
-    )
+    return LoadConfig(frozenset(stored["partition_ids"]), frozenset(stored["field_ids"]), stored["replica_number"])
 
 
 class Catalog:
@@ -166,9 +164,7 @@ class Catalog:
             if found is None:
                 connection.execute(sa.insert(versions).values(version=SCHEMA_VERSION))
                 connection.execute(
-                    sa.insert(databases).values(
-                        database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={}
-                    )
+                    sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={})
                 )
             elif found != SCHEMA_VERSION:
                 raise DataIntegrityError(

@@ -67,9 +67,7 @@ class Flusher:
         segment_id = self._clock.next()
         directory = self._paths.segment(collection_id, segment_id)
         make_directory(directory)
-        rows_bytes = save_rows(
-            directory / ROWS_FILE, RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order)
-        )
+        rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
         field_bytes = {
             field_id: save_column(self._paths.column(collection_id, segment_id, field_id), column)
             for field_id, column in rows.batch.columns.items()

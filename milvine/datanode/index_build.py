@@ -128,9 +128,7 @@ class IndexBuilder:
             "threads": os.cpu_count() or 1,
             "parent": os.getpid(),
         }
-        command, environment = config.child_command(
-            "milvine.datanode.build_process", orjson.dumps(order).decode()
-        )
+        command, environment = config.child_command("milvine.datanode.build_process", orjson.dumps(order).decode())
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             output.unlink(missing_ok=True)
@@ -144,6 +142,4 @@ def _file_name(index_id: int) -> str:
 
 
 def _without_index(metas: tuple[SegmentMeta, ...], index_id: int) -> tuple[SegmentMeta, ...]:
-    return tuple(
-        replace(m, indexes={i: built for i, built in m.indexes.items() if i != index_id}) for m in metas
-    )
+    return tuple(replace(m, indexes={i: built for i, built in m.indexes.items() if i != index_id}) for m in metas)

@@ -51,9 +51,7 @@ class DataNode:
         self.indexes = IndexBuilder(catalog, views, paths)
         self._full = threading.Condition()
         self._full_ids: set[int] = set()
-        metrics.growing_bytes.set_function(
-            lambda: sum(held.writer.growing_bytes for held in list(self._held.values()))
-        )
+        metrics.growing_bytes.set_function(lambda: sum(held.writer.growing_bytes for held in list(self._held.values())))
 
     def recover(self) -> None:
         """Open everything that the catalog names. Raises DataIntegrityError naming a damaged file."""

@@ -47,7 +47,7 @@ def recover(
     deletes: list[DeleteBatch] = []
     sealed = snapshot.segments.get(collection_id, ())
     deltas = snapshot.deltas.get(collection_id, ())
-    last_ts = max((meta.max_ts for meta in (*sealed, *deltas)), default=0)
+    last_ts = max([0, *(meta.max_ts for meta in sealed), *(delta.max_ts for delta in deltas)])
     for record in reader.records():
         last_ts = max(last_ts, record.ts)
         clock.observe(record.ts)

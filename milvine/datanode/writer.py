@@ -26,7 +26,6 @@ from milvine.storage.wal import Wal
 from milvine.storage.wal_records import RecordType, encode_deletes, encode_insert
 
 
-
 @dataclass(frozen=True, slots=True)
 class Frozen:
     """Growing segments that take no more rows, and the first log file with nothing of them in it."""
@@ -72,9 +71,7 @@ class CollectionWriter:
 
         def encode(ts: int) -> Sequence[Buffer]:
             batches.append(
-                DeleteBatch(
-                    keys, np.full(len(keys), ts, np.int64), np.full(len(keys), partition_id, np.int64)
-                )
+                DeleteBatch(keys, np.full(len(keys), ts, np.int64), np.full(len(keys), partition_id, np.int64))
             )
             return [memoryview(encode_deletes(batches[0]))]
 

@@ -313,9 +313,7 @@ def _fold(node: tree.Comparison, left: Constant, right: Constant) -> Predicate:
         raise FilterError(reason, node.position)
     kinds = {_constant_type(left), _constant_type(right)}
     is_ordered = node.comparator not in _EQUALITY
-    if (kinds != {"Int64", "Double"} and len(kinds) > 1) or kinds & (
-        {"Array", "Bool"} if is_ordered else {"Array"}
-    ):
+    if (kinds != {"Int64", "Double"} and len(kinds) > 1) or kinds & ({"Array", "Bool"} if is_ordered else {"Array"}):
         reason = f"comparison operations cannot be applied to two incompatible operands: {node}"
         raise FilterError(reason, node.position)
     assert isinstance(left, Literal)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-NULL_LITERAL = (
-    "NULL literal is not supported in expressions; use '<field> is null' or '<field> is not null' instead"
-)
+NULL_LITERAL = "NULL literal is not supported in expressions; use '<field> is null' or '<field> is not null' instead"
 
 
 class FilterError(Exception):

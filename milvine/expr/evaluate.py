@@ -242,9 +242,7 @@ def _compare_path(column: PathColumn, comparator: Comparator, value: Scalar) -> 
             return matches
         return _to_mask(_PYARROW_COMPARATORS[comparator](column.strings, pa.scalar(value, pa.string())))
     if column.integers is not None:
-        whole = (
-            integer_equivalent(comparator, value) if isinstance(value, float) else (comparator, int(value))
-        )
+        whole = integer_equivalent(comparator, value) if isinstance(value, float) else (comparator, int(value))
         is_kind = column.kinds == (JsonKind.BOOL if isinstance(value, bool) else JsonKind.INT)
         matches |= is_kind & OPERATORS[whole[0]](column.integers, whole[1])
     if column.doubles is not None and not isinstance(value, bool):
@@ -267,9 +265,7 @@ def _path_is_in(column: PathColumn, values: LiteralSet) -> Mask:
     if column.doubles is not None:
         for numbers in (values.integers, values.doubles):
             if numbers is not None:
-                matches |= (column.kinds == JsonKind.DOUBLE) & np.isin(
-                    column.doubles, numbers.astype(np.float64)
-                )
+                matches |= (column.kinds == JsonKind.DOUBLE) & np.isin(column.doubles, numbers.astype(np.float64))
     return matches
 
 

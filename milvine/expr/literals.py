@@ -20,9 +20,7 @@ _SIMPLE_ESCAPES = {
     **{letter: value.encode() for letter, value in zip(b"abfnrtv", "\a\b\f\n\r\t\v", strict=True)},
     **{letter: bytes([letter]) for letter in b"\\'\"?"},
 }
-_ESCAPE = re.compile(
-    rb"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL
-)
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL)
 _ELEMENT = re.compile(
     r"""\s*(?:
         (?P<string>"(?:[^"\\\r\n]|\\.)*"|'(?:[^'\\\r\n]|\\.)*')

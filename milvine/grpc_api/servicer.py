@@ -10,14 +10,14 @@ from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
 from milvine.service import admin, collections, indexes, loading, reads, writes
-from milvine.service.context import Engine, RequestContext
+from milvine.service.context import Engine, RequestContext, check_database
 
 Rpc = Callable[[Engine, RequestContext, Any], Any]
 _IN_MEMORY = 1
 
 
 def connect(engine: Engine, context: RequestContext, request: Any) -> Any:
-    collections.check_database(engine, context)
+    check_database(engine, context)
     info = common_pb2.ServerInfo(
         build_tags=admin.version(), deploy_mode="STANDALONE", git_commit="", go_version="", build_time=""
     )
@@ -116,9 +116,7 @@ def create_index(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def describe_index(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = indexes.describe_indexes(
-        engine, context, request.collection_name, request.index_name, request.field_name
-    )
+    found = indexes.describe_indexes(engine, context, request.collection_name, request.index_name, request.field_name)
     return milvus_pb2.DescribeIndexResponse(
         status=encode.status(), index_descriptions=[encode.index_description(d) for d in found]
     )
@@ -175,9 +173,7 @@ def get_loading_progress(engine: Engine, context: RequestContext, request: Any) 
     """refresh_progress is 100 whenever no refresh is in flight: SDKs that refresh wait for it."""
     names = tuple(request.partition_names)
     percent = loading.get_loading_progress(engine, context, request.collection_name, names)
-    return milvus_pb2.GetLoadingProgressResponse(
-        status=encode.status(), progress=percent, refresh_progress=100
-    )
+    return milvus_pb2.GetLoadingProgressResponse(status=encode.status(), progress=percent, refresh_progress=100)
 
 
 def search(engine: Engine, context: RequestContext, request: Any) -> Any:

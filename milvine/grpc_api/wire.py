@@ -57,9 +57,7 @@ def read_body(environ: dict[str, Any], limit_bytes: int) -> bytes:
     while piece := stream.read(-1):
         size += len(piece)
         if size > limit_bytes:
-            raise GrpcError(
-                _RESOURCE_EXHAUSTED, f"received message larger than max ({size} vs. {limit_bytes})"
-            )
+            raise GrpcError(_RESOURCE_EXHAUSTED, f"received message larger than max ({size} vs. {limit_bytes})")
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -111,7 +109,7 @@ def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
     except MilvineError as error:
         error_code = error.code
         response = encode.failure(method, error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the adapter is where a bug becomes an answer
         _log.exception("%s failed", method)
         error_code = UnexpectedError.code
         response = encode.failure(method, UnexpectedError(f"{type(error).__name__}: {error}"))

@@ -20,9 +20,7 @@ faiss.omp_set_num_threads(1)
 """One thread a search: requests are the parallelism. Builds run in a process of their own."""
 
 
-def build(
-    vectors: Array, build_type: str, build_params: dict[str, Any], metric: MetricType, threads: int
-) -> Any:
+def build(vectors: Array, build_type: str, build_params: dict[str, Any], metric: MetricType, threads: int) -> Any:
     """Build an index over float32 (n, dim); the result is only good for `save`."""
     if build_type != params.HNSW:
         raise ValueError(f"{build_type} is not built")

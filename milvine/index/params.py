@@ -75,9 +75,7 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     if index_type not in (AUTOINDEX, *BUILD_PARAMS):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
     if not field.data_type.is_vector:
-        raise ParameterInvalid(
-            f"data type {field.data_type.milvus_name} can't build with this index {index_type}"
-        )
+        raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {index_type}")
     named = {k: v for k, v in flat.items() if k not in _RESERVED_KEYS}
     if index_type == AUTOINDEX and named:
         raise ParameterInvalid("only metric type can be passed when use AutoIndex")

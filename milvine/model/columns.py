@@ -98,9 +98,7 @@ def concat_columns(columns: Sequence[Column]) -> Column:
         values = pa.concat_arrays([c.values for c in columns])
     validity = None
     if any(c.validity is not None for c in columns):
-        validity = np.concatenate(
-            [np.ones(len(c), np.bool_) if c.validity is None else c.validity for c in columns]
-        )
+        validity = np.concatenate([np.ones(len(c), np.bool_) if c.validity is None else c.validity for c in columns])
     paths = None
     if all(c.paths is not None for c in columns):
         paths = json_paths.concat([(len(c), c.paths) for c in columns if c.paths is not None])

@@ -102,9 +102,7 @@ class _Builder:
                 doubles[row] = value
             else:
                 kinds[row] = JsonKind.NULL if value is None else JsonKind.OTHER
-        return PathColumn(
-            kinds, integers, doubles, None if strings is None else pa.array(strings, pa.string())
-        )
+        return PathColumn(kinds, integers, doubles, None if strings is None else pa.array(strings, pa.string()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +191,7 @@ def concat(pieces: Sequence[tuple[int, ShreddedPaths]]) -> ShreddedPaths:
     partial = [paths.columns for _, paths in pieces if not paths.is_complete]
     kept = [name for name in names if all(name in columns for columns in partial)]
     joined = {
-        name: _join([paths.columns.get(name) or missing(count) for count, paths in pieces])
-        for name in kept[:MAX_PATHS]
+        name: _join([paths.columns.get(name) or missing(count) for count, paths in pieces]) for name in kept[:MAX_PATHS]
     }
     return ShreddedPaths(joined, not partial and len(names) <= MAX_PATHS)
 
@@ -210,9 +207,7 @@ def _join(columns: Sequence[PathColumn]) -> PathColumn:
 
     strings = None
     if any(c.strings is not None for c in columns):
-        strings = pa.concat_arrays(
-            [pa.nulls(len(c), pa.string()) if c.strings is None else c.strings for c in columns]
-        )
+        strings = pa.concat_arrays([pa.nulls(len(c), pa.string()) if c.strings is None else c.strings for c in columns])
     return PathColumn(
         np.concatenate([c.kinds for c in columns]),
         numbers("integers", np.int64),

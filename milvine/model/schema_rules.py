@@ -32,13 +32,9 @@ def check_collection_name(name: str, kind: str = "name") -> None:
             f"{invalid} the length of a collection {kind} must be less than {MAX_NAME_BYTES} characters"
         )
     if not _FIRST.match(name):
-        raise ParameterInvalid(
-            f"{invalid} the first character of a collection {kind} must be an underscore or letter"
-        )
+        raise ParameterInvalid(f"{invalid} the first character of a collection {kind} must be an underscore or letter")
     if not _NAME.fullmatch(name):
-        raise ParameterInvalid(
-            f"{invalid} collection {kind} can only contain numbers, letters and underscores"
-        )
+        raise ParameterInvalid(f"{invalid} collection {kind} can only contain numbers, letters and underscores")
 
 
 def check_field_name(name: str) -> None:
@@ -52,13 +48,9 @@ def check_field_name(name: str) -> None:
     if name in _KEYWORDS:
         raise FieldNameInvalid(name, f"{invalid} {name} is keyword in milvus.")
     if not _FIRST.match(name):
-        raise FieldNameInvalid(
-            name, f"{invalid} The first character of a field name must be an underscore or letter."
-        )
+        raise FieldNameInvalid(name, f"{invalid} The first character of a field name must be an underscore or letter.")
     if not _NAME.fullmatch(name):
-        raise FieldNameInvalid(
-            name, f"{invalid} Field name can only contain numbers, letters, and underscores."
-        )
+        raise FieldNameInvalid(name, f"{invalid} Field name can only contain numbers, letters, and underscores.")
 
 
 def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
@@ -73,9 +65,7 @@ def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
         raise ParameterInvalid("schema does not contain vector field")
     check_collection_name(name)
     if len(schema.description.encode()) > MAX_DESCRIPTION_BYTES:
-        raise ParameterInvalid(
-            f"the length of a collection description must not exceed {MAX_DESCRIPTION_BYTES} bytes"
-        )
+        raise ParameterInvalid(f"the length of a collection description must not exceed {MAX_DESCRIPTION_BYTES} bytes")
     seen: set[str] = set()
     for field in schema.fields:
         check_field_name(field.name)
@@ -118,8 +108,7 @@ def _check_field(collection: str, field: FieldSchema) -> None:
     if field.data_type is DataType.VARCHAR:
         if field.max_length is None:
             raise ParameterMissing(
-                f"type param(max_length) should be specified for the field({field.name}) "
-                f"of collection {collection}"
+                f"type param(max_length) should be specified for the field({field.name}) of collection {collection}"
             )
         if not 0 < field.max_length <= MAX_VARCHAR_BYTES:
             raise ParameterInvalid(

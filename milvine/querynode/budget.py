@@ -47,9 +47,7 @@ class Budget:
         with self._lock:
             free = self.limit_bytes - self._used()
             if needed_bytes > free:
-                holders = sorted(
-                    ((self._collection_bytes(i), names.get(i, str(i))) for i in self._held), reverse=True
-                )
+                holders = sorted(((self._collection_bytes(i), names.get(i, str(i))) for i in self._held), reverse=True)
                 held = ", ".join(f"{name} {size} bytes" for size, name in holders if size) or "nothing"
                 raise MemoryLimitExceeded(
                     f"loading {names.get(collection_id, collection_id)} needs {needed_bytes} bytes, "
@@ -57,9 +55,7 @@ class Budget:
                 )
             self._reserved[collection_id] += needed_bytes
 
-    def settle(
-        self, collection_id: int, segment_id: int, reserved_bytes: int, measured: Mapping[PartKey, int]
-    ) -> None:
+    def settle(self, collection_id: int, segment_id: int, reserved_bytes: int, measured: Mapping[PartKey, int]) -> None:
         """Turn a reservation into what the opened segment measured, replacing what it held before."""
         with self._lock:
             self._give_back(collection_id, reserved_bytes)

@@ -41,9 +41,7 @@ class _Share:
 class Cluster:
     """All reads of loaded collections."""
 
-    def __init__(
-        self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, max_waiting: int
-    ) -> None:
+    def __init__(self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, max_waiting: int) -> None:
         """At most `max_waiting` reads wait for loading collections; the next answer 103 at once, so that release
         and progress always get a thread."""
         self._catalog = catalog

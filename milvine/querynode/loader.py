@@ -161,11 +161,7 @@ class Loader:
         spec = load_spec(collection, config)
         held = self._node.held(collection.collection_id)
         total = sum(m.row_count for m in wanted)
-        done = sum(
-            m.row_count
-            for m in wanted
-            if m.segment_id in held and not _differs(held[m.segment_id], m, spec)
-        )
+        done = sum(m.row_count for m in wanted if m.segment_id in held and not _differs(held[m.segment_id], m, spec))
         return LoadProgress(min(99, 100 * done // total) if total else 0, False)
 
     def failure(self, collection_id: int) -> MilvineError | None:
@@ -228,9 +224,7 @@ class Loader:
 
         list(self._segments.map(open_one, missing))
         for segment_id in held.keys() - wanted.keys():
-            self._node.release_segment(
-                collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS
-            )
+            self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
             self._budget.free(collection_id, segment_id)
         now = self._catalog.snapshot.collections.get(collection_id)
         if now is not None and now.load == config:

@@ -37,9 +37,7 @@ class LocalNode:
                 self._opening[meta.collection_id][meta.segment_id] = opened
         return opened.memory_bytes
 
-    def catch_up(
-        self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]
-    ) -> None:
+    def catch_up(self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]) -> None:
         segment = self._opening[meta.collection_id].get(meta.segment_id)
         if segment is None:
             return

@@ -11,7 +11,7 @@ from milvine.segment.retrieve import FoundRows
 from milvine.segment.sealed import LoadSpec, PartKey
 
 
-class SegmentNotHeld(Exception):  # noqa: N818 - a state of affairs that the cluster handles, no caller sees it
+class SegmentNotHeld(Exception):
     """A read named a segment that this node does not hold (any more, or yet): take a new view and try again."""
 
 
@@ -25,9 +25,7 @@ class QueryNode(Protocol):
         """
         ...
 
-    def catch_up(
-        self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]
-    ) -> None:
+    def catch_up(self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]) -> None:
         """Apply flushed and unflushed deletes to an opened segment and let it serve."""
         ...
 

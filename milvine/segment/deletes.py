@@ -48,9 +48,7 @@ class DeleteMarks:
         dead[rows] = True
         return dead
 
-    def with_deletes(
-        self, batch: DeleteBatch, keys: KeyIndex, insert_ts: Array, partition_id: int
-    ) -> DeleteMarks:
+    def with_deletes(self, batch: DeleteBatch, keys: KeyIndex, insert_ts: Array, partition_id: int) -> DeleteMarks:
         """These marks and those of `batch`; applying a batch twice, or late, changes nothing."""
         rows, places = keys.find(batch.keys)
         if len(rows) == 0:

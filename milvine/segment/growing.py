@@ -69,9 +69,7 @@ class Chunk:
         return self.column(field_id).values, self.norms2.get(field_id)
 
 
-def make_chunk(
-    schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int
-) -> Chunk:
+def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int) -> Chunk:
     """One insert as a chunk; all its work over rows happens here, before any lock is taken."""
     return Chunk(
         segment_id,
@@ -81,11 +79,7 @@ def make_chunk(
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
-        {
-            i: squared_norms(c.values)
-            for i, c in batch.columns.items()
-            if c.data_type is DataType.FLOAT_VECTOR
-        },
+        {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type is DataType.FLOAT_VECTOR},
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.expr.check import Predicate
+from milvine.expr import Predicate
 from milvine.model.columns import ColumnBatch
 from milvine.model.types import MetricType
 

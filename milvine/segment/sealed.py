@@ -182,9 +182,7 @@ def open_segment(
     return SealedSegment(meta, spec, parts)
 
 
-def _open_part(
-    paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, resident: bool
-) -> Part:
+def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, resident: bool) -> Part:
     kind, number = key
     where = (meta.collection_id, meta.segment_id)
     if kind == "rows":

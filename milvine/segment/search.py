@@ -56,9 +56,7 @@ def search_one(rows: RowSet, plan: SearchPlan) -> tuple[Array, Array]:
     return graph.search(plan.queries, plan.k, ef, mask)
 
 
-def gather(
-    row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]
-) -> ColumnBatch:
+def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:
     """Fields of rows that lie in several segments, in the order given."""
     if len(row_sets) == 1 or len(row_offsets) == 0:
         return _take(row_sets[0], row_offsets, field_ids)

@@ -52,9 +52,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
         engine.datanode.drop(collection_id)
         existing = engine.catalog.snapshot.find(context.database, request.name)
     if existing is not None and existing.schema != schema:
-        raise ParameterInvalid(
-            f"create duplicate collection with different parameters, collection: {request.name}"
-        )
+        raise ParameterInvalid(f"create duplicate collection with different parameters, collection: {request.name}")
 
 
 def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
@@ -82,9 +80,7 @@ def list_collections(engine: Engine, context: RequestContext) -> list[Collection
     return sorted((c for c in found if c.database == context.database), key=lambda c: c.created_ts)
 
 
-def describe_collection(
-    engine: Engine, context: RequestContext, name: str, collection_id: int = 0
-) -> Collection:
+def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
     """By name, or by id when the name is empty."""
     check_database(engine, context)
     if not name and collection_id:

@@ -34,9 +34,7 @@ def create_index(
         if existing.params != resolved.user_params:
             raise ParameterInvalid("at most one distinct index is allowed per field")
         if existing.name != index_name:
-            raise ParameterInvalid(
-                "CreateIndex failed: creating multiple indexes on same field is not supported"
-            )
+            raise ParameterInvalid("CreateIndex failed: creating multiple indexes on same field is not supported")
         return
     if any(index.name == index_name for index in collection.indexes):
         raise ParameterInvalid("CreateIndex failed: at most one distinct index is allowed per field")
@@ -96,14 +94,10 @@ def drop_index(engine: Engine, context: RequestContext, name: str, index_name: s
     collection = find_collection(engine, context, name)
     index = next((i for i in collection.indexes if i.name == index_name), None)
     if index is None:
-        index = next(
-            (i for i in collection.indexes if collection.schema.by_id[i.field_id].name == index_name), None
-        )
+        index = next((i for i in collection.indexes if collection.schema.by_id[i.field_id].name == index_name), None)
     if index is None:
         return
     if collection.load is not None:
-        raise ParameterInvalid(
-            f"vector index cannot be dropped on loaded collection: {collection.collection_id}"
-        )
+        raise ParameterInvalid(f"vector index cannot be dropped on loaded collection: {collection.collection_id}")
     changes.drop_index(engine.catalog, collection.collection_id, index.index_id)
     engine.datanode.indexes.dropped(collection.collection_id, index.index_id)

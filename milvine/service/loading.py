@@ -33,9 +33,7 @@ def _fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[i
                 raise ParameterInvalid(f"failed to get field schema by name: fieldName({name}) not found")
         wanted = {schema.by_name[name].field_id for name in request.load_fields}
         if schema.primary_field.field_id not in wanted:
-            raise ParameterInvalid(
-                f"{listed} does not contain primary key field {schema.primary_field.name}"
-            )
+            raise ParameterInvalid(f"{listed} does not contain primary key field {schema.primary_field.name}")
         if not any(f.field_id in wanted for f in schema.vector_fields):
             raise ParameterInvalid(f"{listed} does not contain vector field")
     if dynamic is not None and not request.skip_load_dynamic_field:
@@ -52,9 +50,7 @@ def _check_indexes(collection: Collection, field_ids: frozenset[int]) -> None:
         if f.field_id in field_ids and f.field_id not in collection.index_by_field
     ]
     if lacking:
-        raise ParameterInvalid(
-            f"there is no vector index on field: [{' '.join(lacking)}], please create index firstly"
-        )
+        raise ParameterInvalid(f"there is no vector index on field: [{' '.join(lacking)}], please create index firstly")
 
 
 def _check_replicas(request: LoadRequest) -> None:

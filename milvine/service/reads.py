@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from milvine.errors import CollectionNotLoaded, MilvineError, ParameterInvalid, UnexpectedError
-from milvine.expr import compile_filter, primary_keys
-from milvine.expr.check import Predicate
+from milvine.expr import Predicate, compile_filter, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
@@ -76,9 +74,7 @@ def _outputs(collection: Collection, names: tuple[str, ...]) -> _Outputs:
     if dynamic is not None and (whole_dynamic or dynamic_keys):
         fields[dynamic.name] = dynamic
     named = [*fields] if "*" in (n.strip() for n in names) else [n.strip() for n in names]
-    return _Outputs(
-        tuple(fields.values()), tuple(dict.fromkeys(named)), () if whole_dynamic else tuple(dynamic_keys)
-    )
+    return _Outputs(tuple(fields.values()), tuple(dict.fromkeys(named)), () if whole_dynamic else tuple(dynamic_keys))
 
 
 def _dynamic_key(name: str) -> str:
@@ -259,9 +255,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     rows = _no_rows(outputs.fields) if found is None else found.rows
     if request.offset:
         rows = rows.slice(min(request.offset, rows.row_count), rows.row_count)
-    return QueryResult(
-        primary, rows, _output_fields(outputs, rows), outputs.names, outputs.dynamic_keys, read_ts
-    )
+    return QueryResult(primary, rows, _output_fields(outputs, rows), outputs.names, outputs.dynamic_keys, read_ts)
 
 
 def _check_query(request: QueryRequest, counting: bool) -> None:

@@ -55,14 +55,11 @@ def _checked_batch(engine: Engine, collection: Collection, request: InsertReques
     for name in request.columns:
         if name not in schema.by_name:
             if name == DYNAMIC_FIELD_NAME:
-                raise ParameterInvalid(
-                    f"without dynamic schema enabled, the field name cannot be set to {name}"
-                )
+                raise ParameterInvalid(f"without dynamic schema enabled, the field name cannot be set to {name}")
             raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
     if primary.auto_id and primary.name in request.columns:
         raise ParameterInvalid(
-            "can not assign primary field data when auto id enabled and "
-            f"allow_insert_auto_id is false {primary.name}"
+            f"can not assign primary field data when auto id enabled and allow_insert_auto_id is false {primary.name}"
         )
     columns: dict[int, Column] = {}
     for field in schema.fields:
@@ -103,8 +100,7 @@ def _checked_column(schema: CollectionSchema, field: FieldSchema, column: Column
         case DataType.FLOAT_VECTOR:
             if values.shape[1] != field.dim:
                 raise ParameterInvalid(
-                    f"the dim ({values.shape[1]}) of field data({field.name}) "
-                    f"is not equal to schema dim ({field.dim})",
+                    f"the dim ({values.shape[1]}) of field data({field.name}) is not equal to schema dim ({field.dim})",
                     expected=field.dim,
                     actual=values.shape[1],
                 )

@@ -33,9 +33,7 @@ def to_arrow(column: Column) -> pa.Array:
     values = column.values
     if column.data_type is DataType.FLOAT_VECTOR:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(
-            flat, values.shape[1], mask=None if mask is None else pa.array(mask)
-        )
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=None if mask is None else pa.array(mask))
     if isinstance(values, np.ndarray):
         return pa.array(values, _ARROW_TYPES[column.data_type], mask=mask)
     if mask is not None:

@@ -131,9 +131,7 @@ def open_sealed(path: Path, kind: str, version: int, *, resident: bool) -> Mappe
     if found_kind.rstrip(b"\0").decode() != kind or length != size - FOOTER_BYTES:
         raise DataIntegrityError(f"{path} is not a {kind} file of {size - FOOTER_BYTES} bytes")
     if found_version != version:
-        raise DataIntegrityError(
-            f"{path} has format version {found_version}, this program reads version {version}"
-        )
+        raise DataIntegrityError(f"{path} has format version {found_version}, this program reads version {version}")
     payload = view[:length]
     if resident:
         with contextlib.suppress(OSError):  # kernels before 5.14: the checksum touches every page anyway

@@ -64,9 +64,7 @@ def save_column(path: Path, column: Column) -> int:
             for part in _PATH_PARTS:
                 values = getattr(path_column, part)
                 if values is not None:
-                    arrays[f"{number}.{part}"] = (
-                        pa.array(values) if isinstance(values, np.ndarray) else values
-                    )
+                    arrays[f"{number}.{part}"] = pa.array(values) if isinstance(values, np.ndarray) else values
         metadata["paths"] = orjson.dumps([list(p) for p in column.paths.columns]).decode()
         metadata["paths_complete"] = "1" if column.paths.is_complete else "0"
     return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, [memoryview(encode_stream(arrays, metadata))])
@@ -89,9 +87,7 @@ def _path_column(arrays: dict[str, pa.Array], number: int) -> PathColumn:
         array = arrays.get(f"{number}.{part}")
         return None if array is None else array.to_numpy()
 
-    return PathColumn(
-        numbers("kinds"), numbers("integers"), numbers("doubles"), arrays.get(f"{number}.strings")
-    )
+    return PathColumn(numbers("kinds"), numbers("integers"), numbers("doubles"), arrays.get(f"{number}.strings"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +101,7 @@ class RowsFile:
 
 def save_rows(path: Path, rows: RowsFile) -> int:
     keys = pa.array(rows.sorted_keys) if isinstance(rows.sorted_keys, np.ndarray) else rows.sorted_keys
-    stream = encode_stream(
-        {"insert_ts": pa.array(rows.insert_ts), "sorted_key": keys, "order": pa.array(rows.order)}
-    )
+    stream = encode_stream({"insert_ts": pa.array(rows.insert_ts), "sorted_key": keys, "order": pa.array(rows.order)})
     return save_sealed(path, ROWS_KIND, FORMAT_VERSION, [memoryview(stream)])
 
 

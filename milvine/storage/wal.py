@@ -66,9 +66,7 @@ class Wal:
         self.file_number = file_number
         path = wal_path(self._directory, file_number)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        header = _FILE_HEADER.pack(
-            _FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end
-        )
+        header = _FILE_HEADER.pack(_FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end)
         os.write(self._descriptor, header)
         os.fsync(self._descriptor)
         sync_directory(self._directory)

@@ -51,9 +51,7 @@ def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple
 def encode_deletes(batch: DeleteBatch) -> pa.Buffer:
     """Deletes as one stream: the body of a log record and the payload of a delta file."""
     keys = pa.array(batch.keys) if isinstance(batch.keys, np.ndarray) else batch.keys
-    return encode_stream(
-        {"key": keys, "ts": pa.array(batch.ts), "partition_id": pa.array(batch.partition_ids)}
-    )
+    return encode_stream({"key": keys, "ts": pa.array(batch.ts), "partition_id": pa.array(batch.partition_ids)})
 
 
 def decode_deletes(buffer: Any) -> DeleteBatch:

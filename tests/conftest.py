@@ -1,0 +1,253 @@
+"""Servers for the tests: real child processes on temporary data directories and free ports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pymilvus import MilvusClient
+from pymilvus.grpc_gen import milvus_pb2_grpc
+
+HOST = "127.0.0.1"
+READY_SECONDS = 30.0
+STOP_SECONDS = 20.0
+_READY = "milvine ready "
+_POLL_SECONDS = 0.02
+_GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _dies_with_parent() -> list[str]:
+    """A command prefix that ends the child even when pytest itself is killed; it execs, so the pid stays."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+class Server:
+    """A milvine server in a child process. It may be started again on its data directory after stop() or kill()."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        data_dir: Path | None = None,
+        port: int = 0,
+        metrics_port: int = 0,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.data_dir = data_dir or directory / "data"
+        self.log_file = directory / "server.log"
+        self.metrics_port = metrics_port
+        self.port = 0
+        self._wanted_port = port
+        self._arguments = arguments
+        self._env = dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: grpc.Channel | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the server was never started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def uri(self) -> str:
+        return f"http://{self.address}"
+
+    @property
+    def metrics_uri(self) -> str:
+        assert self.metrics_port, "the server was started without a metrics port"
+        return f"http://{HOST}:{self.metrics_port}"
+
+    @property
+    def log(self) -> str:
+        """Everything this server has printed, over all its starts."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def spawn(self) -> None:
+        """Start the process without waiting for it."""
+        assert self._process is None or self._process.poll() is not None, "the server is running"
+        command = [
+            *_dies_with_parent(),
+            sys.executable,
+            "-m",
+            "milvine",
+            "serve",
+            f"--data-dir={self.data_dir}",
+            f"--port={self._wanted_port}",
+            f"--metrics-port={self.metrics_port}",
+            *self._arguments,
+        ]
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._env},
+            )
+
+    def start(self, timeout_seconds: float = READY_SECONDS) -> Server:
+        """Start the process and wait for its ready line."""
+        seen = len(self.log)
+        self.spawn()
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            lines = self.log[seen:].splitlines(keepends=True)
+            ready = [line for line in lines if line.startswith(_READY) and line.endswith("\n")]
+            if ready:
+                self.port = int(ready[0].rpartition(":")[2])
+                return self
+            code = self.process.poll()
+            assert code is None, f"the server ended with {code} before it was ready:\n{self.log[seen:]}"
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"no ready line in {timeout_seconds} s:\n{self.log[seen:]}")
+            time.sleep(_POLL_SECONDS)
+
+    @property
+    def stub(self) -> Any:
+        """Milvus's generated stub, for what the SDK hides."""
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(self.address, options=_GRPC_OPTIONS)
+        return milvus_pb2_grpc.MilvusServiceStub(self._channel)
+
+    def client(self, **options: Any) -> MilvusClient:
+        return MilvusClient(uri=self.uri, **options)
+
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def stop(self, signal_number: int = signal.SIGTERM, timeout_seconds: float = STOP_SECONDS) -> None:
+        """Ask the process to end and require that it ends well."""
+        self._close_channel()
+        self.process.send_signal(signal_number)
+        try:
+            code = self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the server did not end in {timeout_seconds} s:\n{self.log[-4000:]}") from None
+        assert code == 0, f"the server ended with {code}:\n{self.log[-4000:]}"
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self._close_channel()
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def close(self) -> None:
+        """End the process if it still runs, whatever it thinks of it."""
+        self._close_channel()
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+
+class ServerFactory:
+    """Makes any number of servers for one test; all end with it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made: list[Server] = []
+
+    def __call__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        data_dir: Path | None = None,
+        port: int = 0,
+        metrics_port: int = 0,
+        start: bool = True,
+    ) -> Server:
+        """A started server; with `start=False` one to be started by the test."""
+        directory = self._directory / f"server-{len(self._made)}"
+        server = Server(
+            directory, *arguments, env=env, data_dir=data_dir, port=port, metrics_port=metrics_port
+        )
+        self._made.append(server)
+        return server.start() if start else server
+
+    def close(self) -> None:
+        for server in self._made:
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server that tests share; they keep out of each other's way by unique collection names."""
+    shared = Server(tmp_path_factory.mktemp("shared-server"), metrics_port=0)
+    shared.start()
+    try:
+        yield shared
+        if shared.process.poll() is None:
+            shared.stop()
+    finally:
+        shared.close()
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[ServerFactory]:
+    """A factory of servers of this test alone."""
+    factory = ServerFactory(tmp_path)
+    try:
+        yield factory
+    finally:
+        factory.close()
+
+
+@pytest.fixture(scope="session")
+def _shared_client(server: Server) -> Iterator[MilvusClient]:
+    client = server.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def client(_shared_client: MilvusClient) -> MilvusClient:
+    """MilvusClient on the shared server."""
+    return _shared_client
+
+
+@pytest.fixture
+def stub(server: Server) -> Any:
+    """Generated gRPC stub on the shared server."""
+    return server.stub
+
+
+@pytest.fixture
+def collection_name(server: Server) -> Iterator[str]:
+    """A name that no other test uses; what was created under it on the shared server is dropped afterwards."""
+    name = f"c_{uuid.uuid4().hex[:12]}"
+    yield name
+    if server.process.poll() is None:
+        client = server.client()
+        client.drop_collection(name)
+        client.close()
