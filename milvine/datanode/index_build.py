@@ -17,7 +17,7 @@ import orjson
 from milvine import config, metrics
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
-from milvine.errors import MilvineError, ServiceInternal
+from milvine.errors import ServiceInternal
 from milvine.index import params
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
@@ -80,7 +80,7 @@ class IndexBuilder:
             meta, index = missing
             try:
                 self._build(meta, index)
-            except (OSError, MilvineError) as error:
+            except Exception as error:  # noqa: BLE001 - one bad build must not end the loop; its failure is kept
                 # The segment or its collection may have been dropped under the build.
                 metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
                 if any(m.segment_id == meta.segment_id for m in metas):

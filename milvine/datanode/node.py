@@ -13,7 +13,7 @@ from milvine.datanode import recovery
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.writer import CollectionWriter, Frozen
-from milvine.errors import CollectionNotFound, MilvineError
+from milvine.errors import CollectionNotFound
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import SegmentMeta
@@ -146,7 +146,7 @@ class DataNode:
                 collection_id = self._full_ids.pop()
             try:
                 self.flush(collection_id)
-            except (OSError, MilvineError) as error:
+            except Exception as error:  # noqa: BLE001 - the rows stay growing and in the log; the next flush retries
                 if collection_id in self._held:
                     _log.error("flush of collection %s: %s", collection_id, error)
                     metrics.background_failures.labels("flush").inc()

@@ -134,6 +134,14 @@ def _expanded(values: Any, validity: Array) -> Any:
     return pa.concat_arrays([filler, values]).take(pa.array(places))
 
 
+def _declared_type(field: Any) -> DataType:
+    """The type that a FieldData without data says it has."""
+    try:
+        return DataType(field.type)
+    except ValueError:
+        raise ParameterInvalid(f"undefined data type:{field.type}") from None
+
+
 def column(field: Any) -> Column:
     """A FieldData as it came: INT8 and INT16 are still as wide as the wire has them."""
     if field.WhichOneof("field") == "vectors":
@@ -153,7 +161,7 @@ def column(field: Any) -> Column:
         kind = field.scalars.WhichOneof("data")
         if kind is not None and kind not in _SCALARS:
             raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-        data_type = _SCALARS[kind] if kind else DataType(field.type)
+        data_type = _SCALARS[kind] if kind else _declared_type(field)
         data = getattr(field.scalars, kind).data if kind else []
         if data_type in _ARROW_TYPES:
             values = pa.array(data, _ARROW_TYPES[data_type])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from milvine import metrics
 from milvine.catalog.collections import set_load_config
 from milvine.catalog.store import Catalog
-from milvine.errors import MemoryLimitExceeded, MilvineError, SegmentRequestResourceFailed
+from milvine.errors import MemoryLimitExceeded, MilvineError, SegmentRequestResourceFailed, UnexpectedError
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
@@ -198,6 +198,9 @@ class Loader:
                 self._fail(collection_id, error)
             except OSError as error:
                 self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
+            except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
+                _log.exception("loading collection %s", collection_id)
+                self._fail(collection_id, UnexpectedError(f"{type(error).__name__}: {error}"))
 
     def _make_it_so(self, collection_id: int, status: _Status) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)

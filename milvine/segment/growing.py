@@ -17,7 +17,7 @@ from milvine.model.columns import Column, ColumnBatch, concat_batches, null_colu
 from milvine.model.json_paths import JsonPath, PathColumn
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch
-from milvine.model.types import DataType, MetricType
+from milvine.model.types import DataType
 from milvine.segment.deletes import DeleteMarks, join_marks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
@@ -65,7 +65,7 @@ class Chunk:
     def graph(self, field_id: int) -> HnswIndex | None:
         return None
 
-    def vectors(self, field_id: int, metric: MetricType) -> tuple[Array, Array | None]:
+    def vectors(self, field_id: int) -> tuple[Array, Array | None]:
         return self.column(field_id).values, self.norms2.get(field_id)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from milvine.index.dense import HnswIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath, PathColumn, extract
-from milvine.model.types import MetricType
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 
@@ -40,10 +39,10 @@ class RowSet(Protocol):
         """The graph over a vector field, or None: scan."""
         ...
 
-    def vectors(self, field_id: int, metric: MetricType) -> tuple[Array, Array | None]:
+    def vectors(self, field_id: int) -> tuple[Array, Array | None]:
         """What an exact scan reads: vectors (n, dim) and their squared norms, None if not kept.
 
-        Under COSINE they may be unit vectors.
+        With a COSINE graph they are its unit vectors.
         """
         ...
 

@@ -20,7 +20,6 @@ from milvine.model.columns import Column, null_column
 from milvine.model.json_paths import JsonPath, PathColumn
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
-from milvine.model.types import MetricType
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
@@ -132,7 +131,7 @@ class SealedSegment:
         part = self._graph_part(field_id)
         return None if part is None else part.value
 
-    def vectors(self, field_id: int, metric: MetricType) -> tuple[Array, Array | None]:
+    def vectors(self, field_id: int) -> tuple[Array, Array | None]:
         graph = self.graph(field_id)
         if graph is not None:
             return graph.vectors, None

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from milvine.expr.evaluate import evaluate
-from milvine.index.scan import padded, scan
+from milvine.index.scan import padded, scan, unit
 from milvine.model.columns import Column, ColumnBatch, concat_batches
+from milvine.model.types import MetricType
 from milvine.segment.plans import Hits, SearchPlan
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import select_winners
@@ -50,7 +51,10 @@ def search_one(rows: RowSet, plan: SearchPlan) -> tuple[Array, Array]:
     graph = rows.graph(plan.field_id)
     share = kept / rows.row_count
     if graph is None or kept <= SCAN_ROWS or share <= SCAN_SHARE or plan.k >= kept:
-        vectors, norms2 = rows.vectors(plan.field_id, plan.metric)
+        if graph is not None and plan.metric is MetricType.COSINE:
+            # The graph keeps unit vectors: the cosine is an inner product there.
+            return scan(graph.vectors, None, unit(plan.queries), plan.k, MetricType.IP, mask)
+        vectors, norms2 = rows.vectors(plan.field_id)
         return scan(vectors, norms2, plan.queries, plan.k, plan.metric, mask)
     ef = int(plan.ef / share**EFFORT_EXPONENT)
     return graph.search(plan.queries, plan.k, ef, mask)

@@ -46,10 +46,10 @@ class ViewListener(Protocol):
 
 
 class Views:
-    """The current view of every collection."""
+    """The current view of every collection. Changes of one collection are serialised by a lock of its own."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self._views: dict[int, ReadView] = {}
         self._listeners: tuple[ViewListener, ...] = ()
 
@@ -60,18 +60,24 @@ class Views:
         return self._views.get(collection_id)
 
     def add(self, view: ReadView) -> None:
-        with self._lock:
-            self._views[view.collection_id] = view
+        self._locks[view.collection_id] = threading.Lock()
+        self._views[view.collection_id] = view
 
     def remove(self, collection_id: int) -> None:
-        with self._lock:
-            self._views.pop(collection_id, None)
+        lock = self._locks.get(collection_id)
+        if lock is not None:
+            with lock:
+                del self._views[collection_id]
+            del self._locks[collection_id]
         for listener in self._listeners:
             listener.view_changed(collection_id)
 
     def replace(self, collection_id: int, change: Callable[[ReadView], ReadView]) -> None:
         """Swap the view for what `change` makes of it; nothing happens to a collection that is gone."""
-        with self._lock:
+        lock = self._locks.get(collection_id)
+        if lock is None:
+            return
+        with lock:
             view = self._views.get(collection_id)
             if view is not None:
                 self._views[collection_id] = change(view)
