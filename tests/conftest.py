@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import pytest
 from pymilvus import MilvusClient
-from pymilvus.grpc_gen import milvus_pb2_grpc
+from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0
@@ -42,7 +42,7 @@ def _dies_with_parent() -> list[str]:
 
 
 class Server:
-    """A milvine server in a child process. It may be started again on its data directory after stop() or kill()."""
+    """A milvine server in a child process; start() works again after stop() or kill(), on the same data."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Server:
             code = self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"the server did not end in {timeout_seconds} s:\n{self.log[-4000:]}") from None
+            raise AssertionError(f"no end in {timeout_seconds} s:\n{self.log[-4000:]}") from None
         assert code == 0, f"the server ended with {code}:\n{self.log[-4000:]}"
 
     def kill(self) -> None:
@@ -203,7 +203,7 @@ class ServerFactory:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server that tests share; they keep out of each other's way by unique collection names."""
-    shared = Server(tmp_path_factory.mktemp("shared-server"), metrics_port=0)
+    shared = Server(tmp_path_factory.mktemp("shared-server"))
     shared.start()
     try:
         yield shared
@@ -244,10 +244,8 @@ def stub(server: Server) -> Any:
 
 @pytest.fixture
 def collection_name(server: Server) -> Iterator[str]:
-    """A name that no other test uses; what was created under it on the shared server is dropped afterwards."""
+    """A name that no other test uses; what the shared server has under it is dropped afterwards."""
     name = f"c_{uuid.uuid4().hex[:12]}"
     yield name
     if server.process.poll() is None:
-        client = server.client()
-        client.drop_collection(name)
-        client.close()
+        server.stub.DropCollection(milvus_pb2.DropCollectionRequest(collection_name=name))

@@ -1,0 +1,135 @@
+"""A request's JSON object, read key by key, with the texts of Milvus's decoder (Go's encoding/json and gin)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from milvine.errors import RestBadJson, RestMissingParameters
+
+_GO_NAMES = {"id": "ID"}
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+def json_kind(value: object) -> str:
+    """What Go's decoder calls a JSON value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case Mapping():
+            return "object"
+    return "array"
+
+
+def plain_text(value: object) -> str:
+    """A string's own characters, anything else as JSON."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def parse_bool(text: str) -> bool:
+    """The spellings that Go's ParseBool takes. Raises ValueError with its text."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """`kind` is Milvus's name for the request, which its messages show. A null counts as not given."""
+
+    kind: str
+    values: Mapping[str, Any]
+
+    def require(self, names: Sequence[str]) -> None:
+        lacking = [_GO_NAMES.get(n, n[0].upper() + n[1:]) for n in names if self.values.get(n) in (None, "")]
+        if lacking:
+            raise RestMissingParameters(
+                "\n".join(
+                    f"Key: '{self.kind}.{name}' Error:Field validation for '{name}' failed on the 'required' tag"
+                    for name in lacking
+                )
+            )
+
+    def bad_type(self, name: str, value: object, wanted: str) -> RestBadJson:
+        kind = json_kind(value)
+        shown = f"number {value}" if kind == "number" and wanted == "int32" else kind
+        return RestBadJson(
+            f"error: json: cannot unmarshal {shown} into Go struct field {self.kind}.{name} of type {wanted}"
+        )
+
+    def _typed(self, name: str, python_type: type, default: Any, wanted: str) -> Any:
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, python_type):
+            raise self.bad_type(name, value, wanted)
+        return value
+
+    def text(self, name: str, default: str = "") -> str:
+        found: str = self._typed(name, str, default, "string")
+        return found
+
+    def boolean(self, name: str) -> bool:
+        found: bool = self._typed(name, bool, False, "bool")
+        return found
+
+    def integer(self, name: str, default: int = 0) -> int:
+        found: int = self._typed(name, int, default, "int32")
+        if isinstance(found, bool) or not _INT32_MIN <= found <= _INT32_MAX:
+            raise self.bad_type(name, found, "int32")
+        return found
+
+    def array(self, name: str) -> list[Any]:
+        found: list[Any] = self._typed(name, list, [], "[]interface {}")
+        return found
+
+    def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        found = self._typed(name, list, None, "[]string")
+        if found is None:
+            return default
+        for value in found:
+            if not isinstance(value, str):
+                raise self.bad_type(name, value, "string")
+        return tuple(found)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._typed(name, dict, {}, "map[string]interface {}")
+        return found
+
+    def inner(self, name: str) -> Body:
+        """An object inside this one; empty when it is not given."""
+        return Body(f"{self.kind}.{name}", self.mapping(name))
+
+    def inners(self, name: str) -> list[Body]:
+        kind = f"{self.kind}.{name}"
+        found = self.array(name)
+        for value in found:
+            if not isinstance(value, dict):
+                raise self.bad_type(name, value, "map[string]interface {}")
+        return [Body(kind, value) for value in found]
+
+
+def parse(kind: str, content: bytes) -> Body:
+    """Raises RestBadJson for no body, for what is not JSON, and for JSON that is no object."""
+    if not content.strip():
+        raise RestBadJson("the request body should be nil, however {} is valid")
+    try:
+        values = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise RestBadJson(f"error: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise RestBadJson(f"error: json: cannot unmarshal {json_kind(values)} into Go value of type {kind}")
+    return Body(kind, values or {})

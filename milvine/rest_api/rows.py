@@ -1,0 +1,253 @@
+"""Rows of JSON to columns, and columns of results to rows. The loops over rows here are the only ones of REST."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from milvine.errors import ParameterInvalid, RestInvalidInsertData
+from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.requests import OutputField, QueryResult, SearchResult
+from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
+from milvine.model.types import DataType
+from milvine.rest_api.body import json_kind, parse_bool, plain_text
+
+Array = np.ndarray[Any, Any]
+Row = Mapping[str, Any]
+DISTANCE = "distance"
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBERS = frozenset({int, float})
+_MAX_SHOWN = 256
+
+
+def _refused(detail: str, **fields: object) -> RestInvalidInsertData:
+    return RestInvalidInsertData(ParameterInvalid(detail, **fields).message)
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it; a long one is cut."""
+    text = plain_text(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _bad_value(field: FieldSchema, value: object, reason: str) -> RestInvalidInsertData:
+    return _refused(reason, expected=field.data_type.milvus_name, actual=shown(value))
+
+
+def vectors(values: Sequence[Any]) -> Array | None:
+    """Lists of numbers as float32 rows, None if their lengths differ. Raises ValueError for anything else."""
+    for value in values:
+        if type(value) is not list:
+            raise ValueError(f"json: cannot unmarshal {json_kind(value)} into Go value of type []float32")
+    if not set(map(type, chain.from_iterable(values))) <= _NUMBERS:
+        wrong = next(v for v in chain.from_iterable(values) if type(v) not in _NUMBERS)
+        raise ValueError(f"json: cannot unmarshal {json_kind(wrong)} into Go value of type float32")
+    if len(set(map(len, values))) > 1:
+        return None
+    with np.errstate(over="ignore"):
+        made: Array = np.array(values, np.float32)
+    if not np.isfinite(made).all():
+        raise ValueError("json: cannot unmarshal number into Go value of type float32: out of range")
+    return made
+
+
+def _vector_values(field: FieldSchema, values: list[Any]) -> Array:
+    try:
+        made = vectors(values)
+    except ValueError as error:
+        raise _bad_value(field, values[0] if len(values) == 1 else values, str(error)) from error
+    if made is None or made.shape[1] != field.dim:
+        size = next(len(v) for v in values if len(v) != field.dim)
+        raise _refused(f"[]float32 size {size} doesn't equal to vector dimension {field.dim} of FloatVector")
+    return made
+
+
+def _integer(field: FieldSchema, value: object) -> int:
+    text = plain_text(value)
+    if not _INTEGER.fullmatch(text):
+        raise _bad_value(field, value, f'strconv.ParseInt: parsing "{shown(value)}": invalid syntax')
+    return int(text)
+
+
+def _integer_values(field: FieldSchema, values: list[Any]) -> Array:
+    if set(map(type, values)) != {int}:
+        values = [_integer(field, v) for v in values]
+    dtype = NUMPY_DTYPES[field.data_type]
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if min(values) < low or max(values) > high:
+        wrong = next(v for v in values if not low <= v <= high)
+        raise _bad_value(field, wrong, f'strconv.ParseInt: parsing "{wrong}": value out of range')
+    return np.array(values, dtype)
+
+
+def _number(field: FieldSchema, value: object) -> float:
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        return float(value)
+    except ValueError:
+        reason = f'strconv.ParseFloat: parsing "{shown(value)}": invalid syntax'
+        raise _bad_value(field, value, reason) from None
+
+
+def _float_values(field: FieldSchema, values: list[Any]) -> Array:
+    if not set(map(type, values)) <= _NUMBERS:
+        values = [_number(field, v) for v in values]
+    with np.errstate(over="ignore"):
+        return np.array(values, NUMPY_DTYPES[field.data_type])
+
+
+def _boolean(field: FieldSchema, value: object) -> bool:
+    try:
+        return parse_bool(plain_text(value))
+    except ValueError as error:
+        raise _bad_value(field, value, str(error)) from error
+
+
+def _boolean_values(field: FieldSchema, values: list[Any]) -> Array:
+    if set(map(type, values)) != {bool}:
+        values = [_boolean(field, v) for v in values]
+    return np.array(values, np.bool_)
+
+
+def _text_values(_field: FieldSchema, values: list[Any]) -> pa.StringArray:
+    """Numbers and the like become their text, as in Milvus."""
+    return pa.array([v if type(v) is str else plain_text(v) for v in values], pa.string())
+
+
+def _json_values(_field: FieldSchema, values: list[Any]) -> pa.BinaryArray:
+    """A string is JSON text itself, as in Milvus."""
+    return pa.array([plain_text(v).encode() for v in values], pa.binary())
+
+
+_DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
+    DataType.BOOL: _boolean_values,
+    DataType.INT8: _integer_values,
+    DataType.INT16: _integer_values,
+    DataType.INT32: _integer_values,
+    DataType.INT64: _integer_values,
+    DataType.FLOAT: _float_values,
+    DataType.DOUBLE: _float_values,
+    DataType.VARCHAR: _text_values,
+    DataType.JSON: _json_values,
+    DataType.FLOAT_VECTOR: _vector_values,
+}
+_FILLERS: dict[DataType, object] = {DataType.VARCHAR: "", DataType.JSON: "null", DataType.BOOL: False}
+
+
+def _column(field: FieldSchema, values: list[Any]) -> Column:
+    validity: Array = np.fromiter((v is not None for v in values), np.bool_, len(values))
+    if validity.all():
+        return Column(field.data_type, _DECODERS[field.data_type](field, values))
+    if field.data_type.is_vector:
+        raise _refused(
+            f"missing vector field: {field.name}", expected=field.data_type.milvus_name, actual=""
+        )
+    if not field.nullable:
+        raise _refused(f"row {int(np.argmin(validity))} does not has field {field.name}")
+    filler = _FILLERS.get(field.data_type, 0)
+    filled = [filler if v is None else v for v in values]
+    return Column(field.data_type, _DECODERS[field.data_type](field, filled), validity)
+
+
+def _dynamic_column(schema: CollectionSchema, rows: Sequence[Row]) -> Column | None:
+    """What the schema does not name, as JSON objects; nulls are left out."""
+    static = {f.name for f in schema.user_fields}
+    extras = [{k: v for k, v in row.items() if k not in static} for row in rows]
+    if not schema.enable_dynamic_field:
+        if any(extras):
+            raise _refused("has pass more field without dynamic schema, please check it")
+        return None
+    if any(DYNAMIC_FIELD_NAME in extra for extra in extras):
+        raise _refused(f"use the invalid field name({DYNAMIC_FIELD_NAME}) when enable dynamicField")
+    texts = [orjson.dumps({k: v for k, v in extra.items() if v is not None}) for extra in extras]
+    return Column(DataType.JSON, pa.array(texts, pa.binary()))
+
+
+def to_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+    """Raises RestInvalidInsertData for the first value that does not fit the schema."""
+    columns: dict[str, Column] = {}
+    for field in schema.user_fields:
+        values = [row.get(field.name) for row in rows]
+        if field.is_primary and field.auto_id:
+            if any(v not in (None, "") for v in values):
+                raise _refused(f"no need to pass pk field({field.name}) when autoid==true in insert")
+            continue
+        columns[field.name] = _column(field, values)
+    dynamic = _dynamic_column(schema, rows)
+    if dynamic is not None:
+        columns[DYNAMIC_FIELD_NAME] = dynamic
+    return columns
+
+
+def keys(values: Any, int64_as_text: bool) -> list[Any]:
+    """Primary keys as JSON has them: int64 (n,), a StringArray or an empty list."""
+    if isinstance(values, np.ndarray):
+        return list(map(str, values.tolist())) if int64_as_text else values.tolist()
+    plain: list[Any] = values if isinstance(values, list) else values.to_pylist()
+    return plain
+
+
+def _values(column: Column, int64_as_text: bool) -> list[Any]:
+    """A column's values for orjson, which writes numpy's float32 with as few digits as tell it apart."""
+    values: Any = column.values
+    match column.data_type:
+        case DataType.FLOAT_VECTOR:
+            plain = list(np.ascontiguousarray(values))
+        case DataType.FLOAT:
+            plain = list(values)
+        case DataType.JSON:
+            plain = [text.decode() for text in values.to_pylist()]
+        case DataType.INT64 | DataType.VARCHAR:
+            plain = keys(values, int64_as_text)
+        case _:
+            plain = values.tolist()
+    if column.validity is None:
+        return plain
+    return [v if valid else None for v, valid in zip(plain, column.validity.tolist(), strict=True)]
+
+
+def _rows(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _spread_dynamic(
+    rows: list[dict[str, Any]], fields: Sequence[OutputField], dynamic_keys: Sequence[str]
+) -> None:
+    """Put the keys asked of `$meta`, or all of them, into their rows."""
+    dynamic = next((f.column for f in fields if f.field.is_dynamic), None)
+    if dynamic is None:
+        return
+    for row, text in zip(rows, dynamic.values.to_pylist(), strict=True):
+        found = orjson.loads(text)
+        row.update({k: found[k] for k in dynamic_keys if k in found} if dynamic_keys else found)
+
+
+def _static(fields: Sequence[OutputField], int64_as_text: bool) -> dict[str, list[Any]]:
+    return {f.field.name: _values(f.column, int64_as_text) for f in fields if not f.field.is_dynamic}
+
+
+def of_query(result: QueryResult, int64_as_text: bool) -> list[dict[str, Any]]:
+    if result.count is not None:
+        return [{"count(*)": str(result.count) if int64_as_text else result.count}]
+    rows = _rows(_static(result.fields, int64_as_text))
+    _spread_dynamic(rows, result.fields, result.dynamic_keys)
+    return rows
+
+
+def of_search(result: SearchResult, int64_as_text: bool) -> list[dict[str, Any]]:
+    """The hits of all queries in one list, query by query."""
+    columns = _static(result.fields, int64_as_text)
+    columns[result.primary_field.name] = _values(result.keys, int64_as_text)
+    rows = _rows(columns)
+    _spread_dynamic(rows, result.fields, result.dynamic_keys)
+    for row, score in zip(rows, np.asarray(result.scores, np.float32), strict=True):
+        row[DISTANCE] = score
+    return rows

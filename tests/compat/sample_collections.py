@@ -1,0 +1,85 @@
+"""Collections that many tests start from, and the plain-numpy truth that answers are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+
+Array = np.ndarray[Any, Any]
+DIM = 4
+
+
+def make_c1(
+    client: MilvusClient, name: str, *, index: bool = True, dynamic: bool = False, load: bool = False
+) -> None:
+    """id INT64 key, vec FLOAT_VECTOR(4), a INT64: the specification's C1."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=dynamic)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("a", DataType.INT64)
+    client.create_collection(name, schema=schema)
+    if index:
+        add_index(client, name, "vec")
+    if load:
+        client.load_collection(name)
+
+
+def make_two_vectors(client: MilvusClient, name: str, *, indexed: Sequence[str] = ("v0",)) -> None:
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    for vector in ("v0", "v1"):
+        schema.add_field(vector, DataType.FLOAT_VECTOR, dim=DIM)
+    client.create_collection(name, schema=schema)
+    for vector in indexed:
+        add_index(client, name, vector)
+
+
+def add_index(
+    client: MilvusClient, name: str, field_name: str, index_type: str = "FLAT", metric: str = "L2", **params: Any
+) -> None:
+    indexes = client.prepare_index_params()
+    indexes.add_index(field_name, index_type=index_type, metric_type=metric, params=params)
+    client.create_index(name, indexes)
+
+
+def c1_rows(count: int, first: int = 0, **extra: Any) -> list[dict[str, Any]]:
+    """Row i: id i, a 10 i, vector (i, 0, 0, 0)."""
+    rows = range(first, first + count)
+    return [{"id": i, "vec": [float(i), 0.0, 0.0, 0.0], "a": 10 * i, **extra} for i in rows]
+
+
+def ids_of(client: MilvusClient, name: str, filter_text: str, **options: Any) -> list[Any]:
+    rows = client.query(name, filter=filter_text, output_fields=["id"], **options)
+    return [row["id"] for row in rows]
+
+
+def clustered(count: int, dim: int, seed: int, clusters: int = 32) -> Array:
+    """Random points around random centres, as embeddings lie."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(clusters, dim))
+    points = centres[rng.integers(0, clusters, count)] + 0.35 * rng.normal(size=(count, dim))
+    return points.astype(np.float32)
+
+
+def scores(queries: Array, base: Array, metric: str) -> Array:
+    """Milvus's scores: squared distance for L2, similarity for IP and COSINE. In float64."""
+    q, b = queries.astype(np.float64), base.astype(np.float64)
+    if metric == "L2":
+        return ((q[:, None, :] - b[None, :, :]) ** 2).sum(axis=2)
+    if metric == "COSINE":
+        q = q / np.linalg.norm(q, axis=1, keepdims=True)
+        b = b / np.linalg.norm(b, axis=1, keepdims=True)
+    return q @ b.T
+
+
+def nearest(all_scores: Array, metric: str, k: int) -> Array:
+    order = np.argsort(all_scores if metric == "L2" else -all_scores, axis=1, kind="stable")
+    return order[:, :k]
+
+
+def recall(found: Sequence[Sequence[int]], truth: Array) -> float:
+    hits = sum(len(set(f) & set(t.tolist())) for f, t in zip(found, truth, strict=True))
+    return hits / truth.size

@@ -1,0 +1,108 @@
+"""What clients ask before they work."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+import pytest
+from conftest import Server
+from grpc_calls import assert_ok, assert_refused
+from pymilvus import MilvusClient, connections, utility
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+
+def test_connect_answers_with_an_identifier_and_a_server_version(stub: Any) -> None:
+    request = milvus_pb2.ConnectRequest(client_info=common_pb2.ClientInfo(sdk_type="Python"))
+    response = assert_ok(stub.Connect(request))
+    assert response.identifier > 0
+    assert response.server_info.build_tags.startswith("v2.6.")
+    assert response.server_info.deploy_mode == "STANDALONE"
+
+
+def test_connect_to_an_unknown_database_is_refused(stub: Any) -> None:
+    response = stub.Connect(milvus_pb2.ConnectRequest(), metadata=[("dbname", "nodb")])
+    assert_refused(response, 800, "database not found[database=nodb]")
+
+
+def test_client_for_an_unknown_database_says_so(server: Server) -> None:
+    with pytest.raises(Exception, match="database not found"):
+        server.client(db_name="nodb")
+
+
+def test_any_token_is_accepted_without_authorization(server: Server) -> None:
+    for token in ("root:Milvus", "somebody:else", "an-api-key"):
+        client = server.client(token=token)
+        assert isinstance(client.list_collections(), list)
+        client.close()
+
+
+def test_version_is_one_that_the_sdks_gate_their_features_on(client: MilvusClient, stub: Any) -> None:
+    version = assert_ok(stub.GetVersion(milvus_pb2.GetVersionRequest())).version
+    assert version.startswith("v2.6.")
+    assert client.get_server_version() == version
+
+
+def test_health_is_green_without_reasons(stub: Any) -> None:
+    response = assert_ok(stub.CheckHealth(milvus_pb2.CheckHealthRequest()))
+    assert response.isHealthy
+    assert list(response.reasons) == []
+
+
+def test_component_states_say_healthy(stub: Any) -> None:
+    response = assert_ok(stub.GetComponentStates(milvus_pb2.GetComponentStatesRequest()))
+    assert response.state.stateCode == common_pb2.StateCode.Healthy
+
+
+def test_timestamps_grow_and_hold_the_present_time(stub: Any) -> None:
+    taken = [
+        assert_ok(stub.AllocTimestamp(milvus_pb2.AllocTimestampRequest())).timestamp for _ in range(20)
+    ]
+    assert taken == sorted(set(taken))
+    assert abs((taken[-1] >> 18) / 1000 - time.time()) < 5
+
+
+def test_databases_hold_the_default_one(client: MilvusClient) -> None:
+    assert client.list_databases() == ["default"]
+
+
+def test_orm_connects_and_lists(server: Server) -> None:
+    connections.connect("orm-connection", uri=server.uri, token="root:Milvus")
+    try:
+        assert utility.get_server_version(using="orm-connection").startswith("v2.6.")
+        assert isinstance(utility.list_collections(using="orm-connection"), list)
+    finally:
+        connections.disconnect("orm-connection")
+
+
+@pytest.mark.parametrize(
+    ("method", "request_name"),
+    [
+        ("Upsert", "UpsertRequest"),
+        ("CreateAlias", "CreateAliasRequest"),
+        ("DropAlias", "DropAliasRequest"),
+        ("HybridSearch", "HybridSearchRequest"),
+        ("CreatePartition", "CreatePartitionRequest"),
+        ("LoadPartitions", "LoadPartitionsRequest"),
+        ("RenameCollection", "RenameCollectionRequest"),
+        ("CreateDatabase", "CreateDatabaseRequest"),
+        ("ManualCompaction", "ManualCompactionRequest"),
+        ("GetReplicas", "GetReplicasRequest"),
+        ("CreateCredential", "CreateCredentialRequest"),
+        ("Import", "ImportRequest"),
+    ],
+)
+def test_an_rpc_that_is_not_here_answers_unimplemented(stub: Any, method: str, request_name: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        getattr(stub, method)(getattr(milvus_pb2, request_name)())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert method in caught.value.details()
+
+
+def test_an_unknown_service_answers_unimplemented(server: Server) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary("/no.such.Service/Method")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

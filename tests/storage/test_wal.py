@@ -1,0 +1,524 @@
+"""The log: what was synced comes back in order, a torn tail goes, damage is told with the file's name."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sealed_damage import flip_bit, truncate
+
+from milvine.errors import DataIntegrityError, ServiceInternal
+from milvine.storage.wal import (
+    Wal,
+    WalReader,
+    remove_files_before,
+    wal_file_numbers,
+    wal_path,
+)
+
+COLLECTION = 77
+FILE_HEADER_BYTES = 32
+RECORD_HEADER_BYTES = 40
+Record = tuple[int, int, bytes]
+
+
+def replay(directory: Path, first_file: int = 1) -> tuple[list[Record], WalReader]:
+    reader = WalReader(directory, COLLECTION, first_file)
+    return [(r.record_type, r.ts, bytes(r.body)) for r in reader.records()], reader
+
+
+def go_on(directory: Path, first_file: int = 1) -> tuple[list[Record], Wal]:
+    """What a restart does: replay, then a new file."""
+    records, reader = replay(directory, first_file)
+    return records, Wal(directory, COLLECTION, reader.next_file_number, reader.valid_end)
+
+
+def write(wal: Wal, records: Sequence[Record]) -> None:
+    """Each record synced for itself, so that every later one knows of it."""
+    for record_type, ts, body in records:
+        wal.sync(wal.append(record_type, ts, [body]))
+
+
+def record_bytes(body: bytes) -> int:
+    return RECORD_HEADER_BYTES + len(body) + -len(body) % 8
+
+
+def offsets(records: Sequence[Record]) -> list[int]:
+    """Where each record of a file starts, and where the last one ends."""
+    found = [FILE_HEADER_BYTES]
+    for _, _, body in records:
+        found.append(found[-1] + record_bytes(body))
+    return found
+
+
+def refused(directory: Path, path: Path, first_file: int = 1) -> str:
+    with pytest.raises(DataIntegrityError, match=re.escape(str(path))) as caught:
+        replay(directory, first_file)
+    return caught.value.message
+
+
+SOME: list[Record] = [(1, 10, b"one"), (2, 11, b""), (1, 12, b"REC\0" * 20), (1, 13, bytes(range(200)))]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "wal" / str(COLLECTION)
+
+
+@pytest.fixture
+def written(directory: Path) -> Path:
+    """A closed log of SOME."""
+    wal = Wal(directory, COLLECTION, 1, 0)
+    write(wal, SOME)
+    wal.close()
+    return directory
+
+
+record_lists = st.lists(
+    st.tuples(st.sampled_from([1, 2]), st.integers(0, 2**63 - 1), st.binary(max_size=100)), max_size=8
+)
+
+
+@given(st.lists(record_lists, min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_all_synced_records_come_back_in_order_over_any_number_of_files(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[Record]]
+) -> None:
+    directory = tmp_path_factory.mktemp("wal")
+    wal = Wal(directory, COLLECTION, 1, 0)
+    for number, records in enumerate(files, 1):
+        assert wal.file_number == number
+        write(wal, records)
+        assert wal.file_bytes == wal_path(directory, number).stat().st_size == offsets(records)[-1]
+        wal.rotate()
+    wal.close()
+    found, reader = replay(directory)
+    assert found == [record for records in files for record in records]
+    assert (reader.next_file_number, reader.valid_end) == (len(files) + 2, FILE_HEADER_BYTES)
+
+
+def test_a_body_in_several_buffers_is_one_record(directory: Path) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    parts = [os.urandom(n) for n in (0, 1, 7, 8, 9, 5000)] + [b"x"] * 1500  # more than one writev takes
+    wal.sync(wal.append(1, 5, [memoryview(part) for part in parts]))
+    wal.close()
+    assert replay(directory)[0] == [(1, 5, b"".join(parts))]
+
+
+def test_sync_returns_only_when_the_record_is_on_disk(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk = [0]
+    real = os.fdatasync
+
+    def recording(descriptor: int) -> None:
+        real(descriptor)
+        on_disk[0] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fdatasync", recording)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    for ts in range(5):
+        ticket = wal.append(1, ts, [b"body"])
+        assert on_disk[0] < wal.file_bytes
+        wal.sync(ticket)
+        assert on_disk[0] == wal.file_bytes
+    wal.close()
+
+
+def test_many_threads_share_syncs_and_lose_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs: list[int] = []
+    real = os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        threading.Event().wait(0.002)
+        real(descriptor)
+        syncs.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    order = threading.Lock()
+    clock = [0]
+    too_early: list[int] = []
+
+    def writer(number: int) -> None:
+        for turn in range(25):
+            with order:
+                clock[0] += 1
+                ticket = wal.append(1, clock[0], [b"%d-%d" % (number, turn), bytes(turn)])
+                end = wal.file_bytes
+            wal.sync(ticket)
+            if max(syncs) < end:
+                too_early.append(ticket)
+
+    threads = [threading.Thread(target=writer, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wal.close()
+    assert not too_early, "sync returned before the record was on disk"
+    assert len(syncs) < 400 / 4, "no group commit: nearly every record was synced for itself"
+    records, _ = replay(directory)
+    assert [ts for _, ts, _ in records] == list(range(1, 401))
+    expected = {b"%d-%d" % (n, turn) + bytes(turn) for n in range(16) for turn in range(25)}
+    assert {body for _, _, body in records} == expected
+
+
+def test_a_torn_tail_of_any_length_is_dropped_and_the_log_goes_on_twice_in_a_row(
+    written: Path, tmp_path: Path
+) -> None:
+    places = offsets(SOME)
+    path = wal_path(written, 1)
+    assert path.stat().st_size == places[-1]
+    for size in range(places[-2], places[-1]):
+        copy = tmp_path / "copy"
+        shutil.copytree(written, copy)
+        truncate(wal_path(copy, 1), size)
+        records, wal = go_on(copy)
+        assert records == SOME[:-1], f"torn at {size}"
+        again = [(1, 20, b"after the first crash"), (2, 21, b"and torn in its turn")]
+        write(wal, again)
+        wal.close()
+        truncate(wal_path(copy, 2), offsets(again)[-1] - 1 - size % 40)
+        records, wal = go_on(copy)
+        assert records == [*SOME[:-1], again[0]], f"torn at {size}, then again"
+        write(wal, SOME[:1])
+        wal.close()
+        assert replay(copy)[0] == [*SOME[:-1], again[0], SOME[0]]
+        shutil.rmtree(copy)
+
+
+@given(record_lists, st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_log_cut_anywhere_gives_back_exactly_the_records_before_the_cut(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Record], data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("wal")
+    wal = Wal(directory, COLLECTION, 1, 0)
+    write(wal, records)
+    wal.close()
+    places = offsets(records)
+    cut = data.draw(st.integers(FILE_HEADER_BYTES, places[-1]))
+    truncate(wal_path(directory, 1), cut)
+    whole = sum(end - (-len(body) % 8) <= cut for end, (_, _, body) in zip(places[1:], records, strict=True))
+    found, reader = replay(directory)
+    assert found == records[:whole]
+    assert reader.next_file_number == 2
+
+
+def test_garbage_behind_the_last_record_is_a_torn_tail(written: Path) -> None:
+    with wal_path(written, 1).open("ab") as file:
+        file.write(bytes(64))
+    records, wal = go_on(written)
+    assert records == SOME
+    wal.close()
+    assert replay(written)[0] == SOME
+
+
+@pytest.mark.parametrize("number", range(len(SOME) - 1))
+def test_any_flipped_bit_of_a_record_that_others_follow_names_the_file(written: Path, number: int) -> None:
+    start, end = offsets(SOME)[number : number + 2]
+    path = wal_path(written, 1)
+    body_bytes = len(SOME[number][2])
+    for offset in range(start, end):
+        in_record = offset - start
+        if RECORD_HEADER_BYTES - 4 <= in_record < RECORD_HEADER_BYTES or in_record >= RECORD_HEADER_BYTES + body_bytes:
+            continue  # reserved zeros and padding say nothing
+        flip_bit(path, offset, offset % 8)
+        assert str(start) in refused(written, path)
+        flip_bit(path, offset, offset % 8)
+    assert replay(written)[0] == SOME
+
+
+def test_reserved_bytes_and_padding_may_hold_anything(written: Path) -> None:
+    start = offsets(SOME)[0]
+    flip_bit(wal_path(written, 1), start + RECORD_HEADER_BYTES - 1)
+    flip_bit(wal_path(written, 1), start + RECORD_HEADER_BYTES + 3)
+    assert replay(written)[0] == SOME
+
+
+def test_damage_of_the_last_record_is_a_torn_tail_as_long_as_nobody_knows_better(written: Path) -> None:
+    flip_bit(wal_path(written, 1), offsets(SOME)[-2] + RECORD_HEADER_BYTES + 5)
+    assert replay(written)[0] == SOME[:-1]
+
+
+@pytest.mark.parametrize("following", ["rotation", "restart"])
+def test_damage_of_the_last_record_is_told_once_the_next_file_knows_that_it_was_synced(
+    written: Path, following: str
+) -> None:
+    if following == "restart":
+        _, wal = go_on(written)
+    else:
+        shutil.rmtree(written)
+        wal = Wal(written, COLLECTION, 1, 0)
+        write(wal, SOME)
+        wal.rotate()
+    wal.close()
+    path = wal_path(written, 1)
+    last = offsets(SOME)[-2]
+    flip_bit(path, last + RECORD_HEADER_BYTES + 5)
+    assert str(last) in refused(written, path)
+    flip_bit(path, last + RECORD_HEADER_BYTES + 5)
+    truncate(path, last)
+    refused(written, path)
+
+
+def test_one_sync_for_several_records_makes_them_one_tail(directory: Path) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    write(wal, SOME[:1])
+    tickets = [wal.append(*record[:2], [record[2]]) for record in SOME[1:]]
+    wal.sync(tickets[-1])
+    wal.close()
+    flip_bit(wal_path(directory, 1), offsets(SOME)[1])
+    assert replay(directory)[0] == SOME[:1], "a crash may have written any part of what was synced together"
+    flip_bit(wal_path(directory, 1), offsets(SOME)[1])
+    flip_bit(wal_path(directory, 1), offsets(SOME)[0])
+    refused(directory, wal_path(directory, 1))
+
+
+def test_a_record_inside_a_body_is_not_mistaken_for_one(directory: Path, tmp_path: Path) -> None:
+    other = Wal(tmp_path / "other", COLLECTION, 1, 0)
+    write(other, [(1, 1, b"a"), (1, 2, b"b")])
+    other.close()
+    copied = wal_path(tmp_path / "other", 1).read_bytes()[FILE_HEADER_BYTES:]
+    wal = Wal(directory, COLLECTION, 1, 0)
+    records = [(1, 5, copied), (1, 6, b"end")]
+    write(wal, records)
+    wal.close()
+    assert replay(directory)[0] == records
+
+
+def test_reading_starts_at_the_checkpoint(directory: Path) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    for record in SOME:
+        write(wal, [record])
+        wal.rotate()
+    wal.close()
+    assert wal_file_numbers(directory) == [1, 2, 3, 4, 5]
+    assert replay(directory, 3)[0] == SOME[2:]
+    remove_files_before(directory, 3)
+    assert wal_file_numbers(directory) == [3, 4, 5]
+    assert replay(directory, 3)[0] == SOME[2:]
+    remove_files_before(directory, 3)
+    assert wal_file_numbers(directory) == [3, 4, 5]
+    assert replay(directory, 5)[0] == []
+
+
+def test_a_rotation_before_everything_is_synced_is_a_bug_of_the_caller(directory: Path) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    wal.append(1, 1, [b"x"])
+    with pytest.raises(AssertionError):
+        wal.rotate()
+    wal.close()
+
+
+@pytest.fixture
+def three_files(directory: Path) -> Path:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    write(wal, SOME[:2])
+    wal.rotate()
+    write(wal, SOME[2:])
+    wal.rotate()
+    write(wal, SOME)
+    wal.close()
+    return directory
+
+
+def test_a_missing_file_in_the_middle_is_an_error(three_files: Path) -> None:
+    wal_path(three_files, 2).unlink()
+    refused(three_files, three_files)
+
+
+def test_a_missing_first_file_is_named(three_files: Path) -> None:
+    wal_path(three_files, 1).unlink()
+    refused(three_files, wal_path(three_files, 1))
+
+
+def test_a_log_without_any_file_is_an_error_because_a_log_always_has_one(three_files: Path) -> None:
+    for number in (1, 2, 3):
+        wal_path(three_files, number).unlink()
+    refused(three_files, three_files)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_no_flipped_bit_of_a_file_header_changes_or_drops_records_in_silence(
+    three_files: Path, number: int
+) -> None:
+    path = wal_path(three_files, number)
+    expected, _ = replay(three_files)
+    silent: list[tuple[int, int]] = []
+    for offset in range(FILE_HEADER_BYTES):
+        for bit in range(8):
+            flip_bit(path, offset, bit)
+            try:
+                found, _ = replay(three_files)
+            except DataIntegrityError as error:
+                assert ".wal" in error.message
+            else:
+                if found != expected:
+                    silent.append((offset, bit))
+            flip_bit(path, offset, bit)
+    assert not silent, f"(byte, bit) of the header whose flip drops synced records without a word: {silent}"
+
+
+def test_an_unknown_version_of_the_log_is_refused_and_told(three_files: Path) -> None:
+    path = wal_path(three_files, 2)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 8, 9)
+    path.write_bytes(data)
+    assert "version 9" in refused(three_files, path)
+
+
+def test_the_log_of_another_collection_is_refused(three_files: Path) -> None:
+    with pytest.raises(DataIntegrityError, match=re.escape(str(wal_path(three_files, 1)))):
+        list(WalReader(three_files, COLLECTION + 1, 1).records())
+
+
+@pytest.mark.parametrize("size", [0, 1, FILE_HEADER_BYTES - 1])
+def test_a_last_file_without_its_header_is_what_a_crash_leaves_and_is_made_anew(written: Path, size: int) -> None:
+    _, wal = go_on(written)
+    wal.close()
+    truncate(wal_path(written, 2), size)
+    records, wal = go_on(written)
+    assert records == SOME
+    assert wal.file_number == 2
+    write(wal, SOME[:1])
+    wal.close()
+    assert replay(written)[0] == [*SOME, SOME[0]]
+
+
+def test_a_middle_file_without_its_header_is_damage(three_files: Path) -> None:
+    truncate(wal_path(three_files, 2), FILE_HEADER_BYTES - 1)
+    refused(three_files, wal_path(three_files, 2))
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "writev"])
+def test_a_failed_write_or_sync_poisons_the_log_but_replay_still_works(
+    written: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    _, wal = go_on(written)
+    write(wal, [(1, 50, b"good")])
+
+    def broken(*_arguments: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, broken)
+        ticket = wal.append(1, 51, [b"bad"])
+        with pytest.raises(ServiceInternal, match=re.escape(str(written))):
+            wal.sync(ticket)
+    for attempt in range(2):  # the disk works again, the log does not: what reached it is unknown
+        with pytest.raises(ServiceInternal):
+            wal.append(1, 52 + attempt, [b"never"])
+    with pytest.raises(ServiceInternal):
+        wal.sync(ticket)
+    with pytest.raises(ServiceInternal):
+        wal.rotate()
+    wal.close()
+    records, _ = replay(written)
+    assert records[: len(SOME) + 1] == [*SOME, (1, 50, b"good")]
+    assert records[len(SOME) + 1 :] in ([], [(1, 51, b"bad")])
+
+
+def test_all_who_wait_for_a_sync_that_fails_are_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def broken(_descriptor: int) -> None:
+        started.set()
+        go.wait(10)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    outcomes: list[str] = []
+
+    def waiter(ticket: int) -> None:
+        try:
+            wal.sync(ticket)
+            outcomes.append("acknowledged")
+        except ServiceInternal:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=waiter, args=(wal.append(1, 0, [b"x"]),))]
+    threads[0].start()
+    assert started.wait(10)
+    for ts in range(1, 5):
+        threads.append(threading.Thread(target=waiter, args=(wal.append(1, ts, [b"x"]),)))
+        threads[-1].start()
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    wal.close()
+    assert outcomes == ["refused"] * 5
+
+
+def test_a_partial_write_is_continued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.writev
+
+    def few_bytes(descriptor: int, buffers: Sequence[memoryview]) -> int:
+        return real(descriptor, [bytes(buffers[0])[:7]])
+
+    monkeypatch.setattr(os, "writev", few_bytes)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    write(wal, SOME)
+    wal.close()
+    assert replay(directory)[0] == SOME
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+def test_after_a_rotation_that_failed_nothing_is_acknowledged_that_a_restart_would_lose(
+    written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
+) -> None:
+    _, wal = go_on(written)
+    write(wal, [(1, 50, b"before")])
+
+    def broken(*_arguments: object, **_named: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, broken)
+        with pytest.raises((OSError, ServiceInternal)):
+            wal.rotate()
+    bystander_path = tmp_path / "bystander"
+    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the number of a descriptor that was closed
+    acknowledged = [*SOME, (1, 50, b"before")]
+    try:
+        wal.sync(wal.append(1, 51, [b"after"]))
+        acknowledged.append((1, 51, b"after"))
+    except (OSError, ServiceInternal):
+        pass  # a refusal is fine
+    os.close(bystander)
+    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    assert replay(written)[0] == acknowledged
+
+
+def test_a_closed_log_takes_no_writes_and_touches_nobody_elses_file(directory: Path, tmp_path: Path) -> None:
+    """A collection may be dropped while an insert is under way."""
+    wal = Wal(directory, COLLECTION, 1, 0)
+    wal.close()
+    bystander_path = tmp_path / "bystander"
+    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the number that the log had
+    refusal: BaseException | None = None
+    try:
+        wal.sync(wal.append(1, 1, [b"late"]))
+    except (OSError, ServiceInternal) as error:
+        refusal = error
+    os.close(bystander)
+    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    assert refusal is not None, "a write into a closed log was acknowledged"
+
+
+def test_a_new_log_file_never_replaces_one_that_is_there(written: Path) -> None:
+    with pytest.raises(FileExistsError):
+        Wal(written, COLLECTION, 1, 0)
+    assert replay(written)[0] == SOME
+
+
+def test_a_directory_without_a_log_reads_as_empty_file_list(tmp_path: Path) -> None:
+    assert wal_file_numbers(tmp_path / "gone") == []
