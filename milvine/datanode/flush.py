@@ -44,10 +44,8 @@ class Flusher:
             return ()
         make_directory(self._paths.collection(collection_id))
         sealed: list[SegmentMeta] = []
-        freed_bytes = 0
         for segment in view.growing:
             if segment.segment_id in frozen.segment_ids and segment.row_count:
-                freed_bytes += segment.bytes_used
                 sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks)))
         delta = self._save_delta(view, frozen)
         sync_directory(self._paths.collection(collection_id))
@@ -58,7 +56,7 @@ class Flusher:
             self._views.replace(collection_id, lambda v: replace(v, deltas=(*v.deltas, delta)))
         self._views.prepare(collection_id, tuple(sealed))
         self._views.replace(collection_id, lambda v: _hand_over(v, frozen, tuple(sealed)))
-        writer.flushed(frozen, freed_bytes)
+        writer.flushed(frozen)
         self._views.changed(collection_id)
         remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
         return tuple(sealed)

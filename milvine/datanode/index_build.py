@@ -105,6 +105,8 @@ class IndexBuilder:
             built = self._build_graph(meta, index)
         following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
         if following is None:
+            if not built.is_scan:
+                self._paths.index(meta.collection_id, meta.segment_id, built.file_name).unlink(missing_ok=True)
             return
         self._views.replace(
             meta.collection_id,

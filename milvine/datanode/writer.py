@@ -57,7 +57,7 @@ class CollectionWriter:
 
     @property
     def wal_bytes(self) -> int:
-        return self._wal.file_bytes
+        return self._wal.bytes_since_checkpoint
 
     def insert(self, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the rows' timestamp once they are durable and visible."""
@@ -142,11 +142,12 @@ class CollectionWriter:
             self._frozen_deletes += deletes
             return frozen
 
-    def flushed(self, frozen: Frozen, freed_bytes: int) -> None:
+    def flushed(self, frozen: Frozen) -> None:
         """The frozen segments are sealed now and have left the view."""
         with self._lock:
             self._frozen_deletes -= frozen.delete_batches
-            self.growing_bytes -= freed_bytes
+            view = self._views.current(self.collection_id)
+            self.growing_bytes = 0 if view is None else sum(s.bytes_used for s in view.growing)
 
     def close(self) -> None:
         self._wal.close()

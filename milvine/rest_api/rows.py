@@ -146,9 +146,7 @@ def _column(field: FieldSchema, values: list[Any]) -> Column:
     if validity.all():
         return Column(field.data_type, _DECODERS[field.data_type](field, values))
     if field.data_type.is_vector:
-        raise _refused(
-            f"missing vector field: {field.name}", expected=field.data_type.milvus_name, actual=""
-        )
+        raise _refused(f"missing vector field: {field.name}", expected=field.data_type.milvus_name, actual="")
     if not field.nullable:
         raise _refused(f"row {int(np.argmin(validity))} does not has field {field.name}")
     filler = _FILLERS.get(field.data_type, 0)
@@ -218,9 +216,7 @@ def _rows(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _spread_dynamic(
-    rows: list[dict[str, Any]], fields: Sequence[OutputField], dynamic_keys: Sequence[str]
-) -> None:
+def _spread_dynamic(rows: list[dict[str, Any]], fields: Sequence[OutputField], dynamic_keys: Sequence[str]) -> None:
     """Put the keys asked of `$meta`, or all of them, into their rows."""
     dynamic = next((f.column for f in fields if f.field.is_dynamic), None)
     if dynamic is None:

@@ -59,6 +59,7 @@ class Wal:
         self._durable = 0
         self._leader_active = False
         self._failure: BaseException | None = None
+        self._earlier_bytes = sum(wal_path(directory, n).stat().st_size for n in wal_file_numbers(directory))
         self._open_file(file_number, previous_end)
 
     def _open_file(self, file_number: int, previous_end: int) -> None:
@@ -111,23 +112,38 @@ class Wal:
                 self._leader_active = False
                 if failure is None:
                     self._durable, self._synced_offset = upto, offset
-                else:
-                    self._failure = failure
+                    failure = self._roll_if_full()
+                self._failure = failure
                 self._synced.notify_all()
 
+    def _roll_if_full(self) -> OSError | None:
+        """Go on in the next file when this one is full and all of it is synced; returns what went wrong."""
+        if self._pending or self._file_offset < FILE_BYTES:
+            return None
+        try:
+            self._next_file()
+        except OSError as error:
+            return error
+        return None
+
+    def _next_file(self) -> None:
+        self._earlier_bytes += self._file_offset
+        os.close(self._descriptor)
+        self._open_file(self.file_number + 1, self._file_offset)
+
     def rotate(self) -> int:
-        """Go on in a new file and return its number. Everything appended must be synced."""
+        """Go on in a new file and return its number: the checkpoint. Everything appended must be synced."""
         with self._lock:
             self._raise_failure()
             assert not self._pending and self._durable == self._appended
-            os.close(self._descriptor)
-            self._open_file(self.file_number + 1, self._file_offset)
+            self._next_file()
+            self._earlier_bytes = 0
             return self.file_number
 
     @property
-    def file_bytes(self) -> int:
-        """Size of the current file, what is still buffered included."""
-        return self._file_offset
+    def bytes_since_checkpoint(self) -> int:
+        """Size of what a recovery would replay, what is still buffered included."""
+        return self._earlier_bytes + self._file_offset
 
     def close(self) -> None:
         os.close(self._descriptor)
