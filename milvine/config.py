@@ -22,6 +22,8 @@ _SETTINGS_VARIABLE = "MILVINE_SETTINGS_JSON"
 _PYTHON_VARIABLE = "MILVINE_PYTHON"
 _FRONT_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONHOME", "PYTHONPATH")
 _SAVED_PREFIX = "MILVINE_OUTER_"
+# Requests are the parallelism; libraries that start threads of their own in each of ours would only contend.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -146,6 +148,7 @@ def front_environment(settings: Settings, front: Mapping[str, str]) -> dict[str,
         **os.environ,
         **front,
         **saved,
+        **_ONE_THREAD,
         _SETTINGS_VARIABLE: orjson.dumps(asdict(settings)).decode(),
         _PYTHON_VARIABLE: sys.executable,
     }
@@ -162,7 +165,7 @@ def child_command(module: str, *arguments: str) -> tuple[list[str], dict[str, st
     In the front's process `sys.executable` is not this environment's Python, and the variables that embed
     the interpreter must not reach a child.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in _FRONT_VARIABLES}
+    environment = {k: v for k, v in os.environ.items() if k not in (*_FRONT_VARIABLES, *_ONE_THREAD)}
     for name in _FRONT_VARIABLES:
         if _SAVED_PREFIX + name in environment:
             environment[name] = environment.pop(_SAVED_PREFIX + name)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import faiss
 import numpy as np
 
 from milvine.model.types import MetricType
 
 Array = np.ndarray[Any, Any]
 _BLOCK_BYTES = 64 << 20
-_MARGIN = 16
-"""Candidates beyond k that L2's expansion |x|2 - 2xq + |q|2 may confuse; they are measured again directly."""
+
+# Above this many queries faiss would expand L2 to |x|2 - 2xq + |q|2, which loses all digits far from the origin.
+faiss.cvar.distance_compute_blas_threshold = 1 << 30
 
 
 def squared_norms(vectors: Array) -> Array:
@@ -25,9 +27,9 @@ def squared_norms(vectors: Array) -> Array:
 
 def unit(vectors: Array) -> Array:
     """Rows scaled to length 1; a zero row stays zero."""
-    norms = np.sqrt(squared_norms(vectors))
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     norms[norms == 0] = 1
-    scaled: Array = vectors / norms[:, None]
+    scaled: Array = (vectors / norms[:, None]).astype(np.float32)
     return scaled
 
 
@@ -36,30 +38,23 @@ def scan(
 ) -> tuple[Array, Array]:
     """Exact top k of float32 vectors (n, dim) for queries (nq, dim).
 
-    `norms2` are the squared norms, computed here if None; `mask` bool (n,) limits the rows. Returns distances
-    (nq, k) float32 and row offsets (nq, k) int64, nearest first, padded with inf and -1.
+    `norms2` are the squared norms, which COSINE needs, computed here if None; `mask` bool (n,) limits the rows.
+    Returns distances (nq, k) float32 and row offsets (nq, k) int64, nearest first, padded with inf and -1.
     """
     offsets: Array | None = None
     if mask is not None:
         kept = int(np.count_nonzero(mask))
-        if kept == 0:
-            return padded(len(queries), k)
         if kept < len(vectors) // 2:
             offsets = np.flatnonzero(mask)
             vectors = vectors[offsets]
             norms2 = None if norms2 is None else norms2[offsets]
             mask = None
+    if len(vectors) == 0:
+        return padded(len(queries), k)
     if metric is MetricType.COSINE:
-        queries = unit(queries)
-    if norms2 is None and metric is not MetricType.IP:
-        norms2 = squared_norms(vectors)
-    block = max(1, _BLOCK_BYTES // (4 * max(1, len(vectors))))
-    pieces = [
-        _scan_block(vectors, norms2, queries[start : start + block], k, metric, mask)
-        for start in range(0, len(queries), block)
-    ]
-    distances = np.concatenate([p[0] for p in pieces])
-    rows = np.concatenate([p[1] for p in pieces])
+        distances, rows = _scan_cosine(vectors, norms2, unit(queries), k, mask)
+    else:
+        distances, rows = _scan_direct(vectors, queries, k, metric, mask)
     if offsets is not None:
         rows = np.where(rows >= 0, offsets[rows], -1)
     return distances, rows
@@ -69,37 +64,67 @@ def padded(nq: int, k: int) -> tuple[Array, Array]:
     return np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
 
 
-def _scan_block(
-    vectors: Array, norms2: Array | None, queries: Array, k: int, metric: MetricType, mask: Array | None
+def _scan_direct(vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None) -> tuple[Array, Array]:
+    """L2 and IP, row by row in SIMD, without expanding anything."""
+    vectors, queries = np.ascontiguousarray(vectors), np.ascontiguousarray(queries)
+    distances, rows = padded(len(queries), k)
+    wanted = min(k, len(vectors))
+    found = np.empty((len(queries), wanted), np.float32), np.empty((len(queries), wanted), np.int64)
+    selector = bits = None
+    if mask is not None:
+        bits = np.packbits(mask, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(vectors), faiss.swig_ptr(bits))
+    arguments = [
+        faiss.swig_ptr(queries),
+        faiss.swig_ptr(vectors),
+        vectors.shape[1],
+        len(queries),
+        len(vectors),
+        wanted,
+        faiss.swig_ptr(found[0]),
+        faiss.swig_ptr(found[1]),
+    ]
+    if metric is MetricType.L2:
+        faiss.knn_L2sqr(*arguments, None, selector)
+    else:
+        faiss.knn_inner_product(*arguments, selector)
+        np.negative(found[0], out=found[0])
+    distances[:, :wanted], rows[:, :wanted] = found
+    distances[rows < 0] = np.inf
+    return distances, rows
+
+
+def _scan_cosine(
+    vectors: Array, norms2: Array | None, queries: Array, k: int, mask: Array | None
+) -> tuple[Array, Array]:
+    lengths = np.sqrt(squared_norms(vectors) if norms2 is None else norms2)
+    lengths = np.where(lengths == 0, np.float32(1), lengths)
+    block = max(1, _BLOCK_BYTES // (4 * len(vectors)))
+    pieces = [
+        _scan_cosine_block(vectors, lengths, queries[start : start + block], k, mask)
+        for start in range(0, len(queries), block)
+    ]
+    return np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])
+
+
+def _scan_cosine_block(
+    vectors: Array, lengths: Array, queries: Array, k: int, mask: Array | None
 ) -> tuple[Array, Array]:
     distances = queries @ vectors.T
-    if metric is MetricType.L2:
-        distances *= -2
-        distances += norms2
-    else:
-        if metric is MetricType.COSINE:
-            assert norms2 is not None
-            lengths = np.sqrt(norms2)
-            distances /= np.where(lengths == 0, 1, lengths)
-        np.negative(distances, out=distances)
+    distances /= lengths
+    np.negative(distances, out=distances)
     if mask is not None:
         distances[:, ~mask] = np.inf
     n = distances.shape[1]
-    wanted = min(n, k + _MARGIN if metric is MetricType.L2 else k)
+    wanted = min(n, k)
     if wanted < n:
         rows = np.argpartition(distances, wanted - 1, axis=1)[:, :wanted]
         distances = np.take_along_axis(distances, rows, axis=1)
     else:
         rows = np.broadcast_to(np.arange(n), distances.shape)
-    if metric is MetricType.L2:
-        difference = vectors[rows] - queries[:, None, :]
-        exact = np.einsum("qkd,qkd->qk", difference, difference)
-        distances = np.where(np.isinf(distances), np.inf, exact)
-    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    distances = np.take_along_axis(distances, order, axis=1)
-    rows = np.where(np.isinf(distances), -1, np.take_along_axis(rows, order, axis=1))
-    if distances.shape[1] < k:
-        missing = k - distances.shape[1]
-        distances = np.pad(distances, ((0, 0), (0, missing)), constant_values=np.inf)
-        rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
-    return distances.astype(np.float32, copy=False), rows.astype(np.int64, copy=False)
+    order = np.argsort(distances, axis=1, kind="stable")
+    result = padded(len(queries), k)
+    result[0][:, :wanted] = np.take_along_axis(distances, order, axis=1)
+    result[1][:, :wanted] = np.take_along_axis(rows, order, axis=1)
+    result[1][np.isinf(result[0])] = -1
+    return result

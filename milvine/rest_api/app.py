@@ -1,9 +1,148 @@
-"""REST application."""
+"""The WSGI application: routes, the envelope around every answer, errors, headers; /healthz and /metrics."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import falcon
+import orjson
+
+from milvine import metrics
+from milvine.errors import MilvineError, ParameterInvalid, RequestTimeout, RestBadJson, UnexpectedError
+from milvine.model.collections import DEFAULT_DATABASE
+from milvine.rest_api import entities, resources
+from milvine.rest_api.body import Body, parse, parse_bool
+from milvine.rest_api.call import Call, Route
+from milvine.service import admin
+from milvine.service.context import Engine, RequestContext
+
+PREFIX = "/v2/vectordb/"
+ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES}
+MAX_BODY_BYTES = 256 << 20
+DEFAULT_TIMEOUT_SECONDS = 30
+_JSON = "application/json; charset=utf-8"
+_TEXT = "text/plain; charset=utf-8"
+_JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_log = logging.getLogger(__name__)
 
 
-def make_app(engine):
-    def app(environ, start_response):
-        start_response("404 Not Found", [("content-type", "text/plain")])
-        return [b"404 page not found"]
+def _read(request: falcon.Request) -> bytes:
+    """The whole body. Raises RestBadJson past the limit, having read no more."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := request.stream.read(-1):
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise RestBadJson("error: http: request body too large")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+
+def _deadline(request: falcon.Request) -> float:
+    text = request.get_header("Request-Timeout") or str(DEFAULT_TIMEOUT_SECONDS)
+    try:
+        seconds = int(text)
+    except ValueError:
+        reason = f'strconv.ParseInt: parsing "{text}": invalid syntax'
+        raise ParameterInvalid(f"Request-Timeout parse failed, err: {reason}") from None
+    if seconds <= 0:
+        raise RequestTimeout
+    return time.monotonic() + seconds
+
+
+def _context(request: falcon.Request, body: Body, deadline: float) -> RequestContext:
+    """Database: the body's, else the header's, else `default`."""
+    database = body.text("dbName") or request.get_header("DB-Name") or DEFAULT_DATABASE
+    return RequestContext(database, "", deadline)
+
+
+def _int64_as_text(request: falcon.Request) -> bool:
+    try:
+        return not parse_bool(request.get_header("Accept-Type-Allow-Int64") or "true")
+    except ValueError:
+        return False
+
+
+def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, Any]:
+    """The handler's answer. Raises RequestTimeout when it came too late."""
+    deadline = _deadline(request)
+    body = parse(route.kind, _read(request))
+    body.require(route.required)
+    call = Call(engine, _context(request, body, deadline), body, _int64_as_text(request))
+    answer = route.handler(call)
+    if time.monotonic() > deadline:
+        raise RequestTimeout
+    return {"code": 0, **answer}
+
+
+class _Endpoint:
+    """One POST route."""
+
+    def __init__(self, engine: Engine, path: str, route: Route) -> None:
+        self._engine = engine
+        self._path = path
+        self._route = route
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        started = time.perf_counter()
+        try:
+            answer = _answer(self._engine, self._route, request)
+        except RequestTimeout as error:
+            response.status = falcon.HTTP_408
+            answer = _failure(error)
+        except MilvineError as error:
+            answer = _failure(error)
+        except Exception as error:  # noqa: BLE001 - the adapter is where a bug becomes an answer
+            _log.exception("%s failed", self._path)
+            answer = _failure(UnexpectedError(f"{type(error).__name__}: {error}"))
+        response.content_type = _JSON
+        response.data = orjson.dumps(answer, option=_JSON_OPTIONS)
+        metrics.requests.labels("rest", self._path, str(answer["code"])).inc()
+        metrics.request_seconds.labels(self._path).observe(time.perf_counter() - started)
+
+    def on_options(self, request: falcon.Request, response: falcon.Response) -> None:
+        raise falcon.HTTPNotFound
+
+
+def _failure(error: MilvineError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message}
+
+
+class _Health:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        healthy, reasons = admin.is_healthy(self._engine)
+        response.status = falcon.HTTP_200 if healthy else falcon.HTTP_503
+        response.content_type = _TEXT
+        response.data = b"OK" if healthy else "; ".join(reasons).encode()
+
+
+class _Metrics:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        response.content_type = "text/plain; version=0.0.4; charset=utf-8"
+        response.data = metrics.exposition()
+
+
+def _not_found(
+    request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    """No such path, or another method: what Milvus's router says to both."""
+    response.status = falcon.HTTP_404
+    response.content_type = _TEXT
+    response.data = b"404 page not found"
+
+
+def make_app(engine: Engine) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    """A WSGI callable over the engine."""
+    app = falcon.App()
+    for path, route in ROUTES.items():
+        app.add_route(PREFIX + path, _Endpoint(engine, path, route))
+    app.add_route("/healthz", _Health(engine))
+    app.add_route("/metrics", _Metrics())
+    app.add_error_handler(falcon.HTTPError, _not_found)
     return app

@@ -21,7 +21,7 @@ from milvine.rest_api.body import json_kind, parse_bool, plain_text
 Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]
 DISTANCE = "distance"
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBERS = frozenset({int, float})
 _MAX_SHOWN = 256
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from milvine.errors import DataIntegrityError
 from milvine.model.columns import NUMPY_DTYPES, Column
 from milvine.model.types import DataType
 
@@ -78,9 +79,13 @@ def encode_stream(arrays: Mapping[str, pa.Array], metadata: Mapping[str, str] | 
     return sink.getvalue()
 
 
-def decode_stream(buffer: Any) -> tuple[dict[str, pa.Array], dict[str, str]]:
-    """Arrays by name, viewing `buffer`, and the metadata."""
-    with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(buffer))) as reader:
-        batch = reader.read_next_batch()
-        metadata = {k.decode(): v.decode() for k, v in (reader.schema.metadata or {}).items()}
+def decode_stream(buffer: Any, source: object) -> tuple[dict[str, pa.Array], dict[str, str]]:
+    """Arrays by name, viewing `buffer`, and the metadata. Raises DataIntegrityError naming `source`."""
+    try:
+        with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(buffer))) as reader:
+            batch = reader.read_next_batch()
+            metadata = {k.decode(): v.decode() for k, v in (reader.schema.metadata or {}).items()}
+        batch.validate()
+    except (pa.ArrowException, OSError, StopIteration, ValueError) as error:
+        raise DataIntegrityError(f"{source} is not what was written there: {error}") from error
     return dict(zip(batch.schema.names, batch.columns, strict=True)), metadata

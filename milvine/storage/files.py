@@ -60,10 +60,11 @@ def make_directory(path: Path) -> None:
 def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) -> int:
     """Write a sealed file and fsync it; the caller syncs the directory. Returns the file's size in bytes.
 
-    Raises DiskLimitExceeded when the disk is full; the incomplete file is removed then.
+    Raises FileExistsError rather than touch a file that is there, and DiskLimitExceeded when it cannot be written;
+    the incomplete file is removed then.
     """
-    try:
-        with path.open("xb") as file:
+    with path.open("xb") as file:
+        try:
             crc = length = 0
             for buffer in payload:
                 file.write(buffer)
@@ -72,9 +73,9 @@ def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) 
             file.write(footer(kind, version, crc, length))
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
     return length + FOOTER_BYTES
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from milvine.errors import DataIntegrityError
 from milvine.model.columns import Column
 from milvine.model.json_paths import PathColumn, ShreddedPaths
 from milvine.model.segments import DeleteBatch
@@ -28,6 +29,8 @@ FORMAT_VERSION = 1
 COLUMN_KIND, ROWS_KIND, INDEX_KIND, DELTA_KIND = "column", "rows", "index", "delta"
 ROWS_FILE = "rows.seg"
 _PATH_PARTS = ("kinds", "integers", "doubles", "strings")
+_NOT_OURS = (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException)
+"""What reading arrays of the wrong names and types ends in: a file that was only mapped may hold anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,16 @@ def save_column(path: Path, column: Column) -> int:
 
 def open_column(path: Path, data_type: DataType, *, resident: bool) -> tuple[Column, MappedFile]:
     mapped = open_sealed(path, COLUMN_KIND, FORMAT_VERSION, resident=resident)
-    arrays, metadata = decode_stream(mapped.payload)
-    column = from_arrow(data_type, arrays["value"])
-    if data_type is DataType.JSON:
-        names = [tuple(p) for p in orjson.loads(metadata["paths"])]
-        paths = {name: _path_column(arrays, number) for number, name in enumerate(names)}
-        complete = metadata["paths_complete"] == "1"
-        column = Column(data_type, column.values, column.validity, ShreddedPaths(paths, complete))
+    arrays, metadata = decode_stream(mapped.payload, path)
+    try:
+        column = from_arrow(data_type, arrays["value"])
+        if data_type is DataType.JSON:
+            names = [tuple(p) for p in orjson.loads(metadata["paths"])]
+            paths = {name: _path_column(arrays, number) for number, name in enumerate(names)}
+            complete = metadata["paths_complete"] == "1"
+            column = Column(data_type, column.values, column.validity, ShreddedPaths(paths, complete))
+    except _NOT_OURS as error:
+        raise DataIntegrityError(f"{path} does not hold a column of {data_type.milvus_name}: {error!r}") from error
     return column, mapped
 
 
@@ -107,16 +113,17 @@ def save_rows(path: Path, rows: RowsFile) -> int:
 
 def open_rows(path: Path, *, resident: bool) -> tuple[RowsFile, MappedFile]:
     mapped = open_sealed(path, ROWS_KIND, FORMAT_VERSION, resident=resident)
-    arrays, _ = decode_stream(mapped.payload)
-    keys = arrays["sorted_key"]
-    return (
-        RowsFile(
+    arrays, _ = decode_stream(mapped.payload, path)
+    try:
+        keys = arrays["sorted_key"]
+        rows = RowsFile(
             arrays["insert_ts"].to_numpy(),
             keys.to_numpy() if pa.types.is_int64(keys.type) else keys,
             arrays["order"].to_numpy(),
-        ),
-        mapped,
-    )
+        )
+    except _NOT_OURS as error:
+        raise DataIntegrityError(f"{path} does not hold keys and timestamps: {error!r}") from error
+    return rows, mapped
 
 
 def save_delta(path: Path, batch: DeleteBatch) -> int:
@@ -124,7 +131,7 @@ def save_delta(path: Path, batch: DeleteBatch) -> int:
 
 
 def open_delta(path: Path) -> DeleteBatch:
-    return decode_deletes(open_sealed(path, DELTA_KIND, FORMAT_VERSION, resident=True).payload)
+    return decode_deletes(open_sealed(path, DELTA_KIND, FORMAT_VERSION, resident=True).payload, path)
 
 
 def open_index_file(path: Path, *, resident: bool) -> MappedFile:

@@ -1,13 +1,13 @@
 """The write-ahead log of one collection: numbered files, group commit, replay.
 
-File: header of 32 bytes (magic b"MLVNWAL\\0", format version u32, collection id u64, file number u32, valid end
-of the previous file u64; little-endian, packed), then records. Record: header of 40 bytes (magic b"REC\\0",
-type u32, body length u64, ts u64, offset in this file known to be synced when the record was written u64, CRC32C
-of the header before this field and of the body u32, zero u32), body, zeros up to 8 bytes.
+File: header of 40 bytes (magic b"MLVNWAL\\0", format version u32, collection id u64, file number u32, valid end of the
+previous file u64, CRC32C of all that u32, zero u32; little-endian, packed), then records. Record: header of 40 bytes
+(magic b"REC\\0", type u32, body length u64, ts u64, offset in this file known to be synced when the record was written
+u64, CRC32C of the header before this field and of the body u32, zero u32), body, zeros up to 8 bytes.
 
-A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later
-record or the next file knows to be synced is damage and an error. Files are removed whole and never cut: after a
-torn tail the log goes on in a new file, whose header keeps where the valid part of the old one ended.
+A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later record or
+the next file knows to be synced is damage and an error. Files are removed whole and never cut: after a torn tail the
+log goes on in a new file, whose header keeps where the valid part of the old one ended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
 _FILE_MAGIC = b"MLVNWAL\0"
 _RECORD_MAGIC = b"REC\0"
-_FILE_HEADER = struct.Struct("<8sIQIQ")
+_FILE_HEADER_BODY = struct.Struct("<8sIQIQ")
+_FILE_HEADER_BYTES = _FILE_HEADER_BODY.size + 8
 _RECORD_HEAD = struct.Struct("<4sIQQQ")
 _RECORD_CRC = struct.Struct("<II")
 _RECORD_HEADER_BYTES = _RECORD_HEAD.size + _RECORD_CRC.size
@@ -64,14 +65,19 @@ class Wal:
 
     def _open_file(self, file_number: int, previous_end: int) -> None:
         make_directory(self._directory)
-        self.file_number = file_number
         path = wal_path(self._directory, file_number)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        header = _FILE_HEADER.pack(_FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end)
-        os.write(self._descriptor, header)
-        os.fsync(self._descriptor)
-        sync_directory(self._directory)
-        self._file_offset = self._synced_offset = len(header)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            body = _FILE_HEADER_BODY.pack(_FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end)
+            _write_all(descriptor, [body, _RECORD_CRC.pack(crc32c([body]), 0)])
+            os.fsync(descriptor)
+            sync_directory(self._directory)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self.file_number = file_number
+        self._descriptor = descriptor
+        self._file_offset = self._synced_offset = _FILE_HEADER_BYTES
 
     def append(self, record_type: int, ts: int, body: Sequence[Buffer]) -> int:
         """Buffer a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
@@ -127,16 +133,22 @@ class Wal:
         return None
 
     def _next_file(self) -> None:
-        self._earlier_bytes += self._file_offset
-        os.close(self._descriptor)
-        self._open_file(self.file_number + 1, self._file_offset)
+        """After a failure the log must take no more writes: the new file may be there, and says where this one ends."""
+        old_descriptor, old_bytes = self._descriptor, self._file_offset
+        self._open_file(self.file_number + 1, old_bytes)
+        os.close(old_descriptor)
+        self._earlier_bytes += old_bytes
 
     def rotate(self) -> int:
         """Go on in a new file and return its number: the checkpoint. Everything appended must be synced."""
         with self._lock:
             self._raise_failure()
             assert not self._pending and self._durable == self._appended
-            self._next_file()
+            try:
+                self._next_file()
+            except OSError as error:
+                self._failure = error
+                self._raise_failure()
             self._earlier_bytes = 0
             return self.file_number
 
@@ -146,7 +158,11 @@ class Wal:
         return self._earlier_bytes + self._file_offset
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Give the file back; later writes are refused."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = ValueError("it is closed")
+            os.close(self._descriptor)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -200,7 +216,7 @@ class WalReader:
         numbers = [n for n in wal_file_numbers(self._directory) if n >= self._first_file]
         if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
             raise DataIntegrityError(f"{self._directory} lacks a log file between {numbers[0]} and {numbers[-1]}")
-        if numbers and numbers[0] != self._first_file:
+        if not numbers or numbers[0] != self._first_file:
             path = wal_path(self._directory, self._first_file)
             raise DataIntegrityError(f"{path} is missing")
         contents: tuple[Path, memoryview] | None = None
@@ -210,7 +226,7 @@ class WalReader:
             previous_end = self._read_header(path, data, number)
             if previous_end is None:
                 # A crash between creating the file and syncing its header: no record can be behind it.
-                if number != numbers[-1] or len(data) > _FILE_HEADER.size:
+                if number != numbers[-1] or len(data) > _FILE_HEADER_BYTES:
                     raise DataIntegrityError(f"{path} has no valid header")
                 path.unlink()
                 break
@@ -222,10 +238,11 @@ class WalReader:
             yield from self._file_records(*contents, known_end=None)
 
     def _read_header(self, path: Path, data: memoryview, number: int) -> int | None:
-        if len(data) < _FILE_HEADER.size:
+        if len(data) < _FILE_HEADER_BYTES:
             return None
-        magic, version, collection_id, file_number, previous_end = _FILE_HEADER.unpack_from(data)
-        if magic != _FILE_MAGIC:
+        magic, version, collection_id, file_number, previous_end = _FILE_HEADER_BODY.unpack_from(data)
+        crc, _ = _RECORD_CRC.unpack_from(data, _FILE_HEADER_BODY.size)
+        if magic != _FILE_MAGIC or crc != crc32c([data[: _FILE_HEADER_BODY.size]]):
             return None
         if version != FORMAT_VERSION:
             raise DataIntegrityError(
@@ -237,7 +254,7 @@ class WalReader:
 
     def _file_records(self, path: Path, data: memoryview, known_end: int | None) -> Iterator[WalRecord]:
         """Records of one file; `known_end` is its synced end if a next file exists, None for the last file."""
-        offset = _FILE_HEADER.size
+        offset = _FILE_HEADER_BYTES
         while offset < len(data) if known_end is None else offset < known_end:
             record = _record_at(data, offset)
             if record is None:
@@ -273,7 +290,7 @@ def _synced_beyond(data: memoryview, offset: int) -> bool:
     assert isinstance(raw, bytes)
     position = raw.find(_RECORD_MAGIC, offset + 1)
     while position != -1:
-        if (position - _FILE_HEADER.size) % 8 == 0 and _record_at(data, position) is not None:
+        if (position - _FILE_HEADER_BYTES) % 8 == 0 and _record_at(data, position) is not None:
             synced = _RECORD_HEAD.unpack_from(data, position)[4]
             if synced > offset:
                 return True

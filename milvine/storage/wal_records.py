@@ -34,7 +34,7 @@ def encode_insert(partition_id: int, batch: ColumnBatch) -> Sequence[Buffer]:
 def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch]:
     """Partition id and rows; columns of unknown field ids are left out, JSON is shredded again."""
     (partition_id,) = _HEADER.unpack_from(body)
-    arrays, _ = decode_stream(body[_HEADER.size :])
+    arrays, _ = decode_stream(body[_HEADER.size :], "a log record")
     columns: dict[int, Column] = {}
     row_count = 0
     for name, array in arrays.items():
@@ -54,8 +54,8 @@ def encode_deletes(batch: DeleteBatch) -> pa.Buffer:
     return encode_stream({"key": keys, "ts": pa.array(batch.ts), "partition_id": pa.array(batch.partition_ids)})
 
 
-def decode_deletes(buffer: Any) -> DeleteBatch:
-    arrays, _ = decode_stream(buffer)
+def decode_deletes(buffer: Any, source: object = "a log record") -> DeleteBatch:
+    arrays, _ = decode_stream(buffer, source)
     if set(arrays) != {"key", "ts", "partition_id"}:
         raise DataIntegrityError(f"deletes have the columns {sorted(arrays)}")
     keys = arrays["key"]

@@ -1,0 +1,42 @@
+"""What a handler gets and what a route is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from milvine.model.schema import CollectionSchema
+from milvine.rest_api.body import Body
+from milvine.service import collections
+from milvine.service.context import Engine, RequestContext
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`int64_as_text`: the client cannot hold 64 bits in a number."""
+
+    engine: Engine
+    context: RequestContext
+    body: Body
+    int64_as_text: bool
+
+    @property
+    def name(self) -> str:
+        return self.body.text("collectionName")
+
+    def schema(self) -> CollectionSchema:
+        return collections.describe_collection(self.engine, self.context, self.name).schema
+
+
+Handler = Callable[[Call], dict[str, Any]]
+"""Answers the envelope without its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`kind` is Milvus's name for the body; without one of `required` the answer is 1802."""
+
+    handler: Handler
+    kind: str = "CollectionNameReq"
+    required: tuple[str, ...] = ("collectionName",)

@@ -1,0 +1,259 @@
+"""JSON bodies -> what the service takes, and descriptions -> JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from milvine.errors import InputError, ParameterInvalid, RestBadJson, RestMissingParameters
+from milvine.model.collections import Collection
+from milvine.model.requests import (
+    DeleteRequest,
+    IndexDescription,
+    InsertRequest,
+    QueryRequest,
+    SearchRequest,
+)
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import DataType, IndexState, LoadState
+from milvine.rest_api import rows
+from milvine.rest_api.body import Body, json_kind, plain_text
+from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
+
+DEFAULT_LIMIT = 100
+_COUNT = "count(*)"
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_SEARCH_PARAMS_OF_BODY = {
+    "groupingField": "group_by_field",
+    "groupSize": "group_size",
+    "orderByFields": "order_by_fields",
+}
+
+
+class RestCheckPrimaryKey(InputError):
+    """Ids of `get` that are not of the key's type."""
+
+    code, text = 1806, "please check the primary key and its' type can only in [int, string]"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.text}, error: {detail}")
+
+
+def _check_level(body: Body) -> None:
+    """Every level reads all that was acknowledged before, so only the name matters."""
+    name = body.text("consistencyLevel")
+    if name and name not in LEVELS:
+        raise ParameterInvalid(f"{LEVEL_RULE}, err:parameter:'{name}' is incorrect, please check it")
+
+
+def insert(body: Body, schema: CollectionSchema) -> InsertRequest:
+    data = body.values["data"]
+    given = data if isinstance(data, list) else [data]
+    for row in given:
+        if not isinstance(row, dict):
+            raise body.bad_type("data", row, "map[string]interface {}")
+    columns = rows.to_columns(schema, given) if given else {}
+    return InsertRequest(body.text("collectionName"), body.text("partitionName"), len(given), columns)
+
+
+def delete(body: Body) -> DeleteRequest:
+    return DeleteRequest(
+        body.text("collectionName"),
+        body.text("partitionName"),
+        body.text("filter"),
+        body.mapping("exprParams"),
+    )
+
+
+def query(body: Body) -> QueryRequest:
+    """count(*) drops the limit that is there by default."""
+    _check_level(body)
+    for name, what in (("orderByFields", "query order_by"), ("groupByFields", "query group_by")):
+        if body.texts(name):
+            raise ParameterInvalid(f"{what} {UNSUPPORTED}")
+    names = body.texts("outputFields", ("*",))
+    if [n.strip().lower() for n in names] == [_COUNT]:
+        names = (_COUNT,)
+    limit = body.integer("limit", DEFAULT_LIMIT)
+    paged = limit > 0 and names != (_COUNT,)
+    return QueryRequest(
+        body.text("collectionName"),
+        body.text("filter"),
+        limit if paged else None,
+        max(0, body.integer("offset")) if paged else 0,
+        body.mapping("exprParams"),
+        names,
+        body.texts("partitionNames"),
+    )
+
+
+def _key(primary: FieldSchema, value: object) -> int | str:
+    if primary.data_type is DataType.VARCHAR:
+        return plain_text(value)
+    text = plain_text(value)
+    if not _INTEGER.fullmatch(text) or not _INT64_MIN <= int(text) <= _INT64_MAX:
+        raise RestCheckPrimaryKey(f'unable to cast "{rows.shown(value)}" of type {json_kind(value)} to int64')
+    return int(text)
+
+
+def get(body: Body, schema: CollectionSchema) -> QueryRequest:
+    """The rows of one id or a list of ids, whatever the key's field is called."""
+    _check_level(body)
+    given = body.values["id"]
+    ids = [_key(schema.primary_field, v) for v in (given if isinstance(given, list) else [given])]
+    return QueryRequest(
+        body.text("collectionName"),
+        f"{schema.primary_field.name} in {{ids}}",
+        templates={"ids": ids},
+        output_fields=body.texts("outputFields", ("*",)),
+        partition_names=body.texts("partitionNames"),
+    )
+
+
+def _search_field(schema: CollectionSchema, name: str) -> FieldSchema:
+    if not name:
+        if len(schema.vector_fields) > 1:
+            first, second = schema.vector_fields[:2]
+            error = ParameterInvalid(
+                f"search without annsField, but already found multiple vector fields: [{first.name}, {second.name},,,]"
+            )
+            raise RestBadJson(f"error: {error.message}")
+        return schema.vector_fields[0]
+    field = schema.by_name.get(name)
+    if field is None or not field.data_type.is_vector:
+        raise RestBadJson(f"error: cannot find a vector field: field not found[field={name}]")
+    return field
+
+
+def _queries(data: list[Any], field: FieldSchema) -> np.ndarray[Any, Any]:
+    try:
+        made = rows.vectors(data)
+        if made is None or made.shape[1] != field.dim:
+            size = next(len(v) for v in data if len(v) != field.dim)
+            raise ValueError(f"dimension: {field.dim}, but length of []float: {size}")
+    except ValueError as error:
+        detail = ParameterInvalid(str(error), expected=field.data_type.milvus_name, actual=rows.shown(data))
+        raise RestBadJson(f"error: {detail.message}") from error
+    return made
+
+
+def _search_params(body: Body) -> dict[str, Any]:
+    """`searchParams` and its own `params` as one level; both may name a parameter if they agree."""
+    outer = body.mapping("searchParams")
+    inner = outer.get("params") or {}
+    if not isinstance(inner, dict):
+        raise ParameterInvalid("searchParams.params must be a dict")
+    for name, value in outer.items():
+        if name in inner and inner[name] != value:
+            raise ParameterInvalid(
+                f"ambiguous parameter: {name}, in search_param: {value}, in search_param.params: {inner[name]}"
+            )
+    params = {**{k: v for k, v in outer.items() if k != "params"}, **inner}
+    of_body = {_SEARCH_PARAMS_OF_BODY[k]: body.values.get(k) for k in _SEARCH_PARAMS_OF_BODY}
+    return params | {k: v for k, v in of_body.items() if v}
+
+
+def search(body: Body, schema: CollectionSchema) -> SearchRequest:
+    _check_level(body)
+    data = body.array("data")
+    if body.array("ids"):
+        raise ParameterInvalid(f"search by ids {UNSUPPORTED}")
+    if not data:
+        raise RestMissingParameters(
+            "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
+        )
+    for name in ("functionScore", "functionChains", "searchAggregation"):
+        if body.values.get(name):
+            raise ParameterInvalid(f"{name} {UNSUPPORTED}")
+    params = _search_params(body)
+    metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
+    field = _search_field(schema, body.text("annsField"))
+    return SearchRequest(
+        body.text("collectionName"),
+        _queries(data, field),
+        body.integer("limit", DEFAULT_LIMIT),
+        body.integer("offset"),
+        field.name,
+        plain_text(metric_type),
+        params,
+        filter=body.text("filter"),
+        templates=body.mapping("exprParams"),
+        output_fields=body.texts("outputFields"),
+        partition_names=body.texts("partitionNames"),
+    )
+
+
+def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
+    return [{"key": k, "value": str(v)} for k, v in values.items()]
+
+
+def _field_details(field: FieldSchema) -> dict[str, Any]:
+    details: dict[str, Any] = {
+        "autoId": field.auto_id,
+        "clusteringKey": False,
+        "description": field.description,
+        "id": field.field_id,
+        "name": field.name,
+        "nullable": field.nullable,
+        "partitionKey": False,
+        "primaryKey": field.is_primary,
+        "type": field.data_type.milvus_name,
+    }
+    params = {"dim": field.dim, "max_length": field.max_length}
+    given = {k: v for k, v in params.items() if v is not None}
+    if given:
+        details["params"] = _pairs(given)
+    return details
+
+
+def collection_details(
+    collection: Collection, load_state: LoadState, indexes: list[IndexDescription]
+) -> dict[str, Any]:
+    schema = collection.schema
+    return {
+        "aliases": [],
+        "autoId": schema.primary_field.auto_id,
+        "collectionID": collection.collection_id,
+        "collectionName": collection.name,
+        "consistencyLevel": collection.consistency_level.milvus_name,
+        "description": schema.description,
+        "enableDynamicField": schema.enable_dynamic_field,
+        "externalSource": "",
+        "externalSpec": "",
+        "fields": [_field_details(f) for f in schema.user_fields],
+        "functions": [],
+        "indexes": [
+            {"fieldName": i.field_name, "indexName": i.name, "metricType": i.params.get("metric_type", "")}
+            for i in indexes
+        ],
+        "load": load_state.milvus_name,
+        "partitionsNum": len(collection.partitions),
+        "properties": _pairs(collection.properties),
+        "shardsNum": collection.num_shards,
+        "structFields": [],
+    }
+
+
+def index_details(description: IndexDescription) -> dict[str, Any]:
+    params = description.params
+    return {
+        "failReason": description.failure,
+        "fieldName": description.field_name,
+        "indexName": description.name,
+        "indexParams": _pairs(params),
+        "indexState": IndexState(description.state).milvus_name,
+        "indexType": params.get("index_type", ""),
+        "indexedRows": description.indexed_rows,
+        "indexoffsetcache.enabled": params.get("indexoffsetcache.enabled", ""),
+        "maxIndexVersion": 0,
+        "metricType": params.get("metric_type", ""),
+        "minIndexVersion": 0,
+        "mmap.enabled": params.get("mmap.enabled", ""),
+        "pendingRows": description.pending_rows,
+        "totalRows": description.total_rows,
+        "warmup": params.get("warmup", ""),
+    }

@@ -1,0 +1,57 @@
+"""/v2/vectordb/entities/: rows in, rows out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from milvine.errors import RestInvalidInsertData, RestMissingParameters
+from milvine.rest_api import codec, rows
+from milvine.rest_api.call import Call, Route
+from milvine.service import reads, writes
+
+
+def insert(call: Call) -> dict[str, Any]:
+    schema = call.schema()
+    request = codec.insert(call.body, schema)
+    if not request.row_count:
+        raise RestInvalidInsertData(RestMissingParameters.text)
+    result = writes.insert(call.engine, call.context, request)
+    ids = rows.keys(result.keys, call.int64_as_text)
+    return {"data": {"insertCount": result.row_count, "insertIds": ids}, "cost": 0}
+
+
+def delete(call: Call) -> dict[str, Any]:
+    call.schema()
+    result = writes.delete(call.engine, call.context, codec.delete(call.body))
+    return {"data": {"deleteCount": result.row_count}}
+
+
+def query(call: Call) -> dict[str, Any]:
+    call.schema()
+    result = reads.query(call.engine, call.context, codec.query(call.body))
+    return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
+
+
+def get(call: Call) -> dict[str, Any]:
+    request = codec.get(call.body, call.schema())
+    result = reads.query(call.engine, call.context, request)
+    return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
+
+
+def search(call: Call) -> dict[str, Any]:
+    """No hit at all leaves `topks` out, as in Milvus."""
+    request = codec.search(call.body, call.schema())
+    result = reads.search(call.engine, call.context, request)
+    found = rows.of_search(result, call.int64_as_text)
+    if not found:
+        return {"data": [], "cost": 0}
+    return {"data": found, "cost": 0, "topks": result.counts.tolist()}
+
+
+ROUTES: dict[str, Route] = {
+    "entities/delete": Route(delete, "CollectionFilterReq", ("collectionName", "filter")),
+    "entities/get": Route(get, "CollectionIDReq", ("collectionName", "id")),
+    "entities/insert": Route(insert, "CollectionDataReq", ("collectionName", "data")),
+    "entities/query": Route(query, "QueryReqV2"),
+    "entities/search": Route(search, "SearchReqV2"),
+}

@@ -1,0 +1,141 @@
+"""/v2/vectordb/collections/, indexes/ and databases/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from milvine.errors import CollectionNotFound, IndexNotFound, MilvineError
+from milvine.model.requests import LoadRequest
+from milvine.model.types import LoadState
+from milvine.rest_api import codec, schemas
+from milvine.rest_api.call import Call, Route
+from milvine.service import collections, indexes, loading, writes
+
+
+def _done() -> dict[str, Any]:
+    return {"data": {}}
+
+
+def create_collection(call: Call) -> dict[str, Any]:
+    """With indexes, quick or listed, the collection is also loaded. A failure there leaves it, not loaded."""
+    request, new_indexes = schemas.create_collection(call.body)
+    collections.create_collection(call.engine, call.context, request)
+    for new in new_indexes:
+        indexes.create_index(call.engine, call.context, request.name, new.field_name, new.index_name, new.params)
+    if new_indexes:
+        loading.load_collection(call.engine, call.context, LoadRequest(request.name))
+    return _done()
+
+
+def drop_collection(call: Call) -> dict[str, Any]:
+    collections.drop_collection(call.engine, call.context, call.name)
+    return _done()
+
+
+def list_collections(call: Call) -> dict[str, Any]:
+    return {"data": [c.name for c in collections.list_collections(call.engine, call.context)]}
+
+
+def has_collection(call: Call) -> dict[str, Any]:
+    return {"data": {"has": collections.has_collection(call.engine, call.context, call.name)}}
+
+
+def describe_collection(call: Call) -> dict[str, Any]:
+    collection = collections.describe_collection(call.engine, call.context, call.name)
+    state = loading.get_load_state(call.engine, call.context, call.name).state
+    message = ""
+    try:
+        found = indexes.describe_indexes(call.engine, call.context, call.name)
+    except IndexNotFound as error:
+        found, message = [], f"{error.message};"
+    return {"data": codec.collection_details(collection, state, found), "message": message}
+
+
+def load_collection(call: Call) -> dict[str, Any]:
+    loading.load_collection(call.engine, call.context, LoadRequest(call.name))
+    return _done()
+
+
+def refresh_load(call: Call) -> dict[str, Any]:
+    loading.load_collection(call.engine, call.context, LoadRequest(call.name, refresh=True))
+    return _done()
+
+
+def release_collection(call: Call) -> dict[str, Any]:
+    loading.release_collection(call.engine, call.context, call.name)
+    return _done()
+
+
+def get_load_state(call: Call) -> dict[str, Any]:
+    """Partition names matter for the progress of a loaded collection only, as in Milvus."""
+    partition_names = call.body.texts("partitionNames")
+    state = loading.get_load_state(call.engine, call.context, call.name).state
+    if state is LoadState.NOT_EXIST:
+        raise CollectionNotFound(call.name, None)
+    progress, message = 0, ""
+    if state is not LoadState.NOT_LOAD:
+        try:
+            progress = loading.get_loading_progress(call.engine, call.context, call.name, partition_names)
+        except MilvineError as error:
+            progress, message = -1, f"{error.message}."
+        state = LoadState.LOADED if progress >= 100 else LoadState.LOADING
+    data = {"loadProgress": progress, "loadState": state.milvus_name, "message": message}
+    return {"data": data, "message": message}
+
+
+def get_stats(call: Call) -> dict[str, Any]:
+    return {"data": {"rowCount": writes.row_count(call.engine, call.context, call.name)}}
+
+
+def flush(call: Call) -> dict[str, Any]:
+    writes.flush(call.engine, call.context, call.name)
+    return _done()
+
+
+def create_index(call: Call) -> dict[str, Any]:
+    for new in [schemas.index(p) for p in call.body.inners("indexParams")]:
+        indexes.create_index(call.engine, call.context, call.name, new.field_name, new.index_name, new.params)
+    return _done()
+
+
+def describe_index(call: Call) -> dict[str, Any]:
+    index_name = call.body.text("indexName")
+    found = indexes.describe_indexes(call.engine, call.context, call.name, index_name)
+    return {"data": [codec.index_details(d) for d in found]}
+
+
+def list_indexes(call: Call) -> dict[str, Any]:
+    try:
+        found = indexes.describe_indexes(call.engine, call.context, call.name)
+    except IndexNotFound:
+        found = []
+    return {"data": [d.name for d in found]}
+
+
+def drop_index(call: Call) -> dict[str, Any]:
+    indexes.drop_index(call.engine, call.context, call.name, call.body.text("indexName"))
+    return _done()
+
+
+def list_databases(call: Call) -> dict[str, Any]:
+    return {"data": collections.list_databases(call.engine)}
+
+
+ROUTES: dict[str, Route] = {
+    "collections/create": Route(create_collection, "CollectionReq"),
+    "collections/describe": Route(describe_collection),
+    "collections/drop": Route(drop_collection),
+    "collections/flush": Route(flush, "FlushReq"),
+    "collections/get_load_state": Route(get_load_state),
+    "collections/get_stats": Route(get_stats),
+    "collections/has": Route(has_collection),
+    "collections/list": Route(list_collections, "DatabaseReq", ()),
+    "collections/load": Route(load_collection),
+    "collections/refresh_load": Route(refresh_load),
+    "collections/release": Route(release_collection),
+    "databases/list": Route(list_databases, "EmptyReq", ()),
+    "indexes/create": Route(create_index, "IndexParamReq", ("collectionName", "indexParams")),
+    "indexes/describe": Route(describe_index, "IndexReq", ("collectionName", "indexName")),
+    "indexes/drop": Route(drop_index, "IndexReq", ("collectionName", "indexName")),
+    "indexes/list": Route(list_indexes),
+}

@@ -1,0 +1,222 @@
+"""Bodies that create collections and indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
+from milvine.model.requests import CreateCollectionRequest
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import ConsistencyLevel, DataType, MetricType
+from milvine.rest_api.body import Body, parse_bool, plain_text
+
+LEVELS = {level.milvus_name: level for level in ConsistencyLevel}
+LEVEL_NAMES = ", ".join(LEVELS)
+LEVEL_RULE = f"consistencyLevel can only be [{LEVEL_NAMES}], default: Bounded"
+UNSUPPORTED = "is not supported by this version of Milvine"
+_DATA_TYPES = {t.milvus_name: t for t in DataType}
+_OTHER_DATA_TYPES = frozenset(
+    {
+        "Array",
+        "ArrayOfStruct",
+        "ArrayOfVector",
+        "BFloat16Vector",
+        "BinaryVector",
+        "Float16Vector",
+        "Geometry",
+        "Int8Vector",
+        "SparseFloatVector",
+        "String",
+        "Struct",
+        "Text",
+        "Timestamptz",
+    }
+)
+_QUICK_VECTOR_TYPES = "FloatVector, BinaryVector, Float16Vector, BFloat16Vector, SparseFloatVector"
+_PROPERTY_NAMES = {"ttl.seconds": "collection.ttl.seconds"}
+_PROPERTIES_IN_PARAMS = {
+    "ttlSeconds": "collection.ttl.seconds",
+    "partitionKeyIsolation": "partitionkey.isolation",
+    "mmap.enabled": "mmap.enabled",
+    "warmup.scalarField": "warmup.scalarField",
+    "warmup.scalarIndex": "warmup.scalarIndex",
+    "warmup.vectorField": "warmup.vectorField",
+    "warmup.vectorIndex": "warmup.vectorIndex",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewIndex:
+    field_name: str
+    index_name: str
+    params: Mapping[str, str]
+
+
+def index(params: Body) -> NewIndex:
+    """One element of `indexParams`; its nested `params` travel as JSON text, as the service takes them."""
+    nested = params.mapping("params")
+    index_type = params.text("indexType") or plain_text(nested.get("index_type", ""))
+    given = {
+        "index_type": index_type,
+        "metric_type": params.text("metricType"),
+        "params": orjson.dumps(nested).decode() if nested else "",
+    }
+    return NewIndex(params.text("fieldName"), params.text("indexName"), {k: v for k, v in given.items() if v})
+
+
+def _int_param(field_name: str, params: Mapping[str, Any], name: str) -> int | None:
+    if name not in params:
+        return None
+    try:
+        return int(plain_text(params[name]))
+    except ValueError:
+        raise ParameterInvalid(f"the value for {name} of field {field_name} must be an integer") from None
+
+
+def _data_type(field_name: str, name: str) -> DataType:
+    found = _DATA_TYPES.get(name)
+    if found is not None:
+        return found
+    if name in _OTHER_DATA_TYPES:
+        raise ParameterInvalid(f"data type {name} of field {field_name} {UNSUPPORTED}")
+    raise ParameterInvalid(f"data type {name} is invalid(case sensitive)")
+
+
+def _field(field: Body, auto_id: bool) -> FieldSchema:
+    name = field.text("fieldName")
+    data_type = _data_type(name, field.text("dataType"))
+    for flag, what in (("isPartitionKey", "partition key"), ("isClusteringKey", "clustering key")):
+        if field.boolean(flag):
+            raise ParameterInvalid(f"a {what} (field {name}) {UNSUPPORTED}")
+    if field.values.get("defaultValue") is not None:
+        raise ParameterInvalid(f"a default value (field {name}) {UNSUPPORTED}")
+    if field.boolean("nullable") and data_type.is_vector:
+        raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
+    params = field.mapping("elementTypeParams")
+    is_primary = field.boolean("isPrimary")
+    return FieldSchema(
+        0,
+        name,
+        data_type,
+        field.text("description"),
+        is_primary,
+        auto_id and is_primary,
+        nullable=field.boolean("nullable"),
+        dim=_int_param(name, params, "dim") if data_type.is_vector else None,
+        max_length=_int_param(name, params, "max_length") if data_type is DataType.VARCHAR else None,
+    )
+
+
+def _custom_schema(body: Body) -> CollectionSchema:
+    schema = body.inner("schema")
+    if schema.array("functions") or schema.array("structFields"):
+        raise ParameterInvalid("functions and struct fields are not supported by this version of Milvine")
+    # Milvus spells it autoID, its documentation autoId as well: Go's decoder ignores case.
+    auto_id = schema.boolean("autoID") or schema.boolean("autoId")
+    fields = tuple(_field(f, auto_id) for f in schema.inners("fields"))
+    return CollectionSchema(fields, body.text("description"), schema.boolean("enableDynamicField"))
+
+
+def _quick_metric(body: Body) -> str:
+    name = body.text("metricType") or MetricType.COSINE.value
+    if name not in {metric.value for metric in MetricType}:
+        raise ParameterInvalid(
+            f"float vector index does not support metric type: {name}",
+            expected="valid index params",
+            actual="invalid index params",
+        )
+    return name
+
+
+def _quick_key(body: Body, params: Mapping[str, Any]) -> FieldSchema:
+    name = body.text("primaryFieldName") or "id"
+    auto_id = body.boolean("autoID")
+    id_type = body.text("idType")
+    if id_type in ("VarChar", "Varchar"):
+        max_length = _int_param(name, {"max_length": params.get("max_length")}, "max_length")
+        return FieldSchema(0, name, DataType.VARCHAR, is_primary=True, auto_id=auto_id, max_length=max_length)
+    if id_type in ("", "Int64", "int64"):
+        return FieldSchema(0, name, DataType.INT64, is_primary=True, auto_id=auto_id)
+    raise ParameterInvalid(
+        "idType can only be [Int64, VarChar], default: Int64", expected="Int64, Varchar", actual=id_type
+    )
+
+
+def _quick_schema(body: Body) -> CollectionSchema:
+    vector_type = body.text("vectorFieldType") or "FloatVector"
+    if vector_type not in _QUICK_VECTOR_TYPES.split(", "):
+        raise ParameterInvalid(
+            f"vectorFieldType can only be [{_QUICK_VECTOR_TYPES}], default: FloatVector",
+            expected=_QUICK_VECTOR_TYPES,
+            actual=vector_type,
+        )
+    dim = body.integer("dimension")
+    if not dim:
+        raise ParameterInvalid(
+            "dimension is required for quickly create collection(default metric type: COSINE)",
+            expected="collectionName & dimension",
+            actual="collectionName",
+        )
+    params = body.mapping("params")
+    key = _quick_key(body, params)
+    vector_name = body.text("vectorFieldName") or "vector"
+    vector = FieldSchema(0, vector_name, _data_type(vector_name, vector_type), dim=dim)
+    try:
+        dynamic = parse_bool(plain_text(params.get("enableDynamicField", True)))
+    except ValueError as error:
+        raise UnexpectedError(f"parse enableDynamicField fail, err:{error}") from error
+    return CollectionSchema((key, vector), body.text("description"), dynamic)
+
+
+def _new_level(body: Body, params: Mapping[str, Any]) -> ConsistencyLevel:
+    top, inner = body.text("consistencyLevel"), params.get("consistencyLevel")
+    if top and inner is not None and top != inner:
+        raise ParameterInvalid(
+            "top-level consistencyLevel conflicts with params.consistencyLevel",
+            expected="same consistencyLevel",
+            actual=inner,
+        )
+    name = top or plain_text(inner or "")
+    if name and name not in LEVELS:
+        raise ParameterInvalid(LEVEL_RULE, expected=LEVEL_NAMES, actual=name)
+    return LEVELS.get(name, ConsistencyLevel.BOUNDED)
+
+
+def _properties(body: Body, params: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    given = [(_PROPERTY_NAMES.get(k, k), v) for k, v in body.mapping("properties").items()]
+    given += [(name, params[k]) for k, name in _PROPERTIES_IN_PARAMS.items() if k in params]
+    for name, value in given:
+        if name in found and name == "collection.ttl.seconds":
+            raise ParameterInvalid("collection TTL is specified multiple times")
+        found[name] = plain_text(value)
+    return found
+
+
+def create_collection(body: Body) -> tuple[CreateCollectionRequest, list[NewIndex]]:
+    """The collection, and the indexes to make before it is loaded; none of them: it is not to be loaded."""
+    name, params = body.text("collectionName"), body.mapping("params")
+    if body.inner("schema").array("fields"):
+        schema = _custom_schema(body)
+        new_indexes = [index(p) for p in body.inners("indexParams")]
+        names = {f.name for f in schema.fields}
+        for new in new_indexes:
+            if new.field_name not in names:
+                raise RestMissingParameters(f"`{new.field_name}` hasn't defined in schema")
+    else:
+        schema = _quick_schema(body)
+        vector = schema.vector_fields[0].name
+        new_indexes = [NewIndex(vector, vector, {"metric_type": _quick_metric(body)})]
+    shards = plain_text(params.get("shardsNum", 1))
+    request = CreateCollectionRequest(
+        name,
+        schema,
+        int(shards) if shards.isdecimal() and len(shards) < 10 else 1,
+        _new_level(body, params),
+        _properties(body, params),
+    )
+    return request, new_indexes
