@@ -217,6 +217,15 @@ class RestInvalidInsertData(InputError):
         super().__init__(f"{self.text}, error: {detail}")
 
 
+class RestCheckPrimaryKey(InputError):
+    """Ids of `get` that are not of the key's type."""
+
+    code, text = 1806, "please check the primary key and its' type can only in [int, string]"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.text}, error: {detail}")
+
+
 class RequestTimeout(MilvineError):
     code, retriable, text = 10001, True, "request timeout"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.errors import InputError, ParameterInvalid, RestBadJson, RestMissingParameters
+from milvine.errors import ParameterInvalid, RestBadJson, RestCheckPrimaryKey, RestMissingParameters
 from milvine.model.collections import Collection
 from milvine.model.requests import (
     DeleteRequest,
@@ -32,15 +32,6 @@ _SEARCH_PARAMS_OF_BODY = {
     "groupSize": "group_size",
     "orderByFields": "order_by_fields",
 }
-
-
-class RestCheckPrimaryKey(InputError):
-    """Ids of `get` that are not of the key's type."""
-
-    code, text = 1806, "please check the primary key and its' type can only in [int, string]"
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"{self.text}, error: {detail}")
 
 
 def _check_level(body: Body) -> None:

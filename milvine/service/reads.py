@@ -259,6 +259,8 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
 
 
 def _check_query(request: QueryRequest, counting: bool) -> None:
+    if not counting and COUNT in (name.strip() for name in request.output_fields):
+        raise ParameterInvalid(f"{COUNT} cannot be combined with other output fields")
     if counting:
         if request.limit is not None:
             raise ParameterInvalid("count entities with pagination is not allowed")

@@ -1,0 +1,194 @@
+"""The envelope: methods, bodies that are not understood, headers, health and metrics."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+import pytest
+import requests
+from rest_client import PREFIX, Rest
+
+from milvine.rest_api.app import ROUTES
+
+_NEEDING_A_COLLECTION = sorted(p for p, r in ROUTES.items() if "collectionName" in r.required)
+_KINDS = {p: r.kind for p, r in ROUTES.items()}
+
+
+@pytest.fixture
+def rest(server: Any) -> Rest:
+    return Rest(server.uri)
+
+
+def _lacking(kind: str, name: str) -> str:
+    return f"Key: '{kind}.{name}' Error:Field validation for '{name}' failed on the 'required' tag"
+
+
+@pytest.mark.parametrize("path", sorted(ROUTES))
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_another_method_than_post_is_the_routers_404(rest: Rest, path: str, method: str) -> None:
+    answer = requests.request(method, rest.uri + PREFIX + path, timeout=30)
+    assert answer.status_code == 404
+    assert answer.text == "404 page not found"
+    assert answer.headers["Content-Type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v2", "/v2/vectordb/collections", "/v2/vectordb/collections/nope", "/v1/vector/insert"]
+)
+def test_an_unknown_path_is_the_routers_404(rest: Rest, path: str) -> None:
+    answer = requests.post(rest.uri + path, json={}, timeout=30)
+    assert (answer.status_code, answer.text) == (404, "404 page not found")
+
+
+@pytest.mark.parametrize("path", sorted(ROUTES))
+def test_no_body_is_1801_on_every_route(rest: Rest, path: str) -> None:
+    answer = rest.send(path, b"")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert answer.json() == {
+        "code": 1801,
+        "message": "can only accept json format request, the request body should be nil, however {} is valid",
+    }
+
+
+@pytest.mark.parametrize("path", sorted(ROUTES))
+@pytest.mark.parametrize("content", [b'{"collectionName":}', b'{"collectionName": "a"', b"\xff", b"[]", b"1", b'"a"'])
+def test_a_body_that_is_no_json_object_is_1801_on_every_route(rest: Rest, path: str, content: bytes) -> None:
+    answer = rest.send(path, content).json()
+    assert answer["code"] == 1801
+    assert answer["message"].startswith("can only accept json format request, error: ")
+
+
+@pytest.mark.parametrize("path", _NEEDING_A_COLLECTION)
+@pytest.mark.parametrize("body", [{}, {"collectionName": ""}, {"collectionName": None}, None])
+def test_a_missing_collection_name_is_1802_on_every_route_that_needs_it(rest: Rest, path: str, body: Any) -> None:
+    answer = rest.post(path, body)
+    assert answer["code"] == 1802
+    start = f"missing required parameters, error: {_lacking(_KINDS[path], 'CollectionName')}"
+    assert answer["message"].startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "shown"),
+    [
+        ("entities/delete", "filter", "Filter"),
+        ("entities/get", "id", "ID"),
+        ("entities/insert", "data", "Data"),
+        ("indexes/create", "indexParams", "IndexParams"),
+        ("indexes/describe", "indexName", "IndexName"),
+        ("indexes/drop", "indexName", "IndexName"),
+    ],
+)
+def test_every_other_required_parameter_is_1802_too(rest: Rest, path: str, name: str, shown: str) -> None:
+    for body in ({"collectionName": "c"}, {"collectionName": "c", name: None}):
+        message = f"missing required parameters, error: {_lacking(_KINDS[path], shown)}"
+        assert rest.post(path, body) == {"code": 1802, "message": message}
+
+
+def test_all_missing_parameters_are_named_at_once(rest: Rest) -> None:
+    lines = rest.post("entities/delete", {})["message"].split("\n")
+    assert [line.partition("Error:")[2].split("'")[1] for line in lines] == ["CollectionName", "Filter"]
+
+
+@pytest.mark.parametrize("path", _NEEDING_A_COLLECTION)
+def test_a_collection_name_of_another_type_is_1801_on_every_route(rest: Rest, path: str) -> None:
+    given = {n: [{}] if n == "indexParams" else "x" for n in ROUTES[path].required}
+    for value, kind in ((7, "number"), (["a"], "array"), ({}, "object"), (True, "bool")):
+        answer = rest.post(path, {**given, "collectionName": value})
+        assert answer["code"] == 1801
+        assert f"cannot unmarshal {kind} into Go struct field" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        ("entities/search", "limit", "ten"),
+        ("entities/search", "limit", 1.5),
+        ("entities/search", "limit", 2**31),
+        ("entities/search", "limit", True),
+        ("entities/search", "data", "text"),
+        ("entities/search", "filter", 1),
+        ("entities/search", "outputFields", "id"),
+        ("entities/search", "partitionNames", [1]),
+        ("entities/search", "searchParams", []),
+        ("entities/query", "offset", "1"),
+        ("entities/query", "exprParams", []),
+        ("collections/create", "dimension", "5"),
+        ("collections/create", "autoID", "yes"),
+        ("collections/create", "schema", []),
+        ("collections/get_load_state", "partitionNames", "p"),
+        ("indexes/create", "indexParams", {}),
+        ("indexes/create", "indexParams", [1]),
+    ],
+)
+def test_a_parameter_of_another_type_is_1801(
+    rest: Rest, collection_name: str, path: str, name: str, value: Any
+) -> None:
+    if path.startswith("entities"):
+        rest.quick_create(collection_name)
+    given = {"collectionName": collection_name, "data": [[0.1, 0.2]]} | {name: value}
+    if path == "collections/create" and name != "dimension":
+        given["dimension"] = 2
+    answer = rest.post(path, given)
+    assert answer["code"] == 1801, answer
+    assert "json: cannot unmarshal" in answer["message"]
+
+
+def test_unknown_keys_are_ignored(rest: Rest, collection_name: str) -> None:
+    rest.quick_create(collection_name, noSuchKey={"a": 1})
+    rest.ok("collections/load", {"collectionName": collection_name, "loadFields": ["id"], "replicaNumber": 3})
+
+
+@pytest.mark.parametrize("token", [None, "Bearer root:Milvus", "Bearer anything", "Basic cm9vdDpNaWx2dXM=", "x:y"])
+def test_any_token_or_none_is_accepted(rest: Rest, token: str | None) -> None:
+    headers = {} if token is None else {"Authorization": token}
+    assert rest.post("databases/list", {}, **headers) == {"code": 0, "data": ["default"]}
+
+
+def test_keys_come_sorted_and_the_type_is_utf8_json(rest: Rest, collection_name: str) -> None:
+    rest.quick_create(collection_name)
+    answer = rest.send("collections/describe", b'{"collectionName": "%s"}' % collection_name.encode())
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    decoded = answer.json()
+    assert list(decoded) == sorted(decoded)
+    assert list(decoded["data"]) == sorted(decoded["data"])
+    assert list(decoded["data"]["fields"][0]) == sorted(decoded["data"]["fields"][0])
+
+
+@pytest.mark.parametrize("text", ["soon", "1.5", "10s"])
+def test_a_request_timeout_that_is_no_number_is_1100(rest: Rest, text: str) -> None:
+    answer = rest.post("databases/list", {}, Request_Timeout=text)
+    assert answer["code"] == 1100
+    assert answer["message"].startswith("Request-Timeout parse failed, err: ")
+
+
+def test_a_request_timeout_in_seconds_is_accepted_and_one_that_is_over_is_408(rest: Rest) -> None:
+    assert rest.post("databases/list", {}, Request_Timeout="10")["code"] == 0
+    answer = rest.send("databases/list", b"{}", Request_Timeout="0")
+    assert answer.status_code == 408
+    assert answer.content == b'{"code":10001,"message":"request timeout"}'
+
+
+def test_health_and_metrics_are_served_on_this_port(rest: Rest) -> None:
+    health = requests.get(rest.uri + "/healthz", timeout=30)
+    assert (health.status_code, health.text) == (200, "OK")
+    rest.ok("databases/list", {})
+    metrics = requests.get(rest.uri + "/metrics", timeout=30)
+    assert metrics.headers["Content-Type"].startswith("text/plain")
+    assert 'milvine_requests_total{code="0",function="databases/list",protocol="rest"}' in metrics.text
+
+
+def test_a_chunked_body_is_read_whole(rest: Rest, collection_name: str) -> None:
+    pieces = [b'{"collection', b'Name": "', collection_name.encode(), b'"}']
+    answer = requests.post(rest.uri + PREFIX + "collections/has", data=iter(pieces), timeout=30)
+    assert answer.json() == {"code": 0, "data": {"has": False}}
+
+
+def test_curl_without_a_content_type_works_over_http_2_as_well(rest: Rest) -> None:
+    url = rest.uri + PREFIX + "databases/list"
+    for flag in ("--http1.1", "--http2-prior-knowledge"):
+        command = ["curl", "--silent", "--show-error", flag, "-d", "{}", url]
+        answer = subprocess.run(command, env=dict(os.environ), capture_output=True, check=True, timeout=30).stdout
+        assert answer == b'{"code":0,"data":["default"]}'
