@@ -189,9 +189,7 @@ class ServerFactory:
     ) -> Server:
         """A started server; with `start=False` one to be started by the test."""
         directory = self._directory / f"server-{len(self._made)}"
-        server = Server(
-            directory, *arguments, env=env, data_dir=data_dir, port=port, metrics_port=metrics_port
-        )
+        server = Server(directory, *arguments, env=env, data_dir=data_dir, port=port, metrics_port=metrics_port)
         self._made.append(server)
         return server.start() if start else server
 

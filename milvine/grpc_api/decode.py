@@ -227,7 +227,7 @@ def _queries(request: Any) -> Array:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
     except DecodeError as error:
         raise ParameterInvalid(f"failed to unmarshal the placeholder group: {error}") from error
-    if not group.placeholders:
+    if not group.placeholders or not group.placeholders[0].values:
         return np.zeros((0, 0), np.float32)
     holder = group.placeholders[0]
     if holder.type != _FLOAT_VECTOR_PLACEHOLDER:

@@ -40,7 +40,7 @@ def get_component_states(engine: Engine, context: RequestContext, request: Any) 
     state = milvus_pb2.ComponentInfo(
         nodeID=1,
         role="proxy",
-        stateCode=common_pb2.StateCode.Healthy if healthy else common_pb2.StateCode.Initializing,
+        state_code=common_pb2.StateCode.Healthy if healthy else common_pb2.StateCode.Initializing,
     )
     return milvus_pb2.ComponentStates(state=state, status=encode.status())
 

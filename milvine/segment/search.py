@@ -21,9 +21,9 @@ from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import select_winners
 
 Array = np.ndarray[Any, Any]
-SCAN_SHARE = 0.1
+SCAN_SHARE = 0.15
 SCAN_ROWS = 2000
-EFFORT_EXPONENT = 0.6
+EFFORT_EXPONENT = 0.8
 
 
 def allowed(rows: RowSet, predicate: Any | None, read_ts: int) -> Array | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
+import pyarrow as pa
 
 from milvine.errors import CollectionNotLoaded, MilvineError, ParameterInvalid, UnexpectedError
 from milvine.expr import Predicate, compile_filter, primary_keys
@@ -213,7 +215,21 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
 
 
 def _output_fields(outputs: _Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:
-    return tuple(OutputField(f, rows.columns[f.field_id]) for f in outputs.fields)
+    return tuple(
+        OutputField(
+            f, _with_keys(rows.columns[f.field_id], outputs.dynamic_keys) if f.is_dynamic else rows.columns[f.field_id]
+        )
+        for f in outputs.fields
+    )
+
+
+def _with_keys(column: Column, keys: tuple[str, ...]) -> Column:
+    """`$meta` of the result rows, cut down to the keys that were asked for (() for all)."""
+    if not keys:
+        return column
+    documents = map(orjson.loads, column.values.to_pylist())
+    texts = [orjson.dumps({k: d[k] for k in keys if k in d}) for d in documents]
+    return Column(column.data_type, pa.array(texts, column.values.type), column.validity)
 
 
 def _no_rows(fields: tuple[FieldSchema, ...]) -> ColumnBatch:

@@ -86,6 +86,6 @@ def decode_stream(buffer: Any, source: object) -> tuple[dict[str, pa.Array], dic
             batch = reader.read_next_batch()
             metadata = {k.decode(): v.decode() for k, v in (reader.schema.metadata or {}).items()}
         batch.validate()
+        return dict(zip(batch.schema.names, batch.columns, strict=True)), metadata
     except (pa.ArrowException, OSError, StopIteration, ValueError) as error:
         raise DataIntegrityError(f"{source} is not what was written there: {error}") from error
-    return dict(zip(batch.schema.names, batch.columns, strict=True)), metadata

@@ -160,6 +160,8 @@ class Wal:
     def close(self) -> None:
         """Give the file back; later writes are refused."""
         with self._lock:
+            while self._leader_active:
+                self._synced.wait()
             if self._failure is None:
                 self._failure = ValueError("it is closed")
             os.close(self._descriptor)

@@ -27,9 +27,7 @@ def field(name: str, data_type: Any, *, primary: bool = False, **params: object)
 
 def create_request(name: str, fields: Sequence[Any], *, dynamic: bool = False, **others: Any) -> Any:
     schema = schema_pb2.CollectionSchema(name=name, fields=fields, enable_dynamic_field=dynamic)
-    return milvus_pb2.CreateCollectionRequest(
-        collection_name=name, schema=schema.SerializeToString(), **others
-    )
+    return milvus_pb2.CreateCollectionRequest(collection_name=name, schema=schema.SerializeToString(), **others)
 
 
 _SCALARS = {
@@ -91,9 +89,7 @@ def search_request(
     )
 
 
-def query_request(
-    name: str, filter_text: str, output_fields: Sequence[str] = (), **params: object
-) -> Any:
+def query_request(name: str, filter_text: str, output_fields: Sequence[str] = (), **params: object) -> Any:
     return milvus_pb2.QueryRequest(
         collection_name=name,
         expr=filter_text,
@@ -113,9 +109,7 @@ def assert_ok(response: Any) -> Any:
     return response
 
 
-def assert_refused(
-    response: Any, code: int, text: str, *, legacy: int | None = None, retriable: bool = False
-) -> Any:
+def assert_refused(response: Any, code: int, text: str, *, legacy: int | None = None, retriable: bool = False) -> Any:
     """The status is an error to every SDK: both codes are set, and the text is there for people."""
     status = status_of(response)
     assert (status.code, text in status.reason) == (code, True), f"{status.code} {status.reason!r}"

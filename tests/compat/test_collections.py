@@ -192,9 +192,7 @@ def _with(*fields: Any) -> list[Any]:
         (_with(field("s", schema_pb2.Int64, is_partition_key=True)), 1100, "partition key"),
     ],
 )
-def test_bad_schema_is_refused(
-    stub: Any, collection_name: str, fields: Sequence[Any], code: int, text: str
-) -> None:
+def test_bad_schema_is_refused(stub: Any, collection_name: str, fields: Sequence[Any], code: int, text: str) -> None:
     assert_refused(stub.CreateCollection(create_request(collection_name, fields)), code, text)
     assert load_state(stub, collection_name) == LoadState.NotExist
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from sealed_damage import flip_bit, truncate
 
 from milvine.errors import DataIntegrityError, ServiceInternal
+from milvine.storage import wal as wal_module
+from milvine.storage.files import crc32c
 from milvine.storage.wal import (
     Wal,
     WalReader,
@@ -25,7 +27,7 @@ from milvine.storage.wal import (
 )
 
 COLLECTION = 77
-FILE_HEADER_BYTES = 32
+FILE_HEADER_BYTES = 40
 RECORD_HEADER_BYTES = 40
 Record = tuple[int, int, bytes]
 
@@ -97,8 +99,8 @@ def test_all_synced_records_come_back_in_order_over_any_number_of_files(
     for number, records in enumerate(files, 1):
         assert wal.file_number == number
         write(wal, records)
-        assert wal.file_bytes == wal_path(directory, number).stat().st_size == offsets(records)[-1]
-        wal.rotate()
+        assert wal.bytes_since_checkpoint == wal_path(directory, number).stat().st_size == offsets(records)[-1]
+        assert wal.rotate() == number + 1
     wal.close()
     found, reader = replay(directory)
     assert found == [record for records in files for record in records]
@@ -125,9 +127,9 @@ def test_sync_returns_only_when_the_record_is_on_disk(directory: Path, monkeypat
     wal = Wal(directory, COLLECTION, 1, 0)
     for ts in range(5):
         ticket = wal.append(1, ts, [b"body"])
-        assert on_disk[0] < wal.file_bytes
+        assert on_disk[0] < wal.bytes_since_checkpoint
         wal.sync(ticket)
-        assert on_disk[0] == wal.file_bytes
+        assert on_disk[0] == wal.bytes_since_checkpoint
     wal.close()
 
 
@@ -151,7 +153,7 @@ def test_many_threads_share_syncs_and_lose_nothing(directory: Path, monkeypatch:
             with order:
                 clock[0] += 1
                 ticket = wal.append(1, clock[0], [b"%d-%d" % (number, turn), bytes(turn)])
-                end = wal.file_bytes
+                end = wal.bytes_since_checkpoint
             wal.sync(ticket)
             if max(syncs) < end:
                 too_early.append(ticket)
@@ -170,9 +172,61 @@ def test_many_threads_share_syncs_and_lose_nothing(directory: Path, monkeypatch:
     assert {body for _, _, body in records} == expected
 
 
-def test_a_torn_tail_of_any_length_is_dropped_and_the_log_goes_on_twice_in_a_row(
-    written: Path, tmp_path: Path
+def test_a_full_file_is_followed_by_the_next_one_and_nothing_is_lost_between(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(wal_module, "FILE_BYTES", 2000)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    order = threading.Lock()
+    clock = [0]
+
+    def writer() -> None:
+        for _ in range(40):
+            with order:
+                clock[0] += 1
+                ticket = wal.append(1, clock[0], [os.urandom(clock[0] % 300)])
+            wal.sync(ticket)
+
+    threads = [threading.Thread(target=writer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for ts in range(321, 401):  # alone, so that every full file is followed by the next one at once
+        write(wal, [(1, ts, os.urandom(100))])
+    numbers = wal_file_numbers(directory)
+    assert len(numbers) > 3
+    sizes = [wal_path(directory, n).stat().st_size for n in numbers]
+    assert wal.bytes_since_checkpoint == sum(sizes)
+    wal.close()
+    assert [ts for _, ts, _ in replay(directory)[0]] == list(range(1, 401))
+    records, wal = go_on(directory)
+    assert len(records) == 400
+    assert wal.bytes_since_checkpoint == sum(sizes) + FILE_HEADER_BYTES, "a restart must not forget the older files"
+    wal.rotate()
+    assert wal.bytes_since_checkpoint == FILE_HEADER_BYTES
+    wal.close()
+
+
+def test_a_next_file_that_cannot_be_made_poisons_the_log_after_the_sync_it_follows(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wal_module, "FILE_BYTES", 100)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    ticket = wal.append(1, 1, [bytes(100)])
+
+    def broken(*_arguments: object, **_named: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", broken)
+        wal.sync(ticket)
+    with pytest.raises(ServiceInternal):
+        wal.append(1, 2, [b"never"])
+    assert replay(directory)[0] == [(1, 1, bytes(100))]
+
+
+def test_a_torn_tail_of_any_length_is_dropped_and_the_log_goes_on_twice_in_a_row(written: Path, tmp_path: Path) -> None:
     places = offsets(SOME)
     path = wal_path(written, 1)
     assert path.stat().st_size == places[-1]
@@ -182,7 +236,7 @@ def test_a_torn_tail_of_any_length_is_dropped_and_the_log_goes_on_twice_in_a_row
         truncate(wal_path(copy, 1), size)
         records, wal = go_on(copy)
         assert records == SOME[:-1], f"torn at {size}"
-        again = [(1, 20, b"after the first crash"), (2, 21, b"and torn in its turn")]
+        again = [(1, 20, b"after the first crash"), (2, 21, b"and torn in its own turn")]
         write(wal, again)
         wal.close()
         truncate(wal_path(copy, 2), offsets(again)[-1] - 1 - size % 40)
@@ -347,9 +401,7 @@ def test_a_log_without_any_file_is_an_error_because_a_log_always_has_one(three_f
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_no_flipped_bit_of_a_file_header_changes_or_drops_records_in_silence(
-    three_files: Path, number: int
-) -> None:
+def test_no_flipped_bit_of_a_file_header_changes_or_drops_records_in_silence(three_files: Path, number: int) -> None:
     path = wal_path(three_files, number)
     expected, _ = replay(three_files)
     silent: list[tuple[int, int]] = []
@@ -371,6 +423,7 @@ def test_an_unknown_version_of_the_log_is_refused_and_told(three_files: Path) ->
     path = wal_path(three_files, 2)
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, 8, 9)
+    struct.pack_into("<I", data, FILE_HEADER_BYTES - 8, crc32c([bytes(data[: FILE_HEADER_BYTES - 8])]))
     path.write_bytes(data)
     assert "version 9" in refused(three_files, path)
 
@@ -471,7 +524,7 @@ def test_a_partial_write_is_continued(directory: Path, monkeypatch: pytest.Monke
     assert replay(directory)[0] == SOME
 
 
-@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+@pytest.mark.parametrize("call", ["open", "writev", "fsync"])
 def test_after_a_rotation_that_failed_nothing_is_acknowledged_that_a_restart_would_lose(
     written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
 ) -> None:
@@ -512,6 +565,45 @@ def test_a_closed_log_takes_no_writes_and_touches_nobody_elses_file(directory: P
     os.close(bystander)
     assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
     assert refusal is not None, "a write into a closed log was acknowledged"
+
+
+def test_a_log_that_is_closed_during_a_sync_lets_the_sync_end_first(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    leading, go = threading.Event(), threading.Event()
+    real = os.writev
+
+    def held_up(descriptor: int, buffers: Sequence[memoryview]) -> int:
+        leading.set()
+        assert go.wait(10)
+        return real(descriptor, buffers)
+
+    monkeypatch.setattr(os, "writev", held_up)
+    outcomes: list[str] = []
+
+    def write_one() -> None:
+        try:
+            wal.sync(wal.append(1, 1, [b"under way"]))
+            outcomes.append("acknowledged")
+        except (OSError, ServiceInternal):
+            outcomes.append("refused")
+
+    writer, closer = threading.Thread(target=write_one), threading.Thread(target=wal.close)
+    writer.start()
+    assert leading.wait(10)
+    closer.start()
+    closer.join(0.2)
+    bystander_path = tmp_path / "bystander"
+    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the log's number if that was given back
+    go.set()
+    writer.join(10)
+    closer.join(10)
+    os.close(bystander)
+    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    assert len(outcomes) == 1
+    expected = [(1, 1, b"under way")] if outcomes == ["acknowledged"] else []
+    assert replay(directory)[0][: len(expected)] == expected
 
 
 def test_a_new_log_file_never_replaces_one_that_is_there(written: Path) -> None:

@@ -1,0 +1,136 @@
+"""Deletes by id and by filter, before and after a flush, loaded or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from grpc_calls import assert_ok, assert_refused, collection_id
+from pymilvus import MilvusClient
+from pymilvus.grpc_gen import milvus_pb2
+from sample_collections import c1_rows, ids_of, make_c1
+
+EVERYTHING = "id >= 0"
+
+
+def _delete(stub: Any, name: str, text: str) -> Any:
+    return stub.Delete(milvus_pb2.DeleteRequest(collection_name=name, expr=text))
+
+
+def _seen(client: MilvusClient, name: str) -> list[int]:
+    """Visible ids, required to be the same through query, count and search."""
+    ids = ids_of(client, name, EVERYTHING)
+    assert client.query(name, output_fields=["count(*)"])[0]["count(*)"] == len(ids)
+    assert [h["id"] for h in client.search(name, [[0.0, 0.0, 0.0, 0.0]], limit=100)[0]] == ids
+    return ids
+
+
+@pytest.mark.parametrize("flush_before", [False, True], ids=["growing", "sealed"])
+@pytest.mark.parametrize("flush_after", [False, True], ids=["log", "delta file"])
+@pytest.mark.parametrize("how", ["ids", "key filter", "filter"])
+def test_deleted_rows_stay_gone_through_flush_release_and_load(
+    client: MilvusClient, collection_name: str, how: str, flush_before: bool, flush_after: bool
+) -> None:
+    """DT-16"""
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(10))
+    if flush_before:
+        client.flush(collection_name)
+    if how == "ids":
+        client.delete(collection_name, ids=[2, 3, 77])
+    else:
+        client.delete(collection_name, filter="id in [2, 3]" if how == "key filter" else "a >= 20 and a <= 30")
+    left = [0, 1, 4, 5, 6, 7, 8, 9]
+    assert _seen(client, collection_name) == left
+    if flush_after:
+        client.flush(collection_name)
+    assert _seen(client, collection_name) == left
+    client.release_collection(collection_name)
+    client.load_collection(collection_name)
+    assert _seen(client, collection_name) == left
+
+
+@pytest.mark.parametrize("flush", [False, True], ids=["growing", "sealed"])
+def test_rows_deleted_while_unloaded_are_gone_after_load(
+    client: MilvusClient, stub: Any, collection_name: str, flush: bool
+) -> None:
+    """DT-09"""
+    make_c1(client, collection_name)
+    client.insert(collection_name, c1_rows(5))
+    if flush:
+        client.flush(collection_name)
+    assert assert_ok(_delete(stub, collection_name, "id in [1]")).delete_cnt == 1
+    assert_ok(_delete(stub, collection_name, "id == 3"))
+    client.load_collection(collection_name)
+    assert _seen(client, collection_name) == [0, 2, 4]
+
+
+def test_delete_by_another_filter_needs_a_loaded_collection(
+    client: MilvusClient, stub: Any, collection_name: str
+) -> None:
+    """DT-10"""
+    make_c1(client, collection_name)
+    client.insert(collection_name, c1_rows(5))
+    text = f"collection not loaded[collection={collection_id(stub, collection_name)}]"
+    refused = assert_refused(_delete(stub, collection_name, "a > 0"), 101, text)
+    assert refused.status.reason == text, "no prefix"
+    client.load_collection(collection_name)
+    assert _seen(client, collection_name) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("flush", [False, True], ids=["growing", "sealed"])
+def test_a_key_inserted_again_after_its_delete_is_seen(client: MilvusClient, collection_name: str, flush: bool) -> None:
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(3))
+    if flush:
+        client.flush(collection_name)
+    client.delete(collection_name, ids=[1])
+    client.insert(collection_name, [{"id": 1, "vec": [1.0, 0.0, 0.0, 0.0], "a": 999}])
+    assert _seen(client, collection_name) == [0, 1, 2]
+    client.flush(collection_name)
+    client.release_collection(collection_name)
+    client.load_collection(collection_name)
+    assert _seen(client, collection_name) == [0, 1, 2]
+    assert client.get(collection_name, ids=[1], output_fields=["a"])[0]["a"] == 999
+
+
+def test_delete_answers_how_many_keys_it_took(client: MilvusClient, collection_name: str) -> None:
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(10))
+    assert client.delete(collection_name, ids=[0, 1])["delete_count"] == 2
+    assert client.delete(collection_name, filter="a >= 50")["delete_count"] == 5
+    assert client.delete(collection_name, filter="a >= 50")["delete_count"] == 0
+    assert _seen(client, collection_name) == [2, 3, 4]
+
+
+def test_deleting_everything_leaves_an_empty_collection_that_works(client: MilvusClient, collection_name: str) -> None:
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(20))
+    client.flush(collection_name)
+    client.delete(collection_name, filter="id >= 0")
+    assert _seen(client, collection_name) == []
+    client.flush(collection_name)
+    client.insert(collection_name, c1_rows(2, first=100))
+    assert _seen(client, collection_name) == [100, 101]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "delete plan can't be empty or always true"),
+        ("((", "failed to create delete plan: cannot parse expression: (("),
+        ("nope == 1", "failed to create delete plan: cannot parse expression: nope == 1"),
+    ],
+)
+def test_bad_delete_filter_is_refused_and_deletes_nothing(
+    client: MilvusClient, stub: Any, collection_name: str, text: str, reason: str
+) -> None:
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(3))
+    assert_refused(_delete(stub, collection_name, text), 1100, reason, legacy=5)
+    assert _seen(client, collection_name) == [0, 1, 2]
+
+
+def test_delete_in_a_missing_collection_is_refused(stub: Any, collection_name: str) -> None:
+    text = f"collection not found[database=default][collection={collection_name}]"
+    assert_refused(_delete(stub, collection_name, "id in [1]"), 100, text, legacy=4)

@@ -1,0 +1,282 @@
+"""One damaged file of a stopped data directory: it is named, and what does not need it serves."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from crash_load import create, row_of, vector_of
+from pymilvus import MilvusClient, MilvusException
+
+SMALL, GRAPH, OTHER = "small", "graph", "other"
+GRAPH_ROWS = 1200
+START_SECONDS = 20.0
+NewServer = Callable[..., Any]
+_template: dict[str, Path] = {}
+
+
+def _fill(client: MilvusClient) -> None:
+    """`small`: sealed rows, a delta, and a log with rows; `graph`: an index; `other`: a bystander with both."""
+    create(client, SMALL, "FLAT")
+    client.insert(SMALL, [row_of(k, "sealed") for k in range(300)])
+    client.delete(SMALL, ids=list(range(50)))
+    client.flush(SMALL)
+    client.delete(SMALL, ids=list(range(50, 100)))
+    client.flush(SMALL)
+    for start in range(1000, 1100, 20):
+        client.insert(SMALL, [row_of(k, "log") for k in range(start, start + 20)])
+    create(client, GRAPH, "HNSW")
+    client.insert(GRAPH, [row_of(k, "graph") for k in range(GRAPH_ROWS)])
+    client.flush(GRAPH)
+    deadline = time.monotonic() + 30
+    while client.describe_index(GRAPH, "vec")["indexed_rows"] < GRAPH_ROWS:
+        assert time.monotonic() < deadline, "the index was never built"
+        time.sleep(0.05)
+    create(client, OTHER, "FLAT")
+    client.insert(OTHER, [row_of(k, "other") for k in range(100)])
+    client.flush(OTHER)
+    client.insert(OTHER, [row_of(k, "other") for k in range(100, 200)])
+
+
+@pytest.fixture
+def data_dir(new_server: NewServer, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of a stopped server's directory; made once."""
+    if not _template:
+        server = new_server()
+        client = MilvusClient(uri=server.uri)
+        _fill(client)
+        client.close()
+        server.stop()
+        kept = tmp_path_factory.mktemp("template") / "data"
+        shutil.copytree(server.data_dir, kept)
+        _template["data"] = kept
+    copy = tmp_path / "copy"
+    shutil.copytree(_template["data"], copy)
+    return copy
+
+
+def collection_id(data_dir: Path, name: str) -> int:
+    connection = sqlite3.connect(data_dir / "catalog.sqlite")
+    try:
+        (found,) = connection.execute("SELECT collection_id FROM collections WHERE name = ?", (name,)).fetchone()
+    finally:
+        connection.close()
+    return int(found)
+
+
+def one_file(data_dir: Path, name: str, pattern: str) -> Path:
+    """The largest file of a collection that fits the pattern."""
+    found = (data_dir / "segments" / str(collection_id(data_dir, name))).rglob(pattern)
+    return max(found, key=lambda path: path.stat().st_size)
+
+
+def log_files(data_dir: Path, name: str) -> list[Path]:
+    return sorted((data_dir / "wal" / str(collection_id(data_dir, name))).glob("*.wal"))
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_middle(path: Path) -> None:
+    flip(path, path.stat().st_size // 2)
+
+
+def flip_footer(path: Path) -> None:
+    flip(path, path.stat().st_size - 20)
+
+
+DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
+
+
+def check_serves(client: MilvusClient, name: str, count: int) -> None:
+    client.load_collection(name)
+    assert client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"] == count
+    assert client.search(name, [vector_of(5)], limit=1)[0][0]["id"] == 5
+
+
+def ends_with_one_sentence(server: Any) -> str:
+    """Start it, see it end by itself, and return its last words."""
+    server.spawn()
+    deadline = time.monotonic() + START_SECONDS
+    while server.process.poll() is None:
+        if "milvine ready" in server.log:
+            server.kill()
+            raise AssertionError(f"the server is ready on damaged data:\n{server.log}")
+        assert time.monotonic() < deadline, f"neither ready nor ended:\n{server.log}"
+        time.sleep(0.02)
+    log: str = server.log
+    assert server.process.returncode != 0
+    assert "Traceback" not in log, f"no sentence but a traceback:\n{log}"
+    told = [line for line in log.splitlines() if line.startswith("milvine: ")]
+    assert len(told) == 1, f"one sentence is expected:\n{log}"
+    return told[0]
+
+
+def test_the_directory_that_is_damaged_below_is_whole_before(new_server: NewServer, data_dir: Path) -> None:
+    server = new_server(data_dir=data_dir)
+    client = MilvusClient(uri=server.uri)
+    check_serves(client, OTHER, 200)
+    check_serves(client, GRAPH, GRAPH_ROWS)
+    client.load_collection(SMALL)
+    assert client.query(SMALL, filter="", output_fields=["count(*)"])[0]["count(*)"] == 300
+    client.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [(SMALL, "101.col"), (SMALL, "102.col"), (SMALL, "rows.seg"), (SMALL, "*.delta"), (GRAPH, "*.index")],
+)
+def test_a_damaged_file_is_named_by_the_load_and_the_rest_serves(
+    new_server: NewServer, data_dir: Path, name: str, pattern: str, damage: Callable[[Path], None]
+) -> None:
+    path = one_file(data_dir, name, pattern)
+    damage(path)
+    server = new_server(data_dir=data_dir)
+    client = MilvusClient(uri=server.uri)
+    with pytest.raises(MilvusException) as caught:
+        client.load_collection(name, timeout=10)
+    assert path.name in caught.value.message, f"the caller is not told which file: {caught.value.message}"
+    assert str(path) in server.log, "the log does not say which file"
+    assert client.get_load_state(name)["state"].name == "NotLoad"
+    with pytest.raises(MilvusException) as refused:
+        client.query(name, filter="id >= 0")
+    assert refused.value.code == 101
+    check_serves(client, OTHER, 200)
+    client.insert(name, [row_of(10**6, "still writable")])
+    client.close()
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink, flip_footer], ids=lambda f: f.__name__)
+def test_raw_vectors_beside_an_index_are_checked_for_size_and_footer(
+    new_server: NewServer, data_dir: Path, damage: Callable[[Path], None]
+) -> None:
+    path = one_file(data_dir, GRAPH, "101.col")
+    damage(path)
+    server = new_server(data_dir=data_dir)
+    client = MilvusClient(uri=server.uri)
+    with pytest.raises(MilvusException) as caught:
+        client.load_collection(GRAPH, timeout=10)
+    assert path.name in caught.value.message
+    check_serves(client, OTHER, 200)
+    client.close()
+
+
+def test_raw_vectors_whose_structure_is_damaged_end_the_load_with_the_files_name(
+    new_server: NewServer, data_dir: Path
+) -> None:
+    path = one_file(data_dir, GRAPH, "101.col")
+    data = bytearray(path.read_bytes())
+    data[:400] = bytes(400)
+    path.write_bytes(data)
+    server = new_server(data_dir=data_dir)
+    client = MilvusClient(uri=server.uri)
+    with pytest.raises(MilvusException) as caught:
+        client.load_collection(GRAPH, timeout=10)
+    assert path.name in caught.value.message
+    check_serves(client, OTHER, 200)
+    client.close()
+
+
+def test_a_record_damaged_in_the_middle_of_the_log_stops_the_start_with_the_files_name(
+    new_server: NewServer, data_dir: Path
+) -> None:
+    path = log_files(data_dir, SMALL)[-1]
+    offset = path.read_bytes().index(b"REC\0", 100)
+    flip(path, offset + 60)
+    server = new_server(data_dir=data_dir, start=False)
+    assert str(path) in ends_with_one_sentence(server)
+    flip(path, offset + 60)
+    server.start()
+    check_serves(MilvusClient(uri=server.uri), OTHER, 200)
+
+
+def test_a_damaged_header_of_the_log_stops_the_start_with_the_files_name(new_server: NewServer, data_dir: Path) -> None:
+    path = log_files(data_dir, SMALL)[-1]
+    flip(path, 8)
+    told = ends_with_one_sentence(new_server(data_dir=data_dir, start=False))
+    assert str(path) in told
+
+
+@pytest.mark.parametrize("whole_directory", [False, True])
+def test_a_log_that_is_gone_stops_the_start_with_its_name(
+    new_server: NewServer, data_dir: Path, whole_directory: bool
+) -> None:
+    """A log has at least one file as long as its collection exists: without it acknowledged rows are gone."""
+    files = log_files(data_dir, SMALL)
+    for path in files:
+        path.unlink()
+    if whole_directory:
+        files[0].parent.rmdir()
+    assert str(files[0].parent) in ends_with_one_sentence(new_server(data_dir=data_dir, start=False))
+
+
+def test_a_torn_tail_of_the_log_is_dropped_and_the_server_goes_on(new_server: NewServer, data_dir: Path) -> None:
+    path = log_files(data_dir, SMALL)[-1]
+    whole = path.stat().st_size
+    for turn, key in enumerate((2000, 3000)):
+        server = new_server(data_dir=data_dir)
+        client = MilvusClient(uri=server.uri)
+        client.load_collection(SMALL)
+        logged = [r["id"] for r in client.query(SMALL, filter="id >= 1000", output_fields=["id"])]
+        assert logged == [*range(1000, 1100), *([2000] if turn else [])]
+        client.insert(SMALL, [row_of(key, "kept")])
+        client.insert(SMALL, [row_of(key + 1, "torn")])
+        client.close()
+        server.kill()
+        last = log_files(data_dir, SMALL)[-1]
+        last.write_bytes(last.read_bytes()[:-9])
+    assert path.stat().st_size == whole, "log files are never cut"
+    client = MilvusClient(uri=new_server(data_dir=data_dir).uri)
+    client.load_collection(SMALL)
+    assert [r["id"] for r in client.query(SMALL, filter="id >= 2000", output_fields=["id"])] == [2000, 3000]
+    client.close()
+
+
+@pytest.mark.parametrize("damage", ["cut", "no database", "flipped page"])
+def test_a_damaged_catalog_stops_the_start_with_its_name(new_server: NewServer, data_dir: Path, damage: str) -> None:
+    path = data_dir / "catalog.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    if damage == "cut":
+        cut(path)
+    elif damage == "no database":
+        path.write_bytes(np.random.default_rng(1).bytes(8192))
+    else:
+        data = bytearray(path.read_bytes())
+        for page in range(1, len(data) // 4096):
+            data[page * 4096] = 0xFF
+        path.write_bytes(data)
+    assert str(path) in ends_with_one_sentence(new_server(data_dir=data_dir, start=False))
+
+
+def test_files_that_nobody_names_are_gone_after_a_start_and_named_ones_are_not(
+    new_server: NewServer, data_dir: Path
+) -> None:
+    segments = data_dir / "segments"
+    own = segments / str(collection_id(data_dir, SMALL))
+    before = {p for p in data_dir.rglob("*") if p.suffix in (".col", ".seg", ".delta", ".index")}
+    segment = one_file(data_dir, SMALL, "rows.seg").parent
+    garbage = [segments / "12345" / "6" / "100.col", own / "99" / "rows.seg", own / "98.delta", segment / "777.index"]
+    garbage.append(data_dir / "wal" / "12345" / "0000000001.wal")
+    for path in garbage:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left behind")
+    new_server(data_dir=data_dir)
+    assert not [path for path in garbage if path.exists()]
+    assert not (segments / "12345").exists()
+    assert {p for p in data_dir.rglob("*") if p.suffix in (".col", ".seg", ".delta", ".index")} == before

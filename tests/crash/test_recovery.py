@@ -1,0 +1,310 @@
+"""Failures between the steps of a write, a flush and a recovery, one at a time, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from milvine import server
+from milvine.catalog.collections import create_collection, drop_collection
+from milvine.config import load_settings
+from milvine.datanode import flush as flush_module
+from milvine.errors import MilvineError, ServiceInternal
+from milvine.model.collections import DEFAULT_DATABASE, DEFAULT_PARTITION, Collection, LoadConfig, Partition
+from milvine.model.columns import Column, ColumnBatch
+from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
+from milvine.model.segments import ALL_PARTITIONS
+from milvine.model.types import ConsistencyLevel, DataType
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import QueryPlan
+from milvine.service.context import Engine
+from milvine.storage.segment_files import SegmentPaths
+
+SCHEMA = CollectionSchema(
+    with_field_ids(
+        [FieldSchema(0, "id", DataType.INT64, is_primary=True), FieldSchema(0, "vec", DataType.FLOAT_VECTOR, dim=2)]
+    )
+)
+PK, VEC = 100, 101
+
+
+def start(directory: Path) -> Engine:
+    """A second one on the same directory is a restart: nobody writes with the first one any more."""
+    return server.build_engine(load_settings({"data_dir": str(directory)}, {}, None))
+
+
+def new_collection(engine: Engine, name: str = "c") -> Collection:
+    ids = [engine.clock.next() for _ in range(2)]
+    partition = Partition(ids[1], DEFAULT_PARTITION, 0)
+    collection = Collection(
+        ids[0], DEFAULT_DATABASE, name, SCHEMA, ids[0], ConsistencyLevel.STRONG, partitions=(partition,)
+    )
+    engine.datanode.create(collection)
+    assert create_collection(engine.catalog, collection)
+    return collection
+
+
+def batch(keys: range) -> ColumnBatch:
+    numbers = np.array(keys, np.int64)
+    vectors = np.stack([numbers, numbers], axis=1).astype(np.float32)
+    return ColumnBatch(len(numbers), {PK: Column(DataType.INT64, numbers), VEC: Column(DataType.FLOAT_VECTOR, vectors)})
+
+
+def insert(engine: Engine, collection: Collection, keys: range) -> None:
+    engine.datanode.insert(collection.collection_id, collection.partitions[0].partition_id, batch(keys))
+
+
+def load(engine: Engine, collection: Collection) -> None:
+    current = engine.catalog.snapshot.collections[collection.collection_id]
+    partitions = frozenset({collection.partitions[0].partition_id})
+    engine.loader.load(current, LoadConfig(partitions, frozenset({PK, VEC})))
+    assert engine.loader.wait_loaded(collection.collection_id, 10)
+
+
+def keys_of(engine: Engine, collection: Collection) -> list[int]:
+    """What a read sees: keys, twice if rows are there twice."""
+    target = Target(collection.collection_id, None, time.monotonic() + 10)
+    read_ts = engine.cluster.read_ts(collection.collection_id)
+    plan = QueryPlan(read_ts, None, None, None, None, (VEC,), PK)
+    found = engine.cluster.query(target, plan)
+    keys = [] if found is None else found.rows.columns[PK].values.tolist()
+    assert engine.cluster.count(target, plan) == len(keys), "rows are there twice"
+    return [int(k) for k in keys]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return start(tmp_path)
+
+
+def test_recovery_syncs_the_tail_of_the_log_before_anything_relies_on_it(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed server leaves records that were written and never synced. They are served after the restart, and the
+    next file's header says that they were synced: after a power loss the log would count as damaged."""
+    collection = new_collection(engine)
+    insert(engine, collection, range(5))
+    log = next(SegmentPaths(tmp_path).wal(collection.collection_id).glob("*.wal"))
+    synced: list[str] = []
+
+    def recording(real: Callable[[int], None]) -> Callable[[int], None]:
+        def call(descriptor: int) -> None:
+            real(descriptor)
+            synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", recording(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", recording(os.fdatasync))
+    start(tmp_path)
+    assert any(name.endswith("0000000002.wal") for name in synced)
+    assert str(log) in synced, "the replayed file itself was never synced"
+
+
+def test_a_flush_whose_commit_fails_leaves_all_as_it_was_and_can_be_repeated(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(100))
+    engine.datanode.delete(collection.collection_id, np.arange(10), ALL_PARTITIONS)
+
+    def broken(*_arguments: object) -> bool:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flush_module, "commit_flush", broken)
+        with pytest.raises(OSError, match="No space"):
+            engine.datanode.flush(collection.collection_id)
+    assert keys_of(engine, collection) == list(range(10, 100))
+    insert(engine, collection, range(200, 210))
+    engine.datanode.delete(collection.collection_id, np.arange(200, 205), ALL_PARTITIONS)
+    expected = [*range(10, 100), *range(205, 210)]
+    assert keys_of(engine, collection) == expected
+    assert len(engine.datanode.flush(collection.collection_id)) == 2
+    assert keys_of(engine, collection) == expected
+    again = start(tmp_path)
+    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert keys_of(again, collection) == expected
+
+
+def test_a_flush_that_fails_after_its_commit_does_not_seal_the_rows_again(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of file descriptors, say, while the successors are opened."""
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(100))
+
+    def broken(*_arguments: object, **_named: object) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("milvine.segment.sealed.open_rows", broken)
+        with contextlib.suppress(OSError, MilvineError):
+            engine.datanode.flush(collection.collection_id)
+    engine.datanode.flush(collection.collection_id)
+    assert engine.datanode.row_count(collection.collection_id) == 100
+    again = start(tmp_path)
+    load(again, collection)
+    assert keys_of(again, collection) == list(range(100))
+
+
+def test_a_log_that_fails_takes_no_writes_but_reads_go_on_and_a_restart_heals(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection, other = new_collection(engine), new_collection(engine, "other")
+    load(engine, collection)
+    insert(engine, collection, range(10))
+
+    def broken(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", broken)
+        with pytest.raises(ServiceInternal):
+            insert(engine, collection, range(10, 20))
+    for write in (
+        lambda: insert(engine, collection, range(20, 30)),
+        lambda: engine.datanode.delete(collection.collection_id, np.arange(3), ALL_PARTITIONS),
+        lambda: engine.datanode.flush(collection.collection_id),
+    ):
+        with pytest.raises(ServiceInternal):
+            write()
+    assert keys_of(engine, collection) == list(range(10)), "what was never synced must not be seen"
+    insert(engine, other, range(5))
+    again = start(tmp_path)
+    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert keys_of(again, collection) in ([*range(10)], [*range(20)])
+    insert(again, collection, range(30, 35))
+    assert keys_of(start_loaded(tmp_path, collection), collection)[-5:] == list(range(30, 35))
+
+
+def start_loaded(directory: Path, collection: Collection) -> Engine:
+    again = start(directory)
+    assert again.loader.wait_loaded(collection.collection_id, 10)
+    return again
+
+
+def test_reads_see_an_insert_only_when_it_is_synced(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(5))
+    syncing, go = threading.Event(), threading.Event()
+    real = os.fdatasync
+
+    def held_up(descriptor: int) -> None:
+        syncing.set()
+        assert go.wait(10)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", held_up)
+    writer = threading.Thread(target=insert, args=(engine, collection, range(5, 10)))
+    writer.start()
+    assert syncing.wait(10)
+    assert keys_of(engine, collection) == list(range(5))
+    go.set()
+    writer.join(10)
+    assert keys_of(engine, collection) == list(range(10))
+
+
+def test_deletes_written_while_nothing_is_loaded_hold_after_flush_load_and_restart(
+    tmp_path: Path, engine: Engine
+) -> None:
+    collection = new_collection(engine)
+    insert(engine, collection, range(10))
+    engine.datanode.flush(collection.collection_id)
+    engine.datanode.delete(collection.collection_id, np.array([1]), ALL_PARTITIONS)
+    engine.datanode.flush(collection.collection_id)
+    engine.datanode.delete(collection.collection_id, np.array([2]), ALL_PARTITIONS)
+    load(engine, collection)
+    expected = [0, *range(3, 10)]
+    assert keys_of(engine, collection) == expected
+    insert(engine, collection, range(1, 3))
+    engine.datanode.flush(collection.collection_id)
+    assert keys_of(engine, collection) == list(range(10)), "rows inserted after the delete of their key live"
+    assert keys_of(start_loaded(tmp_path, collection), collection) == list(range(10))
+
+
+def test_timestamps_and_ids_grow_over_restarts_even_if_the_clock_of_the_machine_goes_back(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    insert(engine, collection, range(5))
+    last = engine.clock.next()
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    again = start(tmp_path)
+    load(again, collection)
+    ts = again.datanode.delete(collection.collection_id, np.arange(5), ALL_PARTITIONS)
+    assert ts > last - 10**6 and keys_of(again, collection) == [], "the delete is older than the rows it must kill"
+    sealed_ts = again.datanode.flush(collection.collection_id)[0].max_ts
+    third = start(tmp_path)
+    assert third.clock.next() > max(ts, sealed_ts)
+
+
+def test_inserts_into_a_collection_that_is_dropped_meanwhile_harm_no_other(tmp_path: Path, engine: Engine) -> None:
+    kept = new_collection(engine, "kept")
+    load(engine, kept)
+    expected = 0
+    for turn in range(20):
+        doomed = new_collection(engine, f"doomed{turn}")
+
+        def write(doomed: Collection = doomed) -> None:
+            try:
+                while True:
+                    insert(engine, doomed, range(50))
+            except (MilvineError, OSError):
+                pass
+
+        writers = [threading.Thread(target=write) for _ in range(3)]
+        for writer in writers:
+            writer.start()
+        time.sleep(0.01)
+        drop_collection(engine.catalog, doomed.collection_id)
+        engine.datanode.drop(doomed.collection_id)
+        for _ in range(3):
+            insert(engine, kept, range(expected, expected + 10))
+            expected += 10
+        engine.datanode.flush(kept.collection_id)
+        for writer in writers:
+            writer.join(10)
+            assert not writer.is_alive()
+        assert not SegmentPaths(tmp_path).wal(doomed.collection_id).exists()
+    assert keys_of(engine, kept) == list(range(expected))
+    assert keys_of(start_loaded(tmp_path, kept), kept) == list(range(expected))
+
+
+def test_a_load_that_fails_gives_back_the_segments_that_open_after_the_failure(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    for keys in (range(10), range(10, 20)):
+        insert(engine, collection, keys)
+        engine.datanode.flush(collection.collection_id)
+    bad, good = engine.catalog.snapshot.segments[collection.collection_id]
+    SegmentPaths(tmp_path).column(collection.collection_id, bad.segment_id, VEC).unlink()
+    node = engine.loader._node
+    real = node.load_segment
+
+    def slow(meta: Any, spec: Any) -> Any:
+        if meta.segment_id == good.segment_id:
+            time.sleep(0.3)
+        return real(meta, spec)
+
+    monkeypatch.setattr(node, "load_segment", slow)
+    partitions = frozenset({collection.partitions[0].partition_id})
+    engine.loader.load(collection, LoadConfig(partitions, frozenset({PK, VEC})))
+    deadline = time.monotonic() + 10
+    while engine.loader.failure(collection.collection_id) is None:
+        assert time.monotonic() < deadline, "a load with a missing file neither ends nor fails"
+        time.sleep(0.01)
+    time.sleep(0.8)
+    assert not node.held(collection.collection_id), "a segment of a collection that is not loaded is still open"

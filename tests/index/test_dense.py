@@ -1,0 +1,117 @@
+"""HNSW behind faiss: built, saved, mapped in place, searched under a mask."""
+
+from __future__ import annotations
+
+import gc
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from milvine.errors import DataIntegrityError
+from milvine.index import dense
+from milvine.index.dense import HnswIndex
+from milvine.index.scan import scan, unit
+from milvine.model.types import MetricType
+from milvine.storage.files import save_sealed, seal_written
+from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_index_file
+
+Array = np.ndarray[Any, Any]
+METRICS = list(MetricType)
+PARAMS = {"M": 16, "efConstruction": 100}
+
+
+def sample(n: int, dim: int = 16, seed: int = 1) -> Array:
+    rng = np.random.default_rng(seed)
+    vectors: Array = rng.standard_normal((n, dim), np.float32) * rng.uniform(0.5, 2, (n, 1)).astype(np.float32)
+    return vectors
+
+
+def built(path: Path, vectors: Array, metric: MetricType) -> HnswIndex:
+    dense.save(dense.build(vectors, "HNSW", PARAMS, metric, 2), path)
+    seal_written(path, INDEX_KIND, FORMAT_VERSION)
+    return HnswIndex(open_index_file(path, resident=True).payload, metric, path)
+
+
+def recall(found: Array, exact: Array) -> float:
+    hits = [len(set(f.tolist()) & set(e.tolist())) / len(e) for f, e in zip(found, exact, strict=True)]
+    return float(np.mean(hits))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_graph_finds_what_a_scan_finds(tmp_path: Path, metric: MetricType) -> None:
+    vectors, queries = sample(3000), sample(50, seed=2)
+    index = built(tmp_path / "1.index", vectors, metric)
+    assert index.row_count == 3000
+    distances, rows = index.search(queries, 10, 128, None)
+    exact_distances, exact_rows = scan(vectors, None, queries, 10, metric, None)
+    assert recall(rows, exact_rows) >= 0.95
+    assert (np.diff(distances, axis=1) >= 0).all(), "nearest first, and smaller is nearer"
+    same = rows == exact_rows
+    assert np.allclose(distances[same], exact_distances[same], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_index_holds_the_vectors_in_place_and_unit_ones_under_cosine(tmp_path: Path, metric: MetricType) -> None:
+    vectors = sample(1500)
+    index = built(tmp_path / "1.index", vectors, metric)
+    assert np.array_equal(index.vectors, unit(vectors) if metric is MetricType.COSINE else vectors)
+    assert not index.vectors.flags.owndata
+    assert not index.vectors.flags.writeable
+
+
+def test_a_mask_is_kept_to_even_if_fewer_than_k_rows_are_allowed(tmp_path: Path) -> None:
+    vectors, queries = sample(2000), sample(20, seed=3)
+    index = built(tmp_path / "1.index", vectors, MetricType.L2)
+    mask = np.random.default_rng(1).random(2000) < 0.5
+    _, rows = index.search(queries, 10, 200, mask)
+    assert (rows >= 0).all()
+    assert mask[rows].all()
+    few = np.zeros(2000, np.bool_)
+    few[[5, 9, 1999]] = True
+    distances, rows = index.search(queries, 10, 4000, few)
+    assert np.isin(rows[rows >= 0], [5, 9, 1999]).all()
+    assert np.isposinf(distances[rows < 0]).all()
+    assert (rows[:, 3:] == -1).all()
+
+
+def test_more_than_all_rows_gives_all_and_padding(tmp_path: Path) -> None:
+    index = built(tmp_path / "1.index", sample(60), MetricType.IP)
+    distances, rows = index.search(sample(2, seed=4), 100, 100, None)
+    assert rows.shape == (2, 100)
+    for query in range(2):
+        assert sorted(rows[query, :60].tolist()) == list(range(60))
+        assert np.isfinite(distances[query, :60]).all()
+    assert (rows[:, 60:] == -1).all()
+    assert np.isposinf(distances[:, 60:]).all()
+
+
+def test_the_mapping_lives_as_long_as_index_or_vectors_are_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "1.index"
+    expected = sample(4000, 32)
+    index = built(path, expected, MetricType.L2)
+    path.unlink()
+    gc.collect()
+    assert index.search(expected[:5], 1, 64, None)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
+    vectors = index.vectors
+    del index
+    gc.collect()
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert np.array_equal(vectors, expected)
+    del vectors
+    gc.collect()
+    assert str(path) not in Path("/proc/self/maps").read_text(), "the pages do not go back"
+
+
+def test_what_faiss_cannot_read_is_told_with_the_files_name(tmp_path: Path) -> None:
+    path = tmp_path / "1.index"
+    save_sealed(path, INDEX_KIND, FORMAT_VERSION, [b"not an index at all, but well sealed" * 10])
+    with pytest.raises(DataIntegrityError, match=re.escape(str(path))):
+        HnswIndex(open_index_file(path, resident=True).payload, MetricType.L2, path)
+
+
+def test_an_index_type_that_is_only_scanned_is_not_built() -> None:
+    with pytest.raises(ValueError, match="FLAT"):
+        dense.build(sample(10), "FLAT", {}, MetricType.L2, 1)

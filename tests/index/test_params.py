@@ -1,0 +1,88 @@
+"""Index parameters: defaults, ranges and Milvus's texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from milvine.errors import ParameterInvalid
+from milvine.index import params
+from milvine.model.schema import FieldSchema
+from milvine.model.types import DataType, MetricType
+
+VECTOR = FieldSchema(101, "vec", DataType.FLOAT_VECTOR, dim=8)
+
+
+def refused(given: dict[str, str], field: FieldSchema = VECTOR) -> str:
+    with pytest.raises(ParameterInvalid) as caught:
+        params.resolve(field, given)
+    return caught.value.message
+
+
+def test_nothing_asked_for_is_autoindex_with_cosine_built_as_a_light_hnsw() -> None:
+    found = params.resolve(VECTOR, {})
+    assert (found.index_type, found.metric_type, found.build_type) == ("AUTOINDEX", MetricType.COSINE, "HNSW")
+    assert found.build_params == {"M": 16, "efConstruction": 200}
+    assert found.user_params == {"index_type": "AUTOINDEX", "metric_type": "COSINE"}
+
+
+def test_hnsw_has_milvus_defaults_and_keeps_what_the_user_said() -> None:
+    assert params.resolve(VECTOR, {"index_type": "HNSW"}).build_params == {"M": 30, "efConstruction": 360}
+    found = params.resolve(VECTOR, {"index_type": "HNSW", "metric_type": "l2", "M": "8", "mmap.enabled": "true"})
+    assert found.build_params == {"M": 8, "efConstruction": 360}
+    assert found.metric_type is MetricType.L2
+    assert found.user_params == {"index_type": "HNSW", "metric_type": "L2", "M": "8", "mmap.enabled": "true"}
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("M", 2, 2048), ("efConstruction", 1, 2**31 - 1)])
+def test_the_ends_of_a_range_are_in_it_and_their_neighbours_are_not(name: str, low: int, high: int) -> None:
+    for value in (low, high):
+        assert params.resolve(VECTOR, {"index_type": "HNSW", name: str(value)}).build_params[name] == value
+    for value in (low - 1, high + 1, -5):
+        assert refused({"index_type": "HNSW", name: str(value)}) == (
+            f"Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]: invalid parameter"
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("abc", "invalid integer value, key: 'M', value: 'abc'"),
+        ("", "invalid integer value, key: 'M', value: ''"),
+        ("16.0", "wrong data type in json, key: 'M', value: '16.0'"),
+        ("1.5e1", "wrong data type in json, key: 'M', value: '1.5e1'"),
+    ],
+)
+def test_what_is_no_integer_is_refused_in_milvus_words(text: str, message: str) -> None:
+    assert refused({"index_type": "HNSW", "M": text}) == f"{message}: invalid parameter"
+
+
+def test_parameters_of_older_sdks_come_nested_in_json() -> None:
+    found = params.resolve(VECTOR, {"index_type": "HNSW", "params": '{"M": 24, "efConstruction": "99"}'})
+    assert found.build_params == {"M": 24, "efConstruction": 99}
+    assert "M" in found.user_params and "params" not in found.user_params
+    assert "failed to unmarshal" in refused({"index_type": "HNSW", "params": "{"})
+
+
+def test_unknown_types_and_metrics_are_refused() -> None:
+    assert refused({"index_type": "NOPE"}) == (
+        "invalid parameter[expected=valid index][actual=invalid index type: NOPE]"
+    )
+    assert refused({"metric_type": "HAMMING"}).startswith("float vector index does not support metric type: HAMMING")
+    assert refused({"index_type": "AUTOINDEX", "M": "16"}).startswith("only metric type can be passed")
+    number = FieldSchema(100, "id", DataType.INT64)
+    assert refused({"index_type": "HNSW"}, number).startswith("data type Int64 can't build with this index HNSW")
+
+
+def test_the_search_effort_defaults_to_64_or_k_and_must_not_be_below_k() -> None:
+    assert params.search_ef({}, 10) == params.DEFAULT_EF == 64
+    assert params.search_ef({}, 500) == 500
+    assert params.search_ef({"ef": 100}, 100) == 100
+    assert params.search_ef({"ef": "77"}, 10) == 77
+    with pytest.raises(ParameterInvalid, match=r"ef\(9\) should be larger than k\(10\)"):
+        params.search_ef({"ef": 9}, 10)
+    for value in (0, -1, 2**31):
+        with pytest.raises(ParameterInvalid, match="Out of range in json: param 'ef'"):
+            params.search_ef({"ef": value}, 1)
+    for other in ("x", 1.5, True, [1]):
+        with pytest.raises(ParameterInvalid, match=r"param 'ef'.*should be integer"):
+            params.search_ef({"ef": other}, 1)

@@ -1,0 +1,242 @@
+"""A random walk over one server and a plain dictionary: after each step both must say the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pymilvus import DataType, MilvusClient, MilvusException
+
+STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "300"))
+SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randrange(10**6))))
+DIM = 4
+KEY_SPACE = 400
+LOADED_SECONDS = 20.0
+FIELDS = ["id", "vec", "group", "name", "tag"]
+Row = dict[str, Any]
+Rows = dict[Any, Row]
+
+
+class Walk:
+    """The server's collections and the dictionary; every method is one step or one comparison."""
+
+    def __init__(self, server: Any, rng: random.Random) -> None:
+        self.server = server
+        self.rng = rng
+        self.numbers = np.random.default_rng(rng.randrange(2**32))
+        self.client = MilvusClient(uri=server.uri)
+        self.tables: dict[str, Rows] = {}
+        self.loaded: dict[str, bool] = {}
+        self.text_keys: dict[str, bool] = {}
+        self.history: list[str] = []
+        self.created = 0
+
+    def key(self, name: str) -> Any:
+        number = self.rng.randrange(KEY_SPACE)
+        return f"k{number}" if self.text_keys[name] else number
+
+    def vectors(self, n: int) -> Any:
+        """Small integers, so that every float32 sum is exact and distances can be compared with ==."""
+        return self.numbers.integers(-50, 51, (n, DIM)).astype(np.float32)
+
+    def table(self) -> str:
+        return self.rng.choice(sorted(self.tables))
+
+    # steps
+
+    def create(self) -> None:
+        if len(self.tables) >= 3:
+            return
+        self.created += 1
+        name = f"walk{self.created}"
+        text = self.rng.random() < 0.5
+        schema = self.client.create_schema(enable_dynamic_field=True)
+        schema.add_field("id", DataType.VARCHAR if text else DataType.INT64, is_primary=True, max_length=32)
+        schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
+        schema.add_field("group", DataType.INT64, nullable=True)
+        schema.add_field("name", DataType.VARCHAR, max_length=64)
+        indexes = self.client.prepare_index_params()
+        indexes.add_index("vec", index_type="FLAT", metric_type="L2")
+        self.client.create_collection(name, schema=schema, index_params=indexes)
+        self.tables[name], self.loaded[name], self.text_keys[name] = {}, True, text
+
+    def drop(self) -> None:
+        if len(self.tables) > 1:
+            name = self.table()
+            self.client.drop_collection(name)
+            del self.tables[name], self.loaded[name], self.text_keys[name]
+
+    def insert(self) -> None:
+        """New keys only: equal keys are the caller's own affair in Milvus."""
+        name = self.table()
+        table = self.tables[name]
+        wanted = {self.key(name) for _ in range(self.rng.choice([1, 3, 30, 120]))}
+        keys = [key for key in sorted(wanted) if key not in table]
+        if not keys:
+            return
+        rows: Rows = {}
+        for key, vector in zip(keys, self.vectors(len(keys)), strict=True):
+            row = {"id": key, "vec": vector.tolist(), "group": self.rng.choice([None, *range(6)]), "name": f"n{key}"}
+            if self.rng.random() < 0.6:
+                row["tag"] = self.rng.choice(["red", "green", 7, {"deep": [1, key]}])
+            rows[key] = row
+        self.client.insert(name, list(rows.values()))
+        table.update(rows)
+
+    def delete_keys(self) -> None:
+        name = self.table()
+        keys = sorted({self.key(name) for _ in range(self.rng.choice([1, 10, 60]))})
+        self.client.delete(name, ids=keys)
+        for key in keys:
+            self.tables[name].pop(key, None)
+
+    def delete_filter(self) -> None:
+        name = self.table()
+        text, passes = self.filter()
+        if not self.loaded[name]:
+            with pytest.raises(MilvusException) as caught:
+                self.client.delete(name, filter=text)
+            assert caught.value.code == 101
+            return
+        self.client.delete(name, filter=text)
+        self.tables[name] = {key: row for key, row in self.tables[name].items() if not passes(row)}
+
+    def flush(self) -> None:
+        self.client.flush(self.table())
+
+    def load(self) -> None:
+        name = self.table()
+        self.client.load_collection(name)
+        self.loaded[name] = True
+
+    def release(self) -> None:
+        name = self.table()
+        self.client.release_collection(name)
+        self.loaded[name] = False
+        with pytest.raises(MilvusException) as caught:
+            self.client.query(name, filter="group >= 0")
+        assert caught.value.code == 101
+
+    def restart(self) -> None:
+        self._again(self.server.stop)
+
+    def kill(self) -> None:
+        self._again(self.server.kill)
+
+    def _again(self, end: Callable[[], None]) -> None:
+        self.client.close()
+        end()
+        self.server.start()
+        self.client = MilvusClient(uri=self.server.uri)
+        assert sorted(self.client.list_collections()) == sorted(self.tables)
+        deadline = time.monotonic() + LOADED_SECONDS
+        for name, loaded in self.loaded.items():
+            wanted = "Loaded" if loaded else "NotLoad"
+            while (state := self.client.get_load_state(name)["state"].name) != wanted:
+                assert state == "Loading" and time.monotonic() < deadline, f"{name} is {state}, not {wanted}"
+                time.sleep(0.02)
+
+    # comparisons
+
+    def filter(self) -> tuple[str, Callable[[Row], bool]]:
+        number = self.rng.randrange(6)
+        choices: list[tuple[str, Callable[[Row], bool]]] = [
+            (f"group == {number}", lambda row: row["group"] == number),
+            (f"group < {number}", lambda row: row["group"] is not None and row["group"] < number),
+            ("group is null", lambda row: row["group"] is None),
+            (f'name like "n%{number}"', lambda row: row["name"].endswith(str(number))),
+            ('tag == "red"', lambda row: row.get("tag") == "red"),
+            ("tag == 7", lambda row: row.get("tag") == 7),
+            (f"group in [1, {number}] and tag != 'red'", lambda row: row["group"] in (1, number) and _is_not_red(row)),
+        ]
+        return self.rng.choice(choices)
+
+    def check(self) -> None:
+        name = self.table()
+        if not self.loaded[name]:
+            return
+        table = self.tables[name]
+        assert self.client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"] == len(table)
+        text, passes = self.filter()
+        rows = self.client.query(name, filter=text, output_fields=FIELDS)
+        expected = {key: row for key, row in table.items() if passes(row)}
+        assert [row["id"] for row in rows] == sorted(expected), f"{name}: {text}"
+        for row in rows:
+            assert {k: v for k, v in row.items() if v is not None} == _without_null(expected[row["id"]])
+        asked = [self.key(name) for _ in range(8)]
+        found = self.client.get(name, ids=asked, output_fields=["name"])
+        assert sorted(row["id"] for row in found) == sorted({key for key in asked if key in table})
+        self._check_search(name, text, expected if self.rng.random() < 0.5 else None)
+
+    def _check_search(self, name: str, text: str, passing: Rows | None) -> None:
+        table = self.tables[name] if passing is None else passing
+        query = self.vectors(1)[0]
+        k = self.rng.choice([1, 5, 50, 1000])
+        options: Row = {} if passing is None else {"filter": text}
+        hits = self.client.search(name, [query.tolist()], limit=k, output_fields=["vec", "name"], **options)[0]
+        distances = {key: float(((np.array(row["vec"]) - query) ** 2).sum()) for key, row in table.items()}
+        assert [hit["distance"] for hit in hits] == sorted(distances.values())[:k]
+        assert len({hit["id"] for hit in hits}) == len(hits)
+        for hit in hits:
+            assert distances[hit["id"]] == hit["distance"]
+            assert hit["entity"]["vec"] == table[hit["id"]]["vec"]
+            assert hit["entity"]["name"] == table[hit["id"]]["name"]
+
+    def check_all(self) -> None:
+        for name, table in self.tables.items():
+            self.client.load_collection(name)
+            self.loaded[name] = True
+            rows = self.client.query(name, filter="name like 'n%'", output_fields=FIELDS)
+            found = {row["id"]: {k: v for k, v in row.items() if v is not None} for row in rows}
+            assert found == {key: _without_null(row) for key, row in table.items()}
+
+
+def _is_not_red(row: Row) -> bool:
+    """`tag != 'red'`: without the key or with a value of another kind it is unknown, so the row does not pass."""
+    return isinstance(row.get("tag"), str) and row["tag"] != "red"
+
+
+def _without_null(row: Row) -> Row:
+    return {k: v for k, v in row.items() if v is not None}
+
+
+WEIGHTS: dict[str, int] = {
+    "create": 3,
+    "drop": 1,
+    "insert": 30,
+    "delete_keys": 12,
+    "delete_filter": 8,
+    "flush": 10,
+    "load": 8,
+    "release": 4,
+    "restart": 1,
+    "kill": 2,
+}
+
+
+@pytest.mark.timeout(60 + STEPS)
+def test_the_server_says_what_a_dictionary_says_after_each_of_many_random_steps(
+    new_server: Callable[..., Any],
+) -> None:
+    print(f"MILVINE_MODEL_SEED={SEED} MILVINE_MODEL_STEPS={STEPS}")  # noqa: T201
+    rng = random.Random(SEED)
+    walk = Walk(new_server(), rng)
+    walk.create()
+    for number in range(STEPS):
+        step = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        walk.history.append(step)
+        try:
+            getattr(walk, step)()
+            walk.check()
+        except BaseException:
+            print(f"step {number} after {walk.history[-12:]}")  # noqa: T201
+            raise
+    walk.check_all()
+    walk.restart()
+    walk.check_all()
+    walk.client.close()

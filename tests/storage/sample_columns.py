@@ -1,0 +1,75 @@
+"""Columns of every type, made by hypothesis, and how to compare them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from milvine.model.columns import NUMPY_DTYPES, Column, json_column
+from milvine.model.types import DataType
+
+_integers = st.integers(-(2**63), 2**63 - 1)
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+json_values = st.recursive(
+    st.none() | st.booleans() | _integers | st.floats(allow_nan=False, allow_infinity=False) | _texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
+    max_leaves=8,
+)
+json_documents = st.dictionaries(_texts, json_values, max_size=4) | json_values
+
+
+def _values(data_type: DataType, n: int) -> st.SearchStrategy[Any]:
+    if data_type is DataType.FLOAT_VECTOR:
+        numbers = st.lists(st.floats(width=32), min_size=3 * n, max_size=3 * n)
+        return numbers.map(lambda v: np.array(v, np.float32).reshape(n, 3))
+    if data_type is DataType.VARCHAR:
+        return st.lists(_texts, min_size=n, max_size=n).map(lambda v: pa.array(v, pa.string()))
+    if data_type is DataType.JSON:
+        documents = st.lists(json_documents, min_size=n, max_size=n)
+        return documents.map(lambda v: pa.array([orjson.dumps(d) for d in v], pa.binary()))
+    dtype = NUMPY_DTYPES[data_type]
+    if data_type is DataType.BOOL:
+        one: st.SearchStrategy[Any] = st.booleans()
+    elif data_type.is_integer:
+        one = st.integers(np.iinfo(dtype).min, np.iinfo(dtype).max)
+    else:
+        one = st.floats(width=32 if data_type is DataType.FLOAT else 64)
+    return st.lists(one, min_size=n, max_size=n).map(lambda v: np.array(v, dtype))
+
+
+@st.composite
+def columns(draw: st.DrawFn, data_type: DataType, row_count: int, nullable: bool = True) -> Column:
+    """A column as inserts make it: with or without validity, JSON shredded."""
+    values = draw(_values(data_type, row_count))
+    validity = None
+    if nullable and draw(st.booleans()):
+        validity = np.array(draw(st.lists(st.booleans(), min_size=row_count, max_size=row_count)), np.bool_)
+    return json_column(values, validity) if data_type is DataType.JSON else Column(data_type, values, validity)
+
+
+def valid(column: Column) -> list[bool]:
+    return [True] * len(column) if column.validity is None else [bool(v) for v in column.validity]
+
+
+def rows_of(column: Column) -> list[Any]:
+    """The column as Python values, bit by bit for floats; None where it is NULL."""
+    values = column.values
+    rows = [v.tobytes() for v in values] if isinstance(values, np.ndarray) else values.to_pylist()
+    return [row if there else None for row, there in zip(rows, valid(column), strict=True)]
+
+
+def paths_of(column: Column) -> dict[Any, list[Any]]:
+    """Shredded paths as Python values."""
+    assert column.paths is not None
+    found: dict[Any, list[Any]] = {}
+    for name, path in column.paths.columns.items():
+        parts = [
+            [None] * len(path) if part is None else part.tolist()
+            for part in (path.integers, path.doubles, path.strings)
+        ]
+        found[name] = list(zip(path.kinds.tolist(), *parts, strict=True))
+    return found
