@@ -201,7 +201,11 @@ class Catalog:
 
 
 def open_catalog(path: Path) -> Catalog:
-    return Catalog(f"sqlite:///{path}")
+    """The catalog in an SQLite file. Raises DataIntegrityError naming the file when it is damaged."""
+    try:
+        return Catalog(f"sqlite:///{path}")
+    except sa.exc.DatabaseError as error:
+        raise DataIntegrityError(f"the catalog {path} cannot be read: {error.orig}") from error
 
 
 def _set_durable(connection: Any, _record: object) -> None:

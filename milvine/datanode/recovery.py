@@ -60,6 +60,7 @@ def recover(
             batch_of_deletes = decode_deletes(record.body)
             deletes.append(batch_of_deletes)
             growing = {i: s.with_deletes(batch_of_deletes) for i, s in growing.items()}
+    reader.sync_tail()
     view = ReadView(
         collection_id,
         collection.schema,

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from milvine import metrics
@@ -54,6 +54,15 @@ def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSp
     """Whether an opened segment lacks or exceeds what is wanted now."""
     held_spec = replace(held[1], mapped=False)
     return part_sizes(held[0], held_spec) != part_sizes(meta, spec)
+
+
+def _as_load_failure(error: Exception) -> MilvineError:
+    if isinstance(error, MilvineError):
+        return error
+    if isinstance(error, OSError):
+        return SegmentRequestResourceFailed("Disk", str(error))
+    _log.error("a load failed unexpectedly", exc_info=error)
+    return UnexpectedError(f"{type(error).__name__}: {error}")
 
 
 class Loader:
@@ -194,13 +203,8 @@ class Loader:
             status.scheduled = False
             try:
                 self._make_it_so(collection_id, status)
-            except MilvineError as error:
-                self._fail(collection_id, error)
-            except OSError as error:
-                self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
             except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
-                _log.exception("loading collection %s", collection_id)
-                self._fail(collection_id, UnexpectedError(f"{type(error).__name__}: {error}"))
+                self._fail(collection_id, _as_load_failure(error))
 
     def _make_it_so(self, collection_id: int, status: _Status) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)
@@ -225,7 +229,10 @@ class Loader:
             if now is not None and now.load == config:
                 self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
 
-        list(self._segments.map(open_one, missing))
+        opening = [self._segments.submit(open_one, meta) for meta in missing]
+        wait(opening)  # all of them, so that none opens behind the back of a failure
+        for opened in opening:
+            opened.result()
         for segment_id in held.keys() - wanted.keys():
             self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
             self._budget.free(collection_id, segment_id)
@@ -284,8 +291,8 @@ class Loader:
                 for meta in segments:
                     if meta.partition_id in collection.load.partition_ids:
                         self._open(meta, spec, None)
-            except MilvineError as error:
-                self._fail(collection_id, error)
+            except Exception as error:  # noqa: BLE001 - the flush has committed and must go on to its end
+                self._fail(collection_id, _as_load_failure(error))
 
     def view_changed(self, collection_id: int) -> None:
         with self._lock:

@@ -24,6 +24,8 @@ from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
 
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
+_ROLL_SECONDS = 0.1
+"""How long a record waits for a full file to be left; then it goes in, so the size is a soft limit."""
 _FILE_MAGIC = b"MLVNWAL\0"
 _RECORD_MAGIC = b"REC\0"
 _FILE_HEADER_BODY = struct.Struct("<8sIQIQ")
@@ -83,6 +85,8 @@ class Wal:
         """Buffer a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
         length = sum(memoryview(part).nbytes for part in body)
         with self._lock:
+            # Those who wait for the records of a full file sync them, and the last one rolls; let it.
+            self._synced.wait_for(self._has_room, _ROLL_SECONDS)
             self._raise_failure()
             head = _RECORD_HEAD.pack(_RECORD_MAGIC, record_type, length, ts, self._synced_offset)
         tail = _RECORD_CRC.pack(crc32c([head, *body]), 0)
@@ -121,6 +125,9 @@ class Wal:
                     failure = self._roll_if_full()
                 self._failure = failure
                 self._synced.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._file_offset < FILE_BYTES or self._failure is not None
 
     def _roll_if_full(self) -> OSError | None:
         """Go on in the next file when this one is full and all of it is synced; returns what went wrong."""
@@ -239,17 +246,26 @@ class WalReader:
         if contents is not None:
             yield from self._file_records(*contents, known_end=None)
 
+    def sync_tail(self) -> None:
+        """Make what was replayed durable: a record that was written but never synced would be relied on from now."""
+        for number in wal_file_numbers(self._directory)[-1:]:
+            descriptor = os.open(wal_path(self._directory, number), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
     def _read_header(self, path: Path, data: memoryview, number: int) -> int | None:
         if len(data) < _FILE_HEADER_BYTES:
             return None
         magic, version, collection_id, file_number, previous_end = _FILE_HEADER_BODY.unpack_from(data)
-        crc, _ = _RECORD_CRC.unpack_from(data, _FILE_HEADER_BODY.size)
-        if magic != _FILE_MAGIC or crc != crc32c([data[: _FILE_HEADER_BODY.size]]):
-            return None
-        if version != FORMAT_VERSION:
+        if magic == _FILE_MAGIC and version != FORMAT_VERSION:
             raise DataIntegrityError(
                 f"{path} has format version {version}, this program reads version {FORMAT_VERSION}"
             )
+        crc, _ = _RECORD_CRC.unpack_from(data, _FILE_HEADER_BODY.size)
+        if magic != _FILE_MAGIC or crc != crc32c([data[: _FILE_HEADER_BODY.size]]):
+            return None
         if (collection_id, file_number) != (self._collection_id, number):
             raise DataIntegrityError(f"{path} belongs to collection {collection_id}, file {file_number}")
         return int(previous_end)

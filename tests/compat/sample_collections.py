@@ -89,7 +89,8 @@ def scores(queries: Array, base: Array, metric: str) -> Array:
     """Milvus's scores: squared distance for L2, similarity for IP and COSINE. In float64."""
     q, b = queries.astype(np.float64), base.astype(np.float64)
     if metric == "L2":
-        return ((q[:, None, :] - b[None, :, :]) ** 2).sum(axis=2)
+        squares: Array = ((q[:, None, :] - b[None, :, :]) ** 2).sum(axis=2)
+        return squares
     if metric == "COSINE":
         q = q / np.linalg.norm(q, axis=1, keepdims=True)
         b = b / np.linalg.norm(b, axis=1, keepdims=True)

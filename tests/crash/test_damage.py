@@ -34,7 +34,7 @@ def _fill(client: MilvusClient) -> None:
     create(client, GRAPH, "HNSW")
     client.insert(GRAPH, [row_of(k, "graph") for k in range(GRAPH_ROWS)])
     client.flush(GRAPH)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90  # the build is niced
     while client.describe_index(GRAPH, "vec")["indexed_rows"] < GRAPH_ROWS:
         assert time.monotonic() < deadline, "the index was never built"
         time.sleep(0.05)

@@ -294,17 +294,30 @@ def test_a_load_that_fails_gives_back_the_segments_that_open_after_the_failure(
     node = engine.loader._node
     real = node.load_segment
 
+    opened = threading.Event()
+
     def slow(meta: Any, spec: Any) -> Any:
-        if meta.segment_id == good.segment_id:
-            time.sleep(0.3)
-        return real(meta, spec)
+        if meta.segment_id != good.segment_id:
+            return real(meta, spec)
+        wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 1)
+        time.sleep(0.1)
+        found = real(meta, spec)
+        opened.set()
+        return found
 
     monkeypatch.setattr(node, "load_segment", slow)
     partitions = frozenset({collection.partitions[0].partition_id})
     engine.loader.load(collection, LoadConfig(partitions, frozenset({PK, VEC})))
-    deadline = time.monotonic() + 10
-    while engine.loader.failure(collection.collection_id) is None:
-        assert time.monotonic() < deadline, "a load with a missing file neither ends nor fails"
+    failed = wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 10)
+    assert failed, "a load with a missing file neither ends nor fails"
+    assert opened.wait(10)
+    time.sleep(0.2)  # for what comes behind the opening
+    left = wait_until(lambda: not node.held(collection.collection_id), 2)
+    assert left, "a segment of a collection that is not loaded is still open"
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.8)
-    assert not node.held(collection.collection_id), "a segment of a collection that is not loaded is still open"
+    return holds()
