@@ -239,12 +239,12 @@ def test_timestamps_and_ids_grow_over_restarts_even_if_the_clock_of_the_machine_
 ) -> None:
     collection = new_collection(engine)
     insert(engine, collection, range(5))
-    last = engine.clock.next()
+    last = engine.cluster.read_ts(collection.collection_id)
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
     again = start(tmp_path)
     load(again, collection)
     ts = again.datanode.delete(collection.collection_id, np.arange(5), ALL_PARTITIONS)
-    assert ts > last - 10**6 and keys_of(again, collection) == [], "the delete is older than the rows it must kill"
+    assert ts > last and keys_of(again, collection) == [], "the delete is older than the rows it must kill"
     sealed_ts = again.datanode.flush(collection.collection_id)[0].max_ts
     third = start(tmp_path)
     assert third.clock.next() > max(ts, sealed_ts)
