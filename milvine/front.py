@@ -23,6 +23,7 @@ LOOPBACKS = ("127.0.0.1", "::1")
 _LOCK_FILE = "LOCK"
 _FRONT_FILE = "front.json"
 _GIB = 1 << 30
+_MAX_BUFFERED_BYTES = 512 << 20
 
 
 class CannotServe(Exception):
@@ -126,6 +127,17 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     listener = bootstrap["static_resources"]["listeners"][0]
     connections = listener["filter_chains"][0]["filters"][-1]["typed_config"]
     connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idleness
+    # Requests reach our threads whole, so that slow senders cannot hold them. Our own limit is lower, and answers.
+    connections["http_filters"].insert(
+        0,
+        {
+            "name": "envoy.filters.http.buffer",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+                "max_request_bytes": _MAX_BUFFERED_BYTES,
+            },
+        },
+    )
     listener["enable_reuse_port"] = False  # a second server on the port must fail, not share it
     listener["additional_addresses"] = [
         {"address": {"socket_address": {"address": host, "port_value": settings.port}}} for host in hosts[1:]
