@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ import orjson
 from milvine.config import Settings, front_environment
 
 LOOPBACKS = ("127.0.0.1", "::1")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOCK_FILE = "LOCK"
 _FRONT_FILE = "front.json"
 _GIB = 1 << 30
@@ -63,6 +65,9 @@ def run(settings: Settings) -> None:
     ]
     environment = front_environment(settings, embedding)
     sys.stdout.flush()
+    # Blocked here and so in all of Envoy's threads: `wsgi` waits for these and ends the process. Envoy's own way down
+    # may wait for ever for Python threads that wait for the lock that it holds.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     os.execve(arguments[0], arguments, environment)
 
 

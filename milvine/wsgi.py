@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,9 +15,11 @@ import time
 
 from milvine import config, metrics, server
 from milvine.errors import MilvineError
-from milvine.front import LOOPBACKS
+from milvine.front import LOOPBACKS, STOP_SIGNALS
 
 _POLL_SECONDS = 0.005
+_GRACE_SECONDS = 3.0
+_FLUSH_SECONDS = 0.05
 
 
 def _process_age_seconds() -> float:
@@ -40,6 +43,14 @@ def _announce(settings: config.Settings) -> None:
     sys.stdout.flush()
 
 
+def _end_on_signal(requests: server.RequestCounter) -> None:
+    """Wait for a signal to stop, let requests in flight finish, and end. What was acknowledged is on disk already."""
+    signal.sigwait(STOP_SIGNALS)
+    requests.wait_for_none(_GRACE_SECONDS)
+    time.sleep(_FLUSH_SECONDS)  # the front has the last answers, but may not have sent them
+    os._exit(0)
+
+
 def _start() -> server.Application:
     settings = config.settings_of_this_process()
     logging.basicConfig(
@@ -54,8 +65,10 @@ def _start() -> server.Application:
         sys.stderr.write(f"milvine: {error.message}\n")
         sys.stderr.flush()
         os._exit(1)  # an exception here would end in Envoy's own words
-    threading.Thread(target=_announce, args=(settings,), daemon=True).start()
-    return server.make_application(engine)
+    requests = server.RequestCounter()
+    threading.Thread(target=_end_on_signal, args=(requests,), name="stopper", daemon=True).start()
+    threading.Thread(target=_announce, args=(settings,), name="announcer", daemon=True).start()
+    return server.make_application(engine, requests)
 
 
 application = _start()

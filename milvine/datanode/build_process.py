@@ -7,6 +7,7 @@ parent: a build whose result nobody commits is garbage.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -41,5 +42,6 @@ def build(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # the server's are blocked
     os.nice(_NICE)
     build(orjson.loads(sys.argv[1]))
