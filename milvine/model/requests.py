@@ -39,12 +39,16 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True)
 class InsertRequest:
-    """Columns by name, as they came: not checked yet, integers as wide as the wire has them."""
+    """Columns by name, as they came: not checked yet, integers as wide as the wire has them.
+
+    `partial_update` is of upserts only.
+    """
 
     name: str
     partition_name: str
     row_count: int
     columns: Mapping[str, Column]
+    partial_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class DeleteRequest:
 
 @dataclass(frozen=True, slots=True)
 class MutationResult:
-    """`keys` int64 (n,) or StringArray: of the rows inserted; `row_count`: of rows inserted or keys deleted."""
+    """`keys` int64 (n,) or StringArray, of the rows written; `row_count` of rows written or keys deleted."""
 
     keys: Any
     row_count: int

@@ -16,7 +16,7 @@ import numpy as np
 
 from milvine.index.dense import HnswIndex
 from milvine.index.scan import squared_norms
-from milvine.model.columns import Column, null_column
+from milvine.model.columns import Column, absent_column
 from milvine.model.json_paths import JsonPath, PathColumn
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
@@ -116,7 +116,7 @@ class SealedSegment:
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
         if part is None:
-            return null_column(self.spec.schema.by_id[field_id], self.row_count)
+            return absent_column(self.spec.schema.by_id[field_id], self.row_count)
         column: Column = part.value[0]
         return column
 
