@@ -20,10 +20,12 @@ from milvine.model.requests import (
     DeleteRequest,
     InsertRequest,
     LoadRequest,
+    QueryIterator,
     QueryRequest,
     SearchRequest,
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
 
 Array = np.ndarray[Any, Any]
@@ -66,6 +68,10 @@ _ELEMENTS = {
     "string_data": pa.string(),
 }
 _FLOAT_VECTOR_PLACEHOLDER = 101
+_BOUNDED_TIMESTAMP = 2
+"""Guarantee timestamps up to this one are SDKs' words for consistency levels, not times."""
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 _PLACEHOLDER_NAMES = {
     100: "VECTOR_BINARY",
     101: "VECTOR_FLOAT",
@@ -365,9 +371,10 @@ def search(request: Any) -> SearchRequest:
 
 def query(request: Any) -> QueryRequest:
     params = pairs(request.query_params)
-    for name, what in (("iterator", "query iterator"), ("order_by_fields", "query order_by")):
+    for name, what in (("order_by_fields", "query order_by"), ("query_iter_last_element_offset", "element cursor")):
         if params.get(name, "False") not in ("", "False", "false"):
             raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    _bool(params, "reduce_stop_for_best")  # pages are always in key order, as either way of reducing wants
     limit = _int(params, "limit", -1) if params.get("limit") else None
     return QueryRequest(
         request.collection_name,
@@ -377,4 +384,18 @@ def query(request: Any) -> QueryRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
+        _iterator(request, params) if _bool(params, "iterator") else None,
     )
+
+
+def _iterator(request: Any, params: Mapping[str, str]) -> QueryIterator:
+    given = request.guarantee_timestamp
+    read_ts = min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
+    return QueryIterator(read_ts, _int(params, "collection_id", 0))
+
+
+def _bool(params: Mapping[str, str], name: str) -> bool:
+    text = params.get(name, "False")
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise ParameterInvalid(f"value for {name} is invalid", expected="true or false", actual=text)

@@ -110,8 +110,19 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryIterator:
+    """All pages of an iterator read at one timestamp: the first one (`read_ts` 0) tells it to the next ones.
+
+    `collection_id` 0: the caller did not say which collection the name had meant.
+    """
+
+    read_ts: int = 0
+    collection_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """`limit` None: no limit was given."""
+    """`limit` None: no limit was given. `iterator` is set for a page of an iterator."""
 
     name: str
     filter: str
@@ -120,6 +131,7 @@ class QueryRequest:
     templates: Mapping[str, object] = field(default_factory=dict)
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
+    iterator: QueryIterator | None = None
 
 
 @dataclass(frozen=True, slots=True)
