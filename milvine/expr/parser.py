@@ -16,7 +16,7 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, 
 from milvine.expr import tree
 from milvine.expr.errors import FilterError
 from milvine.expr.literals import decode_list, decode_number, decode_string
-from milvine.expr.tree import Comparator, Node
+from milvine.expr.tree import Comparator, ContainsMode, Node
 from milvine.model.json_paths import JsonPath
 
 MAX_DEPTH = 128
@@ -66,6 +66,13 @@ class _TreeBuilder(Transformer[Token, Node]):
 
     def exists(self, word: Token, operand: Node) -> Node:
         return tree.Exists(_start(word), operand)
+
+    def contains(self, word: Token, operand: Node, values: Node) -> Node:
+        mode = ContainsMode(word.lower().partition("_contains")[2].lstrip("_"))
+        return tree.Contains(_start(word), mode, operand, values, str(word))
+
+    def array_length(self, word: Token, column: tree.Column) -> Node:
+        return tree.ArrayLength(_start(word), column, str(word))
 
     def column(self, token: Token) -> Node:
         name, bracket, rest = token.partition("[")

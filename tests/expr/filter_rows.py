@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from milvine.model.columns import NUMPY_DTYPES, Column, json_column
-from milvine.model.json_paths import JsonPath, PathColumn, extract
+from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.types import DataType
 
@@ -52,6 +52,9 @@ class Rows:
         column = self.columns[field_id]
         assert column.paths is not None
         return column.paths.known(self.row_count, path) or extract(column.values, path)
+
+    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
+        return extract_elements(self.columns[field_id].values, path)
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
