@@ -258,6 +258,9 @@ def _values(column: Column, int64_as_text: bool) -> list[Any]:
             plain = list(values)
         case DataType.JSON:
             plain = [text.decode() for text in values.to_pylist()]
+        case DataType.ARRAY if pa.types.is_float32(values.type.value_type):
+            ends = np.cumsum(values.value_lengths().to_numpy())
+            plain = np.split(values.flatten().to_numpy(), ends[:-1]) if len(ends) else []
         case DataType.ARRAY:
             plain = values.to_pylist()
         case DataType.INT64 | DataType.VARCHAR:
