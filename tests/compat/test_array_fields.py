@@ -119,7 +119,7 @@ def test_a_description_tells_element_type_and_capacity(client: MilvusClient, col
     assert fields["s"]["params"]["max_length"] == 8
 
 
-def _array(element_type: Any, **params: object) -> Any:
+def _array(element_type: Any, **params: Any) -> Any:
     made = field("a", schema_pb2.Array, **params)
     made.element_type = element_type
     return made

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 import requests
 from grpc_calls import assert_refused, insert_request, query_request, scalars, search_request, vectors
