@@ -35,6 +35,8 @@ _INTEGER_BITS = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataT
 _KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+_PARTITION_FIRST = re.compile(r"[A-Za-z0-9_]")
+_PARTITION_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def check_collection_name(name: str, kind: str = "name") -> None:
@@ -50,6 +52,21 @@ def check_collection_name(name: str, kind: str = "name") -> None:
         raise ParameterInvalid(f"{invalid} the first character of a collection {kind} must be an underscore or letter")
     if not _NAME.fullmatch(name):
         raise ParameterInvalid(f"{invalid} collection {kind} can only contain numbers, letters and underscores")
+
+
+def check_partition_name(name: str) -> None:
+    trimmed = name.strip()
+    invalid = f"Invalid partition name: {trimmed}."
+    if not trimmed:
+        raise ParameterInvalid(f"{invalid} Partition name should not be empty.")
+    if len(trimmed.encode()) > MAX_NAME_BYTES:
+        raise ParameterInvalid(
+            f"{invalid} The length of a partition name must be less than {MAX_NAME_BYTES} characters."
+        )
+    if not _PARTITION_FIRST.match(trimmed):
+        raise ParameterInvalid(f"{invalid} The first character of a partition name must be an underscore or letter.")
+    if not _PARTITION_NAME.fullmatch(trimmed):
+        raise ParameterInvalid(f"{invalid} Partition name can only contain numbers, letters and underscores.")
 
 
 def check_field_name(name: str) -> None:

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from milvine.errors import CollectionNotLoaded, ParameterInvalid
 from milvine.expr import compile_filter, primary_keys
-from milvine.model.collections import DEFAULT_PARTITION, Collection
+from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_column, json_column, with_default
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
-from milvine.model.schema_rules import MAX_JSON_BYTES
+from milvine.model.schema_rules import MAX_JSON_BYTES, check_partition_name
 from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
 from milvine.model.types import DataType
 from milvine.querynode.cluster import Target
@@ -41,7 +41,7 @@ _WIRE_NAMES = {
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
     collection = find_collection(engine, context, request.name)
-    partition = find_partition(collection, request.partition_name or DEFAULT_PARTITION)
+    partition = _partition(collection, request.partition_name)
     _check_row_count(request)
     primary = collection.schema.primary_field
     if primary.auto_id and primary.name in request.columns:
@@ -59,7 +59,7 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     With automatic ids the keys name the rows to replace, and the rows get new ids. Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
-    partition = find_partition(collection, request.partition_name or DEFAULT_PARTITION)
+    partition = _partition(collection, request.partition_name)
     if request.partial_update:
         raise ParameterInvalid("a partial update is not supported by this version of Milvine")
     primary = collection.schema.primary_field
@@ -78,6 +78,13 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     batch = _checked_batch(engine, collection, request)
     ts = engine.datanode.upsert(collection.collection_id, partition.partition_id, batch, replaced)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
+
+
+def _partition(collection: Collection, name: str) -> Partition:
+    """The partition to write to, the default one if the name is empty."""
+    name = name or DEFAULT_PARTITION
+    check_partition_name(name)
+    return find_partition(collection, name)
 
 
 def _check_row_count(request: InsertRequest) -> None:

@@ -140,6 +140,9 @@ def test_an_upsert_into_what_is_not_there_is_refused(client: MilvusClient, stub:
     make_c1(client, collection_name)
     request = _request(collection_name, 2, KEYS, VECTORS, NUMBERS, partition_name="nope")
     assert_refused(stub.Upsert(request), 200, "partition not found[partition=nope]")
+    for name in (" ", "12 s", "(mn)", "中文"):
+        request.partition_name = name
+        assert_refused(stub.Upsert(request), 1100, f"Invalid partition name: {name.strip()}. ")
     empty = _request(collection_name, 0, scalars("id", schema_pb2.Int64, []))
     assert_refused(stub.Upsert(empty), 1100, "num_rows should be greater than 0")
 
