@@ -182,6 +182,13 @@ class ParameterInvalid(InputError):
         super().__init__(f"{detail}: {message}" if detail else message)
 
 
+class ParameterOutOfRange(ParameterInvalid):
+    """`TEXT: invalid parameter[V out of range LOW <= value <= HIGH]`."""
+
+    def __init__(self, detail: str, value: object, low: object, high: object) -> None:
+        MilvineError.__init__(self, f"{detail}: {self.text}[{value} out of range {low} <= value <= {high}]")
+
+
 class ParameterMissing(InputError):
     code, legacy_code, text = 1101, 5, "missing parameter"
 

@@ -116,17 +116,17 @@ def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
     return {
         "description": schema.description,
         "enable_dynamic_field": schema.enable_dynamic_field,
-        "fields": [
-            {name: getattr(f, name) for name in FieldSchema.__slots__ if name != "data_type"}
-            | {"data_type": int(f.data_type)}
-            for f in schema.fields
-        ],
+        "fields": [{name: getattr(f, name) for name in FieldSchema.__slots__} for f in schema.fields],
     }
 
 
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
-    fields = tuple(FieldSchema(**{**f, "data_type": DataType(f["data_type"])}) for f in stored["fields"])
+    fields = tuple(FieldSchema(**{k: _decode_type(k, v) for k, v in f.items()}) for f in stored["fields"])
     return CollectionSchema(fields, stored["description"], stored["enable_dynamic_field"])
+
+
+def _decode_type(name: str, value: Any) -> Any:
+    return DataType(value) if name in ("data_type", "element_type") and value is not None else value
 
 
 def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:

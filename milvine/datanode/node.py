@@ -97,18 +97,29 @@ class DataNode:
 
     def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the timestamp of the rows, durable and visible."""
-        held = self._writer(collection_id)
-        ts = held.writer.insert(partition_id, batch)
+        writer = self._writer(collection_id).writer
+        ts = writer.insert(partition_id, batch)
         metrics.inserted_rows.inc(batch.row_count)
-        writer = held.writer
+        self._seal_if_full(writer)
+        return ts
+
+    def upsert(self, collection_id: int, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None) -> int:
+        """Put rows in the place of those with `replaced_keys` (None: their own), durable and visible at once."""
+        writer = self._writer(collection_id).writer
+        ts = writer.upsert(partition_id, batch, replaced_keys)
+        metrics.inserted_rows.inc(batch.row_count)
+        metrics.deleted_keys.inc(batch.row_count)
+        self._seal_if_full(writer)
+        return ts
+
+    def _seal_if_full(self, writer: CollectionWriter) -> None:
         if (
             writer.growing_bytes > self._settings.segment_seal_bytes
             or writer.wal_bytes > self._settings.wal_limit_bytes
         ):
             with self._full:
-                self._full_ids.add(collection_id)
+                self._full_ids.add(writer.collection_id)
                 self._full.notify()
-        return ts
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from milvine.catalog.store import Snapshot
+from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
-from milvine.model.segments import DeleteBatch
+from milvine.model.columns import ColumnBatch
+from milvine.model.schema import CollectionSchema
+from milvine.model.segments import DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
+from milvine.model.types import DataType
 from milvine.segment.growing import GrowingSegment, make_chunk
 from milvine.segment.view import ReadView
 from milvine.storage.garbage import remove_unnamed
 from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
-from milvine.storage.wal import Wal, WalReader, remove_files_before
-from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
+from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
+from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert, decode_upsert
 
 
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
@@ -51,15 +57,15 @@ def recover(
     for record in reader.records():
         last_ts = max(last_ts, record.ts)
         clock.observe(record.ts)
-        if record.record_type == RecordType.INSERT:
-            partition_id, batch = decode_insert(record.body, data_types)
+        inserted, deleted = _replayed(record, collection.schema, data_types)
+        if deleted is not None:
+            deletes.append(deleted)
+            growing = {i: s.with_deletes(deleted) for i, s in growing.items()}
+        if inserted is not None:
+            partition_id, batch = inserted
             segment = growing.get(partition_id) or GrowingSegment(clock.next(), partition_id)
             chunk = make_chunk(collection.schema, segment.segment_id, partition_id, batch, record.ts)
             growing[partition_id] = segment.with_chunk(chunk)
-        else:
-            batch_of_deletes = decode_deletes(record.body)
-            deletes.append(batch_of_deletes)
-            growing = {i: s.with_deletes(batch_of_deletes) for i, s in growing.items()}
     reader.sync_tail()
     view = ReadView(
         collection_id,
@@ -71,6 +77,23 @@ def recover(
         tuple(deletes),
     )
     return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
+
+
+def _replayed(
+    record: WalRecord, schema: CollectionSchema, data_types: Mapping[int, DataType]
+) -> tuple[tuple[int, ColumnBatch] | None, DeleteBatch | None]:
+    """What a record inserts (partition id and rows) and deletes."""
+    match record.record_type:
+        case RecordType.INSERT:
+            return decode_insert(record.body, data_types), None
+        case RecordType.DELETE:
+            return None, decode_deletes(record.body)
+        case RecordType.UPSERT:
+            partition_id, batch, keys = decode_upsert(record.body, data_types)
+            if keys is None:
+                keys = batch.columns[schema.primary_field.field_id].values
+            return (partition_id, batch), make_deletes(keys, record.ts, partition_id)
+    raise DataIntegrityError(f"a log record has the unknown type {record.record_type}")
 
 
 def empty_view(collection: Collection) -> ReadView:

@@ -13,11 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
-from milvine.model.segments import DeleteBatch
+from milvine.model.segments import DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
 from milvine.segment.growing import Chunk, GrowingSegment, at_ts, make_chunk
 from milvine.segment.view import ReadView, Views
@@ -65,14 +63,23 @@ class CollectionWriter:
         body = encode_insert(partition_id, batch)
         return self._commit(RecordType.INSERT, lambda _: body, lambda ts: self._publish_rows(chunk, ts))
 
+    def upsert(self, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None) -> int:
+        """Delete `replaced_keys` (None: the rows' own) in the partition and insert the rows, at one timestamp."""
+        chunk = make_chunk(self._schema, 0, partition_id, batch, 0)
+        body = encode_insert(partition_id, batch, replaced_keys)
+        keys = batch.columns[self._schema.primary_field.field_id].values if replaced_keys is None else replaced_keys
+
+        def publish(ts: int) -> None:
+            self._publish_upsert(make_deletes(keys, ts, partition_id), chunk, ts)
+
+        return self._commit(RecordType.UPSERT, lambda _: body, publish)
+
     def delete(self, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp once durable and visible."""
         batches: list[DeleteBatch] = []
 
         def encode(ts: int) -> Sequence[Buffer]:
-            batches.append(
-                DeleteBatch(keys, np.full(len(keys), ts, np.int64), np.full(len(keys), partition_id, np.int64))
-            )
+            batches.append(make_deletes(keys, ts, partition_id))
             return [memoryview(encode_deletes(batches[0]))]
 
         return self._commit(RecordType.DELETE, encode, lambda ts: self._publish_deletes(batches[0], ts))
@@ -100,28 +107,28 @@ class CollectionWriter:
                 publish(ts)
 
     def _publish_rows(self, chunk: Chunk, ts: int) -> None:
+        placed = self._place(chunk, ts)
+        self._views.replace(self.collection_id, lambda view: _with_chunk(view, placed))
+
+    def _place(self, chunk: Chunk, ts: int) -> Chunk:
+        """The chunk in its partition's growing segment, at the timestamp that its write got."""
         partition_id = chunk.partition_id
         segment_id = self._active.get(partition_id)
         if segment_id is None:
             segment_id = self._active[partition_id] = self._clock.next()
-        chunk = at_ts(replace(chunk, segment_id=segment_id), ts)
-        self.growing_bytes += chunk.bytes_used
-
-        def change(view: ReadView) -> ReadView:
-            growing = view.growing
-            if all(s.segment_id != segment_id for s in growing):
-                growing = (*growing, GrowingSegment(segment_id, partition_id))
-            growing = tuple(s.with_chunk(chunk) if s.segment_id == segment_id else s for s in growing)
-            return replace(view, ts=ts, growing=growing)
-
-        self._views.replace(self.collection_id, change)
+        placed = at_ts(replace(chunk, segment_id=segment_id), ts)
+        self.growing_bytes += placed.bytes_used
+        return placed
 
     def _publish_deletes(self, batch: DeleteBatch, ts: int) -> None:
         self._views.publish_deletes(self.collection_id, batch)
-        self._views.replace(
-            self.collection_id,
-            lambda view: replace(view, ts=ts, growing=tuple(s.with_deletes(batch) for s in view.growing)),
-        )
+        self._views.replace(self.collection_id, lambda view: _with_deletes(view, batch, ts))
+
+    def _publish_upsert(self, batch: DeleteBatch, chunk: Chunk, ts: int) -> None:
+        """Until the last step readers read before `ts`, where the old rows live and the new ones are not yet."""
+        placed = self._place(chunk, ts)
+        self._views.publish_deletes(self.collection_id, batch)
+        self._views.replace(self.collection_id, lambda view: _with_chunk(_with_deletes(view, batch, ts), placed))
 
     def freeze(self) -> Frozen | None:
         """Close all growing segments to new rows and start a new log file; None if nothing was written.
@@ -151,3 +158,15 @@ class CollectionWriter:
 
     def close(self) -> None:
         self._wal.close()
+
+
+def _with_chunk(view: ReadView, chunk: Chunk) -> ReadView:
+    growing = view.growing
+    if all(s.segment_id != chunk.segment_id for s in growing):
+        growing = (*growing, GrowingSegment(chunk.segment_id, chunk.partition_id))
+    growing = tuple(s.with_chunk(chunk) if s.segment_id == chunk.segment_id else s for s in growing)
+    return replace(view, ts=chunk.max_insert_ts, growing=growing)
+
+
+def _with_deletes(view: ReadView, batch: DeleteBatch, ts: int) -> ReadView:
+    return replace(view, ts=ts, growing=tuple(s.with_deletes(batch) for s in view.growing))

@@ -7,7 +7,8 @@ against an integer field is compared exactly, not refused. `in` and chained rang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, cast
+from dataclasses import replace
+from typing import NoReturn, TypeGuard, cast
 
 from milvine.errors import ParameterInvalid
 from milvine.expr import predicate as bound
@@ -26,7 +27,7 @@ from milvine.expr.predicate import (
     integer_equivalent,
     literal_set,
 )
-from milvine.expr.tree import Comparator, Literal, LiteralList, Node, Scalar, Template
+from milvine.expr.tree import Comparator, ContainsMode, Literal, LiteralList, Node, Scalar, Template
 from milvine.model.schema import CollectionSchema
 from milvine.model.types import DataType
 
@@ -40,6 +41,13 @@ _LITERAL_TYPES: dict[type, DataType] = {
     int: DataType.INT64,
     float: DataType.DOUBLE,
     str: DataType.VARCHAR,
+}
+
+
+_CONTAINS_NAMES = {
+    ContainsMode.ONE: ("contains", "Contains"),
+    ContainsMode.ALL: ("contains_all", "ContainsAll"),
+    ContainsMode.ANY: ("contains_any", "ContainsAny"),
 }
 
 
@@ -86,7 +94,7 @@ class _Binder:
         operand = self._operand(node)
         if isinstance(operand, Predicate):
             return operand
-        name = operand.data_type.milvus_name if isinstance(operand, Target) else _constant_type(operand)
+        name = operand.value_type.milvus_name if isinstance(operand, Target) else _constant_type(operand)
         reason = f"predicate is not a boolean expression: {text}, data type: {name}"
         raise PlanError(reason, node.position)
 
@@ -117,6 +125,10 @@ class _Binder:
                 return self._is_null(node)
             case tree.Exists():
                 return self._exists(node)
+            case tree.Contains():
+                return self._contains(node)
+            case tree.ArrayLength():
+                return self._array_length(node)
 
     def _boolean(self, node: Node, word: str) -> Predicate:
         operand = self._operand(node)
@@ -146,10 +158,13 @@ class _Binder:
                 raise FilterError(reason, column.position)
         if not self._is_loaded(field.field_id):
             raise FilterError(f"field {name} is not loaded", column.position)
-        if path and field.data_type is not DataType.JSON:
+        if field.data_type is DataType.ARRAY:
+            if len(path) > 1 or any(isinstance(step, str) for step in path):
+                raise PlanError("can only access array field with integer index", column.position)
+        elif path and field.data_type is not DataType.JSON:
             reason = f"{field.data_type.milvus_name} data type not supported accessed with []"
             raise FilterError(reason, column.position)
-        return Target(field.field_id, field.data_type, field.nullable, field.is_primary, path)
+        return Target(field.field_id, field.data_type, field.nullable, field.is_primary, path, field.element_type)
 
     def _is_loaded(self, field_id: int) -> bool:
         return self._loaded_field_ids is None or field_id in self._loaded_field_ids
@@ -189,11 +204,13 @@ class _Binder:
         self, node: tree.Comparison, target: Target, comparator: Comparator, constant: Constant
     ) -> Predicate:
         value = self._value(constant)
+        if target.value_type is DataType.ARRAY and isinstance(value, list | tuple) and comparator in _EQUALITY:
+            return _compare_array(node, target, comparator, value)
         is_ordered_boolean = isinstance(value, bool) and comparator not in _EQUALITY
-        if is_ordered_boolean or not _accepts(target.data_type, value):
+        if is_ordered_boolean or not _accepts(target.value_type, value):
             if isinstance(constant, Template):
-                raise _cannot_cast(target.data_type, value, constant.position)
-            names = [target.data_type.milvus_name, _constant_type(constant)]
+                raise _cannot_cast(target.value_type, value, constant.position)
+            names = [target.type_name, _constant_type(constant)]
             _refuse_comparison(node, *(names[::-1] if constant.position < node.right.position else names))
         _refuse_json_root(target, node)
         return _compare(target, comparator, cast(Scalar, value))
@@ -203,8 +220,8 @@ class _Binder:
         if not isinstance(target, Target):
             reason = f"range operations are only supported on single fields now, got: {node.middle}"
             raise FilterError(reason, node.middle.position)
-        if target.data_type.is_vector:
-            _refuse_comparison(node, target.data_type.milvus_name, "range")
+        if target.value_type.is_vector or target.value_type is DataType.ARRAY:
+            _refuse_comparison(node, target.type_name, "range")
         _refuse_json_root(target, node)
         is_upwards = node.first_comparator in (Comparator.LT, Comparator.LE)
         signs = node.first_comparator.mirrored, node.second_comparator
@@ -220,11 +237,11 @@ class _Binder:
         if not isinstance(constant, Constant):
             raise FilterError(f"{side}bound cannot be a non-const expression: {node}", node.position)
         value = self._value(constant, f"{side} value")
-        if target.data_type is DataType.BOOL:
+        if target.value_type is DataType.BOOL:
             raise FilterError("invalid range operations on boolean expr", node.position)
-        if not _accepts(target.data_type, value, is_strict=True):
+        if not _accepts(target.value_type, value, is_strict=True):
             if isinstance(constant, Template):
-                raise _cannot_cast(target.data_type, value, node.position)
+                raise _cannot_cast(target.value_type, value, node.position)
             raise FilterError("invalid range operations", node.position)
         return cast(Scalar, value)
 
@@ -240,7 +257,7 @@ class _Binder:
             reason = f"term expression is not supported for data type {target.data_type.milvus_name}"
             raise FilterError(reason, node.position)
         _refuse_json_root(target, node)
-        return _membership(target, self._list(node.values, target.data_type))
+        return _membership(target, self._list(node.values, target.value_type))
 
     def _list(self, node: Node, data_type: DataType) -> Sequence[Scalar]:
         constant = _without_folding(self._operand(node), node)
@@ -265,7 +282,7 @@ class _Binder:
         target = self._operand(node.operand)
         if not isinstance(target, Target):
             raise FilterError("like operation on complicated expr is unsupported", node.position)
-        if target.data_type not in (DataType.VARCHAR, DataType.JSON):
+        if target.value_type not in (DataType.VARCHAR, DataType.JSON):
             reason = "like operation on non-string or no-json field is unsupported"
             raise FilterError(reason, node.position)
         _refuse_json_root(target, node)
@@ -284,6 +301,8 @@ class _Binder:
         if target.data_type.is_vector:
             reason = "IsNull/IsNotNull operations are not supported on vector fields"
             raise FilterError(reason, node.position)
+        if target.path and target.data_type is DataType.ARRAY:
+            raise FilterError("IsNull/IsNotNull operations are not supported on array elements", node.position)
         if target.path:
             return bound.Not(bound.Exists(target))
         return bound.IsNull(target) if target.is_nullable else Always(False)
@@ -300,6 +319,69 @@ class _Binder:
         else:
             return bound.Exists(target)
         raise FilterError(reason, node.position)
+
+    def _contains(self, node: tree.Contains) -> Predicate:
+        word, operation = _CONTAINS_NAMES[node.mode]
+        target = self._operand(node.operand)
+        if not _has_elements(target):
+            reason = f"{word} operation are only supported on json or array fields now, got: {node.operand}"
+            raise FilterError(reason, node.position)
+        constant = _without_folding(self._operand(node.values), node.values)
+        if not isinstance(constant, Constant):
+            reason = f"{word} operation are only supported explicitly specified element, got: {node.values}"
+            raise FilterError(reason, node.position)
+        value = self._value(constant)
+        is_list = isinstance(value, list | tuple)
+        if node.mode is not ContainsMode.ONE and not is_list:
+            raise PlanError(f"{operation} operation element must be an array", node.position)
+        element_type = target.element_type
+        if node.mode is ContainsMode.ONE:
+            if element_type is not None and not _accepts(element_type, value, is_strict=True):
+                raise _cannot_cast(element_type, value, node.position)
+            if is_list:
+                raise FilterError("arrays as elements are not supported by this version of Milvine", node.position)
+            value = [cast(Scalar, value)]
+        values = cast(Sequence[Scalar], value)
+        wrong = _unlike_elements(element_type, values)
+        if wrong is not None:
+            assert element_type is not None
+            names = f"{element_type.milvus_name} and {_constant_type(wrong)}"
+            reason = f"{operation} operation can't compare between array element type: {names}"
+            raise PlanError(reason, node.position)
+        return bound.Contains(target, node.mode, literal_set(values))
+
+    def _array_length(self, node: tree.ArrayLength) -> Target:
+        target = self._target(node.column)
+        if not _has_elements(target):
+            reason = (
+                f"array_length operation are only supported on json, array or array-of-vector fields now, got: {node}"
+            )
+            raise FilterError(reason, node.position)
+        return replace(target, is_length=True)
+
+
+def _has_elements(operand: Operand) -> TypeGuard[Target]:
+    """Whether it is an array, or may be one: a whole ARRAY field, or anything in a JSON field."""
+    if not isinstance(operand, Target) or operand.is_length:
+        return False
+    return operand.data_type is DataType.JSON or (operand.data_type is DataType.ARRAY and not operand.path)
+
+
+def _unlike_elements(element_type: DataType | None, values: Sequence[Scalar]) -> Scalar | None:
+    """The first value that elements of the type cannot be compared with, if there is one."""
+    if element_type is None:
+        return None
+    refused = [k for k in set(map(type, values)) if not _accepts(element_type, k())]
+    return next(v for v in values if type(v) in refused) if refused else None
+
+
+def _compare_array(
+    node: tree.Comparison, target: Target, comparator: Comparator, values: Sequence[Scalar]
+) -> Predicate:
+    if _unlike_elements(target.element_type, values) is not None:
+        _refuse_comparison(node, target.type_name, "Array")
+    equals = bound.ArrayEquals(target, tuple(values))
+    return equals if comparator is Comparator.EQ else bound.Not(equals)
 
 
 def _without_folding(operand: Operand, node: Node) -> Operand:
@@ -322,6 +404,8 @@ def _fold(node: tree.Comparison, left: Constant, right: Constant) -> Predicate:
 
 
 def _compare_fields(node: tree.Comparison, left: Target, right: Target) -> Predicate:
+    if any(t.data_type is DataType.ARRAY or t.is_length for t in (left, right)):
+        raise FilterError("two column comparison with Array type is not supported", node.position)
     types = left.data_type, right.data_type
     is_ordered_boolean = types[0] is DataType.BOOL and node.comparator not in _EQUALITY
     if is_ordered_boolean or not _are_comparable(*types):
@@ -340,15 +424,15 @@ def _are_comparable(left: DataType, right: DataType) -> bool:
 
 def _compare(target: Target, comparator: Comparator, value: Scalar) -> Predicate:
     """The value takes the field's own kind; JSON keeps it as it was written."""
-    if target.data_type.is_integer and isinstance(value, float):
+    if target.value_type.is_integer and isinstance(value, float):
         return Compare(target, *integer_equivalent(comparator, value))
-    if target.data_type.is_floating:
+    if target.value_type.is_floating:
         return Compare(target, comparator, float(value))
     return Compare(target, comparator, value)
 
 
 def _membership(target: Target, values: Sequence[Scalar]) -> Predicate:
-    if target.data_type.is_floating:
+    if target.value_type.is_floating:
         values = [float(v) for v in values]
     return In(target, literal_set(values))
 
@@ -394,7 +478,7 @@ def _check_bounds(node: Node, lower: tuple[Scalar, bool], upper: tuple[Scalar, b
 
 
 def _refuse_json_root(target: Target, node: Node) -> None:
-    if target.data_type is DataType.JSON and not target.path:
+    if target.data_type is DataType.JSON and not target.path and not target.is_length:
         raise FilterError(f"a whole JSON field cannot be compared, give a key: {node}", node.position)
 
 

@@ -19,13 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milvine.expr import arrays
 from milvine.expr.like import match_pattern
 from milvine.expr.predicate import (
     OPERATORS,
     Always,
     And,
+    ArrayEquals,
     Compare,
     CompareFields,
+    Contains,
     Exists,
     In,
     IsNull,
@@ -38,9 +41,9 @@ from milvine.expr.predicate import (
     integer_equivalent,
     literal_set,
 )
-from milvine.expr.tree import Comparator, Scalar
+from milvine.expr.tree import Comparator, ContainsMode, Scalar
 from milvine.model.columns import NUMPY_DTYPES, Column
-from milvine.model.json_paths import JsonKind, JsonPath, PathColumn
+from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements
 from milvine.model.types import DataType
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -64,6 +67,8 @@ class ColumnSource(Protocol):
     def column(self, field_id: int) -> Column: ...
 
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
+
+    def json_elements(self, field_id: int, path: JsonPath) -> PathElements: ...
 
 
 def evaluate(predicate: Predicate, source: ColumnSource) -> Mask:
@@ -123,18 +128,46 @@ class _Evaluation:
                 return self._exists(target)
             case CompareFields():
                 return self._compare_fields(predicate)
-            case Compare(target) | In(target) | Like(target) if target.path:
+            case Contains():
+                return self._contains(predicate)
+            case ArrayEquals(target, values):
+                column = self._source.column(target.field_id)
+                assert target.element_type is not None
+                return _where_known(arrays.equals(column, target.element_type, values), column.validity)
+            case Compare(target) | In(target) | Like(target) if target.path and target.value_type is DataType.JSON:
                 known, matches = self._at_path(predicate)
                 return _where_known(matches, self._and_valid(known, target))
             case Compare(target, comparator, value):
-                column = self._source.column(target.field_id)
+                column = self._column(target)
                 return _where_known(_compare(column, comparator, value), column.validity)
             case In(target, values):
-                column = self._source.column(target.field_id)
+                column = self._column(target)
                 return _where_known(_is_in(column, values), column.validity)
             case Like(target, pattern):
-                column = self._source.column(target.field_id)
+                column = self._column(target)
                 return _where_known(_to_mask(match_pattern(column.values, pattern)), column.validity)
+
+    def _column(self, target: Target) -> Column:
+        """The values that a target outside of JSON paths has, one a row."""
+        if target.is_length and target.data_type is DataType.JSON:
+            elements = self._source.json_elements(target.field_id, target.path)
+            known = self._and_valid(elements.is_array, target)
+            return Column(DataType.INT64, np.diff(elements.starts), known)
+        column = self._source.column(target.field_id)
+        if target.is_length:
+            return arrays.lengths(column)
+        if target.element_type is not None and target.path:
+            return arrays.element_at(column, target.element_type, int(target.path[0]))
+        return column
+
+    def _contains(self, predicate: Contains) -> _Truth:
+        target, mode, values = predicate.target, predicate.mode, predicate.values
+        if target.element_type is not None:
+            column = self._source.column(target.field_id)
+            return _where_known(arrays.contains(column, target.element_type, mode, values), column.validity)
+        elements = self._source.json_elements(target.field_id, target.path)
+        matches = _path_contains(elements, mode, values)
+        return _where_known(matches, self._and_valid(elements.is_array, target))
 
     def _is_null(self, target: Target) -> _Truth:
         validity = self._source.column(target.field_id).validity
@@ -266,6 +299,19 @@ def _path_is_in(column: PathColumn, values: LiteralSet) -> Mask:
         for numbers in (values.integers, values.doubles):
             if numbers is not None:
                 matches |= (column.kinds == JsonKind.DOUBLE) & np.isin(column.doubles, numbers.astype(np.float64))
+    return matches
+
+
+def _path_contains(elements: PathElements, mode: ContainsMode, values: LiteralSet) -> Mask:
+    flat, starts = elements.elements, elements.starts
+    if mode is not ContainsMode.ALL:
+        return arrays.rows_with(starts, np.flatnonzero(_path_is_in(flat, values)), None, 0)
+    matches = np.ones(len(starts) - 1, np.bool_)
+    for value in values.scalars():
+        hits = np.flatnonzero(_compare_path(flat, Comparator.EQ, value))
+        matches &= arrays.rows_with(starts, hits, None, 0)
+        if not matches.any():
+            break
     return matches
 
 

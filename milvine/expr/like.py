@@ -9,14 +9,18 @@ import pyarrow.compute as pc
 
 from milvine.expr.errors import FilterError
 
+MAX_REGEX_CHARACTERS = 16_384
+"""Of patterns with wildcards inside. RE2 refuses much longer ones, and only while rows are looked at."""
 _TOKEN = re.compile(r"\\(?P<escaped>.)|(?P<wildcard>[%_])|(?P<literal>[^\\%_]+)", re.DOTALL)
-_ONLY_OUTER_PERCENTS = re.compile(r"(%*)((?:\\.|[^\\%_])*)(%*)", re.DOTALL)
+_ONLY_OUTER_PERCENTS = re.compile(r"(%*)((?:\\.|[^\\%_])*+)(%*)", re.DOTALL)
 _REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
 def check_pattern(pattern: str, position: int) -> None:
     if len(pattern) - len(pattern.rstrip("\\")) & 1:
         raise FilterError(f"invalid like pattern, nothing to escape at its end: {pattern}", position)
+    if len(pattern) > MAX_REGEX_CHARACTERS and _ONLY_OUTER_PERCENTS.fullmatch(pattern) is None:
+        raise FilterError(f"invalid like pattern, it is longer than {MAX_REGEX_CHARACTERS} characters", position)
 
 
 def match_pattern(texts: Any, pattern: str) -> Any:

@@ -23,7 +23,7 @@ _SIMPLE_ESCAPES = {
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL)
 _ELEMENT = re.compile(
     r"""\s*(?:
-        (?P<string>"(?:[^"\\\r\n]|\\.)*"|'(?:[^'\\\r\n]|\\.)*')
+        (?P<string>"(?:[^"\\\r\n]|\\.)*+"|'(?:[^'\\\r\n]|\\.)*+')
       | (?P<boolean>true|True|TRUE|false|False|FALSE)\b
       | (?P<null>null\b)
       | (?P<sign>[+-]?)\s*(?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]*\.?[0-9]+\.?(?:[eE][+-]?[0-9]+)?)

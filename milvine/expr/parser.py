@@ -7,6 +7,7 @@ bounds what the recursive steps after it (check, evaluate) have to go down.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -16,15 +17,17 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, 
 from milvine.expr import tree
 from milvine.expr.errors import FilterError
 from milvine.expr.literals import decode_list, decode_number, decode_string
-from milvine.expr.tree import Comparator, Node
+from milvine.expr.tree import Comparator, ContainsMode, Node
 from milvine.model.json_paths import JsonPath
 
 MAX_DEPTH = 128
 """Nodes below one another; parentheses alone and chains of and/or add none."""
+MAX_TOKENS = 200_000
+"""A list of literals is one token, whatever its length."""
 _CACHED_TEXT_CHARACTERS = 16_384
 """Longer texts (lists of keys, mostly) are seldom sent twice and would hold memory."""
 
-_STEP = re.compile(r"""\[(?:(?P<key>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<index>\d+))\]""")
+_STEP = re.compile(r"""\[(?:(?P<key>"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+')|(?P<index>\d+))\]""")
 
 
 def _start(token: Token) -> int:
@@ -67,6 +70,13 @@ class _TreeBuilder(Transformer[Token, Node]):
     def exists(self, word: Token, operand: Node) -> Node:
         return tree.Exists(_start(word), operand)
 
+    def contains(self, word: Token, operand: Node, values: Node) -> Node:
+        mode = ContainsMode(word.lower().partition("_contains")[2].lstrip("_"))
+        return tree.Contains(_start(word), mode, operand, values, str(word))
+
+    def array_length(self, word: Token, column: tree.Column) -> Node:
+        return tree.ArrayLength(_start(word), column, str(word))
+
     def column(self, token: Token) -> Node:
         name, bracket, rest = token.partition("[")
         path: JsonPath = tuple(
@@ -94,10 +104,23 @@ class _TreeBuilder(Transformer[Token, Node]):
         return tree.Template(_start(token), token[1:-1].strip())
 
 
+class _TokenLimit:
+    """Between lexer and parser: a text of many megabytes is not parsed to its end to be refused."""
+
+    always_accept: tuple[str, ...] = ()
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        for count, token in enumerate(stream):
+            if count >= MAX_TOKENS:
+                raise FilterError(f"expression has more than {MAX_TOKENS} tokens", _start(token))
+            yield token
+
+
 _lark = Lark(
     Path(__file__).with_name("filter.lark").read_text(encoding="utf-8"),
     parser="lalr",
     lexer="basic",
+    postlex=_TokenLimit(),
     transformer=_TreeBuilder(),
 )
 

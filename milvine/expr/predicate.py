@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from milvine.expr.tree import Comparator, Scalar
+from milvine.expr.tree import Comparator, ContainsMode, Scalar
 from milvine.model.json_paths import JsonPath
 from milvine.model.types import DataType
 
@@ -30,13 +30,33 @@ OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is looked at: a field, or with `path` what stands there in a JSON field (never its root)."""
+    """What is looked at: a field, or with `path` what stands there in a JSON field or in an ARRAY (one index).
+
+    `is_length`: the number of elements of the array that stands there. A JSON field's root is looked at for its
+    elements only.
+    """
 
     field_id: int
     data_type: DataType
     is_nullable: bool = False
     is_primary: bool = False
     path: JsonPath = ()
+    element_type: DataType | None = None
+    is_length: bool = False
+
+    @property
+    def value_type(self) -> DataType:
+        """The type of what literals are compared with."""
+        if self.is_length:
+            return DataType.INT64
+        return self.element_type if self.element_type is not None and self.path else self.data_type
+
+    @property
+    def type_name(self) -> str:
+        """The type as Milvus's messages have it."""
+        if self.element_type is not None and not self.is_length:
+            return f"{self.data_type.milvus_name}[{self.element_type.milvus_name}]"
+        return self.value_type.milvus_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +91,12 @@ class LiteralSet:
     integers: np.ndarray[Any, np.dtype[np.int64]] | None = None
     doubles: np.ndarray[Any, np.dtype[np.float64]] | None = None
     strings: Any | None = None
+
+    def scalars(self) -> Iterator[Scalar]:
+        """The values one by one, as Python's own."""
+        for values in (self.booleans, self.integers, self.doubles):
+            yield from () if values is None else values.tolist()
+        yield from () if self.strings is None else self.strings.to_pylist()
 
 
 def _sorted_once(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -121,6 +147,23 @@ class Exists:
     target: Target
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Contains:
+    """An array, whole or at a JSON path, has the value, any or all of the values as elements."""
+
+    target: Target
+    mode: ContainsMode
+    values: LiteralSet
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayEquals:
+    """A whole ARRAY is the list, element by element."""
+
+    target: Target
+    values: tuple[Scalar, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Not:
     operand: Predicate
@@ -136,7 +179,7 @@ class Or:
     operands: tuple[Predicate, ...]
 
 
-Predicate = Always | Compare | CompareFields | In | Like | IsNull | Exists | Not | And | Or
+Predicate = Always | Compare | CompareFields | In | Like | IsNull | Exists | Contains | ArrayEquals | Not | And | Or
 
 
 BEYOND_INT64 = 2**64

@@ -36,6 +36,14 @@ _MIRRORED = {
 }
 
 
+class ContainsMode(StrEnum):
+    """How many of the elements have to be there."""
+
+    ONE = ""
+    ALL = "all"
+    ANY = "any"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A name, or a name with keys and indexes behind it."""
@@ -147,6 +155,30 @@ class Exists:
 
 
 @dataclass(frozen=True, slots=True)
+class Contains:
+    """`array_contains`, `json_contains` and their `_all` and `_any`; `word` as written."""
+
+    position: int
+    mode: ContainsMode
+    operand: Node
+    values: Node
+    word: str
+
+    def __str__(self) -> str:
+        return f"{self.word}({self.operand},{self.values})"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLength:
+    position: int
+    column: Column
+    word: str
+
+    def __str__(self) -> str:
+        return f"{self.word}({self.column})"
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     position: int
     operand: Node
@@ -184,6 +216,8 @@ Node = (
     | Like
     | IsNull
     | Exists
+    | Contains
+    | ArrayLength
     | Not
     | And
     | Or
@@ -200,7 +234,7 @@ def children(node: Node) -> tuple[Node, ...]:
             return node.left, node.right
         case ChainedRange():
             return node.first, node.middle, node.last
-        case Membership():
+        case Membership() | Contains():
             return node.operand, node.values
         case Like():
             return node.operand, node.pattern

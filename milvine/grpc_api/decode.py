@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,12 @@ from milvine.model.requests import (
     DeleteRequest,
     InsertRequest,
     LoadRequest,
+    QueryIterator,
     QueryRequest,
     SearchRequest,
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +39,39 @@ _SCALARS: dict[str, DataType] = {
     "json_data": DataType.JSON,
 }
 _ARROW_TYPES = {DataType.VARCHAR: pa.string(), DataType.JSON: pa.binary()}
+_DEFAULTS = {
+    DataType.BOOL: "bool_data",
+    DataType.INT8: "int_data",
+    DataType.INT16: "int_data",
+    DataType.INT32: "int_data",
+    DataType.INT64: "long_data",
+    DataType.FLOAT: "float_data",
+    DataType.DOUBLE: "double_data",
+    DataType.VARCHAR: "string_data",
+}
+_DEFAULT_NAMES = {
+    "bool_data": "DataType_Bool",
+    "int_data": "DataType_Int",
+    "long_data": "DataType_Int64",
+    "float_data": "DataType_Float",
+    "double_data": "DataType_Double",
+    "string_data": "DataType_VarChar",
+    "bytes_data": "DataType_JSON",
+    "timestamptz_data": "DataType_Timestamptz",
+}
+_ELEMENTS = {
+    "bool_data": pa.bool_(),
+    "int_data": pa.int32(),
+    "long_data": pa.int64(),
+    "float_data": pa.float32(),
+    "double_data": pa.float64(),
+    "string_data": pa.string(),
+}
 _FLOAT_VECTOR_PLACEHOLDER = 101
+_BOUNDED_TIMESTAMP = 2
+"""Guarantee timestamps up to this one are SDKs' words for consistency levels, not times."""
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 _PLACEHOLDER_NAMES = {
     100: "VECTOR_BINARY",
     101: "VECTOR_FLOAT",
@@ -52,14 +88,39 @@ def pairs(repeated: Iterable[Any]) -> dict[str, str]:
     return {pair.key: pair.value for pair in repeated}
 
 
+def _type_name(number: int) -> str:
+    name: str = schema_pb2.DataType.Name(number) if number in schema_pb2.DataType.values() else str(number)
+    return name
+
+
 def _data_type(field: Any) -> DataType:
     try:
         return DataType(field.data_type)
     except ValueError:
-        name = schema_pb2.DataType.Name(field.data_type) if field.data_type in schema_pb2.DataType.values() else ""
+        name = _type_name(field.data_type)
         raise ParameterInvalid(
-            f"data type {name or field.data_type} of field {field.name} is not supported by this version of Milvine"
+            f"data type {name} of field {field.name} is not supported by this version of Milvine"
         ) from None
+
+
+def _element_type(field: Any) -> DataType | None:
+    try:
+        return DataType(field.element_type) if field.element_type else None
+    except ValueError:
+        raise ParameterInvalid(f"element type {_type_name(field.element_type)} is not supported") from None
+
+
+def _default_value(field: Any, data_type: DataType) -> Any:
+    """The value as Python has it, None if there is none; its kind is checked where the type may have one at all."""
+    kind = field.default_value.WhichOneof("data") if field.HasField("default_value") else None
+    if kind is None:
+        return None
+    if _DEFAULTS.get(data_type, kind) != kind and not field.is_primary_key:
+        raise ParameterInvalid(
+            f"type ({data_type.milvus_name}) of field ({field.name}) is not equal to "
+            f"the type({_DEFAULT_NAMES.get(kind, kind)}) of default_value"
+        )
+    return getattr(field.default_value, kind)
 
 
 def _int_param(field: Any, params: Mapping[str, str], name: str) -> int | None:
@@ -76,10 +137,9 @@ def _field(field: Any) -> FieldSchema:
     for flag, what in (("is_partition_key", "partition key"), ("is_clustering_key", "clustering key")):
         if getattr(field, flag):
             raise ParameterInvalid(f"a {what} (field {field.name}) is not supported by this version of Milvine")
-    if field.HasField("default_value"):
-        raise ParameterInvalid(f"a default value (field {field.name}) is not supported by this version of Milvine")
     params = pairs(field.type_params)
     data_type = _data_type(field)
+    element_type = _element_type(field) if data_type is DataType.ARRAY else None
     if field.nullable and data_type.is_vector:
         raise ParameterInvalid(f"a nullable vector (field {field.name}) is not supported by this version of Milvine")
     return FieldSchema(
@@ -91,7 +151,10 @@ def _field(field: Any) -> FieldSchema:
         field.autoID,
         nullable=field.nullable,
         dim=_int_param(field, params, "dim") if data_type.is_vector else None,
-        max_length=_int_param(field, params, "max_length") if data_type is DataType.VARCHAR else None,
+        max_length=_int_param(field, params, "max_length") if DataType.VARCHAR in (data_type, element_type) else None,
+        element_type=element_type,
+        max_capacity=_int_param(field, params, "max_capacity") if data_type is DataType.ARRAY else None,
+        default_value=_default_value(field, data_type),
     )
 
 
@@ -129,9 +192,36 @@ def _expanded(values: Any, validity: Array) -> Any:
         spread = np.zeros((len(validity), *values.shape[1:]), values.dtype)
         spread[validity] = values
         return spread
-    filler = pa.array(["" if pa.types.is_string(values.type) else b"null"], values.type)
-    places = np.where(validity, np.cumsum(validity), 0)
-    return pa.concat_arrays([filler, values]).take(pa.array(places))
+    return _with_fillers(values, np.where(validity, np.cumsum(validity), 0))
+
+
+def _with_fillers(values: Any, places: Array) -> Any:
+    """The values at `places`, counted from 1; a filler for 0."""
+    kinds: list[Any] = [[] if pa.types.is_list(values.type) else "" if pa.types.is_string(values.type) else b"null"]
+    return pa.concat_arrays([pa.array(kinds, values.type), values]).take(pa.array(places))
+
+
+def _lists(field: Any) -> pa.ListArray:
+    """ArrayArray, a message for each row, as one list array; elements as wide as the wire has them."""
+    rows = field.scalars.array_data.data
+    kinds = {row.WhichOneof("data") for row in rows}
+    kinds.discard(None)
+    if not kinds <= _ELEMENTS.keys() or len(kinds) > 1:
+        shown = " and ".join(sorted(kinds))
+        raise ParameterInvalid(f"insert data does not match, array field {field.field_name} has elements of {shown}")
+    if not kinds:
+        return pa.array([[]] * len(rows), pa.list_(pa.null()))
+    (kind,) = kinds
+    lists = [getattr(row, kind).data for row in rows]
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, lists), np.int64, len(rows)), out=offsets[1:])
+    element_type = _ELEMENTS[kind]
+    if element_type == pa.string():
+        elements = pa.array(list(chain.from_iterable(lists)), element_type)
+    else:
+        arrays = [np.array(values, element_type.to_pandas_dtype()) for values in lists]
+        elements = pa.array(np.concatenate(arrays), element_type)
+    return pa.ListArray.from_arrays(pa.array(offsets), elements)
 
 
 def _declared_type(field: Any) -> DataType:
@@ -159,11 +249,13 @@ def column(field: Any) -> Column:
         data_type, values = DataType.FLOAT_VECTOR, flat.reshape(-1, dim)
     else:
         kind = field.scalars.WhichOneof("data")
-        if kind is not None and kind not in _SCALARS:
+        if kind is not None and kind not in _SCALARS and kind != "array_data":
             raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-        data_type = _SCALARS[kind] if kind else _declared_type(field)
+        data_type = _SCALARS.get(kind, DataType.ARRAY) if kind else _declared_type(field)
         data = getattr(field.scalars, kind).data if kind else []
-        if data_type in _ARROW_TYPES:
+        if data_type is DataType.ARRAY:
+            values = _lists(field)
+        elif data_type in _ARROW_TYPES:
             values = pa.array(data, _ARROW_TYPES[data_type])
         else:
             values = np.array(data, dtype=NUMPY_DTYPES[data_type])
@@ -173,6 +265,8 @@ def column(field: Any) -> Column:
     if len(values) != len(validity) or not validity.all():
         if len(values) == int(np.count_nonzero(validity)):
             values = _expanded(values, validity)
+        elif data_type is DataType.ARRAY and len(values) == len(validity):
+            values = _with_fillers(values, np.where(validity, np.arange(1, len(validity) + 1), 0))
         return Column(data_type, values, validity)
     return Column(data_type, values)
 
@@ -185,6 +279,12 @@ def insert(request: Any) -> InsertRequest:
             raise ParameterInvalid(f"duplicated field {name} found")
         columns[name] = column(field)
     return InsertRequest(request.collection_name, request.partition_name, request.num_rows, columns)
+
+
+def upsert(request: Any) -> InsertRequest:
+    """An operation other than REPLACE on one field makes the update a partial one, as in Milvus."""
+    is_partial = request.partial_update or any(op.op for op in request.field_ops)
+    return replace(insert(request), partial_update=is_partial)
 
 
 def _template(value: Any) -> object:
@@ -271,9 +371,10 @@ def search(request: Any) -> SearchRequest:
 
 def query(request: Any) -> QueryRequest:
     params = pairs(request.query_params)
-    for name, what in (("iterator", "query iterator"), ("order_by_fields", "query order_by")):
+    for name, what in (("order_by_fields", "query order_by"), ("query_iter_last_element_offset", "element cursor")):
         if params.get(name, "False") not in ("", "False", "false"):
             raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    _bool(params, "reduce_stop_for_best")  # pages are always in key order, as either way of reducing wants
     limit = _int(params, "limit", -1) if params.get("limit") else None
     return QueryRequest(
         request.collection_name,
@@ -283,4 +384,18 @@ def query(request: Any) -> QueryRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
+        _iterator(request, params) if _bool(params, "iterator") else None,
     )
+
+
+def _iterator(request: Any, params: Mapping[str, str]) -> QueryIterator:
+    given = request.guarantee_timestamp
+    read_ts = min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
+    return QueryIterator(read_ts, _int(params, "collection_id", 0))
+
+
+def _bool(params: Mapping[str, str], name: str) -> bool:
+    text = params.get(name, "False")
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise ParameterInvalid(f"value for {name} is invalid", expected="true or false", actual=text)

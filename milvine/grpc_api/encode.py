@@ -83,6 +83,8 @@ def field_data(field: FieldSchema, column: Column) -> Any:
     if field.data_type is DataType.FLOAT_VECTOR:
         data.vectors.dim = field.dim or 0
         data.vectors.float_vector.data.extend(np.ascontiguousarray(column.values).reshape(-1))
+    elif field.data_type is DataType.ARRAY:
+        _add_arrays(data.scalars.array_data, field, column)
     else:
         getattr(data.scalars, _SCALARS[field.data_type]).data.extend(_plain(column.values))
         getattr(data.scalars, _SCALARS[field.data_type]).SetInParent()
@@ -90,6 +92,14 @@ def field_data(field: FieldSchema, column: Column) -> Any:
         validity = np.ones(len(column), np.bool_) if column.validity is None else column.validity
         data.valid_data.extend(validity.tolist())
     return data
+
+
+def _add_arrays(target: Any, field: FieldSchema, column: Column) -> None:
+    assert field.element_type is not None
+    target.element_type = int(field.element_type)
+    kind = _SCALARS[field.element_type]
+    for row in column.values.to_pylist():
+        getattr(target.data.add(), kind).data.extend(row)
 
 
 def fields_data(fields: Iterable[OutputField]) -> list[Any]:
@@ -128,10 +138,12 @@ def query_results(name: str, result: QueryResult) -> Any:
 
 
 def mutation(result: MutationResult, kind: str) -> Any:
-    """`kind`: insert_cnt or delete_cnt. Only inserts return their keys, as in Milvus."""
+    """`kind`: insert_cnt, delete_cnt or upsert_cnt, which is all three. Deletes do not return keys, as in Milvus."""
     response = milvus_pb2.MutationResult(status=status(), timestamp=result.ts, acknowledged=True)
-    setattr(response, kind, result.row_count)
-    if kind == "insert_cnt":
+    for name in ("insert_cnt", "delete_cnt", "upsert_cnt"):
+        if kind in (name, "upsert_cnt"):
+            setattr(response, name, result.row_count)
+    if kind != "delete_cnt":
         ids(result.keys, response.IDs)
         response.succ_index.extend(range(result.row_count))
     return response
@@ -143,6 +155,11 @@ def _field_schema(field: FieldSchema) -> Any:
         params["dim"] = field.dim
     if field.max_length is not None:
         params["max_length"] = field.max_length
+    if field.max_capacity is not None:
+        params["max_capacity"] = field.max_capacity
+    default = None
+    if field.default_value is not None:
+        default = schema_pb2.ValueField(**{_SCALARS[field.data_type]: field.default_value})
     return schema_pb2.FieldSchema(
         fieldID=field.field_id,
         name=field.name,
@@ -152,6 +169,8 @@ def _field_schema(field: FieldSchema) -> Any:
         type_params=key_values(params),
         autoID=field.auto_id,
         nullable=field.nullable,
+        element_type=int(field.element_type or 0),
+        default_value=default,
     )
 
 

@@ -132,6 +132,10 @@ def insert(engine: Engine, context: RequestContext, request: Any) -> Any:
     return encode.mutation(writes.insert(engine, context, decode.insert(request)), "insert_cnt")
 
 
+def upsert(engine: Engine, context: RequestContext, request: Any) -> Any:
+    return encode.mutation(writes.upsert(engine, context, decode.upsert(request)), "upsert_cnt")
+
+
 def delete(engine: Engine, context: RequestContext, request: Any) -> Any:
     return encode.mutation(writes.delete(engine, context, decode.delete(request)), "delete_cnt")
 
@@ -212,4 +216,5 @@ RPCS: dict[str, Rpc] = {
     "ReleaseCollection": release_collection,
     "Search": search,
     "ShowCollections": show_collections,
+    "Upsert": upsert,
 }

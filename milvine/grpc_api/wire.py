@@ -6,7 +6,6 @@ when there is no message. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-
 
 from __future__ import annotations
 
-import gzip
 import logging
 import re
 import struct
@@ -28,6 +27,7 @@ from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestCont
 
 _log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 256 << 20
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _FRAME = struct.Struct(">BI")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -74,13 +74,23 @@ def _message(environ: dict[str, Any], body: bytes) -> bytes | memoryview:
         return payload
     encoding = environ.get("HTTP_GRPC_ENCODING", "identity")
     try:
-        if encoding == "gzip":
-            return gzip.decompress(payload)
-        if encoding == "deflate":
-            return zlib.decompress(payload)
-    except (OSError, zlib.error) as error:
+        if encoding in _WINDOW_BITS:
+            return _decompressed(payload, _WINDOW_BITS[encoding])
+    except zlib.error as error:
         raise GrpcError(_INTERNAL, f"the request does not decompress: {error}") from error
     raise GrpcError(_UNIMPLEMENTED, f"compression {encoding} is not supported")
+
+
+def _decompressed(payload: memoryview, window_bits: int) -> bytes:
+    """Raises GrpcError(RESOURCE_EXHAUSTED) for what grows past the limit, having made no more of it."""
+    decompressor = zlib.decompressobj(window_bits)
+    message = decompressor.decompress(payload, MAX_MESSAGE_BYTES + 1)
+    if len(message) > MAX_MESSAGE_BYTES:
+        reason = f"received message after decompression larger than max ({len(message)} vs. {MAX_MESSAGE_BYTES})"
+        raise GrpcError(_RESOURCE_EXHAUSTED, reason)
+    if not decompressor.eof:
+        raise GrpcError(_INTERNAL, "the request does not decompress: it ends too soon")
+    return message
 
 
 def _context(environ: dict[str, Any], request: Any) -> RequestContext:

@@ -4,8 +4,10 @@ Shapes, for a batch of n rows:
   BOOL, INT*, FLOAT, DOUBLE   numpy (n,), of the type's own dtype
   FLOAT_VECTOR                numpy (n, dim) float32, C order
   VARCHAR                     pyarrow.StringArray without nulls
+  ARRAY                       pyarrow.ListArray without nulls, its elements of the element type, without nulls
   JSON                        pyarrow.BinaryArray of UTF-8 JSON text, without nulls, and its shredded paths
-`validity` is None (every row has a value) or numpy bool (n,); where it is False the value is a filler.
+`validity` is None (every row has a value) or numpy bool (n,); where it is False the value is a filler (of an
+ARRAY the empty list).
 All of it is immutable once made: readers hold it without a lock.
 """
 
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.model import json_paths
 from milvine.model.json_paths import ShreddedPaths
@@ -32,6 +35,17 @@ NUMPY_DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.FLOAT: np.dtype(np.float32),
     DataType.DOUBLE: np.dtype(np.float64),
     DataType.FLOAT_VECTOR: np.dtype(np.float32),
+}
+ARROW_TYPES: dict[DataType, pa.DataType] = {
+    DataType.BOOL: pa.bool_(),
+    DataType.INT8: pa.int8(),
+    DataType.INT16: pa.int16(),
+    DataType.INT32: pa.int32(),
+    DataType.INT64: pa.int64(),
+    DataType.FLOAT: pa.float32(),
+    DataType.DOUBLE: pa.float64(),
+    DataType.VARCHAR: pa.string(),
+    DataType.JSON: pa.binary(),
 }
 
 
@@ -71,13 +85,41 @@ class Column:
         return Column(self.data_type, taken, None if self.validity is None else self.validity[row_offsets])
 
 
+def absent_column(field: FieldSchema, row_count: int) -> Column:
+    """What rows read as that were written without the field: its default value, or NULL."""
+    return null_column(field, row_count) if field.default_value is None else default_column(field, row_count)
+
+
+def default_column(field: FieldSchema, row_count: int) -> Column:
+    """A column of the field's default value."""
+    if field.data_type is DataType.VARCHAR:
+        return Column(field.data_type, pa.repeat(pa.scalar(field.default_value, pa.string()), row_count))
+    return Column(field.data_type, np.full(row_count, field.default_value, NUMPY_DTYPES[field.data_type]))
+
+
+def with_default(field: FieldSchema, column: Column) -> Column:
+    """The column with the field's default value in the place of its NULLs, if the field has one."""
+    if column.validity is None or field.default_value is None:
+        return column
+    if field.data_type is DataType.VARCHAR:
+        default = pa.scalar(field.default_value, pa.string())
+        return Column(field.data_type, pc.if_else(pa.array(column.validity), column.values, default))
+    default = NUMPY_DTYPES[field.data_type].type(field.default_value)
+    return Column(field.data_type, np.where(column.validity, column.values, default))
+
+
 def null_column(field: FieldSchema, row_count: int) -> Column:
-    """A column of NULLs: what a file that lacks a field reads as."""
+    """A column of NULLs."""
     validity = np.zeros(row_count, dtype=np.bool_)
     if field.data_type is DataType.FLOAT_VECTOR:
         return Column(field.data_type, np.zeros((row_count, field.dim or 0), np.float32), validity)
     if field.data_type is DataType.VARCHAR:
         return Column(field.data_type, pa.array([""] * row_count, pa.string()), validity)
+    if field.data_type is DataType.ARRAY:
+        assert field.element_type is not None
+        no_elements = pa.array([], ARROW_TYPES[field.element_type])
+        offsets = pa.array(np.zeros(row_count + 1, np.int32))
+        return Column(field.data_type, pa.ListArray.from_arrays(offsets, no_elements), validity)
     if field.data_type is DataType.JSON:
         return Column(field.data_type, pa.array([b"null"] * row_count, pa.binary()), validity, ShreddedPaths({}, True))
     return Column(field.data_type, np.zeros(row_count, NUMPY_DTYPES[field.data_type]), validity)

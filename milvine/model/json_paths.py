@@ -106,6 +106,19 @@ class _Builder:
 
 
 @dataclass(frozen=True, slots=True)
+class PathElements:
+    """The elements of the arrays at one path, n rows.
+
+    is_array: bool (n,), rows with an array there. starts: int64 (n + 1,), where each row's elements start among
+    `elements`, and the end of the last.
+    """
+
+    is_array: np.ndarray[Any, np.dtype[np.bool_]]
+    starts: np.ndarray[Any, np.dtype[np.int64]]
+    elements: PathColumn
+
+
+@dataclass(frozen=True, slots=True)
 class ShreddedPaths:
     """The path columns of one JSON column. `is_complete`: an object path not in `columns` is in no row."""
 
@@ -161,18 +174,41 @@ def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
     """Build one path column by parsing every row: for array elements and for paths beyond the cap."""
     builder = _Builder()
     for row, text in enumerate(texts.to_pylist()):
-        value = orjson.loads(text)
-        for step in path:
-            if isinstance(step, str):
-                if not isinstance(value, dict) or step not in value:
-                    break
-            elif not isinstance(value, list) or not 0 <= step < len(value):
-                break
-            value = value[step]
-        else:
+        value = _at(orjson.loads(text), path)
+        if value is not _NOTHING:
             builder.rows.append(row)
             builder.values.append(value)
     return builder.build(len(texts))
+
+
+def extract_elements(texts: pa.BinaryArray, path: JsonPath) -> PathElements:
+    """The elements of the arrays at `path`, by parsing every row."""
+    is_array = np.zeros(len(texts), np.bool_)
+    counts = np.zeros(len(texts), np.int64)
+    builder = _Builder()
+    for row, text in enumerate(texts.to_pylist()):
+        value = _at(orjson.loads(text), path)
+        if isinstance(value, list):
+            is_array[row] = True
+            counts[row] = len(value)
+            builder.values += value
+    builder.rows = list(range(len(builder.values)))
+    return PathElements(is_array, np.concatenate(([0], np.cumsum(counts))), builder.build(len(builder.values)))
+
+
+_NOTHING = object()
+
+
+def _at(value: Any, path: JsonPath) -> Any:
+    """What stands at `path` in a parsed document, or _NOTHING."""
+    for step in path:
+        if isinstance(step, str):
+            if not isinstance(value, dict) or step not in value:
+                return _NOTHING
+        elif not isinstance(value, list) or not 0 <= step < len(value):
+            return _NOTHING
+        value = value[step]
+    return value
 
 
 def missing(row_count: int) -> PathColumn:

@@ -39,12 +39,16 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True)
 class InsertRequest:
-    """Columns by name, as they came: not checked yet, integers as wide as the wire has them."""
+    """Columns by name, as they came: not checked yet, integers as wide as the wire has them.
+
+    `partial_update` is of upserts only.
+    """
 
     name: str
     partition_name: str
     row_count: int
     columns: Mapping[str, Column]
+    partial_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class DeleteRequest:
 
 @dataclass(frozen=True, slots=True)
 class MutationResult:
-    """`keys` int64 (n,) or StringArray: of the rows inserted; `row_count`: of rows inserted or keys deleted."""
+    """`keys` int64 (n,) or StringArray, of the rows written; `row_count` of rows written or keys deleted."""
 
     keys: Any
     row_count: int
@@ -106,8 +110,19 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryIterator:
+    """All pages of an iterator read at one timestamp: the first one (`read_ts` 0) tells it to the next ones.
+
+    `collection_id` 0: the caller did not say which collection the name had meant.
+    """
+
+    read_ts: int = 0
+    collection_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """`limit` None: no limit was given."""
+    """`limit` None: no limit was given. `iterator` is set for a page of an iterator."""
 
     name: str
     filter: str
@@ -116,6 +131,7 @@ class QueryRequest:
     templates: Mapping[str, object] = field(default_factory=dict)
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
+    iterator: QueryIterator | None = None
 
 
 @dataclass(frozen=True, slots=True)

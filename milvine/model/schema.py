@@ -15,7 +15,10 @@ FIRST_FIELD_ID = 100
 
 @dataclass(frozen=True, slots=True)
 class FieldSchema:
-    """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR only."""
+    """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR and ARRAY of it only.
+
+    `element_type` and `max_capacity` (elements a row) are ARRAY's. `default_value` None: there is none.
+    """
 
     field_id: int
     name: str
@@ -27,6 +30,9 @@ class FieldSchema:
     nullable: bool = False
     dim: int | None = None
     max_length: int | None = None
+    element_type: DataType | None = None
+    max_capacity: int | None = None
+    default_value: bool | int | float | str | None = None
 
 
 @dataclass(frozen=True)

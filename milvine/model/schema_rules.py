@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from milvine.errors import FieldNameInvalid, ParameterInvalid, ParameterMissing
+from milvine.errors import FieldNameInvalid, ParameterInvalid, ParameterMissing, ParameterOutOfRange
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -15,11 +16,27 @@ MAX_SHARDS = 16
 MAX_DIM = 32768
 MIN_DIM = 2
 MAX_VARCHAR_BYTES = 65535
+MAX_ARRAY_CAPACITY = 4096
 MAX_JSON_BYTES = 65536
 MAX_DESCRIPTION_BYTES = 1024
+ELEMENT_TYPES = frozenset(
+    {
+        DataType.BOOL,
+        DataType.INT8,
+        DataType.INT16,
+        DataType.INT32,
+        DataType.INT64,
+        DataType.FLOAT,
+        DataType.DOUBLE,
+        DataType.VARCHAR,
+    }
+)
+_INTEGER_BITS = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
 _KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
+_PARTITION_FIRST = re.compile(r"[A-Za-z0-9_]")
+_PARTITION_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def check_collection_name(name: str, kind: str = "name") -> None:
@@ -35,6 +52,21 @@ def check_collection_name(name: str, kind: str = "name") -> None:
         raise ParameterInvalid(f"{invalid} the first character of a collection {kind} must be an underscore or letter")
     if not _NAME.fullmatch(name):
         raise ParameterInvalid(f"{invalid} collection {kind} can only contain numbers, letters and underscores")
+
+
+def check_partition_name(name: str) -> None:
+    trimmed = name.strip()
+    invalid = f"Invalid partition name: {trimmed}."
+    if not trimmed:
+        raise ParameterInvalid(f"{invalid} Partition name should not be empty.")
+    if len(trimmed.encode()) > MAX_NAME_BYTES:
+        raise ParameterInvalid(
+            f"{invalid} The length of a partition name must be less than {MAX_NAME_BYTES} characters."
+        )
+    if not _PARTITION_FIRST.match(trimmed):
+        raise ParameterInvalid(f"{invalid} The first character of a partition name must be an underscore or letter.")
+    if not _PARTITION_NAME.fullmatch(trimmed):
+        raise ParameterInvalid(f"{invalid} Partition name can only contain numbers, letters and underscores.")
 
 
 def check_field_name(name: str) -> None:
@@ -105,7 +137,7 @@ def _check_field(collection: str, field: FieldSchema) -> None:
                 f"invalid dimension: {field.dim} of field {field.name}. "
                 f"float vector dimension should be in range {MIN_DIM} ~ {MAX_DIM}"
             )
-    if field.data_type is DataType.VARCHAR:
+    if field.data_type is DataType.VARCHAR or field.element_type is DataType.VARCHAR:
         if field.max_length is None:
             raise ParameterMissing(
                 f"type param(max_length) should be specified for the field({field.name}) of collection {collection}"
@@ -115,3 +147,43 @@ def _check_field(collection: str, field: FieldSchema) -> None:
                 f"the maximum length specified for the field({field.name}) should be in "
                 f"(0, {MAX_VARCHAR_BYTES}], but got {field.max_length} instead"
             )
+    if field.data_type is DataType.ARRAY:
+        _check_array(collection, field)
+    if field.default_value is not None:
+        _check_default(field)
+
+
+def _check_array(collection: str, field: FieldSchema) -> None:
+    if field.element_type is None:
+        raise ParameterInvalid("element data type None is not valid")
+    if field.element_type not in ELEMENT_TYPES:
+        raise ParameterInvalid(f"element type {field.element_type.milvus_name} is not supported")
+    if field.max_capacity is None:
+        raise ParameterMissing(
+            f"type param(max_capacity) should be specified for array field {field.name} of collection {collection}"
+        )
+    if not 0 < field.max_capacity <= MAX_ARRAY_CAPACITY:
+        raise ParameterInvalid(f"the maximum capacity specified for a Array should be in (0, {MAX_ARRAY_CAPACITY}]")
+
+
+def _check_default(field: FieldSchema) -> None:
+    """The value's kind is right when it comes here: each wire names kinds in its own way."""
+    value, data_type = field.default_value, field.data_type
+    place = f"type:{data_type.milvus_name}, name:{field.name}"
+    if field.is_primary:
+        raise ParameterInvalid(f"primary field not support default_value, {place}")
+    if data_type in (DataType.ARRAY, DataType.JSON) or data_type.is_vector:
+        raise ParameterInvalid(f"type not support default_value, {place}")
+    if isinstance(value, str) and field.max_length is not None and len(value.encode()) > field.max_length:
+        raise ParameterInvalid(
+            f"the length ({len(value.encode())}) of string exceeds max length ({field.max_length})",
+            expected="valid length string",
+            actual="string length exceeds max length",
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParameterInvalid(f"default value '{value}' of field {field.name} is not a number or infinity")
+    if data_type.is_integer and isinstance(value, int):
+        bits = _INTEGER_BITS[data_type]
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        if not low <= value <= high:
+            raise ParameterOutOfRange("default value out of range", value, low, high)

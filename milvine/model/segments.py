@@ -65,3 +65,8 @@ class DeleteBatch:
     @property
     def bytes_used(self) -> int:
         return int(self.keys.nbytes + self.ts.nbytes + self.partition_ids.nbytes)
+
+
+def make_deletes(keys: Any, ts: int, partition_id: int) -> DeleteBatch:
+    """Keys (int64 or StringArray) deleted together, at one timestamp in one partition."""
+    return DeleteBatch(keys, np.full(len(keys), ts, np.int64), np.full(len(keys), partition_id, np.int64))

@@ -16,6 +16,7 @@ class DataType(IntEnum):
     FLOAT = 10
     DOUBLE = 11
     VARCHAR = 21
+    ARRAY = 22
     JSON = 23
     FLOAT_VECTOR = 101
 
@@ -46,6 +47,7 @@ _MILVUS_NAMES = {
     DataType.FLOAT: "Float",
     DataType.DOUBLE: "Double",
     DataType.VARCHAR: "VarChar",
+    DataType.ARRAY: "Array",
     DataType.JSON: "JSON",
     DataType.FLOAT_VECTOR: "FloatVector",
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from milvine.errors import ParameterInvalid, RestBadJson, RestCheckPrimaryKey, RestMissingParameters
 from milvine.model.collections import Collection
+from milvine.model.columns import Column
 from milvine.model.requests import (
     DeleteRequest,
     IndexDescription,
@@ -27,6 +29,17 @@ DEFAULT_LIMIT = 100
 _COUNT = "count(*)"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_DEFAULT_KINDS = {
+    DataType.BOOL: "BoolData",
+    DataType.INT8: "IntData",
+    DataType.INT16: "IntData",
+    DataType.INT32: "IntData",
+    DataType.INT64: "LongData",
+    DataType.FLOAT: "FloatData",
+    DataType.DOUBLE: "DoubleData",
+    DataType.VARCHAR: "StringData",
+}
+"""How Go's encoder names the kinds of a default value."""
 _SEARCH_PARAMS_OF_BODY = {
     "groupingField": "group_by_field",
     "groupSize": "group_size",
@@ -42,12 +55,26 @@ def _check_level(body: Body) -> None:
 
 
 def insert(body: Body, schema: CollectionSchema) -> InsertRequest:
+    return _rows(body, schema, rows.to_columns)
+
+
+def upsert(body: Body, schema: CollectionSchema) -> InsertRequest:
+    """An operation on one field makes the update a partial one, as in Milvus."""
+    is_partial = body.boolean("partialUpdate") or bool(body.array("fieldOps"))
+    return replace(_rows(body, schema, rows.to_upsert_columns), partial_update=is_partial)
+
+
+def _rows(
+    body: Body,
+    schema: CollectionSchema,
+    to_columns: Callable[[CollectionSchema, Sequence[Mapping[str, Any]]], dict[str, Column]],
+) -> InsertRequest:
     data = body.values["data"]
     given = data if isinstance(data, list) else [data]
     for row in given:
         if not isinstance(row, dict):
             raise body.bad_type("data", row, "map[string]interface {}")
-    columns = rows.to_columns(schema, given) if given else {}
+    columns = to_columns(schema, given) if given else {}
     return InsertRequest(body.text("collectionName"), body.text("partitionName"), len(given), columns)
 
 
@@ -194,7 +221,11 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
         "primaryKey": field.is_primary,
         "type": field.data_type.milvus_name,
     }
-    params = {"dim": field.dim, "max_length": field.max_length}
+    if field.element_type is not None:
+        details["elementType"] = field.element_type.milvus_name
+    if field.default_value is not None:
+        details["defaultValue"] = {"Data": {_DEFAULT_KINDS[field.data_type]: field.default_value}}
+    params = {"dim": field.dim, "max_length": field.max_length, "max_capacity": field.max_capacity}
     given = {k: v for k, v in params.items() if v is not None}
     if given:
         details["params"] = _pairs(given)

@@ -20,6 +20,15 @@ def insert(call: Call) -> dict[str, Any]:
     return {"data": {"insertCount": result.row_count, "insertIds": ids}, "cost": 0}
 
 
+def upsert(call: Call) -> dict[str, Any]:
+    request = codec.upsert(call.body, call.schema())
+    if not request.row_count:
+        raise RestInvalidInsertData(RestMissingParameters.text)
+    result = writes.upsert(call.engine, call.context, request)
+    ids = rows.keys(result.keys, call.int64_as_text)
+    return {"data": {"upsertCount": result.row_count, "upsertIds": ids}, "cost": 0}
+
+
 def delete(call: Call) -> dict[str, Any]:
     call.schema()
     result = writes.delete(call.engine, call.context, codec.delete(call.body))
@@ -54,4 +63,5 @@ ROUTES: dict[str, Route] = {
     "entities/insert": Route(insert, "CollectionDataReq", ("collectionName", "data")),
     "entities/query": Route(query, "QueryReqV2"),
     "entities/search": Route(search, "SearchReqV2"),
+    "entities/upsert": Route(upsert, "CollectionDataReq", ("collectionName", "data")),
 }

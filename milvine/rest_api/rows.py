@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from milvine.errors import ParameterInvalid, RestInvalidInsertData
-from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.requests import OutputField, QueryResult, SearchResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -126,6 +126,47 @@ def _json_values(_field: FieldSchema, values: list[Any]) -> pa.BinaryArray:
     return pa.array([plain_text(v).encode() for v in values], pa.binary())
 
 
+_ELEMENT_KINDS: dict[DataType, frozenset[type]] = {
+    DataType.BOOL: frozenset({bool}),
+    DataType.INT8: frozenset({int}),
+    DataType.INT16: frozenset({int}),
+    DataType.INT32: frozenset({int}),
+    DataType.INT64: frozenset({int}),
+    DataType.FLOAT: _NUMBERS,
+    DataType.DOUBLE: _NUMBERS,
+    DataType.VARCHAR: frozenset({str}),
+}
+
+
+def _array_values(field: FieldSchema, values: list[Any]) -> pa.ListArray:
+    """Lists of the element type's own JSON kind; a string is JSON text of a list, as in Milvus."""
+    assert field.element_type is not None
+    lists = [_parsed_list(field, v) if type(v) is str else v for v in values]
+    for value in lists:
+        if type(value) is not list or not set(map(type, value)) <= _ELEMENT_KINDS[field.element_type]:
+            raise _bad_array(field, value, "its elements are of another type")
+    flat = list(chain.from_iterable(lists))
+    try:
+        elements = pa.array(flat, ARROW_TYPES[field.element_type])
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise _bad_array(field, lists[0] if len(lists) == 1 else lists, "an element is out of range") from error
+    offsets = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, lists), np.int64, len(lists)), out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), elements)
+
+
+def _parsed_list(field: FieldSchema, text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise _bad_array(field, text, str(error)) from error
+
+
+def _bad_array(field: FieldSchema, value: object, reason: str) -> RestInvalidInsertData:
+    assert field.element_type is not None
+    return _refused(reason, expected=f"Array of {field.element_type.milvus_name}", actual=shown(value))
+
+
 _DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
     DataType.BOOL: _boolean_values,
     DataType.INT8: _integer_values,
@@ -135,10 +176,16 @@ _DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
     DataType.FLOAT: _float_values,
     DataType.DOUBLE: _float_values,
     DataType.VARCHAR: _text_values,
+    DataType.ARRAY: _array_values,
     DataType.JSON: _json_values,
     DataType.FLOAT_VECTOR: _vector_values,
 }
-_FILLERS: dict[DataType, object] = {DataType.VARCHAR: "", DataType.JSON: "null", DataType.BOOL: False}
+_FILLERS: dict[DataType, object] = {
+    DataType.VARCHAR: "",
+    DataType.ARRAY: [],
+    DataType.JSON: "null",
+    DataType.BOOL: False,
+}
 
 
 def _column(field: FieldSchema, values: list[Any]) -> Column:
@@ -147,7 +194,7 @@ def _column(field: FieldSchema, values: list[Any]) -> Column:
         return Column(field.data_type, _DECODERS[field.data_type](field, values))
     if field.data_type.is_vector:
         raise _refused(f"missing vector field: {field.name}", expected=field.data_type.milvus_name, actual="")
-    if not field.nullable:
+    if not field.nullable and field.default_value is None:
         raise _refused(f"row {int(np.argmin(validity))} does not has field {field.name}")
     filler = _FILLERS.get(field.data_type, 0)
     filled = [filler if v is None else v for v in values]
@@ -169,11 +216,20 @@ def _dynamic_column(schema: CollectionSchema, rows: Sequence[Row]) -> Column | N
 
 
 def to_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
-    """Raises RestInvalidInsertData for the first value that does not fit the schema."""
+    """Columns of an insert. Raises RestInvalidInsertData for the first value that does not fit the schema."""
+    return _to_columns(schema, rows, is_upsert=False)
+
+
+def to_upsert_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+    """Columns of an upsert, which names its rows by key even where ids are automatic. Raises as `to_columns` does."""
+    return _to_columns(schema, rows, is_upsert=True)
+
+
+def _to_columns(schema: CollectionSchema, rows: Sequence[Row], *, is_upsert: bool) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for field in schema.user_fields:
         values = [row.get(field.name) for row in rows]
-        if field.is_primary and field.auto_id:
+        if field.is_primary and field.auto_id and not is_upsert:
             if any(v not in (None, "") for v in values):
                 raise _refused(f"no need to pass pk field({field.name}) when autoid==true in insert")
             continue
@@ -202,6 +258,11 @@ def _values(column: Column, int64_as_text: bool) -> list[Any]:
             plain = list(values)
         case DataType.JSON:
             plain = [text.decode() for text in values.to_pylist()]
+        case DataType.ARRAY if pa.types.is_float32(values.type.value_type):
+            ends = np.cumsum(values.value_lengths().to_numpy())
+            plain = np.split(values.flatten().to_numpy(), ends[:-1]) if len(ends) else []
+        case DataType.ARRAY:
+            plain = values.to_pylist()
         case DataType.INT64 | DataType.VARCHAR:
             plain = keys(values, int64_as_text)
         case _:

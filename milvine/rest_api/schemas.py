@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
-from milvine.rest_api.body import Body, parse_bool, plain_text
+from milvine.rest_api.body import Body, json_kind, parse_bool, plain_text
 
 LEVELS = {level.milvus_name: level for level in ConsistencyLevel}
 LEVEL_NAMES = ", ".join(LEVELS)
@@ -21,7 +22,6 @@ UNSUPPORTED = "is not supported by this version of Milvine"
 _DATA_TYPES = {t.milvus_name: t for t in DataType}
 _OTHER_DATA_TYPES = frozenset(
     {
-        "Array",
         "ArrayOfStruct",
         "ArrayOfVector",
         "BFloat16Vector",
@@ -36,6 +36,25 @@ _OTHER_DATA_TYPES = frozenset(
         "Timestamptz",
     }
 )
+_NUMBER = (int, float)
+_DEFAULTS: dict[DataType, tuple[tuple[type, ...], str]] = {
+    DataType.BOOL: ((bool,), "bool"),
+    DataType.INT8: (_NUMBER, "int"),
+    DataType.INT16: (_NUMBER, "int"),
+    DataType.INT32: (_NUMBER, "int"),
+    DataType.INT64: (_NUMBER, "long"),
+    DataType.FLOAT: (_NUMBER, "float"),
+    DataType.DOUBLE: (_NUMBER, "float"),
+    DataType.VARCHAR: ((str,), "string"),
+}
+"""The Python types of JSON values that a default may be given as, and Milvus's word for the kind."""
+_GO_TYPES = {
+    "bool": "bool",
+    "number": "float64",
+    "string": "string",
+    "object": "map[string]interface {}",
+    "array": "[]interface {}",
+}
 _QUICK_VECTOR_TYPES = "FloatVector, BinaryVector, Float16Vector, BFloat16Vector, SparseFloatVector"
 _PROPERTY_NAMES = {"ttl.seconds": "collection.ttl.seconds"}
 _PROPERTIES_IN_PARAMS = {
@@ -92,10 +111,9 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
     for flag, what in (("isPartitionKey", "partition key"), ("isClusteringKey", "clustering key")):
         if field.boolean(flag):
             raise ParameterInvalid(f"a {what} (field {name}) {UNSUPPORTED}")
-    if field.values.get("defaultValue") is not None:
-        raise ParameterInvalid(f"a default value (field {name}) {UNSUPPORTED}")
     if field.boolean("nullable") and data_type.is_vector:
         raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
+    element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
     params = field.mapping("elementTypeParams")
     is_primary = field.boolean("isPrimary")
     return FieldSchema(
@@ -107,8 +125,39 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
         auto_id and is_primary,
         nullable=field.boolean("nullable"),
         dim=_int_param(name, params, "dim") if data_type.is_vector else None,
-        max_length=_int_param(name, params, "max_length") if data_type is DataType.VARCHAR else None,
+        max_length=_int_param(name, params, "max_length") if DataType.VARCHAR in (data_type, element_type) else None,
+        element_type=element_type,
+        max_capacity=_int_param(name, params, "max_capacity") if data_type is DataType.ARRAY else None,
+        default_value=_default_value(data_type, field.values.get("defaultValue")),
     )
+
+
+def _element_type(field_name: str, name: str) -> DataType:
+    found = _DATA_TYPES.get(name)
+    if found is not None:
+        return found
+    if name in _OTHER_DATA_TYPES:
+        raise ParameterInvalid(f"element type {name} of field {field_name} {UNSUPPORTED}")
+    raise ParameterInvalid(f"element data type {name} is invalid(case sensitive)")
+
+
+def _default_value(data_type: DataType, value: Any) -> bool | int | float | str | None:
+    """A JSON value as the field's type has it; a fraction for an integer field is cut off, as in Milvus."""
+    if value is None:
+        return None
+    kinds, what = _DEFAULTS.get(data_type, ((), ""))
+    if not what:
+        raise ParameterInvalid(
+            f"convert defaultValue fail, err: Unexpected default value type: {data_type.milvus_name}"
+        )
+    if type(value) not in kinds:
+        shown = f'cannot use "{plain_text(value)}"(type: {_GO_TYPES[json_kind(value)]}) as {what} default value'
+        raise ParameterInvalid(f"convert defaultValue fail, err: {shown}")
+    if data_type.is_integer:
+        return int(value)
+    if data_type is DataType.FLOAT:
+        return float(np.float32(value))
+    return float(value) if data_type is DataType.DOUBLE else value
 
 
 def _custom_schema(body: Body) -> CollectionSchema:

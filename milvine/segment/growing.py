@@ -13,8 +13,8 @@ import numpy as np
 
 from milvine.index.dense import HnswIndex
 from milvine.index.scan import squared_norms
-from milvine.model.columns import Column, ColumnBatch, concat_batches, null_column
-from milvine.model.json_paths import JsonPath, PathColumn
+from milvine.model.columns import Column, ColumnBatch, absent_column, concat_batches
+from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
@@ -57,10 +57,13 @@ class Chunk:
 
     def column(self, field_id: int) -> Column:
         column = self.batch.columns.get(field_id)
-        return null_column(self.schema.by_id[field_id], self.row_count) if column is None else column
+        return absent_column(self.schema.by_id[field_id], self.row_count) if column is None else column
 
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
         return self.extracted.find(field_id, self.column(field_id), path)
+
+    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
+        return self.extracted.find_elements(field_id, self.column(field_id), path)
 
     def graph(self, field_id: int) -> HnswIndex | None:
         return None

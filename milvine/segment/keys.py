@@ -49,6 +49,14 @@ class KeyIndex:
         return self.order[positions].astype(np.int64), places
 
 
+def has_duplicates(keys: Any) -> bool:
+    """Whether any of keys (int64 or StringArray) is there twice."""
+    if isinstance(keys, np.ndarray):
+        ordered = np.sort(keys, axis=None)
+        return bool((ordered[1:] == ordered[:-1]).any())
+    return int(pc.count_distinct(keys).as_py()) < len(keys)
+
+
 def _search_strings(sorted_keys: Any, keys: Any, comes_before: Any) -> Array:
     """For each key, how many sorted keys come before it: a binary search over all keys at once."""
     low = np.zeros(len(keys), np.int64)

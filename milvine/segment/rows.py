@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from milvine.index.dense import HnswIndex
 from milvine.model.columns import Column
-from milvine.model.json_paths import JsonPath, PathColumn, extract
+from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 
 Array = np.ndarray[Any, Any]
+_Kept = TypeVar("_Kept")
 
 
 class RowSet(Protocol):
@@ -35,6 +36,7 @@ class RowSet(Protocol):
     def marks(self) -> DeleteMarks: ...
     def column(self, field_id: int) -> Column: ...
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
+    def json_elements(self, field_id: int, path: JsonPath) -> PathElements: ...
     def graph(self, field_id: int) -> HnswIndex | None:
         """The graph over a vector field, or None: scan."""
         ...
@@ -57,21 +59,33 @@ def alive(rows: RowSet, read_ts: int) -> Array | None:
 
 
 class ExtractedPaths:
-    """Path columns that were not shredded, parsed at their first use and kept; the oldest go beyond MAX_KEPT."""
+    """Path columns that were not shredded and elements of arrays at paths, parsed at their first use and kept; of
+    each kind the oldest go beyond MAX_KEPT."""
 
     MAX_KEPT = 32
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[tuple[int, JsonPath], PathColumn] = {}
+        self._kept_elements: dict[tuple[int, JsonPath], PathElements] = {}
 
     def find(self, field_id: int, column: Column, path: JsonPath) -> PathColumn:
         assert column.paths is not None
         known = column.paths.known(len(column), path) or self._kept.get((field_id, path))
         if known is None:
             known = extract(column.values, path)
-            with self._lock:
-                self._kept[field_id, path] = known
-                if len(self._kept) > self.MAX_KEPT:
-                    del self._kept[next(iter(self._kept))]
+            self._keep(self._kept, (field_id, path), known)
         return known
+
+    def find_elements(self, field_id: int, column: Column, path: JsonPath) -> PathElements:
+        known = self._kept_elements.get((field_id, path))
+        if known is None:
+            known = extract_elements(column.values, path)
+            self._keep(self._kept_elements, (field_id, path), known)
+        return known
+
+    def _keep(self, kept: dict[tuple[int, JsonPath], _Kept], key: tuple[int, JsonPath], value: _Kept) -> None:
+        with self._lock:
+            kept[key] = value
+            if len(kept) > self.MAX_KEPT:
+                del kept[next(iter(kept))]

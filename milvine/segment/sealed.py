@@ -16,8 +16,8 @@ import numpy as np
 
 from milvine.index.dense import HnswIndex
 from milvine.index.scan import squared_norms
-from milvine.model.columns import Column, null_column
-from milvine.model.json_paths import JsonPath, PathColumn
+from milvine.model.columns import Column, absent_column
+from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks
@@ -116,12 +116,15 @@ class SealedSegment:
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
         if part is None:
-            return null_column(self.spec.schema.by_id[field_id], self.row_count)
+            return absent_column(self.spec.schema.by_id[field_id], self.row_count)
         column: Column = part.value[0]
         return column
 
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
         return self._extracted.find(field_id, self.column(field_id), path)
+
+    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
+        return self._extracted.find_elements(field_id, self.column(field_id), path)
 
     def _graph_part(self, field_id: int) -> Part | None:
         index = self.spec.indexes.get(field_id)

@@ -14,7 +14,7 @@ from milvine.expr import Predicate, compile_filter, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
-from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
+from milvine.model.requests import OutputField, QueryIterator, QueryRequest, QueryResult, SearchRequest, SearchResult
 from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import QueryPlan, SearchPlan
@@ -248,7 +248,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
     primary = collection.schema.primary_field
-    read_ts = engine.cluster.read_ts(collection.collection_id)
+    read_ts = _query_ts(engine, collection, request.iterator)
     plan = QueryPlan(
         read_ts,
         predicate,
@@ -272,6 +272,17 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     if request.offset:
         rows = rows.slice(min(request.offset, rows.row_count), rows.row_count)
     return QueryResult(primary, rows, _output_fields(outputs, rows), outputs.names, outputs.dynamic_keys, read_ts)
+
+
+def _query_ts(engine: Engine, collection: Collection, iterator: QueryIterator | None) -> int:
+    """The timestamp to read at; an iterator's is never 0, even while the collection is empty."""
+    if iterator is None:
+        return engine.cluster.read_ts(collection.collection_id)
+    if iterator.collection_id not in (0, collection.collection_id):
+        raise ParameterInvalid(
+            "Input collection id is not consistent to collectionID in the context,alias or database may have changed"
+        )
+    return iterator.read_ts or max(engine.cluster.read_ts(collection.collection_id), collection.created_ts)
 
 
 def _check_query(request: QueryRequest, counting: bool) -> None:

@@ -1,7 +1,8 @@
-"""Insert, delete, flush: what comes in is checked whole before anything is written."""
+"""Insert, upsert, delete, flush: what comes in is checked whole before anything is written."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,17 @@ import pyarrow.compute as pc
 
 from milvine.errors import CollectionNotLoaded, ParameterInvalid
 from milvine.expr import compile_filter, primary_keys
-from milvine.model.collections import DEFAULT_PARTITION, Collection
-from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, json_column, null_column
+from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
+from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_column, json_column, with_default
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
-from milvine.model.schema_rules import MAX_JSON_BYTES
+from milvine.model.schema_rules import MAX_JSON_BYTES, check_partition_name
 from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
 from milvine.model.types import DataType
 from milvine.querynode.cluster import Target
+from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
+from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 
 Array = np.ndarray[Any, Any]
@@ -38,44 +41,89 @@ _WIRE_NAMES = {
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
     collection = find_collection(engine, context, request.name)
-    partition = find_partition(collection, request.partition_name or DEFAULT_PARTITION)
+    partition = _partition(collection, request.partition_name)
+    _check_row_count(request)
+    primary = collection.schema.primary_field
+    if primary.auto_id and primary.name in request.columns:
+        raise ParameterInvalid(
+            f"can not assign primary field data when auto id enabled and allow_insert_auto_id is false {primary.name}"
+        )
+    batch = _checked_batch(engine, collection, request)
+    ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
+    return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
+
+
+def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
+    """Put whole rows in the place of those with their keys; what a row lacks is its default or NULL, not the old value.
+
+    With automatic ids the keys name the rows to replace, and the rows get new ids. Returns as `insert` does.
+    """
+    collection = find_collection(engine, context, request.name)
+    partition = _partition(collection, request.partition_name)
+    if request.partial_update:
+        raise ParameterInvalid("a partial update is not supported by this version of Milvine")
+    primary = collection.schema.primary_field
+    keys = request.columns.get(primary.name)
+    if keys is None:
+        raise ParameterInvalid(f"must assign pk when upsert, primary field: {primary.name}")
+    _check_type(primary, keys)
+    if has_duplicates(keys.values):
+        raise ParameterInvalid("duplicate primary keys are not allowed in the same batch")
+    _check_row_count(request)
+    replaced = None
+    if primary.auto_id:
+        replaced = _checked_column(collection.schema, primary, keys, request.row_count).values
+        others = {name: column for name, column in request.columns.items() if name != primary.name}
+        request = replace(request, columns=others)
+    batch = _checked_batch(engine, collection, request)
+    ts = engine.datanode.upsert(collection.collection_id, partition.partition_id, batch, replaced)
+    return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
+
+
+def _partition(collection: Collection, name: str) -> Partition:
+    """The partition to write to, the default one if the name is empty."""
+    name = name or DEFAULT_PARTITION
+    check_partition_name(name)
+    return find_partition(collection, name)
+
+
+def _check_row_count(request: InsertRequest) -> None:
     if request.row_count <= 0:
         raise ParameterInvalid(
             "num_rows should be greater than 0", expected="invalid num_rows", actual=request.row_count
         )
-    batch = _checked_batch(engine, collection, request)
-    ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
-    keys = batch.columns[collection.schema.primary_field.field_id].values
-    return MutationResult(keys, batch.row_count, ts)
 
 
 def _checked_batch(engine: Engine, collection: Collection, request: InsertRequest) -> ColumnBatch:
+    """All columns of the schema. What was given is checked before anything is made as long as `row_count` says."""
     schema = collection.schema
-    primary = schema.primary_field
     for name in request.columns:
         if name not in schema.by_name:
             if name == DYNAMIC_FIELD_NAME:
                 raise ParameterInvalid(f"without dynamic schema enabled, the field name cannot be set to {name}")
             raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
-    if primary.auto_id and primary.name in request.columns:
-        raise ParameterInvalid(
-            f"can not assign primary field data when auto id enabled and allow_insert_auto_id is false {primary.name}"
-        )
     columns: dict[int, Column] = {}
+    missing: list[FieldSchema] = []
     for field in schema.fields:
         column = request.columns.get(field.name)
         if column is not None:
             columns[field.field_id] = _checked_column(schema, field, column, request.row_count)
-        elif field.is_dynamic:
-            empty = pa.array([b"{}"] * request.row_count, pa.binary())
-            columns[field.field_id] = json_column(empty)
-        elif field.is_primary and field.auto_id:
-            columns[field.field_id] = _new_keys(engine, field, request.row_count)
-        elif field.nullable:
-            columns[field.field_id] = null_column(field, request.row_count)
+        elif _may_be_missing(field):
+            missing.append(field)
         else:
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
-    return ColumnBatch(request.row_count, columns)
+    made = {field.field_id: _made_column(engine, field, request.row_count) for field in missing}
+    return ColumnBatch(request.row_count, {i: columns.get(i) or made[i] for i in schema.by_id})
+
+
+def _may_be_missing(field: FieldSchema) -> bool:
+    return field.is_dynamic or field.auto_id or field.nullable or field.default_value is not None
+
+
+def _made_column(engine: Engine, field: FieldSchema, row_count: int) -> Column:
+    if field.is_dynamic:
+        return json_column(pa.repeat(pa.scalar(b"{}", pa.binary()), row_count))
+    return _new_keys(engine, field, row_count) if field.auto_id else absent_column(field, row_count)
 
 
 def _new_keys(engine: Engine, field: FieldSchema, row_count: int) -> Column:
@@ -94,8 +142,17 @@ def _checked_column(schema: CollectionSchema, field: FieldSchema, column: Column
             expected=row_count,
             actual=len(values),
         )
-    if column.validity is not None and not field.nullable:
-        raise ParameterInvalid(f"the field {field.name} is not nullable, but got a null value")
+    if column.validity is not None:
+        if len(column.validity) != row_count:
+            raise ParameterInvalid(
+                f"the length of valid_data of field({field.name}) is wrong",
+                expected=row_count,
+                actual=len(column.validity),
+            )
+        column = with_default(field, column)
+        values = column.values
+        if column.validity is not None and not field.nullable:
+            raise ParameterInvalid(f"the field {field.name} is not nullable, but got a null value")
     match field.data_type:
         case DataType.FLOAT_VECTOR:
             if values.shape[1] != field.dim:
@@ -108,9 +165,11 @@ def _checked_column(schema: CollectionSchema, field: FieldSchema, column: Column
         case DataType.FLOAT | DataType.DOUBLE:
             _check_finite(values)
         case DataType.INT8 | DataType.INT16:
-            values = _narrowed(values, NUMPY_DTYPES[field.data_type])
+            values = narrowed(values, NUMPY_DTYPES[field.data_type])
         case DataType.VARCHAR:
             _check_lengths(field, values)
+        case DataType.ARRAY:
+            values = checked_arrays(field, values)
         case DataType.JSON:
             return _checked_json(schema, field, column)
         case _:
@@ -122,6 +181,13 @@ def _check_type(field: FieldSchema, column: Column) -> None:
     wanted, sent = field.data_type, column.data_type
     if sent is wanted or (DataType.INT8 <= sent <= DataType.INT32 and DataType.INT8 <= wanted <= DataType.INT32):
         return
+    if wanted is DataType.ARRAY:
+        assert field.element_type is not None
+        raise ParameterInvalid(
+            f"array field '{field.name}' is illegal, array type mismatch",
+            expected=f"need {field.element_type.milvus_name} array",
+            actual="got nil",
+        )
     if wanted is DataType.FLOAT_VECTOR:
         raise ParameterInvalid(
             f"float vector field '{field.name}' is illegal, array type mismatch",
@@ -144,19 +210,6 @@ def _check_finite(values: Array) -> None:
         bad = values[~np.isfinite(values)][0]
         text = "NaN" if np.isnan(bad) else ("+Inf" if bad > 0 else "-Inf")
         raise ParameterInvalid(f"value '{text}' is not a number or infinity")
-
-
-def _narrowed(values: Array, dtype: np.dtype[Any]) -> Array:
-    info = np.iinfo(dtype)
-    outside = (values < info.min) | (values > info.max)
-    if outside.any():
-        place = int(np.argmax(outside))
-        raise ParameterInvalid(
-            f"the {place}th element ({values[place]}) out of range: [{info.min}, {info.max}]",
-            expected="integer doesn't overflow",
-            actual="out of range",
-        )
-    return values.astype(dtype)
 
 
 def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:

@@ -13,20 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.errors import DataIntegrityError
-from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.types import DataType
-
-_ARROW_TYPES: dict[DataType, pa.DataType] = {
-    DataType.BOOL: pa.bool_(),
-    DataType.INT8: pa.int8(),
-    DataType.INT16: pa.int16(),
-    DataType.INT32: pa.int32(),
-    DataType.INT64: pa.int64(),
-    DataType.FLOAT: pa.float32(),
-    DataType.DOUBLE: pa.float64(),
-    DataType.VARCHAR: pa.string(),
-    DataType.JSON: pa.binary(),
-}
 
 
 def to_arrow(column: Column) -> pa.Array:
@@ -36,7 +24,9 @@ def to_arrow(column: Column) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=None if mask is None else pa.array(mask))
     if isinstance(values, np.ndarray):
-        return pa.array(values, _ARROW_TYPES[column.data_type], mask=mask)
+        return pa.array(values, ARROW_TYPES[column.data_type], mask=mask)
+    if column.data_type is DataType.ARRAY:
+        return _lists(values, mask)
     if mask is not None:
         return pa.compute.if_else(pa.array(mask), pa.scalar(None, values.type), values)
     return values
@@ -51,6 +41,8 @@ def from_arrow(data_type: DataType, array: pa.Array) -> Column:
         dim = array.type.list_size
         flat = _numpy_view(array.values, np.dtype(np.float32))
         values: Any = flat.reshape(-1, dim)[array.offset : array.offset + len(array)]
+    elif data_type is DataType.ARRAY:
+        values = _lists(array, None) if validity is not None else array
     elif data_type is DataType.BOOL:
         filled = array.fill_null(False) if validity is not None else array
         values = filled.to_numpy(zero_copy_only=False)
@@ -60,6 +52,14 @@ def from_arrow(data_type: DataType, array: pa.Array) -> Column:
     else:
         values = _numpy_view(array, NUMPY_DTYPES[data_type])
     return Column(data_type, values, validity)
+
+
+def _lists(array: pa.ListArray, mask: np.ndarray[Any, np.dtype[np.bool_]] | None) -> pa.ListArray:
+    """The lists with NULL where `mask` says so, without any if it is None; elements of other rows are left behind."""
+    offsets = array.offsets.to_numpy()
+    elements = array.values.slice(offsets[0], offsets[-1] - offsets[0])
+    starts = pa.array(offsets - offsets[0])
+    return pa.ListArray.from_arrays(starts, elements, mask=None if mask is None else pa.array(mask))
 
 
 def _numpy_view(array: pa.Array, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""The bodies of log records: rows inserted into a partition, keys deleted."""
+"""The bodies of log records: rows inserted into a partition, keys deleted, rows that replace those of their keys."""
 
 from __future__ import annotations
 
@@ -24,17 +24,34 @@ _HEADER = struct.Struct("<q")
 class RecordType(IntEnum):
     INSERT = 1
     DELETE = 2
+    UPSERT = 3
 
 
-def encode_insert(partition_id: int, batch: ColumnBatch) -> Sequence[Buffer]:
-    stream = encode_stream({str(i): to_arrow(column) for i, column in batch.columns.items()})
-    return [_HEADER.pack(partition_id), memoryview(stream)]
+_REPLACED = "replaced"
+"""The column of an upsert's stream with the keys it deletes; left out when they are its rows' own keys."""
+
+
+def encode_insert(partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None) -> Sequence[Buffer]:
+    """The body of an insert, or with `replaced_keys` (int64 or StringArray, one a row) of an upsert."""
+    arrays = {str(i): to_arrow(column) for i, column in batch.columns.items()}
+    if replaced_keys is not None:
+        arrays[_REPLACED] = pa.array(replaced_keys) if isinstance(replaced_keys, np.ndarray) else replaced_keys
+    return [_HEADER.pack(partition_id), memoryview(encode_stream(arrays))]
 
 
 def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch]:
     """Partition id and rows; columns of unknown field ids are left out, JSON is shredded again."""
+    partition_id, batch, _ = decode_upsert(body, data_types)
+    return partition_id, batch
+
+
+def decode_upsert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch, Any | None]:
+    """Partition id, rows, and the keys that are deleted if they are others than the rows' own."""
     (partition_id,) = _HEADER.unpack_from(body)
     arrays, _ = decode_stream(body[_HEADER.size :], "a log record")
+    replaced = arrays.pop(_REPLACED, None)
+    if replaced is not None and pa.types.is_int64(replaced.type):
+        replaced = replaced.to_numpy()
     columns: dict[int, Column] = {}
     row_count = 0
     for name, array in arrays.items():
@@ -45,7 +62,7 @@ def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple
             if data_type is DataType.JSON:
                 column = json_column(column.values, column.validity)
             columns[int(name)] = column
-    return partition_id, ColumnBatch(row_count, columns)
+    return partition_id, ColumnBatch(row_count, columns), replaced
 
 
 def encode_deletes(batch: DeleteBatch) -> pa.Buffer:

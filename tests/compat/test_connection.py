@@ -77,7 +77,6 @@ def test_orm_connects_and_lists(server: Server) -> None:
 @pytest.mark.parametrize(
     ("method", "request_name"),
     [
-        ("Upsert", "UpsertRequest"),
         ("CreateAlias", "CreateAliasRequest"),
         ("DropAlias", "DropAliasRequest"),
         ("HybridSearch", "HybridSearchRequest"),

@@ -134,3 +134,18 @@ def test_bad_delete_filter_is_refused_and_deletes_nothing(
 def test_delete_in_a_missing_collection_is_refused(stub: Any, collection_name: str) -> None:
     text = f"collection not found[database=default][collection={collection_name}]"
     assert_refused(_delete(stub, collection_name, "id in [1]"), 100, text, legacy=4)
+
+
+@pytest.mark.parametrize("flush", [False, True], ids=["growing", "sealed"])
+def test_a_deletes_filter_takes_template_values(client: MilvusClient, collection_name: str, flush: bool) -> None:
+    """By key the collection need not be loaded, whether the keys are written or given."""
+    make_c1(client, collection_name)
+    client.insert(collection_name, c1_rows(10))
+    if flush:
+        client.flush(collection_name)
+    client.delete(collection_name, filter="id in {ids}", filter_params={"ids": [1, 2, 77]})
+    client.delete(collection_name, filter="id == {one}", filter_params={"one": 3})
+    client.load_collection(collection_name)
+    assert ids_of(client, collection_name, EVERYTHING) == [0, 4, 5, 6, 7, 8, 9]
+    client.delete(collection_name, filter="a > {low} and a in {some}", filter_params={"low": 40, "some": [40, 50, 90]})
+    assert ids_of(client, collection_name, EVERYTHING) == [0, 4, 6, 7, 8]

@@ -10,10 +10,15 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from milvine.model.columns import NUMPY_DTYPES, Column, json_column
-from milvine.model.json_paths import JsonPath, PathColumn, extract
+from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
+from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.types import DataType
+
+
+def _array(name: str, element_type: DataType, **others: Any) -> FieldSchema:
+    return FieldSchema(0, name, DataType.ARRAY, element_type=element_type, max_capacity=9, **others)
+
 
 SCHEMA = CollectionSchema(
     with_field_ids(
@@ -28,6 +33,10 @@ SCHEMA = CollectionSchema(
             FieldSchema(0, "title", DataType.VARCHAR, max_length=64),
             FieldSchema(0, "doc", DataType.JSON, nullable=True),
             FieldSchema(0, "vec", DataType.FLOAT_VECTOR, dim=2),
+            _array("tags", DataType.VARCHAR, nullable=True, max_length=64),
+            _array("nums", DataType.INT32, nullable=True),
+            _array("reals", DataType.FLOAT),
+            _array("flags", DataType.BOOL),
             FieldSchema(0, "$meta", DataType.JSON, is_dynamic=True),
         ]
     ),
@@ -53,6 +62,9 @@ class Rows:
         assert column.paths is not None
         return column.paths.known(self.row_count, path) or extract(column.values, path)
 
+    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
+        return extract_elements(self.columns[field_id].values, path)
+
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
     """Rows given as dicts; what a row lacks is NULL, or 0 where the field cannot be."""
@@ -68,6 +80,9 @@ def _column(field: FieldSchema, values: list[Any]) -> Column:
         return json_column(pa.array(texts, pa.binary()), validity)
     if field.data_type is DataType.VARCHAR:
         return Column(field.data_type, pa.array(filled, pa.string()), validity)
+    if field.element_type is not None:
+        lists = [v or [] for v in values]
+        return Column(field.data_type, pa.array(lists, pa.list_(ARROW_TYPES[field.element_type])), validity)
     if field.data_type.is_vector:
         return Column(field.data_type, np.zeros((len(values), 2), np.float32))
     return Column(field.data_type, np.array(filled, NUMPY_DTYPES[field.data_type]), validity)

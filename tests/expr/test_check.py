@@ -15,6 +15,7 @@ from milvine.expr.tree import Comparator
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.types import DataType
 
+_ONLY_ARRAYS = "{} operation are only supported on json or array fields now, got: {}"
 TEMPLATES: dict[str, object] = {
     "five": 5,
     "half": 0.5,
@@ -77,6 +78,28 @@ def compiled(text: str) -> Predicate:
         ("1 == 'a'", "comparison operations cannot be applied to two incompatible operands: 1=='a'"),
         ("{five} == 5", "placeholder was not supported between two constants with operator: =="),
         ("(id > 1) == (id < 3)", "not supported to combine multiple fields"),
+        ("tags == 1", "comparisons between Array[VarChar] and Int64 are not supported"),
+        ("tags[0] == 1", "comparisons between Array[VarChar] and Int64 are not supported"),
+        ("tags == [1]", "comparisons between Array[VarChar] and Array are not supported"),
+        ("nums > [1]", "comparisons between Array[Int32] and Array are not supported"),
+        ("1 < nums < 3", "comparisons between Array[Int32] and range are not supported"),
+        ("nums in [1]", "value 'int64_val:1' in list cannot be casted to Array"),
+        ("nums[0] in ['a']", "value 'string_val:\"a\"' in list cannot be casted to Int32"),
+        ("nums[0] like 'a'", "like operation on non-string or no-json field is unsupported"),
+        ("nums[0] == id", "two column comparison with Array type is not supported"),
+        ("array_length(nums) == id", "two column comparison with Array type is not supported"),
+        ("nums[0] is null", "IsNull/IsNotNull operations are not supported on array elements"),
+        ("exists nums", "exists operations are only supportted on json field, got:Array"),
+        ("array_contains(id, 1)", "contains operation are only supported on json or array fields now, got: id"),
+        ("array_contains_any(nums[0], [1])", _ONLY_ARRAYS.format("contains_any", "nums[0]")),
+        ("json_contains_all('a', [1])", _ONLY_ARRAYS.format("contains_all", "'a'")),
+        ("array_contains(nums, id)", "contains operation are only supported explicitly specified element, got: id"),
+        ("json_contains(doc, [1])", "arrays as elements are not supported by this version of Milvine"),
+        (
+            "array_length(id) == 1",
+            "array_length operation are only supported on json, array or array-of-vector fields now, "
+            "got: array_length(id)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_milvus_words(text: str, detail: str) -> None:
@@ -99,6 +122,17 @@ def test_what_does_not_fit_is_refused_in_milvus_words(text: str, detail: str) ->
         ("id == {text}", 'cannot cast value to Int64, value: string_val:"ab"'),
         ("id == {none}", "expression elements can only be scalars"),
         ("id == {huge}", "expression elements can only be scalars"),
+        ("nums['a'] == 1", "can only access array field with integer index"),
+        ("nums[0][0] == 1", "can only access array field with integer index"),
+        ("array_contains(nums, 'a')", 'cannot cast value to Int32, value: string_val:"a"'),
+        ("array_contains(nums, 1.5)", "cannot cast value to Int32, value: float_val:1.5"),
+        ("array_contains_all(nums, 1)", "ContainsAll operation element must be an array"),
+        ("array_contains_any(nums, {five})", "ContainsAny operation element must be an array"),
+        (
+            "array_contains_any(nums, [1, 'a'])",
+            "ContainsAny operation can't compare between array element type: Int32 and VarChar",
+        ),
+        ("array_length(nums)", "predicate is not a boolean expression: array_length(nums), data type: Int64"),
         ("name like {five}", "the value of like expression template variable {five} is not string"),
     ],
 )

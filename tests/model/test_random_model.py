@@ -77,16 +77,26 @@ class Walk:
         table = self.tables[name]
         wanted = {self.key(name) for _ in range(self.rng.choice([1, 3, 30, 120]))}
         keys = [key for key in sorted(wanted) if key not in table]
-        if not keys:
-            return
+        if keys:
+            rows = self._rows(keys)
+            self.client.insert(name, list(rows.values()))
+            table.update(rows)
+
+    def upsert(self) -> None:
+        """Keys that are there and keys that are not, each once."""
+        name = self.table()
+        rows = self._rows(sorted({self.key(name) for _ in range(self.rng.choice([1, 3, 30, 120]))}))
+        self.client.upsert(name, list(rows.values()))
+        self.tables[name].update(rows)
+
+    def _rows(self, keys: list[Any]) -> Rows:
         rows: Rows = {}
         for key, vector in zip(keys, self.vectors(len(keys)), strict=True):
             row = {"id": key, "vec": vector.tolist(), "group": self.rng.choice([None, *range(6)]), "name": f"n{key}"}
             if self.rng.random() < 0.6:
                 row["tag"] = self.rng.choice(["red", "green", 7, {"deep": [1, key]}])
             rows[key] = row
-        self.client.insert(name, list(rows.values()))
-        table.update(rows)
+        return rows
 
     def delete_keys(self) -> None:
         name = self.table()
@@ -209,6 +219,7 @@ WEIGHTS: dict[str, int] = {
     "create": 3,
     "drop": 1,
     "insert": 30,
+    "upsert": 15,
     "delete_keys": 12,
     "delete_filter": 8,
     "flush": 10,

@@ -141,7 +141,21 @@ def test_the_index_params_of_a_create_are_described(rest: Rest, collection_name:
         ({"dimension": 4, "params": {"enableDynamicField": "maybe"}}, 65535, "parse enableDynamicField fail"),
         ({"dimension": 4, "primaryFieldName": "1d"}, 1701, "Invalid field name: 1d."),
         ({"schema": schema([{"fieldName": "x", "dataType": "int64"}])}, 1100, "int64 is invalid(case sensitive)"),
-        ({"schema": schema([{"fieldName": "x", "dataType": "Array"}])}, 1100, "data type Array of field x"),
+        (
+            {"schema": schema([{"fieldName": "x", "dataType": "Array", "elementDataType": "int8"}])},
+            1100,
+            "element data type int8 is invalid(case sensitive)",
+        ),
+        (
+            {"schema": schema([{"fieldName": "x", "dataType": "Array", "elementDataType": "JSON"}])},
+            1100,
+            "element type JSON is not supported",
+        ),
+        (
+            {"schema": schema([{"fieldName": "x", "dataType": "Array", "elementDataType": "Int8"}])},
+            1101,
+            "type param(max_capacity) should be specified for array field x",
+        ),
         ({"schema": schema([{"fieldName": "id", "dataType": "Int64"}])}, 1100, "duplicated field name id found"),
         ({"schema": schema([{"fieldName": "x", "dataType": "VarChar"}])}, 1101, "type param(max_length)"),
         (
@@ -150,9 +164,19 @@ def test_the_index_params_of_a_create_are_described(rest: Rest, collection_name:
             "partition key (field x) is not supported",
         ),
         (
-            {"schema": schema([{"fieldName": "x", "dataType": "Int64", "defaultValue": 0}])},
+            {"schema": schema([{"fieldName": "x", "dataType": "Int64", "defaultValue": "0"}])},
             1100,
-            "default value (field x) is not supported",
+            'cannot use "0"(type: string) as long default value',
+        ),
+        (
+            {"schema": schema([{"fieldName": "x", "dataType": "Int8", "defaultValue": 128}])},
+            1100,
+            "default value out of range: invalid parameter[128 out of range -128 <= value <= 127]",
+        ),
+        (
+            {"schema": schema([{"fieldName": "x", "dataType": "JSON", "defaultValue": {}}])},
+            1100,
+            "Unexpected default value type: JSON",
         ),
         ({"schema": schema([], functions=[{"name": "f"}])}, 1100, "functions and struct fields are not supported"),
         (

@@ -28,6 +28,9 @@ def _values(data_type: DataType, n: int) -> st.SearchStrategy[Any]:
         return numbers.map(lambda v: np.array(v, np.float32).reshape(n, 3))
     if data_type is DataType.VARCHAR:
         return st.lists(_texts, min_size=n, max_size=n).map(lambda v: pa.array(v, pa.string()))
+    if data_type is DataType.ARRAY:
+        lists = st.lists(st.lists(_texts, max_size=3), min_size=n, max_size=n)
+        return lists.map(lambda v: pa.array(v, pa.list_(pa.string())))
     if data_type is DataType.JSON:
         documents = st.lists(json_documents, min_size=n, max_size=n)
         return documents.map(lambda v: pa.array([orjson.dumps(d) for d in v], pa.binary()))
@@ -48,6 +51,9 @@ def columns(draw: st.DrawFn, data_type: DataType, row_count: int, nullable: bool
     validity = None
     if nullable and draw(st.booleans()):
         validity = np.array(draw(st.lists(st.booleans(), min_size=row_count, max_size=row_count)), np.bool_)
+        if data_type is DataType.ARRAY:
+            rows = zip(values.to_pylist(), validity, strict=True)
+            values = pa.array([row if there else [] for row, there in rows], values.type)
     return json_column(values, validity) if data_type is DataType.JSON else Column(data_type, values, validity)
 
 

@@ -1,0 +1,118 @@
+"""What filters ask of ARRAY columns, answered over their offsets and flat elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.expr.predicate import LiteralSet
+from milvine.expr.tree import ContainsMode, Scalar
+from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
+from milvine.model.types import DataType
+
+Array = np.ndarray[Any, Any]
+
+
+def _flat(column: Column) -> tuple[Array, Any]:
+    """Where each array starts, with the end behind them: (n + 1,); and the elements: numpy, strings a StringArray."""
+    offsets = column.values.offsets.to_numpy()
+    elements = column.values.values.slice(offsets[0], offsets[-1] - offsets[0])
+    if not pa.types.is_string(elements.type):
+        elements = elements.to_numpy(zero_copy_only=False)
+    return offsets - offsets[0], elements
+
+
+def lengths(column: Column) -> Column:
+    """How many elements each row has."""
+    counts = np.diff(column.values.offsets.to_numpy()).astype(np.int64)
+    return Column(DataType.INT64, counts, column.validity)
+
+
+def element_at(column: Column, element_type: DataType, index: int) -> Column:
+    """The elements at one place; a row whose array is shorter has none."""
+    starts, elements = _flat(column)
+    there = np.diff(starts) > index
+    places = starts[:-1][there] + index
+    if element_type is DataType.VARCHAR:
+        filler = pa.array([""], ARROW_TYPES[element_type])
+        at = np.zeros(len(there), np.int64)
+        at[there] = places + 1
+        return Column(element_type, pa.concat_arrays([filler, elements]).take(pa.array(at)), there)
+    values = np.zeros(len(there), NUMPY_DTYPES[element_type])
+    values[there] = elements[places]
+    return Column(element_type, values, there)
+
+
+def equals(column: Column, element_type: DataType, wanted: Sequence[Scalar]) -> Array:
+    """bool (n,): rows whose array is `wanted`, element by element."""
+    starts, elements = _flat(column)
+    matches: Array = np.diff(starts) == len(wanted)
+    rows = np.flatnonzero(matches)
+    if not wanted or not len(rows):
+        return matches
+    places = (starts[rows, None] + np.arange(len(wanted))).reshape(-1)
+    if element_type is DataType.VARCHAR:
+        found = elements.take(pa.array(places))
+        same = pc.equal(found, pa.array(list(wanted) * len(rows), pa.string())).to_numpy(zero_copy_only=False)
+    else:
+        same = elements[places] == np.tile(_as_elements(element_type, wanted), len(rows))
+    matches[rows] = same.reshape(len(rows), len(wanted)).all(axis=1)
+    return matches
+
+
+def _as_elements(element_type: DataType, values: Any) -> Array:
+    """Literals as wide as comparing them with elements takes: floats as the elements are, integers as written."""
+    if element_type is DataType.FLOAT:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float64).astype(np.float32)
+    return np.asarray(values)
+
+
+def contains(column: Column, element_type: DataType, mode: ContainsMode, values: LiteralSet) -> Array:
+    """bool (n,): rows that have any, or with ALL each, of the literals."""
+    starts, elements = _flat(column)
+    wanted, count = _comparable(element_type, values)
+    matches = np.full(len(starts) - 1, mode is ContainsMode.ALL and count == 0)
+    if len(wanted) == 0 or len(elements) == 0 or (mode is ContainsMode.ALL and len(wanted) < count):
+        return matches
+    if element_type is DataType.VARCHAR:
+        codes = pc.index_in(elements, value_set=wanted).fill_null(-1).to_numpy()
+        hits = np.flatnonzero(codes >= 0)
+    else:
+        codes = np.minimum(np.searchsorted(wanted, elements), len(wanted) - 1)
+        hits = np.flatnonzero(wanted[codes] == elements)
+    return rows_with(starts, hits, codes[hits] if mode is ContainsMode.ALL else None, count)
+
+
+def rows_with(starts: Array, hits: Array, codes: Array | None, count: int) -> Array:
+    """bool (n,): rows with an element among `hits` (its places), or with all of the `count` codes among them."""
+    matches = np.zeros(len(starts) - 1, np.bool_)
+    rows = np.searchsorted(starts, hits, side="right") - 1
+    if codes is None:
+        matches[rows] = True
+    else:
+        distinct = np.unique(rows * count + codes) // count
+        matches[:] = np.bincount(distinct, minlength=len(matches)) == count
+    return matches
+
+
+def _comparable(element_type: DataType, values: LiteralSet) -> tuple[Any, int]:
+    """The literals that an element can equal, each once (numpy: ascending), and how many there are in all."""
+    if element_type is DataType.VARCHAR:
+        strings = pa.array([], pa.string()) if values.strings is None else values.strings
+        return strings, len(strings)
+    if element_type is DataType.BOOL:
+        booleans = np.zeros(0, np.bool_) if values.booleans is None else values.booleans
+        return booleans, len(booleans)
+    integers = np.zeros(0, np.int64) if values.integers is None else values.integers
+    doubles = np.zeros(0, np.float64) if values.doubles is None else values.doubles
+    if element_type.is_floating:
+        found = np.unique(_as_elements(element_type, np.concatenate((integers.astype(np.float64), doubles))))
+        return found, len(found)
+    is_whole = (doubles == np.floor(doubles)) & (np.abs(doubles) < 2.0**63)
+    whole = np.unique(np.concatenate((integers, doubles[is_whole].astype(np.int64))))
+    return whole, len(whole) + int(np.count_nonzero(~is_whole))
