@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.index.dense import HnswIndex
+from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, ColumnBatch, concat_batches, null_column
 from milvine.model.json_paths import JsonPath, PathColumn
@@ -42,6 +42,10 @@ class Chunk:
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
 
     @property
+    def is_growing(self) -> bool:
+        return True
+
+    @property
     def row_count(self) -> int:
         return self.batch.row_count
 
@@ -62,7 +66,7 @@ class Chunk:
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
         return self.extracted.find(field_id, self.column(field_id), path)
 
-    def graph(self, field_id: int) -> HnswIndex | None:
+    def index(self, field_id: int) -> VectorIndex | None:
         return None
 
     def vectors(self, field_id: int) -> tuple[Array, Array | None]:
