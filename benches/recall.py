@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from faiss import omp_set_num_threads as threads
 
 from milvine.index import dense, params
 from milvine.index.base import VectorIndex
 from milvine.index.scan import scan
 from milvine.model.columns import Column
+from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.plans import SearchPlan
@@ -81,14 +83,14 @@ def mixture(n: int, dim: int = 128) -> Array:
 
 def opened(path: Path, vectors: Array, index_type: str, metric: MetricType) -> tuple[VectorIndex, dict[str, Any]]:
     resolved = params.resolve(
-        params.FieldSchema(1, "vec", DataType.FLOAT_VECTOR, dim=vectors.shape[1]),
+        FieldSchema(1, "vec", DataType.FLOAT_VECTOR, dim=vectors.shape[1]),
         {"index_type": index_type, "metric_type": metric.value, **BUILD.get(index_type, {})},
     )
     if not path.exists():
         started = time.perf_counter()
         dense.save(dense.build(vectors, index_type, resolved.build_params, metric, 2), path)
         seal_written(path, INDEX_KIND, FORMAT_VERSION)
-        dense.faiss.omp_set_num_threads(1)
+        threads(1)
         print(f"{index_type} built in {time.perf_counter() - started:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
     return dense.open_index(
         open_index_file(path, resident=True).payload, index_type, metric, path

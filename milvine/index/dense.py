@@ -68,6 +68,8 @@ def _build_graph(data: Array, build_type: str, build_params: Mapping[str, Any], 
     else:
         coded = faiss.IndexHNSWPQ(dim, int(build_params["m"]), edges, _nbits(build_params, len(data)), metric)
     storage = faiss.downcast_index(coded.storage)
+    if build_type == params.HNSW_PQ:
+        storage.pq.cp.min_points_per_centroid = 1
     storage.train(data)
     storage.add(data)
     coded.hnsw = graph.hnsw
@@ -88,6 +90,8 @@ def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], 
         pieces = dim // 2 if dim % 2 == 0 else dim
         index = faiss.IndexIVFPQFastScan(centroids, dim, nlist, pieces, 4, metric)
     index.cp.min_points_per_centroid = 1  # few rows are no reason for a warning on stderr
+    if build_type in (params.IVF_PQ, params.SCANN):
+        index.pq.cp.min_points_per_centroid = 1
     index.train(data)
     index.add(data)
     return index
@@ -100,7 +104,9 @@ def save(index: Any, path: Path) -> None:
 
 def memory_bytes(build_type: str, file_bytes: int, row_count: int) -> int:
     """What an index will hold in memory, at most, told from its file."""
-    return file_bytes if build_type in _GRAPHS else file_bytes + 4 * row_count
+    if build_type in _GRAPHS:
+        return file_bytes
+    return (2 if build_type == params.SCANN else 1) * file_bytes + 4 * row_count
 
 
 def open_index(payload: memoryview, name: str, metric: MetricType, path: Path) -> VectorIndex:

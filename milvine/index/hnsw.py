@@ -64,8 +64,9 @@ class HnswIndex:
             queries = unit(queries)
         nq = len(queries)
         if mask is None:
-            distances, rows = self._nearest(queries, k, max(effort.ef, k))
-            return Found(distances, rows, np.ones(nq, np.bool_), effort.ef)
+            ef = max(min(effort.ef, self.row_count), k)
+            distances, rows = self._nearest(queries, k, ef)
+            return Found(distances, rows, np.ones(nq, np.bool_), ef)
         kept = int(np.count_nonzero(mask))
         ef = max(self._ef(effort, kept), k)
         distances, rows = padded(nq, k)

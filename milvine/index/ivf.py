@@ -20,7 +20,7 @@ MIN_SCANNED = 2000
 
 
 class IvfIndex:
-    """Lists read in place, but those of SCANN, which faiss copies to the heap.
+    """Lists read in place; of SCANN's, which are small, faiss makes a copy on the heap besides.
 
     `payload` is the memory that faiss reads from; it is held as long as this object.
     """
@@ -28,8 +28,7 @@ class IvfIndex:
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
         self._index = index
         self._metric = metric
-        is_copied = isinstance(index, faiss.IndexIVFFastScan)
-        self._payload = None if is_copied else payload  # set after the index, so that it goes after it
+        self._payload = payload  # set after the index, so that it goes after it
         self.name = name
         self.row_count = int(index.ntotal)
         self.is_exact = isinstance(index, faiss.IndexIVFFlat)
@@ -42,8 +41,9 @@ class IvfIndex:
         """The rows, list by list; `_starts` is where each of the `_filled` lists begins."""
         for number, start, size in zip(self._filled.tolist(), self._starts, filled_sizes, strict=True):
             self._order[start : start + size] = faiss.rev_swig_ptr(lists.get_ids(number), int(size))
-        self.memory_bytes = payload.nbytes + self._order.nbytes
+        is_copied = isinstance(index, faiss.IndexIVFFastScan)
         self.heap_bytes = self._order.nbytes + (payload.nbytes if is_copied else 0)
+        self.memory_bytes = payload.nbytes + self.heap_bytes
 
     def _target(self, effort: Effort) -> float:
         """How many rows an unfiltered search looks at."""

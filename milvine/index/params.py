@@ -108,6 +108,8 @@ AUTOINDEX_BUILD: dict[str, int] = {"M": 16, "efConstruction": 200}
 
 DEFAULT_EF = 64
 DEFAULT_NPROBE = 8
+_CANDIDATES = {HNSW_SQ: 2, IVF_SQ8: 2, HNSW_PQ: 4, IVF_PQ: 4, SCANN: 4}
+"""So many times k rows are measured when nobody says how many: codes do not know the order of near rows."""
 _MIN_REORDERED = 64
 """SCANN's 4-bit codes need some candidates to choose from, whatever k is."""
 
@@ -181,7 +183,7 @@ def metric_type(name: str) -> MetricType:
 def effort(build_type: str, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int) -> Effort:
     """How hard to search for k rows. Raises UnexpectedError, as knowhere's refusals arrive, for a parameter that the
     index type has and that does not fit; unknown ones are ignored."""
-    ef, nprobe, candidates = max(DEFAULT_EF, k), DEFAULT_NPROBE, k
+    ef, nprobe, candidates = max(DEFAULT_EF, k), DEFAULT_NPROBE, k * _CANDIDATES.get(build_type, 1)
     if build_type in (HNSW, HNSW_SQ, HNSW_PQ) and "ef" in params:
         given = _searched_int(params, "ef", _INT32_MAX)
         if given < k and build_type != HNSW_PQ:
@@ -191,9 +193,10 @@ def effort(build_type: str, build_params: Mapping[str, Any], params: Mapping[str
         nprobe = _searched_int(params, "nprobe", 65536)
     if build_type in (HNSW_SQ, HNSW_PQ) and "refine_k" in params:
         factor = _searched_factor(params, "refine_k")
-        candidates = math.ceil(min(k * factor, _INT32_MAX)) if build_params.get("refine") else k
+        if build_params.get("refine"):
+            candidates = max(candidates, math.ceil(min(k * factor, _INT32_MAX)))
     if build_type == SCANN:
-        candidates = max(_MIN_REORDERED, 4 * k)
+        candidates = max(_MIN_REORDERED, candidates)
         if "reorder_k" in params:
             candidates = _searched_int(params, "reorder_k", _INT32_MAX)
             if candidates < k:

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 SCAN = "scan"
 MAX_OUTPUT_BYTES = 100 << 20
 _HIT_BYTES = 12
-_BLOCK_CELLS = 1 << 22
+_BLOCK_CELLS = 1 << 20
 _BAND_MARGIN = 16
 """More than the rows of equal distance that an index may order otherwise."""
 _BAND_SHARE = 0.05
@@ -96,7 +96,7 @@ def _scan(rows: RowSet, plan: SearchPlan, queries: Array, mask: Array | None) ->
 def _nearest(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
     if index.is_exact:
         return index.search(plan.queries, plan.k, plan.effort, mask)
-    found = index.search(plan.queries, plan.effort.candidates, plan.effort, mask)
+    found = index.search(plan.queries, min(plan.effort.candidates, rows.row_count), plan.effort, mask)
     vectors, _ = rows.vectors(plan.field_id)
     return Found(*measure(vectors, plan.queries, found.rows, plan.k, plan.metric), found.trusted, found.effort)
 
@@ -114,7 +114,7 @@ def _in_band(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | N
     effort = plan.effort
     while True:
         left = np.flatnonzero(~done)
-        candidates = max(wanted, plan.effort.candidates)
+        candidates = min(max(wanted, plan.effort.candidates), rows.row_count)
         effort = Effort(max(plan.effort.ef, candidates), effort.nprobe, candidates)
         found = index.search(plan.queries[left], candidates, effort, mask)
         near, near_rows = measure(vectors, plan.queries[left], found.rows, candidates, plan.metric)
@@ -158,15 +158,17 @@ def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None
     chosen = visible(row_sets, plan.partition_ids)
     if not chosen:
         return None
-    k = min(plan.k, sum(r.row_count for r in chosen))
-    plan = plan if k == plan.k else replace(plan, k=k)
-    step = max(1, _BLOCK_CELLS // (max(k, plan.effort.candidates) * len(chosen)))
+    row_count = sum(r.row_count for r in chosen)
+    plan = replace(plan, k=min(plan.k, row_count))
+    nq = len(plan.queries)
+    step = max(1, _BLOCK_CELLS // (max(plan.k, min(plan.effort.candidates, row_count)) * len(chosen)))
     blocks: list[Hits] = []
     size = 0
-    for start in range(0, len(plan.queries), step):
+    for start in range(0, nq, step):
         blocks.append(_search_block(chosen, replace(plan, queries=plan.queries[start : start + step])))
         size += len(blocks[-1].distances) * _HIT_BYTES
-        if size > MAX_OUTPUT_BYTES:
+        # Twice too much at this rate is refused at once, not after minutes.
+        if size > MAX_OUTPUT_BYTES or size * nq / min(start + step, nq) > 2 * MAX_OUTPUT_BYTES:
             raise UnexpectedError(f"search results exceed the maxOutputSize Limit {MAX_OUTPUT_BYTES}")
     if len(blocks) == 1:
         return blocks[0]
