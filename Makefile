@@ -34,6 +34,7 @@ nightly: setup
 
 bench: setup
 	$(BIN)/python benches/server.py
+	$(BIN)/python benches/recall.py --queries 300
 
 format: setup
 	$(BIN)/ruff check --fix .

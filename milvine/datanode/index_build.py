@@ -131,6 +131,8 @@ class IndexBuilder:
             "parent": os.getpid(),
         }
         command, environment = config.child_command("milvine.datanode.build_process", orjson.dumps(order).decode())
+        # Waiting threads that spin would make a build on busy cores several times slower.
+        environment = {**environment, "OMP_WAIT_POLICY": "passive"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             output.unlink(missing_ok=True)

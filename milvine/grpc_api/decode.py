@@ -353,6 +353,7 @@ def search(request: Any) -> SearchRequest:
     named = {"anns_field", "topk", "limit", "offset", "metric_type", "round_decimal"}
     params = {**{k: v for k, v in given.items() if k not in named}, **inner}
     metric_type = given.get("metric_type", "") or params.pop("metric_type", "")
+    is_iterator = given.get("iterator", "") in ("True", "true")
     return SearchRequest(
         request.collection_name,
         _queries(request),
@@ -366,6 +367,7 @@ def search(request: Any) -> SearchRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
+        request.guarantee_timestamp if is_iterator else 0,
     )
 
 

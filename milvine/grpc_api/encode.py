@@ -118,6 +118,9 @@ def search_results(name: str, result: SearchResult) -> Any:
     data.fields_data.extend(fields_data(result.fields))
     ids(result.keys.values, data.ids)
     data.all_search_count = int(result.counts.sum())
+    if result.iterator_token:
+        data.search_iterator_v2_results.token = result.iterator_token
+        data.search_iterator_v2_results.last_bound = result.last_bound
     return response
 
 

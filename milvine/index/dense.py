@@ -1,10 +1,11 @@
-"""Graph indexes over float vectors, on faiss. The only file that imports it.
+"""Indexes over float vectors on faiss: built, saved, opened in place.
 
-A COSINE index holds unit vectors under the inner product; distances leave smaller-is-nearer, as in `scan`.
+A COSINE index holds unit vectors under the inner product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,85 @@ import numpy as np
 
 from milvine.errors import DataIntegrityError
 from milvine.index import params
+from milvine.index.base import VectorIndex
+from milvine.index.hnsw import HnswIndex
+from milvine.index.ivf import IvfIndex
 from milvine.index.scan import Array, unit
 from milvine.model.types import MetricType
 
 faiss.omp_set_num_threads(1)
 """One thread a search: requests are the parallelism. Builds run in a process of their own."""
 
+_QUANTIZERS = {
+    "sq4u": faiss.ScalarQuantizer.QT_4bit_uniform,
+    "sq6": faiss.ScalarQuantizer.QT_6bit,
+    "sq8": faiss.ScalarQuantizer.QT_8bit,
+    "bf16": faiss.ScalarQuantizer.QT_bf16,
+    "fp16": faiss.ScalarQuantizer.QT_fp16,
+}
+# Tables that faiss would compute at opening, on the heap: larger than the index, and worth little for single queries.
+_OPEN_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+_GRAPHS = (params.HNSW, params.HNSW_SQ, params.HNSW_PQ)
 
-def build(vectors: Array, build_type: str, build_params: dict[str, Any], metric: MetricType, threads: int) -> Any:
+
+def build(vectors: Array, build_type: str, build_params: Mapping[str, Any], metric: MetricType, threads: int) -> Any:
     """Build an index over float32 (n, dim); the result is only good for `save`."""
-    if build_type != params.HNSW:
-        raise ValueError(f"{build_type} is not built")
     faiss.omp_set_num_threads(threads)
-    faiss_metric = faiss.METRIC_L2 if metric is MetricType.L2 else faiss.METRIC_INNER_PRODUCT
-    index = faiss.IndexHNSWFlat(vectors.shape[1], int(build_params["M"]), faiss_metric)
-    index.hnsw.efConstruction = int(build_params["efConstruction"])
     data = unit(vectors) if metric is MetricType.COSINE else np.ascontiguousarray(vectors)
+    if build_type in _GRAPHS:
+        return _build_graph(data, build_type, build_params, _faiss_metric(metric))
+    if build_type in params.BUILD_PARAMS and build_type != params.FLAT:
+        return _build_lists(data, build_type, build_params, _faiss_metric(metric))
+    raise ValueError(f"{build_type} is not built")
+
+
+def _faiss_metric(metric: MetricType) -> Any:
+    return faiss.METRIC_L2 if metric is MetricType.L2 else faiss.METRIC_INNER_PRODUCT
+
+
+def _nbits(build_params: Mapping[str, Any], row_count: int) -> int:
+    """A code book cannot have more entries than there are rows to learn it from."""
+    return min(int(build_params["nbits"]), row_count.bit_length() - 1)
+
+
+def _build_graph(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any) -> Any:
+    """The edges are always chosen by the vectors themselves; only what a search reads at the nodes differs."""
+    dim, edges = data.shape[1], int(build_params["M"])
+    graph = faiss.IndexHNSWFlat(dim, edges, metric)
+    graph.hnsw.efConstruction = int(build_params["efConstruction"])
+    graph.add(data)
+    if build_type == params.HNSW:
+        return graph
+    if build_type == params.HNSW_SQ:
+        coded = faiss.IndexHNSWSQ(dim, _QUANTIZERS[build_params["sq_type"]], edges, metric)
+    else:
+        coded = faiss.IndexHNSWPQ(dim, int(build_params["m"]), edges, _nbits(build_params, len(data)), metric)
+    storage = faiss.downcast_index(coded.storage)
+    if build_type == params.HNSW_PQ:
+        storage.pq.cp.min_points_per_centroid = 1
+    storage.train(data)
+    storage.add(data)
+    coded.hnsw = graph.hnsw
+    coded.ntotal, coded.is_trained = len(data), True
+    return coded
+
+
+def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any) -> Any:
+    dim, nlist = data.shape[1], min(int(build_params["nlist"]), len(data))
+    centroids = faiss.IndexFlat(dim, metric)
+    if build_type == params.IVF_FLAT:
+        index = faiss.IndexIVFFlat(centroids, dim, nlist, metric)
+    elif build_type == params.IVF_SQ8:
+        index = faiss.IndexIVFScalarQuantizer(centroids, dim, nlist, faiss.ScalarQuantizer.QT_8bit, metric)
+    elif build_type == params.IVF_PQ:
+        index = faiss.IndexIVFPQ(centroids, dim, nlist, int(build_params["m"]), _nbits(build_params, len(data)), metric)
+    else:
+        pieces = dim // 2 if dim % 2 == 0 else dim
+        index = faiss.IndexIVFPQFastScan(centroids, dim, nlist, pieces, 4, metric)
+    index.cp.min_points_per_centroid = 1  # few rows are no reason for a warning on stderr
+    if build_type in (params.IVF_PQ, params.SCANN):
+        index.pq.cp.min_points_per_centroid = 1
+    index.train(data)
     index.add(data)
     return index
 
@@ -38,41 +102,26 @@ def save(index: Any, path: Path) -> None:
     faiss.write_index(index, str(path))
 
 
-class HnswIndex:
-    """An HNSW graph read in place from a mapped file."""
+def memory_bytes(build_type: str, file_bytes: int, row_count: int) -> int:
+    """What an index will hold in memory, at most, told from its file."""
+    if build_type in _GRAPHS:
+        return file_bytes
+    return (2 if build_type == params.SCANN else 1) * file_bytes + 4 * row_count
 
-    def __init__(self, payload: memoryview, metric: MetricType, path: Path) -> None:
-        """`payload` must be verified before, since faiss trusts it; it is held as long as this object."""
-        buffer = np.frombuffer(payload, np.uint8)
-        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(buffer), buffer.size)
-        try:
-            self._index = faiss.read_index(reader, faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise DataIntegrityError(f"{path} is no index that faiss reads: {error}") from error
-        self._metric = metric
-        self._buffer = buffer  # set after the index, so that it goes after it
-        self.row_count = int(self._index.ntotal)
-        dim = int(self._index.d)
-        # A view into our own buffer: one made from faiss's pointer would not keep the mapping alive.
-        storage = faiss.downcast_index(self._index.storage)
-        start = faiss.rev_swig_ptr(storage.get_xb(), 1).ctypes.data - buffer.ctypes.data
-        flat = buffer[start : start + self.row_count * dim * 4].view(np.float32)
-        self.vectors: Array = flat.reshape(self.row_count, dim)
-        """float32 (n, dim), a view; unit vectors under COSINE."""
 
-    def search(self, queries: Array, k: int, ef: int, mask: Array | None) -> tuple[Array, Array]:
-        """Approximate top k among the rows of `mask`; shapes, order and padding as in `scan.scan`."""
-        if self._metric is MetricType.COSINE:
-            queries = unit(queries)
-        selector = None
-        if mask is not None:
-            bits = np.packbits(mask, bitorder="little")
-            selector = faiss.IDSelectorBitmap(self.row_count, faiss.swig_ptr(bits))
-        options = faiss.SearchParametersHNSW(efSearch=max(ef, k))
-        if selector is not None:
-            options.sel = selector
-        distances, rows = self._index.search(np.ascontiguousarray(queries), k, params=options)
-        if self._metric is not MetricType.L2:
-            np.negative(distances, out=distances)
-        distances[rows < 0] = np.inf
-        return distances, rows
+def open_index(payload: memoryview, name: str, metric: MetricType, path: Path) -> VectorIndex:
+    """`payload` must be verified before, since faiss trusts it. `name`: the index's type, for people.
+
+    Raises DataIntegrityError, naming the file.
+    """
+    buffer = np.frombuffer(payload, np.uint8)
+    reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(buffer), buffer.size)
+    try:
+        index = faiss.read_index(reader, _OPEN_FLAGS)
+    except RuntimeError as error:
+        raise DataIntegrityError(f"{path} is no index that faiss reads: {error}") from error
+    if isinstance(index, faiss.IndexHNSW):
+        return HnswIndex(index, name, metric, buffer)
+    if isinstance(index, faiss.IndexIVF):
+        return IvfIndex(index, name, metric, buffer)
+    raise DataIntegrityError(f"{path} holds a {type(index).__name__}, which is not one of ours")

@@ -1,10 +1,11 @@
 """Index types, their parameters and ranges, and what AUTOINDEX stands for.
 
-Defaults and ranges: Milvus's index documentation and knowhere; texts: Milvus's proxy.
+Defaults and ranges: Milvus's index documentation and knowhere; texts: Milvus's proxy and knowhere.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +13,27 @@ from typing import Any
 
 import orjson
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import ParameterInvalid, UnexpectedError
+from milvine.index.base import Effort
 from milvine.model.schema import FieldSchema
 from milvine.model.types import MetricType
 
 AUTOINDEX = "AUTOINDEX"
 FLAT = "FLAT"
-HNSW = "HNSW"
+IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN = "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "SCANN"
+HNSW, HNSW_SQ, HNSW_PQ = "HNSW", "HNSW_SQ", "HNSW_PQ"
 MIN_INDEXED_ROWS = 1024
-"""Smaller segments are scanned; a graph over them would be slower and less exact (Milvus does the same)."""
+"""Smaller segments are scanned; an index over them would be slower and less exact (Milvus does the same)."""
 
 _INT32_MAX = 2**31 - 1
+_MAX_PARAMS_BYTES = 100 << 10
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", "mmap.enabled", "indexoffsetcache.enabled"})
+_OTHER_VECTOR_TYPES = frozenset(
+    {"BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
+)  # known to Milvus, for vectors of other kinds
+_INTEGER = re.compile(r"[+-]?\d+")
+_DECIMAL = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +42,76 @@ class IntParam:
     low: int
     high: int
 
+    def parse(self, name: str, text: str) -> int:
+        if not _INTEGER.fullmatch(text):
+            if _DECIMAL.fullmatch(text):
+                raise ParameterInvalid(f"wrong data type in json, key: '{name}', value: '{text}'")
+            raise ParameterInvalid(f"invalid integer value, key: '{name}', value: '{text}'")
+        value = int(text)
+        if not self.low <= value <= self.high:
+            raise ParameterInvalid(
+                f"Out of range in json: param '{name}' ({value}) should be in range [{self.low}, {self.high}]"
+            )
+        return value
 
-BUILD_PARAMS: dict[str, dict[str, IntParam]] = {
+
+@dataclass(frozen=True, slots=True)
+class BoolParam:
+    default: bool
+
+    def parse(self, name: str, text: str) -> bool:
+        if text.lower() not in ("true", "false"):
+            raise ParameterInvalid(f"Type conflict in json: param '{name}' ({text}) should be a boolean")
+        return text.lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceParam:
+    """One of `names` in any case; kept in lower case. `refusal` has a place for the text."""
+
+    default: str
+    names: tuple[str, ...]
+    refusal: str
+
+    def parse(self, name: str, text: str) -> str:
+        if text.lower() not in self.names:
+            raise ParameterInvalid(self.refusal.format(text))
+        return text.lower()
+
+
+Param = IntParam | BoolParam | ChoiceParam
+
+_REFINE_TYPES = ("sq4u", "sq6", "sq8", "fp16", "bf16", "fp32", "flat")
+_GRAPH: dict[str, Param] = {"M": IntParam(30, 2, 2048), "efConstruction": IntParam(360, 1, _INT32_MAX)}
+_LISTS: dict[str, Param] = {"nlist": IntParam(128, 1, 65536)}
+_PRODUCT: dict[str, Param] = {"m": IntParam(32, 1, 65536), "nbits": IntParam(8, 1, 24)}
+_REFINE: dict[str, Param] = {
+    "refine": BoolParam(False),
+    "refine_type": ChoiceParam(
+        "flat", _REFINE_TYPES, f"invalid refine type : {{}}, optional types are [{', '.join(_REFINE_TYPES)}]"
+    ),
+}
+_SCALAR = ChoiceParam("sq8", ("sq4u", "sq6", "sq8", "bf16", "fp16"), "invalid scalar quantizer type")
+
+BUILD_PARAMS: dict[str, dict[str, Param]] = {
     FLAT: {},
-    HNSW: {"M": IntParam(30, 2, 2048), "efConstruction": IntParam(360, 1, _INT32_MAX)},
+    IVF_FLAT: _LISTS,
+    IVF_SQ8: _LISTS,
+    IVF_PQ: {**_LISTS, **_PRODUCT},
+    SCANN: {**_LISTS, "with_raw_data": BoolParam(True)},
+    HNSW: _GRAPH,
+    HNSW_SQ: {**_GRAPH, "sq_type": _SCALAR, **_REFINE},
+    HNSW_PQ: {**_GRAPH, **_PRODUCT, **_REFINE},
 }
 AUTOINDEX_BUILD: dict[str, int] = {"M": 16, "efConstruction": 200}
 """AUTOINDEX is this HNSW: on real text embeddings recall@10 is 0.94 at ef 64, at half of HNSW's default cost."""
 
 DEFAULT_EF = 64
+DEFAULT_NPROBE = 8
+_CANDIDATES = {HNSW_SQ: 2, IVF_SQ8: 2, HNSW_PQ: 4, IVF_PQ: 4, SCANN: 4}
+"""So many times k rows are measured when nobody says how many: codes do not know the order of near rows."""
+_MIN_REORDERED = 64
+"""SCANN's 4-bit codes need some candidates to choose from, whatever k is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +135,20 @@ def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
         except orjson.JSONDecodeError as error:
             raise ParameterInvalid(f"failed to unmarshal index params {nested}: {error}") from error
         if isinstance(inner, dict):
-            flat.update({str(k): v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in inner.items()})
+            given = {k: v for k, v in inner.items() if v is not None}
+            flat.update({k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in given.items()})
     return flat
 
 
 def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     """Check an index for a vector field. Raises ParameterInvalid with Milvus's texts."""
     flat = flatten_params(params)
+    if sum(len(k.encode()) + len(v.encode()) for k, v in flat.items()) > _MAX_PARAMS_BYTES:
+        raise ParameterInvalid("index params size exceeds limit")
     index_type = flat.get("index_type", "") or AUTOINDEX
-    if index_type not in (AUTOINDEX, *BUILD_PARAMS):
+    if index_type not in (AUTOINDEX, *BUILD_PARAMS, *_OTHER_VECTOR_TYPES):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
-    if not field.data_type.is_vector:
+    if not field.data_type.is_vector or index_type in _OTHER_VECTOR_TYPES:
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {index_type}")
     named = {k: v for k, v in flat.items() if k not in _RESERVED_KEYS}
     if index_type == AUTOINDEX and named:
@@ -84,7 +158,14 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     user_params = {"index_type": index_type, "metric_type": metric.value, **user_params}
     if index_type == AUTOINDEX:
         return ResolvedIndex(index_type, metric, HNSW, dict(AUTOINDEX_BUILD), user_params)
-    return ResolvedIndex(index_type, metric, index_type, _build_params(index_type, flat), user_params)
+    rules = BUILD_PARAMS[index_type]
+    built = {name: rule.parse(name, flat[name]) if name in flat else rule.default for name, rule in rules.items()}
+    if "m" in built and (field.dim or 0) % int(built["m"]):
+        raise ParameterInvalid(
+            "The dimension of the vector (dim) should be a multiple of the number of subquantizers (m). "
+            f"Dimension:{field.dim}, m:{built['m']}"
+        )
+    return ResolvedIndex(index_type, metric, index_type, built, user_params)
 
 
 def metric_type(name: str) -> MetricType:
@@ -99,36 +180,64 @@ def metric_type(name: str) -> MetricType:
         ) from None
 
 
-def _build_params(index_type: str, flat: Mapping[str, str]) -> dict[str, Any]:
-    built: dict[str, Any] = {}
-    for name, rule in BUILD_PARAMS[index_type].items():
-        text = flat.get(name)
-        if text is None:
-            built[name] = rule.default
-            continue
-        if not re.fullmatch(r"[+-]?\d+", text):
-            if re.fullmatch(r"[+-]?\d*\.\d+(e[+-]?\d+)?", text, re.IGNORECASE):
-                raise ParameterInvalid(f"wrong data type in json, key: '{name}', value: '{text}'")
-            raise ParameterInvalid(f"invalid integer value, key: '{name}', value: '{text}'")
-        value = int(text)
-        if not rule.low <= value <= rule.high:
-            raise ParameterInvalid(
-                f"Out of range in json: param '{name}' ({value}) should be in range [{rule.low}, {rule.high}]"
-            )
-        built[name] = value
-    return built
+def effort(build_type: str, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int) -> Effort:
+    """How hard to search for k rows. Raises UnexpectedError, as knowhere's refusals arrive, for a parameter that the
+    index type has and that does not fit; unknown ones are ignored."""
+    ef, nprobe, candidates = max(DEFAULT_EF, k), DEFAULT_NPROBE, k * _CANDIDATES.get(build_type, 1)
+    if build_type in (HNSW, HNSW_SQ, HNSW_PQ) and "ef" in params:
+        given = _searched_int(params, "ef", _INT32_MAX)
+        if given < k and build_type != HNSW_PQ:
+            raise UnexpectedError(f"ef({given}) should be larger than k({k})")
+        ef = max(given, k)
+    if build_type in (IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN) and "nprobe" in params:
+        nprobe = _searched_int(params, "nprobe", 65536)
+    if build_type in (HNSW_SQ, HNSW_PQ) and "refine_k" in params:
+        factor = _searched_factor(params, "refine_k")
+        if build_params.get("refine"):
+            candidates = max(candidates, math.ceil(min(k * factor, _INT32_MAX)))
+    if build_type == SCANN:
+        candidates = max(_MIN_REORDERED, candidates)
+        if "reorder_k" in params:
+            candidates = _searched_int(params, "reorder_k", _INT32_MAX)
+            if candidates < k:
+                raise UnexpectedError(f"reorder_k({candidates}) should be larger than k({k})")
+    return Effort(max(ef, candidates), nprobe, candidates)
 
 
-def search_ef(params: Mapping[str, Any], k: int) -> int:
-    """The graph's effort for k results. Raises ParameterInvalid when `ef` is given and does not fit."""
-    given = params.get("ef")
-    if given is None:
-        return max(DEFAULT_EF, k)
-    if isinstance(given, bool) or not (isinstance(given, int) or re.fullmatch(r"[+-]?\d+", str(given))):
-        raise ParameterInvalid(f"Type conflict in json: param 'ef' ({orjson.dumps(given).decode()}) should be integer")
-    ef = int(given)
-    if not 1 <= ef <= _INT32_MAX:
-        raise ParameterInvalid(f"Out of range in json: param 'ef' ({ef}) should be in range [1, {_INT32_MAX}]")
-    if ef < k:
-        raise ParameterInvalid(f"ef({ef}) should be larger than k({k})")
-    return ef
+def _conflict(name: str, value: object, wanted: str) -> UnexpectedError:
+    return UnexpectedError(f"Type conflict in json: param '{name}' ({_as_json(value)}) should be {wanted}")
+
+
+def _as_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _searched_int(params: Mapping[str, Any], name: str, high: int) -> int:
+    given = params[name]
+    if isinstance(given, bool) or not (isinstance(given, int) or _is_text(given, _INTEGER)):
+        raise _conflict(name, given, "integer")
+    value = int(given)
+    if not 1 <= value <= high:
+        raise UnexpectedError(f"Out of range in json: param '{name}' ({value}) should be in range [1, {high}]")
+    return value
+
+
+def _searched_factor(params: Mapping[str, Any], name: str) -> float:
+    given = params[name]
+    if isinstance(given, str) and not _NUMBER.fullmatch(given):
+        raise UnexpectedError(f"invalid float value, key: '{name}', value: '{given}': invalid parameter")
+    value = number(name, given)
+    if not value >= 1:
+        raise UnexpectedError(f"Out of range in json: param '{name}' ({value:g}) should be in range [1, 3.40282e+38]")
+    return value
+
+
+def number(name: str, given: object) -> float:
+    """A search parameter that is a number, or text of one. Raises UnexpectedError."""
+    if isinstance(given, bool) or not (isinstance(given, int | float) or _is_text(given, _NUMBER)):
+        raise _conflict(name, given, "a number")
+    return float(str(given))
+
+
+def _is_text(given: object, pattern: re.Pattern[str]) -> bool:
+    return isinstance(given, str) and pattern.fullmatch(given) is not None

@@ -5,6 +5,7 @@ Distances come out smaller-is-nearer: squared L2, and the negative of the inner 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -14,6 +15,8 @@ from milvine.model.types import MetricType
 
 Array = np.ndarray[Any, Any]
 _BLOCK_BYTES = 64 << 20
+_GATHER_SHARE = 1 / 16
+"""Fewer rows than this are copied together before they are looked at; of more, looking past the others is cheaper."""
 
 # Above this many queries faiss would expand L2 to |x|2 - 2xq + |q|2, which loses all digits far from the origin.
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
@@ -44,7 +47,7 @@ def scan(
     offsets: Array | None = None
     if mask is not None:
         kept = int(np.count_nonzero(mask))
-        if kept < len(vectors) // 2:
+        if kept < len(vectors) * (0.5 if metric is MetricType.COSINE else _GATHER_SHARE):
             offsets = np.flatnonzero(mask)
             vectors = vectors[offsets]
             norms2 = None if norms2 is None else norms2[offsets]
@@ -128,3 +131,89 @@ def _scan_cosine_block(
     result[1][:, :wanted] = np.take_along_axis(rows, order, axis=1)
     result[1][np.isinf(result[0])] = -1
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Distances that are wanted: low <= distance < high, compared as float32."""
+
+    low: np.float32
+    high: np.float32
+
+    def holds(self, distances: Array) -> Array:
+        inside: Array = (distances >= self.low) & (distances < self.high)
+        return inside
+
+
+def scan_band(
+    vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None, band: Band
+) -> tuple[Array, Array]:
+    """The nearest k rows inside `band`, exactly; shapes, order and padding as in `scan`."""
+    rows = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
+    distances, found = padded(len(queries), k)
+    if len(rows) == 0:
+        return distances, found
+    if len(rows) < len(vectors):
+        vectors = vectors[rows]
+    for number, query in enumerate(queries):
+        all_distances = _distances_to(vectors, query, metric)
+        inside = np.flatnonzero(band.holds(all_distances))
+        if len(inside) > k:
+            inside = inside[np.argpartition(all_distances[inside], k - 1)[:k]]
+        inside = inside[np.argsort(all_distances[inside], kind="stable")]
+        distances[number, : len(inside)] = all_distances[inside]
+        found[number, : len(inside)] = rows[inside]
+    return distances, found
+
+
+def measure(vectors: Array, queries: Array, rows: Array, k: int, metric: MetricType) -> tuple[Array, Array]:
+    """Candidates `rows` (nq, c), -1 for none, by their exact distances: the nearest k, as in `scan`.
+
+    A row has the same distance here and in `scan_band`, to the last bit.
+    """
+    distances, found = padded(len(queries), k)
+    for number, query in enumerate(queries):
+        candidates = rows[number][rows[number] >= 0]
+        if len(candidates):
+            exact = _distances_to(vectors[candidates], query, metric)
+            order = np.argsort(exact, kind="stable")[:k]
+            distances[number, : len(order)] = exact[order]
+            found[number, : len(order)] = candidates[order]
+    return distances, found
+
+
+def first_of(distances: Array, rows: Array, wanted: Array, k: int) -> tuple[Array, Array]:
+    """The first k of each line where bool `wanted`, padded; all of shape (nq, c), distances and rows as in `scan`."""
+    rank = np.cumsum(wanted, axis=1) - 1
+    lines, places = np.nonzero(wanted & (rank < k))
+    kept_distances, kept_rows = padded(len(rows), k)
+    columns = rank[lines, places]
+    kept_distances[lines, columns] = distances[lines, places]
+    kept_rows[lines, columns] = rows[lines, places]
+    return kept_distances, kept_rows
+
+
+def _distances_to(vectors: Array, query: Array, metric: MetricType) -> Array:
+    """float32 (n,): from one query to all vectors, each by the same arithmetic whatever its neighbours are."""
+    vectors = np.ascontiguousarray(vectors)
+    result = np.empty(len(vectors), np.float32)
+    if metric is MetricType.COSINE:
+        query = unit(query[None])[0]
+    query = np.ascontiguousarray(query)
+    arguments = [
+        faiss.swig_ptr(result),
+        faiss.swig_ptr(query),
+        faiss.swig_ptr(vectors),
+        vectors.shape[1],
+        len(vectors),
+    ]
+    if metric is MetricType.L2:
+        faiss.fvec_L2sqr_ny(*arguments)
+        return result
+    faiss.fvec_inner_products_ny(*arguments)
+    if metric is MetricType.COSINE:
+        norms2 = np.empty_like(result)
+        faiss.fvec_norms_L2sqr(faiss.swig_ptr(norms2), faiss.swig_ptr(vectors), vectors.shape[1], len(vectors))
+        norms2[norms2 == 0] = 1
+        result /= np.sqrt(norms2)
+    return np.negative(result, out=result)

@@ -70,7 +70,10 @@ class MutationResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name."""
+    """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name.
+
+    `read_ts` 0: all that was acknowledged; else, for the steps of an iterator, what was alive at that timestamp.
+    """
 
     name: str
     queries: Array
@@ -84,6 +87,7 @@ class SearchRequest:
     templates: Mapping[str, object] = field(default_factory=dict)
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
+    read_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,10 @@ class OutputField:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: asked of `$meta`, () for all."""
+    """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: asked of `$meta`, () for all.
+
+    `iterator_token` and `last_bound` belong to a step of a search iterator; no token: it was none.
+    """
 
     primary_field: FieldSchema
     limit: int
@@ -107,6 +114,8 @@ class SearchResult:
     output_names: tuple[str, ...]
     dynamic_keys: tuple[str, ...]
     ts: int
+    iterator_token: str = ""
+    last_bound: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Cluster:
         def on_share(share: _Share) -> Hits | None:
             found = [
                 self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
-                search_row_sets(share.growing, plan) if share.growing else None,
+                search_row_sets(share.growing, plan) if share.growing and not plan.ignores_growing else None,
             ]
             hits = [h for h in found if h is not None]
             return merge_hits(hits, plan) if hits else None

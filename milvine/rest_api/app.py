@@ -20,6 +20,7 @@ from milvine.service import admin
 from milvine.service.context import Engine, RequestContext
 
 PREFIX = "/v2/vectordb/"
+OUR_PREFIX = "/milvine/v1/"
 ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES}
 MAX_BODY_BYTES = 256 << 20
 DEFAULT_TIMEOUT_SECONDS = 30
@@ -142,6 +143,8 @@ def make_app(engine: Engine) -> Callable[[dict[str, Any], Any], Iterable[bytes]]
     app = falcon.App()
     for path, route in ROUTES.items():
         app.add_route(PREFIX + path, _Endpoint(engine, path, route))
+    for path, route in entities.OUR_ROUTES.items():
+        app.add_route(OUR_PREFIX + path, _Endpoint(engine, path, route))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics())
     app.add_error_handler(falcon.HTTPError, _not_found)

@@ -24,6 +24,7 @@ from milvine.model.types import DataType, IndexState, LoadState
 from milvine.rest_api import rows
 from milvine.rest_api.body import Body, json_kind, plain_text
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
+from milvine.segment.plans import Look
 
 DEFAULT_LIMIT = 100
 _COUNT = "count(*)"
@@ -278,4 +279,18 @@ def index_details(description: IndexDescription) -> dict[str, Any]:
         "pendingRows": description.pending_rows,
         "totalRows": description.total_rows,
         "warmup": params.get("warmup", ""),
+    }
+
+
+def look_details(look: Look) -> dict[str, Any]:
+    return {
+        "segmentId": look.segment_id,
+        "state": "growing" if look.is_growing else "sealed",
+        "rows": look.row_count,
+        "rowsKept": look.kept,
+        "share": round(look.kept / look.row_count, 6),
+        "plan": look.way,
+        "effort": look.effort,
+        "scannedQueries": look.scanned_queries,
+        "milliseconds": round(look.ms, 3),
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.index.dense import HnswIndex
+from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, ColumnBatch, absent_column, concat_batches
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -42,6 +42,10 @@ class Chunk:
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
 
     @property
+    def is_growing(self) -> bool:
+        return True
+
+    @property
     def row_count(self) -> int:
         return self.batch.row_count
 
@@ -65,7 +69,7 @@ class Chunk:
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
         return self.extracted.find_elements(field_id, self.column(field_id), path)
 
-    def graph(self, field_id: int) -> HnswIndex | None:
+    def index(self, field_id: int) -> VectorIndex | None:
         return None
 
     def vectors(self, field_id: int) -> tuple[Array, Array | None]:

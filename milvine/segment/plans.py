@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from milvine.expr import Predicate
+from milvine.index.base import Effort
+from milvine.index.scan import Band
 from milvine.model.columns import ColumnBatch
 from milvine.model.types import MetricType
 
@@ -18,19 +20,22 @@ Array = np.ndarray[Any, Any]
 class SearchPlan:
     """Top k of `queries` (nq, dim) float32. `partition_ids` None: every partition that the reader may see.
 
-    `ef` is the graph's effort as asked for; `output_field_ids` are fetched for the winners.
+    `effort` is as asked for; only rows whose distance lies in `band` count; `output_field_ids` are fetched for the
+    winners.
     """
 
     field_id: int
     queries: Array
     k: int
     metric: MetricType
-    ef: int
+    effort: Effort
     read_ts: int
     predicate: Predicate | None
     partition_ids: frozenset[int] | None
     output_field_ids: tuple[int, ...]
     primary_field_id: int
+    band: Band | None = None
+    ignores_growing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,21 @@ class QueryPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How one segment, or one chunk of a growing one, was searched. `way`: "scan" or the index's type; `effort`: its
+    ef or nprobe; `scanned_queries`: those that the index could not answer well, so that all rows were looked at."""
+
+    segment_id: int
+    is_growing: bool
+    row_count: int
+    kept: int
+    way: str
+    effort: int
+    scanned_queries: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hits:
     """Search results. counts: int64 (nq,), hits of each query; distances and rows follow query by query,
     nearest first. `rows` has the output fields and always the key."""
@@ -57,3 +77,4 @@ class Hits:
     counts: Array
     distances: Array
     rows: ColumnBatch
+    looks: tuple[Look, ...] = ()

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from milvine.index.dense import HnswIndex
+from milvine.index.base import VectorIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.segment.deletes import DeleteMarks
@@ -25,6 +25,8 @@ class RowSet(Protocol):
     @property
     def partition_id(self) -> int: ...
     @property
+    def is_growing(self) -> bool: ...
+    @property
     def row_count(self) -> int: ...
     @property
     def insert_ts(self) -> Array: ...
@@ -37,14 +39,14 @@ class RowSet(Protocol):
     def column(self, field_id: int) -> Column: ...
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements: ...
-    def graph(self, field_id: int) -> HnswIndex | None:
-        """The graph over a vector field, or None: scan."""
+    def index(self, field_id: int) -> VectorIndex | None:
+        """The index over a vector field, or None: scan."""
         ...
 
     def vectors(self, field_id: int) -> tuple[Array, Array | None]:
         """What an exact scan reads: vectors (n, dim) and their squared norms, None if not kept.
 
-        With a COSINE graph they are its unit vectors.
+        Beside an index they are mapped and not resident.
         """
         ...
 

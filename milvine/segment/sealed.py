@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from milvine.index.dense import HnswIndex
+from milvine.index import dense
+from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, absent_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -66,8 +67,8 @@ def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
             continue
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
-        if built is not None and not built.is_scan:
-            sizes["index", built.index_id] = built.file_bytes
+        if index is not None and built is not None and not built.is_scan:
+            sizes["index", built.index_id] = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
             sizes["field", field_id] = 0
         else:
             sizes["field", field_id] = meta.field_bytes[field_id]
@@ -99,6 +100,10 @@ class SealedSegment:
         return self.meta.partition_id
 
     @property
+    def is_growing(self) -> bool:
+        return False
+
+    @property
     def row_count(self) -> int:
         return self.meta.row_count
 
@@ -126,18 +131,12 @@ class SealedSegment:
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
         return self._extracted.find_elements(field_id, self.column(field_id), path)
 
-    def _graph_part(self, field_id: int) -> Part | None:
-        index = self.spec.indexes.get(field_id)
-        return None if index is None else self.parts.get(("index", index.index_id))
-
-    def graph(self, field_id: int) -> HnswIndex | None:
-        part = self._graph_part(field_id)
+    def index(self, field_id: int) -> VectorIndex | None:
+        spec = self.spec.indexes.get(field_id)
+        part = None if spec is None else self.parts.get(("index", spec.index_id))
         return None if part is None else part.value
 
     def vectors(self, field_id: int) -> tuple[Array, Array | None]:
-        graph = self.graph(field_id)
-        if graph is not None:
-            return graph.vectors, None
         part = self.parts.get(("field", field_id))
         if part is None:
             return self.column(field_id).values, None
@@ -196,8 +195,8 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
         assert index.metric_type is not None
         path = paths.index(*where, meta.indexes[number].file_name)
         mapped = open_index_file(path, resident=resident)
-        graph = HnswIndex(mapped.payload, index.metric_type, path)
-        return Part(graph, mapped.payload_bytes if resident else 0, resident)
+        opened = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
+        return Part(opened, opened.memory_bytes if resident else opened.heap_bytes, resident)
     field = spec.schema.by_id[number]
     column, mapped = open_column(paths.column(*where, number), field.data_type, resident=resident)
     memory = mapped.payload_bytes if resident else 0

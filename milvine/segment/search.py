@@ -1,29 +1,37 @@
-"""Top k over a set of segments: mask, scan or graph, winners, their output fields.
+"""Top k over a set of segments: mask, scan or index, winners, their output fields.
 
-The planner: a graph search is cheap but loses its recall when few rows are allowed; a scan of few rows is cheap and
-exact. Up to SCAN_SHARE of the rows (or SCAN_ROWS) the allowed rows are scanned; above it the graph works harder the
-fewer rows are allowed, which holds recall where the unfiltered search has it.
+The planner: an index is cheap but loses its recall when few rows are allowed; a scan of few rows is cheap and exact.
+Each index tells which of the two costs less at the recall that is asked for, works harder the fewer rows are allowed,
+and names the queries that it could not answer well; those are scanned.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from milvine.errors import UnexpectedError
 from milvine.expr.evaluate import evaluate
-from milvine.index.scan import padded, scan, unit
+from milvine.index.base import Effort, Found, VectorIndex
+from milvine.index.scan import first_of, measure, padded, scan, scan_band
 from milvine.model.columns import Column, ColumnBatch, concat_batches
-from milvine.model.types import MetricType
-from milvine.segment.plans import Hits, SearchPlan
+from milvine.segment.plans import Hits, Look, SearchPlan
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import select_winners
 
 Array = np.ndarray[Any, Any]
-SCAN_SHARE = 0.15
-SCAN_ROWS = 2000
-EFFORT_EXPONENT = 0.8
+SCAN = "scan"
+MAX_OUTPUT_BYTES = 100 << 20
+_HIT_BYTES = 12
+_BLOCK_CELLS = 1 << 20
+_BAND_MARGIN = 16
+"""More than the rows of equal distance that an index may order otherwise."""
+_BAND_SHARE = 0.05
+"""Beyond this part of the rows, asking an index for ever more costs more than looking at all of them."""
 
 
 def allowed(rows: RowSet, predicate: Any | None, read_ts: int) -> Array | None:
@@ -39,25 +47,87 @@ def visible(row_sets: Sequence[RowSet], partition_ids: frozenset[int] | None) ->
     return [r for r in row_sets if r.row_count and (partition_ids is None or r.partition_id in partition_ids)]
 
 
-def search_one(rows: RowSet, plan: SearchPlan) -> tuple[Array, Array]:
-    """Distances (nq, k) and row offsets (nq, k) inside one segment, padded with inf and -1."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Distances (nq, k) and row offsets (nq, k) inside one segment, padded with inf and -1, and how they came."""
+
+    distances: Array
+    rows: Array
+    look: Look
+
+
+def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
+    started = time.perf_counter()
     mask = allowed(rows, plan.predicate, plan.read_ts)
     validity = rows.column(plan.field_id).validity
     if validity is not None:
         mask = validity if mask is None else mask & validity
     kept = rows.row_count if mask is None else int(np.count_nonzero(mask))
+    index = rows.index(plan.field_id)
+    way, effort, scanned = SCAN, 0, len(plan.queries)
     if kept == 0:
-        return padded(len(plan.queries), plan.k)
-    graph = rows.graph(plan.field_id)
-    share = kept / rows.row_count
-    if graph is None or kept <= SCAN_ROWS or share <= SCAN_SHARE or plan.k >= kept:
-        if graph is not None and plan.metric is MetricType.COSINE:
-            # The graph keeps unit vectors: the cosine is an inner product there.
-            return scan(graph.vectors, None, unit(plan.queries), plan.k, MetricType.IP, mask)
-        vectors, norms2 = rows.vectors(plan.field_id)
-        return scan(vectors, norms2, plan.queries, plan.k, plan.metric, mask)
-    ef = int(plan.ef / share**EFFORT_EXPONENT)
-    return graph.search(plan.queries, plan.k, ef, mask)
+        distances, offsets = padded(len(plan.queries), plan.k)
+    elif index is None or plan.k >= kept or index.scan_pays(plan.effort, kept):
+        distances, offsets = _scan(rows, plan, plan.queries, mask)
+    else:
+        ask = _in_band if plan.band is not None else _nearest
+        found = ask(rows, index, plan, mask)
+        way, effort, scanned = index.name, found.effort, int(np.count_nonzero(~found.trusted))
+        distances, offsets = found.distances, found.rows
+        if scanned:
+            left = ~found.trusted
+            distances[left], offsets[left] = _scan(rows, plan, plan.queries[left], mask)
+    ms = 1000 * (time.perf_counter() - started)
+    look = Look(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
+    return _Answer(distances, offsets, look)
+
+
+def _scan(rows: RowSet, plan: SearchPlan, queries: Array, mask: Array | None) -> tuple[Array, Array]:
+    """Exact, from an index that holds the vectors or else from the column, which is mapped beside an index."""
+    vectors, norms2 = rows.vectors(plan.field_id)
+    if plan.band is not None:
+        return scan_band(vectors, queries, plan.k, plan.metric, mask, plan.band)
+    index = rows.index(plan.field_id)
+    if index is not None and index.is_exact:
+        return index.scan(queries, plan.k, mask)
+    return scan(vectors, norms2, queries, plan.k, plan.metric, mask)
+
+
+def _nearest(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
+    if index.is_exact:
+        return index.search(plan.queries, plan.k, plan.effort, mask)
+    found = index.search(plan.queries, min(plan.effort.candidates, rows.row_count), plan.effort, mask)
+    vectors, _ = rows.vectors(plan.field_id)
+    return Found(*measure(vectors, plan.queries, found.rows, plan.k, plan.metric), found.trusted, found.effort)
+
+
+def _in_band(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
+    """Ask for more and more of the nearest rows until k of them lie inside the band, or the next would lie beyond it.
+
+    Distances are measured from the column, so that rows at the band's edges are in or out for every plan alike.
+    """
+    assert plan.band is not None
+    vectors, _ = rows.vectors(plan.field_id)
+    nq, wanted = len(plan.queries), plan.k + _BAND_MARGIN
+    distances, offsets = padded(nq, plan.k)
+    done = np.zeros(nq, np.bool_)
+    effort = plan.effort
+    while True:
+        left = np.flatnonzero(~done)
+        candidates = min(max(wanted, plan.effort.candidates), rows.row_count)
+        effort = Effort(max(plan.effort.ef, candidates), effort.nprobe, candidates)
+        found = index.search(plan.queries[left], candidates, effort, mask)
+        near, near_rows = measure(vectors, plan.queries[left], found.rows, candidates, plan.metric)
+        inside = plan.band.holds(near)
+        is_full = found.rows[:, -1] >= 0
+        enough = (inside.sum(axis=1) >= plan.k) | (is_full & (near[:, -1] >= plan.band.high))
+        ready = enough & found.trusted
+        some = left[ready]
+        distances[some], offsets[some] = first_of(near[ready], near_rows[ready], inside[ready], plan.k)
+        done[some] = True
+        wanted *= 4
+        if done.all() or wanted > _BAND_SHARE * rows.row_count:
+            return Found(distances, offsets, done, found.effort)
 
 
 def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:
@@ -81,18 +151,45 @@ def _take(rows: RowSet, row_offsets: Array, field_ids: Sequence[int]) -> ColumnB
 
 
 def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None:
-    """The k nearest rows of all segments for each query, one per key; None if there is nothing to look at."""
+    """The k nearest rows of all segments for each query, one per key; None if there is nothing to look at.
+
+    Many queries are taken in blocks, which bounds the memory. Raises UnexpectedError when the answer grows too large.
+    """
     chosen = visible(row_sets, plan.partition_ids)
     if not chosen:
         return None
+    row_count = sum(r.row_count for r in chosen)
+    plan = replace(plan, k=min(plan.k, row_count))
+    nq = len(plan.queries)
+    step = max(1, _BLOCK_CELLS // (max(plan.k, min(plan.effort.candidates, row_count)) * len(chosen)))
+    blocks: list[Hits] = []
+    size = 0
+    for start in range(0, nq, step):
+        blocks.append(_search_block(chosen, replace(plan, queries=plan.queries[start : start + step])))
+        size += len(blocks[-1].distances) * _HIT_BYTES
+        # Twice too much at this rate is refused at once, not after minutes.
+        if size > MAX_OUTPUT_BYTES or size * nq / min(start + step, nq) > 2 * MAX_OUTPUT_BYTES:
+            raise UnexpectedError(f"search results exceed the maxOutputSize Limit {MAX_OUTPUT_BYTES}")
+    if len(blocks) == 1:
+        return blocks[0]
+    return Hits(
+        np.concatenate([b.counts for b in blocks]),
+        np.concatenate([b.distances for b in blocks]),
+        concat_batches([b.rows for b in blocks]),
+        tuple(look for b in blocks for look in b.looks),
+    )
+
+
+def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
     nq = len(plan.queries)
     found = [search_one(rows, plan) for rows in chosen]
-    distances = np.concatenate([f[0] for f in found], axis=1)
-    offsets = np.concatenate([f[1] for f in found], axis=1)
-    numbers = np.repeat(np.arange(len(chosen)), [f[0].shape[1] for f in found])
+    distances = np.concatenate([f.distances for f in found], axis=1)
+    offsets = np.concatenate([f.rows for f in found], axis=1)
+    numbers = np.repeat(np.arange(len(chosen)), [f.distances.shape[1] for f in found])
     query, place = np.nonzero(offsets >= 0)
     distances, offsets, numbers = distances[query, place], offsets[query, place], numbers[place]
     keys = gather(chosen, numbers, offsets, [plan.primary_field_id]).columns[plan.primary_field_id]
     winners, counts = select_winners(query, distances, keys.values, nq, plan.k)
     fields = tuple(dict.fromkeys((plan.primary_field_id, *plan.output_field_ids)))
-    return Hits(counts, distances[winners], gather(chosen, numbers[winners], offsets[winners], fields))
+    rows = gather(chosen, numbers[winners], offsets[winners], fields)
+    return Hits(counts, distances[winners], rows, tuple(f.look for f in found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import orjson
@@ -17,7 +17,8 @@ from milvine.model.columns import Column, ColumnBatch, null_column
 from milvine.model.requests import OutputField, QueryIterator, QueryRequest, QueryResult, SearchRequest, SearchResult
 from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
-from milvine.segment.plans import QueryPlan, SearchPlan
+from milvine.segment.plans import Hits, Look, QueryPlan, SearchPlan
+from milvine.service import ann_params
 from milvine.service.context import Engine, RequestContext, find_collection
 
 MAX_TOPK = 16384
@@ -25,10 +26,7 @@ MAX_NQ = 16384
 MAX_RESULT_WINDOW = 16384
 COUNT = "count(*)"
 _UNSUPPORTED_SEARCH = {
-    "radius": "range search",
-    "range_filter": "range search",
     "group_by_field": "grouping search",
-    "iterator": "search iterator",
     "order_by_fields": "search order_by",
 }
 
@@ -137,9 +135,70 @@ def _check_window(limit: int, offset: int, nq: int) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search with every name resolved, ready to run."""
+
+    collection: Collection
+    outputs: _Outputs
+    target: Target
+    plan: SearchPlan
+    iterator: ann_params.IteratorV2 | None
+
+
 def search(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
     """Top `limit` rows of each query after `offset` of them."""
+    prepared = _prepare_search(engine, context, request)
+    collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
+    primary = collection.schema.primary_field
+    hits = _run_search(engine, prepared)
+    if hits is None:
+        rows, distances = _no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
+        counts = np.zeros(len(request.queries), np.int64)
+    else:
+        rows, distances, counts = hits.rows, hits.distances, hits.counts
+        if request.offset:
+            rank = np.arange(len(distances)) - np.repeat(np.cumsum(counts) - counts, counts)
+            kept = np.flatnonzero(rank >= request.offset)
+            rows, distances = rows.take(kept), distances[kept]
+            counts = np.maximum(counts - request.offset, 0)
+    scores = -distances if plan.metric.larger_is_nearer else distances
+    iterator = prepared.iterator
+    last_bound = 0.0 if iterator is None else iterator.bound_after(scores, plan.metric)
+    if request.round_decimal >= 0:
+        scores = np.round(scores, request.round_decimal)
+    return SearchResult(
+        primary,
+        request.limit,
+        counts,
+        scores,
+        rows.columns[primary.field_id],
+        _output_fields(outputs, rows),
+        outputs.names,
+        outputs.dynamic_keys,
+        plan.read_ts,
+        "" if iterator is None else iterator.token,
+        last_bound,
+    )
+
+
+def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[Look, ...]:
+    """Run a search and tell how each segment was searched."""
+    hits = _run_search(engine, _prepare_search(engine, context, request))
+    return () if hits is None else hits.looks
+
+
+def _run_search(engine: Engine, prepared: _Search) -> Hits | None:
+    try:
+        return engine.cluster.search(prepared.target, prepared.plan)
+    except MilvineError as error:
+        raise error.prefixed("failed to search") from error
+
+
+def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest) -> _Search:
     collection = find_collection(engine, context, request.name)
+    if ann_params.is_iterator(request.params) and not 1 <= request.limit <= MAX_TOPK:
+        request = replace(request, limit=MAX_TOPK)
     _check_window(request.limit, request.offset, len(request.queries))
     if request.round_decimal != -1 and not 0 <= request.round_decimal <= 6:
         raise ParameterInvalid(
@@ -148,6 +207,9 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
     for key, what in _UNSUPPORTED_SEARCH.items():
         if request.params.get(key) not in (None, "", False, "False", "false"):
             raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    ann_params.check_range(request.params)
+    iterator = ann_params.iterator_v2(request.params, request.offset, len(request.queries), MAX_TOPK)
+    ignores_growing = ann_params.ignores_growing(request.params)
     field = _anns_field(collection, request.anns_field)
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _outputs(collection, request.output_fields)
@@ -168,50 +230,34 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
             f"vector dimension mismatch, expected vector size(byte) {4 * (field.dim or 0)}, "
             f"actual {4 * request.queries.shape[1]}"
         ).prefixed("failed to search")
-    k = request.limit + request.offset
+    k = request.limit + request.offset if iterator is None else iterator.batch_size
+    try:
+        effort = index_params.effort(index.build_type, index.build_params, request.params, k)
+        band = ann_params.band(request.params, index.metric_type)
+    except MilvineError as error:
+        raise error.prefixed("failed to search") from error
+    if iterator is not None:
+        band = iterator.beyond(band, index.metric_type)
     primary = collection.schema.primary_field
     read_ts = engine.cluster.read_ts(collection.collection_id)
+    if request.read_ts:
+        read_ts = min(read_ts, request.read_ts)
     plan = SearchPlan(
         field.field_id,
         request.queries,
         k,
         index.metric_type,
-        index_params.search_ef(request.params, k),
+        effort,
         read_ts,
         predicate,
         partition_ids,
         tuple(f.field_id for f in outputs.fields),
         primary.field_id,
+        band,
+        ignores_growing,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
-    try:
-        hits = engine.cluster.search(target, plan)
-    except MilvineError as error:
-        raise error.prefixed("failed to search") from error
-    if hits is None:
-        rows, distances = _no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
-        counts = np.zeros(len(request.queries), np.int64)
-    else:
-        rows, distances, counts = hits.rows, hits.distances, hits.counts
-        if request.offset:
-            rank = np.arange(len(distances)) - np.repeat(np.cumsum(counts) - counts, counts)
-            kept = np.flatnonzero(rank >= request.offset)
-            rows, distances = rows.take(kept), distances[kept]
-            counts = np.maximum(counts - request.offset, 0)
-    scores = -distances if index.metric_type.larger_is_nearer else distances
-    if request.round_decimal >= 0:
-        scores = np.round(scores, request.round_decimal)
-    return SearchResult(
-        primary,
-        request.limit,
-        counts,
-        scores,
-        rows.columns[primary.field_id],
-        _output_fields(outputs, rows),
-        outputs.names,
-        outputs.dynamic_keys,
-        read_ts,
-    )
+    return _Search(collection, outputs, target, plan, iterator)
 
 
 def _output_fields(outputs: _Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:

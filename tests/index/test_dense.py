@@ -1,4 +1,4 @@
-"""HNSW behind faiss: built, saved, mapped in place, searched under a mask."""
+"""Indexes behind faiss: built, saved, mapped in place, searched under a mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 
 from milvine.errors import DataIntegrityError
 from milvine.index import dense
-from milvine.index.dense import HnswIndex
+from milvine.index.base import Effort
+from milvine.index.hnsw import HnswIndex
+from milvine.index.ivf import IvfIndex
 from milvine.index.scan import scan, unit
 from milvine.model.types import MetricType
 from milvine.storage.files import save_sealed, seal_written
@@ -21,6 +23,14 @@ from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_index
 Array = np.ndarray[Any, Any]
 METRICS = list(MetricType)
 PARAMS = {"M": 16, "efConstruction": 100}
+CODED: dict[str, dict[str, Any]] = {
+    "IVF_FLAT": {"nlist": 32},
+    "IVF_SQ8": {"nlist": 32},
+    "IVF_PQ": {"nlist": 32, "m": 8, "nbits": 6},
+    "SCANN": {"nlist": 32},
+    "HNSW_SQ": {**PARAMS, "sq_type": "sq8"},
+    "HNSW_PQ": {**PARAMS, "m": 8, "nbits": 6},
+}
 
 
 def sample(n: int, dim: int = 16, seed: int = 1) -> Array:
@@ -32,7 +42,14 @@ def sample(n: int, dim: int = 16, seed: int = 1) -> Array:
 def built(path: Path, vectors: Array, metric: MetricType) -> HnswIndex:
     dense.save(dense.build(vectors, "HNSW", PARAMS, metric, 2), path)
     seal_written(path, INDEX_KIND, FORMAT_VERSION)
-    return HnswIndex(open_index_file(path, resident=True).payload, metric, path)
+    opened = dense.open_index(open_index_file(path, resident=True).payload, "HNSW", metric, path)
+    assert isinstance(opened, HnswIndex)
+    return opened
+
+
+def looked(index: HnswIndex, queries: Array, k: int, ef: int, mask: Array | None) -> tuple[Array, Array]:
+    found = index.search(queries, k, Effort(ef, 8, k), mask)
+    return found.distances, found.rows
 
 
 def recall(found: Array, exact: Array) -> float:
@@ -45,7 +62,7 @@ def test_a_graph_finds_what_a_scan_finds(tmp_path: Path, metric: MetricType) -> 
     vectors, queries = sample(3000), sample(50, seed=2)
     index = built(tmp_path / "1.index", vectors, metric)
     assert index.row_count == 3000
-    distances, rows = index.search(queries, 10, 128, None)
+    distances, rows = looked(index, queries, 10, 128, None)
     exact_distances, exact_rows = scan(vectors, None, queries, 10, metric, None)
     assert recall(rows, exact_rows) >= 0.95
     assert (np.diff(distances, axis=1) >= 0).all(), "nearest first, and smaller is nearer"
@@ -66,12 +83,12 @@ def test_a_mask_is_kept_to_even_if_fewer_than_k_rows_are_allowed(tmp_path: Path)
     vectors, queries = sample(2000), sample(20, seed=3)
     index = built(tmp_path / "1.index", vectors, MetricType.L2)
     mask = np.random.default_rng(1).random(2000) < 0.5
-    _, rows = index.search(queries, 10, 200, mask)
+    _, rows = looked(index, queries, 10, 200, mask)
     assert (rows >= 0).all()
     assert mask[rows].all()
     few = np.zeros(2000, np.bool_)
     few[[5, 9, 1999]] = True
-    distances, rows = index.search(queries, 10, 4000, few)
+    distances, rows = looked(index, queries, 10, 4000, few)
     assert np.isin(rows[rows >= 0], [5, 9, 1999]).all()
     assert np.isposinf(distances[rows < 0]).all()
     assert (rows[:, 3:] == -1).all()
@@ -79,7 +96,7 @@ def test_a_mask_is_kept_to_even_if_fewer_than_k_rows_are_allowed(tmp_path: Path)
 
 def test_more_than_all_rows_gives_all_and_padding(tmp_path: Path) -> None:
     index = built(tmp_path / "1.index", sample(60), MetricType.IP)
-    distances, rows = index.search(sample(2, seed=4), 100, 100, None)
+    distances, rows = looked(index, sample(2, seed=4), 100, 100, None)
     assert rows.shape == (2, 100)
     for query in range(2):
         assert sorted(rows[query, :60].tolist()) == list(range(60))
@@ -94,7 +111,7 @@ def test_the_mapping_lives_as_long_as_index_or_vectors_are_in_use(tmp_path: Path
     index = built(path, expected, MetricType.L2)
     path.unlink()
     gc.collect()
-    assert index.search(expected[:5], 1, 64, None)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert looked(index, expected[:5], 1, 64, None)[1][:, 0].tolist() == [0, 1, 2, 3, 4]
     vectors = index.vectors
     del index
     gc.collect()
@@ -109,9 +126,66 @@ def test_what_faiss_cannot_read_is_told_with_the_files_name(tmp_path: Path) -> N
     path = tmp_path / "1.index"
     save_sealed(path, INDEX_KIND, FORMAT_VERSION, [b"not an index at all, but well sealed" * 10])
     with pytest.raises(DataIntegrityError, match=re.escape(str(path))):
-        HnswIndex(open_index_file(path, resident=True).payload, MetricType.L2, path)
+        dense.open_index(open_index_file(path, resident=True).payload, "HNSW", MetricType.L2, path)
 
 
 def test_an_index_type_that_is_only_scanned_is_not_built() -> None:
     with pytest.raises(ValueError, match="FLAT"):
         dense.build(sample(10), "FLAT", {}, MetricType.L2, 1)
+
+
+@pytest.mark.parametrize("build_type", CODED)
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_candidates_of_an_index_hold_the_nearest_and_keep_to_the_mask(
+    tmp_path: Path, build_type: str, metric: MetricType
+) -> None:
+    vectors, queries = sample(3000), sample(20, seed=2)
+    path = tmp_path / "1.index"
+    dense.save(dense.build(vectors, build_type, CODED[build_type], metric, 1), path)
+    size = seal_written(path, INDEX_KIND, FORMAT_VERSION)
+    index = dense.open_index(open_index_file(path, resident=True).payload, build_type, metric, path)
+    assert index.memory_bytes <= dense.memory_bytes(build_type, size, 3000), "loading reserves less than it takes"
+    assert index.is_exact is (build_type == "IVF_FLAT")
+    for mask in (None, np.arange(3000) % 4 != 1):
+        found = index.search(queries, 100, Effort(300, 32, 100), mask)
+        assert mask is None or mask[found.rows[found.rows >= 0]].all()
+        exact = scan(vectors, None, queries, 10, metric, mask)[1]
+        inside = [len(set(f) & set(e)) for f, e in zip(found.rows.tolist(), exact.tolist(), strict=True)]
+        assert np.mean(inside) >= 9
+
+
+def test_more_lists_or_code_words_than_rows_are_cut_down(tmp_path: Path) -> None:
+    vectors = sample(1100)
+    for build_type, build_params in (
+        ("IVF_PQ", {"nlist": 65536, "m": 8, "nbits": 24}),
+        ("HNSW_PQ", {**PARAMS, "m": 8, "nbits": 24}),
+    ):
+        path = tmp_path / f"{build_type}.index"
+        dense.save(dense.build(vectors, build_type, build_params, MetricType.L2, 1), path)
+        seal_written(path, INDEX_KIND, FORMAT_VERSION)
+        index = dense.open_index(open_index_file(path, resident=True).payload, build_type, MetricType.L2, path)
+        assert index.search(vectors[:5], 1, Effort(64, 65536, 1), None).rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("build_type", ["HNSW", "IVF_FLAT"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_filter_that_keeps_a_region_away_from_the_query_is_followed_there(
+    tmp_path: Path, build_type: str, share: float
+) -> None:
+    """Clusters far apart, most queries outside of what is kept: a search that stops where it stands finds nothing."""
+    rng = np.random.default_rng(3)
+    centers = 4 * rng.standard_normal((50, 16))
+    vectors = (centers[np.sort(rng.integers(0, 50, 8000))] + rng.standard_normal((8000, 16))).astype(np.float32)
+    queries = (centers[rng.integers(0, 50, 60)] + rng.standard_normal((60, 16))).astype(np.float32)
+    mask = np.arange(8000) < share * 8000
+    build_params = PARAMS if build_type == "HNSW" else {"nlist": 50}
+    path = tmp_path / "1.index"
+    dense.save(dense.build(vectors, build_type, build_params, MetricType.L2, 1), path)
+    seal_written(path, INDEX_KIND, FORMAT_VERSION)
+    index = dense.open_index(open_index_file(path, resident=True).payload, build_type, MetricType.L2, path)
+    assert isinstance(index, HnswIndex | IvfIndex)
+    found = index.search(queries, 10, Effort(64, 8, 10), mask)
+    exact = scan(vectors, None, queries, 10, MetricType.L2, mask)[1]
+    good = found.trusted
+    assert good.any()
+    assert recall(found.rows[good], exact[good]) >= 0.95, "and what it could not answer well it says"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.index import params
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
@@ -74,15 +74,32 @@ def test_unknown_types_and_metrics_are_refused() -> None:
 
 
 def test_the_search_effort_defaults_to_64_or_k_and_must_not_be_below_k() -> None:
-    assert params.search_ef({}, 10) == params.DEFAULT_EF == 64
-    assert params.search_ef({}, 500) == 500
-    assert params.search_ef({"ef": 100}, 100) == 100
-    assert params.search_ef({"ef": "77"}, 10) == 77
-    with pytest.raises(ParameterInvalid, match=r"ef\(9\) should be larger than k\(10\)"):
-        params.search_ef({"ef": 9}, 10)
+    def ef(given: dict[str, object], k: int) -> int:
+        return params.effort("HNSW", {}, given, k).ef
+
+    assert ef({}, 10) == params.DEFAULT_EF == 64
+    assert ef({}, 500) == 500
+    assert ef({"ef": 100}, 100) == 100
+    assert ef({"ef": "77"}, 10) == 77
+    with pytest.raises(UnexpectedError, match=r"ef\(9\) should be larger than k\(10\)"):
+        ef({"ef": 9}, 10)
     for value in (0, -1, 2**31):
-        with pytest.raises(ParameterInvalid, match="Out of range in json: param 'ef'"):
-            params.search_ef({"ef": value}, 1)
-    for other in ("x", 1.5, True, [1]):
-        with pytest.raises(ParameterInvalid, match=r"param 'ef'.*should be integer"):
-            params.search_ef({"ef": other}, 1)
+        with pytest.raises(UnexpectedError, match="Out of range in json: param 'ef'"):
+            ef({"ef": value}, 1)
+    for other in ("x", 1.5, True, [1], None):
+        with pytest.raises(UnexpectedError, match=r"param 'ef'.*should be integer"):
+            ef({"ef": other}, 1)
+
+
+def test_parameters_of_other_index_types_are_ignored() -> None:
+    given: dict[str, object] = {"ef": "silly", "nprobe": None, "refine_k": [], "reorder_k": 0}
+    assert params.effort("FLAT", {}, given, 10).candidates == 10
+    assert params.effort("IVF_FLAT", {}, {**given, "nprobe": 99}, 10).nprobe == 99
+    assert params.effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "which is no error for this type"
+
+
+def test_refining_more_rows_is_up_to_the_index_and_the_caller() -> None:
+    assert params.effort("HNSW_SQ", {"refine": True}, {"refine_k": "7.5"}, 10).candidates == 75
+    assert params.effort("HNSW_SQ", {"refine": False}, {"refine_k": 7.5}, 10).candidates == 20
+    assert params.effort("SCANN", {}, {"reorder_k": 33}, 10).candidates == 33
+    assert params.effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 10

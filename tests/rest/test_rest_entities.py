@@ -341,7 +341,7 @@ def test_search_params_may_be_nested_or_flat(rest: Rest, collection_name: str, p
         ({"searchParams": {"params": [1]}}, 1100, "searchParams.params must be a dict"),
         ({"searchParams": {"ef": 1, "params": {"ef": 2}}}, 1100, "ambiguous parameter: ef"),
         ({"searchParams": {"metricType": "IP"}}, 1100, "metric type not match"),
-        ({"searchParams": {"radius": 1}}, 1100, "range search is not supported"),
+        ({"searchParams": {"range_filter": 1}}, 1100, "range_filter requires radius to be set"),
         ({"groupingField": "a"}, 1100, "grouping search is not supported"),
         ({"orderByFields": ["a"]}, 1100, "search order_by is not supported"),
         ({"ids": [1]}, 1100, "search by ids is not supported"),

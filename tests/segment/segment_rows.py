@@ -114,7 +114,7 @@ def seal(
         dense.save(dense.build(rows.batch.columns[VEC].values, "HNSW", params, metric, 2), path)
         size = seal_written(path, INDEX_KIND, FORMAT_VERSION)
         meta = replace(meta, indexes={INDEX_ID: SegmentIndexMeta(INDEX_ID, path.name, size)})
-        indexes = {VEC: IndexSpec(INDEX_ID, VEC, "vec", "HNSW", metric)}
+        indexes = {VEC: IndexSpec(INDEX_ID, VEC, "vec", "HNSW", metric, build_type="HNSW")}
     spec = LoadSpec(rows.schema, frozenset(rows.batch.columns), indexes, mapped=not resident)
     return open_segment(paths, meta, spec)
 

@@ -28,6 +28,7 @@ from segment_rows import (
 
 from milvine.errors import DataIntegrityError
 from milvine.expr import compile_filter
+from milvine.index.base import Effort
 from milvine.index.scan import scan
 from milvine.model.types import DataType, MetricType
 from milvine.segment.growing import GrowingSegment
@@ -57,7 +58,7 @@ def search_plan(queries: Array, metric: MetricType, text: str = "", **changes: A
         "queries": queries,
         "k": 10,
         "metric": metric,
-        "ef": 64,
+        "effort": Effort(64, 8, 10),
         "read_ts": NOW,
         "predicate": compile_filter(text, SCHEMA) if text else None,
         "partition_ids": None,
@@ -65,6 +66,11 @@ def search_plan(queries: Array, metric: MetricType, text: str = "", **changes: A
         "primary_field_id": PK,
     }
     return SearchPlan(**{**values, **changes})
+
+
+def searched(rows: RowSet, plan: SearchPlan) -> tuple[Array, Array]:
+    answer = search_one(rows, plan)
+    return answer.distances, answer.rows
 
 
 def query_plan(text: str = "", **changes: Any) -> QueryPlan:
@@ -94,9 +100,9 @@ def test_recall_holds_whatever_share_of_the_rows_a_filter_keeps(
     segment, vectors = indexed
     metric = next(iter(segment.spec.indexes.values())).metric_type
     assert metric is not None
-    assert segment.graph(VEC) is not None
+    assert segment.index(VEC) is not None
     queries = sample(60, 2)
-    _, rows = search_one(segment, search_plan(queries, metric, f"group < {percent}"))
+    _, rows = searched(segment, search_plan(queries, metric, f"group < {percent}"))
     mask = np.arange(ROWS) % 100 < percent
     assert mask[rows].all()
     _, exact = scan(vectors, None, queries, 10, metric, mask)
@@ -110,13 +116,13 @@ def test_recall_holds_whatever_share_of_the_rows_is_deleted(tmp_path: Path, perc
     segment = seal(tmp_path, chunk_of(np.arange(ROWS), 10, vectors), MetricType.L2)
     gone = [key for key in range(ROWS) if key % 100 < percent]
     segment.apply_deletes(deletes_of(gone, 20))
-    _, rows = search_one(segment, search_plan(queries, MetricType.L2))
+    _, rows = searched(segment, search_plan(queries, MetricType.L2))
     mask = np.arange(ROWS) % 100 >= percent
     assert mask[rows].all()
     _, exact = scan(vectors, None, queries, 10, MetricType.L2, mask)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), exact.tolist(), strict=True)])
     assert recall >= 0.9
-    _, before = search_one(segment, search_plan(queries, MetricType.L2, read_ts=19))
+    _, before = searched(segment, search_plan(queries, MetricType.L2, read_ts=19))
     _, exact = scan(vectors, None, queries, 10, MetricType.L2, None)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(before.tolist(), exact.tolist(), strict=True)])
     assert recall >= 0.9, "a read at an older ts must see what was deleted later"
@@ -128,7 +134,7 @@ def test_scores_of_graph_and_scan_are_on_one_scale(indexed: tuple[SealedSegment,
     assert metric is not None
     queries = sample(20, 5)
     for text in ("group < 1", "group < 90"):
-        distances, rows = search_one(segment, search_plan(queries, metric, text))
+        distances, rows = searched(segment, search_plan(queries, metric, text))
         for query, q in enumerate(queries.astype(np.float64)):
             x = vectors[rows[query]].astype(np.float64)
             if metric is MetricType.L2:
@@ -240,13 +246,13 @@ def test_a_segment_opened_anew_shares_what_both_have_and_stays_readable(tmp_path
     segment = seal(tmp_path, chunk_of(range(2000), 10, sample(2000, 8)), MetricType.L2)
     spec = type(segment.spec)(SCHEMA, frozenset({PK, VEC}), segment.spec.indexes)
     other = open_segment(SegmentPaths(tmp_path), segment.meta, spec, segment)
-    assert other.graph(VEC) is segment.graph(VEC)
+    assert other.index(VEC) is segment.index(VEC)
     assert ("field", GROUP) not in other.parts
     queries = sample(3, 9)
-    expected = search_one(segment, search_plan(queries, MetricType.L2))[1].tolist()
+    expected = searched(segment, search_plan(queries, MetricType.L2))[1].tolist()
     del segment
     gc.collect()
-    assert search_one(other, search_plan(queries, MetricType.L2))[1].tolist() == expected
+    assert searched(other, search_plan(queries, MetricType.L2))[1].tolist() == expected
 
 
 def test_memory_is_what_is_resident_and_nothing_when_mapped(tmp_path: Path) -> None:

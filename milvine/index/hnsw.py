@@ -1,0 +1,95 @@
+"""HNSW graphs, over the vectors themselves or over codes of them.
+
+faiss's own selector looks at as many nodes as an unfiltered search does, and cannot say whether any of them were
+allowed. So a filtered search here asks for all `ef` rows that the graph finds and takes the allowed ones: how many of
+them there are tells how good the answer is, also when the filter keeps a region that the query is not in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+from milvine.index.base import Effort, Found
+from milvine.index.scan import Array, first_of, padded, scan, unit
+from milvine.model.types import MetricType
+
+EFFORT_EXPONENT, EFFORT_FACTOR = 0.7, 1.15
+"""ef grows by 1.15 * share ** -0.7: less than the loss of allowed rows, since recall grows with the rank (measured)."""
+TRUSTED_SHARE = 0.5
+"""An answer stands if this part of the ef that was asked for was found among the allowed rows."""
+SCANNED_PER_EDGE = 1.2
+"""A scan looks at this many rows in the time that one unit of ef takes, per edge of a node (measured at 128 and 768
+dimensions: both grow alike with them)."""
+_CELLS = 1 << 21
+
+
+class HnswIndex:
+    """A graph read in place. `payload` is the memory that faiss reads from; it is held as long as this object."""
+
+    def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
+        self._index = index
+        self._metric = metric
+        self._payload = payload  # set after the index, so that it goes after it
+        self.name = name
+        self.row_count = int(index.ntotal)
+        self.memory_bytes = payload.nbytes
+        self.heap_bytes = 0
+        self._edges = int(index.hnsw.nb_neighbors(0))
+        storage = faiss.downcast_index(index.storage)
+        self.is_exact = isinstance(storage, faiss.IndexFlat)
+        if self.is_exact:
+            # A view into our own buffer: one made from faiss's pointer would not keep the mapping alive.
+            start = faiss.rev_swig_ptr(storage.get_xb(), 1).ctypes.data - payload.ctypes.data
+            flat = payload[start : start + self.row_count * index.d * 4].view(np.float32)
+            self.vectors: Array = flat.reshape(self.row_count, index.d)
+            """float32 (n, dim), a view; unit vectors under COSINE."""
+
+    def _ef(self, effort: Effort, kept: int) -> int:
+        share = kept / self.row_count
+        return min(int(EFFORT_FACTOR * effort.ef / share**EFFORT_EXPONENT), self.row_count)
+
+    def scan_pays(self, effort: Effort, kept: int) -> bool:
+        return kept <= SCANNED_PER_EDGE * self._edges * self._ef(effort, kept)
+
+    def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+        if self._metric is MetricType.COSINE:
+            return scan(self.vectors, None, unit(queries), k, MetricType.IP, mask)
+        return scan(self.vectors, None, queries, k, self._metric, mask)
+
+    def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
+        if self._metric is MetricType.COSINE:
+            queries = unit(queries)
+        nq = len(queries)
+        if mask is None:
+            ef = max(min(effort.ef, self.row_count), k)
+            distances, rows = self._nearest(queries, k, ef)
+            return Found(distances, rows, np.ones(nq, np.bool_), ef)
+        kept = int(np.count_nonzero(mask))
+        ef = max(self._ef(effort, kept), k)
+        distances, rows = padded(nq, k)
+        trusted = np.zeros(nq, np.bool_)
+        # Where too little was allowed, look harder as long as that is cheaper than a scan.
+        while True:
+            left = np.flatnonzero(~trusted)
+            step = max(1, _CELLS // ef)
+            for start in range(0, len(left), step):
+                some = left[start : start + step]
+                found = self._nearest(queries[some], ef, ef)
+                allowed = mask[found[1]] & (found[1] >= 0)
+                distances[some], rows[some] = first_of(*found, allowed, k)
+                trusted[some] = allowed.sum(axis=1) >= min(max(k, TRUSTED_SHARE * effort.ef), kept)
+            harder = 4 * ef
+            if trusted.all() or kept <= SCANNED_PER_EDGE * self._edges * harder:
+                return Found(distances, rows, trusted, ef)
+            ef = harder
+
+    def _nearest(self, queries: Array, k: int, ef: int) -> tuple[Array, Array]:
+        options = faiss.SearchParametersHNSW(efSearch=ef)
+        distances, rows = self._index.search(np.ascontiguousarray(queries), k, params=options)
+        if self._metric is not MetricType.L2:
+            np.negative(distances, out=distances)
+        distances[rows < 0] = np.inf
+        return distances, rows

@@ -1,0 +1,104 @@
+"""Inverted lists: vectors or codes of them, by nearest centroid.
+
+Under a filter a search looks at as many lists as hold nearly as many allowed rows as it would see without the filter,
+for each query by itself; so a filter that keeps a region far from the query is followed there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import faiss
+import numpy as np
+
+from milvine.index.base import Effort, Found
+from milvine.index.scan import Array, padded, unit
+from milvine.model.types import MetricType
+
+COVER_EXPONENT = 0.3
+"""Of the rows that an unfiltered search looks at, this power of the share suffices for its recall (measured)."""
+MIN_SCANNED = 2000
+"""So few rows are looked at one by one sooner than lists are chosen for them."""
+
+
+class IvfIndex:
+    """Lists read in place; of SCANN's, which are small, faiss makes a copy on the heap besides.
+
+    `payload` is the memory that faiss reads from; it is held as long as this object.
+    """
+
+    def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
+        self._index = index
+        self._metric = metric
+        self._payload = payload  # set after the index, so that it goes after it
+        self.name = name
+        self.row_count = int(index.ntotal)
+        self.is_exact = isinstance(index, faiss.IndexIVFFlat)
+        lists = index.invlists
+        sizes = np.array([lists.list_size(number) for number in range(index.nlist)], np.int64)
+        self._filled = np.flatnonzero(sizes)
+        filled_sizes = sizes[self._filled]
+        self._starts = np.cumsum(filled_sizes) - filled_sizes
+        self._order = np.empty(self.row_count, np.int32)
+        """The rows, list by list; `_starts` is where each of the `_filled` lists begins."""
+        for number, start, size in zip(self._filled.tolist(), self._starts, filled_sizes, strict=True):
+            self._order[start : start + size] = faiss.rev_swig_ptr(lists.get_ids(number), int(size))
+        is_copied = isinstance(index, faiss.IndexIVFFastScan)
+        self.heap_bytes = self._order.nbytes + (payload.nbytes if is_copied else 0)
+        self.memory_bytes = payload.nbytes + self.heap_bytes
+
+    def _target(self, effort: Effort, kept: int) -> float:
+        """How many allowed rows to look at."""
+        unfiltered = min(effort.nprobe / int(self._index.nlist), 1.0) * self.row_count
+        return max(unfiltered * math.pow(kept / self.row_count, COVER_EXPONENT), effort.candidates)
+
+    def scan_pays(self, effort: Effort, kept: int) -> bool:
+        return kept <= max(MIN_SCANNED, self._target(effort, kept))
+
+    def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+        return self._probe(self._prepared(queries), k, self._index.nlist, mask)
+
+    def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
+        queries = self._prepared(queries)
+        trusted = np.ones(len(queries), np.bool_)
+        nprobe = min(effort.nprobe, self._index.nlist)
+        if mask is None:
+            distances, rows = self._probe(queries, k, nprobe, None)
+            return Found(distances, rows, trusted, nprobe)
+        kept = int(np.count_nonzero(mask))
+        needed = self._needed_lists(queries, max(self._target(effort, kept), k), mask)
+        needed = np.clip(needed, nprobe, self._index.nlist)
+        # In steps of a quarter, so that queries with nearly the same need are searched together.
+        steps = np.ceil(np.log(needed) / np.log(1.25))
+        needed = np.minimum(np.ceil(1.25**steps).astype(np.int64), self._index.nlist)
+        distances, rows = padded(len(queries), k)
+        for count in np.unique(needed).tolist():
+            some = needed == count
+            distances[some], rows[some] = self._probe(queries[some], k, count, mask)
+        return Found(distances, rows, trusted, int(needed.max()))
+
+    def _prepared(self, queries: Array) -> Array:
+        return unit(queries) if self._metric is MetricType.COSINE else np.ascontiguousarray(queries)
+
+    def _needed_lists(self, queries: Array, target: float, mask: Array) -> Array:
+        """int64 (nq,): how many of the nearest lists hold `target` allowed rows."""
+        counts = np.zeros(self._index.nlist, np.int64)
+        in_lists = mask.take(self._order).view(np.uint8)
+        counts[self._filled] = np.add.reduceat(in_lists, self._starts, dtype=np.int64)
+        _, nearest = self._index.quantizer.search(queries, self._index.nlist)
+        covered = np.cumsum(counts[nearest], axis=1)
+        needed: Array = np.count_nonzero(covered < target, axis=1) + 1
+        return needed
+
+    def _probe(self, queries: Array, k: int, nprobe: int, mask: Array | None) -> tuple[Array, Array]:
+        options = faiss.SearchParametersIVF(nprobe=nprobe)
+        if mask is not None:
+            bits = np.packbits(mask, bitorder="little")
+            selector = faiss.IDSelectorBitmap(self.row_count, faiss.swig_ptr(bits))
+            options.sel = selector
+        distances, rows = self._index.search(queries, k, params=options)
+        if self._metric is not MetricType.L2:
+            np.negative(distances, out=distances)
+        distances[rows < 0] = np.inf
+        return distances, rows

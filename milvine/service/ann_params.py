@@ -1,0 +1,148 @@
+"""Search parameters beyond the index's own: the band of a range search, iterators, ignore_growing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from milvine.errors import ParameterInvalid, ParameterMissing, UnexpectedError
+from milvine.index import params as index_params
+from milvine.index.scan import Band
+from milvine.model.types import MetricType
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_PREFIX = "parse iterator v2 info failed: "
+
+
+def is_iterator(params: Mapping[str, Any]) -> bool:
+    return str(params.get("iterator", "")) in ("True", "true")
+
+
+def ignores_growing(params: Mapping[str, Any]) -> bool:
+    text = str(params.get("ignore_growing", "False"))
+    if text not in _TRUE | _FALSE:
+        raise ParameterInvalid("parse ignore growing field failed")
+    return text in _TRUE
+
+
+def check_range(params: Mapping[str, Any]) -> None:
+    """What the proxy refuses before the metric is known."""
+    if "range_filter" in params and "radius" not in params:
+        raise ParameterInvalid(
+            "range_filter requires radius to be set; range_filter alone is not a valid range search parameter",
+            expected="range_filter",
+            actual="",
+        )
+    if "radius" in params and params.get("group_by_field"):
+        raise ParameterInvalid("Not allowed to do range-search when doing search-group-by", expected="", actual="")
+
+
+def band(params: Mapping[str, Any], metric: MetricType) -> Band | None:
+    """L2: range_filter <= distance < radius. IP and COSINE: radius < score <= range_filter. None: no range search."""
+    if "radius" not in params:
+        return None
+    sign = -1 if metric.larger_is_nearer else 1
+    radius = _float32("radius", params["radius"])
+    if "range_filter" not in params:
+        return Band(np.float32(-np.inf), sign * radius)
+    near = _float32("range_filter", params["range_filter"])
+    if not sign * near < sign * radius:
+        wanted = "greater" if metric.larger_is_nearer else "less"
+        raise UnexpectedError(
+            f"metric type ({metric}), range_filter({_shown(near)}) must be {wanted} than radius({_shown(radius)})"
+        )
+    return Band(sign * near, sign * radius)
+
+
+def _float32(name: str, given: object) -> np.float32:
+    with np.errstate(over="ignore"):
+        return np.float32(index_params.number(name, given))
+
+
+def _shown(value: np.float32) -> str:
+    return str(value).removesuffix(".0")
+
+
+@dataclass(frozen=True, slots=True)
+class IteratorV2:
+    """One step of a search iterator that the server answers without keeping anything: `last_bound` is the score of
+    the last row that was handed out."""
+
+    token: str
+    batch_size: int
+    last_bound: np.float32 | None
+
+    def beyond(self, within: Band | None, metric: MetricType) -> Band | None:
+        """The band of what comes after the last bound."""
+        if self.last_bound is None:
+            return within
+        low = np.nextafter(-self.last_bound if metric.larger_is_nearer else self.last_bound, np.float32(np.inf))
+        if within is None:
+            return Band(low, np.float32(np.inf))
+        return Band(max(low, within.low), within.high)
+
+    def bound_after(self, scores: np.ndarray[Any, Any], metric: MetricType) -> float:
+        """What the next step is to send as its last bound."""
+        if len(scores):
+            return float(scores[-1])
+        if self.last_bound is not None:
+            return float(self.last_bound)
+        largest = float(np.finfo(np.float32).max)
+        return largest if metric.larger_is_nearer else -largest
+
+
+def iterator_v2(params: Mapping[str, Any], offset: int, nq: int, max_batch: int) -> IteratorV2 | None:
+    """None unless `search_iter_v2` is asked for."""
+    if str(params.get("search_iter_v2", "")) not in _TRUE:
+        return None
+    if not is_iterator(params):
+        raise ParameterMissing(_PREFIX + "both iterator and search_iter_v2 must be set in the SDK")
+    if offset > 0:
+        raise ParameterInvalid(
+            _PREFIX + "Setting an offset is not permitted when using a search iterator v2", expected="", actual=""
+        )
+    if nq != 1:
+        raise ParameterInvalid(f"{_PREFIX}search iterator v2 takes one vector, but nq is {nq}")
+    return IteratorV2(_token(params), _batch_size(params, max_batch), _last_bound(params))
+
+
+def _token(params: Mapping[str, Any]) -> str:
+    given = str(params.get("search_iter_id", "") or "")
+    if not given:
+        return str(uuid.uuid4())
+    try:
+        uuid.UUID(given)
+    except ValueError:
+        raise ParameterInvalid(_PREFIX + "invalid token format") from None
+    return given
+
+
+def _batch_size(params: Mapping[str, Any], max_batch: int) -> int:
+    given = str(params.get("search_iter_batch_size", "") or "")
+    if not given:
+        raise ParameterMissing(_PREFIX + "batch size is required")
+    try:
+        size = int(given)
+    except ValueError:
+        raise ParameterInvalid(f'{_PREFIX}batch size is invalid, "{given}" is no integer') from None
+    if not 1 <= size <= max_batch:
+        raise ParameterInvalid(
+            f"{_PREFIX}batch size is invalid, it should be in range [1, {max_batch}], but got {size}"
+        )
+    return size
+
+
+def _last_bound(params: Mapping[str, Any]) -> np.float32 | None:
+    given = str(params.get("search_iter_last_bound", "") or "")
+    if not given:
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            return np.float32(float(given))
+    except ValueError:
+        raise ParameterInvalid(f'{_PREFIX}failed to parse input last bound, "{given}" is no number') from None

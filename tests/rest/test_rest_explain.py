@@ -1,0 +1,68 @@
+"""How a search was run, told by a route of our own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from conftest import Server
+from rest_client import Rest
+
+SEALED, GROWING, DIM = 6000, 30, 8
+
+
+def explain(server: Server, body: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = requests.post(f"{server.uri}/milvine/v1/explain", json=body, timeout=30).json()
+    return answer
+
+
+@pytest.fixture
+def filled(server: Server, collection_name: str) -> str:
+    rest = Rest(server.uri)
+    rest.quick_create(collection_name, DIM)
+    vectors = np.random.default_rng(1).normal(size=(SEALED + GROWING, DIM)).tolist()
+    rows = [{"id": i, "vector": v, "part": i % 100} for i, v in enumerate(vectors)]
+    rest.ok("entities/insert", {"collectionName": collection_name, "data": rows[:SEALED]})
+    rest.ok("collections/flush", {"collectionName": collection_name})
+    deadline = time.monotonic() + 30
+    while rest.ok("indexes/describe", {"collectionName": collection_name, "indexName": "vector"})[0]["pendingRows"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    rest.ok("entities/insert", {"collectionName": collection_name, "data": rows[SEALED:]})
+    return collection_name
+
+
+def test_each_segment_tells_its_rows_its_share_and_its_plan(server: Server, filled: str) -> None:
+    body = {"collectionName": filled, "data": [[0.1] * DIM], "limit": 5, "searchParams": {"params": {"ef": 50}}}
+
+    def looks(**more: Any) -> dict[str, Any]:
+        answer = explain(server, body | more)
+        assert answer["code"] == 0, answer
+        return {look["state"]: look for look in answer["data"]}
+
+    found = looks()
+    assert set(found) == {"sealed", "growing"}
+    assert all(look["milliseconds"] > 0 and look["segmentId"] > 0 for look in found.values())
+    growing, sealed = found["growing"], found["sealed"]
+    assert (growing["rows"], growing["rowsKept"], growing["plan"]) == (GROWING, GROWING, "scan")
+    # A new index is taken over by what is loaded a moment after it was built.
+    deadline = time.monotonic() + 10
+    while sealed["plan"] == "scan" and time.monotonic() < deadline:
+        sealed = looks()["sealed"]
+    assert (sealed["rows"], sealed["share"], sealed["plan"], sealed["effort"]) == (SEALED, 1.0, "HNSW", 50)
+    few = looks(filter="part < 3")["sealed"]
+    assert (few["rowsKept"], few["share"], few["plan"]) == (180, 0.03, "scan")
+    most = looks(filter="part < 90")["sealed"]
+    assert (most["share"], most["plan"]) == (0.9, "HNSW")
+    assert most["effort"] > 50, "fewer allowed rows are looked for harder"
+    assert set(looks(searchParams={"ignore_growing": True})) == {"sealed"}
+
+
+def test_explaining_refuses_what_a_search_refuses(server: Server, filled: str) -> None:
+    assert explain(server, {"collectionName": "nope", "data": [[0.1] * DIM]})["code"] == 100
+    answer = explain(server, {"collectionName": filled, "data": [[0.1] * DIM], "filter": "part >"})
+    assert answer["code"] == 1100
+    assert "cannot parse expression" in answer["message"]
