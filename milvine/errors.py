@@ -137,6 +137,15 @@ class ResourceGroupNotFound(InputError):
         super().__init__(_bracketed(self.text, rg=name))
 
 
+class ChannelTSafeStalled(MilvineError):
+    """A read at a timestamp that lies too far in the future."""
+
+    code, retriable, text = 505, True, "channel tsafe stalled"
+
+    def __init__(self, channel: object, lag_ms: int, max_lag_ms: int) -> None:
+        super().__init__(f"lag({lag_ms}ms) max({max_lag_ms}ms): {_bracketed(self.text, channel=channel)}")
+
+
 class SegmentRequestResourceFailed(MilvineError):
     """Loading did not fit; `resource` is Memory or Disk."""
 

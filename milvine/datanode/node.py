@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 from milvine import metrics
@@ -13,17 +14,19 @@ from milvine.datanode import recovery
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.writer import CollectionWriter, Frozen
-from milvine.errors import CollectionNotFound
+from milvine.errors import ChannelTSafeStalled, CollectionNotFound
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import SegmentMeta
-from milvine.model.timestamps import HybridClock
+from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.view import Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.wal import Wal
 
 _log = logging.getLogger(__name__)
+MAX_WAIT_FOR_TS_MS = 1000
+"""A client's clock may be that much ahead of ours."""
 
 
 class _Held:
@@ -130,6 +133,21 @@ class DataNode:
             held.frozen = None
         self.indexes.look()
         return sealed
+
+    def settle(self, collection_id: int, ts: int) -> None:
+        """Return once `ts` has passed and every write at or before it is visible.
+
+        Raises ChannelTSafeStalled for a timestamp too far ahead to wait for.
+        """
+        writer = self._writer(collection_id).writer
+        now = self._clock.next()
+        ahead_ms = physical_ms(ts) - physical_ms(now)
+        if ahead_ms > MAX_WAIT_FOR_TS_MS:
+            raise ChannelTSafeStalled(collection_id, ahead_ms, MAX_WAIT_FOR_TS_MS)
+        if ts > now:
+            time.sleep((ahead_ms + 1) / 1000)
+            self._clock.observe(ts)
+        writer.settle()
 
     def row_count(self, collection_id: int) -> int:
         """Rows sealed and growing, deleted ones included."""

@@ -7,6 +7,7 @@ ever visible, and nothing is visible before what came before it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from milvine.errors import ServiceInternal
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import DeleteBatch
@@ -122,6 +124,14 @@ class CollectionWriter:
             self.collection_id,
             lambda view: replace(view, ts=ts, growing=tuple(s.with_deletes(batch) for s in view.growing)),
         )
+
+    def settle(self) -> None:
+        """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
+        with self._lock:
+            ticket = self._last_ticket
+        with contextlib.suppress(ServiceInternal):
+            self._wal.sync(ticket)
+            self._publish_until(ticket)
 
     def freeze(self) -> Frozen | None:
         """Close all growing segments to new rows and start a new log file; None if nothing was written.

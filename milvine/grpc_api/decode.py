@@ -36,6 +36,7 @@ _SCALARS: dict[str, DataType] = {
 }
 _ARROW_TYPES = {DataType.VARCHAR: pa.string(), DataType.JSON: pa.binary()}
 _FLOAT_VECTOR_PLACEHOLDER = 101
+_BOUNDED_TS = 2
 _PLACEHOLDER_NAMES = {
     100: "VECTOR_BINARY",
     101: "VECTOR_FLOAT",
@@ -222,6 +223,15 @@ def _int(params: Mapping[str, str], name: str, default: int) -> int:
         raise ParameterInvalid(f"{name} [{text}] is invalid") from None
 
 
+def _read_ts(request: Any) -> int:
+    """The timestamp to read at, or 0: every level but Customized reads all that was acknowledged before.
+
+    1 and 2 are SDKs' words for Eventually and Bounded.
+    """
+    customized = not request.use_default_consistency and request.consistency_level == ConsistencyLevel.CUSTOMIZED
+    return int(request.guarantee_timestamp) if customized and request.guarantee_timestamp > _BOUNDED_TS else 0
+
+
 def _queries(request: Any) -> Array:
     try:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
@@ -266,6 +276,7 @@ def search(request: Any) -> SearchRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
+        _read_ts(request),
     )
 
 
@@ -283,4 +294,5 @@ def query(request: Any) -> QueryRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
+        _read_ts(request),
     )

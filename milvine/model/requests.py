@@ -66,7 +66,10 @@ class MutationResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name."""
+    """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name.
+
+    `read_ts` 0: all that was acknowledged; else the rows that were alive at that timestamp.
+    """
 
     name: str
     queries: Array
@@ -80,6 +83,7 @@ class SearchRequest:
     templates: Mapping[str, object] = field(default_factory=dict)
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
+    read_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """`limit` None: no limit was given."""
+    """`limit` None: no limit was given. `read_ts`: see SearchRequest."""
 
     name: str
     filter: str
@@ -116,6 +120,7 @@ class QueryRequest:
     templates: Mapping[str, object] = field(default_factory=dict)
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
+    read_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,14 @@ def _anns_field(collection: Collection, name: str) -> FieldSchema:
     return field
 
 
+def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
+    """`wanted`, once nothing can be written at or before it any more; 0: what sees every acknowledged write."""
+    current = engine.cluster.read_ts(collection.collection_id)
+    if wanted > current:
+        engine.datanode.settle(collection.collection_id, wanted)
+    return wanted or current
+
+
 def _check_window(limit: int, offset: int, nq: int) -> None:
     in_range = f"it should be in range [1, {MAX_TOPK}], but got"
     if not 1 <= limit <= MAX_TOPK:
@@ -170,7 +178,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
         ).prefixed("failed to search")
     k = request.limit + request.offset
     primary = collection.schema.primary_field
-    read_ts = engine.cluster.read_ts(collection.collection_id)
+    read_ts = _read_ts(engine, collection, request.read_ts)
     plan = SearchPlan(
         field.field_id,
         request.queries,
@@ -248,7 +256,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
     primary = collection.schema.primary_field
-    read_ts = engine.cluster.read_ts(collection.collection_id)
+    read_ts = _read_ts(engine, collection, request.read_ts)
     plan = QueryPlan(
         read_ts,
         predicate,
