@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from milvine.catalog.store import Snapshot
 from milvine.model.collections import Collection
-from milvine.model.segments import DeleteBatch
+from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.model.timestamps import HybridClock
 from milvine.segment.growing import GrowingSegment, make_chunk
 from milvine.segment.view import ReadView
@@ -12,6 +14,11 @@ from milvine.storage.garbage import remove_unnamed
 from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
 from milvine.storage.wal import Wal, WalReader, remove_files_before
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
+
+
+def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> set[str]:
+    files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
+    return files | {i.file_name for i in meta.indexes.values()}
 
 
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
@@ -25,10 +32,20 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
         names |= {paths.delta(collection_id, d.delta_id).name for d in snapshot.deltas.get(collection_id, ())}
         removed += remove_unnamed(paths.collection(collection_id), names)
         for meta in metas:
-            files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
-            files |= {i.file_name for i in meta.indexes.values()}
-            removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), files)
+            removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), _segment_files(meta, paths))
     return len(removed)
+
+
+def named_files(paths: SegmentPaths, snapshot: Snapshot) -> set[Path]:
+    """Every file of segments and deltas that the catalog names."""
+    named: set[Path] = set()
+    for collection_id, metas in snapshot.segments.items():
+        for meta in metas:
+            directory = paths.segment(collection_id, meta.segment_id)
+            named |= {directory / name for name in _segment_files(meta, paths)}
+    for collection_id, deltas in snapshot.deltas.items():
+        named |= {paths.delta(collection_id, d.delta_id) for d in deltas}
+    return named
 
 
 def recover(
@@ -60,6 +77,7 @@ def recover(
             batch_of_deletes = decode_deletes(record.body)
             deletes.append(batch_of_deletes)
             growing = {i: s.with_deletes(batch_of_deletes) for i, s in growing.items()}
+    reader.settle()
     view = ReadView(
         collection_id,
         collection.schema,

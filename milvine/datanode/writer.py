@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.errors import ServiceInternal
+from milvine.errors import MilvineError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import DeleteBatch
@@ -129,7 +129,7 @@ class CollectionWriter:
         """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
         with self._lock:
             ticket = self._last_ticket
-        with contextlib.suppress(ServiceInternal):
+        with contextlib.suppress(MilvineError):
             self._wal.sync(ticket)
             self._publish_until(ticket)
 

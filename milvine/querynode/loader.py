@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from milvine import metrics
@@ -77,7 +77,7 @@ class Loader:
             if collection.load is not None:
                 try:
                     self._reserve(collection, collection.load)
-                except MemoryLimitExceeded as error:
+                except MilvineError as error:
                     self._fail(collection.collection_id, error)
                     continue
                 self._schedule(collection.collection_id)
@@ -225,7 +225,10 @@ class Loader:
             if now is not None and now.load == config:
                 self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
 
-        list(self._segments.map(open_one, missing))
+        opening = [self._segments.submit(open_one, meta) for meta in missing]
+        wait(opening)  # all of them, so that a failure finds nothing opening behind it
+        for opened in opening:
+            opened.result()
         for segment_id in held.keys() - wanted.keys():
             self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
             self._budget.free(collection_id, segment_id)
@@ -286,6 +289,8 @@ class Loader:
                         self._open(meta, spec, None)
             except MilvineError as error:
                 self._fail(collection_id, error)
+            except OSError as error:
+                self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
 
     def view_changed(self, collection_id: int) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ log goes on in a new file, whose header keeps where the valid part of the old on
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -19,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from milvine.errors import DataIntegrityError, ServiceInternal
-from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
+from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory, sync_file
 
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
@@ -61,7 +62,10 @@ class Wal:
         self._leader_active = False
         self._failure: BaseException | None = None
         self._earlier_bytes = sum(wal_path(directory, n).stat().st_size for n in wal_file_numbers(directory))
-        self._open_file(file_number, previous_end)
+        try:
+            self._open_file(file_number, previous_end)
+        except OSError as error:
+            raise _failed(directory, error) from error
 
     def _open_file(self, file_number: int, previous_end: int) -> None:
         make_directory(self._directory)
@@ -96,7 +100,7 @@ class Wal:
     def sync(self, ticket: int) -> None:
         """Return once the record of `ticket` is on disk; one caller writes and fsyncs for all who wait.
 
-        Raises ServiceInternal if the log failed, now or before.
+        Raises ServiceInternal, or DiskLimitExceeded if the disk is full, if the log failed, now or before.
         """
         while True:
             with self._lock:
@@ -168,9 +172,13 @@ class Wal:
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise ServiceInternal(
-                f"the log in {self._directory} failed and takes no writes until restart: {self._failure}"
-            )
+            raise _failed(self._directory, self._failure)
+
+
+def _failed(directory: Path, failure: BaseException) -> MilvineError:
+    is_full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
+    error = DiskLimitExceeded if is_full else ServiceInternal
+    return error(f"the log in {directory} failed and takes no writes until restart: {failure}")
 
 
 def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
@@ -204,7 +212,10 @@ def remove_files_before(directory: Path, file_number: int) -> None:
 
 
 class WalReader:
-    """Replays the files from `first_file` on; afterwards knows where the log may go on."""
+    """Reads the files from `first_file` on; afterwards knows where the log may go on.
+
+    `settle` is to be called before it does. `unread_bytes` lie behind the valid end of the last file: a torn tail.
+    """
 
     def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
         self._directory = directory
@@ -212,6 +223,9 @@ class WalReader:
         self._first_file = first_file
         self.next_file_number = first_file
         self.valid_end = 0
+        self.unread_bytes = 0
+        self._unborn: Path | None = None
+        self._last: Path | None = None
 
     def records(self) -> Iterator[WalRecord]:
         """All durable records in order. Raises DataIntegrityError naming the file for damage before the tail."""
@@ -230,14 +244,23 @@ class WalReader:
                 # A crash between creating the file and syncing its header: no record can be behind it.
                 if number != numbers[-1] or len(data) > _FILE_HEADER_BYTES:
                     raise DataIntegrityError(f"{path} has no valid header")
-                path.unlink()
+                self._unborn = path
                 break
             if contents is not None:
                 yield from self._file_records(*contents, known_end=previous_end)
             contents = (path, data)
+            self._last = path
             self.next_file_number = number + 1
         if contents is not None:
             yield from self._file_records(*contents, known_end=None)
+
+    def settle(self) -> None:
+        """Make what was read durable before anything relies on it: a killed process leaves records that it never
+        synced, and the next file's header will say that they were. A file that was hardly begun goes."""
+        if self._unborn is not None:
+            self._unborn.unlink()
+        if self._last is not None:
+            sync_file(self._last)
 
     def _read_header(self, path: Path, data: memoryview, number: int) -> int | None:
         if len(data) < _FILE_HEADER_BYTES:
@@ -266,6 +289,7 @@ class WalReader:
             yield record
             offset += _record_bytes(len(record.body))
         self.valid_end = offset
+        self.unread_bytes = len(data) - offset
 
 
 def _record_bytes(body_bytes: int) -> int:
