@@ -8,6 +8,7 @@ from pathlib import Path
 
 from milvine.catalog.segments import commit_flush
 from milvine.catalog.store import Catalog
+from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter, Frozen
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
@@ -53,8 +54,10 @@ class Flusher:
                     sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks), made))
             delta = self._save_delta(view, frozen, made)
             sync_directory(self._paths.collection(collection_id))
+        crash_point("flush.files_written")
         if not commit_flush(self._catalog, collection_id, tuple(sealed), delta, frozen.checkpoint_file):
             return ()
+        crash_point("flush.committed")
         # The delta must be in the view before the successors open, so that they find all their deletes.
         if delta is not None:
             self._views.replace(collection_id, lambda v: replace(v, deltas=(*v.deltas, delta)))
@@ -62,6 +65,7 @@ class Flusher:
         self._views.replace(collection_id, lambda v: _hand_over(v, frozen, tuple(sealed)))
         writer.flushed(frozen)
         self._views.changed(collection_id)
+        crash_point("flush.published")
         with contextlib.suppress(OSError):  # what stays goes at the next start
             remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
         return tuple(sealed)
@@ -72,6 +76,7 @@ class Flusher:
         made.append(directory)
         make_directory(directory)
         rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
+        crash_point("flush.rows_written")
         field_bytes = {
             field_id: save_column(self._paths.column(collection_id, segment_id, field_id), column)
             for field_id, column in rows.batch.columns.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from milvine.catalog.store import Snapshot
+from milvine.crash_points import crash_point
 from milvine.model.collections import Collection
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.model.timestamps import HybridClock
@@ -77,6 +78,7 @@ def recover(
             batch_of_deletes = decode_deletes(record.body)
             deletes.append(batch_of_deletes)
             growing = {i: s.with_deletes(batch_of_deletes) for i, s in growing.items()}
+    crash_point("recovery.replayed")
     reader.settle()
     view = ReadView(
         collection_id,

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory, sync_file
 
@@ -115,7 +116,9 @@ class Wal:
             failure: OSError | None = None
             try:
                 _write_all(self._descriptor, buffers)
+                crash_point("log.written")
                 os.fdatasync(self._descriptor)
+                crash_point("log.synced")
             except OSError as error:
                 failure = error
             with self._lock:
@@ -154,6 +157,7 @@ class Wal:
                 self._failure = error
                 self._raise_failure()
             self._earlier_bytes = 0
+            crash_point("log.rotated")
             return self.file_number
 
     @property

@@ -156,7 +156,7 @@ class Disk:
 
     def _save_directory(self, directory: _Directory, target: Path, survivors: Survivors) -> None:
         entries = dict(directory.durable)
-        for name in [n for n in directory.durable.keys() | directory.now.keys()]:
+        for name in sorted(directory.durable.keys() | directory.now.keys()):
             before, after = directory.durable.get(name), directory.now.get(name)
             if before is not after and before != after and survivors.keeps_name():
                 if after is None:
@@ -235,7 +235,7 @@ class RecordedDisk:
     def _relative(self, path: Any) -> str | None:
         """The path below the root as it is recorded; None for what is not ours."""
         if isinstance(path, int):
-            path = os.readlink(f"/proc/self/fd/{path}")
+            path = Path(f"/proc/self/fd/{path}").readlink()
         text = os.fspath(path)
         if text == str(self._root):
             return ""
@@ -256,7 +256,9 @@ class RecordedDisk:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[RecordedDisk]:
-        functions = {name: self._wrapped(name) for name in ("mkdir", "unlink", "rmdir", "fsync", "fdatasync", "writev")}
+        functions: dict[str, Any] = {
+            name: self._wrapped(name) for name in ("mkdir", "unlink", "rmdir", "fsync", "fdatasync", "writev")
+        }
         real_os_open, real_open, real_change = os.open, io.open, Catalog.change
 
         def os_open(path: Any, flags: int, *rest: Any, **named: Any) -> int:

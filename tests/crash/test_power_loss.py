@@ -30,7 +30,7 @@ from milvine.model.types import ConsistencyLevel, DataType, LoadState
 from milvine.service import collections, indexes, loading, reads, writes
 from milvine.service.context import Engine, RequestContext
 
-SCENARIOS = int(os.environ.get("MILVINE_POWER_LOSS_SCENARIOS", "0"))
+SCENARIOS = int(os.environ.get("MILVINE_POWER_LOSS_SCENARIOS", "10"))
 SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 LOADED_SECONDS = 20.0
 GRAPH_ROWS = 1100
@@ -324,6 +324,8 @@ def random_script(engine: Engine, script: Script, rng: random.Random) -> None:
             script.drop(engine, name)
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", range(SCENARIOS))
 def test_random_scenarios_survive_as_well(tmp_path: Path, scratch: Path, number: int) -> None:
     seed = SEED + number
