@@ -66,7 +66,7 @@ class ServiceInternal(MilvineError):
 
 
 class DiskLimitExceeded(MilvineError):
-    code, legacy_code, text = 7, 62, "disk limit exceeded"
+    code, legacy_code, text = 7, 54, "disk limit exceeded"
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{detail}: {self.text}")

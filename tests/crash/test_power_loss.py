@@ -307,10 +307,10 @@ def random_script(engine: Engine, script: Script, rng: random.Random) -> None:
         name = rng.choice(sorted(script.tables))
         rows = script.tables[name].rows
         if kind == "insert":
-            fresh = [k for k in range(3000) if k not in rows]
+            fresh = [k for k in range(20_000) if k not in rows]
             script.insert(engine, name, sorted(rng.sample(fresh, rng.choice([1, 7, GRAPH_ROWS]))))
         elif kind == "delete":
-            keys = sorted(rng.sample(range(3000), rng.choice([1, 5, 600])))
+            keys = sorted(rng.sample(range(20_000), rng.choice([1, 5, 600])))
             script.delete(engine, name, keys)
         elif kind == "flush":
             script.flush(engine, name)
