@@ -208,13 +208,16 @@ class Catalog:
 
 
 def open_catalog(path: Path) -> Catalog:
-    """Raises DataIntegrityError, naming the file, for one that cannot be read."""
+    """The catalog in an SQLite file. Raises DataIntegrityError naming the file when it is damaged."""
     try:
         return Catalog(f"sqlite:///{path}")
-    except sa.exc.OperationalError as error:
-        raise _failed(error) from error
-    except (sa.exc.SQLAlchemyError, *_NOT_OURS) as error:
-        raise DataIntegrityError(f"{path} is damaged: {_cause(error)}") from error
+    except sa.exc.DatabaseError as error:
+        raise DataIntegrityError(f"the catalog {path} cannot be read: {error.orig}") from error
+
+
+def _set_durable(connection: Any, _record: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def read_catalog(path: Path) -> Snapshot:
@@ -232,23 +235,14 @@ def read_catalog(path: Path) -> Snapshot:
                 raise DataIntegrityError(f"{path} has version {found}, this program reads version {SCHEMA_VERSION}")
             return _read_snapshot(connection)
     except (sa.exc.SQLAlchemyError, *_NOT_OURS) as error:
-        raise DataIntegrityError(f"{path} is damaged: {_cause(error)}") from error
+        raise DataIntegrityError(f"{path} is damaged: {getattr(error, 'orig', None) or repr(error)}") from error
     finally:
         engine.dispose()
-
-
-def _cause(error: Exception) -> object:
-    return getattr(error, "orig", None) or repr(error)
 
 
 def _failed(error: sa.exc.DBAPIError) -> MilvineError:
     is_full = getattr(error.orig, "sqlite_errorcode", None) == _SQLITE_FULL
     return (DiskLimitExceeded if is_full else ServiceInternal)(f"the catalog cannot be written: {error.orig}")
-
-
-def _set_durable(connection: Any, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _read_snapshot(connection: sa.Connection) -> Snapshot:

@@ -79,7 +79,9 @@ def recover(
             deletes.append(batch_of_deletes)
             growing = {i: s.with_deletes(batch_of_deletes) for i, s in growing.items()}
     crash_point("recovery.replayed")
-    reader.settle()
+    if reader.unborn is not None:
+        reader.unborn.unlink()
+    reader.sync_tail()
     view = ReadView(
         collection_id,
         collection.schema,

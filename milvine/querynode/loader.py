@@ -57,6 +57,15 @@ def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSp
     return part_sizes(held[0], held_spec) != part_sizes(meta, spec)
 
 
+def _as_load_failure(error: Exception) -> MilvineError:
+    if isinstance(error, MilvineError):
+        return error
+    if isinstance(error, OSError):
+        return SegmentRequestResourceFailed("Disk", str(error))
+    _log.error("a load failed unexpectedly", exc_info=error)
+    return UnexpectedError(f"{type(error).__name__}: {error}")
+
+
 class Loader:
     """A ViewListener, and the one who loads and releases."""
 
@@ -196,13 +205,8 @@ class Loader:
             status.scheduled = False
             try:
                 self._make_it_so(collection_id, status)
-            except MilvineError as error:
-                self._fail(collection_id, error)
-            except OSError as error:
-                self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
             except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
-                _log.exception("loading collection %s", collection_id)
-                self._fail(collection_id, UnexpectedError(f"{type(error).__name__}: {error}"))
+                self._fail(collection_id, _as_load_failure(error))
 
     def _make_it_so(self, collection_id: int, status: _Status) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)
@@ -228,7 +232,7 @@ class Loader:
                 self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
 
         opening = [self._segments.submit(open_one, meta) for meta in missing]
-        wait(opening)  # all of them, so that a failure finds nothing opening behind it
+        wait(opening)  # all of them, so that none opens behind the back of a failure
         for opened in opening:
             opened.result()
         for segment_id in held.keys() - wanted.keys():
@@ -289,10 +293,8 @@ class Loader:
                 for meta in segments:
                     if meta.partition_id in collection.load.partition_ids:
                         self._open(meta, spec, None)
-            except MilvineError as error:
-                self._fail(collection_id, error)
-            except OSError as error:
-                self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
+            except Exception as error:  # noqa: BLE001 - the flush has committed and must go on to its end
+                self._fail(collection_id, _as_load_failure(error))
 
     def view_changed(self, collection_id: int) -> None:
         with self._lock:

@@ -40,11 +40,6 @@ def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
 
 def sync_directory(path: Path) -> None:
     """Make names created, renamed or removed in `path` survive power loss."""
-    sync_file(path)
-
-
-def sync_file(path: Path) -> None:
-    """Make all bytes of `path` survive power loss, whoever wrote them."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
-from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory, sync_file
+from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
 
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
@@ -218,7 +218,8 @@ def remove_files_before(directory: Path, file_number: int) -> None:
 class WalReader:
     """Reads the files from `first_file` on; afterwards knows where the log may go on.
 
-    `settle` is to be called before it does. `unread_bytes` lie behind the valid end of the last file: a torn tail.
+    `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `unread_bytes` lie
+    behind the valid end of the last file: a torn tail.
     """
 
     def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
@@ -228,8 +229,7 @@ class WalReader:
         self.next_file_number = first_file
         self.valid_end = 0
         self.unread_bytes = 0
-        self._unborn: Path | None = None
-        self._last: Path | None = None
+        self.unborn: Path | None = None
 
     def records(self) -> Iterator[WalRecord]:
         """All durable records in order. Raises DataIntegrityError naming the file for damage before the tail."""
@@ -248,23 +248,23 @@ class WalReader:
                 # A crash between creating the file and syncing its header: no record can be behind it.
                 if number != numbers[-1] or len(data) > _FILE_HEADER_BYTES:
                     raise DataIntegrityError(f"{path} has no valid header")
-                self._unborn = path
+                self.unborn = path
                 break
             if contents is not None:
                 yield from self._file_records(*contents, known_end=previous_end)
             contents = (path, data)
-            self._last = path
             self.next_file_number = number + 1
         if contents is not None:
             yield from self._file_records(*contents, known_end=None)
 
-    def settle(self) -> None:
-        """Make what was read durable before anything relies on it: a killed process leaves records that it never
-        synced, and the next file's header will say that they were. A file that was hardly begun goes."""
-        if self._unborn is not None:
-            self._unborn.unlink()
-        if self._last is not None:
-            sync_file(self._last)
+    def sync_tail(self) -> None:
+        """Make what was replayed durable: a record that was written but never synced would be relied on from now."""
+        for number in wal_file_numbers(self._directory)[-1:]:
+            descriptor = os.open(wal_path(self._directory, number), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _read_header(self, path: Path, data: memoryview, number: int) -> int | None:
         if len(data) < _FILE_HEADER_BYTES:

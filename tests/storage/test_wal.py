@@ -40,7 +40,9 @@ def replay(directory: Path, first_file: int = 1) -> tuple[list[Record], WalReade
 def go_on(directory: Path, first_file: int = 1) -> tuple[list[Record], Wal]:
     """What a restart does: replay, then a new file."""
     records, reader = replay(directory, first_file)
-    reader.settle()
+    if reader.unborn is not None:
+        reader.unborn.unlink()
+    reader.sync_tail()
     return records, Wal(directory, COLLECTION, reader.next_file_number, reader.valid_end)
 
 
