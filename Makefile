@@ -30,7 +30,8 @@ check: setup
 	$(BIN)/python -m pytest tests/layout
 
 nightly: setup
-	MILVINE_CRASH_ROUNDS=200 MILVINE_MODEL_STEPS=5000 $(BIN)/python -m pytest --timeout 3600
+	MILVINE_CRASH_ROUNDS=200 MILVINE_MODEL_STEPS=100000 MILVINE_POWER_LOSS_SCENARIOS=20 \
+		$(BIN)/python -m pytest -m "nightly or not nightly" --timeout 3600
 
 bench: setup
 	$(BIN)/python benches/server.py

@@ -66,7 +66,7 @@ class ServiceInternal(MilvineError):
 
 
 class DiskLimitExceeded(MilvineError):
-    code, legacy_code, text = 7, 62, "disk limit exceeded"
+    code, legacy_code, text = 7, 54, "disk limit exceeded"
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{detail}: {self.text}")
@@ -135,6 +135,15 @@ class ResourceGroupNotFound(InputError):
 
     def __init__(self, name: str) -> None:
         super().__init__(_bracketed(self.text, rg=name))
+
+
+class ChannelTSafeStalled(MilvineError):
+    """A read at a timestamp that lies too far in the future."""
+
+    code, retriable, text = 505, True, "channel tsafe stalled"
+
+    def __init__(self, channel: object, lag_ms: int, max_lag_ms: int) -> None:
+        super().__init__(f"lag({lag_ms}ms) max({max_lag_ms}ms): {_bracketed(self.text, channel=channel)}")
 
 
 class SegmentRequestResourceFailed(MilvineError):

@@ -35,8 +35,11 @@ class CannotServe(Exception):
 def run(settings: Settings) -> None:
     """Lock the data directory, make sure of the ports, and become the server. Does not return."""
     data_dir = Path(settings.data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    _lock(data_dir)
+    if not data_dir.is_dir():
+        from milvine.storage.files import make_directory  # slow to import, and needed once
+
+        make_directory(data_dir)
+    lock(data_dir)
     hosts = [settings.host] if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
     settings = replace(settings, port=_free_port(hosts, settings.port))
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
@@ -71,8 +74,11 @@ def run(settings: Settings) -> None:
     os.execve(arguments[0], arguments, environment)
 
 
-def _lock(data_dir: Path) -> None:
-    """Hold the directory as long as this process lives, also behind exec; the kernel lets go at its end."""
+def lock(data_dir: Path) -> None:
+    """Hold the directory as long as this process lives, also behind exec; the kernel lets go at its end.
+
+    Raises CannotServe if another process holds it.
+    """
     descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

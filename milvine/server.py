@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from milvine import metrics
-from milvine.catalog.store import open_catalog
+from milvine.catalog.store import CATALOG_FILE, open_catalog
 from milvine.config import Settings
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
@@ -25,25 +25,25 @@ from milvine.rest_api.app import make_app
 from milvine.segment.view import Views
 from milvine.service import admin
 from milvine.service.context import Engine
-from milvine.storage.files import make_directory
+from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 LOOPBACK = "127.0.0.1"
-_CATALOG_FILE = "catalog.sqlite"
 
 
 def build_engine(settings: Settings) -> Engine:
     """Open the catalog, replay the logs, start background work, and begin to load what was loaded.
 
-    Raises DataIntegrityError, naming the file, when the data directory is damaged.
+    Raises DataIntegrityError, naming the file, when the catalog is damaged.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     root = Path(settings.data_dir)
     make_directory(root / "segments")
     make_directory(root / "wal")
     paths = SegmentPaths(root)
-    catalog = open_catalog(root / _CATALOG_FILE)
+    catalog = open_catalog(root / CATALOG_FILE)
+    sync_directory(root)
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, paths, clock)
     node = LocalNode(paths)

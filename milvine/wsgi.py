@@ -61,8 +61,8 @@ def _start() -> server.Application:
     try:
         engine = server.build_engine(settings)
         server.start_metrics_port(settings, engine)
-    except MilvineError as error:
-        sys.stderr.write(f"milvine: {error.message}\n")
+    except (MilvineError, OSError) as error:
+        sys.stderr.write(f"milvine: {error}\n")
         sys.stderr.flush()
         os._exit(1)  # an exception here would end in Envoy's own words
     requests = server.RequestCounter()

@@ -11,13 +11,17 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from milvine.errors import DataIntegrityError
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.model.collections import DEFAULT_DATABASE, Collection, Database, LoadConfig, Partition
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
 
 SCHEMA_VERSION = 1
+CATALOG_FILE = "catalog.sqlite"
+_SQLITE_FULL = 13
+_NOT_OURS = (KeyError, ValueError, TypeError)
+"""What decoding rows of a damaged database ends in."""
 
 tables = sa.MetaData()
 versions = sa.Table("catalog_version", tables, sa.Column("version", sa.Integer, nullable=False))
@@ -175,11 +179,14 @@ class Catalog:
     def change(self, work: Callable[[sa.Connection, Snapshot], Snapshot]) -> Snapshot:
         """Run `work` in one transaction; what it returns is the snapshot once the commit is durable.
 
-        An exception of `work` rolls back and leaves the snapshot as it was.
+        An exception of `work` rolls back and leaves the snapshot as it was. Raises DiskLimitExceeded on a full disk.
         """
         with self._lock:
-            with self._engine.begin() as connection:
-                following = work(connection, self.snapshot)
+            try:
+                with self._engine.begin() as connection:
+                    following = work(connection, self.snapshot)
+            except sa.exc.DBAPIError as error:
+                raise _failed(error) from error
             self.snapshot = following
             return following
 
@@ -211,6 +218,31 @@ def open_catalog(path: Path) -> Catalog:
 def _set_durable(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def read_catalog(path: Path) -> Snapshot:
+    """Read the whole catalog, changing nothing, after SQLite's own check. Raises DataIntegrityError naming the file."""
+    if not path.is_file():
+        raise DataIntegrityError(f"{path} is missing")
+    engine = sa.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true", json_deserializer=orjson.loads)
+    try:
+        with engine.connect() as connection:
+            said = connection.execute(sa.text("PRAGMA integrity_check")).scalars().all()
+            if said != ["ok"]:
+                raise DataIntegrityError(f"{path} is damaged: {'; '.join(said[:3])}")
+            found = connection.execute(sa.select(versions.c.version)).scalar()
+            if found != SCHEMA_VERSION:
+                raise DataIntegrityError(f"{path} has version {found}, this program reads version {SCHEMA_VERSION}")
+            return _read_snapshot(connection)
+    except (sa.exc.SQLAlchemyError, *_NOT_OURS) as error:
+        raise DataIntegrityError(f"{path} is damaged: {getattr(error, 'orig', None) or repr(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def _failed(error: sa.exc.DBAPIError) -> MilvineError:
+    is_full = getattr(error.orig, "sqlite_errorcode", None) == _SQLITE_FULL
+    return (DiskLimitExceeded if is_full else ServiceInternal)(f"the catalog cannot be written: {error.orig}")
 
 
 def _read_snapshot(connection: sa.Connection) -> Snapshot:

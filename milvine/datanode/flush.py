@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 from milvine.catalog.segments import commit_flush
 from milvine.catalog.store import Catalog
+from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter, Frozen
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
 from milvine.segment.deletes import concat_deletes
 from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
-from milvine.storage.files import make_directory, sync_directory
+from milvine.storage.files import make_directory, removed_on_failure, sync_directory
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,
@@ -42,15 +45,19 @@ class Flusher:
         view = self._views.current(collection_id)
         if view is None:
             return ()
-        make_directory(self._paths.collection(collection_id))
         sealed: list[SegmentMeta] = []
-        for segment in view.growing:
-            if segment.segment_id in frozen.segment_ids and segment.row_count:
-                sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks)))
-        delta = self._save_delta(view, frozen)
-        sync_directory(self._paths.collection(collection_id))
+        # Only before the commit: of a commit that fails nobody knows whether it will be there after a crash.
+        with removed_on_failure() as made:
+            make_directory(self._paths.collection(collection_id))
+            for segment in view.growing:
+                if segment.segment_id in frozen.segment_ids and segment.row_count:
+                    sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks), made))
+            delta = self._save_delta(view, frozen, made)
+            sync_directory(self._paths.collection(collection_id))
+        crash_point("flush.files_written")
         if not commit_flush(self._catalog, collection_id, tuple(sealed), delta, frozen.checkpoint_file):
             return ()
+        crash_point("flush.committed")
         # The delta must be in the view before the successors open, so that they find all their deletes.
         if delta is not None:
             self._views.replace(collection_id, lambda v: replace(v, deltas=(*v.deltas, delta)))
@@ -58,14 +65,18 @@ class Flusher:
         self._views.replace(collection_id, lambda v: _hand_over(v, frozen, tuple(sealed)))
         writer.flushed(frozen)
         self._views.changed(collection_id)
-        remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
+        crash_point("flush.published")
+        with contextlib.suppress(OSError):  # what stays goes at the next start
+            remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
         return tuple(sealed)
 
-    def _save_segment(self, collection_id: int, rows: Chunk) -> SegmentMeta:
+    def _save_segment(self, collection_id: int, rows: Chunk, made: list[Path]) -> SegmentMeta:
         segment_id = self._clock.next()
         directory = self._paths.segment(collection_id, segment_id)
+        made.append(directory)
         make_directory(directory)
         rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
+        crash_point("flush.rows_written")
         field_bytes = {
             field_id: save_column(self._paths.column(collection_id, segment_id, field_id), column)
             for field_id, column in rows.batch.columns.items()
@@ -82,13 +93,15 @@ class Flusher:
             field_bytes,
         )
 
-    def _save_delta(self, view: ReadView, frozen: Frozen) -> DeltaMeta | None:
+    def _save_delta(self, view: ReadView, frozen: Frozen, made: list[Path]) -> DeltaMeta | None:
         batches = list(view.deletes[: frozen.delete_batches])
         if not batches:
             return None
         deletes = concat_deletes(batches)
         delta_id = self._clock.next()
-        size = save_delta(self._paths.delta(view.collection_id, delta_id), deletes)
+        path = self._paths.delta(view.collection_id, delta_id)
+        made.append(path)
+        size = save_delta(path, deletes)
         return DeltaMeta(delta_id, view.collection_id, len(deletes), int(deletes.ts.max()), size)
 
 

@@ -17,6 +17,7 @@ import orjson
 from milvine import config, metrics
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
+from milvine.crash_points import crash_point
 from milvine.errors import ServiceInternal
 from milvine.index import params
 from milvine.model.schema import IndexSpec
@@ -103,11 +104,13 @@ class IndexBuilder:
             built = SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
         else:
             built = self._build_graph(meta, index)
+        crash_point("build.files_written")
         following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
         if following is None:
             if not built.is_scan:
                 self._paths.index(meta.collection_id, meta.segment_id, built.file_name).unlink(missing_ok=True)
             return
+        crash_point("build.committed")
         self._views.replace(
             meta.collection_id,
             lambda view: replace(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from typing import Any
 
 from milvine import metrics
@@ -13,17 +15,19 @@ from milvine.datanode import recovery
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.writer import CollectionWriter, Frozen
-from milvine.errors import CollectionNotFound
+from milvine.errors import ChannelTSafeStalled, CollectionNotFound, DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import SegmentMeta
-from milvine.model.timestamps import HybridClock
+from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.view import Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.wal import Wal
 
 _log = logging.getLogger(__name__)
+MAX_WAIT_FOR_TS_MS = 1000
+"""A client's clock may be that much ahead of ours."""
 
 
 class _Held:
@@ -54,15 +58,21 @@ class DataNode:
         metrics.growing_bytes.set_function(lambda: sum(held.writer.growing_bytes for held in list(self._held.values())))
 
     def recover(self) -> None:
-        """Open everything that the catalog names. Raises DataIntegrityError naming a damaged file."""
+        """Open everything that the catalog names; a collection whose log is damaged is not there until it is mended."""
         snapshot = self._catalog.snapshot
         self._clock.observe(self._catalog.max_id_or_ts())
         removed = recovery.remove_garbage(self._paths, snapshot)
         if removed:
             _log.info("removed %d leftovers of an unclean end", removed)
         for collection in snapshot.collections.values():
-            view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)
-            self._open(collection, view, wal)
+            try:
+                view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)
+            except DataIntegrityError as error:
+                _log.error("collection %s (%d): %s", collection.name, collection.collection_id, error)
+                metrics.background_failures.labels("recovery").inc()
+                self._views.mark_damaged(collection.collection_id, error)
+            else:
+                self._open(collection, view, wal)
 
     def start(self) -> None:
         self.indexes.start()
@@ -81,17 +91,17 @@ class DataNode:
     def drop(self, collection_id: int) -> None:
         """Remove log and files of a collection that has left the catalog. Readers keep what they have mapped."""
         held = self._held.pop(collection_id, None)
-        if held is None:
-            return
-        with held.flush_lock:
+        with contextlib.nullcontext() if held is None else held.flush_lock:
             self._views.remove(collection_id)
-            held.writer.close()
+            if held is not None:
+                held.writer.close()
             remove_tree(self._paths.wal(collection_id))
             remove_tree(self._paths.collection(collection_id))
 
     def _writer(self, collection_id: int) -> _Held:
         held = self._held.get(collection_id)
         if held is None:
+            self._views.current(collection_id)  # says so if it is damaged
             raise CollectionNotFound(str(collection_id))
         return held
 
@@ -141,6 +151,21 @@ class DataNode:
             held.frozen = None
         self.indexes.look()
         return sealed
+
+    def settle(self, collection_id: int, ts: int) -> None:
+        """Return once `ts` has passed and every write at or before it is visible.
+
+        Raises ChannelTSafeStalled for a timestamp too far ahead to wait for.
+        """
+        writer = self._writer(collection_id).writer
+        now = self._clock.next()
+        ahead_ms = physical_ms(ts) - physical_ms(now)
+        if ahead_ms > MAX_WAIT_FOR_TS_MS:
+            raise ChannelTSafeStalled(collection_id, ahead_ms, MAX_WAIT_FOR_TS_MS)
+        if ts > now:
+            time.sleep((ahead_ms + 1) / 1000)
+            self._clock.observe(ts)
+        writer.settle()
 
     def row_count(self, collection_id: int) -> int:
         """Rows sealed and growing, deleted ones included."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from milvine.catalog.store import Snapshot
+from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.schema import CollectionSchema
-from milvine.model.segments import DeleteBatch, make_deletes
+from milvine.model.segments import DeleteBatch, SegmentMeta, make_deletes
 from milvine.model.timestamps import HybridClock
 from milvine.model.types import DataType
 from milvine.segment.growing import GrowingSegment, make_chunk
@@ -18,6 +20,11 @@ from milvine.storage.garbage import remove_unnamed
 from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
 from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert, decode_upsert
+
+
+def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> set[str]:
+    files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
+    return files | {i.file_name for i in meta.indexes.values()}
 
 
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
@@ -31,10 +38,20 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
         names |= {paths.delta(collection_id, d.delta_id).name for d in snapshot.deltas.get(collection_id, ())}
         removed += remove_unnamed(paths.collection(collection_id), names)
         for meta in metas:
-            files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
-            files |= {i.file_name for i in meta.indexes.values()}
-            removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), files)
+            removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), _segment_files(meta, paths))
     return len(removed)
+
+
+def named_files(paths: SegmentPaths, snapshot: Snapshot) -> set[Path]:
+    """Every file of segments and deltas that the catalog names."""
+    named: set[Path] = set()
+    for collection_id, metas in snapshot.segments.items():
+        for meta in metas:
+            directory = paths.segment(collection_id, meta.segment_id)
+            named |= {directory / name for name in _segment_files(meta, paths)}
+    for collection_id, deltas in snapshot.deltas.items():
+        named |= {paths.delta(collection_id, d.delta_id) for d in deltas}
+    return named
 
 
 def recover(
@@ -66,6 +83,9 @@ def recover(
             segment = growing.get(partition_id) or GrowingSegment(clock.next(), partition_id)
             chunk = make_chunk(collection.schema, segment.segment_id, partition_id, batch, record.ts)
             growing[partition_id] = segment.with_chunk(chunk)
+    crash_point("recovery.replayed")
+    if reader.unborn is not None:
+        reader.unborn.unlink()
     reader.sync_tail()
     view = ReadView(
         collection_id,

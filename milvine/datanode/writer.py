@@ -7,12 +7,14 @@ ever visible, and nothing is visible before what came before it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from milvine.errors import MilvineError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import DeleteBatch, make_deletes
@@ -129,6 +131,14 @@ class CollectionWriter:
         placed = self._place(chunk, ts)
         self._views.publish_deletes(self.collection_id, batch)
         self._views.replace(self.collection_id, lambda view: _with_chunk(_with_deletes(view, batch, ts), placed))
+
+    def settle(self) -> None:
+        """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
+        with self._lock:
+            ticket = self._last_ticket
+        with contextlib.suppress(MilvineError):
+            self._wal.sync(ticket)
+            self._publish_until(ticket)
 
     def freeze(self) -> Frozen | None:
         """Close all growing segments to new rows and start a new log file; None if nothing was written.

@@ -322,6 +322,15 @@ def _int(params: Mapping[str, str], name: str, default: int) -> int:
         raise ParameterInvalid(f"{name} [{text}] is invalid") from None
 
 
+def _read_ts(request: Any) -> int:
+    """The timestamp to read at, or 0: every level but Customized reads all that was acknowledged before.
+
+    1 and 2 are SDKs' words for Eventually and Bounded.
+    """
+    customized = not request.use_default_consistency and request.consistency_level == ConsistencyLevel.CUSTOMIZED
+    return int(request.guarantee_timestamp) if customized and request.guarantee_timestamp > _BOUNDED_TIMESTAMP else 0
+
+
 def _queries(request: Any) -> Array:
     try:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
@@ -367,7 +376,7 @@ def search(request: Any) -> SearchRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
-        request.guarantee_timestamp if is_iterator else 0,
+        request.guarantee_timestamp if is_iterator else _read_ts(request),
     )
 
 
@@ -387,6 +396,7 @@ def query(request: Any) -> QueryRequest:
         tuple(request.output_fields),
         tuple(request.partition_names),
         _iterator(request, params) if _bool(params, "iterator") else None,
+        _read_ts(request),
     )
 
 

@@ -72,7 +72,7 @@ class MutationResult:
 class SearchRequest:
     """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name.
 
-    `read_ts` 0: all that was acknowledged; else, for the steps of an iterator, what was alive at that timestamp.
+    `read_ts` 0: all that was acknowledged; else the rows that were alive at that timestamp.
     """
 
     name: str
@@ -131,7 +131,7 @@ class QueryIterator:
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """`limit` None: no limit was given. `iterator` is set for a page of an iterator."""
+    """`limit` None: no limit was given. `iterator` is set for a page of an iterator. `read_ts`: see SearchRequest."""
 
     name: str
     filter: str
@@ -141,6 +141,7 @@ class QueryRequest:
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
     iterator: QueryIterator | None = None
+    read_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

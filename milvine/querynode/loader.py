@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from milvine import metrics
 from milvine.catalog.collections import set_load_config
 from milvine.catalog.store import Catalog
+from milvine.crash_points import crash_point
 from milvine.errors import MemoryLimitExceeded, MilvineError, SegmentRequestResourceFailed, UnexpectedError
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.segments import DeleteBatch, SegmentMeta
@@ -86,7 +87,7 @@ class Loader:
             if collection.load is not None:
                 try:
                     self._reserve(collection, collection.load)
-                except MemoryLimitExceeded as error:
+                except MilvineError as error:
                     self._fail(collection.collection_id, error)
                     continue
                 self._schedule(collection.collection_id)
@@ -139,6 +140,7 @@ class Loader:
                 return
             self._reserve(current, config)
             set_load_config(self._catalog, collection_id, config)
+            crash_point("load.committed")
             self._failures.pop(collection_id, None)
             status.loaded.clear()
         self._schedule(collection_id)

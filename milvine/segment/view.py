@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from milvine.errors import DataIntegrityError
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.segment.growing import GrowingSegment
@@ -51,19 +52,29 @@ class Views:
     def __init__(self) -> None:
         self._locks: dict[int, threading.Lock] = {}
         self._views: dict[int, ReadView] = {}
+        self._damaged: dict[int, DataIntegrityError] = {}
         self._listeners: tuple[ViewListener, ...] = ()
 
     def subscribe(self, listener: ViewListener) -> None:
         self._listeners = (*self._listeners, listener)
 
     def current(self, collection_id: int) -> ReadView | None:
-        return self._views.get(collection_id)
+        """None for a collection that is gone. Raises DataIntegrityError for one that could not be recovered."""
+        view = self._views.get(collection_id)
+        if view is None and (damage := self._damaged.get(collection_id)) is not None:
+            raise damage.prefixed(f"collection {collection_id} cannot be opened")
+        return view
+
+    def mark_damaged(self, collection_id: int, damage: DataIntegrityError) -> None:
+        """There is no view, and whoever asks for it is told why."""
+        self._damaged[collection_id] = damage
 
     def add(self, view: ReadView) -> None:
         self._locks[view.collection_id] = threading.Lock()
         self._views[view.collection_id] = view
 
     def remove(self, collection_id: int) -> None:
+        self._damaged.pop(collection_id, None)
         lock = self._locks.get(collection_id)
         if lock is not None:
             with lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from milvine.catalog import collections as changes
+from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.requests import CreateCollectionRequest
@@ -47,6 +48,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
         )
         # The log exists before the catalog names the collection: a crash between leaves garbage, no more.
         engine.datanode.create(collection)
+        crash_point("create.log_created")
         if changes.create_collection(engine.catalog, collection):
             return
         engine.datanode.drop(collection_id)
@@ -63,6 +65,7 @@ def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
     if collection is None:
         return
     changes.drop_collection(engine.catalog, collection.collection_id)
+    crash_point("drop.committed")
     engine.loader.release(collection.collection_id)
     engine.datanode.drop(collection.collection_id)
 

@@ -14,7 +14,7 @@ from milvine.expr import Predicate, compile_filter, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
-from milvine.model.requests import OutputField, QueryIterator, QueryRequest, QueryResult, SearchRequest, SearchResult
+from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
 from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, Look, QueryPlan, SearchPlan
@@ -116,6 +116,14 @@ def _anns_field(collection: Collection, name: str) -> FieldSchema:
     if not field.data_type.is_vector:
         raise ParameterInvalid(f"failed to create query plan: field ({name}) to search is not of vector data type")
     return field
+
+
+def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
+    """`wanted`, once nothing can be written at or before it any more; 0: what sees every acknowledged write."""
+    current = engine.cluster.read_ts(collection.collection_id)
+    if wanted > current:
+        engine.datanode.settle(collection.collection_id, wanted)
+    return wanted or current
 
 
 def _check_window(limit: int, offset: int, nq: int) -> None:
@@ -239,9 +247,7 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     if iterator is not None:
         band = iterator.beyond(band, index.metric_type)
     primary = collection.schema.primary_field
-    read_ts = engine.cluster.read_ts(collection.collection_id)
-    if request.read_ts:
-        read_ts = min(read_ts, request.read_ts)
+    read_ts = _read_ts(engine, collection, request.read_ts)
     plan = SearchPlan(
         field.field_id,
         request.queries,
@@ -294,7 +300,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
     primary = collection.schema.primary_field
-    read_ts = _query_ts(engine, collection, request.iterator)
+    read_ts = _query_ts(engine, collection, request)
     plan = QueryPlan(
         read_ts,
         predicate,
@@ -320,10 +326,11 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     return QueryResult(primary, rows, _output_fields(outputs, rows), outputs.names, outputs.dynamic_keys, read_ts)
 
 
-def _query_ts(engine: Engine, collection: Collection, iterator: QueryIterator | None) -> int:
+def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> int:
     """The timestamp to read at; an iterator's is never 0, even while the collection is empty."""
+    iterator = request.iterator
     if iterator is None:
-        return engine.cluster.read_ts(collection.collection_id)
+        return _read_ts(engine, collection, request.read_ts)
     if iterator.collection_id not in (0, collection.collection_id):
         raise ParameterInvalid(
             "Input collection id is not consistent to collectionID in the context,alias or database may have changed"

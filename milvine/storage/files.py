@@ -115,6 +115,31 @@ def open_sealed(path: Path, kind: str, version: int, *, resident: bool) -> Mappe
 
     Raises DataIntegrityError, naming the file, for a missing, short, flipped or unknown file.
     """
+    mapped, found_kind, found_version, crc = _map_sealed(path)
+    if found_kind != kind:
+        raise DataIntegrityError(f"{path} is not a {kind} file")
+    if found_version != version:
+        raise DataIntegrityError(f"{path} has format version {found_version}, this program reads version {version}")
+    if resident:
+        with contextlib.suppress(OSError):  # kernels before 5.14: the checksum touches every page anyway
+            mapped.mapping.madvise(_MADV_POPULATE_READ)
+        _verify(mapped, crc)
+    return mapped
+
+
+def verify_sealed(path: Path) -> None:
+    """Hold a sealed file of any kind against its own checksum. Raises DataIntegrityError naming it."""
+    mapped, _, _, crc = _map_sealed(path)
+    _verify(mapped, crc)
+
+
+def _verify(mapped: MappedFile, crc: int) -> None:
+    if crc32c([mapped.payload]) != crc:
+        raise DataIntegrityError(f"{mapped.path} does not match its checksum")
+
+
+def _map_sealed(path: Path) -> tuple[MappedFile, str, int, int]:
+    """The file, and kind, version and checksum as its footer has them."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -129,28 +154,36 @@ def open_sealed(path: Path, kind: str, version: int, *, resident: bool) -> Mappe
     if magic != MAGIC or google_crc32c.value(body) != body_crc:
         raise DataIntegrityError(f"{path} has no valid footer: it is truncated or damaged")
     found_kind, found_version, crc, length = _FOOTER_BODY.unpack(body)
-    if found_kind.rstrip(b"\0").decode() != kind or length != size - FOOTER_BYTES:
-        raise DataIntegrityError(f"{path} is not a {kind} file of {size - FOOTER_BYTES} bytes")
-    if found_version != version:
-        raise DataIntegrityError(f"{path} has format version {found_version}, this program reads version {version}")
-    payload = view[:length]
-    if resident:
-        with contextlib.suppress(OSError):  # kernels before 5.14: the checksum touches every page anyway
-            mapping.madvise(_MADV_POPULATE_READ)
-        if crc32c([payload]) != crc:
-            raise DataIntegrityError(f"{path} does not match its checksum")
-    return MappedFile(path, mapping, payload)
+    if length != size - FOOTER_BYTES:
+        raise DataIntegrityError(f"{path} has {size} bytes, not {length + FOOTER_BYTES}")
+    return MappedFile(path, mapping, view[:length]), found_kind.rstrip(b"\0").decode(), found_version, crc
+
+
+@contextlib.contextmanager
+def removed_on_failure() -> Iterator[list[Path]]:
+    """What the body adds to the list goes again if it fails: a full disk must not fill with what nobody names.
+
+    An OSError of the body becomes DiskLimitExceeded.
+    """
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException as error:
+        for path in made:
+            with contextlib.suppress(OSError):
+                remove_tree(path)
+        if isinstance(error, OSError):
+            raise DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
+        raise
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory of ours with all its files; no error if it is gone."""
-    if not path.exists():
+    """Remove a file or a directory of ours with all its files; no error if it is gone."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
         return
     for child in list(path.iterdir()):
-        if child.is_dir():
-            remove_tree(child)
-        else:
-            child.unlink(missing_ok=True)
+        remove_tree(child)
     path.rmdir()
 
 

@@ -14,8 +14,5 @@ def remove_unnamed(directory: Path, names: Collection[str]) -> list[Path]:
         return []
     unnamed = [path for path in directory.iterdir() if path.name not in names]
     for path in unnamed:
-        if path.is_dir():
-            remove_tree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_tree(path)
     return unnamed

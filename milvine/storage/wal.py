@@ -12,6 +12,7 @@ log goes on in a new file, whose header keeps where the valid part of the old on
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -19,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from milvine.errors import DataIntegrityError, ServiceInternal
+from milvine.crash_points import crash_point
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
 
 FORMAT_VERSION = 1
@@ -63,7 +65,10 @@ class Wal:
         self._leader_active = False
         self._failure: BaseException | None = None
         self._earlier_bytes = sum(wal_path(directory, n).stat().st_size for n in wal_file_numbers(directory))
-        self._open_file(file_number, previous_end)
+        try:
+            self._open_file(file_number, previous_end)
+        except OSError as error:
+            raise _failed(directory, error) from error
 
     def _open_file(self, file_number: int, previous_end: int) -> None:
         make_directory(self._directory)
@@ -100,7 +105,7 @@ class Wal:
     def sync(self, ticket: int) -> None:
         """Return once the record of `ticket` is on disk; one caller writes and fsyncs for all who wait.
 
-        Raises ServiceInternal if the log failed, now or before.
+        Raises ServiceInternal, or DiskLimitExceeded if the disk is full, if the log failed, now or before.
         """
         while True:
             with self._lock:
@@ -115,7 +120,9 @@ class Wal:
             failure: OSError | None = None
             try:
                 _write_all(self._descriptor, buffers)
+                crash_point("log.written")
                 os.fdatasync(self._descriptor)
+                crash_point("log.synced")
             except OSError as error:
                 failure = error
             with self._lock:
@@ -157,6 +164,7 @@ class Wal:
                 self._failure = error
                 self._raise_failure()
             self._earlier_bytes = 0
+            crash_point("log.rotated")
             return self.file_number
 
     @property
@@ -175,9 +183,13 @@ class Wal:
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise ServiceInternal(
-                f"the log in {self._directory} failed and takes no writes until restart: {self._failure}"
-            )
+            raise _failed(self._directory, self._failure)
+
+
+def _failed(directory: Path, failure: BaseException) -> MilvineError:
+    is_full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
+    error = DiskLimitExceeded if is_full else ServiceInternal
+    return error(f"the log in {directory} failed and takes no writes until restart: {failure}")
 
 
 def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
@@ -211,7 +223,11 @@ def remove_files_before(directory: Path, file_number: int) -> None:
 
 
 class WalReader:
-    """Replays the files from `first_file` on; afterwards knows where the log may go on."""
+    """Reads the files from `first_file` on; afterwards knows where the log may go on.
+
+    `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `unread_bytes` lie
+    behind the valid end of the last file: a torn tail.
+    """
 
     def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
         self._directory = directory
@@ -219,6 +235,8 @@ class WalReader:
         self._first_file = first_file
         self.next_file_number = first_file
         self.valid_end = 0
+        self.unread_bytes = 0
+        self.unborn: Path | None = None
 
     def records(self) -> Iterator[WalRecord]:
         """All durable records in order. Raises DataIntegrityError naming the file for damage before the tail."""
@@ -237,7 +255,7 @@ class WalReader:
                 # A crash between creating the file and syncing its header: no record can be behind it.
                 if number != numbers[-1] or len(data) > _FILE_HEADER_BYTES:
                     raise DataIntegrityError(f"{path} has no valid header")
-                path.unlink()
+                self.unborn = path
                 break
             if contents is not None:
                 yield from self._file_records(*contents, known_end=previous_end)
@@ -282,6 +300,7 @@ class WalReader:
             yield record
             offset += _record_bytes(len(record.body))
         self.valid_end = offset
+        self.unread_bytes = len(data) - offset
 
 
 def _record_bytes(body_bytes: int) -> int:

@@ -1,0 +1,190 @@
+"""Reads every byte of a stopped data directory and says what is wrong. Changes nothing.
+
+It uses the readers of recovery and loading: the catalog by SQLite's own check, sealed files by checksum, structure and
+the sizes and counts that the catalog knows, logs record by record. Rows that two segments hold, or a segment and the
+log behind its checkpoint, are named, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
+from milvine.datanode.recovery import named_files
+from milvine.errors import DataIntegrityError
+from milvine.model.collections import Collection
+from milvine.model.segments import SegmentMeta
+from milvine.segment.keys import KeyIndex
+from milvine.storage.files import verify_sealed, walk_files
+from milvine.storage.segment_files import ROWS_FILE, RowsFile, SegmentPaths, open_column, open_delta, open_rows
+from milvine.storage.segment_files import open_index_file as open_index
+from milvine.storage.wal import WalReader, wal_path
+from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
+
+_SEALED_SUFFIXES = (".seg", ".col", ".index", ".delta")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`is_damage`: data is lost or wrong; else what a crash leaves behind and the next start clears away."""
+
+    text: str
+    is_damage: bool = True
+
+
+class Check:
+    """One pass over a data directory that no server holds. Counts what it has read."""
+
+    def __init__(self, root: Path) -> None:
+        self._paths = SegmentPaths(root)
+        self._root = root
+        self.files = 0
+        self.rows = 0
+        self.collections = 0
+
+    def findings(self) -> Iterator[Finding]:
+        """What is wrong, file by file; nothing if all is well."""
+        try:
+            snapshot = read_catalog(self._root / CATALOG_FILE)
+        except DataIntegrityError as error:
+            yield Finding(error.message)
+            yield from self._all_sealed_files()
+            return
+        self.files += 1
+        for collection in snapshot.collections.values():
+            self.collections += 1
+            yield from self._segments_and_deltas(collection, snapshot)
+            yield from self._log(collection, snapshot)
+        yield from self._leftovers(snapshot)
+
+    def _reading(self, read: Callable[[], object]) -> Iterator[Finding]:
+        self.files += 1
+        try:
+            read()
+        except DataIntegrityError as error:
+            yield Finding(error.message)
+        except OSError as error:
+            yield Finding(f"{error.filename or ''} cannot be read: {error.strerror}")
+
+    def _all_sealed_files(self) -> Iterator[Finding]:
+        """Without a catalog a file can still be held against its own checksum."""
+        for path in sorted(walk_files(self._root / "segments")):
+            if path.suffix in _SEALED_SUFFIXES:
+                yield from self._reading(lambda path=path: verify_sealed(path))  # type: ignore[misc]
+
+    def _segments_and_deltas(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
+        found: list[tuple[SegmentMeta, RowsFile]] = []
+        for meta in snapshot.segments.get(collection.collection_id, ()):
+            yield from self._segment(collection, meta, found)
+        yield from _double_rows(collection, found)
+        for delta in snapshot.deltas.get(collection.collection_id, ()):
+            path = self._paths.delta(delta.collection_id, delta.delta_id)
+
+            def read(path: Path = path, size: int = delta.file_bytes, rows: int = delta.row_count) -> None:
+                _check_size(path, size)
+                _check_rows(path, len(open_delta(path)), rows)
+
+            yield from self._reading(read)
+
+    def _segment(
+        self, collection: Collection, meta: SegmentMeta, found: list[tuple[SegmentMeta, RowsFile]]
+    ) -> Iterator[Finding]:
+        where = (meta.collection_id, meta.segment_id)
+        self.rows += meta.row_count
+
+        def read_rows() -> None:
+            path = self._paths.segment(*where) / ROWS_FILE
+            _check_size(path, meta.rows_bytes)
+            rows, _ = open_rows(path, resident=True)
+            _check_rows(path, len(rows.insert_ts), meta.row_count)
+            found.append((meta, rows))
+
+        def read_column(field_id: int, size: int) -> None:
+            path = self._paths.column(*where, field_id)
+            _check_size(path, size)
+            field = collection.schema.by_id.get(field_id)
+            if field is None:  # of a field that is gone
+                verify_sealed(path)
+                return
+            column, _ = open_column(path, field.data_type, resident=True)
+            _check_rows(path, len(column), meta.row_count)
+
+        def read_index(name: str, size: int) -> None:
+            path = self._paths.index(*where, name)
+            _check_size(path, size)
+            open_index(path, resident=True)
+
+        yield from self._reading(read_rows)
+        for field_id, size in meta.field_bytes.items():
+            yield from self._reading(lambda i=field_id, s=size: read_column(i, s))  # type: ignore[misc]
+        for built in meta.indexes.values():
+            if built.file_name:
+                yield from self._reading(lambda b=built: read_index(b.file_name, b.file_bytes))  # type: ignore[misc]
+
+    def _log(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
+        collection_id = collection.collection_id
+        directory = self._paths.wal(collection_id)
+        sealed_ts = max((m.max_ts for m in snapshot.segments.get(collection_id, ())), default=0)
+        data_types = {f.field_id: f.data_type for f in collection.schema.fields}
+        reader = WalReader(directory, collection_id, collection.checkpoint_file)
+        twice: list[int] = []
+
+        def read() -> None:
+            for record in reader.records():
+                if record.record_type == RecordType.DELETE:
+                    decode_deletes(record.body)
+                    continue
+                _, batch = decode_insert(record.body, data_types)
+                self.rows += batch.row_count
+                if record.ts <= sealed_ts:
+                    twice.append(record.ts)
+
+        yield from self._reading(read)
+        if twice:
+            yield Finding(f"{directory} holds rows of timestamp {twice[0]} that a sealed segment holds, too")
+        if reader.unread_bytes:
+            path = wal_path(directory, reader.next_file_number - 1)
+            yield Finding(f"{path} ends in {reader.unread_bytes} bytes that were never acknowledged", is_damage=False)
+
+    def _leftovers(self, snapshot: Snapshot) -> Iterator[Finding]:
+        named = named_files(self._paths, snapshot)
+        unnamed = [path for path in walk_files(self._root / "segments") if path not in named]
+        for path in walk_files(self._root / "wal"):
+            collection = snapshot.collections.get(int(path.parent.name) if path.parent.name.isdigit() else 0)
+            if collection is None or not path.stem.isdigit() or int(path.stem) < collection.checkpoint_file:
+                unnamed.append(path)
+        for path in sorted(unnamed):
+            yield Finding(f"{path} is left over and goes at the next start", is_damage=False)
+
+
+def _check_size(path: Path, expected: int) -> None:
+    if path.is_file() and (size := path.stat().st_size) != expected:
+        raise DataIntegrityError(f"{path} has {size} bytes, not {expected}")
+
+
+def _check_rows(path: Path, rows: int, expected: int) -> None:
+    if rows != expected:
+        raise DataIntegrityError(f"{path} has {rows} rows, not {expected}")
+
+
+def _double_rows(collection: Collection, found: list[tuple[SegmentMeta, RowsFile]]) -> Iterator[Finding]:
+    """Segments that share a key with the same timestamp; one insert may hold a key twice, but in one segment."""
+    for number, (meta, rows) in enumerate(found):
+        for other, other_rows in found[number + 1 :]:
+            if meta.max_ts < other.min_ts or other.max_ts < meta.min_ts:
+                continue
+            mine, places = KeyIndex(rows.sorted_keys, rows.order).find(other_rows.sorted_keys)
+            same = rows.insert_ts[mine] == other_rows.insert_ts[other_rows.order][places]
+            if same.any():
+                key: Any = other_rows.sorted_keys[int(places[np.argmax(same)])]
+                shown = key.as_py() if isinstance(key, pa.Scalar) else int(key)
+                yield Finding(
+                    f"segments {meta.segment_id} and {other.segment_id} of collection {collection.name} both hold "
+                    f"{int(np.count_nonzero(same))} rows, such as key {shown!r}"
+                )

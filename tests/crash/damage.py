@@ -1,0 +1,81 @@
+"""A data directory with every kind of file, and the ways to damage one."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from crash_load import create, row_of
+from pymilvus import MilvusClient
+
+SMALL, GRAPH, OTHER = "small", "graph", "other"
+GRAPH_ROWS = 1200
+
+
+def fill(client: MilvusClient) -> None:
+    """`small`: sealed rows, a delta, and a log with rows; `graph`: an index; `other`: a bystander with both."""
+    create(client, SMALL, "FLAT")
+    client.insert(SMALL, [row_of(k, "sealed") for k in range(300)])
+    client.delete(SMALL, ids=list(range(50)))
+    client.flush(SMALL)
+    client.delete(SMALL, ids=list(range(50, 100)))
+    client.flush(SMALL)
+    for start in range(1000, 1100, 20):
+        client.insert(SMALL, [row_of(k, "log") for k in range(start, start + 20)])
+    create(client, GRAPH, "HNSW")
+    client.insert(GRAPH, [row_of(k, "graph") for k in range(GRAPH_ROWS)])
+    client.flush(GRAPH)
+    deadline = time.monotonic() + 30
+    while client.describe_index(GRAPH, "vec")["indexed_rows"] < GRAPH_ROWS:
+        assert time.monotonic() < deadline, "the index was never built"
+        time.sleep(0.05)
+    create(client, OTHER, "FLAT")
+    client.insert(OTHER, [row_of(k, "other") for k in range(100)])
+    client.flush(OTHER)
+    client.insert(OTHER, [row_of(k, "other") for k in range(100, 200)])
+
+
+def collection_id(data_dir: Path, name: str) -> int:
+    connection = sqlite3.connect(data_dir / "catalog.sqlite")
+    try:
+        (found,) = connection.execute("SELECT collection_id FROM collections WHERE name = ?", (name,)).fetchone()
+    finally:
+        connection.close()
+    return int(found)
+
+
+def one_file(data_dir: Path, name: str, pattern: str) -> Path:
+    """The largest file of a collection that fits the pattern."""
+    found = (data_dir / "segments" / str(collection_id(data_dir, name))).rglob(pattern)
+    return max(found, key=lambda path: path.stat().st_size)
+
+
+def log_files(data_dir: Path, name: str) -> list[Path]:
+    return sorted((data_dir / "wal" / str(collection_id(data_dir, name))).glob("*.wal"))
+
+
+def flip(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_middle(path: Path) -> None:
+    flip(path, path.stat().st_size // 2)
+
+
+def flip_footer(path: Path) -> None:
+    flip(path, path.stat().st_size - 20)
+
+
+def flip_record(path: Path) -> None:
+    flip(path, path.read_bytes().index(b"REC\0", 100) + 60)
+
+
+def flip_header(path: Path) -> None:
+    flip(path, 8)

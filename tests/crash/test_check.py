@@ -1,0 +1,182 @@
+"""`milvine check`: every damage is found and named, and nothing else is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash_load import row_of
+from damage import (
+    GRAPH,
+    OTHER,
+    SMALL,
+    collection_id,
+    cut,
+    flip,
+    flip_footer,
+    flip_header,
+    flip_middle,
+    flip_record,
+    log_files,
+    one_file,
+)
+from pymilvus import MilvusClient
+
+from milvine.datanode.check import Check
+
+DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
+
+
+def milvine_check(data_dir: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "milvine", "check", str(data_dir)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def damages(data_dir: Path) -> list[str]:
+    return [finding.text for finding in Check(data_dir).findings() if finding.is_damage]
+
+
+def contents(data_dir: Path) -> dict[str, bytes]:
+    """All files but the lock and what SQLite keeps beside its database while it is open."""
+    files = [p for p in data_dir.rglob("*") if p.is_file() and p.name not in ("LOCK", "catalog.sqlite-shm")]
+    return {str(p.relative_to(data_dir)): p.read_bytes() for p in files if p.stat().st_size}
+
+
+def test_a_whole_directory_is_told_so_and_left_as_it_is(data_dir: Path) -> None:
+    before = contents(data_dir)
+    done = milvine_check(data_dir)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(rf"{data_dir} is whole: \d+ files, 3 collections, 1800 rows\n", done.stdout), done.stdout
+    assert contents(data_dir) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        (SMALL, "101.col"),
+        (SMALL, "102.col"),
+        (SMALL, "rows.seg"),
+        (SMALL, "*.delta"),
+        (GRAPH, "101.col"),
+        (GRAPH, "*.index"),
+    ],
+)
+def test_a_damaged_file_is_the_one_thing_that_is_named(
+    data_dir: Path, name: str, pattern: str, damage: Callable[[Path], None]
+) -> None:
+    path = one_file(data_dir, name, pattern)
+    damage(path)
+    found = damages(data_dir)
+    assert len(found) == 1 and str(path) in found[0]
+
+
+def test_every_flipped_bit_of_a_small_file_is_found(data_dir: Path) -> None:
+    path = one_file(data_dir, SMALL, "*.delta")
+    for offset in range(0, path.stat().st_size, 97):
+        flip(path, offset)
+        assert [text for text in damages(data_dir) if str(path) in text], offset
+        flip(path, offset)
+    assert damages(data_dir) == []
+
+
+@pytest.mark.parametrize("damage", [flip_record, flip_header, Path.unlink], ids=lambda f: f.__name__)
+def test_a_damaged_log_is_named(data_dir: Path, damage: Callable[[Path], None]) -> None:
+    path = log_files(data_dir, SMALL)[-1]
+    damage(path)
+    done = milvine_check(data_dir)
+    assert done.returncode == 1
+    assert str(path) in done.stdout
+    assert "has 1 damaged files" in done.stdout
+
+
+def test_several_damages_are_all_named(data_dir: Path) -> None:
+    paths = [
+        one_file(data_dir, SMALL, "101.col"),
+        one_file(data_dir, GRAPH, "*.index"),
+        log_files(data_dir, OTHER)[-1],
+    ]
+    for path, damage in zip(paths, [flip_middle, cut, flip_header], strict=True):
+        damage(path)
+    found = damages(data_dir)
+    assert len(found) == 3
+    assert all(any(str(path) in text for text in found) for path in paths)
+
+
+def test_a_damaged_catalog_is_named_and_the_other_files_are_still_verified(data_dir: Path) -> None:
+    path = data_dir / "catalog.sqlite"
+    column = one_file(data_dir, SMALL, "101.col")
+    flip_middle(column)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    cut(path)
+    found = damages(data_dir)
+    assert str(path) in found[0]
+    assert [text for text in found[1:] if str(column) in text]
+
+
+def test_files_that_hold_other_rows_than_the_catalog_says_are_named(data_dir: Path) -> None:
+    """Whole files, but not the ones that belong there."""
+    first = one_file(data_dir, SMALL, "101.col")
+    shutil.copy(one_file(data_dir, OTHER, "101.col"), first)
+    assert [text for text in damages(data_dir) if str(first) in text]
+
+
+def test_rows_that_two_segments_hold_are_named(data_dir: Path) -> None:
+    meta = one_file(data_dir, SMALL, "rows.seg").parent
+    twin = meta.with_name(str(int(meta.name) + 1))
+    shutil.copytree(meta, twin)
+    with sqlite3.connect(data_dir / "catalog.sqlite") as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(segments)") if row[1] != "segment_id"]
+        listed = ", ".join(f'"{c}"' for c in columns)
+        connection.execute(
+            f"INSERT INTO segments (segment_id, {listed}) SELECT {twin.name}, {listed} "
+            f"FROM segments WHERE segment_id = {meta.name}"
+        )
+    connection.close()
+    assert damages(data_dir) == [
+        f"segments {meta.name} and {twin.name} of collection {SMALL} both hold 300 rows, such as key 0"
+    ]
+
+
+def test_what_a_crash_leaves_is_noted_and_is_no_damage(data_dir: Path) -> None:
+    log = log_files(data_dir, SMALL)[-1]
+    log.write_bytes(log.read_bytes()[:-9])
+    left = data_dir / "segments" / str(collection_id(data_dir, SMALL)) / "99" / "rows.seg"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    done = milvine_check(data_dir)
+    assert done.returncode == 0
+    notes = done.stdout.splitlines()[:-1]
+    assert all(note.startswith("note: ") for note in notes)
+    assert {str(path) for path in (log, left) if any(str(path) in note for note in notes)} == {str(log), str(left)}
+
+
+def test_a_directory_that_a_server_holds_is_refused_and_one_that_is_none_too(new_server: Any, tmp_path: Path) -> None:
+    server = new_server()
+    held = milvine_check(server.data_dir)
+    assert held.returncode == 1
+    assert held.stderr == f"milvine: the data directory {server.data_dir} is in use by process {server.pid}\n"
+    server.kill()
+    assert milvine_check(server.data_dir).returncode == 0, "after a crash there is nothing wrong"
+    gone = milvine_check(tmp_path / "gone")
+    assert (gone.returncode, gone.stderr) == (1, f"milvine: {tmp_path / 'gone'} is no directory\n")
+
+
+def test_a_directory_is_whole_after_a_crash_under_writes(new_server: Any, data_dir: Path) -> None:
+    server = new_server(data_dir=data_dir)
+    client = MilvusClient(uri=server.uri)
+    for start in range(5000, 5100, 10):
+        client.insert(SMALL, [row_of(k, "more") for k in range(start, start + 10)])
+    client.delete(SMALL, ids=[5000])
+    client.close()
+    server.kill()
+    assert damages(data_dir) == []

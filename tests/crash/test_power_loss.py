@@ -1,0 +1,337 @@
+"""Power loss after every operation on files: recovery finds every acknowledged write and no write by halves."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import orjson
+import pytest
+from recorded_disk import All, Disk, Operation, RecordedDisk, Some, Survivors, Torn
+
+from milvine import server
+from milvine.config import load_settings
+from milvine.datanode import build_process
+from milvine.datanode.check import Check
+from milvine.datanode.node import DataNode
+from milvine.model.columns import Column
+from milvine.model.requests import CreateCollectionRequest, DeleteRequest, InsertRequest, LoadRequest, QueryRequest
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import ConsistencyLevel, DataType, LoadState
+from milvine.service import collections, indexes, loading, reads, writes
+from milvine.service.context import Engine, RequestContext
+
+SCENARIOS = int(os.environ.get("MILVINE_POWER_LOSS_SCENARIOS", "10"))
+SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
+LOADED_SECONDS = 20.0
+GRAPH_ROWS = 1100
+SCHEMA = CollectionSchema(
+    (
+        FieldSchema(0, "id", DataType.INT64, is_primary=True),
+        FieldSchema(0, "vec", DataType.FLOAT_VECTOR, dim=2),
+        FieldSchema(0, "tag", DataType.INT64),
+    )
+)
+CONTEXT = RequestContext(deadline=float("inf"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known of a collection: the tag of each key, whether it is to be loaded."""
+
+    rows: dict[int, int] = field(default_factory=dict)
+    loaded: bool = False
+
+
+Tables = dict[str, Table]
+
+
+@contextmanager
+def engine_on(directory: Path) -> Iterator[Engine]:
+    """What a start makes, but index builds happen when they are asked for."""
+    with mock.patch.object(DataNode, "start", lambda self: None):
+        engine = server.build_engine(load_settings({"data_dir": str(directory)}, {}, None))
+    try:
+        yield engine
+    finally:
+        for pool in (engine.loader._collections, engine.loader._segments):
+            pool.shutdown()
+        for held in engine.datanode._held.values():
+            held.writer.close()
+        engine.catalog.close()
+
+
+def build_here(command: list[str], **_options: Any) -> Any:
+    """The child process's work in this one, where its files are recorded."""
+    with mock.patch.object(build_process, "_end_with_parent", lambda _parent: None):
+        build_process.build(orjson.loads(command[-1]))
+    return mock.Mock(returncode=0)
+
+
+def found_in(engine: Engine) -> Tables:
+    """Everything that is there, each row with what it was written with."""
+    found: Tables = {}
+    for collection in collections.list_collections(engine, CONTEXT):
+        name = collection.name
+        loaded = collection.load is not None
+        if collection.indexes:
+            loading.load_collection(engine, CONTEXT, LoadRequest(name))
+            deadline = time.monotonic() + LOADED_SECONDS
+            while loading.get_load_state(engine, CONTEXT, name).state is not LoadState.LOADED:
+                assert time.monotonic() < deadline, engine.loader.failure(collection.collection_id)
+                time.sleep(0.0005)
+            request = QueryRequest(name, "id >= 0", output_fields=("id", "vec", "tag"))
+            columns = {f.field.name: f.column.values for f in reads.query(engine, CONTEXT, request).fields}
+            assert np.array_equal(columns["vec"][:, 0], columns["id"]), "a vector of another row"
+            rows = dict(zip(columns["id"].tolist(), columns["tag"].tolist(), strict=True))
+            count = reads.query(engine, CONTEXT, replace(request, output_fields=("count(*)",))).count
+            assert count == len(rows), f"{name}: {count} rows, {len(rows)} keys"
+        else:
+            rows = {}
+        found[name] = Table(rows, loaded)
+    return found
+
+
+class Script:
+    """Steps on an engine, and around each what must be there, by the number of operations recorded."""
+
+    def __init__(self, disk: RecordedDisk) -> None:
+        self._disk = disk
+        self.tables: Tables = {}
+        self.moments: list[tuple[int, int, Tables, Tables, str]] = []
+        self.tag = 0
+
+    def step(self, what: str, following: Tables, work: Callable[[], object]) -> None:
+        start = len(self._disk.operations)
+        work()
+        self.moments.append((start, len(self._disk.operations), self.tables, following, what))
+        self.tables = following
+
+    def with_table(self, name: str, **changes: Any) -> Tables:
+        return {**self.tables, name: replace(self.tables[name], **changes)}
+
+    def allowed(self, operation_count: int) -> tuple[list[Tables], str]:
+        """What may be found after that many operations: the state, or either one while a step is under way."""
+        for start, end, before, after, what in self.moments:
+            if operation_count <= start:
+                return [before], f"before {what}"
+            if operation_count < end:
+                return [before, after], f"during {what}"
+        return [self.tables], "at the end"
+
+    def create(self, engine: Engine, name: str, index_type: str) -> None:
+        request = CreateCollectionRequest(name, SCHEMA, consistency_level=ConsistencyLevel.STRONG)
+        self.step(
+            f"create {name}",
+            {**self.tables, name: Table()},
+            lambda: collections.create_collection(engine, CONTEXT, request),
+        )
+        options = {"index_type": index_type, "metric_type": "L2"}
+        if index_type == "HNSW":
+            options["params"] = '{"M": 4, "efConstruction": 8}'
+        self.step(
+            "index", dict(self.tables), lambda: indexes.create_index(engine, CONTEXT, name, "vec", "vec", options)
+        )
+
+    def load(self, engine: Engine, name: str, loaded: bool = True) -> None:
+        work: Callable[[], object] = lambda: loading.load_collection(engine, CONTEXT, LoadRequest(name))  # noqa: E731
+        if not loaded:
+            work = lambda: loading.release_collection(engine, CONTEXT, name)  # noqa: E731
+        self.step(f"load {name} {loaded}", self.with_table(name, loaded=loaded), work)
+
+    def insert(self, engine: Engine, name: str, keys: list[int]) -> None:
+        """New keys only; the tag tells this insert from others of the key."""
+        self.tag += 1
+        ids = np.array(keys, np.int64)
+        columns = {
+            "id": Column(DataType.INT64, ids),
+            "vec": Column(DataType.FLOAT_VECTOR, np.stack([ids, ids], axis=1).astype(np.float32)),
+            "tag": Column(DataType.INT64, np.full(len(ids), self.tag)),
+        }
+        rows = {**self.tables[name].rows, **dict.fromkeys(keys, self.tag)}
+        request = InsertRequest(name, "", len(keys), columns)
+        self.step(
+            f"insert into {name}",
+            self.with_table(name, rows=rows),
+            lambda: writes.insert(engine, CONTEXT, request),
+        )
+
+    def delete(self, engine: Engine, name: str, keys: list[int]) -> None:
+        rows = {k: tag for k, tag in self.tables[name].rows.items() if k not in keys}
+        request = DeleteRequest(name, "", f"id in {keys}")
+        self.step(
+            f"delete from {name}",
+            self.with_table(name, rows=rows),
+            lambda: writes.delete(engine, CONTEXT, request),
+        )
+
+    def flush(self, engine: Engine, name: str) -> None:
+        self.step(f"flush {name}", dict(self.tables), lambda: writes.flush(engine, CONTEXT, name))
+
+    def build(self, engine: Engine) -> None:
+        builder = engine.datanode.indexes
+
+        def work() -> None:
+            while (missing := builder._next_missing()) is not None:
+                builder._build(*missing)
+
+        self.step("build", dict(self.tables), work)
+
+    def drop(self, engine: Engine, name: str) -> None:
+        left = {n: table for n, table in self.tables.items() if n != name}
+        self.step(f"drop {name}", left, lambda: collections.drop_collection(engine, CONTEXT, name))
+
+
+@pytest.fixture(autouse=True)
+def _builds_in_this_process() -> Iterator[None]:
+    with mock.patch("milvine.datanode.index_build.subprocess.run", build_here):
+        yield
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Where crashed directories are made: in memory if there is such a place, since nothing there need last."""
+    memory = Path("/dev/shm")
+    return memory / f"milvine-{os.getpid()}-{tmp_path.name}" if os.access(memory, os.W_OK) else tmp_path / "scratch"
+
+
+def recovered(operations: list[Operation], survivors: Survivors, directory: Path) -> Tables:
+    """What a start finds after a power loss behind these operations; the directory is whole then and goes."""
+    try:
+        disk = Disk(operations)
+        disk.save(directory, survivors)
+        if disk.image:
+            assert [f.text for f in Check(directory).findings() if f.is_damage] == []
+        with engine_on(directory) as engine:
+            return found_in(engine)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def survive_every_crash(script: Script, operations: list[Operation], scratch: Path, kinds: list[Survivors]) -> int:
+    tried = 0
+    for count in range(len(operations) + 1):
+        allowed, when = script.allowed(count)
+        for survivors in kinds:
+            found = recovered(operations[:count], survivors, scratch)
+            assert found in allowed, f"{type(survivors).__name__} after operation {count}, {when}"
+            tried += 1
+    return tried
+
+
+def survive_a_crash_of_the_recovery(
+    script: Script, operations: list[Operation], count: int, scratch: Path, stride: int
+) -> None:
+    """kill -9, then a start, then a power loss at any of its operations: what the start showed stays."""
+    killed = scratch.with_name(f"{scratch.name}-killed")
+    before = operations[:count]
+    try:
+        Disk(before).save(killed, All())
+        second = RecordedDisk(killed, before)
+        with second.recording(), engine_on(killed) as engine:
+            shown = found_in(engine)
+    finally:
+        shutil.rmtree(killed, ignore_errors=True)
+    allowed, when = script.allowed(count)
+    assert shown in allowed, when
+    for further in [*range(0, len(second.operations), stride), len(second.operations)]:
+        found = recovered([*before, *second.operations[:further]], Survivors(), scratch)
+        rows = {name: table.rows for name, table in found.items()}
+        expected = [shown] if further == len(second.operations) else allowed
+        assert rows in [{n: t.rows for n, t in tables.items()} for tables in expected], (
+            f"operation {further} of the start after a kill at operation {count}, {when}"
+        )
+
+
+def fixed_script(engine: Engine, script: Script) -> None:
+    """Each kind of step at least once, deletes on both sides of flushes."""
+    script.create(engine, "a", "HNSW")
+    script.insert(engine, "a", [*range(GRAPH_ROWS)])
+    script.load(engine, "a")
+    script.delete(engine, "a", [1, 2, 3])
+    script.create(engine, "b", "FLAT")
+    script.flush(engine, "a")
+    script.insert(engine, "b", [1, 2, 3])
+    script.build(engine)
+    script.delete(engine, "a", [4, 5])
+    script.insert(engine, "a", [1, 4])
+    script.flush(engine, "a")
+    script.delete(engine, "a", [1, 6])
+    script.drop(engine, "b")
+    script.load(engine, "a", loaded=False)
+
+
+def record(directory: Path, play: Callable[[Engine, Script], None]) -> tuple[Script, list[Operation]]:
+    directory.mkdir()
+    disk = RecordedDisk(directory)
+    script = Script(disk)
+    with disk.recording(), engine_on(directory) as engine:
+        play(engine, script)
+        assert found_in(engine).keys() == script.tables.keys()
+    return script, disk.operations[: script.moments[-1][1]]
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_is_half_there_whenever_the_power_goes(
+    tmp_path: Path, scratch: Path
+) -> None:
+    print(f"MILVINE_CRASH_SEED={SEED}")  # noqa: T201
+    script, operations = record(tmp_path / "data", fixed_script)
+    kinds = [Survivors(), All(), Torn(), Some(random.Random(SEED))]
+    tried = survive_every_crash(script, operations, scratch, kinds)
+    assert tried > 300, "next to nothing was recorded"
+
+
+def test_what_a_start_after_a_kill_has_shown_survives_a_power_loss(tmp_path: Path, scratch: Path) -> None:
+    script, operations = record(tmp_path / "data", fixed_script)
+    inserts = [end for _, end, _, _, what in script.moments if what.startswith(("insert", "delete"))]
+    for end in inserts:
+        survive_a_crash_of_the_recovery(script, operations, end - 1, scratch, stride=4)
+
+
+def random_script(engine: Engine, script: Script, rng: random.Random) -> None:
+    names = iter("abcdefgh")
+    script.create(engine, next(names), "HNSW")
+    for _ in range(25):
+        kind = rng.choices(
+            ["insert", "delete", "flush", "build", "load", "release", "create", "drop"], [30, 20, 15, 8, 6, 3, 3, 2]
+        )[0]
+        name = rng.choice(sorted(script.tables))
+        rows = script.tables[name].rows
+        if kind == "insert":
+            fresh = [k for k in range(20_000) if k not in rows]
+            script.insert(engine, name, sorted(rng.sample(fresh, rng.choice([1, 7, GRAPH_ROWS]))))
+        elif kind == "delete":
+            keys = sorted(rng.sample(range(20_000), rng.choice([1, 5, 600])))
+            script.delete(engine, name, keys)
+        elif kind == "flush":
+            script.flush(engine, name)
+        elif kind == "build":
+            script.build(engine)
+        elif kind in ("load", "release"):
+            script.load(engine, name, kind == "load")
+        elif kind == "create" and len(script.tables) < 3:
+            script.create(engine, next(names), rng.choice(["FLAT", "HNSW"]))
+        elif kind == "drop" and len(script.tables) > 1:
+            script.drop(engine, name)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", range(SCENARIOS))
+def test_random_scenarios_survive_as_well(tmp_path: Path, scratch: Path, number: int) -> None:
+    seed = SEED + number
+    print(f"MILVINE_CRASH_SEED={seed}")  # noqa: T201
+    rng = random.Random(seed)
+    script, operations = record(tmp_path / "data", lambda engine, script: random_script(engine, script, rng))
+    survive_every_crash(script, operations, scratch, [Survivors(), All(), Torn(), Some(rng), Some(rng), Some(rng)])
+    for count in rng.sample(range(len(operations)), 10):
+        survive_a_crash_of_the_recovery(script, operations, count, scratch, stride=3)
