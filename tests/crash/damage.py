@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from crash_load import create, row_of
 from pymilvus import MilvusClient
 
 SMALL, GRAPH, OTHER = "small", "graph", "other"
 GRAPH_ROWS = 1200
+_template: dict[str, Path] = {}
+
+
+def filled_copy(new_server: Callable[..., Any], template: pytest.TempPathFactory, directory: Path) -> Path:
+    """A copy of a stopped server's directory; made once."""
+    if not _template:
+        server = new_server()
+        client = MilvusClient(uri=server.uri)
+        fill(client)
+        client.close()
+        server.stop()
+        kept = template.mktemp("template") / "data"
+        shutil.copytree(server.data_dir, kept)
+        _template["data"] = kept
+    copy = directory / "copy"
+    shutil.copytree(_template["data"], copy)
+    return copy
 
 
 def fill(client: MilvusClient) -> None:
@@ -26,7 +47,7 @@ def fill(client: MilvusClient) -> None:
     create(client, GRAPH, "HNSW")
     client.insert(GRAPH, [row_of(k, "graph") for k in range(GRAPH_ROWS)])
     client.flush(GRAPH)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while client.describe_index(GRAPH, "vec")["indexed_rows"] < GRAPH_ROWS:
         assert time.monotonic() < deadline, "the index was never built"
         time.sleep(0.05)

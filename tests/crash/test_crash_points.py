@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from crash_load import Batch, create, row_of, settle, vector_of
-from damage import GRAPH, GRAPH_ROWS, OTHER, SMALL
+from damage import GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy
 from pymilvus import MilvusClient, MilvusException
 
 from milvine.crash_points import _pass_by, crash_point
@@ -34,6 +34,11 @@ _NIGHTLY = [
     "create.log_created",
     "drop.committed",
 ]
+
+
+@pytest.fixture
+def data_dir(new_server: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    return filled_copy(new_server, tmp_path_factory, tmp_path)
 
 
 @dataclass

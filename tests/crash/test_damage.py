@@ -19,6 +19,7 @@ from damage import (
     SMALL,
     collection_id,
     cut,
+    filled_copy,
     flip_footer,
     flip_header,
     flip_middle,
@@ -33,6 +34,11 @@ NewServer = Callable[..., Any]
 
 
 DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
+
+
+@pytest.fixture
+def data_dir(new_server: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    return filled_copy(new_server, tmp_path_factory, tmp_path)
 
 
 def check_serves(client: MilvusClient, name: str, count: int) -> None:

@@ -19,6 +19,7 @@ from damage import (
     SMALL,
     collection_id,
     cut,
+    filled_copy,
     flip,
     flip_footer,
     flip_header,
@@ -32,6 +33,11 @@ from pymilvus import MilvusClient
 from milvine.datanode.check import Check
 
 DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
+
+
+@pytest.fixture
+def data_dir(new_server: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    return filled_copy(new_server, tmp_path_factory, tmp_path)
 
 
 def milvine_check(data_dir: Path) -> subprocess.CompletedProcess[str]:
