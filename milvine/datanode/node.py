@@ -1,29 +1,34 @@
-"""The data node: the writers of all collections, when they flush, what their indexes lack."""
+"""The data node: the writers of all collections, when they flush, what is merged, what their indexes lack."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 from milvine import metrics
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode import recovery
+from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.writer import CollectionWriter, Frozen
-from milvine.errors import CollectionNotFound
+from milvine.errors import CollectionNotFound, QuotaExceeded
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import SegmentMeta
-from milvine.model.timestamps import HybridClock
+from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.view import Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.wal import Wal
 
 _log = logging.getLogger(__name__)
+REFUSED_AT = 2
+"""Writes are refused when growing rows reach this many times the write buffer's limit."""
+_LOOK_SECONDS = 1.0
 
 
 class _Held:
@@ -49,9 +54,9 @@ class DataNode:
         self._held: dict[int, _Held] = {}
         self._flusher = Flusher(catalog, views, paths, clock)
         self.indexes = IndexBuilder(catalog, views, paths)
+        self.compactor = Compactor(settings, catalog, views, paths, clock, self.indexes)
         self._full = threading.Condition()
-        self._full_ids: set[int] = set()
-        metrics.growing_bytes.set_function(lambda: sum(held.writer.growing_bytes for held in list(self._held.values())))
+        metrics.growing_bytes.set_function(self._growing_bytes)
 
     def recover(self) -> None:
         """Open everything that the catalog names. Raises DataIntegrityError naming a damaged file."""
@@ -65,7 +70,8 @@ class DataNode:
             self._open(collection, view, wal)
 
     def start(self) -> None:
-        self.indexes.start()
+        self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
+        self.compactor.start()
         threading.Thread(target=self._flush_full, name="flusher", daemon=True).start()
 
     def create(self, collection: Collection) -> None:
@@ -83,6 +89,8 @@ class DataNode:
         held = self._held.pop(collection_id, None)
         if held is None:
             return
+        self.compactor.end(collection_id)
+        self.indexes.end(collection_id)
         with held.flush_lock:
             self._views.remove(collection_id)
             held.writer.close()
@@ -97,18 +105,37 @@ class DataNode:
 
     def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the timestamp of the rows, durable and visible."""
-        held = self._writer(collection_id)
-        ts = held.writer.insert(partition_id, batch)
+        writer = self._writer(collection_id).writer
+        self._check_room(batch)
+        ts = writer.insert(partition_id, batch)
         metrics.inserted_rows.inc(batch.row_count)
-        writer = held.writer
-        if (
+        self._seal_if_full(writer)
+        return ts
+
+    def _growing_bytes(self) -> int:
+        return sum(held.writer.growing_bytes for held in list(self._held.values()))
+
+    def _check_room(self, batch: ColumnBatch) -> None:
+        """Raises QuotaExceeded when the write buffer fills faster than it is sealed."""
+        growing, limit = self._growing_bytes(), REFUSED_AT * self._settings.write_buffer_bytes
+        if growing and growing + batch.bytes_used > limit:
+            with self._full:
+                self._full.notify()
+            raise QuotaExceeded(
+                f"{growing} bytes of rows are not sealed yet and this write adds {batch.bytes_used}, "
+                f"the write buffer takes {limit}; try again"
+            )
+
+    def _is_full(self, writer: CollectionWriter) -> bool:
+        return (
             writer.growing_bytes > self._settings.segment_seal_bytes
             or writer.wal_bytes > self._settings.wal_limit_bytes
-        ):
+        )
+
+    def _seal_if_full(self, writer: CollectionWriter) -> None:
+        if self._is_full(writer) or self._growing_bytes() > self._settings.write_buffer_bytes:
             with self._full:
-                self._full_ids.add(collection_id)
                 self._full.notify()
-        return ts
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp."""
@@ -129,6 +156,7 @@ class DataNode:
             sealed = self._flusher.flush(held.writer, frozen)
             held.frozen = None
         self.indexes.look()
+        self.compactor.look()
         return sealed
 
     def row_count(self, collection_id: int) -> int:
@@ -138,18 +166,37 @@ class DataNode:
             raise CollectionNotFound(str(collection_id))
         return sum(m.row_count for m in view.sealed) + sum(s.row_count for s in view.growing)
 
+    def _next_full(self) -> int | None:
+        """A collection whose rows are to be sealed now: too many, too old, or the largest of too many together."""
+        held = list(self._held.items())
+        for collection_id, one in held:
+            if self._is_full(one.writer) or self._is_old(collection_id):
+                return collection_id
+        if self._growing_bytes() > self._settings.write_buffer_bytes:
+            return max(held, key=lambda item: item[1].writer.growing_bytes)[0]
+        return None
+
+    def _is_old(self, collection_id: int) -> bool:
+        view = self._views.current(collection_id)
+        oldest = None if view is None else view.oldest_unsealed_ts
+        if oldest is None:
+            return False
+        return time.time_ns() // 1_000_000 - physical_ms(oldest) > 1000 * self._settings.segment_seal_seconds
+
     def _flush_full(self) -> None:
         while True:
             with self._full:
-                while not self._full_ids:
-                    self._full.wait()
-                collection_id = self._full_ids.pop()
+                collection_id = self._next_full()
+                if collection_id is None:
+                    self._full.wait(_LOOK_SECONDS)
+                    continue
             try:
                 self.flush(collection_id)
             except Exception as error:  # noqa: BLE001 - the rows stay growing and in the log; the next flush retries
                 if collection_id in self._held:
                     _log.error("flush of collection %s: %s", collection_id, error)
                     metrics.background_failures.labels("flush").inc()
+                time.sleep(_LOOK_SECONDS)
 
 
 def _joined(first: Frozen, second: Frozen) -> Frozen:

@@ -16,7 +16,13 @@ from dataclasses import dataclass, replace
 from milvine import metrics
 from milvine.catalog.collections import set_load_config
 from milvine.catalog.store import Catalog
-from milvine.errors import MemoryLimitExceeded, MilvineError, SegmentRequestResourceFailed, UnexpectedError
+from milvine.errors import (
+    DataIntegrityError,
+    MemoryLimitExceeded,
+    MilvineError,
+    SegmentRequestResourceFailed,
+    UnexpectedError,
+)
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
@@ -44,6 +50,8 @@ class _Status:
         self.loaded = threading.Event()
         self.scheduled = False
         self.reserved: dict[int, int] = {}
+        self.prepared: set[int] = set()
+        """Successors that are open and not in the view yet."""
 
 
 def load_spec(collection: Collection, config: LoadConfig) -> LoadSpec:
@@ -222,20 +230,27 @@ class Loader:
 
         def open_one(meta: SegmentMeta) -> None:
             now = self._catalog.snapshot.collections.get(collection_id)
-            if now is not None and now.load == config:
+            if now is None or now.load != config:
+                return
+            try:
                 self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
+            except (MilvineError, OSError):
+                if self._is_in_view(meta):
+                    raise
 
         list(self._segments.map(open_one, missing))
-        for segment_id in held.keys() - wanted.keys():
+        status.prepared -= wanted.keys()
+        for segment_id in held.keys() - wanted.keys() - status.prepared:
             self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
             self._budget.free(collection_id, segment_id)
+        self._make_resident([m for i, m in wanted.items() if i in held and held[i][1].mapped], spec)
         now = self._catalog.snapshot.collections.get(collection_id)
         if now is not None and now.load == config:
             self._budget.cancel(collection_id)
             status.reserved = {}
             status.loaded.set()
 
-    def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None) -> None:
+    def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None, *, is_successor: bool = False) -> None:
         """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
         if reserved is None:
             usage = self._budget.usage(meta.collection_id).get(meta.segment_id, {})
@@ -247,13 +262,48 @@ class Loader:
                 metrics.mapped_for_lack_of_memory.inc()
                 reserved, spec = 0, replace(spec, mapped=True)
         measured = self._node.load_segment(meta, spec)
-        view = self._views.current(meta.collection_id)
         try:
-            self._node.catch_up(meta, view.deltas if view else (), view.deletes if view else ())
+            serves = self._catch_up(meta, is_successor=is_successor)
         except MilvineError:
             self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
             raise
         self._budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
+        if not serves:
+            self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
+            self._budget.free(meta.collection_id, meta.segment_id)
+
+    def _is_in_view(self, meta: SegmentMeta) -> bool:
+        view = self._views.current(meta.collection_id)
+        return view is not None and view.names(meta.segment_id)
+
+    def _catch_up(self, meta: SegmentMeta, *, is_successor: bool) -> bool:
+        """Bring all deletes to an opened segment and let it serve; False if compaction has replaced it.
+
+        The deltas must be those of a view that names the segment: a later view may lack those that only it needed.
+        """
+        while True:
+            view = self._views.current(meta.collection_id)
+            if view is None or not (is_successor or view.names(meta.segment_id)):
+                return False
+            try:
+                self._node.catch_up(meta, view.deltas, view.deletes)
+            except DataIntegrityError:
+                now = self._views.current(meta.collection_id)
+                if now is None or now.deltas is view.deltas:
+                    raise
+            else:
+                return True
+
+    def _make_resident(self, metas: list[SegmentMeta], spec: LoadSpec) -> None:
+        """Segments that were opened mapped become resident as far as there is room now."""
+        for meta in metas:
+            needed = sum(part_sizes(meta, spec).values())
+            try:
+                self._budget.reserve(meta.collection_id, needed, self._names())
+            except MemoryLimitExceeded:
+                continue
+            measured = self._node.load_segment(meta, spec)
+            self._budget.settle(meta.collection_id, meta.segment_id, needed, measured)
 
     def _fail(self, collection_id: int, error: MilvineError) -> None:
         """A load that cannot be done leaves NotLoad, its reason, and no memory."""
@@ -273,7 +323,8 @@ class Loader:
         self._node.apply_deletes(collection_id, batch)
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
-        """Open the sealed successors of growing rows. A failure ends the load, never the flush that calls."""
+        """Open the sealed successors of growing rows or of sealed segments. A failure ends the load, never the flush
+        or the compaction that calls."""
         status = self._state(collection_id)
         with status.lock:
             collection = self._catalog.snapshot.collections.get(collection_id)
@@ -283,9 +334,12 @@ class Loader:
             try:
                 for meta in segments:
                     if meta.partition_id in collection.load.partition_ids:
-                        self._open(meta, spec, None)
+                        status.prepared.add(meta.segment_id)
+                        self._open(meta, spec, None, is_successor=True)
             except MilvineError as error:
                 self._fail(collection_id, error)
+            except OSError as error:
+                self._fail(collection_id, SegmentRequestResourceFailed("Disk", str(error)))
 
     def view_changed(self, collection_id: int) -> None:
         with self._lock:
