@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 DEAD_SHARE = 0.2
 WORTH_WAITING_ROWS = 20_000
 _LOOK_SECONDS = 0.5
-_LOOK_AGAIN_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 2.0
 _RETRY_SECONDS = 60.0
 _KEPT_PLANS = 1000
 _KEPT_COUNTS = 10_000
@@ -53,7 +53,8 @@ class PlanState(IntEnum):
 
 @dataclass(slots=True)
 class Plan:
-    """`target` is the id of the result, if a row is left; `trigger_id` the request's, or the plan's own."""
+    """`target` is the id of the result, which has `row_count` rows and is not there if it has none; `trigger_id` is
+    the request's, or the plan's own."""
 
     plan_id: int
     trigger_id: int
@@ -62,10 +63,7 @@ class Plan:
     target: int
     state: PlanState = PlanState.PIPELINING
     failure: str = ""
-
-    @property
-    def is_done(self) -> bool:
-        return self.state in (PlanState.COMPLETED, PlanState.FAILED)
+    row_count: int = 0
 
     @property
     def source_ids(self) -> frozenset[int]:
@@ -329,6 +327,7 @@ class Compactor:
             dropped = commit_compaction(self._catalog, collection_id, source_ids, result)
             if dropped is None:
                 raise NotWanted
+            plan.row_count = 0 if result is None else result.row_count
         except BaseException:
             remove_tree(self._paths.segment(collection_id, plan.target))
             raise

@@ -20,6 +20,7 @@ from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock, physical_ms
+from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import SegmentPaths
@@ -117,13 +118,12 @@ class DataNode:
 
     def _check_room(self, batch: ColumnBatch) -> None:
         """Raises QuotaExceeded when the write buffer fills faster than it is sealed."""
-        growing, limit = self._growing_bytes(), REFUSED_AT * self._settings.write_buffer_bytes
-        if growing and growing + batch.bytes_used > limit:
-            with self._full:
-                self._full.notify()
+        growing, limit = self._growing_bytes(), self._settings.write_buffer_bytes
+        # Below the limit nothing is being sealed, so waiting would not help: such a write goes through.
+        if growing > limit and growing + batch.bytes_used > REFUSED_AT * limit:
             raise QuotaExceeded(
                 f"{growing} bytes of rows are not sealed yet and this write adds {batch.bytes_used}, "
-                f"the write buffer takes {limit}; try again"
+                f"the write buffer takes {REFUSED_AT * limit}; try again later"
             )
 
     def _is_full(self, writer: CollectionWriter) -> bool:
@@ -165,6 +165,20 @@ class DataNode:
         if view is None:
             raise CollectionNotFound(str(collection_id))
         return sum(m.row_count for m in view.sealed) + sum(s.row_count for s in view.growing)
+
+    def growing(self, collection_id: int) -> tuple[GrowingSegment, ...]:
+        view = self._views.current(collection_id)
+        return () if view is None else view.growing
+
+    def growing_ids(self) -> set[int]:
+        """Segments of all collections whose rows are in no file but the log."""
+        return {s.segment_id for collection_id in list(self._held) for s in self.growing(collection_id)}
+
+    def is_sealed_until(self, collection_id: int, ts: int) -> bool:
+        """Whether all that was written at or before `ts` is in sealed segments and their deltas."""
+        view = self._views.current(collection_id)
+        oldest = None if view is None else view.oldest_unsealed_ts
+        return oldest is None or oldest > ts
 
     def _next_full(self) -> int | None:
         """A collection whose rows are to be sealed now: too many, too old, or the largest of too many together."""

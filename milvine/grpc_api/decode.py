@@ -284,3 +284,8 @@ def query(request: Any) -> QueryRequest:
         tuple(request.output_fields),
         tuple(request.partition_names),
     )
+
+
+def flush_targets(request: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Databases and, of each, the collections named; none for all."""
+    return [(target.db_name, tuple(target.collection_names)) for target in request.flush_targets]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from milvine.errors import FieldNameInvalid, ParameterInvalid, ParameterMissing
+from milvine.model.collections import TTL_PROPERTY
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -17,6 +19,7 @@ MIN_DIM = 2
 MAX_VARCHAR_BYTES = 65535
 MAX_JSON_BYTES = 65536
 MAX_DESCRIPTION_BYTES = 1024
+MAX_TTL_SECONDS = 3_155_760_000
 _KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -115,3 +118,16 @@ def _check_field(collection: str, field: FieldSchema) -> None:
                 f"the maximum length specified for the field({field.name}) should be in "
                 f"(0, {MAX_VARCHAR_BYTES}], but got {field.max_length} instead"
             )
+
+
+def check_ttl(properties: Mapping[str, str]) -> None:
+    """A collection's time to live: whole seconds, 0 and -1 for none."""
+    text = properties.get(TTL_PROPERTY)
+    if text is None:
+        return
+    try:
+        seconds = int(text)
+    except ValueError:
+        raise ParameterInvalid("collection TTL is not a valid positive integer") from None
+    if not -1 <= seconds <= MAX_TTL_SECONDS:
+        raise ParameterInvalid(f"collection TTL is out of range, expect [-1, {MAX_TTL_SECONDS}], got {seconds}")

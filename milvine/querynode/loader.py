@@ -27,7 +27,7 @@ from milvine.model.collections import Collection, LoadConfig
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
 from milvine.querynode.node import QueryNode
-from milvine.segment.sealed import LoadSpec, part_sizes
+from milvine.segment.sealed import LoadSpec, PartKey, part_sizes
 from milvine.segment.view import Views
 
 _log = logging.getLogger(__name__)
@@ -171,6 +171,13 @@ class Loader:
         total = sum(m.row_count for m in wanted)
         done = sum(m.row_count for m in wanted if m.segment_id in held and not _differs(held[m.segment_id], m, spec))
         return LoadProgress(min(99, 100 * done // total) if total else 0, False)
+
+    def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
+        """Open segments that the view names, with their bytes in memory by part, oldest first."""
+        held = self._node.held(collection_id)
+        usage = self._budget.usage(collection_id)
+        metas = sorted((meta for meta, _ in held.values() if self._is_in_view(meta)), key=lambda m: m.min_ts)
+        return [(meta, usage.get(meta.segment_id, {})) for meta in metas]
 
     def failure(self, collection_id: int) -> MilvineError | None:
         """Why the last load ended, if it failed."""

@@ -31,6 +31,8 @@ class SearchPlan:
     partition_ids: frozenset[int] | None
     output_field_ids: tuple[int, ...]
     primary_field_id: int
+    expired_ts: int = 0
+    """Rows inserted before it are not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class QueryPlan:
     limit: int | None
     output_field_ids: tuple[int, ...]
     primary_field_id: int
+    expired_ts: int = 0
+    """Rows inserted before it are not seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ SCAN_ROWS = 2000
 EFFORT_EXPONENT = 0.8
 
 
-def allowed(rows: RowSet, predicate: Any | None, read_ts: int) -> Array | None:
+def allowed(rows: RowSet, predicate: Any | None, read_ts: int, expired_ts: int = 0) -> Array | None:
     """bool (n,) of the rows alive at `read_ts` that pass the filter, or None when all do."""
-    living = alive(rows, read_ts)
+    living = alive(rows, read_ts, expired_ts)
     if predicate is None:
         return living
     passing: Array = evaluate(predicate, rows)
@@ -41,7 +41,7 @@ def visible(row_sets: Sequence[RowSet], partition_ids: frozenset[int] | None) ->
 
 def search_one(rows: RowSet, plan: SearchPlan) -> tuple[Array, Array]:
     """Distances (nq, k) and row offsets (nq, k) inside one segment, padded with inf and -1."""
-    mask = allowed(rows, plan.predicate, plan.read_ts)
+    mask = allowed(rows, plan.predicate, plan.read_ts, plan.expired_ts)
     validity = rows.column(plan.field_id).validity
     if validity is not None:
         mask = validity if mask is None else mask & validity
