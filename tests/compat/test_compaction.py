@@ -122,10 +122,10 @@ def test_disk_and_deltas_shrink_after_deletes_and_what_lives_stays(new_server: C
         assert [np.float32(r["vec"]).tobytes() for r in rows] == [kept[r["id"]].tobytes() for r in rows]
         assert count(client, "c", "tag == 1") == len([k for k in range(15_000, 20_000) if k % 3 == 1])
         client.close()
-        server.stop()
+        server.kill()
         server.start()
         client = server.client()
-        until(lambda: client.get_load_state("c")["state"].name == "Loaded", "loaded again")
+        until(lambda c=client: c.get_load_state("c")["state"].name == "Loaded", "loaded again")  # type: ignore[misc]
     client.delete("c", ids=list(range(15_000, 20_000)))
     client.flush("c")
     until(lambda: not list((server.data_dir / "segments").rglob("*.*")), "nothing is left")
@@ -222,7 +222,9 @@ def test_flush_states_tell_what_is_sealed(lazy: Any) -> None:
     assert flushed(segmentIDs=[segment.segmentID], collection_name="flushed", flush_ts=now)
     assert all_flushed(now) and all_flushed(answer.flush_all_ts)
     results = {r.collection_name: r for db in answer.flush_results for r in db.collection_results}
-    assert list(results["flushed"].segment_ids.data) == [s.segment_id for s in client.list_persistent_segments("flushed")]
+    assert list(results["flushed"].segment_ids.data) == [
+        s.segment_id for s in client.list_persistent_segments("flushed")
+    ]
     insert(client, "flushed", range(10, 20))
     assert all_flushed(answer.flush_all_ts), "rows that came later do not count"
     later = stub.AllocTimestamp(milvus_pb2.AllocTimestampRequest()).timestamp
@@ -255,7 +257,9 @@ def test_expired_rows_are_gone_at_once_for_readers_and_soon_from_disk(new_server
     until(lambda: count(client, "c") == 0, "all rows expire", 4)
     assert client.get("c", ids=[1, 101]) == []
     collection_id = client.describe_collection("c")["collection_id"]
-    until(lambda: not list((server.data_dir / "segments" / str(collection_id)).glob("*/*")), "expired rows leave the disk")
+    until(
+        lambda: not list((server.data_dir / "segments" / str(collection_id)).glob("*/*")), "expired rows leave the disk"
+    )
     assert count(client, "kept") == 10
     client.close()
 
@@ -267,7 +271,9 @@ def test_expired_rows_are_gone_at_once_for_readers_and_soon_from_disk(new_server
         ("-2", "collection TTL is out of range, expect [-1, 3155760000], got -2"),
     ],
 )
-def test_a_time_to_live_that_is_none_is_refused(client: MilvusClient, collection_name: str, ttl: str, text: str) -> None:
+def test_a_time_to_live_that_is_none_is_refused(
+    client: MilvusClient, collection_name: str, ttl: str, text: str
+) -> None:
     with pytest.raises(Exception, match="collection TTL") as caught:
         create(client, collection_name, properties={"collection.ttl.seconds": ttl})
     assert text in str(caught.value)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
 
-SECONDS = float(os.environ.get("MILVINE_COMPACTION_SECONDS", "8"))
+SECONDS = float(os.environ.get("MILVINE_COMPACTION_SECONDS", "5"))
 SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randrange(10**6))))
 DIM = 4
 STABLE_ROWS = 1500
