@@ -202,7 +202,8 @@ def test_writes_are_refused_while_the_write_buffer_is_twice_full_and_go_on_when_
             insert(engine, collection, range(written, written + 1000))
             written += 1000
     assert refused.value.code == 9
-    assert list(metrics.growing_bytes.collect())[0].samples[0].value > 200 * 1024, "nothing is refused below the limit"
+    (gauge,) = metrics.growing_bytes.collect()
+    assert gauge.samples[0].value > 200 * 1024, "nothing is refused below the limit"
     sealing.set()
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
