@@ -16,7 +16,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 DIM = 8
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 100.0
 EAGER = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1", "MILVINE_COMMON_RETENTIONDURATION": "0"}
 LAZY = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600", "MILVINE_COMMON_RETENTIONDURATION": "0"}
 

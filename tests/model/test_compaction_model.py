@@ -79,10 +79,14 @@ def test_reads_see_every_row_exactly_once_while_segments_are_replaced(new_server
     readers = [Reader(server.uri, ending) for _ in range(2)]
     for reader in readers:
         reader.start()
-    deadline = time.monotonic() + SECONDS
+    started = time.monotonic()
     version = 0
     targets: set[int] = set()
-    while time.monotonic() < deadline and not any(r.failure for r in readers):
+    # As long as it takes on a busy machine: the children that compact have a low priority.
+    while time.monotonic() < started + SECONDS or len(targets) < 3:
+        assert time.monotonic() < started + SECONDS + 60, "next to nothing is compacted, so nothing is tested"
+        if any(r.failure for r in readers):
+            break
         version += 1
         chosen = rng.sample(range(STABLE_ROWS, KEY_SPACE), rng.choice([1, 20, 100]))
         fresh = [k for k in chosen if k not in table]
@@ -107,7 +111,6 @@ def test_reads_see_every_row_exactly_once_while_segments_are_replaced(new_server
     for reader in readers:
         reader.join(30)
         assert reader.failure is None, reader.failure
-    assert len(targets) >= 3, "next to nothing was compacted, so nothing was tested"
     assert all(r.reads > 20 for r in readers)
     client.close()
     server.kill()
