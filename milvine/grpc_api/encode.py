@@ -10,7 +10,7 @@ import numpy as np
 from milvine.datanode.compactor import Plan, PlanState
 from milvine.errors import MilvineError
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
-from milvine.model.collections import Collection
+from milvine.model.collections import Collection, LoadConfig
 from milvine.model.columns import Column
 from milvine.model.requests import (
     COUNT_FIELD,
@@ -23,6 +23,7 @@ from milvine.model.requests import (
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType
+from milvine.service.loading import DEFAULT_RESOURCE_GROUP
 from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
 
 NODE_ID = 1
@@ -268,4 +269,21 @@ def loaded_segment(segment: LoadedSegment) -> Any:
         nodeIds=[NODE_ID],
         state=common_pb2.SegmentState.Sealed,
         level=common_pb2.SegmentLevel.L1,
+    )
+
+
+def replica(collection: Collection, load: LoadConfig) -> Any:
+    shards = range(collection.num_shards)
+    return milvus_pb2.ReplicaInfo(
+        replicaID=collection.collection_id,
+        collectionID=collection.collection_id,
+        partition_ids=sorted(load.partition_ids),
+        shard_replicas=[
+            milvus_pb2.ShardReplica(
+                leaderID=NODE_ID, dm_channel_name=channel_name(collection.collection_id, shard), node_ids=[NODE_ID]
+            )
+            for shard in shards
+        ],
+        node_ids=[NODE_ID],
+        resource_group_name=DEFAULT_RESOURCE_GROUP,
     )

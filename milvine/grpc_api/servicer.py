@@ -234,6 +234,13 @@ def get_loading_progress(engine: Engine, context: RequestContext, request: Any) 
     return milvus_pb2.GetLoadingProgressResponse(status=encode.status(), progress=percent, refresh_progress=100)
 
 
+def get_replicas(engine: Engine, context: RequestContext, request: Any) -> Any:
+    """The one replica of a loaded collection, on the one node."""
+    collection = collections.describe_collection(engine, context, request.collection_name, request.collectionID)
+    load = loading.load_config(collection)
+    return milvus_pb2.GetReplicasResponse(status=encode.status(), replicas=[encode.replica(collection, load)])
+
+
 def search(engine: Engine, context: RequestContext, request: Any) -> Any:
     result = reads.search(engine, context, decode.search(request))
     return encode.search_results(request.collection_name, result)
@@ -267,6 +274,7 @@ RPCS: dict[str, Rpc] = {
     "GetLoadingProgress": get_loading_progress,
     "GetPersistentSegmentInfo": get_persistent_segment_info,
     "GetQuerySegmentInfo": get_query_segment_info,
+    "GetReplicas": get_replicas,
     "GetVersion": get_version,
     "HasCollection": has_collection,
     "Insert": insert,

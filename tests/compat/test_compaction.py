@@ -94,9 +94,12 @@ def test_many_small_flushes_end_as_one_indexed_segment_and_every_read_sees_all_r
         return len(ids(client, "c")) == 1 and index["indexed_rows"] == total
 
     until(is_settled, "one indexed segment")
-    loaded = client.list_loaded_segments("c")
-    assert [(s.segment_id, s.num_rows, s.index_name) for s in loaded] == [(*ids(client, "c"), total, "vec")]
-    assert len([p for p in (server.data_dir / "segments").glob("*/*") if p.is_dir()]) == 1
+    expected = [(*ids(client, "c"), total, "vec")]
+    until(
+        lambda: [(s.segment_id, s.num_rows, s.index_name) for s in client.list_loaded_segments("c")] == expected,
+        "the index serves",
+    )
+    until(lambda: len(list((server.data_dir / "segments").glob("*/*"))) == 1, "the sources leave the disk")
     hit = client.search("c", vectors(range(95_000, 95_005))[:1], limit=1, search_params={"ef": 512})[0][0]
     assert (hit["id"], hit["distance"]) == (95_000, 0)
     client.close()
@@ -193,6 +196,17 @@ def test_a_manual_compaction_folds_few_deletes_and_a_target_size_bounds_it(lazy:
     job = client.compact("target", target_size=1)
     finish(client, job)
     assert [len(p.sources) for p in client.get_compaction_plans(job).plans] == [1, 1]
+
+
+def test_a_loaded_collection_has_one_replica_and_one_that_is_not_has_none(lazy: Any) -> None:
+    client = lazy.client()
+    create(client, "replica")
+    collection_id = client.describe_collection("replica")["collection_id"]
+    request = milvus_pb2.GetReplicasRequest(collectionID=collection_id)
+    (replica,) = assert_ok(lazy.stub.GetReplicas(request)).replicas
+    assert (replica.collectionID, list(replica.node_ids), len(replica.shard_replicas)) == (collection_id, [1], 1)
+    client.release_collection("replica")
+    assert_refused(lazy.stub.GetReplicas(request), 101, "collection not loaded")
 
 
 def test_flush_states_tell_what_is_sealed(lazy: Any) -> None:

@@ -85,7 +85,6 @@ def test_orm_connects_and_lists(server: Server) -> None:
         ("LoadPartitions", "LoadPartitionsRequest"),
         ("RenameCollection", "RenameCollectionRequest"),
         ("CreateDatabase", "CreateDatabaseRequest"),
-        ("GetReplicas", "GetReplicasRequest"),
         ("CreateCredential", "CreateCredentialRequest"),
         ("Import", "ImportRequest"),
     ],
