@@ -20,7 +20,7 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not nightly"
 
 check: setup
 	$(BIN)/ruff check .

@@ -93,6 +93,36 @@ SETTINGS: tuple[Setting, ...] = (
         parse_bytes,
         "a collection's log is checkpointed at this size",
     ),
+    Setting(
+        "segment_seal_seconds",
+        "dataCoord.segment.maxLife",
+        86400,
+        int,
+        "growing rows are sealed when the oldest is of this age",
+    ),
+    Setting(
+        "write_buffer_bytes",
+        "write_buffer.limit",
+        0.1,
+        parse_bytes,
+        "growing rows of all collections; above it the largest is sealed, at twice as much writes are refused",
+    ),
+    Setting("segment_max_rows", "segment.max.rows", 1_000_000, int, "small segments are merged up to this many rows"),
+    Setting("segment_max_bytes", "segment.max.bytes", "512MB", parse_bytes, "and up to this size"),
+    Setting(
+        "merge_idle_seconds",
+        "segment.merge.idle.seconds",
+        20,
+        int,
+        "what is left to merge is merged when no segment came for so long",
+    ),
+    Setting(
+        "retention_seconds",
+        "common.retentionDuration",
+        30,
+        int,
+        "deleted rows are kept for so long for reads at an old timestamp",
+    ),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
@@ -109,6 +139,12 @@ class Settings:
     memory_limit_bytes: int
     segment_seal_bytes: int
     wal_limit_bytes: int
+    segment_seal_seconds: int
+    write_buffer_bytes: int
+    segment_max_rows: int
+    segment_max_bytes: int
+    merge_idle_seconds: int
+    retention_seconds: int
     worker_threads: int
     log_level: str
 

@@ -31,6 +31,7 @@ mapped_for_lack_of_memory = Counter(
     "Sealed segments opened mapped because the budget was full when their rows were sealed",
     registry=registry,
 )
+compacted_rows = Counter("milvine_compacted_rows", "Rows of segments that a compaction replaced", registry=registry)
 background_failures = Counter(
     "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
 )

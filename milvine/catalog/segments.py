@@ -1,4 +1,4 @@
-"""Changes to sealed segments: what a flush commits, what an index build commits."""
+"""Changes to sealed segments: what a flush, a compaction and an index build commit."""
 
 from __future__ import annotations
 
@@ -28,18 +28,7 @@ def commit_flush(
             exists = False
             return snapshot
         for meta in flushed:
-            connection.execute(
-                sa.insert(store.segments).values(
-                    segment_id=meta.segment_id,
-                    collection_id=collection_id,
-                    partition_id=meta.partition_id,
-                    row_count=meta.row_count,
-                    min_ts=meta.min_ts,
-                    max_ts=meta.max_ts,
-                    rows_bytes=meta.rows_bytes,
-                    field_bytes={str(k): v for k, v in meta.field_bytes.items()},
-                )
-            )
+            _insert_segment(connection, meta)
         if delta is not None:
             connection.execute(
                 sa.insert(store.deltas).values(
@@ -71,6 +60,74 @@ def commit_flush(
     return exists
 
 
+def _insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
+    connection.execute(
+        sa.insert(store.segments).values(
+            segment_id=meta.segment_id,
+            collection_id=meta.collection_id,
+            partition_id=meta.partition_id,
+            row_count=meta.row_count,
+            min_ts=meta.min_ts,
+            max_ts=meta.max_ts,
+            rows_bytes=meta.rows_bytes,
+            field_bytes={str(k): v for k, v in meta.field_bytes.items()},
+            folded_ts=meta.folded_ts,
+            compacted_from=list(meta.compacted_from),
+        )
+    )
+    for built in meta.indexes.values():
+        _insert_built(connection, meta.segment_id, built)
+
+
+def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentIndexMeta) -> None:
+    connection.execute(
+        sa.insert(store.segment_indexes).values(
+            segment_id=segment_id,
+            index_id=built.index_id,
+            file_name=built.file_name,
+            file_bytes=built.file_bytes,
+            is_scan=built.is_scan,
+        )
+    )
+
+
+def commit_compaction(
+    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: SegmentMeta | None
+) -> tuple[DeltaMeta, ...] | None:
+    """Put `result` (None: no row is left) in the place of its sources, and drop the deltas that no segment needs now.
+
+    Returns those deltas, or None, with nothing changed, if a source is gone. Indexes that were dropped meanwhile
+    are left out of what is stored.
+    """
+    dropped: tuple[DeltaMeta, ...] | None = None
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal dropped
+        metas = snapshot.segments.get(collection_id, ())
+        if not source_ids <= {m.segment_id for m in metas}:
+            return snapshot
+        for table in (store.segment_indexes, store.segments):
+            connection.execute(sa.delete(table).where(table.c.segment_id.in_(source_ids)))
+        following = [m for m in metas if m.segment_id not in source_ids]
+        if result is not None:
+            known = {i.index_id for i in snapshot.collections[collection_id].indexes}
+            stored = replace(result, indexes={i: built for i, built in result.indexes.items() if i in known})
+            _insert_segment(connection, stored)
+            following.append(stored)
+        deltas = snapshot.deltas.get(collection_id, ())
+        dropped = tuple(d for d in deltas if not any(m.needs(d) for m in following))
+        gone = [d.delta_id for d in dropped]
+        connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(gone)))
+        return replace(
+            snapshot,
+            segments={**snapshot.segments, collection_id: tuple(following)},
+            deltas={**snapshot.deltas, collection_id: tuple(d for d in deltas if d.delta_id not in gone)},
+        )
+
+    catalog.change(work)
+    return dropped
+
+
 def commit_index_build(
     catalog: Catalog, collection_id: int, segment_id: int, built: SegmentIndexMeta
 ) -> SegmentMeta | None:
@@ -84,15 +141,7 @@ def commit_index_build(
         meta = next((m for m in metas if m.segment_id == segment_id), None)
         if collection is None or meta is None or all(i.index_id != built.index_id for i in collection.indexes):
             return snapshot
-        connection.execute(
-            sa.insert(store.segment_indexes).values(
-                segment_id=segment_id,
-                index_id=built.index_id,
-                file_name=built.file_name,
-                file_bytes=built.file_bytes,
-                is_scan=built.is_scan,
-            )
-        )
+        _insert_built(connection, segment_id, built)
         result = replace(meta, indexes={**meta.indexes, built.index_id: built})
         following = tuple(result if m.segment_id == segment_id else m for m in metas)
         return replace(snapshot, segments={**snapshot.segments, collection_id: following})

@@ -17,7 +17,7 @@ from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
 _NOT_OURS = (KeyError, ValueError, TypeError)
@@ -80,6 +80,8 @@ segments = sa.Table(
     sa.Column("max_ts", sa.BigInteger, nullable=False),
     sa.Column("rows_bytes", sa.BigInteger, nullable=False),
     sa.Column("field_bytes", sa.JSON, nullable=False),
+    sa.Column("folded_ts", sa.BigInteger, nullable=False),
+    sa.Column("compacted_from", sa.JSON, nullable=False),
 )
 segment_indexes = sa.Table(
     "segment_indexes",
@@ -284,6 +286,8 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
                 row.rows_bytes,
                 {int(k): v for k, v in row.field_bytes.items()},
                 built.get(row.segment_id, {}),
+                row.folded_ts,
+                tuple(row.compacted_from),
             )
         )
     found_deltas: dict[int, list[DeltaMeta]] = {}

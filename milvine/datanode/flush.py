@@ -62,13 +62,18 @@ class Flusher:
         if delta is not None:
             self._views.replace(collection_id, lambda v: replace(v, deltas=(*v.deltas, delta)))
         self._views.prepare(collection_id, tuple(sealed))
-        self._views.replace(collection_id, lambda v: _hand_over(v, frozen, tuple(sealed)))
+        self._views.replace(collection_id, lambda v: _hand_over(v, frozen, self._stored(collection_id, sealed)))
         writer.flushed(frozen)
         self._views.changed(collection_id)
         crash_point("flush.published")
         with contextlib.suppress(OSError):  # what stays goes at the next start
             remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
         return tuple(sealed)
+
+    def _stored(self, collection_id: int, sealed: list[SegmentMeta]) -> tuple[SegmentMeta, ...]:
+        """The segments as the catalog has them now: an index may have been committed since."""
+        new_ids = {m.segment_id for m in sealed}
+        return tuple(m for m in self._catalog.snapshot.segments.get(collection_id, ()) if m.segment_id in new_ids)
 
     def _save_segment(self, collection_id: int, rows: Chunk, made: list[Path]) -> SegmentMeta:
         segment_id = self._clock.next()

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import orjson
-
-from milvine import config, metrics
+from milvine import metrics
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
-from milvine.errors import ServiceInternal
+from milvine.datanode.child import NotWanted, run_task
 from milvine.index import params
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
@@ -27,6 +25,7 @@ from milvine.storage.files import sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 _log = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +46,15 @@ class IndexBuilder:
         self._paths = paths
         self._wake = threading.Event()
         self._failures: dict[tuple[int, int], str] = {}
+        self._has_deferred = False
+        self._building: SegmentMeta | None = None
+        self._ended = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="index-builder", daemon=True)
 
-    def start(self) -> None:
+    def start(self, will_merge: Callable[[SegmentMeta], bool], is_merging: Callable[[int], bool]) -> None:
+        """An index of a segment that will merge soon is not begun, of one (by id) that is merging not finished."""
+        self._will_merge = will_merge
+        self._is_merging = is_merging
         self._thread.start()
 
     def look(self) -> None:
@@ -75,12 +80,15 @@ class IndexBuilder:
         while True:
             missing = self._next_missing()
             if missing is None:
-                self._wake.wait()
+                self._wake.wait(_LOOK_SECONDS if self._has_deferred else None)
                 self._wake.clear()
                 continue
             meta, index = missing
+            self._building = meta
             try:
                 self._build(meta, index)
+            except NotWanted:
+                pass
             except Exception as error:  # noqa: BLE001 - one bad build must not end the loop; its failure is kept
                 # The segment or its collection may have been dropped under the build.
                 metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
@@ -88,22 +96,41 @@ class IndexBuilder:
                     _log.error("index %s of segment %s: %s", index.index_id, meta.segment_id, error)
                     metrics.background_failures.labels("index_build").inc()
                     self._failures[meta.segment_id, index.index_id] = str(error)
+            with self._ended:
+                self._building = None
+                self._ended.notify_all()
+
+    def end(self, collection_id: int) -> None:
+        """Return when nothing is built for a collection that has left the catalog."""
+        with self._ended:
+            while self._building is not None and self._building.collection_id == collection_id:
+                self._ended.wait(1)
+
+    def is_building(self, segment_id: int) -> bool:
+        building = self._building
+        return building is not None and building.segment_id == segment_id
 
     def _next_missing(self) -> tuple[SegmentMeta, IndexSpec] | None:
         snapshot = self._catalog.snapshot
+        self._has_deferred = False
         for collection in snapshot.collections.values():
             for meta in snapshot.segments.get(collection.collection_id, ()):
                 for index in collection.indexes:
                     key = (meta.segment_id, index.index_id)
-                    if index.index_id not in meta.indexes and key not in self._failures:
+                    if index.index_id in meta.indexes or key in self._failures:
+                        continue
+                    if not _needs_no_build(meta, index) and self._will_merge(meta):
+                        self._has_deferred = True
+                    else:
                         return meta, index
         return None
 
     def _build(self, meta: SegmentMeta, index: IndexSpec) -> None:
-        if index.build_type == params.FLAT or meta.row_count < params.MIN_INDEXED_ROWS:
-            built = SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
-        else:
-            built = self._build_graph(meta, index)
+        def is_wanted() -> bool:
+            metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
+            return any(m.segment_id == meta.segment_id for m in metas) and not self._is_merging(meta.segment_id)
+
+        built = build_index(self._paths, meta, index, is_wanted)
         crash_point("build.files_written")
         following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
         if following is None:
@@ -120,28 +147,35 @@ class IndexBuilder:
         )
         self._views.changed(meta.collection_id)
 
-    def _build_graph(self, meta: SegmentMeta, index: IndexSpec) -> SegmentIndexMeta:
-        where = (meta.collection_id, meta.segment_id)
-        output = self._paths.index(*where, _file_name(index.index_id))
+
+def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
+    return index.build_type == params.FLAT or meta.row_count < params.MIN_INDEXED_ROWS
+
+
+def build_index(
+    paths: SegmentPaths, meta: SegmentMeta, index: IndexSpec, is_wanted: Callable[[], bool]
+) -> SegmentIndexMeta:
+    """Build an index file beside its segment, synced and not committed. Raises NotWanted, ServiceInternal."""
+    if _needs_no_build(meta, index):
+        return SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
+    where = (meta.collection_id, meta.segment_id)
+    output = paths.index(*where, _file_name(index.index_id))
+    output.unlink(missing_ok=True)
+    order = {
+        "column": str(paths.column(*where, index.field_id)),
+        "output": str(output),
+        "build_type": index.build_type,
+        "build_params": index.build_params,
+        "metric_type": index.metric_type,
+        "threads": os.cpu_count() or 1,
+    }
+    try:
+        run_task("build", order, is_wanted)
+    except BaseException:
         output.unlink(missing_ok=True)
-        order = {
-            "column": str(self._paths.column(*where, index.field_id)),
-            "output": str(output),
-            "build_type": index.build_type,
-            "build_params": index.build_params,
-            "metric_type": index.metric_type,
-            "threads": os.cpu_count() or 1,
-            "parent": os.getpid(),
-        }
-        command, environment = config.child_command("milvine.datanode.build_process", orjson.dumps(order).decode())
-        # Waiting threads that spin would make a build on busy cores several times slower.
-        environment = {**environment, "OMP_WAIT_POLICY": "passive"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            output.unlink(missing_ok=True)
-            raise ServiceInternal(f"the build ended with {done.returncode}: {done.stderr[-500:].strip()}")
-        sync_directory(output.parent)
-        return SegmentIndexMeta(index.index_id, output.name, output.stat().st_size)
+        raise
+    sync_directory(output.parent)
+    return SegmentIndexMeta(index.index_id, output.name, output.stat().st_size)
 
 
 def _file_name(index_id: int) -> str:

@@ -1,4 +1,4 @@
-"""The data node: the writers of all collections, when they flush, what their indexes lack."""
+"""The data node: the writers of all collections, when they flush, what is merged, what their indexes lack."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from milvine import metrics
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode import recovery
+from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.writer import CollectionWriter, Frozen
-from milvine.errors import ChannelTSafeStalled, CollectionNotFound, DataIntegrityError
+from milvine.errors import ChannelTSafeStalled, CollectionNotFound, DataIntegrityError, QuotaExceeded
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock, physical_ms
+from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import SegmentPaths
@@ -28,6 +30,9 @@ from milvine.storage.wal import Wal
 _log = logging.getLogger(__name__)
 MAX_WAIT_FOR_TS_MS = 1000
 """A client's clock may be that much ahead of ours."""
+REFUSED_AT = 2
+"""Writes are refused when growing rows reach this many times the write buffer's limit."""
+_LOOK_SECONDS = 1.0
 
 
 class _Held:
@@ -53,9 +58,9 @@ class DataNode:
         self._held: dict[int, _Held] = {}
         self._flusher = Flusher(catalog, views, paths, clock)
         self.indexes = IndexBuilder(catalog, views, paths)
+        self.compactor = Compactor(settings, catalog, views, paths, clock, self.indexes)
         self._full = threading.Condition()
-        self._full_ids: set[int] = set()
-        metrics.growing_bytes.set_function(lambda: sum(held.writer.growing_bytes for held in list(self._held.values())))
+        metrics.growing_bytes.set_function(self._growing_bytes)
 
     def recover(self) -> None:
         """Open everything that the catalog names; a collection whose log is damaged is not there until it is mended."""
@@ -75,7 +80,8 @@ class DataNode:
                 self._open(collection, view, wal)
 
     def start(self) -> None:
-        self.indexes.start()
+        self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
+        self.compactor.start()
         threading.Thread(target=self._flush_full, name="flusher", daemon=True).start()
 
     def create(self, collection: Collection) -> None:
@@ -91,6 +97,9 @@ class DataNode:
     def drop(self, collection_id: int) -> None:
         """Remove log and files of a collection that has left the catalog. Readers keep what they have mapped."""
         held = self._held.pop(collection_id, None)
+        if held is not None:
+            self.compactor.end(collection_id)
+            self.indexes.end(collection_id)
         with contextlib.nullcontext() if held is None else held.flush_lock:
             self._views.remove(collection_id)
             if held is not None:
@@ -108,6 +117,7 @@ class DataNode:
     def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the timestamp of the rows, durable and visible."""
         writer = self._writer(collection_id).writer
+        self._check_room(batch)
         ts = writer.insert(partition_id, batch)
         metrics.inserted_rows.inc(batch.row_count)
         self._seal_if_full(writer)
@@ -116,19 +126,35 @@ class DataNode:
     def upsert(self, collection_id: int, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None) -> int:
         """Put rows in the place of those with `replaced_keys` (None: their own), durable and visible at once."""
         writer = self._writer(collection_id).writer
+        self._check_room(batch)
         ts = writer.upsert(partition_id, batch, replaced_keys)
         metrics.inserted_rows.inc(batch.row_count)
         metrics.deleted_keys.inc(batch.row_count)
         self._seal_if_full(writer)
         return ts
 
-    def _seal_if_full(self, writer: CollectionWriter) -> None:
-        if (
+    def _growing_bytes(self) -> int:
+        return sum(held.writer.growing_bytes for held in list(self._held.values()))
+
+    def _check_room(self, batch: ColumnBatch) -> None:
+        """Raises QuotaExceeded when the write buffer fills faster than it is sealed."""
+        growing, limit = self._growing_bytes(), self._settings.write_buffer_bytes
+        # Below the limit nothing is being sealed, so waiting would not help: such a write goes through.
+        if growing > limit and growing + batch.bytes_used > REFUSED_AT * limit:
+            raise QuotaExceeded(
+                f"{growing} bytes of rows are not sealed yet and this write adds {batch.bytes_used}, "
+                f"the write buffer takes {REFUSED_AT * limit}; try again later"
+            )
+
+    def _is_full(self, writer: CollectionWriter) -> bool:
+        return (
             writer.growing_bytes > self._settings.segment_seal_bytes
             or writer.wal_bytes > self._settings.wal_limit_bytes
-        ):
+        )
+
+    def _seal_if_full(self, writer: CollectionWriter) -> None:
+        if self._is_full(writer) or self._growing_bytes() > self._settings.write_buffer_bytes:
             with self._full:
-                self._full_ids.add(writer.collection_id)
                 self._full.notify()
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
@@ -150,6 +176,7 @@ class DataNode:
             sealed = self._flusher.flush(held.writer, frozen)
             held.frozen = None
         self.indexes.look()
+        self.compactor.look()
         return sealed
 
     def settle(self, collection_id: int, ts: int) -> None:
@@ -174,18 +201,51 @@ class DataNode:
             raise CollectionNotFound(str(collection_id))
         return sum(m.row_count for m in view.sealed) + sum(s.row_count for s in view.growing)
 
+    def growing(self, collection_id: int) -> tuple[GrowingSegment, ...]:
+        view = self._views.current(collection_id)
+        return () if view is None else view.growing
+
+    def growing_ids(self) -> set[int]:
+        """Segments of all collections whose rows are in no file but the log."""
+        return {s.segment_id for collection_id in list(self._held) for s in self.growing(collection_id)}
+
+    def is_sealed_until(self, collection_id: int, ts: int) -> bool:
+        """Whether all that was written at or before `ts` is in sealed segments and their deltas."""
+        view = self._views.current(collection_id)
+        oldest = None if view is None else view.oldest_unsealed_ts
+        return oldest is None or oldest > ts
+
+    def _next_full(self) -> int | None:
+        """A collection whose rows are to be sealed now: too many, too old, or the largest of too many together."""
+        held = list(self._held.items())
+        for collection_id, one in held:
+            if self._is_full(one.writer) or self._is_old(collection_id):
+                return collection_id
+        if self._growing_bytes() > self._settings.write_buffer_bytes:
+            return max(held, key=lambda item: item[1].writer.growing_bytes)[0]
+        return None
+
+    def _is_old(self, collection_id: int) -> bool:
+        view = self._views.current(collection_id)
+        oldest = None if view is None else view.oldest_unsealed_ts
+        if oldest is None:
+            return False
+        return time.time_ns() // 1_000_000 - physical_ms(oldest) > 1000 * self._settings.segment_seal_seconds
+
     def _flush_full(self) -> None:
         while True:
             with self._full:
-                while not self._full_ids:
-                    self._full.wait()
-                collection_id = self._full_ids.pop()
+                collection_id = self._next_full()
+                if collection_id is None:
+                    self._full.wait(_LOOK_SECONDS)
+                    continue
             try:
                 self.flush(collection_id)
             except Exception as error:  # noqa: BLE001 - the rows stay growing and in the log; the next flush retries
                 if collection_id in self._held:
                     _log.error("flush of collection %s: %s", collection_id, error)
                     metrics.background_failures.labels("flush").inc()
+                time.sleep(_LOOK_SECONDS)
 
 
 def _joined(first: Frozen, second: Frozen) -> Frozen:

@@ -411,3 +411,8 @@ def _bool(params: Mapping[str, str], name: str) -> bool:
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     raise ParameterInvalid(f"value for {name} is invalid", expected="true or false", actual=text)
+
+
+def flush_targets(request: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Databases and, of each, the collections named; none for all."""
+    return [(target.db_name, tuple(target.collection_names)) for target in request.flush_targets]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from milvine.datanode.compactor import Plan, PlanState
 from milvine.errors import MilvineError
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
-from milvine.model.collections import Collection
+from milvine.model.collections import Collection, LoadConfig
 from milvine.model.columns import Column
 from milvine.model.requests import (
     COUNT_FIELD,
@@ -22,7 +23,10 @@ from milvine.model.requests import (
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType
+from milvine.service.loading import DEFAULT_RESOURCE_GROUP
+from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
 
+NODE_ID = 1
 _SCALARS: dict[DataType, str] = {
     DataType.BOOL: "bool_data",
     DataType.INT8: "int_data",
@@ -177,9 +181,13 @@ def _field_schema(field: FieldSchema) -> Any:
     )
 
 
+def channel_name(collection_id: int, shard: int = 0) -> str:
+    return f"milvine-dml_{shard}_{collection_id}v{shard}"
+
+
 def describe_collection(collection: Collection, database_id: int) -> Any:
     schema = collection.schema
-    channels = [f"milvine-dml_{shard}_{collection.collection_id}v{shard}" for shard in range(collection.num_shards)]
+    channels = [channel_name(collection.collection_id, shard) for shard in range(collection.num_shards)]
     return milvus_pb2.DescribeCollectionResponse(
         status=status(),
         schema=schema_pb2.CollectionSchema(
@@ -216,4 +224,88 @@ def index_description(description: IndexDescription) -> Any:
         pending_index_rows=description.pending_rows,
         state=description.state,
         index_state_fail_reason=description.failure,
+    )
+
+
+def flushed_all(ts: int, flushed: Iterable[FlushedCollection]) -> Any:
+    response = milvus_pb2.FlushAllResponse(status=status(), flush_all_ts=ts)
+    results: dict[str, Any] = {}
+    for one in flushed:
+        database = one.collection.database
+        if database not in results:
+            results[database] = response.flush_results.add(db_name=database)
+        result = results[database].collection_results.add(
+            collection_name=one.collection.name, seal_time=physical_ms(one.ts) // 1000, flush_ts=one.ts
+        )
+        result.segment_ids.data.extend(one.segment_ids)
+        result.flush_segment_ids.data.extend(one.segment_ids)
+    return response
+
+
+def compaction_state(found: CompactionStatus) -> Any:
+    return common_pb2.CompactionState.Completed if found.is_completed else common_pb2.CompactionState.Executing
+
+
+def compaction_plan(plan: Plan) -> Any:
+    info = milvus_pb2.CompactionMergeInfo(
+        sources=[m.segment_id for m in plan.sources],
+        target=plan.target,
+        plan_id=plan.plan_id,
+        trigger_id=plan.trigger_id,
+        collection_id=plan.collection_id,
+        partition_id=plan.sources[0].partition_id,
+        channel=channel_name(plan.collection_id),
+        type=common_pb2.CompactionType.CompactionTypeMix,
+        state=int(plan.state),
+        failure_reason=plan.failure,
+    )
+    if plan.state is PlanState.COMPLETED and plan.row_count:
+        info.targets.append(plan.target)
+    return info
+
+
+def stored_segment(segment: SegmentInfo) -> Any:
+    return milvus_pb2.PersistentSegmentInfo(
+        segmentID=segment.segment_id,
+        collectionID=segment.collection_id,
+        partitionID=segment.partition_id,
+        num_rows=segment.row_count,
+        state=int(segment.state),
+        level=common_pb2.SegmentLevel.L1,
+        insert_channel=channel_name(segment.collection_id),
+        compaction_from=segment.compacted_from,
+    )
+
+
+def loaded_segment(segment: LoadedSegment) -> Any:
+    index = segment.index
+    return milvus_pb2.QuerySegmentInfo(
+        segmentID=segment.meta.segment_id,
+        collectionID=segment.meta.collection_id,
+        partitionID=segment.meta.partition_id,
+        mem_size=segment.memory_bytes,
+        num_rows=segment.meta.row_count,
+        index_name="" if index is None else index.name,
+        indexID=0 if index is None else index.index_id,
+        nodeID=NODE_ID,
+        nodeIds=[NODE_ID],
+        state=common_pb2.SegmentState.Sealed,
+        level=common_pb2.SegmentLevel.L1,
+    )
+
+
+def replica(collection: Collection, load: LoadConfig) -> Any:
+    shards = range(collection.num_shards)
+    return milvus_pb2.ReplicaInfo(
+        replicaID=collection.collection_id,
+        collectionID=collection.collection_id,
+        partition_ids=sorted(load.partition_ids),
+        shard_replicas=[
+            milvus_pb2.ShardReplica(
+                leaderID=NODE_ID, dm_channel_name=channel_name(collection.collection_id, shard), node_ids=[NODE_ID]
+            )
+            for shard in shards
+        ],
+        node_ids=[NODE_ID],
+        resource_group_name=DEFAULT_RESOURCE_GROUP,
     )

@@ -9,7 +9,7 @@ from milvine.grpc_api import decode, encode
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
-from milvine.service import admin, collections, indexes, loading, reads, writes
+from milvine.service import admin, collections, indexes, loading, reads, segments, writes
 from milvine.service.context import Engine, RequestContext, check_database
 
 Rpc = Callable[[Engine, RequestContext, Any], Any]
@@ -143,18 +143,76 @@ def delete(engine: Engine, context: RequestContext, request: Any) -> Any:
 def flush(engine: Engine, context: RequestContext, request: Any) -> Any:
     response = milvus_pb2.FlushResponse(status=encode.status(), db_name=context.database)
     for name in request.collection_names:
-        sealed = writes.flush(engine, context, name)
-        ts = admin.allocate_timestamp(engine)
-        response.coll_segIDs[name].data.extend(m.segment_id for m in sealed)
-        response.flush_coll_segIDs[name].data.extend(m.segment_id for m in sealed)
-        response.coll_seal_times[name] = physical_ms(ts) // 1000
-        response.coll_flush_ts[name] = ts
+        flushed = segments.flush(engine, context, name)
+        response.coll_segIDs[name].data.extend(flushed.segment_ids)
+        response.flush_coll_segIDs[name].data.extend(flushed.segment_ids)
+        response.coll_seal_times[name] = physical_ms(flushed.ts) // 1000
+        response.coll_flush_ts[name] = flushed.ts
     return response
 
 
+def flush_all(engine: Engine, context: RequestContext, request: Any) -> Any:
+    ts, flushed = segments.flush_all(engine, request.db_name, decode.flush_targets(request))
+    return encode.flushed_all(ts, flushed)
+
+
 def get_flush_state(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """Flush returns when all is durable, so whoever asks has been answered."""
-    return milvus_pb2.GetFlushStateResponse(status=encode.status(), flushed=True)
+    flushed = segments.is_flushed(engine, context, request.collection_name, tuple(request.segmentIDs), request.flush_ts)
+    return milvus_pb2.GetFlushStateResponse(status=encode.status(), flushed=flushed)
+
+
+def get_flush_all_state(engine: Engine, context: RequestContext, request: Any) -> Any:
+    ts = max([request.flush_all_ts, *request.flush_all_tss.values()])
+    flushed = segments.is_all_flushed(engine, request.db_name, ts, decode.flush_targets(request))
+    return milvus_pb2.GetFlushAllStateResponse(status=encode.status(), flushed=flushed)
+
+
+def manual_compaction(engine: Engine, context: RequestContext, request: Any) -> Any:
+    request_id, plan_count = segments.compact(
+        engine,
+        context,
+        request.collection_name,
+        request.collectionID,
+        request.target_size,
+        request.majorCompaction or request.l0Compaction,
+    )
+    return milvus_pb2.ManualCompactionResponse(
+        status=encode.status(), compactionID=request_id, compactionPlanCount=plan_count
+    )
+
+
+def get_compaction_state(engine: Engine, context: RequestContext, request: Any) -> Any:
+    found = segments.compaction_status(segments.compaction_plans(engine, context, request.compactionID))
+    return milvus_pb2.GetCompactionStateResponse(
+        status=encode.status(),
+        state=encode.compaction_state(found),
+        executingPlanNo=found.executing,
+        completedPlanNo=found.completed,
+        failedPlanNo=found.failed,
+    )
+
+
+def get_compaction_state_with_plans(engine: Engine, context: RequestContext, request: Any) -> Any:
+    plans = segments.compaction_plans(engine, context, request.compactionID, request.collection_name)
+    return milvus_pb2.GetCompactionPlansResponse(
+        status=encode.status(),
+        state=encode.compaction_state(segments.compaction_status(plans)),
+        mergeInfos=[encode.compaction_plan(plan) for plan in plans],
+    )
+
+
+def get_persistent_segment_info(engine: Engine, context: RequestContext, request: Any) -> Any:
+    found = segments.stored_segments(engine, context, request.collectionName, frozenset(request.states))
+    return milvus_pb2.GetPersistentSegmentInfoResponse(
+        status=encode.status(), infos=[encode.stored_segment(segment) for segment in found]
+    )
+
+
+def get_query_segment_info(engine: Engine, context: RequestContext, request: Any) -> Any:
+    found = segments.loaded_segments(engine, context, request.collectionName)
+    return milvus_pb2.GetQuerySegmentInfoResponse(
+        status=encode.status(), infos=[encode.loaded_segment(segment) for segment in found]
+    )
 
 
 def load_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
@@ -180,6 +238,13 @@ def get_loading_progress(engine: Engine, context: RequestContext, request: Any) 
     return milvus_pb2.GetLoadingProgressResponse(status=encode.status(), progress=percent, refresh_progress=100)
 
 
+def get_replicas(engine: Engine, context: RequestContext, request: Any) -> Any:
+    """The one replica of a loaded collection, on the one node."""
+    collection = collections.describe_collection(engine, context, request.collection_name, request.collectionID)
+    load = loading.load_config(collection)
+    return milvus_pb2.GetReplicasResponse(status=encode.status(), replicas=[encode.replica(collection, load)])
+
+
 def search(engine: Engine, context: RequestContext, request: Any) -> Any:
     result = reads.search(engine, context, decode.search(request))
     return encode.search_results(request.collection_name, result)
@@ -202,16 +267,24 @@ RPCS: dict[str, Rpc] = {
     "DropCollection": drop_collection,
     "DropIndex": drop_index,
     "Flush": flush,
+    "FlushAll": flush_all,
     "GetCollectionStatistics": get_collection_statistics,
+    "GetCompactionState": get_compaction_state,
+    "GetCompactionStateWithPlans": get_compaction_state_with_plans,
     "GetComponentStates": get_component_states,
+    "GetFlushAllState": get_flush_all_state,
     "GetFlushState": get_flush_state,
     "GetLoadState": get_load_state,
     "GetLoadingProgress": get_loading_progress,
+    "GetPersistentSegmentInfo": get_persistent_segment_info,
+    "GetQuerySegmentInfo": get_query_segment_info,
+    "GetReplicas": get_replicas,
     "GetVersion": get_version,
     "HasCollection": has_collection,
     "Insert": insert,
     "ListDatabases": list_databases,
     "LoadCollection": load_collection,
+    "ManualCompaction": manual_compaction,
     "Query": query,
     "ReleaseCollection": release_collection,
     "Search": search,

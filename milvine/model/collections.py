@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from milvine.model.schema import CollectionSchema, IndexSpec
+from milvine.model.timestamps import from_physical_ms
 from milvine.model.types import ConsistencyLevel
 
 DEFAULT_DATABASE = "default"
 DEFAULT_PARTITION = "_default"
+TTL_PROPERTY = "collection.ttl.seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,10 @@ class Collection:
     @cached_property
     def index_by_field(self) -> dict[int, IndexSpec]:
         return {i.field_id: i for i in self.indexes}
+
+    def expired_ts(self) -> int:
+        """Rows inserted before it are expired now: nobody sees them and compaction removes them. 0: none are."""
+        ttl_seconds = int(self.properties.get(TTL_PROPERTY, -1))
+        if ttl_seconds <= 0:
+            return 0
+        return max(0, from_physical_ms(time.time_ns() // 1_000_000 - 1000 * ttl_seconds))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from milvine.errors import FieldNameInvalid, ParameterInvalid, ParameterMissing, ParameterOutOfRange
+from milvine.model.collections import TTL_PROPERTY
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -32,6 +34,7 @@ ELEMENT_TYPES = frozenset(
     }
 )
 _INTEGER_BITS = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
+MAX_TTL_SECONDS = 3_155_760_000
 _KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -187,3 +190,16 @@ def _check_default(field: FieldSchema) -> None:
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         if not low <= value <= high:
             raise ParameterOutOfRange("default value out of range", value, low, high)
+
+
+def check_ttl(properties: Mapping[str, str]) -> None:
+    """A collection's time to live: whole seconds, 0 and -1 for none."""
+    text = properties.get(TTL_PROPERTY)
+    if text is None:
+        return
+    try:
+        seconds = int(text)
+    except ValueError:
+        raise ParameterInvalid("collection TTL is not a valid positive integer") from None
+    if not -1 <= seconds <= MAX_TTL_SECONDS:
+        raise ParameterInvalid(f"collection TTL is out of range, expect [-1, {MAX_TTL_SECONDS}], got {seconds}")

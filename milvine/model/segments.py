@@ -21,7 +21,11 @@ class SegmentIndexMeta:
 
 @dataclass(frozen=True, slots=True)
 class SegmentMeta:
-    """A sealed segment. `field_bytes`: file size by field id; `rows_bytes`: the file of keys and timestamps."""
+    """A sealed segment. `field_bytes`: file size by field id; `rows_bytes`: the file of keys and timestamps.
+
+    A segment that compaction wrote names its sources; of deltas whose newest delete is at or before `folded_ts` all
+    that they kill has left it.
+    """
 
     segment_id: int
     collection_id: int
@@ -32,6 +36,17 @@ class SegmentMeta:
     rows_bytes: int
     field_bytes: Mapping[int, int]
     indexes: Mapping[int, SegmentIndexMeta] = field(default_factory=dict)
+    folded_ts: int = 0
+    compacted_from: tuple[int, ...] = ()
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of its files, indexes left aside."""
+        return self.rows_bytes + sum(self.field_bytes.values())
+
+    def needs(self, delta: DeltaMeta) -> bool:
+        """Whether a row of the segment may be killed by a delete of `delta`."""
+        return self.min_ts < delta.max_ts and self.folded_ts < delta.max_ts
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,15 @@ class MetricType(StrEnum):
         return self is not MetricType.L2
 
 
+class SegmentState(IntEnum):
+    """Those of `common.SegmentState` that there are here."""
+
+    GROWING = 2
+    SEALED = 3
+    FLUSHED = 4
+    FLUSHING = 5
+
+
 class LoadState(IntEnum):
     """`common.LoadState`; NOT_EXIST is the protobuf default."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from milvine.catalog.store import Catalog
@@ -58,7 +58,13 @@ class Cluster:
             raise CollectionNotLoaded(collection_id)
         return view.ts
 
+    def _expired_ts(self, target: Target) -> int:
+        collection = self._catalog.snapshot.collections.get(target.collection_id)
+        return 0 if collection is None else collection.expired_ts()
+
     def search(self, target: Target, plan: SearchPlan) -> Hits | None:
+        plan = replace(plan, expired_ts=self._expired_ts(target))
+
         def on_share(share: _Share) -> Hits | None:
             found = [
                 self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
@@ -70,6 +76,8 @@ class Cluster:
         return self._read(target, on_share)
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
+        plan = replace(plan, expired_ts=self._expired_ts(target))
+
         def on_share(share: _Share) -> FoundRows | None:
             found = [
                 self._node.query(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
@@ -81,6 +89,8 @@ class Cluster:
         return self._read(target, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
+        plan = replace(plan, expired_ts=self._expired_ts(target))
+
         def on_share(share: _Share) -> int:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)

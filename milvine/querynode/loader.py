@@ -17,12 +17,18 @@ from milvine import metrics
 from milvine.catalog.collections import set_load_config
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
-from milvine.errors import MemoryLimitExceeded, MilvineError, SegmentRequestResourceFailed, UnexpectedError
+from milvine.errors import (
+    DataIntegrityError,
+    MemoryLimitExceeded,
+    MilvineError,
+    SegmentRequestResourceFailed,
+    UnexpectedError,
+)
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
 from milvine.querynode.node import QueryNode
-from milvine.segment.sealed import LoadSpec, part_sizes
+from milvine.segment.sealed import LoadSpec, PartKey, part_sizes
 from milvine.segment.view import Views
 
 _log = logging.getLogger(__name__)
@@ -45,6 +51,8 @@ class _Status:
         self.loaded = threading.Event()
         self.scheduled = False
         self.reserved: dict[int, int] = {}
+        self.prepared: set[int] = set()
+        """Successors that are open and not in the view yet."""
 
 
 def load_spec(collection: Collection, config: LoadConfig) -> LoadSpec:
@@ -175,6 +183,13 @@ class Loader:
         done = sum(m.row_count for m in wanted if m.segment_id in held and not _differs(held[m.segment_id], m, spec))
         return LoadProgress(min(99, 100 * done // total) if total else 0, False)
 
+    def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
+        """Open segments that the view names, with their bytes in memory by part, oldest first."""
+        held = self._node.held(collection_id)
+        usage = self._budget.usage(collection_id)
+        metas = sorted((meta for meta, _ in held.values() if self._is_in_view(meta)), key=lambda m: m.min_ts)
+        return [(meta, usage.get(meta.segment_id, {})) for meta in metas]
+
     def failure(self, collection_id: int) -> MilvineError | None:
         """Why the last load ended, if it failed."""
         return self._failures.get(collection_id)
@@ -228,23 +243,30 @@ class Loader:
 
         def open_one(meta: SegmentMeta) -> None:
             now = self._catalog.snapshot.collections.get(collection_id)
-            if now is not None and now.load == config:
+            if now is None or now.load != config:
+                return
+            try:
                 self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
+            except (MilvineError, OSError):
+                if self._is_in_view(meta):
+                    raise
 
         opening = [self._segments.submit(open_one, meta) for meta in missing]
         wait(opening)  # all of them, so that none opens behind the back of a failure
         for opened in opening:
             opened.result()
-        for segment_id in held.keys() - wanted.keys():
+        status.prepared -= wanted.keys()
+        for segment_id in held.keys() - wanted.keys() - status.prepared:
             self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
             self._budget.free(collection_id, segment_id)
+        self._make_resident([m for i, m in wanted.items() if i in held and held[i][1].mapped], spec)
         now = self._catalog.snapshot.collections.get(collection_id)
         if now is not None and now.load == config:
             self._budget.cancel(collection_id)
             status.reserved = {}
             status.loaded.set()
 
-    def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None) -> None:
+    def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None, *, is_successor: bool = False) -> None:
         """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
         if reserved is None:
             usage = self._budget.usage(meta.collection_id).get(meta.segment_id, {})
@@ -256,13 +278,48 @@ class Loader:
                 metrics.mapped_for_lack_of_memory.inc()
                 reserved, spec = 0, replace(spec, mapped=True)
         measured = self._node.load_segment(meta, spec)
-        view = self._views.current(meta.collection_id)
         try:
-            self._node.catch_up(meta, view.deltas if view else (), view.deletes if view else ())
+            serves = self._catch_up(meta, is_successor=is_successor)
         except MilvineError:
             self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
             raise
         self._budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
+        if not serves:
+            self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
+            self._budget.free(meta.collection_id, meta.segment_id)
+
+    def _is_in_view(self, meta: SegmentMeta) -> bool:
+        view = self._views.current(meta.collection_id)
+        return view is not None and view.names(meta.segment_id)
+
+    def _catch_up(self, meta: SegmentMeta, *, is_successor: bool) -> bool:
+        """Bring all deletes to an opened segment and let it serve; False if compaction has replaced it.
+
+        The deltas must be those of a view that names the segment: a later view may lack those that only it needed.
+        """
+        while True:
+            view = self._views.current(meta.collection_id)
+            if view is None or not (is_successor or view.names(meta.segment_id)):
+                return False
+            try:
+                self._node.catch_up(meta, view.deltas, view.deletes)
+            except DataIntegrityError:
+                now = self._views.current(meta.collection_id)
+                if now is None or now.deltas is view.deltas:
+                    raise
+            else:
+                return True
+
+    def _make_resident(self, metas: list[SegmentMeta], spec: LoadSpec) -> None:
+        """Segments that were opened mapped become resident as far as there is room now."""
+        for meta in metas:
+            needed = sum(part_sizes(meta, spec).values())
+            try:
+                self._budget.reserve(meta.collection_id, needed, self._names())
+            except MemoryLimitExceeded:
+                continue
+            measured = self._node.load_segment(meta, spec)
+            self._budget.settle(meta.collection_id, meta.segment_id, needed, measured)
 
     def _fail(self, collection_id: int, error: MilvineError) -> None:
         """A load that cannot be done leaves NotLoad, its reason, and no memory."""
@@ -282,7 +339,8 @@ class Loader:
         self._node.apply_deletes(collection_id, batch)
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
-        """Open the sealed successors of growing rows. A failure ends the load, never the flush that calls."""
+        """Open the sealed successors of growing rows or of sealed segments. A failure ends the load, never the flush
+        or the compaction that calls."""
         status = self._state(collection_id)
         with status.lock:
             collection = self._catalog.snapshot.collections.get(collection_id)
@@ -292,7 +350,8 @@ class Loader:
             try:
                 for meta in segments:
                     if meta.partition_id in collection.load.partition_ids:
-                        self._open(meta, spec, None)
+                        status.prepared.add(meta.segment_id)
+                        self._open(meta, spec, None, is_successor=True)
             except Exception as error:  # noqa: BLE001 - the flush has committed and must go on to its end
                 self._fail(collection_id, _as_load_failure(error))
 

@@ -92,6 +92,19 @@ class Body:
             raise self.bad_type(name, found, "int32")
         return found
 
+    def long(self, name: str) -> int:
+        found: int = self._typed(name, int, 0, "int64")
+        if isinstance(found, bool) or not -(2**63) <= found < 2**63:
+            raise self.bad_type(name, found, "int64")
+        return found
+
+    def longs(self, name: str) -> tuple[int, ...]:
+        found = self._typed(name, list, [], "[]int64")
+        for value in found:
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise self.bad_type(name, value, "int64")
+        return tuple(found)
+
     def array(self, name: str) -> list[Any]:
         found: list[Any] = self._typed(name, list, [], "[]interface {}")
         return found

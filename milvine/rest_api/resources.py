@@ -1,4 +1,4 @@
-"""/v2/vectordb/collections/, indexes/ and databases/."""
+"""/v2/vectordb/collections/, indexes/, segments/ and databases/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from milvine.model.requests import LoadRequest
 from milvine.model.types import LoadState
 from milvine.rest_api import codec, schemas
 from milvine.rest_api.call import Call, Route
-from milvine.service import collections, indexes, loading, writes
+from milvine.service import collections, indexes, loading, segments, writes
 
 
 def _done() -> dict[str, Any]:
@@ -88,8 +88,44 @@ def get_stats(call: Call) -> dict[str, Any]:
 
 
 def flush(call: Call) -> dict[str, Any]:
-    writes.flush(call.engine, call.context, call.name)
+    segments.flush(call.engine, call.context, call.name)
     return _done()
+
+
+def compact(call: Call) -> dict[str, Any]:
+    request_id, _ = segments.compact(
+        call.engine, call.context, call.name, only_clustering_or_l0=call.body.boolean("isClustering")
+    )
+    return {"data": {"compactionID": request_id}}
+
+
+def get_compaction_state(call: Call) -> dict[str, Any]:
+    request_id = call.body.long("jobID")
+    found = segments.compaction_status(segments.compaction_plans(call.engine, call.context, request_id))
+    data = {
+        "compactionID": request_id,
+        "state": "Completed" if found.is_completed else "Executing",
+        "executingPlanNumber": found.executing,
+        "timeoutPlanNumber": 0,
+        "completedPlanNumber": found.completed,
+    }
+    return {"data": data}
+
+
+def describe_segments(call: Call) -> dict[str, Any]:
+    body = call.body
+    found = segments.segments_by_id(call.engine, body.long("collectionID"), body.longs("segmentIDs"))
+    infos = [
+        {
+            "segmentID": s.segment_id,
+            "collectionID": s.collection_id,
+            "partitionID": s.partition_id,
+            "numRows": s.row_count,
+            "state": int(s.state),
+        }
+        for s in found
+    ]
+    return {"data": {"segmentInfos": infos}}
 
 
 def create_index(call: Call) -> dict[str, Any]:
@@ -122,10 +158,12 @@ def list_databases(call: Call) -> dict[str, Any]:
 
 
 ROUTES: dict[str, Route] = {
+    "collections/compact": Route(compact, "CompactReq"),
     "collections/create": Route(create_collection, "CollectionReq"),
     "collections/describe": Route(describe_collection),
     "collections/drop": Route(drop_collection),
     "collections/flush": Route(flush, "FlushReq"),
+    "collections/get_compaction_state": Route(get_compaction_state, "GetCompactionStateReq", ()),
     "collections/get_load_state": Route(get_load_state),
     "collections/get_stats": Route(get_stats),
     "collections/has": Route(has_collection),
@@ -138,4 +176,5 @@ ROUTES: dict[str, Route] = {
     "indexes/describe": Route(describe_index, "IndexReq", ("collectionName", "indexName")),
     "indexes/drop": Route(drop_index, "IndexReq", ("collectionName", "indexName")),
     "indexes/list": Route(list_indexes),
+    "segments/describe": Route(describe_segments, "GetSegmentsInfoReq", ()),
 }

@@ -36,6 +36,8 @@ class SearchPlan:
     primary_field_id: int
     band: Band | None = None
     ignores_growing: bool = False
+    expired_ts: int = 0
+    """Rows inserted before it are not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class QueryPlan:
     limit: int | None
     output_field_ids: tuple[int, ...]
     primary_field_id: int
+    expired_ts: int = 0
+    """Rows inserted before it are not seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ def passing_offsets(rows: RowSet, plan: QueryPlan) -> Array:
     """Row offsets int64 of the rows that pass."""
     if plan.keys is not None:
         offsets = np.unique(rows.keys.find(plan.keys)[0])
-        living = alive(rows, plan.read_ts)
+        living = alive(rows, plan.read_ts, plan.expired_ts)
         return offsets if living is None else offsets[living[offsets]]
-    mask = allowed(rows, plan.predicate, plan.read_ts)
+    mask = allowed(rows, plan.predicate, plan.read_ts, plan.expired_ts)
     return np.arange(rows.row_count) if mask is None else np.flatnonzero(mask)
 
 

@@ -51,8 +51,12 @@ class RowSet(Protocol):
         ...
 
 
-def alive(rows: RowSet, read_ts: int) -> Array | None:
-    """bool (n,) of the rows alive at `read_ts`, or None when all are."""
+def alive(rows: RowSet, read_ts: int, expired_ts: int = 0) -> Array | None:
+    """bool (n,) of the rows alive at `read_ts` and not inserted before `expired_ts`, or None when all are."""
+    if expired_ts:
+        living = alive(rows, read_ts)
+        fresh: Array = rows.insert_ts >= expired_ts
+        return fresh if living is None else fresh & living
     dead = rows.marks.dead_at(read_ts)
     if rows.max_insert_ts <= read_ts:
         return None if dead is None else ~dead

@@ -34,9 +34,9 @@ _BAND_SHARE = 0.05
 """Beyond this part of the rows, asking an index for ever more costs more than looking at all of them."""
 
 
-def allowed(rows: RowSet, predicate: Any | None, read_ts: int) -> Array | None:
+def allowed(rows: RowSet, predicate: Any | None, read_ts: int, expired_ts: int = 0) -> Array | None:
     """bool (n,) of the rows alive at `read_ts` that pass the filter, or None when all do."""
-    living = alive(rows, read_ts)
+    living = alive(rows, read_ts, expired_ts)
     if predicate is None:
         return living
     passing: Array = evaluate(predicate, rows)
@@ -58,7 +58,7 @@ class _Answer:
 
 def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     started = time.perf_counter()
-    mask = allowed(rows, plan.predicate, plan.read_ts)
+    mask = allowed(rows, plan.predicate, plan.read_ts, plan.expired_ts)
     validity = rows.column(plan.field_id).validity
     if validity is not None:
         mask = validity if mask is None else mask & validity

@@ -29,6 +29,16 @@ class ReadView:
     deltas: tuple[DeltaMeta, ...] = ()
     deletes: tuple[DeleteBatch, ...] = ()
 
+    def names(self, segment_id: int) -> bool:
+        """Whether a sealed segment is in here."""
+        return any(m.segment_id == segment_id for m in self.sealed)
+
+    @property
+    def oldest_unsealed_ts(self) -> int | None:
+        """The timestamp of the oldest row or delete that is in no file but the log; None if there is none."""
+        rows = [int(s.chunks[0].insert_ts[0]) for s in self.growing if s.chunks]
+        return min([*rows, *(int(batch.ts[0]) for batch in self.deletes[:1])], default=None)
+
 
 class ViewListener(Protocol):
     """Who holds sealed segments. Called by the data node, in the order of its commits."""
@@ -38,7 +48,8 @@ class ViewListener(Protocol):
         ...
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
-        """Open sealed successors of growing segments, if their rows are loaded, before the view names them."""
+        """Open sealed successors of growing or sealed segments, if their rows are loaded, before the view names
+        them."""
         ...
 
     def view_changed(self, collection_id: int) -> None:

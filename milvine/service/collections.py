@@ -10,7 +10,7 @@ from milvine.errors import CollectionNotFound, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
-from milvine.model.schema_rules import check_collection_name, check_schema
+from milvine.model.schema_rules import check_collection_name, check_schema, check_ttl
 from milvine.model.types import DataType
 from milvine.service.context import Engine, RequestContext, check_database
 
@@ -30,6 +30,7 @@ def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
 def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
     """Create a collection; the same again is a success, another schema under the name is refused."""
     check_schema(request.name, request.schema, request.num_shards)
+    check_ttl(request.properties)
     check_database(engine, context)
     existing = engine.catalog.snapshot.find(context.database, request.name)
     schema = _complete_schema(request.schema)

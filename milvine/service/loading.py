@@ -123,3 +123,10 @@ def get_loading_progress(
         if partition.partition_id not in collection.load.partition_ids:
             raise PartitionNotLoaded(partition.partition_id)
     return engine.loader.progress(collection).percent
+
+
+def load_config(collection: Collection) -> LoadConfig:
+    """What of the collection is to be loaded. Raises CollectionNotLoaded."""
+    if collection.load is None:
+        raise CollectionNotLoaded(collection.collection_id)
+    return collection.load

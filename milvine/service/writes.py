@@ -1,4 +1,4 @@
-"""Insert, upsert, delete, flush: what comes in is checked whole before anything is written."""
+"""Insert, upsert, delete: what comes in is checked whole before anything is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_colu
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.schema_rules import MAX_JSON_BYTES, check_partition_name
-from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
+from milvine.model.segments import ALL_PARTITIONS
 from milvine.model.types import DataType
 from milvine.querynode.cluster import Target
 from milvine.segment.keys import has_duplicates
@@ -277,12 +277,6 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
         return MutationResult(keys, 0, engine.clock.next())
     ts = engine.datanode.delete(collection.collection_id, keys, partition_id)
     return MutationResult(keys, len(keys), ts)
-
-
-def flush(engine: Engine, context: RequestContext, name: str) -> tuple[SegmentMeta, ...]:
-    """Seal all rows written before; returns the new segments when they are durable."""
-    collection = find_collection(engine, context, name)
-    return engine.datanode.flush(collection.collection_id)
 
 
 def row_count(engine: Engine, context: RequestContext, name: str) -> int:

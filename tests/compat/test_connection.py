@@ -84,8 +84,6 @@ def test_orm_connects_and_lists(server: Server) -> None:
         ("LoadPartitions", "LoadPartitionsRequest"),
         ("RenameCollection", "RenameCollectionRequest"),
         ("CreateDatabase", "CreateDatabaseRequest"),
-        ("ManualCompaction", "ManualCompactionRequest"),
-        ("GetReplicas", "GetReplicasRequest"),
         ("CreateCredential", "CreateCredentialRequest"),
         ("Import", "ImportRequest"),
     ],

@@ -27,7 +27,7 @@ from milvine.model.columns import Column
 from milvine.model.requests import CreateCollectionRequest, DeleteRequest, InsertRequest, LoadRequest, QueryRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, LoadState
-from milvine.service import collections, indexes, loading, reads, writes
+from milvine.service import collections, indexes, loading, reads, segments, writes
 from milvine.service.context import Engine, RequestContext
 
 SCENARIOS = int(os.environ.get("MILVINE_POWER_LOSS_SCENARIOS", "10"))
@@ -175,7 +175,7 @@ class Script:
         )
 
     def flush(self, engine: Engine, name: str) -> None:
-        self.step(f"flush {name}", dict(self.tables), lambda: writes.flush(engine, CONTEXT, name))
+        self.step(f"flush {name}", dict(self.tables), lambda: segments.flush(engine, CONTEXT, name))
 
     def build(self, engine: Engine) -> None:
         builder = engine.datanode.indexes

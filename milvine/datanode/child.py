@@ -1,0 +1,45 @@
+"""Runs a task in a niced child process, and ends it when nobody wants its result any more."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from milvine import config
+from milvine.errors import ServiceInternal
+
+_LOOK_SECONDS = 0.1
+
+
+class NotWanted(Exception):
+    """The task was ended: what it works on is gone."""
+
+
+def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
+    """The answer of a task of `child_process`. Raises ServiceInternal when it fails and NotWanted when it was ended;
+    either may leave files behind."""
+    if not is_wanted():
+        raise NotWanted
+    command, environment = config.child_command("milvine.datanode.child_process", task)
+    # Waiting threads that spin would make a build on busy cores several times slower.
+    environment = {**environment, "OMP_WAIT_POLICY": "passive"}
+    request: bytes | None = pickle.dumps((os.getpid(), order))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        while True:
+            try:
+                answer, complaint = child.communicate(request, timeout=_LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                request = None
+                if not is_wanted():
+                    child.kill()
+                    child.communicate()
+                    raise NotWanted from None
+    if child.returncode != 0:
+        text = complaint.decode(errors="replace")[-500:].strip()
+        raise ServiceInternal(f"the task {task} ended with {child.returncode}: {text}")
+    return pickle.loads(answer)

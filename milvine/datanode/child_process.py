@@ -1,0 +1,49 @@
+"""The child process that does heavy work on files, `python -m milvine.datanode.child_process TASK`.
+
+The order comes pickled on stdin, the answer goes pickled to stdout; both ends are this program. Work here cannot
+starve searches (it is niced), leave memory behind or take the server down. It ends with its parent: a file whose
+maker nobody waits for is garbage.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+_NICE = 10
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _run(task: str, order: Any) -> Any:
+    """Imports what the task needs and no more: most of a small task's time is imports."""
+    if task == "build":
+        from milvine.datanode.build_process import build
+
+        return build(order)
+    from milvine.datanode.merge_process import merge
+
+    return merge(order)
+
+
+def main() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # the server's are blocked
+    os.nice(_NICE)
+    parent, order = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    answer = _run(sys.argv[1], order)
+    sys.stdout.buffer.write(pickle.dumps(answer))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,370 @@
+"""Merges small segments and rewrites those with many dead rows, one plan at a time, in the background.
+
+Level-triggered: every look compares the views with what is worth doing. The work happens in a child process on
+files; here the sources are replaced by the result in one catalog transaction, the result is opened where its rows
+are loaded, the view changes, and the old files go. A row's insert_ts stays, so that every delete still finds it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from milvine import metrics
+from milvine.catalog.segments import commit_compaction
+from milvine.catalog.store import Catalog
+from milvine.config import Settings
+from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
+from milvine.datanode.index_build import IndexBuilder, build_index
+from milvine.datanode.merge_process import MergeOrder, living_rows
+from milvine.errors import CollectionNotFound, MilvineError
+from milvine.model.collections import Collection
+from milvine.model.segments import DeltaMeta, SegmentMeta
+from milvine.model.timestamps import HybridClock, from_physical_ms, physical_ms
+from milvine.segment.view import ReadView, Views
+from milvine.storage.files import remove_tree
+from milvine.storage.segment_files import ROWS_FILE, SegmentPaths, open_delta, open_rows
+
+_log = logging.getLogger(__name__)
+DEAD_SHARE = 0.2
+WORTH_WAITING_ROWS = 20_000
+_LOOK_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 2.0
+_RETRY_SECONDS = 60.0
+_KEPT_PLANS = 1000
+_KEPT_COUNTS = 10_000
+_MAX_TARGET_BYTES = 1 << 30
+
+
+class PlanState(IntEnum):
+    """Milvus's CompactionTaskState."""
+
+    EXECUTING = 1
+    PIPELINING = 2
+    COMPLETED = 3
+    FAILED = 4
+
+
+@dataclass(slots=True)
+class Plan:
+    """`target` is the id of the result, which has `row_count` rows and is not there if it has none; `trigger_id` is
+    the request's, or the plan's own."""
+
+    plan_id: int
+    trigger_id: int
+    collection_id: int
+    sources: tuple[SegmentMeta, ...]
+    target: int
+    state: PlanState = PlanState.PIPELINING
+    failure: str = ""
+    row_count: int = 0
+
+    @property
+    def source_ids(self) -> frozenset[int]:
+        return frozenset(m.segment_id for m in self.sources)
+
+
+class Compactor:
+    """One thread that looks for work, one child process that does it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        views: Views,
+        paths: SegmentPaths,
+        clock: HybridClock,
+        indexes: IndexBuilder,
+    ) -> None:
+        self._indexes = indexes
+        self._catalog = catalog
+        self._views = views
+        self._paths = paths
+        self._clock = clock
+        self._limits = SizeLimits(settings.segment_max_rows, settings.segment_max_bytes)
+        self._retention_ms = settings.retention_seconds * 1000
+        self._idle_ms = settings.merge_idle_seconds * 1000
+        self._condition = threading.Condition()
+        self._queue: deque[Plan] = deque()
+        self._running: Plan | None = None
+        self._plans: deque[Plan] = deque(maxlen=_KEPT_PLANS)
+        self._requests: dict[int, list[Plan]] = {}
+        self._retry_at: dict[int, float] = {}
+        self._looked: dict[int, tuple[ReadView, float]] = {}
+        self._dead_rows: dict[int, tuple[tuple[int, int], int]] = {}
+        self._thread = threading.Thread(target=self._run, name="compactor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def look(self) -> None:
+        """Something may be worth doing now."""
+        with self._condition:
+            self._condition.notify_all()
+
+    # Requests
+
+    def request(self, collection_id: int, target_bytes: int = 0) -> tuple[int, int]:
+        """Compact whatever can be: a request's id and how many plans it waits for; -1 and 0 if there is nothing to do.
+
+        Plans of the collection that are under way are waited for, too. A segment that no compaction wrote is
+        rewritten even alone, as in Milvus.
+        """
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        view = self._views.current(collection_id)
+        if collection is None or view is None:
+            raise CollectionNotFound(str(collection_id))
+        limits = self._limits
+        if target_bytes:
+            limits = replace(limits, data_bytes=min(target_bytes, _MAX_TARGET_BYTES))
+        removable = {m.segment_id for m in view.sealed if self._removable_rows(collection, view, m, 1)}
+        with self._condition:
+            request_id = self._clock.next()
+            plans = [p for p in (self._running, *self._queue) if p is not None and p.collection_id == collection_id]
+            for metas in by_partition(view.sealed):
+                busy = self._busy()
+                while sources := next_merge(metas, limits, busy, forced=True):
+                    plans.append(self._add(collection_id, sources, request_id))
+                    busy = self._busy()
+                for meta in metas:
+                    if meta.segment_id not in busy and (not meta.compacted_from or meta.segment_id in removable):
+                        plans.append(self._add(collection_id, (meta,), request_id))
+            if not plans:
+                return -1, 0
+            self._requests[request_id] = plans
+            if len(self._requests) > _KEPT_PLANS:
+                del self._requests[next(iter(self._requests))]
+            self._condition.notify_all()
+        return request_id, len(plans)
+
+    def plans_of_request(self, request_id: int) -> list[Plan]:
+        """Copies; none for a request that is not known (any more)."""
+        with self._condition:
+            return [replace(p) for p in self._requests.get(request_id, ())]
+
+    def plans_of_collection(self, collection_id: int) -> list[Plan]:
+        """Copies of the plans that are remembered, oldest first."""
+        with self._condition:
+            return [replace(p) for p in self._plans if p.collection_id == collection_id]
+
+    def is_busy_with(self, segment_id: int) -> bool:
+        """Whether a plan that is not done replaces the segment."""
+        with self._condition:
+            return segment_id in self._busy()
+
+    def will_merge(self, meta: SegmentMeta) -> bool:
+        """Whether the segment is, or soon will be, merged: an index built for it now would be thrown away.
+
+        Small ones are not worth waiting for; nor does a segment wait longer than quiet takes.
+        """
+        if self.is_busy_with(meta.segment_id):
+            return True
+        view = self._views.current(meta.collection_id)
+        if view is None or self._age_ms(meta.segment_id) >= self._idle_ms:
+            return False
+        neighbours = [m for m in view.sealed if m.partition_id == meta.partition_id]
+        for metas in by_partition(neighbours):
+            sources = next_merge(metas, self._limits, quiet=True)
+            if meta in sources and sum(m.row_count for m in sources) >= WORTH_WAITING_ROWS:
+                return True
+        return False
+
+    def end(self, collection_id: int) -> None:
+        """Return when nothing works on a collection that has left the catalog."""
+        with self._condition:
+            while self._running is not None and self._running.collection_id == collection_id:
+                self._condition.wait(1)
+
+    # Planning
+
+    def _age_ms(self, ts: int) -> int:
+        return time.time_ns() // 1_000_000 - physical_ms(ts)
+
+    def _busy(self) -> set[int]:
+        plans = [*self._queue, *([] if self._running is None else [self._running])]
+        return {i for plan in plans for i in plan.source_ids}
+
+    def _add(self, collection_id: int, sources: tuple[SegmentMeta, ...], trigger_id: int | None = None) -> Plan:
+        plan_id, target = self._clock.next(), self._clock.next()
+        plan = Plan(plan_id, trigger_id or plan_id, collection_id, sources, target)
+        self._queue.append(plan)
+        self._plans.append(plan)
+        return plan
+
+    def _fold_ts(self) -> int:
+        return from_physical_ms(time.time_ns() // 1_000_000 - self._retention_ms)
+
+    def _find_work(self) -> None:
+        now = time.monotonic()
+        self._looked = {i: seen for i, seen in self._looked.items() if i in self._catalog.snapshot.collections}
+        self._retry_at = {i: at for i, at in self._retry_at.items() if at > now}
+        for collection in self._catalog.snapshot.collections.values():
+            view = self._views.current(collection.collection_id)
+            if view is None:
+                continue
+            seen, look_again = self._looked.get(collection.collection_id, (None, 0.0))
+            if seen is not None and seen.sealed is view.sealed and seen.deltas is view.deltas and now < look_again:
+                continue
+            self._look_at(collection, view, now)
+
+    def _look_at(self, collection: Collection, view: ReadView, now: float) -> None:
+        heavy = []
+        for meta in view.sealed:
+            enough = max(1, int(DEAD_SHARE * meta.row_count))
+            if self._removable_rows(collection, view, meta, enough) >= enough:
+                heavy.append(meta)
+        age_ms = self._age_ms(max((m.segment_id for m in view.sealed), default=0))
+        wait = min(_LOOK_AGAIN_SECONDS, max(0, self._idle_ms - age_ms) / 1000 or _LOOK_AGAIN_SECONDS)
+        with self._condition:
+            busy = self._busy() | self._retry_at.keys()
+            for metas in by_partition(view.sealed):
+                while sources := next_merge(metas, self._limits, busy):
+                    self._add(collection.collection_id, sources)
+                    busy |= {m.segment_id for m in sources}
+                if age_ms >= self._idle_ms:
+                    # A trickle of small merges would end the build of a large index again and again.
+                    busy |= {m.segment_id for m in metas if self._indexes.is_building(m.segment_id)}
+                    while sources := next_merge(metas, self._limits, busy, quiet=True):
+                        self._add(collection.collection_id, sources)
+                        busy |= {m.segment_id for m in sources}
+            for meta in heavy:
+                if meta.segment_id not in busy:
+                    self._add(collection.collection_id, (meta,))
+        self._looked[collection.collection_id] = view, now + wait
+
+    def _removable_rows(self, collection: Collection, view: ReadView, meta: SegmentMeta, enough: int) -> int:
+        """Rows that a compaction would leave behind, 0 if they cannot be `enough`. Their number is kept until there
+        can be more of them."""
+        fold_ts, expired_ts = self._fold_ts(), collection.expired_ts()
+        if meta.max_ts < expired_ts:
+            return meta.row_count
+        deltas = [d for d in view.deltas if d.max_ts <= fold_ts and meta.needs(d)]
+        some_expired = meta.min_ts < expired_ts
+        if not some_expired and sum(d.row_count for d in deltas) < enough:
+            return 0
+        state = (max((d.delta_id for d in deltas), default=0), expired_ts if some_expired else 0)
+        known, count = self._dead_rows.get(meta.segment_id, ((-1, 0), 0))
+        if known != state:
+            count = self._count_removable(meta, deltas, fold_ts, expired_ts)
+            if len(self._dead_rows) >= _KEPT_COUNTS:
+                self._dead_rows.clear()
+            self._dead_rows[meta.segment_id] = state, count
+        return count
+
+    def _count_removable(self, meta: SegmentMeta, deltas: list[DeltaMeta], fold_ts: int, expired_ts: int) -> int:
+        try:
+            deletes = [open_delta(self._paths.delta(d.collection_id, d.delta_id)) for d in deltas]
+            rows, _ = open_rows(self._paths.segment(meta.collection_id, meta.segment_id) / ROWS_FILE, resident=False)
+            living = living_rows(rows, meta, deletes, fold_ts, expired_ts)
+        except (MilvineError, OSError) as error:
+            # Replaced or dropped under our eyes; or damaged, which loading will say.
+            _log.info("rows of segment %s are not counted: %s", meta.segment_id, error)
+            return 0
+        return int(len(living) - living.sum())
+
+    # Execution
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if not self._queue:
+                    self._condition.wait(_LOOK_SECONDS)
+            if not self._queue:
+                self._find_work()
+            with self._condition:
+                if not self._queue:
+                    continue
+                plan = self._running = self._queue.popleft()
+                plan.state = PlanState.EXECUTING
+            failure: str | None = None
+            try:
+                self._execute(plan)
+            except NotWanted:
+                failure = "a source is gone"
+            except Exception as error:  # noqa: BLE001 - one bad plan must not end the loop; its failure is kept
+                failure = str(error)
+                _log.error("compaction of segments %s: %s", sorted(plan.source_ids), error)
+                metrics.background_failures.labels("compaction").inc()
+            with self._condition:
+                plan.failure = failure or ""
+                plan.state = PlanState.COMPLETED if failure is None else PlanState.FAILED
+                if failure is not None:
+                    self._retry_at |= dict.fromkeys(plan.source_ids, time.monotonic() + _RETRY_SECONDS)
+                self._running = None
+                self._condition.notify_all()
+            self._indexes.look()
+
+    def _execute(self, plan: Plan) -> None:
+        collection_id, source_ids = plan.collection_id, plan.source_ids
+
+        def is_wanted() -> bool:
+            metas = self._catalog.snapshot.segments.get(collection_id, ())
+            return source_ids <= {m.segment_id for m in metas}
+
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        view = self._views.current(collection_id)
+        if collection is None or view is None or not is_wanted():
+            raise NotWanted
+        order = MergeOrder(
+            self._paths,
+            collection.schema,
+            plan.sources,
+            view.deltas,
+            plan.target,
+            self._fold_ts(),
+            collection.expired_ts(),
+        )
+        try:
+            result: SegmentMeta | None = run_task("merge", order, is_wanted)
+            if result is not None:
+                result = self._indexed(collection, source_ids, result, is_wanted)
+            dropped = commit_compaction(self._catalog, collection_id, source_ids, result)
+            if dropped is None:
+                raise NotWanted
+            plan.row_count = 0 if result is None else result.row_count
+        except BaseException:
+            remove_tree(self._paths.segment(collection_id, plan.target))
+            raise
+        self._swap(plan, result, dropped)
+
+    def _indexed(
+        self, collection: Collection, source_ids: frozenset[int], result: SegmentMeta, is_wanted: Callable[[], bool]
+    ) -> SegmentMeta:
+        """The result with the indexes that a source had: searches must not fall back to scans of it.
+
+        What no source had is built later; until then nothing is slower than before.
+        """
+        metas = self._catalog.snapshot.segments.get(collection.collection_id, ())
+        had = {i for m in metas if m.segment_id in source_ids for i, built in m.indexes.items() if not built.is_scan}
+        built = {
+            i.index_id: build_index(self._paths, result, i, is_wanted) for i in collection.indexes if i.index_id in had
+        }
+        return replace(result, indexes=built)
+
+    def _swap(self, plan: Plan, result: SegmentMeta | None, dropped: tuple[DeltaMeta, ...]) -> None:
+        collection_id, source_ids = plan.collection_id, plan.source_ids
+        gone = {d.delta_id for d in dropped}
+        if result is not None:
+            self._views.prepare(collection_id, (result,))
+
+        def change(view: ReadView) -> ReadView:
+            # As the catalog has it now: an index may have been committed since.
+            found = [m for m in self._catalog.snapshot.segments.get(collection_id, ()) if m.segment_id == plan.target]
+            kept = tuple(m for m in view.sealed if m.segment_id not in source_ids)
+            deltas = tuple(d for d in view.deltas if d.delta_id not in gone)
+            return replace(view, sealed=(*kept, *found), deltas=deltas)
+
+        self._views.replace(collection_id, change)
+        self._views.changed(collection_id)
+        # Whoever still reads them has them mapped, and the disk gets the space back when the last one is done.
+        for segment_id in source_ids:
+            remove_tree(self._paths.segment(collection_id, segment_id))
+        for delta in dropped:
+            self._paths.delta(collection_id, delta.delta_id).unlink(missing_ok=True)
+        metrics.compacted_rows.inc(sum(m.row_count for m in plan.sources))

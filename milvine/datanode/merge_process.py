@@ -1,0 +1,112 @@
+"""Writes one segment from the living rows of several; runs in a child process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from milvine.model.columns import Column, absent_column, concat_columns, json_column
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.model.types import DataType
+from milvine.segment.deletes import DeleteMarks
+from milvine.segment.keys import KeyIndex
+from milvine.storage.files import make_directory, sync_directory
+from milvine.storage.segment_files import (
+    ROWS_FILE,
+    RowsFile,
+    SegmentPaths,
+    open_column,
+    open_delta,
+    open_rows,
+    save_column,
+    save_rows,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class MergeOrder:
+    """Sources of one partition, oldest first, become segment `segment_id`.
+
+    Rows deleted at or before `fold_ts`, or inserted before `expired_ts`, are left behind.
+    """
+
+    paths: SegmentPaths
+    schema: CollectionSchema
+    sources: tuple[SegmentMeta, ...]
+    deltas: tuple[DeltaMeta, ...]
+    segment_id: int
+    fold_ts: int
+    expired_ts: int
+
+
+def living_rows(rows: RowsFile, meta: SegmentMeta, deletes: list[DeleteBatch], fold_ts: int, expired_ts: int) -> Array:
+    """bool (n,): neither deleted at or before `fold_ts` nor inserted before `expired_ts`."""
+    keys = KeyIndex(rows.sorted_keys, rows.order)
+    marks = DeleteMarks.none()
+    for batch in deletes:
+        marks = marks.with_deletes(batch, keys, rows.insert_ts, meta.partition_id)
+    living: Array = rows.insert_ts >= expired_ts
+    dead = marks.dead_at(fold_ts)
+    return living if dead is None else living & ~dead
+
+
+def merge(order: MergeOrder) -> SegmentMeta | None:
+    """The new segment, its files written and synced; None, with nothing written, if no row lives."""
+    first = order.sources[0]
+    where = (first.collection_id, order.segment_id)
+    deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in order.deltas}
+    kept: list[Array | None] = []
+    insert_ts: list[Array] = []
+    for meta in order.sources:
+        rows, _ = open_rows(order.paths.segment(meta.collection_id, meta.segment_id) / ROWS_FILE, resident=True)
+        wanted = [batch for delta, batch in deletes.items() if meta.needs(delta)]
+        living = living_rows(rows, meta, wanted, order.fold_ts, order.expired_ts)
+        kept.append(None if living.all() else np.flatnonzero(living))
+        insert_ts.append(rows.insert_ts[living])
+    timestamps = np.concatenate(insert_ts)
+    if len(timestamps) == 0:
+        return None
+    directory = order.paths.segment(*where)
+    make_directory(directory)
+    field_bytes: dict[int, int] = {}
+    for field in order.schema.fields:
+        if any(field.field_id in meta.field_bytes for meta in order.sources):
+            column = _merged_column(order, field, kept)
+            field_bytes[field.field_id] = save_column(order.paths.column(*where, field.field_id), column)
+            if field.is_primary:
+                keys = KeyIndex.build(column.values)
+    rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(timestamps, keys.sorted_keys, keys.order))
+    sync_directory(directory)
+    return SegmentMeta(
+        order.segment_id,
+        first.collection_id,
+        first.partition_id,
+        len(timestamps),
+        int(timestamps.min()),
+        int(timestamps.max()),
+        rows_bytes,
+        field_bytes,
+        folded_ts=min(order.fold_ts, max((d.max_ts for d in order.deltas), default=0)),
+        compacted_from=tuple(m.segment_id for m in order.sources),
+    )
+
+
+def _merged_column(order: MergeOrder, field: FieldSchema, kept: list[Array | None]) -> Column:
+    pieces: list[Column] = []
+    for meta, offsets in zip(order.sources, kept, strict=True):
+        if field.field_id in meta.field_bytes:
+            path = order.paths.column(meta.collection_id, meta.segment_id, field.field_id)
+            piece, _ = open_column(path, field.data_type, resident=True)
+        else:
+            piece = absent_column(field, meta.row_count)
+        if offsets is None or len(offsets):
+            pieces.append(piece if offsets is None else piece.take(offsets))
+    column = concat_columns(pieces)
+    if field.data_type is DataType.JSON and column.paths is None:
+        return json_column(column.values, column.validity)
+    return column

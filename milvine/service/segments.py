@@ -1,0 +1,195 @@
+"""Segments as a caller sees them: flushing, compaction, what is stored and what is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from milvine.datanode.compactor import Plan, PlanState
+from milvine.errors import CollectionNotFound, ParameterMissing
+from milvine.model.collections import Collection
+from milvine.model.schema import IndexSpec
+from milvine.model.segments import SegmentMeta
+from milvine.model.types import SegmentState
+from milvine.service.context import Engine, RequestContext, check_database, find_collection
+
+_PERSISTENT = frozenset({SegmentState.SEALED, SegmentState.FLUSHED, SegmentState.FLUSHING})
+
+
+@dataclass(frozen=True, slots=True)
+class FlushedCollection:
+    """Everything written to the collection at or before `ts` is sealed; `segment_ids` are new."""
+
+    collection: Collection
+    segment_ids: tuple[int, ...]
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """A stored segment. `compacted_from`: the segments that compaction made it of."""
+
+    segment_id: int
+    collection_id: int
+    partition_id: int
+    row_count: int
+    state: SegmentState
+    compacted_from: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSegment:
+    """A sealed segment in memory; `index` is the first that it has, if any."""
+
+    meta: SegmentMeta
+    memory_bytes: int
+    index: IndexSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionStatus:
+    """How many plans a request still waits for and how they ended."""
+
+    executing: int
+    completed: int
+    failed: int
+
+    @property
+    def is_completed(self) -> bool:
+        return self.executing == 0
+
+
+def flush(engine: Engine, context: RequestContext, name: str) -> FlushedCollection:
+    """Returns when all rows written before are in sealed segments."""
+    return _flush(engine, find_collection(engine, context, name))
+
+
+def _flush(engine: Engine, collection: Collection) -> FlushedCollection:
+    # Taken before, so that no row that comes meanwhile is at or before it.
+    ts = engine.clock.next()
+    sealed = engine.datanode.flush(collection.collection_id)
+    return FlushedCollection(collection, tuple(m.segment_id for m in sealed), ts)
+
+
+def flush_all(
+    engine: Engine, database: str, targets: Sequence[tuple[str, tuple[str, ...]]] = ()
+) -> tuple[int, list[FlushedCollection]]:
+    """Flush the collections of a database ("": of all), or those named by `targets`; returns a timestamp at or before
+    which all of them are sealed. A collection that is dropped meanwhile is left out."""
+    ts = engine.clock.next()
+    flushed: list[FlushedCollection] = []
+    for collection in _targets(engine, database, targets):
+        try:
+            flushed.append(_flush(engine, collection))
+        except CollectionNotFound:
+            continue
+    return ts, flushed
+
+
+def _targets(engine: Engine, database: str, targets: Sequence[tuple[str, tuple[str, ...]]]) -> list[Collection]:
+    wanted = [(name, names) for name, names in targets] or [(database, ())]
+    found: dict[int, Collection] = {}
+    for database_name, names in wanted:
+        if database_name:
+            check_database(engine, RequestContext(database_name))
+        collections: Iterable[Collection]
+        if names:
+            collections = [find_collection(engine, RequestContext(database_name or "default"), n) for n in names]
+        else:
+            snapshot = engine.catalog.snapshot
+            collections = [c for c in snapshot.collections.values() if database_name in ("", c.database)]
+        found |= {c.collection_id: c for c in collections}
+    return list(found.values())
+
+
+def is_flushed(
+    engine: Engine, context: RequestContext, name: str, segment_ids: Sequence[int] = (), ts: int = 0
+) -> bool:
+    """Whether none of the segments is growing and, with a name, all written to the collection until `ts` is sealed."""
+    if name and not engine.datanode.is_sealed_until(find_collection(engine, context, name).collection_id, ts):
+        return False
+    return engine.datanode.growing_ids().isdisjoint(segment_ids)
+
+
+def is_all_flushed(engine: Engine, database: str, ts: int, targets: Sequence[tuple[str, tuple[str, ...]]] = ()) -> bool:
+    """Whether all written until `ts` is sealed, where `flush_all` would flush."""
+    if not ts:
+        raise ParameterMissing("FlushAllTss or FlushAllTs is required")
+    return all(engine.datanode.is_sealed_until(c.collection_id, ts) for c in _targets(engine, database, targets))
+
+
+def compact(
+    engine: Engine,
+    context: RequestContext,
+    name: str,
+    collection_id: int = 0,
+    target_mb: int = 0,
+    only_clustering_or_l0: bool = False,
+) -> tuple[int, int]:
+    """Begin to compact; an id to ask with, and the number of plans; -1 and 0 when there is nothing to do.
+
+    There are neither clustering keys nor segments of deletes, so a compaction of those has nothing to do.
+    """
+    if name or not collection_id:
+        collection_id = find_collection(engine, context, name).collection_id
+    if only_clustering_or_l0:
+        return -1, 0
+    return engine.datanode.compactor.request(collection_id, target_mb << 20)
+
+
+def compaction_status(plans: Sequence[Plan]) -> CompactionStatus:
+    """Of a request that is not known, or had nothing to do, all is done, as in Milvus."""
+    states = [p.state for p in plans]
+    completed, failed = states.count(PlanState.COMPLETED), states.count(PlanState.FAILED)
+    return CompactionStatus(len(states) - completed - failed, completed, failed)
+
+
+def compaction_plans(engine: Engine, context: RequestContext, request_id: int, name: str = "") -> list[Plan]:
+    """The plans of a request; with a collection's name instead all that are remembered of it."""
+    if name and not request_id:
+        return engine.datanode.compactor.plans_of_collection(find_collection(engine, context, name).collection_id)
+    return engine.datanode.compactor.plans_of_request(request_id)
+
+
+def stored_segments(
+    engine: Engine, context: RequestContext, name: str, states: frozenset[int] = frozenset()
+) -> list[SegmentInfo]:
+    """Segments in one of `states` (none given: those whose rows are in files)."""
+    collection = find_collection(engine, context, name)
+    return _stored(engine, collection.collection_id, states or _PERSISTENT)
+
+
+def _stored(engine: Engine, collection_id: int, states: frozenset[int]) -> list[SegmentInfo]:
+    found: list[SegmentInfo] = []
+    if SegmentState.FLUSHED in states:
+        metas = engine.catalog.snapshot.segments.get(collection_id, ())
+        found += [
+            SegmentInfo(
+                m.segment_id, collection_id, m.partition_id, m.row_count, SegmentState.FLUSHED, m.compacted_from
+            )
+            for m in metas
+        ]
+    if SegmentState.GROWING in states:
+        found += [
+            SegmentInfo(s.segment_id, collection_id, s.partition_id, s.row_count, SegmentState.GROWING)
+            for s in engine.datanode.growing(collection_id)
+        ]
+    return found
+
+
+def segments_by_id(engine: Engine, collection_id: int, segment_ids: Sequence[int]) -> list[SegmentInfo]:
+    """Those of the segments that there are, growing or flushed; `collection_id` 0: of any collection."""
+    wanted = set(segment_ids)
+    ids = [collection_id] if collection_id else list(engine.catalog.snapshot.collections)
+    states = frozenset({SegmentState.FLUSHED, SegmentState.GROWING})
+    return [s for i in ids for s in _stored(engine, i, states) if s.segment_id in wanted]
+
+
+def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[LoadedSegment]:
+    """Sealed segments of a collection in memory, oldest first; none if it is not loaded."""
+    collection = find_collection(engine, context, name)
+    found: list[LoadedSegment] = []
+    for meta, parts in engine.loader.loaded(collection.collection_id):
+        index = next((i for i in collection.indexes if i.index_id in meta.indexes), None)
+        found.append(LoadedSegment(meta, sum(parts.values()), index))
+    return found
