@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
-from milvine.datanode.recovery import named_files
+from milvine.datanode.recovery import named_files, replayed
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
@@ -25,7 +25,6 @@ from milvine.storage.files import verify_sealed, walk_files
 from milvine.storage.segment_files import ROWS_FILE, RowsFile, SegmentPaths, open_column, open_delta, open_rows
 from milvine.storage.segment_files import open_index_file as open_index
 from milvine.storage.wal import WalReader, wal_path
-from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
 
 _SEALED_SUFFIXES = (".seg", ".col", ".index", ".delta")
 
@@ -137,13 +136,11 @@ class Check:
 
         def read() -> None:
             for record in reader.records():
-                if record.record_type == RecordType.DELETE:
-                    decode_deletes(record.body)
-                    continue
-                _, batch = decode_insert(record.body, data_types)
-                self.rows += batch.row_count
-                if record.ts <= sealed_ts:
-                    twice.append(record.ts)
+                inserted, _ = replayed(record, collection.schema, data_types)
+                if inserted is not None:
+                    self.rows += inserted[1].row_count
+                    if record.ts <= sealed_ts:
+                        twice.append(record.ts)
 
         yield from self._reading(read)
         if twice:

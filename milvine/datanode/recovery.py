@@ -74,7 +74,7 @@ def recover(
     for record in reader.records():
         last_ts = max(last_ts, record.ts)
         clock.observe(record.ts)
-        inserted, deleted = _replayed(record, collection.schema, data_types)
+        inserted, deleted = replayed(record, collection.schema, data_types)
         if deleted is not None:
             deletes.append(deleted)
             growing = {i: s.with_deletes(deleted) for i, s in growing.items()}
@@ -99,7 +99,7 @@ def recover(
     return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
 
 
-def _replayed(
+def replayed(
     record: WalRecord, schema: CollectionSchema, data_types: Mapping[int, DataType]
 ) -> tuple[tuple[int, ColumnBatch] | None, DeleteBatch | None]:
     """What a record inserts (partition id and rows) and deletes."""

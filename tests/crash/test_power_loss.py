@@ -150,6 +150,12 @@ class Script:
 
     def insert(self, engine: Engine, name: str, keys: list[int]) -> None:
         """New keys only; the tag tells this insert from others of the key."""
+        self._write(engine, name, keys, writes.insert)
+
+    def upsert(self, engine: Engine, name: str, keys: list[int]) -> None:
+        self._write(engine, name, keys, writes.upsert)
+
+    def _write(self, engine: Engine, name: str, keys: list[int], write: Callable[..., object]) -> None:
         self.tag += 1
         ids = np.array(keys, np.int64)
         columns = {
@@ -160,9 +166,9 @@ class Script:
         rows = {**self.tables[name].rows, **dict.fromkeys(keys, self.tag)}
         request = InsertRequest(name, "", len(keys), columns)
         self.step(
-            f"insert into {name}",
+            f"{write.__name__} into {name}",
             self.with_table(name, rows=rows),
-            lambda: writes.insert(engine, CONTEXT, request),
+            lambda: write(engine, CONTEXT, request),
         )
 
     def delete(self, engine: Engine, name: str, keys: list[int]) -> None:
@@ -264,7 +270,9 @@ def fixed_script(engine: Engine, script: Script) -> None:
     script.build(engine)
     script.delete(engine, "a", [4, 5])
     script.insert(engine, "a", [1, 4])
+    script.upsert(engine, "a", [2, 4, 7])
     script.flush(engine, "a")
+    script.upsert(engine, "a", [3, 7, 8])
     script.delete(engine, "a", [1, 6])
     script.drop(engine, "b")
     script.load(engine, "a", loaded=False)
@@ -292,7 +300,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_there_whenever_the_pow
 
 def test_what_a_start_after_a_kill_has_shown_survives_a_power_loss(tmp_path: Path, scratch: Path) -> None:
     script, operations = record(tmp_path / "data", fixed_script)
-    inserts = [end for _, end, _, _, what in script.moments if what.startswith(("insert", "delete"))]
+    inserts = [end for _, end, _, _, what in script.moments if what.startswith(("insert", "upsert", "delete"))]
     for end in inserts:
         survive_a_crash_of_the_recovery(script, operations, end - 1, scratch, stride=4)
 
@@ -302,13 +310,16 @@ def random_script(engine: Engine, script: Script, rng: random.Random) -> None:
     script.create(engine, next(names), "HNSW")
     for _ in range(25):
         kind = rng.choices(
-            ["insert", "delete", "flush", "build", "load", "release", "create", "drop"], [30, 20, 15, 8, 6, 3, 3, 2]
+            ["insert", "upsert", "delete", "flush", "build", "load", "release", "create", "drop"],
+            [25, 15, 20, 15, 8, 6, 3, 3, 2],
         )[0]
         name = rng.choice(sorted(script.tables))
         rows = script.tables[name].rows
         if kind == "insert":
             fresh = [k for k in range(20_000) if k not in rows]
             script.insert(engine, name, sorted(rng.sample(fresh, rng.choice([1, 7, GRAPH_ROWS]))))
+        elif kind == "upsert":
+            script.upsert(engine, name, sorted(rng.sample(range(20_000), rng.choice([1, 5, 600]))))
         elif kind == "delete":
             keys = sorted(rng.sample(range(20_000), rng.choice([1, 5, 600])))
             script.delete(engine, name, keys)

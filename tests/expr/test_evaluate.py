@@ -196,9 +196,7 @@ _TEXTS = st.text("ab%_", max_size=3)
 _JSON_SCALARS = st.one_of(st.none(), st.booleans(), _INTEGERS, _FLOATS, _TEXTS)
 _JSON = st.dictionaries(
     st.sampled_from("ab"),
-    st.one_of(
-        _JSON_SCALARS, st.lists(_JSON_SCALARS, max_size=2), st.dictionaries(st.just("b"), _JSON_SCALARS)
-    ),
+    st.one_of(_JSON_SCALARS, st.lists(_JSON_SCALARS, max_size=2), st.dictionaries(st.just("b"), _JSON_SCALARS)),
 )
 _ROWS = st.lists(
     st.fixed_dictionaries(
@@ -310,9 +308,7 @@ def _leaves(draw: st.DrawFn) -> tuple[str, Verdict]:
         def is_between(row: Row) -> bool | None:
             return None if _kind(_at(row, operand)) != "number" else low < _at(row, operand) <= high
 
-        return draw(
-            st.sampled_from([f"{low} < {operand} <= {high}", f"{high} >= {operand} > {low}"])
-        ), is_between
+        return draw(st.sampled_from([f"{low} < {operand} <= {high}", f"{high} >= {operand} > {low}"])), is_between
     if shape == "fields" and operand in _NUMERIC_FIELDS:
         other, sign = draw(st.sampled_from(_NUMERIC_FIELDS)), draw(st.sampled_from(list(_OPERATORS)))
         return f"{operand} {sign} {other}", lambda row: _compared(row[operand], sign, row[other])
@@ -341,8 +337,6 @@ def _grown(inner: st.SearchStrategy[tuple[str, Verdict]]) -> st.SearchStrategy[t
 
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_ROWS, st.recursive(_leaves(), _grown, max_leaves=6))
-def test_random_filters_keep_what_a_row_by_row_reading_keeps(
-    rows: list[Row], node: tuple[str, Verdict]
-) -> None:
+def test_random_filters_keep_what_a_row_by_row_reading_keeps(rows: list[Row], node: tuple[str, Verdict]) -> None:
     text, verdict = node
     assert kept(text, rows) == [i for i, row in enumerate(rows) if verdict(row) is True], text
