@@ -49,6 +49,8 @@ class IndexBuilder:
         self._has_deferred = False
         self._building: SegmentMeta | None = None
         self._ended = threading.Condition()
+        self._will_merge: Callable[[SegmentMeta], bool] = lambda _meta: False
+        self._is_merging: Callable[[int], bool] = lambda _segment_id: False
         self._thread = threading.Thread(target=self._run, name="index-builder", daemon=True)
 
     def start(self, will_merge: Callable[[SegmentMeta], bool], is_merging: Callable[[int], bool]) -> None:

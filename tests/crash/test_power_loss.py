@@ -14,7 +14,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import orjson
 import pytest
 from recorded_disk import All, Disk, Operation, RecordedDisk, Some, Survivors, Torn
 
@@ -70,11 +69,10 @@ def engine_on(directory: Path) -> Iterator[Engine]:
         engine.catalog.close()
 
 
-def build_here(command: list[str], **_options: Any) -> Any:
+def build_here(task: str, order: dict[str, Any], _is_wanted: Callable[[], bool]) -> None:
     """The child process's work in this one, where its files are recorded."""
-    with mock.patch.object(build_process, "_end_with_parent", lambda _parent: None):
-        build_process.build(orjson.loads(command[-1]))
-    return mock.Mock(returncode=0)
+    assert task == "build"
+    build_process.build(order)
 
 
 def found_in(engine: Engine) -> Tables:
@@ -199,7 +197,7 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def _builds_in_this_process() -> Iterator[None]:
-    with mock.patch("milvine.datanode.index_build.subprocess.run", build_here):
+    with mock.patch("milvine.datanode.index_build.run_task", build_here):
         yield
 
 
