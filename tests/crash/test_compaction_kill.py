@@ -14,7 +14,7 @@ from crash_load import create, row_of
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
-ROUNDS = int(os.environ.get("MILVINE_CRASH_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("MILVINE_CRASH_ROUNDS", "2"))
 SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 ENVIRONMENT = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1", "MILVINE_COMMON_RETENTIONDURATION": "0"}
 NAME = "compacted"

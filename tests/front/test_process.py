@@ -228,7 +228,7 @@ def _settled_rss(server: Server) -> int:
     return settled
 
 
-@pytest.mark.parametrize("index_type", ["FLAT", "HNSW"])
+@pytest.mark.parametrize("index_type", [pytest.param("FLAT", marks=pytest.mark.nightly), "HNSW"])
 def test_released_memory_goes_back_to_the_system(new_server: ServerFactory, index_type: str) -> None:
     """100,000 x 128 is 51 MB of vectors. HNSW is loaded before it is built: what is scanned must go back too."""
     server = new_server()

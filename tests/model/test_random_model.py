@@ -14,7 +14,7 @@ import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
-STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "2000"))
+STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "1000"))
 SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randrange(10**6))))
 DIM = 4
 KEY_SPACE = 150
