@@ -47,10 +47,6 @@ class UnexpectedError(MilvineError):
         super().__init__(message)
 
 
-class ServiceNotReady(MilvineError):
-    code, legacy_code, retriable, text = 1, 56, True, "service not ready"
-
-
 class MemoryLimitExceeded(MilvineError):
     code, legacy_code, text = 3, 52, "memory limit exceeded"
 
@@ -100,13 +96,6 @@ class CollectionNotLoaded(MilvineError):
 
     def __init__(self, collection: object) -> None:
         super().__init__(_bracketed(self.text, collection=collection))
-
-
-class CollectionLimitExceeded(InputError):
-    code, text = 102, "exceeded the limit number of collections"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(_bracketed(self.text, limit=limit))
 
 
 class CollectionNotFullyLoaded(MilvineError):
@@ -244,9 +233,3 @@ class RestCheckPrimaryKey(InputError):
 
 class RequestTimeout(MilvineError):
     code, retriable, text = 10001, True, "request timeout"
-
-
-class Unimplemented(MilvineError):
-    """A capability that Milvine does not have; gRPC answers it with its own status UNIMPLEMENTED."""
-
-    code, text = 10, "service unimplemented"

@@ -47,7 +47,6 @@ class CollectionWriter:
         self._lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._unpublished: deque[tuple[int, int, Callable[[int], None]]] = deque()
-        self._published_ticket = 0
         self._last_ticket = 0
         view = views.current(collection.collection_id)
         assert view is not None
