@@ -17,7 +17,7 @@ from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
 _NOT_OURS = (KeyError, ValueError, TypeError)
