@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 registry = CollectorRegistry(auto_describe=True)
@@ -36,6 +38,17 @@ background_failures = Counter(
     "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
 )
 ready_seconds = Gauge("milvine_ready_seconds", "Time from the start of the process to ready", registry=registry)
+
+
+@cache
+def requests_of(protocol: str, function: str, code: int) -> Counter:
+    """The counter of one kind of answer."""
+    return requests.labels(protocol, function, str(code))
+
+
+@cache
+def seconds_of(function: str) -> Histogram:
+    return request_seconds.labels(function)
 
 
 def exposition() -> bytes:

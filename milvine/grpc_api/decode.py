@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -68,6 +69,7 @@ _ELEMENTS = {
     "string_data": pa.string(),
 }
 _FLOAT_VECTOR_PLACEHOLDER = 101
+_REMEMBERED_CHARACTERS = 4096
 _BOUNDED_TIMESTAMP = 2
 """Guarantee timestamps up to this one are SDKs' words for consistency levels, not times."""
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -351,7 +353,41 @@ def _queries(request: Any) -> Array:
 def search(request: Any) -> SearchRequest:
     if request.sub_reqs or request.HasField("function_score") or request.HasField("ids"):
         raise ParameterInvalid("rerank functions and search by ids are not supported by this version of Milvine")
-    given = pairs(request.search_params)
+    given = tuple([(pair.key, pair.value) for pair in request.search_params])
+    is_short = sum([len(value) for _, value in given]) <= _REMEMBERED_CHARACTERS
+    found = (_search_params if is_short else _search_params.__wrapped__)(given)
+    return SearchRequest(
+        request.collection_name,
+        _queries(request),
+        found.limit,
+        found.offset,
+        found.anns_field,
+        found.metric_type,
+        found.params,
+        found.round_decimal,
+        request.dsl,
+        templates(request) if request.expr_template_values else {},
+        tuple(request.output_fields),
+        tuple(request.partition_names),
+        request.guarantee_timestamp if found.is_iterator else _read_ts(request),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchParams:
+    limit: int
+    offset: int
+    anns_field: str
+    metric_type: str
+    params: Mapping[str, Any]
+    round_decimal: int
+    is_iterator: bool
+
+
+@lru_cache(maxsize=512)
+def _search_params(pairs_given: tuple[tuple[str, str], ...]) -> _SearchParams:
+    """What `search_params` says. A caller's searches differ by their vectors, so it is remembered."""
+    given = dict(pairs_given)
     text = given.pop("params", "") or "{}"
     try:
         inner = orjson.loads(text)
@@ -362,21 +398,14 @@ def search(request: Any) -> SearchRequest:
     named = {"anns_field", "topk", "limit", "offset", "metric_type", "round_decimal"}
     params = {**{k: v for k, v in given.items() if k not in named}, **inner}
     metric_type = given.get("metric_type", "") or params.pop("metric_type", "")
-    is_iterator = given.get("iterator", "") in ("True", "true")
-    return SearchRequest(
-        request.collection_name,
-        _queries(request),
+    return _SearchParams(
         _int(given, "topk", _int(given, "limit", 0)),
         _int(given, "offset", 0),
         given.get("anns_field", ""),
         metric_type,
         params,
         _int(given, "round_decimal", -1),
-        request.dsl,
-        templates(request),
-        tuple(request.output_fields),
-        tuple(request.partition_names),
-        request.guarantee_timestamp if is_iterator else _read_ts(request),
+        given.get("iterator", "") in ("True", "true"),
     )
 
 

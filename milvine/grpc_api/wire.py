@@ -123,7 +123,7 @@ def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
         _log.exception("%s failed", method)
         error_code = UnexpectedError.code
         response = encode.failure(method, UnexpectedError(f"{type(error).__name__}: {error}"))
-    metrics.requests.labels("grpc", method, str(error_code)).inc()
+    metrics.requests_of("grpc", method, error_code).inc()
     if time.monotonic() > context.deadline:
         raise GrpcError(_DEADLINE_EXCEEDED, "context deadline exceeded")
     payload: bytes = response.SerializeToString()
@@ -140,13 +140,13 @@ def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iter
             raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
         payload = _answer(engine, environ, method)
     except GrpcError as error:
-        metrics.requests.labels("grpc", "error", str(error.code)).inc()
+        metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
         status = [("grpc-status", str(error.code)), ("grpc-message", message)]
         start_response("200 OK", [_CONTENT_TYPE, *status])
         return []
     start_response("200 OK", [_CONTENT_TYPE])
-    metrics.request_seconds.labels(method).observe(time.perf_counter() - started)
+    metrics.seconds_of(method).observe(time.perf_counter() - started)
     return _framed(payload, environ["wsgi.ext.http.send_trailers"])
 
 

@@ -7,6 +7,7 @@ them there are tells how good the answer is, also when the filter keeps a region
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import faiss
@@ -24,6 +25,12 @@ SCANNED_PER_EDGE = 1.2
 """A scan looks at this many rows in the time that one unit of ef takes, per edge of a node (measured at 128 and 768
 dimensions: both grow alike with them)."""
 _CELLS = 1 << 21
+
+
+@lru_cache(maxsize=256)
+def _options(ef: int) -> Any:
+    """faiss only reads them, so threads share them."""
+    return faiss.SearchParametersHNSW(efSearch=ef)
 
 
 class HnswIndex:
@@ -87,8 +94,7 @@ class HnswIndex:
             ef = harder
 
     def _nearest(self, queries: Array, k: int, ef: int) -> tuple[Array, Array]:
-        options = faiss.SearchParametersHNSW(efSearch=ef)
-        distances, rows = self._index.search(np.ascontiguousarray(queries), k, params=options)
+        distances, rows = self._index.search(np.ascontiguousarray(queries), k, params=_options(ef))
         if self._metric is not MetricType.L2:
             np.negative(distances, out=distances)
         distances[rows < 0] = np.inf

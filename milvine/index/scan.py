@@ -30,9 +30,11 @@ def squared_norms(vectors: Array) -> Array:
 
 def unit(vectors: Array) -> Array:
     """Rows scaled to length 1; a zero row stays zero."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    wide = vectors.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     norms[norms == 0] = 1
-    scaled: Array = (vectors / norms[:, None]).astype(np.float32)
+    wide /= norms[:, None]
+    scaled: Array = wide.astype(np.float32)
     return scaled
 
 

@@ -63,7 +63,8 @@ class Cluster:
         return 0 if collection is None else collection.expired_ts()
 
     def search(self, target: Target, plan: SearchPlan) -> Hits | None:
-        plan = replace(plan, expired_ts=self._expired_ts(target))
+        if expired_ts := self._expired_ts(target):
+            plan = replace(plan, expired_ts=expired_ts)
 
         def on_share(share: _Share) -> Hits | None:
             found = [
@@ -76,7 +77,8 @@ class Cluster:
         return self._read(target, on_share)
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
-        plan = replace(plan, expired_ts=self._expired_ts(target))
+        if expired_ts := self._expired_ts(target):
+            plan = replace(plan, expired_ts=expired_ts)
 
         def on_share(share: _Share) -> FoundRows | None:
             found = [
@@ -89,7 +91,8 @@ class Cluster:
         return self._read(target, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
-        plan = replace(plan, expired_ts=self._expired_ts(target))
+        if expired_ts := self._expired_ts(target):
+            plan = replace(plan, expired_ts=expired_ts)
 
         def on_share(share: _Share) -> int:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0

@@ -101,8 +101,8 @@ class _Endpoint:
             answer = _failure(UnexpectedError(f"{type(error).__name__}: {error}"))
         response.content_type = _JSON
         response.data = orjson.dumps(answer, option=_JSON_OPTIONS)
-        metrics.requests.labels("rest", self._path, str(answer["code"])).inc()
-        metrics.request_seconds.labels(self._path).observe(time.perf_counter() - started)
+        metrics.requests_of("rest", self._path, answer["code"]).inc()
+        metrics.seconds_of(self._path).observe(time.perf_counter() - started)
 
     def on_options(self, request: falcon.Request, response: falcon.Response) -> None:
         raise falcon.HTTPNotFound

@@ -18,6 +18,12 @@ def key_codes(keys: Any) -> Array:
     return codes
 
 
+def has_repeats(keys: Any) -> bool:
+    """Whether a key (int64 array or StringArray) is there twice."""
+    plain = keys.tolist() if isinstance(keys, np.ndarray) else keys.to_pylist()
+    return len(set(plain)) < len(plain)
+
+
 def select_winners(query: Array, distances: Array, keys: Any, nq: int, k: int) -> tuple[Array, Array]:
     """Places of the winners among the candidates, query by query and nearest first, and how many each query has.
 
