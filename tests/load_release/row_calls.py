@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -42,20 +42,19 @@ def vector(name: str = "vec") -> Any:
     return field(name, schema_pb2.FloatVector, dim=4)
 
 
-def not_applicable(row: str) -> None:
+def not_applicable(row: str) -> NoReturn:
     """End the test of a row that the table lists as not applicable, with the reason written there."""
     pytest.skip(f"{row} is not applicable: {NOT_APPLICABLE[row]}")
 
 
-def lacks(call: Any, request: Any, **options: Any) -> bool:
-    """Whether the server does not know an RPC."""
+def answer_if_applicable(row: str, call: Any, request: Any, **options: Any) -> Any:
+    """The answer of an RPC; the row is not applicable on a server that does not know it."""
     try:
-        call(request, **options)
+        return call(request, **options)
     except grpc.RpcError as error:
-        if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-            return True
-        raise
-    return False
+        if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+            raise
+    not_applicable(row)
 
 
 # Calls

@@ -11,7 +11,7 @@ import pytest
 from conftest import Server
 from grpc_calls import assert_ok
 from pymilvus.grpc_gen import milvus_pb2
-from row_calls import lacks, not_applicable
+from row_calls import answer_if_applicable
 
 _METADATA = tuple[tuple[str, str], ...]
 
@@ -21,7 +21,7 @@ def _as(user: str, password: str) -> _METADATA:
 
 
 ROOT = _as("root", "Milvus")
-USER, PASSWORD = "loader", "Passw0rd!"
+PASSWORD = "Passw0rd!"
 _LOAD = milvus_pb2.LoadCollectionRequest(collection_name="c")
 _STATE = milvus_pb2.GetLoadStateRequest(collection_name="c")
 
@@ -38,29 +38,22 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         server.close()
 
 
-def _user_with(stub: Any, role: str, *privileges: str) -> bool:
-    """Make the user and a role with privileges on everything; False when the server has no roles."""
-    made = milvus_pb2.CreateRoleRequest(entity=milvus_pb2.RoleEntity(name=role))
-    if lacks(stub.CreateRole, made, metadata=ROOT):
-        return False
+def _role(name: str) -> Any:
+    return milvus_pb2.CreateRoleRequest(entity=milvus_pb2.RoleEntity(name=name))
+
+
+def _user_in_role(stub: Any, name: str) -> None:
+    """A user of the role's name."""
     password = base64.b64encode(PASSWORD.encode()).decode()
-    user = milvus_pb2.CreateCredentialRequest(username=role, password=password)
+    user = milvus_pb2.CreateCredentialRequest(username=name, password=password)
     assert_ok(stub.CreateCredential(user, metadata=ROOT))
-    assert_ok(stub.OperateUserRole(milvus_pb2.OperateUserRoleRequest(username=role, role_name=role), metadata=ROOT))
-    for privilege in privileges:
-        granted = milvus_pb2.OperatePrivilegeV2Request(
-            role=milvus_pb2.RoleEntity(name=role),
-            grantor=milvus_pb2.GrantorEntity(privilege=milvus_pb2.PrivilegeEntity(name=privilege)),
-            db_name="*",
-            collection_name="*",
-        )
-        assert_ok(stub.OperatePrivilegeV2(granted, metadata=ROOT))
-    return True
+    member = milvus_pb2.OperateUserRoleRequest(username=name, role_name=name)
+    assert_ok(stub.OperateUserRole(member, metadata=ROOT))
 
 
 def test_au_01_a_user_without_the_privilege_may_not_load(guarded: Any) -> None:
-    if not _user_with(guarded, "nothing"):
-        not_applicable("AU-01")
+    assert_ok(answer_if_applicable("AU-01", guarded.CreateRole, _role("nothing"), metadata=ROOT))
+    _user_in_role(guarded, "nothing")
     with pytest.raises(grpc.RpcError) as refused:
         guarded.LoadCollection(_LOAD, metadata=_as("nothing", PASSWORD))
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
@@ -68,9 +61,16 @@ def test_au_01_a_user_without_the_privilege_may_not_load(guarded: Any) -> None:
 
 
 def test_au_02_the_privilege_to_load_implies_the_one_to_see_the_state(guarded: Any) -> None:
-    if not _user_with(guarded, USER, "Load"):
-        not_applicable("AU-02")
-    assert_ok(guarded.GetLoadState(_STATE, metadata=_as(USER, PASSWORD)))
+    assert_ok(answer_if_applicable("AU-02", guarded.CreateRole, _role("loader"), metadata=ROOT))
+    _user_in_role(guarded, "loader")
+    granted = milvus_pb2.OperatePrivilegeV2Request(
+        role=milvus_pb2.RoleEntity(name="loader"),
+        grantor=milvus_pb2.GrantorEntity(privilege=milvus_pb2.PrivilegeEntity(name="Load")),
+        db_name="*",
+        collection_name="*",
+    )
+    assert_ok(guarded.OperatePrivilegeV2(granted, metadata=ROOT))
+    assert_ok(guarded.GetLoadState(_STATE, metadata=_as("loader", PASSWORD)))
 
 
 def test_au_03_a_wrong_password_is_unauthenticated_whatever_is_called(guarded: Any) -> None:

@@ -43,6 +43,7 @@ def _refuse_unloaded(stub: Any, name: str, response: Any, partition: str, prefix
     text = f"partition not loaded[partition={partition_id(stub, name, partition)}]"
     refused = assert_refused(response, 201, text, legacy=1)
     assert refused.status.reason.startswith(prefix)
+    assert refused.status.reason.endswith(text)
 
 
 def _drop_partition(stub: Any, name: str, partition: str) -> Any:

@@ -40,7 +40,6 @@ def test_sd_01_python_prints_what_the_page_says(
     client = MilvusClient(uri=server.uri, token="root:Milvus")
     client.load_collection(collection_name=NAME)
     print(client.get_load_state(collection_name=NAME))  # noqa: T201
-    client.release_collection(collection_name=NAME)
     client.load_collection(collection_name=NAME, load_fields=["my_id", "my_vector"], skip_load_dynamic_field=True)
     print(client.get_load_state(collection_name=NAME))  # noqa: T201
     client.release_collection(collection_name=NAME)
@@ -98,7 +97,6 @@ class _Sdk:
         """States after the load, after the one of two fields, and after the release."""
         self.load()
         states = [self.state()]
-        self.release()
         self.load(**SEED_FIELDS)
         states.append(self.state())
         self.release()

@@ -30,6 +30,7 @@ from row_calls import (
     state,
     wait_loaded,
 )
+from sample_collections import make_c1
 
 
 def test_ls_01_a_collection_without_an_index_is_not_loaded(stub: Any, collection_name: str) -> None:
@@ -205,19 +206,10 @@ def two_databases(server: Server) -> Iterator[tuple[str, str]]:
 
 
 def test_ls_24_the_same_name_in_two_databases_has_two_states(server: Server, two_databases: tuple[str, str]) -> None:
-    clients = [server.client(db_name=name) for name in two_databases]
-    try:
-        for client in clients:
-            schema = client.create_schema()
-            schema.add_field("id", 5, is_primary=True)
-            schema.add_field("vec", 101, dim=4)
-            client.create_collection("c", schema=schema)
-            indexes = client.prepare_index_params()
-            indexes.add_index("vec", index_type="FLAT", metric_type="L2")
-            client.create_index("c", indexes, sync=False)
-    finally:
-        for client in clients:
-            client.close()
+    for name in two_databases:
+        client = server.client(db_name=name)
+        make_c1(client, "c")
+        client.close()
     first, second = two_databases
     assert_ok(load(server.stub, "c", db_name=first))
     wait_loaded(server.stub, "c", db_name=first)
