@@ -27,9 +27,7 @@ from grpc_calls import (
 )
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
-NOT_EXIST, NOT_LOAD, LOADING, LOADED = (
-    LOAD_STATE.Value(f"LoadState{name}") for name in ("NotExist", "NotLoad", "Loading", "Loaded")
-)
+NOT_EXIST, NOT_LOAD, LOADED = (LOAD_STATE.Value(f"LoadState{name}") for name in ("NotExist", "NotLoad", "Loaded"))
 ORIGIN = [0.0, 0.0, 0.0, 0.0]
 IN_MEMORY = milvus_pb2.ShowType.InMemory
 DEFAULT_GROUP = "__default_resource_group"
