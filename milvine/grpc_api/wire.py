@@ -99,7 +99,8 @@ def _context(environ: dict[str, Any], request: Any) -> RequestContext:
     match = _TIMEOUT.fullmatch(environ.get("HTTP_GRPC_TIMEOUT", ""))
     if match:
         timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
-    database = getattr(request, "db_name", "") or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
+    given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
+    database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
     return RequestContext(database, "", time.monotonic() + timeout)
 
 

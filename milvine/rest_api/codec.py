@@ -206,7 +206,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
     )
 
 
-def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
+def pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
     return [{"key": k, "value": str(v)} for k, v in values.items()]
 
 
@@ -229,19 +229,24 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
     params = {"dim": field.dim, "max_length": field.max_length, "max_capacity": field.max_capacity}
     given = {k: v for k, v in params.items() if v is not None}
     if given:
-        details["params"] = _pairs(given)
+        details["params"] = pairs(given)
     return details
 
 
 def collection_details(
-    collection: Collection, load_state: LoadState, indexes: list[IndexDescription]
+    collection: Collection,
+    load_state: LoadState,
+    indexes: list[IndexDescription],
+    aliases: list[str],
+    asked_name: str,
 ) -> dict[str, Any]:
+    """`asked_name` is the name or alias that the caller used: Milvus answers under it."""
     schema = collection.schema
     return {
-        "aliases": [],
+        "aliases": aliases,
         "autoId": schema.primary_field.auto_id,
         "collectionID": collection.collection_id,
-        "collectionName": collection.name,
+        "collectionName": asked_name,
         "consistencyLevel": collection.consistency_level.milvus_name,
         "description": schema.description,
         "enableDynamicField": schema.enable_dynamic_field,
@@ -255,7 +260,7 @@ def collection_details(
         ],
         "load": load_state.milvus_name,
         "partitionsNum": len(collection.partitions),
-        "properties": _pairs(collection.properties),
+        "properties": pairs(collection.properties),
         "shardsNum": collection.num_shards,
         "structFields": [],
     }
@@ -267,7 +272,7 @@ def index_details(description: IndexDescription) -> dict[str, Any]:
         "failReason": description.failure,
         "fieldName": description.field_name,
         "indexName": description.name,
-        "indexParams": _pairs(params),
+        "indexParams": pairs(params),
         "indexState": IndexState(description.state).milvus_name,
         "indexType": params.get("index_type", ""),
         "indexedRows": description.indexed_rows,
