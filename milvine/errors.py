@@ -75,6 +75,14 @@ class QuotaExceeded(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class AccessDisabled(QuotaExceeded):
+    """A property of the database denies calls of this kind."""
+
+    def __init__(self, reason: str) -> None:
+        reason = f"access has been disabled by the administrator: {reason}"
+        MilvineError.__init__(self, _bracketed(self.text, reason=reason))
+
+
 class ResourceInsufficient(MilvineError):
     code, retriable, text = 12, True, "service resource insufficient"
 
@@ -299,6 +307,15 @@ class RestCheckPrimaryKey(InputError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{self.text}, error: {detail}")
+
+
+class RestRejected(MilvineError):
+    """What REST says where gRPC says AccessDisabled."""
+
+    code, retriable, text = 1807, True, "request is rejected by limiter"
+
+    def __init__(self, error: AccessDisabled) -> None:
+        super().__init__(f"{self.text}, error: {error.message}")
 
 
 class RequestTimeout(MilvineError):

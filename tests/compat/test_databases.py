@@ -196,6 +196,35 @@ def test_load_defaults_of_the_database_count_where_the_load_names_none(server: S
     assert_ok(stub.LoadCollection(load))
 
 
+@pytest.mark.parametrize(
+    ("key", "reason", "denied", "allowed"),
+    [
+        ("writing", "writing", ["Insert", "Upsert", "Delete"], ["Query", "LoadCollection", "Flush"]),
+        ("reading", "reading", ["Search", "Query"], ["Insert", "Flush"]),
+        ("collectionDDL", "DDL", ["CreateCollection", "LoadCollection", "ReleaseCollection"], ["Query", "Flush"]),
+        ("index", "DDL", ["CreateIndex", "DropIndex"], ["LoadCollection", "Flush"]),
+        ("flush", "DDL", ["Flush"], ["LoadCollection", "ManualCompaction"]),
+        ("compaction", "DDL", ["ManualCompaction"], ["Flush"]),
+        ("ddl", "DDL", ["DropCollection", "CreateIndex", "Flush", "ManualCompaction"], ["Query", "DescribeIndex"]),
+    ],
+)
+def test_properties_deny_kinds_of_calls_until_they_are_deleted(
+    server: Server, database: str, key: str, reason: str, denied: list[str], allowed: list[str]
+) -> None:
+    stub, metadata, requests = server.stub, (("dbname", database),), dict(_requests())
+    make_c1(server.client(db_name=database), "c1", load=True)
+    assert_ok(_alter(stub, database, {f"database.force.deny.{key}": "true"}))
+    text = f"access has been disabled by the administrator: force deny {reason} in database properties"
+    for method in denied:
+        answer = getattr(stub, method)(requests[method], metadata=metadata)
+        assert_refused(answer, 9, f"quota exceeded[reason={text}]", legacy=48)
+    for method in allowed:
+        assert status_of(getattr(stub, method)(requests[method], metadata=metadata)).code != 9
+    assert_ok(_alter(stub, database, delete_keys=[f"database.force.deny.{key}"]))
+    for method in denied:
+        assert status_of(getattr(stub, method)(requests[method], metadata=metadata)).code != 9
+
+
 def test_one_name_in_two_databases_is_two_collections(server: Server, database: str, collection_name: str) -> None:
     """LS-24"""
     here, there = server.client(), server.client(db_name=database)

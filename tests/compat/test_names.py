@@ -270,7 +270,8 @@ def test_a_collection_moves_to_another_database(server: Server, names: Names) ->
 
 def test_reads_go_on_while_their_collection_is_renamed(client: MilvusClient, stub: Any, names: Names) -> None:
     name, new_name = names.collection(20, load=True), names.new()
-    alias, answers, done = names.alias(name), [], threading.Event()
+    alias, done = names.alias(name), threading.Event()
+    answers: list[int] = []
     failures: list[Exception] = []
 
     def read() -> None:

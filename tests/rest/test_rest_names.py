@@ -92,6 +92,18 @@ def test_the_body_names_the_database_before_the_header_does(rest: Rest, database
     assert rest.ok("collections/list", {}, DB_Name=database) == [collection_name]
 
 
+def test_a_database_may_deny_writes(rest: Rest, database: str) -> None:
+    rest.quick_create("frozen", dbName=database)
+    denied = {"dbName": database, "properties": {"database.force.deny.writing": True}}
+    rest.ok("databases/alter", denied)
+    data = {"dbName": database, "collectionName": "frozen", "data": [{"id": 1, "vector": [1, 0]}]}
+    reason = "access has been disabled by the administrator: force deny writing in database properties"
+    assert rest.post("entities/insert", data) == {
+        "code": 1807,
+        "message": f"request is rejected by limiter, error: quota exceeded[reason={reason}]",
+    }
+
+
 def test_an_alias_is_made_described_listed_altered_and_dropped(rest: Rest, database: str) -> None:
     here = {"dbName": database}
     for name in ("one", "other"):
