@@ -119,13 +119,13 @@ def list_loaded_collections(
 
 
 def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
-    """By name, or by id when the name is empty."""
-    check_database(engine, context)
+    """By name, or by id, of any database, when the name is empty."""
     if not name and collection_id:
         collection = engine.catalog.snapshot.collections.get(collection_id)
         if collection is None:
             raise CollectionNotFound(str(collection_id), context.database, "can't find collection")
         return collection
+    check_database(engine, context)
     check_collection_name(name)
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:
