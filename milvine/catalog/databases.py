@@ -36,13 +36,13 @@ def create_database(catalog: Catalog, database: Database) -> None:
 
 
 def drop_database(catalog: Catalog, name: str) -> None:
-    """Forget a database without collections."""
+    """Forget a database without collections; dropping what is not there is a success."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if name == DEFAULT_DATABASE:
             raise ParameterInvalid("can not drop default database")
         if name not in snapshot.databases:
-            raise DatabaseNotFound(name)
+            return snapshot
         if any(c.database == name for c in snapshot.collections.values()):
             raise ParameterInvalid(f"database:{name} not empty, must drop all collections before drop database")
         connection.execute(sa.delete(store.databases).where(store.databases.c.name == name))

@@ -23,7 +23,7 @@ from grpc_calls import (
 )
 from pymilvus import MilvusException
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
-from sample_collections import c1_rows, ids_of, make_c1
+from sample_collections import add_index, c1_rows, ids_of, make_c1
 
 LOADED, NOT_LOAD, NOT_EXIST = (
     LOAD_STATE.Value(name) for name in ("LoadStateLoaded", "LoadStateNotLoad", "LoadStateNotExist")
@@ -84,7 +84,7 @@ def test_a_database_comes_and_goes(stub: Any, database: str) -> None:
     assert_ok(_drop(stub, database))
     assert database not in _names(stub)
     assert_refused(_describe(stub, database), 800, f"database not found[database={database}]")
-    assert_refused(_drop(stub, database), 800, f"database not found[database={database}]")
+    assert_ok(_drop(stub, database))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,23 @@ def test_encryption_is_refused_in_words(stub: Any) -> None:
     assert "secret" not in _names(stub)
 
 
+def test_load_defaults_of_the_collection_come_before_the_database_s(server: Server, database: str) -> None:
+    stub, client = server.stub, server.client(db_name=database)
+    make_c1(client, "c1")
+    fields = [field("id", schema_pb2.Int64, primary=True), field("vec", schema_pb2.FloatVector, dim=4)]
+    own = pairs({"collection.replica.number": 1, "collection.resource_groups": "no_such_group"})
+    assert_ok(stub.CreateCollection(create_request("own", fields, db_name=database, properties=own)))
+    add_index(client, "own", "vec")
+    assert_ok(_alter(stub, database, {"database.replica.number": "2"}))
+
+    def load(name: str, **others: Any) -> Any:
+        return stub.LoadCollection(milvus_pb2.LoadCollectionRequest(db_name=database, collection_name=name, **others))
+
+    assert_refused(load("own"), 300, "resource group not found[rg=no_such_group]")
+    assert_refused(load("c1"), 12, "when load 2 replica count", retriable=True)
+    assert_ok(load("own", resource_groups=["__default_resource_group"]))
+
+
 def test_max_collections_is_a_limit_of_the_database(server: Server, database: str) -> None:
     assert_ok(_alter(server.stub, database, {"database.max.collections": "1"}))
     client = server.client(db_name=database)
@@ -212,6 +229,7 @@ def test_properties_deny_kinds_of_calls_until_they_are_deleted(
     server: Server, database: str, key: str, reason: str, denied: list[str], allowed: list[str]
 ) -> None:
     stub, metadata, requests = server.stub, (("dbname", database),), dict(_requests())
+    requests["DropCollection"] = milvus_pb2.DropCollectionRequest(collection_name="c1")
     make_c1(server.client(db_name=database), "c1", load=True)
     assert_ok(_alter(stub, database, {f"database.force.deny.{key}": "true"}))
     text = f"access has been disabled by the administrator: force deny {reason} in database properties"
@@ -251,7 +269,6 @@ def _requests() -> list[tuple[str, Any]]:
     fields = [field("id", schema_pb2.Int64, primary=True), field("vec", schema_pb2.FloatVector, dim=4)]
     named = {
         "DescribeCollection": m.DescribeCollectionRequest,
-        "DropCollection": m.DropCollectionRequest,
         "GetCollectionStatistics": m.GetCollectionStatisticsRequest,
         "GetLoadingProgress": m.GetLoadingProgressRequest,
         "GetReplicas": m.GetReplicasRequest,
@@ -293,6 +310,10 @@ def test_the_metadata_names_the_database_and_an_unknown_one_is_800(stub: Any, me
     """LS-15"""
     answer = getattr(stub, method)(request_, metadata=(("dbname", MISSING),))
     assert_refused(answer, 800, NOT_FOUND)
+
+
+def test_dropping_in_a_database_that_is_not_there_is_a_success(stub: Any) -> None:
+    assert_ok(stub.DropCollection(milvus_pb2.DropCollectionRequest(db_name=MISSING, collection_name="c1")))
 
 
 @pytest.mark.parametrize("method", ["GetPersistentSegmentInfo", "GetQuerySegmentInfo"])
