@@ -13,6 +13,7 @@ from milvine.errors import (
     CollectionNumLimitExceeded,
     DatabaseNotFound,
     ParameterInvalid,
+    ResourceGroupNotFound,
     ServiceInternal,
 )
 from milvine.model.collections import MAX_COLLECTIONS_PROPERTY, Collection, LoadConfig
@@ -182,6 +183,8 @@ def set_resource_group(catalog: Catalog, collection_id: int, name: str) -> None:
         current = snapshot.collections.get(collection_id)
         if current is None or current.load is None:
             return snapshot
+        if name not in snapshot.resource_groups:
+            raise ResourceGroupNotFound(name)
         load = replace(current.load, resource_group=name)
         connection.execute(
             sa.update(store.collections)

@@ -206,7 +206,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
     )
 
 
-def pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
+def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
     return [{"key": k, "value": str(v)} for k, v in values.items()]
 
 
@@ -229,7 +229,7 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
     params = {"dim": field.dim, "max_length": field.max_length, "max_capacity": field.max_capacity}
     given = {k: v for k, v in params.items() if v is not None}
     if given:
-        details["params"] = pairs(given)
+        details["params"] = _pairs(given)
     return details
 
 
@@ -260,7 +260,7 @@ def collection_details(
         ],
         "load": load_state.milvus_name,
         "partitionsNum": len(collection.partitions),
-        "properties": pairs(collection.properties),
+        "properties": _pairs(collection.properties),
         "shardsNum": collection.num_shards,
         "structFields": [],
     }
@@ -272,7 +272,7 @@ def index_details(description: IndexDescription) -> dict[str, Any]:
         "failReason": description.failure,
         "fieldName": description.field_name,
         "indexName": description.name,
-        "indexParams": pairs(params),
+        "indexParams": _pairs(params),
         "indexState": IndexState(description.state).milvus_name,
         "indexType": params.get("index_type", ""),
         "indexedRows": description.indexed_rows,

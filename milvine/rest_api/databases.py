@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from milvine.rest_api import codec
 from milvine.rest_api.body import plain_text
 from milvine.rest_api.call import Call, Route
 from milvine.service import databases
@@ -32,7 +31,8 @@ def list_databases(call: Call) -> dict[str, Any]:
 
 def describe_database(call: Call) -> dict[str, Any]:
     found = databases.describe_database(call.engine, call.body.text("dbName"))
-    return {"data": {"dbName": found.name, "dbID": found.database_id, "properties": codec.pairs(found.properties)}}
+    properties = [{"key": k, "value": v} for k, v in found.properties.items()]
+    return {"data": {"dbName": found.name, "dbID": found.database_id, "properties": properties}}
 
 
 def alter_database(call: Call) -> dict[str, Any]:

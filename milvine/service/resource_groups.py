@@ -36,8 +36,7 @@ def create_resource_group(engine: Engine, name: str, config: ResourceGroupConfig
 
 
 def update_resource_groups(engine: Engine, configs: Mapping[str, ResourceGroupConfig]) -> None:
-    for name in configs:
-        check_resource_group_name(name)
+    _check_names(*configs)
     if configs:
         changes.update_resource_groups(engine.catalog, configs)
 
@@ -61,26 +60,29 @@ def describe_resource_group(engine: Engine, name: str) -> ResourceGroupDescripti
     return ResourceGroupDescription(group, here, {} if group.has_node else here, elsewhere if group.has_node else {})
 
 
-def transfer_node(engine: Engine, source: str, target: str, count: int) -> None:
-    _check_groups_differ(source, target)
-    if count <= 0:
-        raise ParameterInvalid(expected="NumNode > 0", actual=f"invalid NumNode {count}")
-    changes.transfer_node(engine.catalog, source, target, count)
+def _check_names(*names: str) -> None:
+    for name in names:
+        check_resource_group_name(name)
 
 
-def _check_groups_differ(source: str, target: str) -> None:
-    check_resource_group_name(source)
-    check_resource_group_name(target)
+def _check_they_differ(source: str, target: str) -> None:
     if source == target:
         raise ParameterInvalid(
             f"source resource group and target resource group should not be the same, resource group: {source}"
         )
 
 
+def transfer_node(engine: Engine, source: str, target: str, count: int) -> None:
+    _check_names(source, target)
+    _check_they_differ(source, target)
+    if count <= 0:
+        raise ParameterInvalid(expected="NumNode > 0", actual=f"invalid NumNode {count}")
+    changes.transfer_node(engine.catalog, source, target, count)
+
+
 def transfer_replica(engine: Engine, context: RequestContext, source: str, target: str, name: str, count: int) -> None:
     """Move the replica of a loaded collection to another group; reads go on meanwhile."""
-    check_resource_group_name(source)
-    check_resource_group_name(target)
+    _check_names(source, target)
     check_database(engine, context)
     snapshot = engine.catalog.snapshot
     collection = snapshot.find(context.database, name)
@@ -89,7 +91,7 @@ def transfer_replica(engine: Engine, context: RequestContext, source: str, targe
     for group in (source, target):
         if group not in snapshot.resource_groups:
             raise ResourceGroupNotFound(group)
-    _check_groups_differ(source, target)
+    _check_they_differ(source, target)
     if count <= 0:
         raise ParameterInvalid(expected="NumReplica > 0", actual=f"invalid NumReplica {count}")
     if collection.load is None:
