@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from milvine.catalog import collections as changes
 from milvine.crash_points import crash_point
-from milvine.errors import CollectionNotFound, CollectionNotLoaded, MilvineError, ParameterInvalid
+from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
@@ -59,7 +59,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
         try:
             if changes.create_collection(engine.catalog, collection):
                 return
-        except MilvineError:
+        except InputError:  # not for a catalog that failed: it may have committed
             engine.datanode.drop(collection_id)
             raise
         engine.datanode.drop(collection_id)

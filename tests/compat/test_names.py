@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from conftest import Server, ServerFactory
-from grpc_calls import LOAD_STATE, assert_ok, assert_refused, collection_id, load_state
+from grpc_calls import LOAD_STATE, assert_ok, assert_refused, collection_id, create_request, field, load_state
 from pymilvus import MilvusClient, MilvusException
-from pymilvus.grpc_gen import milvus_pb2
+from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 from sample_collections import add_index, c1_rows, ids_of, make_c1
 
 LOADED, NOT_LOAD, NOT_EXIST = (
@@ -132,6 +133,28 @@ def test_no_name_is_both_an_alias_and_a_collection(stub: Any, client: MilvusClie
         make_c1(client, alias)
     assert caught.value.code == 1601
     assert caught.value.message == f"please choose a unique name: {conflict.format(alias)}"
+
+
+def test_of_a_collection_and_an_alias_made_at_once_under_one_name_one_wins(stub: Any, names: Names) -> None:
+    one = names.collection()
+    fields = [field("id", schema_pb2.Int64, primary=True), field("vec", schema_pb2.FloatVector, dim=4)]
+    for _ in range(10):
+        name = names.new()
+        start = threading.Barrier(2)
+
+        def make(name: str = name, start: threading.Barrier = start) -> Any:
+            start.wait(10)
+            return stub.CreateCollection(create_request(name, fields))
+
+        def call(name: str = name, start: threading.Barrier = start) -> Any:
+            start.wait(10)
+            return _create(stub, name, one)
+
+        with ThreadPoolExecutor(2) as pool:
+            codes = [future.result().code for future in (pool.submit(make), pool.submit(call))]
+        assert sorted(codes) == [0, 1601]
+        described = assert_ok(stub.DescribeCollection(milvus_pb2.DescribeCollectionRequest(collection_name=name)))
+        assert described.schema.name == (name if codes[0] == 0 else one)
 
 
 def test_aliases_of_nothing_are_refused(stub: Any, names: Names) -> None:
