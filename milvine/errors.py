@@ -75,6 +75,14 @@ class QuotaExceeded(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class AccessDisabled(QuotaExceeded):
+    """A property of the database denies calls of this kind."""
+
+    def __init__(self, reason: str) -> None:
+        reason = f"access has been disabled by the administrator: {reason}"
+        MilvineError.__init__(self, _bracketed(self.text, reason=reason))
+
+
 class ResourceInsufficient(MilvineError):
     code, retriable, text = 12, True, "service resource insufficient"
 
@@ -96,6 +104,13 @@ class CollectionNotLoaded(MilvineError):
 
     def __init__(self, collection: object) -> None:
         super().__init__(_bracketed(self.text, collection=collection))
+
+
+class CollectionNumLimitExceeded(InputError):
+    code, text = 102, "exceeded the limit number of collections"
+
+    def __init__(self, database: str, limit: int) -> None:
+        super().__init__(_bracketed(self.text, dbName=database, limit=limit))
 
 
 class CollectionNotFullyLoaded(MilvineError):
@@ -124,6 +139,34 @@ class ResourceGroupNotFound(InputError):
 
     def __init__(self, name: str) -> None:
         super().__init__(_bracketed(self.text, rg=name))
+
+
+class ResourceGroupAlreadyExist(InputError):
+    code, text = 301, "resource group already exist, but create with different config"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_bracketed(self.text, rg=name))
+
+
+class ResourceGroupReachLimit(InputError):
+    code, text = 302, "resource group num reach limit"
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(_bracketed(self.text, rg=name, limit=limit))
+
+
+class ResourceGroupIllegalConfig(InputError):
+    code, text = 303, "resource group illegal config"
+
+    def __init__(self, detail: str, name: str, config: object) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, rg=name, config=config)}")
+
+
+class ResourceGroupNodeNotEnough(MilvineError):
+    code, text = 304, "resource group node not enough"
+
+    def __init__(self, name: str, current: int, expected: int) -> None:
+        super().__init__(_bracketed(self.text, rg=name, currentNodeNum=current, expectedNodeNum=expected))
 
 
 class ChannelTSafeStalled(MilvineError):
@@ -157,6 +200,20 @@ class DatabaseNotFound(InputError):
 
     def __init__(self, name: str) -> None:
         super().__init__(_bracketed(self.text, database=name))
+
+
+class DatabaseNumLimitExceeded(InputError):
+    code, text = 801, "exceeded the limit number of database"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(_bracketed(self.text, limit=limit))
+
+
+class DatabaseNameInvalid(InputError):
+    code, text = 802, "invalid database name"
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, database=name)}")
 
 
 class DataIntegrityError(MilvineError):
@@ -194,6 +251,27 @@ class ParameterMissing(InputError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class AliasNotFound(InputError):
+    code, text = 1600, "alias not found"
+
+    def __init__(self, database: str, alias: str) -> None:
+        super().__init__(_bracketed(self.text, database=database, alias=alias))
+
+
+class AliasCollectionNameConflict(InputError):
+    code, text = 1601, "alias and collection name conflict"
+
+    def __init__(self, database: str, alias: str) -> None:
+        super().__init__(_bracketed(self.text, database=database, alias=alias))
+
+
+class AliasAlreadyExist(MilvineError):
+    code, text = 1602, "alias already exist"
+
+    def __init__(self, database: str, alias: str, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, database=database, alias=alias)}")
+
+
 class FieldNameInvalid(InputError):
     code, text = 1701, "field name invalid"
 
@@ -229,6 +307,15 @@ class RestCheckPrimaryKey(InputError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{self.text}, error: {detail}")
+
+
+class RestRejected(MilvineError):
+    """What REST says where gRPC says AccessDisabled."""
+
+    code, retriable, text = 1807, True, "request is rejected by limiter"
+
+    def __init__(self, error: AccessDisabled) -> None:
+        super().__init__(f"{self.text}, error: {error.message}")
 
 
 class RequestTimeout(MilvineError):

@@ -8,8 +8,18 @@ import sqlalchemy as sa
 
 from milvine.catalog import store
 from milvine.catalog.store import Catalog, Snapshot
-from milvine.model.collections import Collection, LoadConfig
+from milvine.errors import (
+    AliasCollectionNameConflict,
+    CollectionNumLimitExceeded,
+    DatabaseNotFound,
+    ParameterInvalid,
+    ResourceGroupNotFound,
+    ServiceInternal,
+)
+from milvine.model.collections import MAX_COLLECTIONS_PROPERTY, Collection, LoadConfig
 from milvine.model.schema import IndexSpec
+
+MAX_COLLECTIONS = 65536
 
 
 def _with_collection(snapshot: Snapshot, collection: Collection) -> Snapshot:
@@ -18,13 +28,32 @@ def _with_collection(snapshot: Snapshot, collection: Collection) -> Snapshot:
     return replace(snapshot, collections=found, names=names)
 
 
+def check_room(snapshot: Snapshot, database_name: str, name: str) -> None:
+    """Whether a database may have one more collection, of this name. Raises the error that says why not."""
+    database = snapshot.databases.get(database_name)
+    if database is None:
+        raise DatabaseNotFound(database_name)
+    text = database.properties.get(MAX_COLLECTIONS_PROPERTY, "")
+    try:
+        limit = int(text) if text else MAX_COLLECTIONS
+    except ValueError:
+        raise ServiceInternal(f"parse value of property fail, key:{MAX_COLLECTIONS_PROPERTY}, value:{text}") from None
+    if sum(c.database == database_name for c in snapshot.collections.values()) >= limit:
+        raise CollectionNumLimitExceeded(database_name, limit)
+    if len(snapshot.collections) >= MAX_COLLECTIONS:
+        raise CollectionNumLimitExceeded(database_name, MAX_COLLECTIONS)
+    if (database_name, name) in snapshot.aliases:
+        raise AliasCollectionNameConflict(database_name, name).prefixed("please choose a unique name")
+
+
 def create_collection(catalog: Catalog, collection: Collection) -> bool:
-    """Store a new collection with its partitions; False, with nothing changed, if the name is taken."""
+    """Store a new collection with its partitions; False, with nothing changed, if another collection has the name."""
     created = True
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         nonlocal created
-        if snapshot.find(collection.database, collection.name) is not None:
+        check_room(snapshot, collection.database, collection.name)
+        if (collection.database, collection.name) in snapshot.names:
             created = False
             return snapshot
         connection.execute(
@@ -57,12 +86,17 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
 
 
 def drop_collection(catalog: Catalog, collection_id: int) -> None:
-    """Forget a collection and all that hangs on it; no error if it is gone."""
+    """Forget a collection and all that hangs on it; no error if it is gone. One with aliases is refused."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
         if collection is None:
             return snapshot
+        if aliases := snapshot.aliases_of(collection_id):
+            raise ParameterInvalid(
+                f"unable to drop the collection [{collection.name}] because it has associated aliases "
+                f"[{' '.join(aliases)}], please remove all aliases before dropping the collection"
+            )
         own = sa.select(store.segments.c.segment_id).where(store.segments.c.collection_id == collection_id)
         connection.execute(sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own)))
         for table in (store.segments, store.deltas, store.indexes, store.partitions, store.collections):
@@ -135,5 +169,28 @@ def set_load_config(catalog: Catalog, collection_id: int, load: LoadConfig | Non
             .values(load_config=store.encode_load(load))
         )
         return _with_collection(snapshot, replace(collection, load=load))
+
+    catalog.change(work)
+
+
+def set_resource_group(catalog: Catalog, collection_id: int, name: str) -> None:
+    """Put the replica of a loaded collection into another resource group."""
+    collection = catalog.snapshot.collections.get(collection_id)
+    if collection is None or collection.load is None or collection.load.resource_group == name:
+        return
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        current = snapshot.collections.get(collection_id)
+        if current is None or current.load is None:
+            return snapshot
+        if name not in snapshot.resource_groups:
+            raise ResourceGroupNotFound(name)
+        load = replace(current.load, resource_group=name)
+        connection.execute(
+            sa.update(store.collections)
+            .where(store.collections.c.collection_id == collection_id)
+            .values(load_config=store.encode_load(load))
+        )
+        return _with_collection(snapshot, replace(current, load=load))
 
     catalog.change(work)

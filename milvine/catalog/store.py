@@ -12,7 +12,13 @@ import orjson
 import sqlalchemy as sa
 
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
-from milvine.model.collections import DEFAULT_DATABASE, Collection, Database, LoadConfig, Partition
+from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
+from milvine.model.resource_groups import (
+    DEFAULT_RESOURCE_GROUP,
+    ResourceGroup,
+    ResourceGroupConfig,
+    initial_groups,
+)
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
@@ -47,6 +53,21 @@ collections = sa.Table(
     sa.Column("load_config", sa.JSON(none_as_null=True)),
     sa.Column("checkpoint_file", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("database", "name"),
+)
+aliases = sa.Table(
+    "aliases",
+    tables,
+    sa.Column("database", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+)
+resource_groups = sa.Table(
+    "resource_groups",
+    tables,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("has_node", sa.Boolean, nullable=False),
 )
 partitions = sa.Table(
     "partitions",
@@ -105,17 +126,27 @@ deltas = sa.Table(
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All of the catalog at one moment. `names` maps (database, collection name) to the collection's id."""
+    """All of the catalog at one moment. `names` maps (database, collection name) to the collection's id; `aliases` has
+    the same keys."""
 
     databases: Mapping[str, Database] = field(default_factory=dict)
     collections: Mapping[int, Collection] = field(default_factory=dict)
     names: Mapping[tuple[str, str], int] = field(default_factory=dict)
     segments: Mapping[int, tuple[SegmentMeta, ...]] = field(default_factory=dict)
     deltas: Mapping[int, tuple[DeltaMeta, ...]] = field(default_factory=dict)
+    aliases: Mapping[tuple[str, str], Alias] = field(default_factory=dict)
+    resource_groups: Mapping[str, ResourceGroup] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
+        """The collection of a name or an alias; no name is both."""
         collection_id = self.names.get((database, name))
-        return None if collection_id is None else self.collections[collection_id]
+        if collection_id is None:
+            alias = self.aliases.get((database, name))
+            return None if alias is None else self.collections[alias.collection_id]
+        return self.collections[collection_id]
+
+    def aliases_of(self, collection_id: int) -> list[str]:
+        return sorted(a.name for a in self.aliases.values() if a.collection_id == collection_id)
 
 
 def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
@@ -142,13 +173,40 @@ def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
         "partition_ids": sorted(load.partition_ids),
         "field_ids": sorted(load.field_ids),
         "replica_number": load.replica_number,
+        "resource_group": load.resource_group,
     }
 
 
 def _decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
     if stored is None:
         return None
-    return LoadConfig(frozenset(stored["partition_ids"]), frozenset(stored["field_ids"]), stored["replica_number"])
+    return LoadConfig(
+        frozenset(stored["partition_ids"]),
+        frozenset(stored["field_ids"]),
+        stored["replica_number"],
+        stored.get("resource_group", DEFAULT_RESOURCE_GROUP),
+    )
+
+
+def encode_resource_group(group: ResourceGroup) -> dict[str, Any]:
+    """The row of a resource group."""
+    config = {name: getattr(group.config, name) for name in ResourceGroupConfig.__slots__}
+    return {"name": group.name, "config": config, "has_node": group.has_node}
+
+
+def _decode_resource_group(row: Any) -> ResourceGroup:
+    config = row.config
+    return ResourceGroup(
+        row.name,
+        ResourceGroupConfig(
+            config["requests"],
+            config["limits"],
+            tuple(config["transfer_from"]),
+            tuple(config["transfer_to"]),
+            tuple((key, value) for key, value in config["node_labels"]),
+        ),
+        row.has_node,
+    )
 
 
 class Catalog:
@@ -172,6 +230,8 @@ class Catalog:
                 connection.execute(
                     sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={})
                 )
+                for group in initial_groups().values():
+                    connection.execute(sa.insert(resource_groups).values(encode_resource_group(group)))
             elif found != SCHEMA_VERSION:
                 raise DataIntegrityError(
                     f"the catalog at {url} has version {found}, this program reads version {SCHEMA_VERSION}"
@@ -203,6 +263,8 @@ class Catalog:
             candidates += [max(m.segment_id, m.max_ts) for m in metas]
         for delta_metas in self.snapshot.deltas.values():
             candidates += [max(d.delta_id, d.max_ts) for d in delta_metas]
+        candidates += [max(d.database_id, d.created_ts) for d in self.snapshot.databases.values()]
+        candidates += [a.created_ts for a in self.snapshot.aliases.values()]
         return max(candidates)
 
     def close(self) -> None:
@@ -316,4 +378,6 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
         {(c.database, c.name): c.collection_id for c in found.values()},
         {i: tuple(s) for i, s in found_segments.items()},
         {i: tuple(d) for i, d in found_deltas.items()},
+        {(r.database, r.name): Alias(*r) for r in rows(aliases, "name")},
+        {r.name: _decode_resource_group(r) for r in rows(resource_groups, "name")},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from milvine.datanode.compactor import Plan, PlanState
 from milvine.errors import MilvineError
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
-from milvine.model.collections import Collection, LoadConfig
+from milvine.model.collections import Collection
 from milvine.model.columns import Column
 from milvine.model.requests import (
     COUNT_FIELD,
@@ -20,13 +20,13 @@ from milvine.model.requests import (
     QueryResult,
     SearchResult,
 )
+from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType
-from milvine.service.loading import DEFAULT_RESOURCE_GROUP
+from milvine.service.replicas import Replica
 from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
 
-NODE_ID = 1
 _SCALARS: dict[DataType, str] = {
     DataType.BOOL: "bool_data",
     DataType.INT8: "int_data",
@@ -185,7 +185,10 @@ def channel_name(collection_id: int, shard: int = 0) -> str:
     return f"milvine-dml_{shard}_{collection_id}v{shard}"
 
 
-def describe_collection(collection: Collection, database_id: int) -> Any:
+def describe_collection(
+    collection: Collection, database_id: int, aliases: Sequence[str] = (), asked_name: str = ""
+) -> Any:
+    """`asked_name` is the name or alias that the caller used: Milvus answers under it."""
     schema = collection.schema
     channels = [channel_name(collection.collection_id, shard) for shard in range(collection.num_shards)]
     return milvus_pb2.DescribeCollectionResponse(
@@ -197,7 +200,8 @@ def describe_collection(collection: Collection, database_id: int) -> Any:
             enable_dynamic_field=schema.enable_dynamic_field,
         ),
         collectionID=collection.collection_id,
-        collection_name=collection.name,
+        collection_name=asked_name or collection.name,
+        aliases=aliases,
         virtual_channel_names=channels,
         physical_channel_names=channels,
         created_timestamp=collection.created_ts,
@@ -294,18 +298,20 @@ def loaded_segment(segment: LoadedSegment) -> Any:
     )
 
 
-def replica(collection: Collection, load: LoadConfig) -> Any:
-    shards = range(collection.num_shards)
+def replica(held: Replica) -> Any:
+    collection_id = held.collection.collection_id
+    shards = range(held.collection.num_shards)
     return milvus_pb2.ReplicaInfo(
-        replicaID=collection.collection_id,
-        collectionID=collection.collection_id,
-        partition_ids=sorted(load.partition_ids),
+        replicaID=collection_id,
+        collectionID=collection_id,
+        partition_ids=sorted(held.load.partition_ids),
         shard_replicas=[
             milvus_pb2.ShardReplica(
-                leaderID=NODE_ID, dm_channel_name=channel_name(collection.collection_id, shard), node_ids=[NODE_ID]
+                leaderID=NODE_ID, dm_channel_name=channel_name(collection_id, shard), node_ids=[NODE_ID]
             )
             for shard in shards
         ],
         node_ids=[NODE_ID],
-        resource_group_name=DEFAULT_RESOURCE_GROUP,
+        resource_group_name=held.load.resource_group,
+        num_outbound_node={held.outbound_group: 1} if held.outbound_group else {},
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def _import_generated() -> tuple[Any, Any, Any]:
+def _import_generated() -> tuple[Any, Any, Any, Any]:
     names = ("pymilvus", "pymilvus.grpc_gen")
     stubbed = [name for name in names if name not in sys.modules]
     spec = importlib.util.find_spec("pymilvus")
@@ -25,14 +25,14 @@ def _import_generated() -> tuple[Any, Any, Any]:
             sys.modules[name] = package
     try:
         return tuple(
-            importlib.import_module(f"pymilvus.grpc_gen.{name}_pb2") for name in ("milvus", "schema", "common")
+            importlib.import_module(f"pymilvus.grpc_gen.{name}_pb2") for name in ("milvus", "schema", "common", "rg")
         )  # type: ignore[return-value]
     finally:
         for name in stubbed:  # so that a later `import pymilvus` in this process is the real one
             del sys.modules[name]
 
 
-milvus_pb2, schema_pb2, common_pb2 = _import_generated()
+milvus_pb2, schema_pb2, common_pb2, rg_pb2 = _import_generated()
 SERVICE_NAME = "milvus.proto.milvus.MilvusService"
 _METHODS = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods_by_name
 

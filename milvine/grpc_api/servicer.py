@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from milvine.grpc_api import decode, encode
+from milvine.errors import MilvineError, ParameterMissing
+from milvine.grpc_api import databases, decode, encode, names, resource_groups
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
@@ -50,16 +51,6 @@ def alloc_timestamp(engine: Engine, context: RequestContext, request: Any) -> An
     return milvus_pb2.AllocTimestampResponse(status=encode.status(), timestamp=ts)
 
 
-def list_databases(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = [engine.catalog.snapshot.databases[n] for n in collections.list_databases(engine)]
-    return milvus_pb2.ListDatabasesResponse(
-        status=encode.status(),
-        db_names=[d.name for d in found],
-        created_timestamp=[d.created_ts for d in found],
-        db_ids=[d.database_id for d in found],
-    )
-
-
 def create_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
     collections.create_collection(engine, context, decode.create_collection(request))
     return encode.status()
@@ -76,24 +67,49 @@ def has_collection(engine: Engine, context: RequestContext, request: Any) -> Any
 
 
 def describe_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = collections.describe_collection(engine, context, request.collection_name, request.collectionID)
-    return encode.describe_collection(found, engine.catalog.snapshot.databases[found.database].database_id)
+    return _describe(engine, context, request.collection_name, request.collectionID)
+
+
+def _describe(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Any:
+    found = collections.describe_collection(engine, context, name, collection_id)
+    snapshot = engine.catalog.snapshot
+    database = snapshot.databases.get(found.database)
+    aliases = snapshot.aliases_of(found.collection_id)
+    return encode.describe_collection(found, 0 if database is None else database.database_id, aliases, name)
+
+
+def batch_describe_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    """One response for each name; one that fails has its error in its own status."""
+    if not request.collection_name:
+        raise ParameterMissing("collection names cannot be empty")
+    responses = []
+    for name in request.collection_name:
+        try:
+            responses.append(_describe(engine, context, name))
+        except MilvineError as error:
+            failed = encode.failure("DescribeCollection", error)
+            failed.collection_name, failed.db_name = name, context.database
+            responses.append(failed)
+    return milvus_pb2.BatchDescribeCollectionResponse(status=encode.status(), responses=responses)
 
 
 def show_collections(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """All collections, or with type InMemory those that are loaded or being loaded."""
-    found = collections.list_collections(engine, context)
-    if request.type == _IN_MEMORY:
-        found = [c for c in found if c.load is not None]
+    """All collections, or with type InMemory those that are loaded or being loaded; of some names, if there are any."""
+    names = tuple(request.collection_names)
     response = milvus_pb2.ShowCollectionsResponse(status=encode.status())
-    for collection in found:
-        _add_collection(engine, response, collection)
+    if request.type == _IN_MEMORY:
+        for loaded in collections.list_loaded_collections(engine, context, names):
+            _add_collection(engine, response, loaded.name, loaded.collection)
+        return response
+    for collection in collections.list_collections(engine, context):
+        if not names or collection.name in names:
+            _add_collection(engine, response, collection.name, collection)
     return response
 
 
-def _add_collection(engine: Engine, response: Any, collection: Collection) -> None:
+def _add_collection(engine: Engine, response: Any, name: str, collection: Collection) -> None:
     progress = engine.loader.progress(collection)
-    response.collection_names.append(collection.name)
+    response.collection_names.append(name)
     response.collection_ids.append(collection.collection_id)
     response.created_timestamps.append(collection.created_ts)
     response.created_utc_timestamps.append(physical_ms(collection.created_ts))
@@ -238,13 +254,6 @@ def get_loading_progress(engine: Engine, context: RequestContext, request: Any) 
     return milvus_pb2.GetLoadingProgressResponse(status=encode.status(), progress=percent, refresh_progress=100)
 
 
-def get_replicas(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """The one replica of a loaded collection, on the one node."""
-    collection = collections.describe_collection(engine, context, request.collection_name, request.collectionID)
-    load = loading.load_config(collection)
-    return milvus_pb2.GetReplicasResponse(status=encode.status(), replicas=[encode.replica(collection, load)])
-
-
 def search(engine: Engine, context: RequestContext, request: Any) -> Any:
     result = reads.search(engine, context, decode.search(request))
     return encode.search_results(request.collection_name, result)
@@ -256,7 +265,11 @@ def query(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 RPCS: dict[str, Rpc] = {
+    **databases.RPCS,
+    **names.RPCS,
+    **resource_groups.RPCS,
     "AllocTimestamp": alloc_timestamp,
+    "BatchDescribeCollection": batch_describe_collection,
     "CheckHealth": check_health,
     "Connect": connect,
     "CreateCollection": create_collection,
@@ -278,11 +291,9 @@ RPCS: dict[str, Rpc] = {
     "GetLoadingProgress": get_loading_progress,
     "GetPersistentSegmentInfo": get_persistent_segment_info,
     "GetQuerySegmentInfo": get_query_segment_info,
-    "GetReplicas": get_replicas,
     "GetVersion": get_version,
     "HasCollection": has_collection,
     "Insert": insert,
-    "ListDatabases": list_databases,
     "LoadCollection": load_collection,
     "ManualCompaction": manual_compaction,
     "Query": query,

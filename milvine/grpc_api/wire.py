@@ -24,6 +24,7 @@ from milvine.grpc_api.proto import SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
+from milvine.service.denials import check_allowed
 
 _log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 256 << 20
@@ -99,7 +100,8 @@ def _context(environ: dict[str, Any], request: Any) -> RequestContext:
     match = _TIMEOUT.fullmatch(environ.get("HTTP_GRPC_TIMEOUT", ""))
     if match:
         timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
-    database = getattr(request, "db_name", "") or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
+    given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
+    database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
     return RequestContext(database, "", time.monotonic() + timeout)
 
 
@@ -115,6 +117,7 @@ def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
     context = _context(environ, request)
     error_code = 0
     try:
+        check_allowed(engine, context, method)
         response = rpc(engine, context, request)
     except MilvineError as error:
         error_code = error.code

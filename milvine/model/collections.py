@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.timestamps import from_physical_ms
 from milvine.model.types import ConsistencyLevel
@@ -14,6 +15,7 @@ from milvine.model.types import ConsistencyLevel
 DEFAULT_DATABASE = "default"
 DEFAULT_PARTITION = "_default"
 TTL_PROPERTY = "collection.ttl.seconds"
+MAX_COLLECTIONS_PROPERTY = "database.max.collections"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,16 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name of a collection, in the collection's database."""
+
+    database: str
+    name: str
+    collection_id: int
+    created_ts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Partition:
     partition_id: int
     name: str
@@ -33,11 +45,15 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
-    """What is to be in memory. `field_ids` includes `$meta` when it is to be loaded; all partitions are ids."""
+    """What is to be in memory. `field_ids` includes `$meta` when it is to be loaded; all partitions are ids.
+
+    The replica's `resource_group` says nothing of what is loaded, so it does not count when two are compared.
+    """
 
     partition_ids: frozenset[int]
     field_ids: frozenset[int]
     replica_number: int = 1
+    resource_group: str = field(default=DEFAULT_RESOURCE_GROUP, compare=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 
-from milvine.errors import FieldNameInvalid, ParameterInvalid, ParameterMissing, ParameterOutOfRange
+from milvine.errors import (
+    DatabaseNameInvalid,
+    FieldNameInvalid,
+    ParameterInvalid,
+    ParameterMissing,
+    ParameterOutOfRange,
+)
 from milvine.model.collections import TTL_PROPERTY
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -55,6 +61,33 @@ def check_collection_name(name: str, kind: str = "name") -> None:
         raise ParameterInvalid(f"{invalid} the first character of a collection {kind} must be an underscore or letter")
     if not _NAME.fullmatch(name):
         raise ParameterInvalid(f"{invalid} collection {kind} can only contain numbers, letters and underscores")
+
+
+def check_database_name(name: str) -> None:
+    if not name:
+        raise DatabaseNameInvalid(name, "database name couldn't be empty")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise DatabaseNameInvalid(name, f"the length of a database name must be less than {MAX_NAME_BYTES} characters")
+    if not _FIRST.match(name):
+        raise DatabaseNameInvalid(name, "the first character of a database name must be an underscore or letter")
+    if not _NAME.fullmatch(name):
+        raise DatabaseNameInvalid(name, "database name can only contain numbers, letters and underscores")
+
+
+def check_resource_group_name(name: str) -> None:
+    if not name:
+        raise ParameterMissing("resource group name couldn't be empty")
+    invalid = f"Invalid resource group name {name}."
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ParameterInvalid(
+            f"{invalid} the length of a resource group name must be less than {MAX_NAME_BYTES} characters"
+        )
+    if not _FIRST.match(name):
+        raise ParameterInvalid(
+            f"{invalid} the first character of a resource group name must be an underscore or letter"
+        )
+    if not _NAME.fullmatch(name):
+        raise ParameterInvalid(f"{invalid} resource group name can only contain numbers, letters and underscores")
 
 
 def check_partition_name(name: str) -> None:

@@ -11,17 +11,56 @@ import falcon
 import orjson
 
 from milvine import metrics
-from milvine.errors import MilvineError, ParameterInvalid, RequestTimeout, RestBadJson, UnexpectedError
+from milvine.errors import (
+    AccessDisabled,
+    MilvineError,
+    ParameterInvalid,
+    RequestTimeout,
+    RestBadJson,
+    RestRejected,
+    UnexpectedError,
+)
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import entities, resources
+from milvine.rest_api import databases, entities, names, resource_groups, resources
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
 from milvine.service.context import Engine, RequestContext
+from milvine.service.denials import check_allowed
 
 PREFIX = "/v2/vectordb/"
 OUR_PREFIX = "/milvine/v1/"
-ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES}
+ROUTES: dict[str, Route] = {
+    **resources.ROUTES,
+    **entities.ROUTES,
+    **databases.ROUTES,
+    **names.ROUTES,
+    **resource_groups.ROUTES,
+}
+RPC_NAMES = {
+    "collections/compact": "ManualCompaction",
+    "collections/create": "CreateCollection",
+    "collections/drop": "DropCollection",
+    "collections/flush": "Flush",
+    "collections/load": "LoadCollection",
+    "collections/refresh_load": "LoadCollection",
+    "collections/release": "ReleaseCollection",
+    "entities/advanced_search": "HybridSearch",
+    "entities/delete": "Delete",
+    "entities/get": "Query",
+    "entities/hybrid_search": "HybridSearch",
+    "entities/insert": "Insert",
+    "entities/query": "Query",
+    "entities/search": "Search",
+    "entities/upsert": "Upsert",
+    "indexes/create": "CreateIndex",
+    "indexes/drop": "DropIndex",
+    "partitions/create": "CreatePartition",
+    "partitions/drop": "DropPartition",
+    "partitions/load": "LoadPartitions",
+    "partitions/release": "ReleasePartitions",
+}
+"""The RPCs that a database's properties may deny, by route."""
 MAX_BODY_BYTES = 256 << 20
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
@@ -67,12 +106,16 @@ def _int64_as_text(request: falcon.Request) -> bool:
         return False
 
 
-def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, Any]:
+def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) -> dict[str, Any]:
     """The handler's answer. Raises RequestTimeout when it came too late."""
     deadline = _deadline(request)
     body = parse(route.kind, _read(request))
     body.require(route.required)
     call = Call(engine, _context(request, body, deadline), body, _int64_as_text(request))
+    try:
+        check_allowed(engine, call.context, RPC_NAMES.get(path, ""))
+    except AccessDisabled as error:
+        raise RestRejected(error) from error
     answer = route.handler(call)
     if time.monotonic() > deadline:
         raise RequestTimeout
@@ -90,7 +133,7 @@ class _Endpoint:
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         started = time.perf_counter()
         try:
-            answer = _answer(self._engine, self._route, request)
+            answer = _answer(self._engine, self._path, self._route, request)
         except RequestTimeout as error:
             response.status = falcon.HTTP_408
             answer = _failure(error)

@@ -46,6 +46,11 @@ def parse_bool(text: str) -> bool:
     raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
+def _go_name(name: str) -> str:
+    """The field of Go's struct that a key of JSON fills."""
+    return _GO_NAMES.get(name) or "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """`kind` is Milvus's name for the request, which its messages show. A null counts as not given."""
@@ -54,11 +59,12 @@ class Body:
     values: Mapping[str, Any]
 
     def require(self, names: Sequence[str]) -> None:
-        lacking = [_GO_NAMES.get(n, n[0].upper() + n[1:]) for n in names if self.values.get(n) in (None, "")]
+        lacking = [_go_name(n) for n in names if self.values.get(n) in (None, "")]
         if lacking:
+            kind = ".".join(_go_name(part) for part in self.kind.split("."))
             raise RestMissingParameters(
                 "\n".join(
-                    f"Key: '{self.kind}.{name}' Error:Field validation for '{name}' failed on the 'required' tag"
+                    f"Key: '{kind}.{name}' Error:Field validation for '{name}' failed on the 'required' tag"
                     for name in lacking
                 )
             )

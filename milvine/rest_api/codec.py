@@ -234,14 +234,19 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
 
 
 def collection_details(
-    collection: Collection, load_state: LoadState, indexes: list[IndexDescription]
+    collection: Collection,
+    load_state: LoadState,
+    indexes: list[IndexDescription],
+    aliases: list[str],
+    asked_name: str,
 ) -> dict[str, Any]:
+    """`asked_name` is the name or alias that the caller used: Milvus answers under it."""
     schema = collection.schema
     return {
-        "aliases": [],
+        "aliases": aliases,
         "autoId": schema.primary_field.auto_id,
         "collectionID": collection.collection_id,
-        "collectionName": collection.name,
+        "collectionName": asked_name,
         "consistencyLevel": collection.consistency_level.milvus_name,
         "description": schema.description,
         "enableDynamicField": schema.enable_dynamic_field,

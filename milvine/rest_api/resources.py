@@ -1,4 +1,4 @@
-"""/v2/vectordb/collections/, indexes/, segments/ and databases/."""
+"""/v2/vectordb/collections/, indexes/ and segments/."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def describe_collection(call: Call) -> dict[str, Any]:
         found = indexes.describe_indexes(call.engine, call.context, call.name)
     except IndexNotFound as error:
         found, message = [], f"{error.message};"
-    return {"data": codec.collection_details(collection, state, found), "message": message}
+    aliases = call.engine.catalog.snapshot.aliases_of(collection.collection_id)
+    return {"data": codec.collection_details(collection, state, found, aliases, call.name), "message": message}
 
 
 def load_collection(call: Call) -> dict[str, Any]:
@@ -153,10 +154,6 @@ def drop_index(call: Call) -> dict[str, Any]:
     return _done()
 
 
-def list_databases(call: Call) -> dict[str, Any]:
-    return {"data": collections.list_databases(call.engine)}
-
-
 ROUTES: dict[str, Route] = {
     "collections/compact": Route(compact, "CompactReq"),
     "collections/create": Route(create_collection, "CollectionReq"),
@@ -171,7 +168,6 @@ ROUTES: dict[str, Route] = {
     "collections/load": Route(load_collection),
     "collections/refresh_load": Route(refresh_load),
     "collections/release": Route(release_collection),
-    "databases/list": Route(list_databases, "EmptyReq", ()),
     "indexes/create": Route(create_index, "IndexParamReq", ("collectionName", "indexParams")),
     "indexes/describe": Route(describe_index, "IndexReq", ("collectionName", "indexName")),
     "indexes/drop": Route(drop_index, "IndexReq", ("collectionName", "indexName")),

@@ -1,12 +1,13 @@
-"""Databases and collections: create, drop, look."""
+"""Collections: create, drop, look."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from milvine.catalog import collections as changes
 from milvine.crash_points import crash_point
-from milvine.errors import CollectionNotFound, ParameterInvalid
+from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
@@ -15,8 +16,12 @@ from milvine.model.types import DataType
 from milvine.service.context import Engine, RequestContext, check_database
 
 
-def list_databases(engine: Engine) -> list[str]:
-    return sorted(engine.catalog.snapshot.databases)
+@dataclass(frozen=True, slots=True)
+class LoadedCollection:
+    """A collection under the name it was asked for, which may be an alias."""
+
+    name: str
+    collection: Collection
 
 
 def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
@@ -32,6 +37,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
     check_schema(request.name, request.schema, request.num_shards)
     check_ttl(request.properties)
     check_database(engine, context)
+    changes.check_room(engine.catalog.snapshot, context.database, request.name)
     existing = engine.catalog.snapshot.find(context.database, request.name)
     schema = _complete_schema(request.schema)
     if existing is None:
@@ -50,8 +56,12 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
         # The log exists before the catalog names the collection: a crash between leaves garbage, no more.
         engine.datanode.create(collection)
         crash_point("create.log_created")
-        if changes.create_collection(engine.catalog, collection):
-            return
+        try:
+            if changes.create_collection(engine.catalog, collection):
+                return
+        except InputError:  # not for a catalog that failed: it may have committed
+            engine.datanode.drop(collection_id)
+            raise
         engine.datanode.drop(collection_id)
         existing = engine.catalog.snapshot.find(context.database, request.name)
     if existing is not None and existing.schema != schema:
@@ -59,9 +69,10 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
 
 
 def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
-    """Dropping what is not there is a success."""
+    """Dropping what is not there is a success; by an alias, or with one left, it is refused."""
     check_collection_name(name)
-    check_database(engine, context)
+    if (context.database, name) in engine.catalog.snapshot.aliases:
+        raise ParameterInvalid(f"cannot drop the collection via alias = {name}")
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:
         return
@@ -84,14 +95,36 @@ def list_collections(engine: Engine, context: RequestContext) -> list[Collection
     return sorted((c for c in found if c.database == context.database), key=lambda c: c.created_ts)
 
 
-def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
-    """By name, or by id when the name is empty."""
+def list_loaded_collections(
+    engine: Engine, context: RequestContext, names: Sequence[str] = ()
+) -> list[LoadedCollection]:
+    """What is loaded or being loaded. A name that is not raises CollectionNotLoaded with it, behind its cause after a
+    load that failed."""
     check_database(engine, context)
+    if not names:
+        return [LoadedCollection(c.name, c) for c in list_collections(engine, context) if c.load is not None]
+    found: list[LoadedCollection] = []
+    for name in dict.fromkeys(names):
+        collection = engine.catalog.snapshot.find(context.database, name)
+        if collection is None:
+            raise CollectionNotFound(name, context.database)
+        found.append(LoadedCollection(name, collection))
+    for loaded in found:
+        if loaded.collection.load is None:
+            failure = engine.loader.failure(loaded.collection.collection_id)
+            error = CollectionNotLoaded(loaded.name)
+            raise error if failure is None else error.prefixed(failure.message)
+    return found
+
+
+def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
+    """By name, or by id, of any database, when the name is empty."""
     if not name and collection_id:
         collection = engine.catalog.snapshot.collections.get(collection_id)
         if collection is None:
             raise CollectionNotFound(str(collection_id), context.database, "can't find collection")
         return collection
+    check_database(engine, context)
     check_collection_name(name)
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:

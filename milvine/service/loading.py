@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from milvine.catalog.collections import set_resource_group
 from milvine.errors import (
     CollectionNotLoaded,
     IndexNotFound,
     MilvineError,
     ParameterInvalid,
     PartitionNotLoaded,
-    ResourceGroupNotFound,
-    ResourceInsufficient,
 )
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.types import LoadState
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.replicas import assign_replica
 
-DEFAULT_RESOURCE_GROUP = "__default_resource_group"
 _COORDINATOR = "call query coordinator LoadCollection"
 
 
@@ -53,23 +52,6 @@ def _check_indexes(collection: Collection, field_ids: frozenset[int]) -> None:
         raise ParameterInvalid(f"there is no vector index on field: [{' '.join(lacking)}], please create index firstly")
 
 
-def _check_replicas(request: LoadRequest) -> None:
-    """One node, one replica, one resource group."""
-    replicas, groups = max(1, request.replica_number), request.resource_groups
-    if len(groups) > 1 and len(groups) != replicas:
-        raise ParameterInvalid(
-            f"replica=[{replicas}] resource group=[{','.join(groups)}], "
-            "resource group num can only be 0, 1 or same as replica number"
-        ).prefixed(_COORDINATOR)
-    for group in groups:
-        if group != DEFAULT_RESOURCE_GROUP:
-            raise ResourceGroupNotFound(group).prefixed(_COORDINATOR)
-    if replicas > 1:
-        raise ResourceInsufficient(
-            f"when load {replicas} replica count", currentStreamingNode=1, expectedStreamingNode=replicas
-        ).prefixed(_COORDINATOR)
-
-
 def load_collection(engine: Engine, context: RequestContext, request: LoadRequest) -> None:
     """Returns when what to load is durable and fits in memory; loading goes on in the background."""
     collection = find_collection(engine, context, request.name)
@@ -81,10 +63,13 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
         if not engine.loader.progress(collection).is_loaded:
             raise CollectionNotLoaded(collection.collection_id).prefixed("collection not fully loaded")
         return
-    if collection.load is None:
-        _check_replicas(request)
+    try:
+        group = assign_replica(engine, collection, request, check_nodes=collection.load is None)
+    except MilvineError as error:
+        raise error.prefixed(_COORDINATOR) from error
     partition_ids = frozenset(p.partition_id for p in collection.partitions)
-    engine.loader.load(collection, LoadConfig(partition_ids, field_ids))
+    engine.loader.load(collection, LoadConfig(partition_ids, field_ids, resource_group=group))
+    set_resource_group(engine.catalog, collection.collection_id, group)
 
 
 def release_collection(engine: Engine, context: RequestContext, name: str) -> None:
@@ -123,10 +108,3 @@ def get_loading_progress(
         if partition.partition_id not in collection.load.partition_ids:
             raise PartitionNotLoaded(partition.partition_id)
     return engine.loader.progress(collection).percent
-
-
-def load_config(collection: Collection) -> LoadConfig:
-    """What of the collection is to be loaded. Raises CollectionNotLoaded."""
-    if collection.load is None:
-        raise CollectionNotLoaded(collection.collection_id)
-    return collection.load

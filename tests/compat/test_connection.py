@@ -77,15 +77,13 @@ def test_orm_connects_and_lists(server: Server) -> None:
 @pytest.mark.parametrize(
     ("method", "request_name"),
     [
-        ("CreateAlias", "CreateAliasRequest"),
-        ("DropAlias", "DropAliasRequest"),
         ("HybridSearch", "HybridSearchRequest"),
         ("CreatePartition", "CreatePartitionRequest"),
         ("LoadPartitions", "LoadPartitionsRequest"),
-        ("RenameCollection", "RenameCollectionRequest"),
-        ("CreateDatabase", "CreateDatabaseRequest"),
         ("CreateCredential", "CreateCredentialRequest"),
         ("Import", "ImportRequest"),
+        ("ListImportTasks", "ListImportTasksRequest"),
+        ("GetImportState", "GetImportStateRequest"),
     ],
 )
 def test_an_rpc_that_is_not_here_answers_unimplemented(stub: Any, method: str, request_name: str) -> None:

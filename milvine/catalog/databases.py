@@ -1,0 +1,67 @@
+"""Changes to databases. What is refused is decided inside the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from milvine.catalog import store
+from milvine.catalog.store import Catalog, Snapshot
+from milvine.errors import DatabaseNotFound, DatabaseNumLimitExceeded, ParameterInvalid
+from milvine.model.collections import DEFAULT_DATABASE, Database
+
+MAX_DATABASES = 64
+"""Besides the default one."""
+
+
+def create_database(catalog: Catalog, database: Database) -> None:
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        if database.name in snapshot.databases:
+            raise ParameterInvalid(f"database already exist: {database.name}")
+        if len(snapshot.databases) > MAX_DATABASES:
+            raise DatabaseNumLimitExceeded(MAX_DATABASES)
+        connection.execute(
+            sa.insert(store.databases).values(
+                database_id=database.database_id,
+                name=database.name,
+                created_ts=database.created_ts,
+                properties=dict(database.properties),
+            )
+        )
+        return replace(snapshot, databases={**snapshot.databases, database.name: database})
+
+    catalog.change(work)
+
+
+def drop_database(catalog: Catalog, name: str) -> None:
+    """Forget a database without collections; dropping what is not there is a success."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        if name == DEFAULT_DATABASE:
+            raise ParameterInvalid("can not drop default database")
+        if name not in snapshot.databases:
+            return snapshot
+        if any(c.database == name for c in snapshot.collections.values()):
+            raise ParameterInvalid(f"database:{name} not empty, must drop all collections before drop database")
+        connection.execute(sa.delete(store.databases).where(store.databases.c.name == name))
+        return replace(snapshot, databases={k: d for k, d in snapshot.databases.items() if k != name})
+
+    catalog.change(work)
+
+
+def change_properties(catalog: Catalog, name: str, changed: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
+    """Put what `changed` makes of a database's properties in their place."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        database = snapshot.databases.get(name)
+        if database is None:
+            raise DatabaseNotFound(name).prefixed("failed to get database by name")
+        properties = dict(changed(database.properties))
+        connection.execute(
+            sa.update(store.databases).where(store.databases.c.name == name).values(properties=properties)
+        )
+        return replace(snapshot, databases={**snapshot.databases, name: replace(database, properties=properties)})
+
+    catalog.change(work)

@@ -1,0 +1,81 @@
+"""Databases: create, drop, look, alter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from milvine.catalog import databases as changes
+from milvine.errors import DatabaseNotFound, ParameterInvalid, ResourceGroupNotFound, UnexpectedError
+from milvine.model.collections import DEFAULT_DATABASE, Database
+from milvine.model.schema_rules import check_database_name
+from milvine.service.context import Engine
+from milvine.service.replicas import DATABASE_RESOURCE_GROUPS, listed_groups
+
+_TIMEZONE = "timezone"
+_CIPHER_ENABLED = "cipher.enabled"
+_CIPHER_KEYS = frozenset({_CIPHER_ENABLED, "cipher.key", "cipher.ezID"})
+
+
+def create_database(engine: Engine, name: str, properties: Mapping[str, str]) -> None:
+    check_database_name(name)
+    _check_timezone(properties)
+    enabled = properties.get(_CIPHER_ENABLED, "false").lower()
+    if enabled not in ("true", "false"):
+        value = properties[_CIPHER_ENABLED]
+        raise ParameterInvalid(f'invalid value for {_CIPHER_ENABLED}: "{value}", must be "true" or "false"')
+    if enabled == "true":
+        raise UnexpectedError("failed to tidy database cipher properties: cipher plugin is missing")
+    kept = {k: v for k, v in properties.items() if k not in _CIPHER_KEYS}
+    changes.create_database(engine.catalog, Database(engine.clock.next(), name, engine.clock.next(), kept))
+
+
+def drop_database(engine: Engine, name: str) -> None:
+    check_database_name(name)
+    changes.drop_database(engine.catalog, name)
+
+
+def list_databases(engine: Engine) -> list[Database]:
+    """By name."""
+    databases = engine.catalog.snapshot.databases
+    return [databases[name] for name in sorted(databases)]
+
+
+def describe_database(engine: Engine, name: str) -> Database:
+    database = engine.catalog.snapshot.databases.get(name or DEFAULT_DATABASE)
+    if database is None:
+        raise DatabaseNotFound(name)
+    return database
+
+
+def alter_database(engine: Engine, name: str, properties: Mapping[str, str], delete_keys: Sequence[str]) -> None:
+    """Set properties or delete some, not both at once."""
+    for group in listed_groups(properties.get(DATABASE_RESOURCE_GROUPS, "")):
+        if group not in engine.catalog.snapshot.resource_groups:
+            raise ResourceGroupNotFound(group)
+    _check_timezone(properties)
+    if not name:
+        raise ParameterInvalid("alter database failed, database name does not exists")
+    if not properties and not delete_keys:
+        raise ParameterInvalid(
+            "alter database with empty properties and delete keys, expected to set either properties or delete keys"
+        )
+    if properties and delete_keys:
+        raise ParameterInvalid("alter database cannot modify properties and delete keys at the same time")
+    if not _CIPHER_KEYS.isdisjoint([*properties, *delete_keys]):
+        raise ParameterInvalid("can not alter cipher related properties")
+
+    def changed(old: Mapping[str, str]) -> Mapping[str, str]:
+        return {k: v for k, v in {**old, **properties}.items() if k not in delete_keys}
+
+    changes.change_properties(engine.catalog, name, changed)
+
+
+def _check_timezone(properties: Mapping[str, str]) -> None:
+    name = properties.get(_TIMEZONE)
+    if name is None:
+        return
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {name}") from None

@@ -1,0 +1,64 @@
+"""Names of collections: aliases and renaming."""
+
+from __future__ import annotations
+
+from milvine.catalog import names as changes
+from milvine.errors import AliasNotFound, CollectionNotFound, ParameterInvalid
+from milvine.model.schema_rules import check_collection_name
+from milvine.service.context import Engine, RequestContext, check_database
+
+
+def create_alias(engine: Engine, context: RequestContext, alias: str, name: str) -> None:
+    """The same again is a success; an alias of another collection is refused."""
+    check_collection_name(alias, "alias")
+    check_collection_name(name)
+    changes.create_alias(engine.catalog, context.database, alias, name, engine.clock.next())
+
+
+def alter_alias(engine: Engine, context: RequestContext, alias: str, name: str) -> None:
+    check_collection_name(alias, "alias")
+    check_collection_name(name)
+    changes.alter_alias(engine.catalog, context.database, alias, name)
+
+
+def drop_alias(engine: Engine, context: RequestContext, alias: str) -> None:
+    """Dropping what is not there, or what never could be, is a success."""
+    changes.drop_alias(engine.catalog, context.database, alias.strip())
+
+
+def describe_alias(engine: Engine, context: RequestContext, alias: str) -> str:
+    """The name of the collection."""
+    check_collection_name(alias, "alias")
+    check_database(engine, context)
+    snapshot = engine.catalog.snapshot
+    found = snapshot.aliases.get((context.database, alias))
+    if found is None:
+        raise AliasNotFound(context.database, alias)
+    return snapshot.collections[found.collection_id].name
+
+
+def list_aliases(engine: Engine, context: RequestContext, name: str = "") -> list[str]:
+    """Of a collection, or without a name of the whole database."""
+    if name:
+        check_collection_name(name)
+    check_database(engine, context)
+    snapshot = engine.catalog.snapshot
+    if not name:
+        return sorted(a.name for a in snapshot.aliases.values() if a.database == context.database)
+    collection = snapshot.find(context.database, name)
+    if collection is None:
+        raise CollectionNotFound(name, None)
+    return snapshot.aliases_of(collection.collection_id)
+
+
+def rename_collection(
+    engine: Engine, context: RequestContext, name: str, new_name: str, new_database: str = ""
+) -> None:
+    """Rename, also into another database. What is loaded stays loaded, and reads in flight end as they began."""
+    check_collection_name(new_name)
+    if not name:
+        raise ParameterInvalid("old collection name should not be empty")
+    new_database = new_database or context.database
+    if (context.database, name) == (new_database, new_name):
+        raise ParameterInvalid("collection name or database name should be different")
+    changes.rename_collection(engine.catalog, context.database, name, new_database, new_name)

@@ -1,0 +1,111 @@
+"""Resource groups on one node: configurations are kept, and the node stands where they want it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from milvine.catalog import collections as collection_changes
+from milvine.catalog import resource_groups as changes
+from milvine.errors import (
+    CollectionNotFound,
+    CollectionNotLoaded,
+    ParameterInvalid,
+    ResourceGroupNotFound,
+)
+from milvine.model.resource_groups import ResourceGroup, ResourceGroupConfig
+from milvine.model.schema_rules import check_resource_group_name
+from milvine.service.context import Engine, RequestContext, check_database
+
+_REPLICAS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceGroupDescription:
+    """Numbers by collection name: replicas in the group, their nodes in other groups, and other groups' nodes here."""
+
+    group: ResourceGroup
+    loaded_replicas: Mapping[str, int]
+    outgoing_nodes: Mapping[str, int]
+    incoming_nodes: Mapping[str, int]
+
+
+def create_resource_group(engine: Engine, name: str, config: ResourceGroupConfig | None) -> None:
+    check_resource_group_name(name)
+    changes.create_resource_group(engine.catalog, name, config or ResourceGroupConfig())
+
+
+def update_resource_groups(engine: Engine, configs: Mapping[str, ResourceGroupConfig]) -> None:
+    _check_names(*configs)
+    if configs:
+        changes.update_resource_groups(engine.catalog, configs)
+
+
+def drop_resource_group(engine: Engine, name: str) -> None:
+    changes.drop_resource_group(engine.catalog, name)
+
+
+def list_resource_groups(engine: Engine) -> list[str]:
+    return sorted(engine.catalog.snapshot.resource_groups)
+
+
+def describe_resource_group(engine: Engine, name: str) -> ResourceGroupDescription:
+    snapshot = engine.catalog.snapshot
+    group = snapshot.resource_groups.get(name)
+    if group is None:
+        raise ResourceGroupNotFound(name)
+    loaded = [(c.name, c.load.resource_group) for c in snapshot.collections.values() if c.load is not None]
+    here = {collection: _REPLICAS for collection, place in loaded if place == name}
+    elsewhere = {collection: _REPLICAS for collection, place in loaded if place != name}
+    return ResourceGroupDescription(group, here, {} if group.has_node else here, elsewhere if group.has_node else {})
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        check_resource_group_name(name)
+
+
+def _check_they_differ(source: str, target: str) -> None:
+    if source == target:
+        raise ParameterInvalid(
+            f"source resource group and target resource group should not be the same, resource group: {source}"
+        )
+
+
+def transfer_node(engine: Engine, source: str, target: str, count: int) -> None:
+    _check_names(source, target)
+    _check_they_differ(source, target)
+    if count <= 0:
+        raise ParameterInvalid(expected="NumNode > 0", actual=f"invalid NumNode {count}")
+    changes.transfer_node(engine.catalog, source, target, count)
+
+
+def transfer_replica(engine: Engine, context: RequestContext, source: str, target: str, name: str, count: int) -> None:
+    """Move the replica of a loaded collection to another group; reads go on meanwhile."""
+    _check_names(source, target)
+    check_database(engine, context)
+    snapshot = engine.catalog.snapshot
+    collection = snapshot.find(context.database, name)
+    if collection is None:
+        raise CollectionNotFound(name, context.database)
+    for group in (source, target):
+        if group not in snapshot.resource_groups:
+            raise ResourceGroupNotFound(group)
+    _check_they_differ(source, target)
+    if count <= 0:
+        raise ParameterInvalid(expected="NumReplica > 0", actual=f"invalid NumReplica {count}")
+    if collection.load is None:
+        raise CollectionNotLoaded(collection.name)
+    if count > _REPLICAS:
+        raise ParameterInvalid(
+            "the number of replicas to transfer is greater than the number of replicas in the collection",
+            expected=count,
+            actual=_REPLICAS,
+        )
+    if collection.load.resource_group != source:
+        raise ParameterInvalid(
+            expected="NumReplica not greater than the number of replica in source resource group",
+            actual=f"only found [0] replicas of collection [{collection.name}] in source resource group [{source}], "
+            f"but {count} require",
+        )
+    collection_changes.set_resource_group(engine.catalog, collection.collection_id, target)

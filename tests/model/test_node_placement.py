@@ -1,0 +1,65 @@
+"""Where the one node stands, by the configurations of the groups."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from milvine.catalog import resource_groups, store
+from milvine.errors import ResourceGroupReachLimit
+from milvine.model.resource_groups import (
+    DEFAULT_RESOURCE_GROUP,
+    MAX_RESOURCE_GROUPS,
+    ResourceGroup,
+    ResourceGroupConfig,
+    place_node,
+)
+
+
+def _placed(holder: str, **configs: ResourceGroupConfig) -> str:
+    given = {DEFAULT_RESOURCE_GROUP: ResourceGroupConfig(0, 1_000_000), **configs}
+    groups = {name: ResourceGroup(name, config, name == holder) for name, config in given.items()}
+    found = [name for name, group in place_node(groups).items() if group.has_node]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_group_that_requests_the_node_gets_it_from_one_that_does_not() -> None:
+    assert _placed(DEFAULT_RESOURCE_GROUP, a=ResourceGroupConfig(0, 1)) == DEFAULT_RESOURCE_GROUP
+    assert _placed(DEFAULT_RESOURCE_GROUP, a=ResourceGroupConfig(1, 1)) == "a"
+    assert _placed("b", a=ResourceGroupConfig(2, 2), b=ResourceGroupConfig(1, 1)) == "b"
+
+
+def test_of_two_that_request_it_the_one_that_takes_from_the_holder_gets_it() -> None:
+    taker = ResourceGroupConfig(1, 1, transfer_from=(DEFAULT_RESOURCE_GROUP,))
+    assert _placed(DEFAULT_RESOURCE_GROUP, a=ResourceGroupConfig(2, 2), b=taker) == "b"
+    assert _placed(DEFAULT_RESOURCE_GROUP, a=ResourceGroupConfig(1, 1), b=ResourceGroupConfig(2, 2)) == "b"
+
+
+def test_a_group_without_room_gives_the_node_to_the_group_it_names_or_to_the_default_one() -> None:
+    assert _placed("a", a=ResourceGroupConfig(0, 0), b=ResourceGroupConfig(0, 5)) == DEFAULT_RESOURCE_GROUP
+    assert _placed("a", a=ResourceGroupConfig(0, 0, transfer_to=("b",)), b=ResourceGroupConfig(0, 5)) == "b"
+    full = {DEFAULT_RESOURCE_GROUP: ResourceGroupConfig(0, 0)}
+    assert _placed("a", **full, a=ResourceGroupConfig(0, 0)) == DEFAULT_RESOURCE_GROUP
+
+
+def test_a_group_of_labelled_nodes_neither_gets_nor_keeps_one_without_labels() -> None:
+    labelled = ResourceGroupConfig(1, 1, node_labels=(("zone", "a"),))
+    assert _placed(DEFAULT_RESOURCE_GROUP, a=labelled) == DEFAULT_RESOURCE_GROUP
+    assert _placed("a", a=labelled) == DEFAULT_RESOURCE_GROUP
+
+
+def test_there_are_1024_groups_at_most() -> None:
+    catalog = store.Catalog("sqlite://")
+    full = [ResourceGroup(f"g{i}", ResourceGroupConfig()) for i in range(MAX_RESOURCE_GROUPS - 2)]
+
+    def fill(connection: sa.Connection, snapshot: store.Snapshot) -> store.Snapshot:
+        groups = {**snapshot.resource_groups, **{g.name: g for g in full}}
+        return store.Snapshot(databases=snapshot.databases, resource_groups=groups)
+
+    catalog.change(fill)
+    resource_groups.create_resource_group(catalog, "last", ResourceGroupConfig())
+    with pytest.raises(ResourceGroupReachLimit) as caught:
+        resource_groups.create_resource_group(catalog, "more", ResourceGroupConfig())
+    assert caught.value.message == "resource group num reach limit[rg=more][limit=1024]"
+    catalog.close()
