@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from milvine.grpc_api import decode, encode
+from milvine.grpc_api import altering, decode, encode
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
@@ -256,6 +256,7 @@ def query(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 RPCS: dict[str, Rpc] = {
+    **altering.RPCS,
     "AllocTimestamp": alloc_timestamp,
     "CheckHealth": check_health,
     "Connect": connect,
