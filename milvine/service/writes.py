@@ -54,9 +54,8 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     primary = collection.schema.primary_field
     _check_schema_ts(collection, request)
     if primary.auto_id and primary.name in request.columns and not allows_inserted_ids(collection.properties):
-        raise ParameterInvalid(
-            f"can not assign primary field data when auto id enabled and allow_insert_auto_id is false {primary.name}"
-        )
+        expected = len(collection.schema.fields)
+        raise ParameterInvalid("more fieldData has pass in", expected=expected, actual=expected + 1)
     batch = _checked_batch(engine, collection, request)
     ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
