@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from compat.grpc_calls import LOAD_STATE, assert_ok, assert_refused, load_state, pairs
-from compat.sample_collections import add_index, c1_rows, ids_of, make_c1
 from conftest import ServerFactory
+from grpc_calls import LOAD_STATE, assert_ok, assert_refused, create_request, field, load_state, pairs
 from pymilvus import DataType, MilvusClient
-from pymilvus.grpc_gen import milvus_pb2
+from pymilvus.grpc_gen import milvus_pb2, schema_pb2
+from sample_collections import add_index, c1_rows, ids_of, make_c1
 
 Call = Callable[[Any, str], Any]
 
@@ -246,10 +246,7 @@ def test_a_field_may_say_at_creation_how_it_is_loaded(
     assert client.query(collection_name, filter="id >= 0", output_fields=["a"]) == []
 
 
-def _create(stub: Any, name: str, **params: dict[str, str]) -> Any:
-    from compat.grpc_calls import create_request, field
-    from pymilvus.grpc_gen import schema_pb2
-
+def _create(stub: Any, name: str, **params: Any) -> Any:
     fields = [
         field("id", schema_pb2.Int64, primary=True, **params.get("id", {})),
         field("vec", schema_pb2.FloatVector, dim=4, **params.get("vec", {})),

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from compat.grpc_calls import LOAD_STATE, assert_ok, collection_id, load_state
-from compat.sample_collections import add_index, clustered, ids_of, wait_indexed
 from conftest import Server, ServerFactory
+from grpc_calls import LOAD_STATE, assert_ok, collection_id, load_state
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
+from sample_collections import add_index, clustered, ids_of, wait_indexed
 
 ROWS = 1500
 DIM = 16

@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from compat.grpc_calls import assert_refused, collection_id, scalars
-from compat.sample_collections import add_index, c1_rows, ids_of, make_c1
+from grpc_calls import assert_refused, collection_id, scalars
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
+from sample_collections import add_index, c1_rows, ids_of, make_c1
 
 
 def _make(client: MilvusClient, name: str, *, key: DataType = DataType.INT64, auto_id: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import Server
-from rest.rest_client import VECTOR_INDEX, Rest
+from rest_client import VECTOR_INDEX, Rest
 
 A = {"fieldName": "a", "dataType": "Int64", "nullable": True}
 
