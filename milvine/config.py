@@ -50,6 +50,15 @@ def parse_bytes(value: object) -> int:
     return int(number * factor)
 
 
+def parse_bool(value: object) -> bool:
+    """YAML's own, or `true` and `false` in any case."""
+    words = {"true": True, "false": False}
+    text = str(value).strip().lower()
+    if text not in words:
+        raise ValueError("neither true nor false")
+    return words[text]
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`name` is the attribute of Settings, `key` the YAML path."""
@@ -123,6 +132,10 @@ SETTINGS: tuple[Setting, ...] = (
         int,
         "deleted rows are kept for so long for reads at an old timestamp",
     ),
+    Setting("mmap_vector_field", "queryNode.mmap.vectorField", True, parse_bool, "vectors beside an index are mapped"),
+    Setting("mmap_vector_index", "queryNode.mmap.vectorIndex", False, parse_bool, "vector indexes are mapped"),
+    Setting("mmap_scalar_field", "queryNode.mmap.scalarField", False, parse_bool, "other fields and keys are mapped"),
+    Setting("mmap_scalar_index", "queryNode.mmap.scalarIndex", False, parse_bool, "indexes of other fields are mapped"),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
@@ -145,6 +158,10 @@ class Settings:
     segment_max_bytes: int
     merge_idle_seconds: int
     retention_seconds: int
+    mmap_vector_field: bool
+    mmap_vector_index: bool
+    mmap_scalar_field: bool
+    mmap_scalar_index: bool
     worker_threads: int
     log_level: str
 

@@ -113,6 +113,31 @@ class CollectionNumLimitExceeded(InputError):
         super().__init__(_bracketed(self.text, dbName=database, limit=limit))
 
 
+class CollectionLoaded(InputError):
+    """What must not change while the collection is loaded."""
+
+    code, text = 104, "collection already loaded"
+
+    def __init__(self, collection: object, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, collection=collection)}")
+
+
+class CollectionIllegalSchema(InputError):
+    code, text = 105, "illegal collection schema"
+
+    def __init__(self, collection: object, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, collection=collection)}")
+
+
+class CollectionSchemaMismatch(InputError):
+    """A client wrote by a schema that has changed since; SDKs ask for the schema again and repeat the call."""
+
+    code, legacy_code, text = 109, 62, "collection schema mismatch"
+
+    def __init__(self, collection: object) -> None:
+        super().__init__(_bracketed(self.text, collection=collection))
+
+
 class CollectionNotFullyLoaded(MilvineError):
     code, retriable, text = 103, True, "collection not fully loaded"
 

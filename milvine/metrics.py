@@ -27,6 +27,9 @@ growing_bytes = Gauge(
     "milvine_growing_bytes", "Rows in memory that are not sealed yet, loaded or not", registry=registry
 )
 loaded_bytes = Gauge("milvine_loaded_bytes", "Memory that loading holds", registry=registry)
+mapped_bytes = Gauge(
+    "milvine_mapped_bytes", "Files of loaded segments that are mapped and not counted as memory", registry=registry
+)
 memory_limit_bytes = Gauge("milvine_memory_limit_bytes", "Memory that loading may hold", registry=registry)
 mapped_for_lack_of_memory = Counter(
     "milvine_segments_mapped_for_lack_of_memory",

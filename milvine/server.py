@@ -16,6 +16,7 @@ from milvine.catalog.store import CATALOG_FILE, open_catalog
 from milvine.config import Settings
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
+from milvine.model.properties import PartKind
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster
@@ -48,7 +49,13 @@ def build_engine(settings: Settings) -> Engine:
     datanode = DataNode(settings, catalog, views, paths, clock)
     node = LocalNode(paths)
     budget = Budget(settings.memory_limit_bytes)
-    loader = Loader(catalog, views, node, budget, max(2, os.cpu_count() or 1))
+    mmap_by_default = {
+        PartKind.VECTOR_FIELD: settings.mmap_vector_field,
+        PartKind.VECTOR_INDEX: settings.mmap_vector_index,
+        PartKind.SCALAR_FIELD: settings.mmap_scalar_field,
+        PartKind.SCALAR_INDEX: settings.mmap_scalar_index,
+    }
+    loader = Loader(catalog, views, node, budget, max(2, os.cpu_count() or 1), mmap_by_default)
     cluster = Cluster(catalog, views, node, loader, max(1, settings.worker_threads // 4))
     datanode.recover()
     datanode.start()

@@ -153,13 +153,21 @@ def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
     return {
         "description": schema.description,
         "enable_dynamic_field": schema.enable_dynamic_field,
+        "version": schema.version,
+        "updated_ts": schema.updated_ts,
         "fields": [{name: getattr(f, name) for name in FieldSchema.__slots__} for f in schema.fields],
     }
 
 
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
     fields = tuple(FieldSchema(**{k: _decode_type(k, v) for k, v in f.items()}) for f in stored["fields"])
-    return CollectionSchema(fields, stored["description"], stored["enable_dynamic_field"])
+    return CollectionSchema(
+        fields,
+        stored["description"],
+        stored["enable_dynamic_field"],
+        stored.get("version", 0),
+        stored.get("updated_ts", 0),
+    )
 
 
 def _decode_type(name: str, value: Any) -> Any:
@@ -256,7 +264,7 @@ class Catalog:
         """The largest id or timestamp stored anywhere, for the clock to start behind."""
         candidates = [0]
         for collection in self.snapshot.collections.values():
-            candidates += [collection.collection_id, collection.created_ts]
+            candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
             candidates += [p.partition_id for p in collection.partitions]
             candidates += [i.index_id for i in collection.indexes]
         for metas in self.snapshot.segments.values():

@@ -151,7 +151,8 @@ class IndexBuilder:
 
 
 def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
-    return index.build_type == params.FLAT or meta.row_count < params.MIN_INDEXED_ROWS
+    is_small = meta.row_count < params.MIN_INDEXED_ROWS
+    return index.build_type == params.FLAT or is_small or index.field_id not in meta.field_bytes
 
 
 def build_index(

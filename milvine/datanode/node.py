@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from milvine import metrics
@@ -15,10 +16,17 @@ from milvine.datanode import recovery
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
-from milvine.datanode.writer import CollectionWriter, Frozen
-from milvine.errors import ChannelTSafeStalled, CollectionNotFound, DataIntegrityError, QuotaExceeded
+from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
+from milvine.errors import (
+    ChannelTSafeStalled,
+    CollectionNotFound,
+    DataIntegrityError,
+    QuotaExceeded,
+    RequestTimeout,
+)
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
+from milvine.model.schema import CollectionSchema
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.growing import GrowingSegment
@@ -33,6 +41,8 @@ MAX_WAIT_FOR_TS_MS = 1000
 REFUSED_AT = 2
 """Writes are refused when growing rows reach this many times the write buffer's limit."""
 _LOOK_SECONDS = 1.0
+Merged = tuple[ColumnBatch, Any | None]
+"""Rows, and the keys of the rows that they replace (None: their own)."""
 
 
 class _Held:
@@ -41,6 +51,8 @@ class _Held:
     def __init__(self, writer: CollectionWriter) -> None:
         self.writer = writer
         self.flush_lock = threading.Lock()
+        self.merge_lock = threading.Lock()
+        """Held by those who read rows to write them anew, so that they do not make each other begin again."""
         self.frozen: Frozen | None = None
 
 
@@ -125,13 +137,50 @@ class DataNode:
 
     def upsert(self, collection_id: int, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None) -> int:
         """Put rows in the place of those with `replaced_keys` (None: their own), durable and visible at once."""
-        writer = self._writer(collection_id).writer
+        return self._upsert(self._writer(collection_id).writer, partition_id, batch, replaced_keys)
+
+    def _upsert(
+        self,
+        writer: CollectionWriter,
+        partition_id: int,
+        batch: ColumnBatch,
+        replaced_keys: Any | None,
+        watch: Watch | None = None,
+    ) -> int:
         self._check_room(batch)
-        ts = writer.upsert(partition_id, batch, replaced_keys)
+        ts = writer.upsert(partition_id, batch, replaced_keys, watch)
         metrics.inserted_rows.inc(batch.row_count)
         metrics.deleted_keys.inc(batch.row_count)
         self._seal_if_full(writer)
         return ts
+
+    def merge(
+        self, collection_id: int, partition_id: int, merged: Callable[[], Merged], deadline: float
+    ) -> tuple[ColumnBatch, int]:
+        """Write rows that `merged` made of those that are there: it runs again when its keys were written meanwhile.
+
+        Returns the rows and their timestamp. Raises RequestTimeout when that goes on until `deadline`.
+        """
+        held = self._writer(collection_id)
+        if not held.merge_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise RequestTimeout
+        try:
+            while time.monotonic() < deadline:
+                watch = held.writer.watch()
+                try:
+                    batch, replaced_keys = merged()
+                    return batch, self._upsert(held.writer, partition_id, batch, replaced_keys, watch)
+                except KeysWritten:
+                    continue
+                finally:
+                    held.writer.unwatch(watch)
+            raise RequestTimeout
+        finally:
+            held.merge_lock.release()
+
+    def set_schema(self, collection_id: int, schema: CollectionSchema) -> None:
+        """Growing rows read what they lack of a schema with more fields as NULL or the default from now on."""
+        self._writer(collection_id).writer.set_schema(schema)
 
     def _growing_bytes(self) -> int:
         return sum(held.writer.growing_bytes for held in list(self._held.values()))

@@ -11,12 +11,17 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.errors import MilvineError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
+from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
 from milvine.segment.growing import Chunk, GrowingSegment, at_ts, make_chunk
@@ -35,6 +40,23 @@ class Frozen:
     checkpoint_file: int
 
 
+class KeysWritten(Exception):
+    """Rows that were read to be written anew have been written meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Keys (int64 arrays or StringArrays) of the writes that came while somebody watched."""
+
+    written: list[Any] = field(default_factory=list)
+
+    def saw(self, keys: Any) -> bool:
+        """Whether any of `keys` was written."""
+        if isinstance(keys, np.ndarray):
+            return any(np.isin(keys, np.asarray(w)).any() for w in self.written)
+        return any(pc.any(pc.is_in(keys, pa.array(w, keys.type))).as_py() for w in self.written)
+
+
 class CollectionWriter:
     """All writes of one collection go through here."""
 
@@ -48,6 +70,7 @@ class CollectionWriter:
         self._publish_lock = threading.Lock()
         self._unpublished: deque[tuple[int, int, Callable[[int], None]]] = deque()
         self._last_ticket = 0
+        self._watches: list[Watch] = []
         view = views.current(collection.collection_id)
         assert view is not None
         self._active = {s.partition_id: s.segment_id for s in view.growing}
@@ -62,10 +85,16 @@ class CollectionWriter:
         """Returns the rows' timestamp once they are durable and visible."""
         chunk = make_chunk(self._schema, 0, partition_id, batch, 0)
         body = encode_insert(partition_id, batch)
-        return self._commit(RecordType.INSERT, lambda _: body, lambda ts: self._publish_rows(chunk, ts))
+        keys = batch.columns[self._schema.primary_field.field_id].values
+        return self._commit(RecordType.INSERT, keys, lambda _: body, lambda ts: self._publish_rows(chunk, ts))
 
-    def upsert(self, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None) -> int:
-        """Delete `replaced_keys` (None: the rows' own) in the partition and insert the rows, at one timestamp."""
+    def upsert(
+        self, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None, watch: Watch | None = None
+    ) -> int:
+        """Delete `replaced_keys` (None: the rows' own) in the partition and insert the rows, at one timestamp.
+
+        Raises KeysWritten, with nothing written, when `watch` saw another write of these keys.
+        """
         chunk = make_chunk(self._schema, 0, partition_id, batch, 0)
         body = encode_insert(partition_id, batch, replaced_keys)
         keys = batch.columns[self._schema.primary_field.field_id].values if replaced_keys is None else replaced_keys
@@ -73,7 +102,7 @@ class CollectionWriter:
         def publish(ts: int) -> None:
             self._publish_upsert(make_deletes(keys, ts, partition_id), chunk, ts)
 
-        return self._commit(RecordType.UPSERT, lambda _: body, publish)
+        return self._commit(RecordType.UPSERT, keys, lambda _: body, publish, watch)
 
     def delete(self, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp once durable and visible."""
@@ -83,15 +112,42 @@ class CollectionWriter:
             batches.append(make_deletes(keys, ts, partition_id))
             return [memoryview(encode_deletes(batches[0]))]
 
-        return self._commit(RecordType.DELETE, encode, lambda ts: self._publish_deletes(batches[0], ts))
+        return self._commit(RecordType.DELETE, keys, encode, lambda ts: self._publish_deletes(batches[0], ts))
+
+    def set_schema(self, schema: CollectionSchema) -> None:
+        """Let all growing rows, those not yet visible included, know fields that were added."""
+        with self._publish_lock:
+            self._schema = schema
+            self._views.replace(
+                self.collection_id,
+                lambda view: replace(view, schema=schema, growing=tuple(s.with_schema(schema) for s in view.growing)),
+            )
+
+    def watch(self) -> Watch:
+        """See the keys of all writes from here on; what came before is visible when this returns."""
+        watch = Watch()
+        with self._lock:
+            self._watches.append(watch)
+        self.settle()
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        with self._lock:
+            self._watches.remove(watch)
 
     def _commit(
         self,
         record_type: RecordType,
+        keys: Any,
         encode: Callable[[int], Sequence[Buffer]],
         publish: Callable[[int], None],
+        watch: Watch | None = None,
     ) -> int:
         with self._lock:
+            if watch is not None and watch.saw(keys):
+                raise KeysWritten
+            for other in self._watches:
+                other.written.append(keys)
             ts = self._clock.next()
             ticket = self._wal.append(record_type, ts, encode(ts))
             self._last_ticket = ticket
@@ -117,7 +173,7 @@ class CollectionWriter:
         segment_id = self._active.get(partition_id)
         if segment_id is None:
             segment_id = self._active[partition_id] = self._clock.next()
-        placed = at_ts(replace(chunk, segment_id=segment_id), ts)
+        placed = at_ts(replace(chunk, segment_id=segment_id, schema=self._schema), ts)
         self.growing_bytes += placed.bytes_used
         return placed
 

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from milvine.errors import ParameterInvalid
 from milvine.grpc_api.proto import common_pb2, schema_pb2
 from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import (
     CreateCollectionRequest,
     DeleteRequest,
@@ -157,7 +158,19 @@ def _field(field: Any) -> FieldSchema:
         element_type=element_type,
         max_capacity=_int_param(field, params, "max_capacity") if data_type is DataType.ARRAY else None,
         default_value=_default_value(field, data_type),
+        properties={k: v for k, v in params.items() if k in FIELD_PROPERTIES},
     )
+
+
+def added_field(request: Any) -> FieldSchema:
+    """The field of an AddCollectionField."""
+    try:
+        field = schema_pb2.FieldSchema.FromString(request.schema)
+    except DecodeError as error:
+        raise ParameterInvalid(f"failed to unmarshal field schema: {error}") from error
+    if field.is_partition_key:
+        raise ParameterInvalid(f"not support to add partition key field, field name  = {field.name}")
+    return _field(field)
 
 
 def create_collection(request: Any) -> CreateCollectionRequest:
@@ -280,13 +293,19 @@ def insert(request: Any) -> InsertRequest:
         if name in columns:
             raise ParameterInvalid(f"duplicated field {name} found")
         columns[name] = column(field)
-    return InsertRequest(request.collection_name, request.partition_name, request.num_rows, columns)
+    return InsertRequest(
+        request.collection_name,
+        request.partition_name,
+        request.num_rows,
+        columns,
+        schema_ts=request.schema_timestamp,
+    )
 
 
 def upsert(request: Any) -> InsertRequest:
-    """An operation other than REPLACE on one field makes the update a partial one, as in Milvus."""
-    is_partial = request.partial_update or any(op.op for op in request.field_ops)
-    return replace(insert(request), partial_update=is_partial)
+    if any(op.op for op in request.field_ops):
+        raise ParameterInvalid("an operation on a field is not supported by this version of Milvine")
+    return replace(insert(request), partial_update=request.partial_update)
 
 
 def _template(value: Any) -> object:

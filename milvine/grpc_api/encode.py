@@ -164,6 +164,7 @@ def _field_schema(field: FieldSchema) -> Any:
         params["max_length"] = field.max_length
     if field.max_capacity is not None:
         params["max_capacity"] = field.max_capacity
+    params.update(field.properties)
     default = None
     if field.default_value is not None:
         default = schema_pb2.ValueField(**{_SCALARS[field.data_type]: field.default_value})
@@ -198,6 +199,7 @@ def describe_collection(
             description=schema.description,
             fields=[_field_schema(f) for f in schema.user_fields],
             enable_dynamic_field=schema.enable_dynamic_field,
+            version=schema.version,
         ),
         collectionID=collection.collection_id,
         collection_name=asked_name or collection.name,
@@ -206,8 +208,8 @@ def describe_collection(
         physical_channel_names=channels,
         created_timestamp=collection.created_ts,
         created_utc_timestamp=physical_ms(collection.created_ts),
-        update_timestamp=collection.created_ts,
-        update_timestamp_str=str(collection.created_ts),
+        update_timestamp=collection.updated_ts,
+        update_timestamp_str=str(collection.updated_ts),
         shards_num=collection.num_shards,
         consistency_level=int(collection.consistency_level),
         properties=key_values(collection.properties),

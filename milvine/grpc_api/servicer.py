@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from milvine.errors import MilvineError, ParameterMissing
-from milvine.grpc_api import databases, decode, encode, names, resource_groups
+from milvine.grpc_api import altering, databases, decode, encode, names, resource_groups
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
@@ -268,6 +268,7 @@ RPCS: dict[str, Rpc] = {
     **databases.RPCS,
     **names.RPCS,
     **resource_groups.RPCS,
+    **altering.RPCS,
     "AllocTimestamp": alloc_timestamp,
     "BatchDescribeCollection": batch_describe_collection,
     "CheckHealth": check_health,

@@ -15,6 +15,7 @@ import orjson
 
 from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.index.base import Effort
+from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
 from milvine.model.schema import FieldSchema
 from milvine.model.types import MetricType
 
@@ -27,7 +28,7 @@ MIN_INDEXED_ROWS = 1024
 
 _INT32_MAX = 2**31 - 1
 _MAX_PARAMS_BYTES = 100 << 10
-_RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", "mmap.enabled", "indexoffsetcache.enabled"})
+_RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
 _OTHER_VECTOR_TYPES = frozenset(
     {"BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
 )  # known to Milvus, for vectors of other kinds
@@ -146,6 +147,7 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     if sum(len(k.encode()) + len(v.encode()) for k, v in flat.items()) > _MAX_PARAMS_BYTES:
         raise ParameterInvalid("index params size exceeds limit")
     index_type = flat.get("index_type", "") or AUTOINDEX
+    check_new_index_properties(flat)
     if index_type not in (AUTOINDEX, *BUILD_PARAMS, *_OTHER_VECTOR_TYPES):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
     if not field.data_type.is_vector or index_type in _OTHER_VECTOR_TYPES:

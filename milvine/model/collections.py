@@ -81,6 +81,11 @@ class Collection:
     def index_by_field(self) -> dict[int, IndexSpec]:
         return {i.field_id: i for i in self.indexes}
 
+    @property
+    def updated_ts(self) -> int:
+        """When its fields were last changed."""
+        return self.schema.updated_ts or self.created_ts
+
     def expired_ts(self) -> int:
         """Rows inserted before it are expired now: nobody sees them and compaction removes them. 0: none are."""
         ttl_seconds = int(self.properties.get(TTL_PROPERTY, -1))

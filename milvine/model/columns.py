@@ -86,7 +86,9 @@ class Column:
 
 
 def absent_column(field: FieldSchema, row_count: int) -> Column:
-    """What rows read as that were written without the field: its default value, or NULL."""
+    """What rows read as that were written without the field: its default value, or NULL; of `$meta` no key."""
+    if field.is_dynamic:
+        return Column(DataType.JSON, pa.repeat(pa.scalar(b"{}", pa.binary()), row_count), None, ShreddedPaths({}, True))
     return null_column(field, row_count) if field.default_value is None else default_column(field, row_count)
 
 
@@ -114,14 +116,15 @@ def null_column(field: FieldSchema, row_count: int) -> Column:
     if field.data_type is DataType.FLOAT_VECTOR:
         return Column(field.data_type, np.zeros((row_count, field.dim or 0), np.float32), validity)
     if field.data_type is DataType.VARCHAR:
-        return Column(field.data_type, pa.array([""] * row_count, pa.string()), validity)
+        return Column(field.data_type, pa.repeat(pa.scalar("", pa.string()), row_count), validity)
     if field.data_type is DataType.ARRAY:
         assert field.element_type is not None
         no_elements = pa.array([], ARROW_TYPES[field.element_type])
         offsets = pa.array(np.zeros(row_count + 1, np.int32))
         return Column(field.data_type, pa.ListArray.from_arrays(offsets, no_elements), validity)
     if field.data_type is DataType.JSON:
-        return Column(field.data_type, pa.array([b"null"] * row_count, pa.binary()), validity, ShreddedPaths({}, True))
+        nulls = pa.repeat(pa.scalar(b"null", pa.binary()), row_count)
+        return Column(field.data_type, nulls, validity, ShreddedPaths({}, True))
     return Column(field.data_type, np.zeros(row_count, NUMPY_DTYPES[field.data_type]), validity)
 
 

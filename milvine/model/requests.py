@@ -41,7 +41,8 @@ class LoadRequest:
 class InsertRequest:
     """Columns by name, as they came: not checked yet, integers as wide as the wire has them.
 
-    `partial_update` is of upserts only.
+    `partial_update` is of upserts only: columns that are left out keep the values of the rows they belong to.
+    `schema_ts`: the last change of the schema that the client wrote by; 0 if it does not say.
     """
 
     name: str
@@ -49,6 +50,7 @@ class InsertRequest:
     row_count: int
     columns: Mapping[str, Column]
     partial_update: bool = False
+    schema_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ class FieldSchema:
     """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR and ARRAY of it only.
 
     `element_type` and `max_capacity` (elements a row) are ARRAY's. `default_value` None: there is none.
+    `properties`: type parameters that say how the field is loaded (see `model.properties`).
     """
 
     field_id: int
@@ -33,15 +35,21 @@ class FieldSchema:
     element_type: DataType | None = None
     max_capacity: int | None = None
     default_value: bool | int | float | str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class CollectionSchema:
-    """Fields in the order of creation; with a dynamic field, `$meta` is the last of them."""
+    """Fields in the order of creation; with a dynamic field, `$meta` is the last of them.
+
+    `version` counts the changes since the collection was created, the last of them at `updated_ts`.
+    """
 
     fields: tuple[FieldSchema, ...]
     description: str = ""
     enable_dynamic_field: bool = False
+    version: int = field(default=0, compare=False)
+    updated_ts: int = field(default=0, compare=False)
 
     @cached_property
     def by_name(self) -> dict[str, FieldSchema]:
@@ -81,6 +89,14 @@ class IndexSpec:
     params: dict[str, str] = field(default_factory=dict)
     build_type: str = ""
     build_params: dict[str, Any] = field(default_factory=dict)
+
+
+def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> CollectionSchema:
+    """The schema with one more field, under the next free id and before `$meta`."""
+    numbered = replace(added, field_id=max(schema.by_id) + 1)
+    fields = (*schema.user_fields, numbered, *(f for f in schema.fields if f.is_dynamic))
+    dynamic = schema.enable_dynamic_field or added.is_dynamic
+    return replace(schema, fields=fields, enable_dynamic_field=dynamic, version=schema.version + 1, updated_ts=ts)
 
 
 def with_field_ids(fields: list[FieldSchema]) -> tuple[FieldSchema, ...]:

@@ -12,8 +12,10 @@ from milvine.errors import (
     ParameterInvalid,
     ParameterMissing,
     ParameterOutOfRange,
+    UnexpectedError,
 )
 from milvine.model.collections import TTL_PROPERTY
+from milvine.model.properties import SKIP_LOAD_PROPERTY, WARMUP_PROPERTY, check_warmup, parse_bool
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -132,8 +134,7 @@ def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
     if not schema.vector_fields:
         raise ParameterInvalid("schema does not contain vector field")
     check_collection_name(name)
-    if len(schema.description.encode()) > MAX_DESCRIPTION_BYTES:
-        raise ParameterInvalid(f"the length of a collection description must not exceed {MAX_DESCRIPTION_BYTES} bytes")
+    check_description(schema.description)
     seen: set[str] = set()
     for field in schema.fields:
         check_field_name(field.name)
@@ -143,6 +144,51 @@ def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
     _check_primary(schema)
     for field in schema.fields:
         _check_field(name, field)
+    _check_skipped(schema)
+
+
+def check_description(description: str) -> None:
+    if len(description.encode()) > MAX_DESCRIPTION_BYTES:
+        raise ParameterInvalid(f"the length of a collection description must not exceed {MAX_DESCRIPTION_BYTES} bytes")
+
+
+def check_added_field(collection: str, schema: CollectionSchema, field: FieldSchema) -> None:
+    """Everything that is wrong with a field that is to be added to the schema of a collection."""
+    if len(schema.fields) >= MAX_FIELDS:
+        raise ParameterInvalid(f"The number of fields has reached the maximum value {MAX_FIELDS}")
+    if field.name in schema.by_name:
+        raise ParameterInvalid(f"duplicated field name {field.name}")
+    if field.name in _KEYWORDS:
+        raise ParameterInvalid(f"not support to add system field, field name = {field.name}")
+    if field.is_primary:
+        raise ParameterInvalid(f"not support to add pk field, field name = {field.name}")
+    if field.auto_id:
+        raise ParameterInvalid(f"only primary field can speficy AutoID with true, field name = {field.name}")
+    if field.data_type.is_vector:
+        if len(schema.vector_fields) >= MAX_VECTOR_FIELDS:
+            raise ParameterInvalid(f"maximum vector field's number should be limited to {MAX_VECTOR_FIELDS}")
+        if field.dim is None:
+            raise ParameterInvalid(f"vector field must have dimension specified, field name = {field.name}")
+    if not field.nullable:
+        raise ParameterInvalid(f"added field must be nullable, please check it, field name = {field.name}")
+    check_field_name(field.name)
+    _check_field(collection, field)
+
+
+def _check_skipped(schema: CollectionSchema) -> None:
+    """`field.skipLoad` leaves a field out of loads that name none."""
+    skipped: set[str] = set()
+    for field in schema.fields:
+        text = field.properties.get(SKIP_LOAD_PROPERTY)
+        skips = None if text is None else parse_bool(text)
+        if text is not None and skips is None:
+            raise UnexpectedError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+        if skips and field.is_primary:
+            raise ParameterInvalid(f"Primary key field {field.name} cannot skip loading")
+        if skips:
+            skipped.add(field.name)
+    if schema.vector_fields and all(f.name in skipped for f in schema.vector_fields):
+        raise ParameterInvalid("cannot config all vector field(s) skip loading")
 
 
 def _check_primary(schema: CollectionSchema) -> None:
@@ -185,6 +231,8 @@ def _check_field(collection: str, field: FieldSchema) -> None:
             )
     if field.data_type is DataType.ARRAY:
         _check_array(collection, field)
+    if WARMUP_PROPERTY in field.properties:
+        check_warmup(field.properties[WARMUP_PROPERTY], f"invalid warmup policy for field {field.name}: ")
     if field.default_value is not None:
         _check_default(field)
 

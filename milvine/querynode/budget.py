@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from milvine import metrics
 from milvine.errors import MemoryLimitExceeded
-from milvine.segment.sealed import PartKey
+from milvine.model.properties import PartKey
 
 
 class Budget:

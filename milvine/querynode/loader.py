@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from milvine.catalog.collections import set_load_config
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.errors import (
+    CollectionNotFound,
     DataIntegrityError,
     MemoryLimitExceeded,
     MilvineError,
@@ -25,10 +26,12 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import Collection, LoadConfig
+from milvine.model.properties import PartKey, PartKind, placements
+from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
 from milvine.querynode.node import QueryNode
-from milvine.segment.sealed import LoadSpec, PartKey, part_sizes
+from milvine.segment.sealed import LoadSpec, is_to_warm, part_plans, part_sizes
 from milvine.segment.view import Views
 
 _log = logging.getLogger(__name__)
@@ -55,14 +58,10 @@ class _Status:
         """Successors that are open and not in the view yet."""
 
 
-def load_spec(collection: Collection, config: LoadConfig) -> LoadSpec:
-    return LoadSpec(collection.schema, config.field_ids, collection.index_by_field)
-
-
 def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSpec) -> bool:
     """Whether an opened segment lacks or exceeds what is wanted now."""
     held_spec = replace(held[1], mapped=False)
-    return part_sizes(held[0], held_spec) != part_sizes(meta, spec)
+    return part_plans(held[0], held_spec) != part_plans(meta, spec) or held_spec.schema != spec.schema
 
 
 def _as_load_failure(error: Exception) -> MilvineError:
@@ -77,8 +76,17 @@ def _as_load_failure(error: Exception) -> MilvineError:
 class Loader:
     """A ViewListener, and the one who loads and releases."""
 
-    def __init__(self, catalog: Catalog, views: Views, node: QueryNode, budget: Budget, threads: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        views: Views,
+        node: QueryNode,
+        budget: Budget,
+        threads: int,
+        mmap_by_default: Mapping[PartKind, bool],
+    ) -> None:
         self._catalog = catalog
+        self._mmap_by_default = mmap_by_default
         self._views = views
         self._node = node
         self._budget = budget
@@ -87,6 +95,7 @@ class Loader:
         self._failures: dict[int, MilvineError] = {}
         self._collections = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._segments = ThreadPoolExecutor(threads, thread_name_prefix="segment-loader")
+        self._warmer = ThreadPoolExecutor(1, thread_name_prefix="warm-up")
         views.subscribe(self)
 
     def resume(self) -> None:
@@ -103,6 +112,12 @@ class Loader:
     def _names(self) -> Mapping[int, str]:
         return {i: c.name for i, c in self._catalog.snapshot.collections.items()}
 
+    def _spec(self, collection: Collection, config: LoadConfig) -> LoadSpec:
+        database = self._catalog.snapshot.databases.get(collection.database)
+        placed = placements(collection, {} if database is None else database.properties, self._mmap_by_default)
+        field_ids = config.field_ids & collection.schema.by_id.keys()
+        return LoadSpec(collection.schema, frozenset(field_ids), collection.index_by_field, placements=placed)
+
     def _state(self, collection_id: int) -> _Status:
         with self._lock:
             return self._status.setdefault(collection_id, _Status())
@@ -114,7 +129,7 @@ class Loader:
 
     def estimate(self, collection: Collection, config: LoadConfig) -> dict[int, int]:
         """Bytes that loading would add now, by segment id."""
-        spec = load_spec(collection, config)
+        spec = self._spec(collection, config)
         usage = self._budget.usage(collection.collection_id)
         needed: dict[int, int] = {}
         for meta in self._wanted(collection, config):
@@ -177,7 +192,7 @@ class Loader:
         if self._state(collection.collection_id).loaded.is_set():
             return LoadProgress(100, True)
         wanted = self._wanted(collection, config)
-        spec = load_spec(collection, config)
+        spec = self._spec(collection, config)
         held = self._node.held(collection.collection_id)
         total = sum(m.row_count for m in wanted)
         done = sum(m.row_count for m in wanted if m.segment_id in held and not _differs(held[m.segment_id], m, spec))
@@ -235,7 +250,7 @@ class Loader:
                     self._status.pop(collection_id, None)
             return
         config = collection.load
-        spec = load_spec(collection, config)
+        spec = self._spec(collection, config)
         wanted = {m.segment_id: m for m in self._wanted(collection, config)}
         held = self._node.held(collection_id)
         missing = [
@@ -268,6 +283,51 @@ class Loader:
             self._budget.cancel(collection_id)
             status.reserved = {}
             status.loaded.set()
+        if any(is_to_warm(*one) for one in self._node.held(collection_id).values()):
+            self._warmer.submit(self._warm_up, collection_id)
+
+    def _warm_up(self, collection_id: int) -> None:
+        """Read in the pages of what was loaded without them, one segment after the other."""
+        status = self._state(collection_id)
+        for segment_id in self._node.held(collection_id):
+            with status.lock:
+                held = self._node.held(collection_id).get(segment_id)
+                if held is None or not is_to_warm(*held):
+                    continue
+                try:
+                    self._warm(*held)
+                except Exception as error:  # noqa: BLE001 - what cannot be read must not go on serving
+                    self._fail(collection_id, _as_load_failure(error))
+
+    def _warm(self, meta: SegmentMeta, spec: LoadSpec) -> None:
+        usage = self._budget.usage(meta.collection_id).get(meta.segment_id, {})
+        needed = sum(size for key, size in part_sizes(meta, spec).items() if not usage.get(key))
+        try:
+            self._budget.reserve(meta.collection_id, needed, self._names())
+        except MemoryLimitExceeded as error:
+            _log.warning("segment %s stays mapped: %s", meta.segment_id, error)
+            metrics.mapped_for_lack_of_memory.inc()
+            return
+        measured = self._node.load_segment(meta, replace(spec, warmed=True))
+        self._budget.settle(meta.collection_id, meta.segment_id, needed, measured)
+
+    def change_schema(
+        self,
+        collection_id: int,
+        widened: Callable[[Collection], CollectionSchema],
+        commit: Callable[[CollectionSchema], None],
+    ) -> None:
+        """Give the collection a schema with more fields. Open segments know them before `commit` lets reads name them;
+        no segment is opened and no other schema made in between."""
+        status = self._state(collection_id)
+        with status.lock:
+            current = self._catalog.snapshot.collections.get(collection_id)
+            if current is None:
+                raise CollectionNotFound(str(collection_id))
+            schema = widened(current)
+            for meta, spec in self._node.held(collection_id).values():
+                self._node.load_segment(meta, replace(spec, schema=schema))
+            commit(schema)
 
     def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None, *, is_successor: bool = False) -> None:
         """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
@@ -349,7 +409,7 @@ class Loader:
             collection = self._catalog.snapshot.collections.get(collection_id)
             if collection is None or collection.load is None:
                 return
-            spec = load_spec(collection, collection.load)
+            spec = self._spec(collection, collection.load)
             try:
                 for meta in segments:
                     if meta.partition_id in collection.load.partition_ids:

@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from milvine import metrics
+from milvine.model.properties import PartKey
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import SegmentNotHeld
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
-from milvine.segment.sealed import LoadSpec, PartKey, SealedSegment, open_segment
+from milvine.segment.sealed import LoadSpec, SealedSegment, open_segment
 from milvine.segment.search import search_row_sets
 from milvine.storage.segment_files import SegmentPaths, open_delta
 
@@ -24,6 +26,11 @@ class LocalNode:
         self._lock = threading.Lock()
         self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
+        metrics.mapped_bytes.set_function(self.mapped_bytes)
+
+    def mapped_bytes(self) -> int:
+        """Files of all serving segments that are mapped and not counted as memory."""
+        return sum(s.mapped_bytes for segments in list(self._serving.values()) for s in list(segments.values()))
 
     def load_segment(self, meta: SegmentMeta, spec: LoadSpec) -> Mapping[PartKey, int]:
         previous = self._serving[meta.collection_id].get(meta.segment_id)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from milvine.model.properties import PartKey
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows
-from milvine.segment.sealed import LoadSpec, PartKey
+from milvine.segment.sealed import LoadSpec
 
 
 class SegmentNotHeld(Exception):

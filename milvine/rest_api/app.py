@@ -21,7 +21,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import databases, entities, names, resource_groups, resources
+from milvine.rest_api import altering, databases, entities, names, resource_groups, resources
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -33,6 +33,7 @@ OUR_PREFIX = "/milvine/v1/"
 ROUTES: dict[str, Route] = {
     **resources.ROUTES,
     **entities.ROUTES,
+    **altering.ROUTES,
     **databases.ROUTES,
     **names.ROUTES,
     **resource_groups.ROUTES,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from milvine.model.collections import Collection
 from milvine.model.schema import CollectionSchema
 from milvine.rest_api.body import Body
 from milvine.service import collections
@@ -25,8 +26,11 @@ class Call:
     def name(self) -> str:
         return self.body.text("collectionName")
 
+    def collection(self) -> Collection:
+        return collections.describe_collection(self.engine, self.context, self.name)
+
     def schema(self) -> CollectionSchema:
-        return collections.describe_collection(self.engine, self.context, self.name).schema
+        return self.collection().schema
 
 
 Handler = Callable[[Call], dict[str, Any]]

@@ -12,6 +12,7 @@ import numpy as np
 from milvine.errors import ParameterInvalid, RestBadJson, RestCheckPrimaryKey, RestMissingParameters
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
+from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import (
     DeleteRequest,
     IndexDescription,
@@ -55,14 +56,17 @@ def _check_level(body: Body) -> None:
         raise ParameterInvalid(f"{LEVEL_RULE}, err:parameter:'{name}' is incorrect, please check it")
 
 
-def insert(body: Body, schema: CollectionSchema) -> InsertRequest:
-    return _rows(body, schema, rows.to_columns)
+def insert(body: Body, collection: Collection) -> InsertRequest:
+    brings_keys = allows_inserted_ids(collection.properties)
+    return _rows(body, collection.schema, rows.to_columns_with_keys if brings_keys else rows.to_columns)
 
 
 def upsert(body: Body, schema: CollectionSchema) -> InsertRequest:
-    """An operation on one field makes the update a partial one, as in Milvus."""
-    is_partial = body.boolean("partialUpdate") or bool(body.array("fieldOps"))
-    return replace(_rows(body, schema, rows.to_upsert_columns), partial_update=is_partial)
+    if body.array("fieldOps"):
+        raise ParameterInvalid(f"an operation on a field {UNSUPPORTED}")
+    is_partial = body.boolean("partialUpdate")
+    to_columns = rows.to_partial_columns if is_partial else rows.to_upsert_columns
+    return replace(_rows(body, schema, to_columns), partial_update=is_partial)
 
 
 def _rows(
@@ -227,7 +231,8 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
     if field.default_value is not None:
         details["defaultValue"] = {"Data": {_DEFAULT_KINDS[field.data_type]: field.default_value}}
     params = {"dim": field.dim, "max_length": field.max_length, "max_capacity": field.max_capacity}
-    given = {k: v for k, v in params.items() if v is not None}
+    given: dict[str, object] = {k: v for k, v in params.items() if v is not None}
+    given.update(field.properties)
     if given:
         details["params"] = _pairs(given)
     return details

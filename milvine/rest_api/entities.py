@@ -11,8 +11,7 @@ from milvine.service import reads, writes
 
 
 def insert(call: Call) -> dict[str, Any]:
-    schema = call.schema()
-    request = codec.insert(call.body, schema)
+    request = codec.insert(call.body, call.collection())
     if not request.row_count:
         raise RestInvalidInsertData(RestMissingParameters.text)
     result = writes.insert(call.engine, call.context, request)

@@ -217,23 +217,48 @@ def _dynamic_column(schema: CollectionSchema, rows: Sequence[Row]) -> Column | N
 
 def to_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
     """Columns of an insert. Raises RestInvalidInsertData for the first value that does not fit the schema."""
-    return _to_columns(schema, rows, is_upsert=False)
+    primary = schema.primary_field
+    if primary.auto_id and any(row.get(primary.name) not in (None, "") for row in rows):
+        raise _refused(f"no need to pass pk field({primary.name}) when autoid==true in insert")
+    return _to_columns(schema, rows, frozenset({primary.name} if primary.auto_id else ()))
+
+
+def to_columns_with_keys(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+    """Columns of an insert that may bring keys where ids are automatic. Raises as `to_columns` does."""
+    primary = schema.primary_field
+    if primary.auto_id and all(row.get(primary.name) in (None, "") for row in rows):
+        return to_columns(schema, rows)
+    return _to_columns(schema, rows)
 
 
 def to_upsert_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
     """Columns of an upsert, which names its rows by key even where ids are automatic. Raises as `to_columns` does."""
-    return _to_columns(schema, rows, is_upsert=True)
+    return _to_columns(schema, rows)
 
 
-def _to_columns(schema: CollectionSchema, rows: Sequence[Row], *, is_upsert: bool) -> dict[str, Column]:
+def to_partial_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+    """Columns of a partial upsert: those that its rows, which all name the same fields, bring."""
+    given = {f.name for f in schema.user_fields if f.name in rows[0]}
+    for number, row in enumerate(rows):
+        lacking = sorted(given - row.keys())
+        if lacking:
+            raise _refused(f"row {number} does not has field {lacking[0]}")
+        more = sorted((row.keys() & schema.by_name.keys()) - given)
+        if more:
+            raise _refused(f"row 0 does not has field {more[0]}")
+    columns = _to_columns(schema, rows, frozenset(schema.by_name.keys() - given))
+    if schema.enable_dynamic_field and all(row.keys() <= given for row in rows):
+        del columns[DYNAMIC_FIELD_NAME]
+    return columns
+
+
+def _to_columns(
+    schema: CollectionSchema, rows: Sequence[Row], left_out: frozenset[str] = frozenset()
+) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for field in schema.user_fields:
-        values = [row.get(field.name) for row in rows]
-        if field.is_primary and field.auto_id and not is_upsert:
-            if any(v not in (None, "") for v in values):
-                raise _refused(f"no need to pass pk field({field.name}) when autoid==true in insert")
-            continue
-        columns[field.name] = _column(field, values)
+        if field.name not in left_out:
+            columns[field.name] = _column(field, [row.get(field.name) for row in rows])
     dynamic = _dynamic_column(schema, rows)
     if dynamic is not None:
         columns[DYNAMIC_FIELD_NAME] = dynamic
@@ -284,7 +309,8 @@ def _spread_dynamic(rows: list[dict[str, Any]], fields: Sequence[OutputField], d
         return
     for row, text in zip(rows, dynamic.values.to_pylist(), strict=True):
         found = orjson.loads(text)
-        row.update({k: found[k] for k in dynamic_keys if k in found} if dynamic_keys else found)
+        # A field that was added under the name of a key wins over the key.
+        row.update({k: v for k, v in found.items() if k not in row and (not dynamic_keys or k in dynamic_keys)})
 
 
 def _static(fields: Sequence[OutputField], int64_as_text: bool) -> dict[str, list[Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
+from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
@@ -105,6 +106,15 @@ def _data_type(field_name: str, name: str) -> DataType:
     raise ParameterInvalid(f"data type {name} is invalid(case sensitive)")
 
 
+def added_field(body: Body) -> FieldSchema:
+    """The field of fields/add."""
+    field = body.inner("schema")
+    field.require(("fieldName", "dataType"))
+    if field.boolean("isPartitionKey"):
+        raise ParameterInvalid(f"not support to add partition key field, field name  = {field.text('fieldName')}")
+    return _field(field, auto_id=False)
+
+
 def _field(field: Body, auto_id: bool) -> FieldSchema:
     name = field.text("fieldName")
     data_type = _data_type(name, field.text("dataType"))
@@ -114,7 +124,7 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
     if field.boolean("nullable") and data_type.is_vector:
         raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
-    params = field.mapping("elementTypeParams")
+    params = {**field.mapping("elementTypeParams"), **field.mapping("typeParams")}
     is_primary = field.boolean("isPrimary")
     return FieldSchema(
         0,
@@ -129,6 +139,7 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
         element_type=element_type,
         max_capacity=_int_param(name, params, "max_capacity") if data_type is DataType.ARRAY else None,
         default_value=_default_value(data_type, field.values.get("defaultValue")),
+        properties={k: plain_text(v) for k, v in params.items() if k in FIELD_PROPERTIES},
     )
 
 

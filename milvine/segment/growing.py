@@ -100,7 +100,10 @@ def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
     first = chunks[0]
     if len(chunks) == 1:
         return first
-    batch = concat_batches([c.batch for c in chunks])
+    # A chunk from before a field was added lacks its column; it reads it as the others' schema says.
+    field_ids = dict.fromkeys(i for c in chunks for i in c.batch.columns)
+    batch = concat_batches([ColumnBatch(c.row_count, {i: c.column(i) for i in field_ids}) for c in chunks])
+    vectors = dict.fromkeys(i for c in chunks for i in c.norms2)
     return Chunk(
         first.segment_id,
         first.partition_id,
@@ -109,9 +112,14 @@ def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
         np.concatenate([c.insert_ts for c in chunks]),
         max(c.max_insert_ts for c in chunks),
         KeyIndex.build(batch.columns[first.schema.primary_field.field_id].values),
-        {i: np.concatenate([c.norms2[i] for c in chunks]) for i in first.norms2},
+        {i: np.concatenate([_norms2(c, i) for c in chunks]) for i in vectors},
         join_marks([(c.row_count, c.marks) for c in chunks]),
     )
+
+
+def _norms2(chunk: Chunk, field_id: int) -> Array:
+    known = chunk.norms2.get(field_id)
+    return squared_norms(chunk.column(field_id).values) if known is None else known
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,9 @@ class GrowingSegment:
                 break
             chunks = (*chunks[:-2], join_chunks(chunks[-2:]))
         return replace(self, chunks=chunks)
+
+    def with_schema(self, schema: CollectionSchema) -> GrowingSegment:
+        return replace(self, chunks=tuple(replace(c, schema=schema) for c in self.chunks))
 
     def with_deletes(self, batch: DeleteBatch) -> GrowingSegment:
         chunks = tuple(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, absent_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
+from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Populate
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks
@@ -33,48 +34,86 @@ from milvine.storage.segment_files import (
 )
 
 Array = np.ndarray[Any, Any]
-PartKey = tuple[str, int]
-"""("rows", 0), ("field", field id) or ("index", index id)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
     """What of a segment is to be opened: fields, and the index of each vector field among them.
 
+    `placements`: which part goes where; one that is not named is resident, but for vectors beside their index.
     `mapped`: nothing is made resident (the segment opened in place of growing rows that a full budget refused).
+    `warmed`: parts whose pages are read in later have them.
     """
 
     schema: CollectionSchema
     field_ids: frozenset[int]
     indexes: Mapping[int, IndexSpec]
     mapped: bool = False
+    placements: Mapping[PartKey, Placement] = field(default_factory=dict)
+    warmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One opened file. `memory_bytes` is resident and counted; a part that is only mapped has 0."""
+    """One opened file. `memory_bytes` is resident and counted, but for its heap a part that is mapped has 0 of it.
+
+    `populated`: its pages were read in when it was opened.
+    """
 
     value: Any
     memory_bytes: int
-    resident: bool
+    mapped_bytes: int
+    in_memory: bool
+    populated: bool
 
 
-def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
-    """Bytes that each part will hold in memory; 0 for a raw vector column beside its index."""
-    sizes: dict[PartKey, int] = {("rows", 0): meta.rows_bytes}
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """`size`: what the part will hold if it is in memory, in bytes."""
+
+    size: int
+    placement: Placement
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.size if self.placement.in_memory else 0
+
+
+def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
+    """The parts to open of a segment."""
+    plans: dict[PartKey, PartPlan] = {}
+
+    def add(key: PartKey, size: int, usual: Placement, placed_as: PartKey | None = None) -> None:
+        plans[key] = PartPlan(size, MAPPED if spec.mapped else spec.placements.get(placed_as or key, usual))
+
+    add(("rows", 0), meta.rows_bytes, RESIDENT)
     for field_id in spec.field_ids:
         if field_id not in meta.field_bytes:
             continue
+        size = meta.field_bytes[field_id]
+        if not spec.schema.by_id[field_id].data_type.is_vector:
+            add(("field", field_id), size, RESIDENT)
+            continue
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
+        size += 4 * meta.row_count
         if index is not None and built is not None and not built.is_scan:
-            sizes["index", built.index_id] = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
-            sizes["field", field_id] = 0
+            index_size = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
+            add(("index", built.index_id), index_size, RESIDENT)
+            add(("field", field_id), size, MAPPED)
         else:
-            sizes["field", field_id] = meta.field_bytes[field_id]
-            if spec.schema.by_id[field_id].data_type.is_vector:
-                sizes["field", field_id] += 4 * meta.row_count
-    return dict.fromkeys(sizes, 0) if spec.mapped else sizes
+            add(("field", field_id), size, RESIDENT, ("scan", field_id))
+    return plans
+
+
+def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
+    """Bytes that each part will hold in memory once all of them are populated."""
+    return {key: plan.memory_bytes for key, plan in part_plans(meta, spec).items()}
+
+
+def is_to_warm(meta: SegmentMeta, spec: LoadSpec) -> bool:
+    """Whether parts of a segment opened by `spec` wait for their pages to be read in."""
+    return not spec.warmed and any(p.placement.populate is Populate.LATER for p in part_plans(meta, spec).values())
 
 
 class SealedSegment:
@@ -117,6 +156,11 @@ class SealedSegment:
         sizes = {key: part.memory_bytes for key, part in self.parts.items()}
         sizes["rows", 0] += self.marks.bytes_used
         return sizes
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Files that are mapped and not counted as memory."""
+        return sum(part.mapped_bytes for part in self.parts.values())
 
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
@@ -168,42 +212,52 @@ class SealedSegment:
 def open_segment(
     paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, previous: SealedSegment | None = None
 ) -> SealedSegment:
-    """Map what `spec` names, sharing with `previous` what it has in the same residency.
+    """Map what `spec` names, sharing with `previous` what it has in the same place.
 
     Marks are not taken over. Raises DataIntegrityError, naming the file.
     """
     parts: dict[PartKey, Part] = {}
-    for key, size in part_sizes(meta, spec).items():
-        resident = size > 0
+    for key, plan in part_plans(meta, spec).items():
         old = None if previous is None else previous.parts.get(key)
-        if old is not None and old.resident == resident:
+        waits = plan.placement.populate is Populate.LATER and not spec.warmed
+        placement = MAPPED if waits else plan.placement
+        if old is not None and (_is_at(old, placement) or (waits and _is_at(old, plan.placement))):
             parts[key] = old
         else:
-            parts[key] = _open_part(paths, meta, spec, key, resident)
+            parts[key] = _open_part(paths, meta, spec, key, placement)
     return SealedSegment(meta, spec, parts)
 
 
-def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, resident: bool) -> Part:
+def _is_at(part: Part, placement: Placement) -> bool:
+    return part.in_memory == placement.in_memory and (part.populated or placement.populate is Populate.NEVER)
+
+
+def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, placement: Placement) -> Part:
     kind, number = key
     where = (meta.collection_id, meta.segment_id)
+    in_memory, populate = placement.in_memory, placement.populate is not Populate.NEVER
+
+    def part(value: Any, memory_bytes: int, file_bytes: int) -> Part:
+        return Part(value, memory_bytes, 0 if in_memory else file_bytes, in_memory, populate)
+
     if kind == "rows":
-        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=resident)
+        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=populate)
         keys = KeyIndex(rows.sorted_keys, rows.order)
-        return Part((rows.insert_ts, keys), mapped.payload_bytes if resident else 0, resident)
+        return part((rows.insert_ts, keys), mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
         path = paths.index(*where, meta.indexes[number].file_name)
-        mapped = open_index_file(path, resident=resident)
+        mapped = open_index_file(path, resident=populate)
         opened = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
-        return Part(opened, opened.memory_bytes if resident else opened.heap_bytes, resident)
-    field = spec.schema.by_id[number]
-    column, mapped = open_column(paths.column(*where, number), field.data_type, resident=resident)
-    memory = mapped.payload_bytes if resident else 0
+        return part(opened, opened.memory_bytes if in_memory else opened.heap_bytes, mapped.payload_bytes)
+    data_type = spec.schema.by_id[number].data_type
+    column, mapped = open_column(paths.column(*where, number), data_type, resident=populate)
+    memory = mapped.payload_bytes if in_memory else 0
     norms2 = None
-    if field.data_type.is_vector and resident:
+    if data_type.is_vector and in_memory:
         norms2 = squared_norms(column.values)
         memory += norms2.nbytes
     if column.validity is not None:
         memory += column.validity.nbytes
-    return Part((column, norms2), memory, resident)
+    return part((column, norms2), memory, mapped.payload_bytes)

@@ -8,6 +8,7 @@ from milvine.catalog import collections as changes
 from milvine.errors import IndexNotFound, ParameterInvalid
 from milvine.index import params
 from milvine.model.collections import Collection
+from milvine.model.properties import WARMUP_PROPERTY
 from milvine.model.requests import IndexDescription
 from milvine.model.schema import IndexSpec
 from milvine.model.types import IndexState
@@ -31,7 +32,8 @@ def create_index(
     index_name = index_name or field_name
     existing = collection.index_by_field.get(field.field_id)
     if existing is not None:
-        if existing.params != resolved.user_params:
+        # One that says how it is warmed up is never the same index again, in Milvus too.
+        if existing.params != resolved.user_params or WARMUP_PROPERTY in resolved.user_params:
             raise ParameterInvalid("at most one distinct index is allowed per field")
         if existing.name != index_name:
             raise ParameterInvalid("CreateIndex failed: creating multiple indexes on same field is not supported")

@@ -11,6 +11,7 @@ from milvine.errors import (
     PartitionNotLoaded,
 )
 from milvine.model.collections import Collection, LoadConfig
+from milvine.model.properties import SKIP_LOAD_PROPERTY, parse_bool
 from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.types import LoadState
@@ -24,7 +25,7 @@ def _fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[i
     """Ids of the fields a load names (none named: all), `$meta` unless it is skipped."""
     schema = collection.schema
     dynamic = schema.dynamic_field
-    wanted = {f.field_id for f in schema.user_fields}
+    wanted = {f.field_id for f in schema.user_fields if not parse_bool(f.properties.get(SKIP_LOAD_PROPERTY, ""))}
     if request.load_fields:
         listed = f"load field list [{' '.join(request.load_fields)}]"
         for name in request.load_fields:

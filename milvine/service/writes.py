@@ -9,10 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from milvine.errors import CollectionNotLoaded, ParameterInvalid
+from milvine.errors import (
+    CollectionNotLoaded,
+    CollectionSchemaMismatch,
+    MilvineError,
+    ParameterInvalid,
+    UnexpectedError,
+)
 from milvine.expr import compile_filter, primary_keys
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_column, json_column, with_default
+from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.schema_rules import MAX_JSON_BYTES, check_partition_name
@@ -23,6 +30,7 @@ from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
 from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.merging import merged_rows, read_field_ids
 
 Array = np.ndarray[Any, Any]
 _WIRE_NAMES = {
@@ -44,24 +52,25 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     partition = _partition(collection, request.partition_name)
     _check_row_count(request)
     primary = collection.schema.primary_field
-    if primary.auto_id and primary.name in request.columns:
-        raise ParameterInvalid(
-            f"can not assign primary field data when auto id enabled and allow_insert_auto_id is false {primary.name}"
-        )
+    _check_schema_ts(collection, request)
+    if primary.auto_id and primary.name in request.columns and not allows_inserted_ids(collection.properties):
+        expected = len(collection.schema.fields)
+        raise ParameterInvalid("more fieldData has pass in", expected=expected, actual=expected + 1)
     batch = _checked_batch(engine, collection, request)
     ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
 def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
-    """Put whole rows in the place of those with their keys; what a row lacks is its default or NULL, not the old value.
+    """Put whole rows in the place of those with their keys; what a row lacks is its default or NULL, not the old value
+    (but for a partial update).
 
-    With automatic ids the keys name the rows to replace, and the rows get new ids. Returns as `insert` does.
+    With automatic ids the keys name the rows to replace, and the rows get new ids, unless they may bring their own.
+    Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
     partition = _partition(collection, request.partition_name)
-    if request.partial_update:
-        raise ParameterInvalid("a partial update is not supported by this version of Milvine")
+    _check_schema_ts(collection, request)
     primary = collection.schema.primary_field
     keys = request.columns.get(primary.name)
     if keys is None:
@@ -70,14 +79,80 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     if has_duplicates(keys.values):
         raise ParameterInvalid("duplicate primary keys are not allowed in the same batch")
     _check_row_count(request)
+    if request.partial_update:
+        return _partial_upsert(engine, context, collection, partition, request)
     replaced = None
-    if primary.auto_id:
+    if primary.auto_id and not allows_inserted_ids(collection.properties):
         replaced = _checked_column(collection.schema, primary, keys, request.row_count).values
         others = {name: column for name, column in request.columns.items() if name != primary.name}
         request = replace(request, columns=others)
     batch = _checked_batch(engine, collection, request)
     ts = engine.datanode.upsert(collection.collection_id, partition.partition_id, batch, replaced)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
+
+
+def _partial_upsert(
+    engine: Engine, context: RequestContext, collection: Collection, partition: Partition, request: InsertRequest
+) -> MutationResult:
+    """Put the given columns over those of the rows with their keys; new keys make new rows.
+
+    The rows are read and written as one: nobody's write of the same keys is lost in between.
+    """
+    schema = collection.schema
+    primary = schema.primary_field
+    _check_names(schema, request)
+    given = {
+        field.field_id: _checked_column(schema, field, request.columns[field.name], request.row_count, is_partial=True)
+        for field in schema.fields
+        if field.name in request.columns
+    }
+    keys = given[primary.field_id].values
+    new_ids = primary.auto_id and not allows_inserted_ids(collection.properties)
+
+    def merged() -> tuple[ColumnBatch, Any | None]:
+        current = engine.catalog.snapshot.collections.get(collection.collection_id, collection)
+        outputs = read_field_ids(current.schema, given)
+        found = _rows_by_key(engine, context, current, partition, keys, outputs)
+        batch = merged_rows(current.schema, given, found)
+        if not new_ids:
+            return batch, None
+        made = _new_keys(engine, primary, batch.row_count)
+        return ColumnBatch(batch.row_count, {**batch.columns, primary.field_id: made}), keys
+
+    batch, ts = engine.datanode.merge(collection.collection_id, partition.partition_id, merged, context.deadline)
+    return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
+
+
+def _rows_by_key(
+    engine: Engine,
+    context: RequestContext,
+    collection: Collection,
+    partition: Partition,
+    keys: Any,
+    outputs: tuple[int, ...],
+) -> ColumnBatch | None:
+    """The rows of one partition with these keys, as they are now. Raises as a query does."""
+    collection_id = collection.collection_id
+    if collection.load is None:
+        raise CollectionNotLoaded(collection_id).prefixed("failed to query")
+    for field_id in outputs:
+        if field_id not in collection.load.field_ids:
+            name = collection.schema.by_id[field_id].name
+            raise UnexpectedError(f"field {name} is not loaded").prefixed("failed to query")
+    partition_ids = frozenset({partition.partition_id})
+    read_ts = engine.cluster.read_ts(collection_id)
+    primary_id = collection.schema.primary_field.field_id
+    plan = QueryPlan(read_ts, None, keys, partition_ids, None, outputs, primary_id)
+    try:
+        found = engine.cluster.query(Target(collection_id, partition_ids, context.deadline), plan)
+    except MilvineError as error:
+        raise error.prefixed("failed to query") from error
+    return None if found is None else found.rows
+
+
+def _check_schema_ts(collection: Collection, request: InsertRequest) -> None:
+    if request.schema_ts and request.schema_ts != collection.updated_ts:
+        raise CollectionSchemaMismatch(request.name)
 
 
 def _partition(collection: Collection, name: str) -> Partition:
@@ -97,11 +172,7 @@ def _check_row_count(request: InsertRequest) -> None:
 def _checked_batch(engine: Engine, collection: Collection, request: InsertRequest) -> ColumnBatch:
     """All columns of the schema. What was given is checked before anything is made as long as `row_count` says."""
     schema = collection.schema
-    for name in request.columns:
-        if name not in schema.by_name:
-            if name == DYNAMIC_FIELD_NAME:
-                raise ParameterInvalid(f"without dynamic schema enabled, the field name cannot be set to {name}")
-            raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
+    _check_names(schema, request)
     columns: dict[int, Column] = {}
     missing: list[FieldSchema] = []
     for field in schema.fields:
@@ -114,6 +185,14 @@ def _checked_batch(engine: Engine, collection: Collection, request: InsertReques
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
     made = {field.field_id: _made_column(engine, field, request.row_count) for field in missing}
     return ColumnBatch(request.row_count, {i: columns.get(i) or made[i] for i in schema.by_id})
+
+
+def _check_names(schema: CollectionSchema, request: InsertRequest) -> None:
+    for name in request.columns:
+        if name not in schema.by_name:
+            if name == DYNAMIC_FIELD_NAME:
+                raise ParameterInvalid(f"without dynamic schema enabled, the field name cannot be set to {name}")
+            raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
 
 
 def _may_be_missing(field: FieldSchema) -> bool:
@@ -132,7 +211,9 @@ def _new_keys(engine: Engine, field: FieldSchema, row_count: int) -> Column:
     return Column(field.data_type, keys if field.data_type is DataType.INT64 else pc.cast(keys, pa.string()))
 
 
-def _checked_column(schema: CollectionSchema, field: FieldSchema, column: Column, row_count: int) -> Column:
+def _checked_column(
+    schema: CollectionSchema, field: FieldSchema, column: Column, row_count: int, *, is_partial: bool = False
+) -> Column:
     """The column in the schema's own type. Raises ParameterInvalid with Milvus's texts."""
     _check_type(field, column)
     values = column.values
@@ -171,7 +252,7 @@ def _checked_column(schema: CollectionSchema, field: FieldSchema, column: Column
         case DataType.ARRAY:
             values = checked_arrays(field, values)
         case DataType.JSON:
-            return _checked_json(schema, field, column)
+            return _checked_json(schema, field, column, is_partial=is_partial)
         case _:
             pass
     return Column(field.data_type, values, column.validity)
@@ -223,7 +304,8 @@ def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:
         )
 
 
-def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column) -> Column:
+def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, *, is_partial: bool) -> Column:
+    """A partial update may bring keys that have the names of fields, which were added later, as in Milvus."""
     lengths = pc.binary_length(column.values).to_numpy(zero_copy_only=False)
     longest = int(lengths.max(initial=0))
     if longest > MAX_JSON_BYTES:
@@ -244,7 +326,7 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column) 
         for path in parsed.paths.columns:
             if path == (DYNAMIC_FIELD_NAME,):
                 raise ParameterInvalid(f"cannot set json key to: {DYNAMIC_FIELD_NAME}")
-            if len(path) == 1 and path[0] in schema.by_name:
+            if len(path) == 1 and path[0] in schema.by_name and not is_partial:
                 raise ParameterInvalid(f"dynamic field name cannot include the static field name: {path[0]}")
     return parsed
 

@@ -59,12 +59,11 @@ def test_an_upsert_names_rows_with_automatic_ids(rest: Rest, collection_name: st
         ([{"vec": [1, 2]}], {}, 1804, "row 0 does not has field id"),
         ([{"id": 1, "vec": [1, 2, 3]}], {}, 1804, "doesn't equal to vector dimension 2"),
         ([], {}, 1804, "missing required parameters"),
-        ([{"id": 1, "vec": [1, 2]}], {"partialUpdate": True}, 1100, "a partial update is not supported"),
         (
             [{"id": 1, "vec": [1, 2]}],
             {"fieldOps": [{"fieldName": "n", "op": "ARRAY_APPEND"}]},
             1100,
-            "a partial update is not supported",
+            "an operation on a field is not supported",
         ),
     ],
 )

@@ -234,12 +234,13 @@ def test_a_filter_that_nothing_passes_gives_no_hits_but_an_answer() -> None:
 
 def test_a_field_that_the_files_lack_reads_as_null(tmp_path: Path) -> None:
     segment = seal(tmp_path, chunk_of([1, 2]))
-    spec = type(segment.spec)(SCHEMA, frozenset({PK, VEC, GROUP}), {})
+    spec = type(segment.spec)(SCHEMA, frozenset({PK, VEC}), {})
     partly = open_segment(SegmentPaths(tmp_path), segment.meta, spec)
-    column = partly.column(META)
+    column = partly.column(GROUP)
     assert column.validity is not None
     assert column.validity.tolist() == [False, False]
     assert len(column) == 2
+    assert partly.column(META).values.to_pylist() == [b"{}", b"{}"], "a dynamic field without keys"
 
 
 def test_a_segment_opened_anew_shares_what_both_have_and_stays_readable(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Changes to what a collection and its indexes are: properties, fields, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from milvine.catalog import store
+from milvine.catalog.store import Catalog, Snapshot
+from milvine.errors import CollectionNotFound
+from milvine.model.collections import Collection
+
+
+def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Collection], Collection]) -> None:
+    """Put what `change` makes of the collection in its place; nothing else changes it meanwhile.
+
+    Schema, consistency level, properties, load configuration and the parameters of its indexes may differ. What
+    `change` raises leaves everything as it was.
+    """
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        current = snapshot.collections.get(collection_id)
+        if current is None:
+            raise CollectionNotFound(str(collection_id))
+        following = change(current)
+        connection.execute(
+            sa.update(store.collections)
+            .where(store.collections.c.collection_id == collection_id)
+            .values(
+                schema=store.encode_schema(following.schema),
+                consistency_level=int(following.consistency_level),
+                properties=dict(following.properties),
+                load_config=store.encode_load(following.load),
+            )
+        )
+        known = {i.index_id: i for i in current.indexes}
+        for index in following.indexes:
+            if index != known[index.index_id]:
+                connection.execute(
+                    sa.update(store.indexes)
+                    .where(store.indexes.c.index_id == index.index_id)
+                    .values(params=index.params)
+                )
+        return replace(snapshot, collections={**snapshot.collections, collection_id: following})
+
+    catalog.change(work)

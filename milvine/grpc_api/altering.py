@@ -1,0 +1,41 @@
+"""RPCs that change collections, fields and indexes in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from milvine.grpc_api import decode, encode
+from milvine.service import altering
+from milvine.service.context import Engine, RequestContext
+
+
+def alter_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
+    properties = decode.pairs(request.properties)
+    altering.alter_collection(engine, context, request.collection_name, properties, tuple(request.delete_keys))
+    return encode.status()
+
+
+def alter_field(engine: Engine, context: RequestContext, request: Any) -> Any:
+    name, properties = request.collection_name, decode.pairs(request.properties)
+    altering.alter_field(engine, context, name, request.field_name, properties, tuple(request.delete_keys))
+    return encode.status()
+
+
+def alter_index(engine: Engine, context: RequestContext, request: Any) -> Any:
+    name, params = request.collection_name, decode.pairs(request.extra_params)
+    altering.alter_index(engine, context, name, request.index_name, params, tuple(request.delete_keys))
+    return encode.status()
+
+
+def add_field(engine: Engine, context: RequestContext, request: Any) -> Any:
+    altering.add_field(engine, context, request.collection_name, decode.added_field(request))
+    return encode.status()
+
+
+RPCS: dict[str, Callable[[Engine, RequestContext, Any], Any]] = {
+    "AddCollectionField": add_field,
+    "AlterCollection": alter_collection,
+    "AlterCollectionField": alter_field,
+    "AlterIndex": alter_index,
+}

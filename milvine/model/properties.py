@@ -1,0 +1,153 @@
+"""Properties that say where loaded data lives: their keys, their values, and what follows from them for each part.
+
+`mmap.enabled` leaves a part to the page cache instead of memory; `warmup` says when its pages are read in. An index
+or a field wins over its collection, the collection over its database, that over the server's settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from milvine.errors import ParameterInvalid
+from milvine.model.collections import Collection
+
+MMAP_PROPERTY = "mmap.enabled"
+WARMUP_PROPERTY = "warmup"
+OFFSET_CACHE_PROPERTY = "indexoffsetcache.enabled"
+SKIP_LOAD_PROPERTY = "field.skipLoad"
+DYNAMIC_PROPERTY = "dynamicfield.enabled"
+INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+class PartKind(StrEnum):
+    """The four kinds of parts, as the settings and the collection's `warmup.` keys name them."""
+
+    SCALAR_FIELD = "scalarField"
+    SCALAR_INDEX = "scalarIndex"
+    VECTOR_FIELD = "vectorField"
+    VECTOR_INDEX = "vectorIndex"
+
+
+COLLECTION_WARMUP_PROPERTIES = frozenset(f"{WARMUP_PROPERTY}.{kind}" for kind in PartKind)
+FIELD_PROPERTIES = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, SKIP_LOAD_PROPERTY, *COLLECTION_WARMUP_PROPERTIES})
+"""Of a field's type parameters those that are kept as they came."""
+INDEX_PROPERTIES = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, OFFSET_CACHE_PROPERTY})
+
+
+class Populate(Enum):
+    """When the pages of a part are read in: before the collection is loaded, in the background after it, or on use."""
+
+    NOW = "now"
+    LATER = "later"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`in_memory`: verified, resident and counted as memory; else it is mapped and counted apart."""
+
+    in_memory: bool
+    populate: Populate
+
+
+RESIDENT = Placement(True, Populate.NOW)
+MAPPED = Placement(False, Populate.NEVER)
+PartKey = tuple[str, int]
+"""("rows", 0), ("field", field id), ("index", index id), or ("scan", field id): vectors that no index file covers."""
+
+
+def parse_bool(text: str) -> bool | None:
+    """The spellings that Go's ParseBool takes; None for anything else."""
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def allows_inserted_ids(properties: Mapping[str, str]) -> bool:
+    """Whether a collection's rows may bring keys though its ids are automatic."""
+    return parse_bool(properties.get(INSERTED_IDS_PROPERTY, "")) is True
+
+
+def check_warmup(policy: str, prefix: str = "") -> None:
+    """Raises ParameterInvalid; its text ends twice, as Milvus wraps it."""
+    if policy not in ("disable", "sync", "async"):
+        detail = f"invalid warmup policy: {policy}, must be 'disable', 'sync' or 'async'"
+        raise ParameterInvalid(f"{prefix}{detail}: {ParameterInvalid.text}")
+
+
+def check_index_properties(params: Mapping[str, str]) -> None:
+    """Values of `mmap.enabled` and `indexoffsetcache.enabled`; every index here can be mapped."""
+    for key in (MMAP_PROPERTY, OFFSET_CACHE_PROPERTY):
+        if key in params and parse_bool(params[key]) is None:
+            raise ParameterInvalid(f"invalid {key} value: {params[key]}, expected: true, false")
+    if parse_bool(params.get(OFFSET_CACHE_PROPERTY, "")):
+        raise ParameterInvalid(f"only bitmap index support {OFFSET_CACHE_PROPERTY} now")
+
+
+def check_new_index_properties(params: Mapping[str, str]) -> None:
+    """What create_index refuses; a wrong `mmap.enabled` in other words than altering does."""
+    try:
+        check_index_properties({k: v for k, v in params.items() if k == MMAP_PROPERTY})
+    except ParameterInvalid as error:
+        raise ParameterInvalid(f"invalid mmap type params: {error.message}") from None
+    if WARMUP_PROPERTY in params:
+        check_warmup(params[WARMUP_PROPERTY], "invalid warmup params: ")
+    check_index_properties(params)
+
+
+def check_collection_warmup(properties: Mapping[str, str]) -> None:
+    """Raises ParameterInvalid for a collection's `warmup` properties that are wrong."""
+    for key, value in properties.items():
+        if key == WARMUP_PROPERTY:
+            names = "/".join(f"{WARMUP_PROPERTY}.{kind}" for kind in PartKind)
+            raise ParameterInvalid(
+                f"warmup key '{key}' is only allowed at field level, use {names} at collection level"
+            )
+        if key in COLLECTION_WARMUP_PROPERTIES:
+            check_warmup(value, f"invalid warmup value for key {key}: ")
+
+
+def _placement(
+    kind: PartKind, own: Mapping[str, str], above: tuple[Mapping[str, str], ...], mmap_by_default: bool
+) -> Placement:
+    said = next((p[MMAP_PROPERTY] for p in (own, *above) if MMAP_PROPERTY in p), None)
+    # What is no boolean counts as false, as in Milvus.
+    mapped = mmap_by_default if said is None else parse_bool(said) is True
+    key = f"{WARMUP_PROPERTY}.{kind}"
+    match own.get(WARMUP_PROPERTY) or next((p[key] for p in above if key in p), None):
+        case "disable":
+            return MAPPED
+        case "sync":
+            return Placement(not mapped, Populate.NOW)
+        case "async":
+            return Placement(not mapped, Populate.LATER)
+    return MAPPED if mapped else RESIDENT
+
+
+def placements(
+    collection: Collection, database: Mapping[str, str], mmap_by_default: Mapping[PartKind, bool]
+) -> dict[PartKey, Placement]:
+    """Where every part of the collection's segments goes. `database`: the properties of its database.
+
+    Vectors that no index file covers (few rows, FLAT) stand for their index; keys and timestamps go with the key.
+    """
+    above = (collection.properties, database)
+
+    def place(kind: PartKind, own: Mapping[str, str]) -> Placement:
+        return _placement(kind, own, above, mmap_by_default[kind])
+
+    found: dict[PartKey, Placement] = {}
+    for field in collection.schema.fields:
+        is_vector = field.data_type.is_vector
+        kind = PartKind.VECTOR_FIELD if is_vector else PartKind.SCALAR_FIELD
+        found["field", field.field_id] = place(kind, field.properties)
+        if field.is_primary:
+            found["rows", 0] = found["field", field.field_id]
+        index = collection.index_by_field.get(field.field_id)
+        if index is not None:
+            kind = PartKind.VECTOR_INDEX if is_vector else PartKind.SCALAR_INDEX
+            found["index", index.index_id] = place(kind, index.params)
+            found["scan", field.field_id] = place(kind, {**field.properties, **index.params})
+    return found

@@ -1,0 +1,347 @@
+"""Change what exists: properties of collections, fields and indexes, and fields added to a collection with rows.
+
+What says where loaded data lives cannot change while it is loaded. Checks run under the catalog's lock, on the
+collection as it is then; their order and texts are Milvus's (proxy's alter tasks, root and index coordinator).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from zoneinfo import available_timezones
+
+from milvine.catalog.altering import alter_collection as change_collection
+from milvine.crash_points import crash_point
+from milvine.errors import CollectionIllegalSchema, CollectionLoaded, IndexNotFound, ParameterInvalid
+from milvine.model import schema_rules
+from milvine.model.collections import Collection, LoadConfig
+from milvine.model.properties import (
+    COLLECTION_WARMUP_PROPERTIES,
+    DYNAMIC_PROPERTY,
+    INDEX_PROPERTIES,
+    MMAP_PROPERTY,
+    SKIP_LOAD_PROPERTY,
+    WARMUP_PROPERTY,
+    allows_inserted_ids,
+    check_collection_warmup,
+    check_index_properties,
+    check_warmup,
+    parse_bool,
+)
+from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, IndexSpec, with_field
+from milvine.model.types import ConsistencyLevel, DataType
+from milvine.service.context import Engine, RequestContext, find_collection
+
+_DESCRIPTION = "collection.description"
+_FIELD_DESCRIPTION = "field.description"
+_LEVEL = "consistency_level"
+_ISOLATION = "partitionkey.isolation"
+_TTL_FIELD = "ttl_field"
+_RESERVED = "max_field_id"
+_EXTERNAL = ("collection.external_source", "collection.external_spec")
+_ANALYZER = ("enable_analyzer", "analyzer_params")
+_DROPPABLE_OF_FIELD = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, *COLLECTION_WARMUP_PROPERTIES, *_ANALYZER})
+_ALTERABLE_OF_FIELD = _DROPPABLE_OF_FIELD | {"max_length", "max_capacity", _FIELD_DESCRIPTION}
+_PLACING = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, *COLLECTION_WARMUP_PROPERTIES})
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_BOTH = "cannot provide both DeleteKeys and ExtraParams"
+
+
+def alter_collection(
+    engine: Engine,
+    context: RequestContext,
+    name: str,
+    properties: Mapping[str, str],
+    delete_keys: Sequence[str] = (),
+) -> None:
+    """Set properties, or delete them: one call cannot do both."""
+    if properties and delete_keys:
+        raise ParameterInvalid(_BOTH)
+    for key in _EXTERNAL:
+        if key in properties or key in delete_keys:
+            raise ParameterInvalid(f"{key} is of external collections, which this version of Milvine does not support")
+    collection = find_collection(engine, context, name)
+
+    def changed(current: Collection) -> Collection:
+        if properties:
+            _check_collection_properties(name, current, properties)
+        _check_deleted(name, current, delete_keys)
+        if not properties and not delete_keys:
+            raise ParameterInvalid("no properties or delete keys provided")
+        return _with_properties(current, properties, delete_keys)
+
+    if DYNAMIC_PROPERTY in properties:
+        _enable_dynamic_field(engine, collection, properties)
+    else:
+        change_collection(engine.catalog, collection.collection_id, changed)
+
+
+def _check_collection_properties(name: str, current: Collection, properties: Mapping[str, str]) -> None:
+    if current.load is not None:
+        if MMAP_PROPERTY in properties:
+            raise CollectionLoaded(name, "can not alter mmap properties if collection loaded")
+        if _PLACING & properties.keys():
+            raise CollectionLoaded(name, "can not alter warmup properties if collection loaded")
+    description = properties.get(_DESCRIPTION, current.schema.description)
+    if description != current.schema.description:
+        schema_rules.check_description(description)
+    if allows_inserted_ids(properties) and not current.schema.primary_field.auto_id:
+        raise ParameterInvalid("the value for allow_insert_auto_id must be false when autoID is false")
+    zone = properties.get("timezone")
+    if zone is not None and zone not in available_timezones():
+        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")
+    schema_rules.check_ttl(properties)
+    _check_ttl_field(current, properties)
+    check_collection_warmup(properties)
+    _check_isolation(name, properties)
+    if _RESERVED in properties:
+        raise ParameterInvalid(f"cannot alter reserved collection property {_RESERVED}")
+
+
+def _check_ttl_field(current: Collection, properties: Mapping[str, str]) -> None:
+    field_name = properties.get(_TTL_FIELD)
+    if field_name is None:
+        return
+    if field_name not in current.schema.by_name:
+        raise ParameterInvalid(f"ttl field name {field_name} not found in schema")
+    raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
+
+
+def _check_isolation(name: str, properties: Mapping[str, str]) -> None:
+    text = properties.get(_ISOLATION)
+    if text is None:
+        return
+    wanted = parse_bool(text.lower())
+    if wanted is None:
+        reason = f'strconv.ParseBool: parsing "{text.lower()}": invalid syntax'
+        raise ParameterInvalid(f"failed to parse partition key isolation: {reason}")
+    if wanted:
+        raise CollectionIllegalSchema(
+            name,
+            "partition key isolation mode is enabled but no partition key field is set. "
+            "Please set the partition key first",
+        )
+
+
+def _check_deleted(name: str, current: Collection, keys: Sequence[str]) -> None:
+    placing = next((k for k in keys if k in _PLACING), None)
+    if placing is not None and current.load is not None:
+        what = "mmap" if placing == MMAP_PROPERTY else placing
+        raise CollectionLoaded(name, f"can not delete {what} properties if collection loaded")
+    if _RESERVED in keys:
+        raise ParameterInvalid(f"cannot delete reserved collection property {_RESERVED}")
+    if DYNAMIC_PROPERTY in keys:
+        raise ParameterInvalid(
+            f"cannot delete key {DYNAMIC_PROPERTY}, dynamic field schema could support set to true/false"
+        )
+
+
+def _with_properties(current: Collection, properties: Mapping[str, str], delete_keys: Sequence[str]) -> Collection:
+    """The description and the consistency level are not among the properties, though they are set like them."""
+    plain = {k: v for k, v in properties.items() if k not in (_DESCRIPTION, _LEVEL)}
+    kept = {k: v for k, v in {**current.properties, **plain}.items() if k not in delete_keys}
+    return replace(
+        current,
+        schema=replace(current.schema, description=properties.get(_DESCRIPTION, current.schema.description)),
+        consistency_level=_level(properties.get(_LEVEL, ""), current.consistency_level),
+        properties=kept,
+    )
+
+
+def _level(text: str, otherwise: ConsistencyLevel) -> ConsistencyLevel:
+    """By name or number; what is neither changes nothing, as in Milvus."""
+    return next((level for level in ConsistencyLevel if text in (level.milvus_name, str(int(level)))), otherwise)
+
+
+def _enable_dynamic_field(engine: Engine, collection: Collection, properties: Mapping[str, str]) -> None:
+    wanted = parse_bool(properties[DYNAMIC_PROPERTY])
+    if wanted is None:
+        raise ParameterInvalid(f"invalid dynamic schema property value: {properties[DYNAMIC_PROPERTY]}")
+    if len(properties) != 1:
+        raise ParameterInvalid("cannot alter dynamic schema with other properties at the same time")
+    if collection.schema.enable_dynamic_field == wanted:
+        return
+    if not wanted:
+        raise ParameterInvalid("dynamic schema cannot supported to be disabled")
+    field = FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True)
+    _add_field(engine, collection, field, lambda schema: not schema.enable_dynamic_field)
+
+
+def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
+    """Add a field in place: rows written before read as NULL or its default, loaded or not."""
+    collection = find_collection(engine, context, name)
+
+    def is_wanted(schema: CollectionSchema) -> bool:
+        schema_rules.check_added_field(name, schema, added)
+        return True
+
+    _add_field(engine, collection, added, is_wanted)
+
+
+def _add_field(
+    engine: Engine, collection: Collection, added: FieldSchema, is_wanted: Callable[[CollectionSchema], bool]
+) -> None:
+    """`is_wanted` may raise to refuse the field, or say that there is nothing to do."""
+    ts = engine.clock.next()
+
+    def widened(current: Collection) -> CollectionSchema:
+        return with_field(current.schema, added, ts) if is_wanted(current.schema) else current.schema
+
+    def commit(schema: CollectionSchema) -> None:
+        if schema.updated_ts != ts:
+            return
+        engine.datanode.set_schema(collection.collection_id, schema)
+        crash_point("add_field.prepared")
+
+        def changed(current: Collection) -> Collection:
+            following = replace(current, schema=with_field(current.schema, added, ts))
+            return replace(following, load=_with_loaded(current, following.schema.by_name[added.name]))
+
+        change_collection(engine.catalog, collection.collection_id, changed)
+        crash_point("add_field.committed")
+
+    engine.loader.change_schema(collection.collection_id, widened, commit)
+
+
+def _with_loaded(current: Collection, added: FieldSchema) -> LoadConfig | None:
+    """Who has loaded all fields has the new one, too; a vector field needs its index and another load."""
+    load = current.load
+    if load is None or added.data_type.is_vector or _skips_load(added):
+        return load
+    usual = {f.field_id for f in current.schema.user_fields if not f.data_type.is_vector and not _skips_load(f)}
+    return replace(load, field_ids=load.field_ids | {added.field_id}) if usual <= load.field_ids else load
+
+
+def _skips_load(field: FieldSchema) -> bool:
+    return parse_bool(field.properties.get(SKIP_LOAD_PROPERTY, "")) is True
+
+
+def alter_field(
+    engine: Engine,
+    context: RequestContext,
+    name: str,
+    field_name: str,
+    properties: Mapping[str, str],
+    delete_keys: Sequence[str] = (),
+) -> None:
+    """Set a field's limits, description and placing, and delete what was said of its placing."""
+    collection = find_collection(engine, context, name)
+    given = {_field_key(k): v for k, v in properties.items()}
+    deleted = [_field_key(k) for k in delete_keys]
+
+    def changed(current: Collection) -> Collection:
+        field = current.schema.by_name.get(field_name)
+        for key, value in given.items():
+            if key in _ANALYZER:
+                _refuse_analyzer(field, field_name)
+            _check_field_property(name, current, field, key, value)
+        for key in deleted:
+            if key in _ANALYZER:
+                _refuse_analyzer(field, field_name)
+            _check_deleted_of_field(name, current, key)
+        if field is None:
+            raise ParameterInvalid(f"field {field_name} does not exist in collection")
+        following = _altered_field(field, given, deleted)
+        fields = tuple(following if f is field else f for f in current.schema.fields)
+        if following == field:
+            return current
+        schema = replace(
+            current.schema, fields=fields, version=current.schema.version + 1, updated_ts=engine.clock.next()
+        )
+        return replace(current, schema=schema)
+
+    change_collection(engine.catalog, collection.collection_id, changed)
+
+
+def _field_key(key: str) -> str:
+    return MMAP_PROPERTY if key == "mmap_enabled" else key
+
+
+def _check_field_property(name: str, current: Collection, field: FieldSchema | None, key: str, value: str) -> None:
+    if key not in _ALTERABLE_OF_FIELD:
+        raise ParameterInvalid(f"{key} does not allow update in collection field param")
+    if key == MMAP_PROPERTY and current.load is not None:
+        raise CollectionLoaded(name, "can not alter collection field properties if collection loaded")
+    if key == WARMUP_PROPERTY:
+        if current.load is not None:
+            raise CollectionLoaded(name, "can not alter warmup if collection loaded")
+        check_warmup(value)
+    if key == "max_length":
+        if field is None or DataType.VARCHAR not in (field.data_type, field.element_type):
+            raise ParameterInvalid(" can not modify the maxlength for non-string types")
+        if not _INTEGER.fullmatch(value):
+            raise ParameterInvalid(f"{key} should be an integer, but got string")
+        if int(value) > schema_rules.MAX_VARCHAR_BYTES:
+            raise ParameterInvalid(f"{value} exceeds the maximum allowed value {schema_rules.MAX_VARCHAR_BYTES}")
+    if key == "max_capacity":
+        if field is None or field.data_type is not DataType.ARRAY:
+            raise ParameterInvalid(" can not modify the maxcapacity for non-array types")
+        if not _INTEGER.fullmatch(value):
+            raise ParameterInvalid(f"the value for {key} of field {field.name} must be an integer")
+        if not 0 < int(value) <= schema_rules.MAX_ARRAY_CAPACITY:
+            raise ParameterInvalid(
+                f"the maximum capacity specified for a Array should be in (0, {schema_rules.MAX_ARRAY_CAPACITY}]"
+            )
+
+
+def _refuse_analyzer(field: FieldSchema | None, field_name: str) -> None:
+    if field is None:
+        raise ParameterInvalid(f"field not found: {field_name}")
+    if field.data_type is not DataType.VARCHAR:
+        raise ParameterInvalid(f"can not alter analyzer params for non-string field {field.name}")
+    raise ParameterInvalid(f"an analyzer (field {field.name}) is not supported by this version of Milvine")
+
+
+def _check_deleted_of_field(name: str, current: Collection, key: str) -> None:
+    if key not in _DROPPABLE_OF_FIELD:
+        raise ParameterInvalid(f"{key} is not allowed to drop in collection field param")
+    if key in (MMAP_PROPERTY, WARMUP_PROPERTY) and current.load is not None:
+        raise CollectionLoaded(name, "can not drop collection field properties if collection loaded")
+
+
+def _altered_field(field: FieldSchema, given: Mapping[str, str], deleted: Sequence[str]) -> FieldSchema:
+    placing = {k: v for k, v in given.items() if k in _PLACING}
+    kept = {k: v for k, v in {**field.properties, **placing}.items() if k not in deleted}
+    return replace(
+        field,
+        description=given.get(_FIELD_DESCRIPTION, field.description),
+        max_length=int(given["max_length"]) if "max_length" in given else field.max_length,
+        max_capacity=int(given["max_capacity"]) if "max_capacity" in given else field.max_capacity,
+        properties=kept,
+    )
+
+
+def alter_index(
+    engine: Engine,
+    context: RequestContext,
+    name: str,
+    index_name: str,
+    params: Mapping[str, str],
+    delete_keys: Sequence[str] = (),
+) -> None:
+    """Set or delete what says how an index is loaded; never while it is."""
+    if params and delete_keys:
+        raise ParameterInvalid(_BOTH)
+    for key in (*params, *delete_keys):
+        if key not in INDEX_PROPERTIES:
+            raise ParameterInvalid(f"{key} is not a configable index property")
+    if WARMUP_PROPERTY in params:
+        check_warmup(params[WARMUP_PROPERTY], "invalid warmup params: ")
+    collection = find_collection(engine, context, name)
+    if not index_name:
+        raise ParameterInvalid("index name is empty")
+
+    def altered(index: IndexSpec) -> IndexSpec:
+        kept = {k: v for k, v in {**index.params, **params}.items() if k not in delete_keys}
+        return replace(index, params=kept)
+
+    def changed(current: Collection) -> Collection:
+        if current.load is not None:
+            raise CollectionLoaded(name, "can't alter index on loaded collection, please release the collection first")
+        if all(i.name != index_name for i in current.indexes):
+            raise IndexNotFound(indexName=index_name)
+        check_index_properties(params)
+        return replace(current, indexes=tuple(altered(i) if i.name == index_name else i for i in current.indexes))
+
+    change_collection(engine.catalog, collection.collection_id, changed)

@@ -1,0 +1,73 @@
+"""The rows of a partial upsert: given columns over those of the rows that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from milvine.errors import ParameterInvalid
+from milvine.model.columns import Column, ColumnBatch, absent_column, concat_columns, json_column
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import DataType
+from milvine.segment.keys import KeyIndex
+
+Array = np.ndarray[Any, Any]
+
+
+def read_field_ids(schema: CollectionSchema, given: Mapping[int, Column]) -> tuple[int, ...]:
+    """Fields whose old values are needed: what is not given, the key, and `$meta`, whose keys are merged."""
+    return tuple(f.field_id for f in schema.fields if f.field_id not in given or f.is_primary or f.is_dynamic)
+
+
+def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: ColumnBatch | None) -> ColumnBatch:
+    """One whole row for each given key, in their order. `given` has the key's column, checked like the others;
+    `found` the old rows, one a key. Raises ParameterInvalid when a new row lacks a field that it must have."""
+    keys = given[schema.primary_field.field_id].values
+    count = len(keys)
+    source = np.full(count, -1, np.int64)
+    if found is not None and found.row_count:
+        rows, places = KeyIndex.build(found.columns[schema.primary_field.field_id].values).find(keys)
+        source[places] = rows
+    else:
+        found = None
+    is_new = source < 0
+    if is_new.any():
+        _check_complete(schema, given)
+    old_count = 0 if found is None else found.row_count
+    new_count = int(np.count_nonzero(is_new))
+    source[is_new] = old_count + np.arange(new_count)
+
+    def old_values(field: FieldSchema) -> Column:
+        pieces = [] if found is None else [found.columns[field.field_id]]
+        if new_count:
+            pieces.append(absent_column(field, new_count))
+        return concat_columns(pieces).take(source)
+
+    columns: dict[int, Column] = {}
+    for field in schema.fields:
+        column = given.get(field.field_id)
+        if column is None:
+            column = old_values(field)
+        elif field.is_dynamic:
+            column = _merged_keys(old_values(field), column)
+        needs_paths = field.data_type is DataType.JSON and column.paths is None
+        columns[field.field_id] = json_column(column.values, column.validity) if needs_paths else column
+    return ColumnBatch(count, columns)
+
+
+def _check_complete(schema: CollectionSchema, given: Mapping[int, Column]) -> None:
+    for field in schema.fields:
+        may_lack = field.nullable or field.default_value is not None or field.is_dynamic
+        if not may_lack and field.field_id not in given:
+            raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
+
+
+def _merged_keys(old: Column, new: Column) -> Column:
+    """`$meta` with the given keys in the place of the old ones, those of each row apart."""
+    pairs = zip(old.values.to_pylist(), new.values.to_pylist(), strict=True)
+    texts = [orjson.dumps({**orjson.loads(was), **orjson.loads(now)}) for was, now in pairs]
+    return Column(DataType.JSON, pa.array(texts, pa.binary()))
