@@ -23,10 +23,10 @@ from milvine.model.requests import (
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType
+from milvine.service.context import NODE_ID, channel_name
 from milvine.service.loading import DEFAULT_RESOURCE_GROUP
 from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
 
-NODE_ID = 1
 _SCALARS: dict[DataType, str] = {
     DataType.BOOL: "bool_data",
     DataType.INT8: "int_data",
@@ -178,11 +178,8 @@ def _field_schema(field: FieldSchema) -> Any:
         nullable=field.nullable,
         element_type=int(field.element_type or 0),
         default_value=default,
+        is_partition_key=field.is_partition_key,
     )
-
-
-def channel_name(collection_id: int, shard: int = 0) -> str:
-    return f"milvine-dml_{shard}_{collection_id}v{shard}"
 
 
 def describe_collection(collection: Collection, database_id: int) -> Any:

@@ -33,6 +33,7 @@ class FieldSchema:
     element_type: DataType | None = None
     max_capacity: int | None = None
     default_value: bool | int | float | str | None = None
+    is_partition_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class CollectionSchema:
     @cached_property
     def dynamic_field(self) -> FieldSchema | None:
         return next((f for f in self.fields if f.is_dynamic), None)
+
+    @cached_property
+    def partition_key(self) -> FieldSchema | None:
+        """The field whose values say which partition a row belongs to."""
+        return next((f for f in self.fields if f.is_partition_key), None)
 
     @cached_property
     def vector_fields(self) -> tuple[FieldSchema, ...]:

@@ -13,7 +13,7 @@ import orjson
 from milvine import metrics
 from milvine.errors import MilvineError, ParameterInvalid, RequestTimeout, RestBadJson, UnexpectedError
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import entities, resources
+from milvine.rest_api import entities, partitions, resources
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -21,7 +21,7 @@ from milvine.service.context import Engine, RequestContext
 
 PREFIX = "/v2/vectordb/"
 OUR_PREFIX = "/milvine/v1/"
-ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES}
+ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES, **partitions.ROUTES}
 MAX_BODY_BYTES = 256 << 20
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"

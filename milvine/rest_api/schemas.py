@@ -108,9 +108,8 @@ def _data_type(field_name: str, name: str) -> DataType:
 def _field(field: Body, auto_id: bool) -> FieldSchema:
     name = field.text("fieldName")
     data_type = _data_type(name, field.text("dataType"))
-    for flag, what in (("isPartitionKey", "partition key"), ("isClusteringKey", "clustering key")):
-        if field.boolean(flag):
-            raise ParameterInvalid(f"a {what} (field {name}) {UNSUPPORTED}")
+    if field.boolean("isClusteringKey"):
+        raise ParameterInvalid(f"a clustering key (field {name}) {UNSUPPORTED}")
     if field.boolean("nullable") and data_type.is_vector:
         raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
@@ -129,6 +128,7 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
         element_type=element_type,
         max_capacity=_int_param(name, params, "max_capacity") if data_type is DataType.ARRAY else None,
         default_value=_default_value(data_type, field.values.get("defaultValue")),
+        is_partition_key=field.boolean("isPartitionKey"),
     )
 
 
@@ -267,5 +267,12 @@ def create_collection(body: Body) -> tuple[CreateCollectionRequest, list[NewInde
         int(shards) if shards.isdecimal() and len(shards) < 10 else 1,
         _new_level(body, params),
         _properties(body, params),
+        _num_partitions(schema, params),
     )
     return request, new_indexes
+
+
+def _num_partitions(schema: CollectionSchema, params: Mapping[str, Any]) -> int:
+    """As Milvus reads it: only beside a partition key, 0 (its default) for what is no number or not positive."""
+    text = plain_text(params.get("partitionsNum", ""))
+    return int(text) if schema.partition_key is not None and text.isdecimal() and len(text) < 10 else 0

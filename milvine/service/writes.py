@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from milvine.errors import CollectionNotLoaded, ParameterInvalid
 from milvine.expr import compile_filter, primary_keys
-from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
+from milvine.model.collections import DEFAULT_PARTITION, Collection
 from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_column, json_column, with_default
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
@@ -23,6 +23,7 @@ from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
 from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.partitions import holding, refuse_names_with_key
 
 Array = np.ndarray[Any, Any]
 _WIRE_NAMES = {
@@ -41,7 +42,7 @@ _WIRE_NAMES = {
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
     collection = find_collection(engine, context, request.name)
-    partition = _partition(collection, request.partition_name)
+    partition_id = _partition_id(collection, request.partition_name)
     _check_row_count(request)
     primary = collection.schema.primary_field
     if primary.auto_id and primary.name in request.columns:
@@ -49,17 +50,18 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
             f"can not assign primary field data when auto id enabled and allow_insert_auto_id is false {primary.name}"
         )
     batch = _checked_batch(engine, collection, request)
-    ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
+    ts = engine.datanode.insert(collection.collection_id, partition_id, batch)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
 def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Put whole rows in the place of those with their keys; what a row lacks is its default or NULL, not the old value.
 
-    With automatic ids the keys name the rows to replace, and the rows get new ids. Returns as `insert` does.
+    With automatic ids the keys name the rows to replace, and the rows get new ids. Where a partition key places the
+    rows, a key's old row goes wherever it is. Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
-    partition = _partition(collection, request.partition_name)
+    partition_id = _partition_id(collection, request.partition_name)
     if request.partial_update:
         raise ParameterInvalid("a partial update is not supported by this version of Milvine")
     primary = collection.schema.primary_field
@@ -76,15 +78,18 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
         others = {name: column for name, column in request.columns.items() if name != primary.name}
         request = replace(request, columns=others)
     batch = _checked_batch(engine, collection, request)
-    ts = engine.datanode.upsert(collection.collection_id, partition.partition_id, batch, replaced)
+    ts = engine.datanode.upsert(collection.collection_id, partition_id, batch, replaced)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
-def _partition(collection: Collection, name: str) -> Partition:
-    """The partition to write to, the default one if the name is empty."""
+def _partition_id(collection: Collection, name: str) -> int:
+    """The partition to write to, the default one if the name is empty; ALL_PARTITIONS: where the partition key says."""
+    refuse_names_with_key(collection, (name,))
+    if collection.schema.partition_key is not None:
+        return ALL_PARTITIONS
     name = name or DEFAULT_PARTITION
     check_partition_name(name)
-    return find_partition(collection, name)
+    return find_partition(collection, name).partition_id
 
 
 def _check_row_count(request: InsertRequest) -> None:
@@ -252,9 +257,6 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column) 
 def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> MutationResult:
     """Delete by key, loaded or not; by any other filter only when loaded, since the rows must be found."""
     collection = find_collection(engine, context, request.name)
-    partition_id = ALL_PARTITIONS
-    if request.partition_name:
-        partition_id = find_partition(collection, request.partition_name).partition_id
     if not request.filter.strip():
         raise ParameterInvalid(f"delete plan can't be empty or always true : {request.filter}")
     loaded = None if collection.load is None else collection.load.field_ids
@@ -262,11 +264,16 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
         predicate = compile_filter(request.filter, collection.schema, loaded, request.templates)
     except ParameterInvalid as error:
         raise error.prefixed("failed to create delete plan") from error
+    refuse_names_with_key(collection, (request.partition_name,))
+    partitions = holding(collection, predicate)
+    if request.partition_name:
+        check_partition_name(request.partition_name)
+        partitions = frozenset({find_partition(collection, request.partition_name).partition_id})
+    partition_id = next(iter(partitions)) if partitions is not None and len(partitions) == 1 else ALL_PARTITIONS
     keys = primary_keys(predicate)
     if keys is None:
         if collection.load is None:
             raise CollectionNotLoaded(collection.collection_id)
-        partitions = None if partition_id == ALL_PARTITIONS else frozenset({partition_id})
         primary = collection.schema.primary_field.field_id
         read_ts = engine.cluster.read_ts(collection.collection_id)
         plan = QueryPlan(read_ts, predicate, None, partitions, None, (), primary)
