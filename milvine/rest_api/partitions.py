@@ -37,8 +37,8 @@ def get_stats(call: Call) -> dict[str, Any]:
 
 
 def load_partitions(call: Call) -> dict[str, Any]:
-    names = call.body.texts("partitionNames")
-    loading.load_partitions(call.engine, call.context, LoadRequest(call.name), names)
+    request = LoadRequest(call.name)
+    loading.load_partitions(call.engine, call.context, request, call.body.texts("partitionNames"))
     return {"data": {}}
 
 

@@ -54,7 +54,7 @@ def counts(client: MilvusClient, name: str) -> list[int]:
 
 @pytest.mark.parametrize(("options", "count"), [({}, 16), ({"num_partitions": 3}, 3), ({"num_partitions": 1024}, 1024)])
 def test_partitions_are_made_with_the_collection(
-    client: MilvusClient, collection_name: str, options: dict[str, int], count: int
+    client: MilvusClient, collection_name: str, options: dict[str, Any], count: int
 ) -> None:
     make_tenants(client, collection_name, **options)
     assert client.list_partitions(collection_name) == [f"_default_{n}" for n in range(count)]
@@ -142,11 +142,9 @@ def test_reads_find_all_rows_of_a_key_and_no_others(client: MilvusClient, tenant
     ]
 
 
-def test_a_filter_on_the_key_looks_into_one_partition(
-    client: MilvusClient, tenants: Partitions, server: Any
-) -> None:
+def test_a_filter_on_the_key_looks_into_one_partition(client: MilvusClient, tenants: Partitions, server: Any) -> None:
     client.flush(tenants.name)
-    body = {"collectionName": tenants.name, "data": [[0.0] * DIM], "limit": 3, "annsField": "vec"}
+    body: dict[str, Any] = {"collectionName": tenants.name, "data": [[0.0] * DIM], "limit": 3, "annsField": "vec"}
 
     def looks(text: str) -> list[Any]:
         found = requests.post(f"{server.uri}/milvine/v1/explain", json={**body, "filter": text}, timeout=10).json()
@@ -198,13 +196,13 @@ def test_a_delete_for_one_key_leaves_the_same_id_of_another(client: MilvusClient
 
 def test_partitions_are_nobodys_business(tenants: Partitions) -> None:
     """PT-12, and what Milvus refuses beside it."""
-    for call, what in [
-        (tenants.create, "create partition"),
-        (tenants.drop, "drop partition"),
-        (tenants.load, "load partitions"),
-        (tenants.release, "release partitions"),
+    for found, what in [
+        (tenants.create("_default_0"), "create partition"),
+        (tenants.drop("_default_0"), "drop partition"),
+        (tenants.load("_default_0"), "load partitions"),
+        (tenants.release("_default_0"), "release partitions"),
     ]:
-        assert_refused(call("_default_0"), 1100, f"disable {what} if partition key mode is used: invalid parameter")
+        assert_refused(found, 1100, f"disable {what} if partition key mode is used: invalid parameter")
     for found in (
         tenants.search("_default_0"),
         tenants.query("_default_0"),

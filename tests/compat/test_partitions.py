@@ -12,7 +12,7 @@ from conftest import Server, ServerFactory
 from grpc_calls import LOAD_STATE, assert_ok, assert_refused, load_state
 from partition_calls import Partitions, make_partitions
 from pymilvus import MilvusClient
-from sample_collections import add_index, c1_rows, ids_of, make_c1
+from sample_collections import c1_rows, ids_of, make_c1
 
 from milvine.datanode.check import Check
 

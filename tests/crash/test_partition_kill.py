@@ -38,8 +38,8 @@ def _alive(first: int) -> set[int]:
     ("change", "point"),
     [
         ("drop_partition", "drop_partition.committed"),
-        ("drop_partition", "remove.published"),
-        ("truncate_collection", "log.rotated"),
+        pytest.param("drop_partition", "remove.published", marks=pytest.mark.nightly),
+        pytest.param("truncate_collection", "log.rotated", marks=pytest.mark.nightly),
         ("truncate_collection", "truncate.committed"),
         pytest.param("truncate_collection", "remove.published", marks=pytest.mark.nightly),
     ],
