@@ -157,13 +157,13 @@ class Loader:
             if current.load == config:
                 self._schedule(collection_id)
                 return
-            if status.loaded.is_set():
-                status.before = current.load
             self._reserve(current, config)
             # Chosen again in the transaction: a partition may have been created or dropped meanwhile.
             change_load_config(self._catalog, collection_id, choose)
             crash_point("load.committed")
             self._failures.pop(collection_id, None)
+            if status.loaded.is_set():
+                status.before = current.load
             status.loaded.clear()
         self._schedule(collection_id)
 
