@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
-from milvine.datanode.recovery import named_files, replayed
+from milvine.datanode.recovery import Replay, named_files
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
@@ -139,11 +139,12 @@ class Check:
         directory = self._paths.wal(collection_id)
         sealed_ts = max((m.max_ts for m in snapshot.segments.get(collection_id, ())), default=0)
         reader = WalReader(directory, collection_id, collection.checkpoint_file)
+        replay = Replay(collection)
         twice: list[int] = []
 
         def read() -> None:
             for record in reader.records():
-                inserted, _ = replayed(record, collection)
+                inserted, _ = replay.read(record)
                 self.rows += sum(batch.row_count for _, batch in inserted)
                 if inserted and record.ts <= sealed_ts:
                     twice.append(record.ts)

@@ -68,10 +68,11 @@ def recover(
     sealed = snapshot.segments.get(collection_id, ())
     deltas = snapshot.deltas.get(collection_id, ())
     last_ts = max([0, *(meta.max_ts for meta in sealed), *(delta.max_ts for delta in deltas)])
+    replay = Replay(collection)
     for record in reader.records():
         last_ts = max(last_ts, record.ts)
         clock.observe(record.ts)
-        inserted, deleted = replayed(record, collection)
+        inserted, deleted = replay.read(record)
         if deleted is not None:
             deletes.append(deleted)
             growing = {i: s.with_deletes(deleted) for i, s in growing.items()}
@@ -95,27 +96,35 @@ def recover(
     return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
 
 
-def replayed(record: WalRecord, collection: Collection) -> tuple[list[tuple[int, ColumnBatch]], DeleteBatch | None]:
-    """What a record inserts (partition ids and rows) and deletes; nothing in partitions that were dropped since."""
-    schema = collection.schema
-    data_types = {f.field_id: f.data_type for f in schema.fields}
-    partition_ids = tuple(p.partition_id for p in collection.partitions)
-    known = {ALL_PARTITIONS, *partition_ids}
-    match record.record_type:
-        case RecordType.INSERT:
-            partition_id, batch = decode_insert(record.body, data_types)
-            return (routed(schema, partition_ids, partition_id, batch) if partition_id in known else []), None
-        case RecordType.DELETE:
-            deletes = decode_deletes(record.body)
-            return [], deletes if known.issuperset(deletes.partition_ids[:1].tolist()) else None
-        case RecordType.UPSERT:
-            partition_id, batch, keys = decode_upsert(record.body, data_types)
-            if partition_id not in known:
-                return [], None
-            if keys is None:
-                keys = batch.columns[schema.primary_field.field_id].values
-            return routed(schema, partition_ids, partition_id, batch), make_deletes(keys, record.ts, partition_id)
-    raise DataIntegrityError(f"a log record has the unknown type {record.record_type}")
+class Replay:
+    """What the log records of one collection do; nothing in partitions that were dropped since."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._schema = collection.schema
+        self._data_types = {f.field_id: f.data_type for f in collection.schema.fields}
+        self._partition_ids = tuple(p.partition_id for p in collection.partitions)
+        self._known = {ALL_PARTITIONS, *self._partition_ids}
+
+    def read(self, record: WalRecord) -> tuple[list[tuple[int, ColumnBatch]], DeleteBatch | None]:
+        """What a record inserts (partition ids and rows) and deletes."""
+        match record.record_type:
+            case RecordType.INSERT:
+                partition_id, batch = decode_insert(record.body, self._data_types)
+                return self._rows(partition_id, batch), None
+            case RecordType.DELETE:
+                deletes = decode_deletes(record.body)
+                return [], deletes if self._known.issuperset(deletes.partition_ids[:1].tolist()) else None
+            case RecordType.UPSERT:
+                partition_id, batch, keys = decode_upsert(record.body, self._data_types)
+                if partition_id not in self._known:
+                    return [], None
+                if keys is None:
+                    keys = batch.columns[self._schema.primary_field.field_id].values
+                return self._rows(partition_id, batch), make_deletes(keys, record.ts, partition_id)
+        raise DataIntegrityError(f"a log record has the unknown type {record.record_type}")
+
+    def _rows(self, partition_id: int, batch: ColumnBatch) -> list[tuple[int, ColumnBatch]]:
+        return routed(self._schema, self._partition_ids, partition_id, batch) if partition_id in self._known else []
 
 
 def empty_view(collection: Collection) -> ReadView:
