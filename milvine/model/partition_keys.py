@@ -5,6 +5,7 @@ The hash is part of the file formats: sealed rows and the log were routed by it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from milvine.model.types import DataType
 
 Array = np.ndarray[Any, Any]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+_BLOCK_BYTES = 1 << 20
 _MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
@@ -30,15 +32,24 @@ def _mixed(hashes: Array) -> Array:
 
 
 def _text_hashes(values: pa.StringArray) -> Array:
-    """Of each text the sum of (byte + 1) * BASE ** place, modulo 2 ** 64."""
+    """Of each text the sum of (byte + 1) * BASE ** place, places from 1, modulo 2 ** 64."""
     offsets = np.frombuffer(values.buffers()[1], np.int32)[values.offset : values.offset + len(values) + 1]
     offsets = offsets.astype(np.int64)
     content = np.zeros(0, np.uint8) if values.buffers()[2] is None else np.frombuffer(values.buffers()[2], np.uint8)
-    content = content[offsets[0] : offsets[-1]].astype(np.uint64)
+    powers = np.cumprod(np.full(int(np.diff(offsets).max()), _BASE, np.uint64))
+    # In blocks, since each byte needs some thirty for the while.
+    starts = np.unique(np.searchsorted(offsets[:-1], np.arange(offsets[0], offsets[-1] + 1, _BLOCK_BYTES)))
+    edges = [0, *starts[starts > 0].tolist(), len(values)]
+    return np.concatenate(
+        [_block_hashes(content, offsets[low : high + 1], powers) for low, high in itertools.pairwise(edges)]
+    )
+
+
+def _block_hashes(content: Array, offsets: Array, powers: Array) -> Array:
     starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
-    powers = np.cumprod(np.full(int(lengths.max(initial=0)), _BASE, np.uint64))
-    places = np.arange(len(content)) - np.repeat(starts, lengths)
-    sums = np.concatenate(([np.uint64(0)], np.cumsum((content + np.uint64(1)) * powers[places])))
+    block = content[offsets[0] : offsets[-1]].astype(np.uint64) + np.uint64(1)
+    places = np.arange(len(block)) - np.repeat(starts, lengths)
+    sums = np.concatenate(([np.uint64(0)], np.cumsum(block * powers[places])))
     hashes: Array = sums[starts + lengths] - sums[starts]
     return hashes
 

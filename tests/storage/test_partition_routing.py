@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from milvine.model import partition_keys
 from milvine.model.columns import Column, ColumnBatch, json_column
 from milvine.model.partition_keys import buckets, routed
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
@@ -31,16 +32,25 @@ def bucket_of(key: int | str, count: int) -> int:
     return _mix(sum((byte + 1) * pow(0x9E3779B97F4A7C15, place, 2**64) for place, byte in places) & MASK) % count
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.integers(1, 1024))
 def test_integers_go_where_the_format_says(keys: list[int], count: int) -> None:
     assert buckets(np.array(keys, np.int64), count).tolist() == [bucket_of(k, count) for k in keys]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=40)), st.integers(1, 1024), st.integers(0, 3))
 def test_texts_go_where_the_format_says(keys: list[str], count: int, start: int) -> None:
     """Also those of a slice."""
     found = buckets(pa.array(keys, pa.string())[start:], count)
     assert found.tolist() == [bucket_of(k, count) for k in keys[start:]]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 16, 100])
+def test_texts_are_hashed_block_by_block(monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    monkeypatch.setattr(partition_keys, "_BLOCK_BYTES", block_bytes)
+    keys = ["x" * (i % 40) + str(i) for i in range(200)] + ["", "short", ""]
+    assert buckets(pa.array(keys)[3:], 1000).tolist() == [bucket_of(k, 1000) for k in keys[3:]]
 
 
 @pytest.mark.parametrize(
