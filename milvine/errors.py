@@ -148,7 +148,7 @@ class CollectionNotFullyLoaded(MilvineError):
 class PartitionNotFound(InputError):
     code, legacy_code, text = 200, 15, "partition not found"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: object) -> None:
         super().__init__(_bracketed(self.text, partition=name))
 
 

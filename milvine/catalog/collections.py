@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -158,10 +159,18 @@ def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:
 
 def set_load_config(catalog: Catalog, collection_id: int, load: LoadConfig | None) -> None:
     """Make durable what is to be loaded; None releases."""
+    change_load_config(catalog, collection_id, lambda _collection: load)
+
+
+def change_load_config(catalog: Catalog, collection_id: int, choose: Callable[[Collection], LoadConfig | None]) -> None:
+    """Make durable what `choose` makes of the collection as it is then."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
         if collection is None:
+            return snapshot
+        load = choose(collection)
+        if load == collection.load:
             return snapshot
         connection.execute(
             sa.update(store.collections)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
-from milvine.datanode.recovery import named_files, replayed
+from milvine.datanode.recovery import Replay, named_files
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
@@ -79,7 +79,15 @@ class Check:
 
     def _segments_and_deltas(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
         found: list[tuple[SegmentMeta, RowsFile]] = []
+        partition_ids = {p.partition_id for p in collection.partitions}
+        for partition_id in sorted((collection.load.partition_ids if collection.load else set()) - partition_ids):
+            yield Finding(f"collection {collection.name} is to load partition {partition_id}, which it does not have")
         for meta in snapshot.segments.get(collection.collection_id, ()):
+            if meta.partition_id not in partition_ids:
+                yield Finding(
+                    f"segment {meta.segment_id} of collection {collection.name} is of partition "
+                    f"{meta.partition_id}, which it does not have"
+                )
             yield from self._segment(collection, meta, found)
         yield from _double_rows(collection, found)
         for delta in snapshot.deltas.get(collection.collection_id, ()):
@@ -130,17 +138,16 @@ class Check:
         collection_id = collection.collection_id
         directory = self._paths.wal(collection_id)
         sealed_ts = max((m.max_ts for m in snapshot.segments.get(collection_id, ())), default=0)
-        data_types = {f.field_id: f.data_type for f in collection.schema.fields}
         reader = WalReader(directory, collection_id, collection.checkpoint_file)
+        replay = Replay(collection)
         twice: list[int] = []
 
         def read() -> None:
             for record in reader.records():
-                inserted, _ = replayed(record, collection.schema, data_types)
-                if inserted is not None:
-                    self.rows += inserted[1].row_count
-                    if record.ts <= sealed_ts:
-                        twice.append(record.ts)
+                inserted, _ = replay.read(record)
+                self.rows += sum(batch.row_count for _, batch in inserted)
+                if inserted and record.ts <= sealed_ts:
+                    twice.append(record.ts)
 
         yield from self._reading(read)
         if twice:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -179,6 +179,12 @@ class Compactor:
         """Return when nothing works on a collection that has left the catalog."""
         with self._condition:
             while self._running is not None and self._running.collection_id == collection_id:
+                self._condition.wait(1)
+
+    def end_with(self, segment_ids: Set[int]) -> None:
+        """Return when nothing reads or writes segments that have left the catalog."""
+        with self._condition:
+            while (plan := self._running) is not None and not {plan.target, *plan.source_ids}.isdisjoint(segment_ids):
                 self._condition.wait(1)
 
     # Planning

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 
 from milvine import metrics
@@ -106,6 +106,12 @@ class IndexBuilder:
         """Return when nothing is built for a collection that has left the catalog."""
         with self._ended:
             while self._building is not None and self._building.collection_id == collection_id:
+                self._ended.wait(1)
+
+    def end_with(self, segment_ids: Set[int]) -> None:
+        """Return when nothing is built for segments that have left the catalog."""
+        with self._ended:
+            while self._building is not None and self._building.segment_id in segment_ids:
                 self._ended.wait(1)
 
     def is_building(self, segment_id: int) -> bool:

@@ -59,7 +59,9 @@ def merge(order: MergeOrder) -> SegmentMeta | None:
     """The new segment, its files written and synced; None, with nothing written, if no row lives."""
     first = order.sources[0]
     where = (first.collection_id, order.segment_id)
-    deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in order.deltas}
+    # Deltas that no source needs may be gone: a partition that needed them was dropped.
+    needed = [d for d in order.deltas if any(meta.needs(d) for meta in order.sources)]
+    deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in needed}
     kept: list[Array | None] = []
     insert_ts: list[Array] = []
     for meta in order.sources:

@@ -7,11 +7,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from milvine import metrics
+from milvine.catalog import partitions
+from milvine.catalog.partitions import Removed
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
+from milvine.crash_points import crash_point
 from milvine.datanode import recovery
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
@@ -27,13 +31,13 @@ from milvine.errors import (
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.schema import CollectionSchema
-from milvine.model.segments import SegmentMeta
+from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
 from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.growing import GrowingSegment
-from milvine.segment.view import Views
+from milvine.segment.view import ReadView, Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import SegmentPaths
-from milvine.storage.wal import Wal
+from milvine.storage.wal import Wal, remove_files_before
 
 _log = logging.getLogger(__name__)
 MAX_WAIT_FOR_TS_MS = 1000
@@ -118,6 +122,70 @@ class DataNode:
                 held.writer.close()
             remove_tree(self._paths.wal(collection_id))
             remove_tree(self._paths.collection(collection_id))
+
+    def drop_partition(self, collection_id: int, name: str) -> None:
+        """Drop a partition with all its rows; a success if there is none. What the log holds of it is skipped by
+        recovery. Raises ParameterInvalid for one that is to be loaded and for the default one."""
+        held = self._writer(collection_id)
+        with held.flush_lock:
+            found = partitions.drop_partition(self._catalog, collection_id, name)
+            if found is None:
+                return
+            crash_point("drop_partition.committed")
+            partition, removed = found
+            held.writer.forget(partition.partition_id)
+
+            def change(view: ReadView) -> ReadView:
+                return replace(view, growing=tuple(s for s in view.growing if s.partition_id != partition.partition_id))
+
+            self._remove(held, removed, change)
+
+    def truncate(self, collection_id: int) -> None:
+        """Remove all rows that were written before the call, in one commit."""
+        held = self._writer(collection_id)
+        with held.flush_lock:
+            frozen = _frozen(held)
+            checkpoint = None if frozen is None else frozen.checkpoint_file
+            removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint)
+            crash_point("truncate.committed")
+
+            def change(view: ReadView) -> ReadView:
+                if frozen is None:
+                    return view
+                growing = tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids)
+                return replace(view, growing=growing, deletes=view.deletes[frozen.delete_batches :])
+
+            self._remove(held, removed, change)
+            if frozen is not None:
+                held.frozen = None
+                held.writer.flushed(frozen)
+                with contextlib.suppress(OSError):  # what stays goes at the next start
+                    remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
+
+    def _remove(self, held: _Held, removed: Removed, change: Callable[[ReadView], ReadView]) -> None:
+        """Take what has left the catalog, and growing rows by `change`, out of the view; then remove the files."""
+        collection_id = held.writer.collection_id
+        segment_ids = {m.segment_id for m in removed.segments}
+        delta_ids = {d.delta_id for d in removed.deltas}
+        # Whoever was about to put a successor in the place of one of them has failed or is done after this.
+        self.compactor.end_with(segment_ids)
+        self.indexes.end_with(segment_ids)
+
+        def without(view: ReadView) -> ReadView:
+            sealed = tuple(m for m in view.sealed if m.segment_id not in segment_ids)
+            deltas = tuple(d for d in view.deltas if d.delta_id not in delta_ids)
+            return change(replace(view, sealed=sealed, deltas=deltas))
+
+        self._views.replace(collection_id, without)
+        self._views.changed(collection_id)
+        held.writer.count_growing()
+        crash_point("remove.published")
+        # Whoever still reads them has them mapped. What cannot be removed goes at the next start.
+        with contextlib.suppress(OSError):
+            for segment_id in segment_ids:
+                remove_tree(self._paths.segment(collection_id, segment_id))
+            for delta_id in delta_ids:
+                self._paths.delta(collection_id, delta_id).unlink(missing_ok=True)
 
     def _writer(self, collection_id: int) -> _Held:
         held = self._held.get(collection_id)
@@ -216,12 +284,9 @@ class DataNode:
         """Seal all rows written before the call; returns the new segments."""
         held = self._writer(collection_id)
         with held.flush_lock:
-            frozen = held.writer.freeze()
-            if held.frozen is not None:
-                frozen = held.frozen if frozen is None else _joined(held.frozen, frozen)
+            frozen = _frozen(held)
             if frozen is None:
                 return ()
-            held.frozen = frozen
             sealed = self._flusher.flush(held.writer, frozen)
             held.frozen = None
         self.indexes.look()
@@ -243,12 +308,13 @@ class DataNode:
             self._clock.observe(ts)
         writer.settle()
 
-    def row_count(self, collection_id: int) -> int:
+    def row_count(self, collection_id: int, partition_id: int = ALL_PARTITIONS) -> int:
         """Rows sealed and growing, deleted ones included."""
         view = self._views.current(collection_id)
         if view is None:
             raise CollectionNotFound(str(collection_id))
-        return sum(m.row_count for m in view.sealed) + sum(s.row_count for s in view.growing)
+        sealed = sum(m.row_count for m in view.sealed if partition_id in (ALL_PARTITIONS, m.partition_id))
+        return sealed + sum(s.row_count for s in view.growing if partition_id in (ALL_PARTITIONS, s.partition_id))
 
     def growing(self, collection_id: int) -> tuple[GrowingSegment, ...]:
         view = self._views.current(collection_id)
@@ -295,6 +361,15 @@ class DataNode:
                     _log.error("flush of collection %s: %s", collection_id, error)
                     metrics.background_failures.labels("flush").inc()
                 time.sleep(_LOOK_SECONDS)
+
+
+def _frozen(held: _Held) -> Frozen | None:
+    """All growing rows and unflushed deletes, closed; also those that a failed flush left. The caller has the lock."""
+    frozen = held.writer.freeze()
+    if held.frozen is not None:
+        frozen = held.frozen if frozen is None else _joined(held.frozen, frozen)
+    held.frozen = frozen
+    return frozen
 
 
 def _joined(first: Frozen, second: Frozen) -> Frozen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from milvine.catalog.store import Snapshot
@@ -10,10 +9,9 @@ from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
-from milvine.model.schema import CollectionSchema
-from milvine.model.segments import DeleteBatch, SegmentMeta, make_deletes
+from milvine.model.partition_keys import routed
+from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, SegmentMeta, make_deletes
 from milvine.model.timestamps import HybridClock
-from milvine.model.types import DataType
 from milvine.segment.growing import GrowingSegment, make_chunk
 from milvine.segment.view import ReadView
 from milvine.storage.garbage import remove_unnamed
@@ -65,21 +63,20 @@ def recover(
     directory = paths.wal(collection_id)
     remove_files_before(directory, collection.checkpoint_file)
     reader = WalReader(directory, collection_id, collection.checkpoint_file)
-    data_types = {f.field_id: f.data_type for f in collection.schema.fields}
     growing: dict[int, GrowingSegment] = {}
     deletes: list[DeleteBatch] = []
     sealed = snapshot.segments.get(collection_id, ())
     deltas = snapshot.deltas.get(collection_id, ())
     last_ts = max([0, *(meta.max_ts for meta in sealed), *(delta.max_ts for delta in deltas)])
+    replay = Replay(collection)
     for record in reader.records():
         last_ts = max(last_ts, record.ts)
         clock.observe(record.ts)
-        inserted, deleted = replayed(record, collection.schema, data_types)
+        inserted, deleted = replay.read(record)
         if deleted is not None:
             deletes.append(deleted)
             growing = {i: s.with_deletes(deleted) for i, s in growing.items()}
-        if inserted is not None:
-            partition_id, batch = inserted
+        for partition_id, batch in inserted:
             segment = growing.get(partition_id) or GrowingSegment(clock.next(), partition_id)
             chunk = make_chunk(collection.schema, segment.segment_id, partition_id, batch, record.ts)
             growing[partition_id] = segment.with_chunk(chunk)
@@ -99,21 +96,35 @@ def recover(
     return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
 
 
-def replayed(
-    record: WalRecord, schema: CollectionSchema, data_types: Mapping[int, DataType]
-) -> tuple[tuple[int, ColumnBatch] | None, DeleteBatch | None]:
-    """What a record inserts (partition id and rows) and deletes."""
-    match record.record_type:
-        case RecordType.INSERT:
-            return decode_insert(record.body, data_types), None
-        case RecordType.DELETE:
-            return None, decode_deletes(record.body)
-        case RecordType.UPSERT:
-            partition_id, batch, keys = decode_upsert(record.body, data_types)
-            if keys is None:
-                keys = batch.columns[schema.primary_field.field_id].values
-            return (partition_id, batch), make_deletes(keys, record.ts, partition_id)
-    raise DataIntegrityError(f"a log record has the unknown type {record.record_type}")
+class Replay:
+    """What the log records of one collection do; nothing in partitions that were dropped since."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._schema = collection.schema
+        self._data_types = {f.field_id: f.data_type for f in collection.schema.fields}
+        self._partition_ids = tuple(p.partition_id for p in collection.partitions)
+        self._known = {ALL_PARTITIONS, *self._partition_ids}
+
+    def read(self, record: WalRecord) -> tuple[list[tuple[int, ColumnBatch]], DeleteBatch | None]:
+        """What a record inserts (partition ids and rows) and deletes."""
+        match record.record_type:
+            case RecordType.INSERT:
+                partition_id, batch = decode_insert(record.body, self._data_types)
+                return self._rows(partition_id, batch), None
+            case RecordType.DELETE:
+                deletes = decode_deletes(record.body)
+                return [], deletes if self._known.issuperset(deletes.partition_ids[:1].tolist()) else None
+            case RecordType.UPSERT:
+                partition_id, batch, keys = decode_upsert(record.body, self._data_types)
+                if partition_id not in self._known:
+                    return [], None
+                if keys is None:
+                    keys = batch.columns[self._schema.primary_field.field_id].values
+                return self._rows(partition_id, batch), make_deletes(keys, record.ts, partition_id)
+        raise DataIntegrityError(f"a log record has the unknown type {record.record_type}")
+
+    def _rows(self, partition_id: int, batch: ColumnBatch) -> list[tuple[int, ColumnBatch]]:
+        return routed(self._schema, self._partition_ids, partition_id, batch) if partition_id in self._known else []
 
 
 def empty_view(collection: Collection) -> ReadView:

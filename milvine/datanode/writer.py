@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from milvine.errors import MilvineError
+from milvine.errors import MilvineError, PartitionNotFound
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
+from milvine.model.partition_keys import routed
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
@@ -74,6 +75,8 @@ class CollectionWriter:
         view = views.current(collection.collection_id)
         assert view is not None
         self._active = {s.partition_id: s.segment_id for s in view.growing}
+        self._routes = tuple(p.partition_id for p in collection.partitions)
+        self._dropped: set[int] = set()
         self._frozen_deletes = 0
         self.growing_bytes = sum(s.bytes_used for s in view.growing)
 
@@ -82,27 +85,39 @@ class CollectionWriter:
         return self._wal.bytes_since_checkpoint
 
     def insert(self, partition_id: int, batch: ColumnBatch) -> int:
-        """Returns the rows' timestamp once they are durable and visible."""
-        chunk = make_chunk(self._schema, 0, partition_id, batch, 0)
+        """Returns the rows' timestamp once they are durable and visible. ALL_PARTITIONS: where their key says."""
+        chunks = self._chunks(partition_id, batch)
         body = encode_insert(partition_id, batch)
-        keys = batch.columns[self._schema.primary_field.field_id].values
-        return self._commit(RecordType.INSERT, keys, lambda _: body, lambda ts: self._publish_rows(chunk, ts))
+        keys = self._keys(batch)
+        return self._commit(
+            RecordType.INSERT, partition_id, keys, lambda _: body, lambda ts: self._publish_rows(chunks, ts)
+        )
+
+    def _keys(self, batch: ColumnBatch) -> Any:
+        return batch.columns[self._schema.primary_field.field_id].values
+
+    def _chunks(self, partition_id: int, batch: ColumnBatch) -> list[Chunk]:
+        return [
+            make_chunk(self._schema, 0, part_id, part, 0)
+            for part_id, part in routed(self._schema, self._routes, partition_id, batch)
+        ]
 
     def upsert(
         self, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None, watch: Watch | None = None
     ) -> int:
         """Delete `replaced_keys` (None: the rows' own) in the partition and insert the rows, at one timestamp.
 
+        ALL_PARTITIONS: the keys go wherever they are, the rows where their partition key says.
         Raises KeysWritten, with nothing written, when `watch` saw another write of these keys.
         """
-        chunk = make_chunk(self._schema, 0, partition_id, batch, 0)
+        chunks = self._chunks(partition_id, batch)
         body = encode_insert(partition_id, batch, replaced_keys)
-        keys = batch.columns[self._schema.primary_field.field_id].values if replaced_keys is None else replaced_keys
+        keys = self._keys(batch) if replaced_keys is None else replaced_keys
 
         def publish(ts: int) -> None:
-            self._publish_upsert(make_deletes(keys, ts, partition_id), chunk, ts)
+            self._publish_upsert(make_deletes(keys, ts, partition_id), chunks, ts)
 
-        return self._commit(RecordType.UPSERT, keys, lambda _: body, publish, watch)
+        return self._commit(RecordType.UPSERT, partition_id, keys, lambda _: body, publish, watch)
 
     def delete(self, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp once durable and visible."""
@@ -112,7 +127,9 @@ class CollectionWriter:
             batches.append(make_deletes(keys, ts, partition_id))
             return [memoryview(encode_deletes(batches[0]))]
 
-        return self._commit(RecordType.DELETE, keys, encode, lambda ts: self._publish_deletes(batches[0], ts))
+        return self._commit(
+            RecordType.DELETE, partition_id, keys, encode, lambda ts: self._publish_deletes(batches[0], ts)
+        )
 
     def set_schema(self, schema: CollectionSchema) -> None:
         """Let all growing rows, those not yet visible included, know fields that were added."""
@@ -138,12 +155,15 @@ class CollectionWriter:
     def _commit(
         self,
         record_type: RecordType,
+        partition_id: int,
         keys: Any,
         encode: Callable[[int], Sequence[Buffer]],
         publish: Callable[[int], None],
         watch: Watch | None = None,
     ) -> int:
         with self._lock:
+            if partition_id in self._dropped:
+                raise PartitionNotFound(partition_id)
             if watch is not None and watch.saw(keys):
                 raise KeysWritten
             for other in self._watches:
@@ -163,9 +183,9 @@ class CollectionWriter:
                 _, ts, publish = self._unpublished.popleft()
                 publish(ts)
 
-    def _publish_rows(self, chunk: Chunk, ts: int) -> None:
-        placed = self._place(chunk, ts)
-        self._views.replace(self.collection_id, lambda view: _with_chunk(view, placed))
+    def _publish_rows(self, chunks: list[Chunk], ts: int) -> None:
+        placed = [self._place(chunk, ts) for chunk in chunks]
+        self._views.replace(self.collection_id, lambda view: _with_chunks(view, placed, ts))
 
     def _place(self, chunk: Chunk, ts: int) -> Chunk:
         """The chunk in its partition's growing segment, at the timestamp that its write got."""
@@ -181,11 +201,11 @@ class CollectionWriter:
         self._views.publish_deletes(self.collection_id, batch)
         self._views.replace(self.collection_id, lambda view: _with_deletes(view, batch, ts))
 
-    def _publish_upsert(self, batch: DeleteBatch, chunk: Chunk, ts: int) -> None:
+    def _publish_upsert(self, batch: DeleteBatch, chunks: list[Chunk], ts: int) -> None:
         """Until the last step readers read before `ts`, where the old rows live and the new ones are not yet."""
-        placed = self._place(chunk, ts)
+        placed = [self._place(chunk, ts) for chunk in chunks]
         self._views.publish_deletes(self.collection_id, batch)
-        self._views.replace(self.collection_id, lambda view: _with_chunk(_with_deletes(view, batch, ts), placed))
+        self._views.replace(self.collection_id, lambda view: _with_chunks(_with_deletes(view, batch, ts), placed, ts))
 
     def settle(self) -> None:
         """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
@@ -221,16 +241,31 @@ class CollectionWriter:
             view = self._views.current(self.collection_id)
             self.growing_bytes = 0 if view is None else sum(s.bytes_used for s in view.growing)
 
+    def forget(self, partition_id: int) -> None:
+        """Take no more writes to a partition that has left the catalog; all that were taken are visible then."""
+        with self._lock:
+            self._dropped.add(partition_id)
+            with contextlib.suppress(MilvineError):  # a log that failed has nothing more to show
+                self._wal.sync(self._last_ticket)
+                self._publish_until(self._last_ticket)
+            self._active.pop(partition_id, None)
+
+    def count_growing(self) -> None:
+        """Measure the growing rows again: some left the view."""
+        with self._lock:
+            view = self._views.current(self.collection_id)
+            self.growing_bytes = 0 if view is None else sum(s.bytes_used for s in view.growing)
+
     def close(self) -> None:
         self._wal.close()
 
 
-def _with_chunk(view: ReadView, chunk: Chunk) -> ReadView:
-    growing = view.growing
-    if all(s.segment_id != chunk.segment_id for s in growing):
-        growing = (*growing, GrowingSegment(chunk.segment_id, chunk.partition_id))
-    growing = tuple(s.with_chunk(chunk) if s.segment_id == chunk.segment_id else s for s in growing)
-    return replace(view, ts=chunk.max_insert_ts, growing=growing)
+def _with_chunks(view: ReadView, chunks: list[Chunk], ts: int) -> ReadView:
+    growing = {s.segment_id: s for s in view.growing}
+    for chunk in chunks:
+        segment = growing.get(chunk.segment_id) or GrowingSegment(chunk.segment_id, chunk.partition_id)
+        growing[chunk.segment_id] = segment.with_chunk(chunk)
+    return replace(view, ts=ts, growing=tuple(growing.values()))
 
 
 def _with_deletes(view: ReadView, batch: DeleteBatch, ts: int) -> ReadView:

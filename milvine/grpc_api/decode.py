@@ -137,9 +137,8 @@ def _int_param(field: Any, params: Mapping[str, str], name: str) -> int | None:
 
 
 def _field(field: Any) -> FieldSchema:
-    for flag, what in (("is_partition_key", "partition key"), ("is_clustering_key", "clustering key")):
-        if getattr(field, flag):
-            raise ParameterInvalid(f"a {what} (field {field.name}) is not supported by this version of Milvine")
+    if field.is_clustering_key:
+        raise ParameterInvalid(f"a clustering key (field {field.name}) is not supported by this version of Milvine")
     params = pairs(field.type_params)
     data_type = _data_type(field)
     element_type = _element_type(field) if data_type is DataType.ARRAY else None
@@ -159,6 +158,7 @@ def _field(field: Any) -> FieldSchema:
         max_capacity=_int_param(field, params, "max_capacity") if data_type is DataType.ARRAY else None,
         default_value=_default_value(field, data_type),
         properties={k: v for k, v in params.items() if k in FIELD_PROPERTIES},
+        is_partition_key=field.is_partition_key,
     )
 
 
@@ -187,6 +187,7 @@ def create_collection(request: Any) -> CreateCollectionRequest:
         request.shards_num,
         ConsistencyLevel(request.consistency_level),
         pairs(request.properties),
+        request.num_partitions,
     )
 
 

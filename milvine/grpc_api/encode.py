@@ -24,6 +24,7 @@ from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType
+from milvine.service.context import channel_name
 from milvine.service.replicas import Replica
 from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
 
@@ -179,11 +180,8 @@ def _field_schema(field: FieldSchema) -> Any:
         nullable=field.nullable,
         element_type=int(field.element_type or 0),
         default_value=default,
+        is_partition_key=field.is_partition_key,
     )
-
-
-def channel_name(collection_id: int, shard: int = 0) -> str:
-    return f"milvine-dml_{shard}_{collection_id}v{shard}"
 
 
 def describe_collection(

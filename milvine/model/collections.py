@@ -14,6 +14,7 @@ from milvine.model.types import ConsistencyLevel
 
 DEFAULT_DATABASE = "default"
 DEFAULT_PARTITION = "_default"
+MAX_PARTITIONS = 1024
 TTL_PROPERTY = "collection.ttl.seconds"
 MAX_COLLECTIONS_PROPERTY = "database.max.collections"
 

@@ -25,6 +25,7 @@ class CreateCollectionRequest:
     num_shards: int = 0
     consistency_level: ConsistencyLevel = ConsistencyLevel.BOUNDED
     properties: Mapping[str, str] = field(default_factory=dict)
+    num_partitions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

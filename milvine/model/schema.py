@@ -36,6 +36,7 @@ class FieldSchema:
     max_capacity: int | None = None
     default_value: bool | int | float | str | None = None
     properties: Mapping[str, str] = field(default_factory=dict, hash=False)
+    is_partition_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class CollectionSchema:
     @cached_property
     def dynamic_field(self) -> FieldSchema | None:
         return next((f for f in self.fields if f.is_dynamic), None)
+
+    @cached_property
+    def partition_key(self) -> FieldSchema | None:
+        """The field whose values say which partition a row belongs to."""
+        return next((f for f in self.fields if f.is_partition_key), None)
 
     @cached_property
     def vector_fields(self) -> tuple[FieldSchema, ...]:

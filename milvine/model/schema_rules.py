@@ -14,7 +14,7 @@ from milvine.errors import (
     ParameterOutOfRange,
     UnexpectedError,
 )
-from milvine.model.collections import TTL_PROPERTY
+from milvine.model.collections import MAX_PARTITIONS, TTL_PROPERTY
 from milvine.model.properties import SKIP_LOAD_PROPERTY, WARMUP_PROPERTY, check_warmup, parse_bool
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -123,7 +123,7 @@ def check_field_name(name: str) -> None:
         raise FieldNameInvalid(name, f"{invalid} Field name can only contain numbers, letters, and underscores.")
 
 
-def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
+def check_schema(name: str, schema: CollectionSchema, num_shards: int, num_partitions: int = 0) -> None:
     """Everything that is wrong with a schema a user sent; `$meta` is not part of it yet."""
     if num_shards > MAX_SHARDS:
         raise ParameterInvalid(f"maximum shards's number should be limited to {MAX_SHARDS}")
@@ -144,6 +144,7 @@ def check_schema(name: str, schema: CollectionSchema, num_shards: int) -> None:
     _check_primary(schema)
     for field in schema.fields:
         _check_field(name, field)
+    _check_partition_key(schema, num_partitions)
     _check_skipped(schema)
 
 
@@ -189,6 +190,27 @@ def _check_skipped(schema: CollectionSchema) -> None:
             skipped.add(field.name)
     if schema.vector_fields and all(f.name in skipped for f in schema.vector_fields):
         raise ParameterInvalid("cannot config all vector field(s) skip loading")
+
+
+def _check_partition_key(schema: CollectionSchema, num_partitions: int) -> None:
+    keys = [f for f in schema.fields if f.is_partition_key]
+    if not keys:
+        if num_partitions:
+            raise ParameterInvalid("num_partitions should only be specified with partition key field enabled")
+        return
+    first = keys[0]
+    if first.is_primary:
+        raise ParameterInvalid("the partition key field must not be primary field")
+    if first.nullable:
+        raise ParameterInvalid("partition key field not support nullable")
+    if first.data_type not in (DataType.INT64, DataType.VARCHAR):
+        raise ParameterInvalid("the data type of partition key should be Int64 or VarChar")
+    if num_partitions < 0:
+        raise ParameterInvalid("the specified partitions should be greater than 0 if partition key is used")
+    if num_partitions > MAX_PARTITIONS:
+        raise ParameterInvalid(f"partition number ({num_partitions}) exceeds max configuration ({MAX_PARTITIONS})")
+    if len(keys) > 1:
+        raise ParameterInvalid(f"there are more than one partition key, field name = {first.name}, {keys[1].name}")
 
 
 def _check_primary(schema: CollectionSchema) -> None:

@@ -113,21 +113,28 @@ class Cluster:
 
     def _share(self, target: Target) -> _Share:
         loaded = self._loaded_partitions(target)
-        if target.partition_ids is not None:
-            for partition_id in target.partition_ids - loaded:
-                raise PartitionNotLoaded(partition_id)
-            loaded = target.partition_ids
         view = self._views.current(target.collection_id)
         if view is None:
             raise CollectionNotLoaded(target.collection_id)
         return _share_of(view, loaded)
 
-    def _loaded_partitions(self, target: Target) -> frozenset[int]:
+    def _readable(self, target: Target) -> frozenset[int] | None:
+        """The partitions to read, None while they are being loaded. One that is not to be loaded is an error."""
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
-        if self._loader.wait_loaded(target.collection_id, 0):
-            return collection.load.partition_ids
+        named = target.partition_ids
+        if named is not None:
+            for partition_id in named - collection.load.partition_ids:
+                raise PartitionNotLoaded(partition_id)
+        if not self._loader.serves(collection, named):
+            return None
+        return collection.load.partition_ids if named is None else named
+
+    def _loaded_partitions(self, target: Target) -> frozenset[int]:
+        found = self._readable(target)
+        if found is not None:
+            return found
         if self._waiting >= self._max_waiting:
             raise CollectionNotFullyLoaded(target.collection_id)
         self._waiting += 1
@@ -139,12 +146,10 @@ class Cluster:
     def _wait_until_loaded(self, target: Target) -> frozenset[int]:
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
-            is_loaded = self._loader.wait_loaded(target.collection_id, _LOOK_AGAIN_SECONDS)
-            collection = self._catalog.snapshot.collections.get(target.collection_id)
-            if collection is None or collection.load is None:
-                raise CollectionNotLoaded(target.collection_id)
-            if is_loaded:
-                return collection.load.partition_ids
+            self._loader.wait_loaded(target.collection_id, _LOOK_AGAIN_SECONDS)
+            found = self._readable(target)
+            if found is not None:
+                return found
             if time.monotonic() >= deadline:
                 raise CollectionNotFullyLoaded(target.collection_id)
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from milvine import metrics
-from milvine.catalog.collections import set_load_config
+from milvine.catalog.collections import change_load_config, set_load_config
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.errors import (
@@ -56,6 +56,8 @@ class _Status:
         self.reserved: dict[int, int] = {}
         self.prepared: set[int] = set()
         """Successors that are open and not in the view yet."""
+        self.before: LoadConfig | None = None
+        """What was loaded, with the same fields, when a load of more partitions began."""
 
 
 def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSpec) -> bool:
@@ -122,10 +124,14 @@ class Loader:
         with self._lock:
             return self._status.setdefault(collection_id, _Status())
 
-    def _wanted(self, collection: Collection, config: LoadConfig) -> tuple[SegmentMeta, ...]:
+    def _wanted(
+        self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
+    ) -> tuple[SegmentMeta, ...]:
+        """Segments to be open, of some partitions or of all that the configuration names."""
         view = self._views.current(collection.collection_id)
         metas = () if view is None else view.sealed
-        return tuple(m for m in metas if m.partition_id in config.partition_ids)
+        wanted = config.partition_ids if partition_ids is None else partition_ids
+        return tuple(m for m in metas if m.partition_id in wanted)
 
     def estimate(self, collection: Collection, config: LoadConfig) -> dict[int, int]:
         """Bytes that loading would add now, by segment id."""
@@ -148,34 +154,73 @@ class Loader:
             status.reserved = needed
 
     def load(self, collection: Collection, config: LoadConfig) -> None:
-        """Make `config` what is to be loaded, and start. Returns when that is durable, not when it is done.
+        """Make `config` what is to be loaded; see `load_chosen`."""
+        self.load_chosen(collection.collection_id, lambda _collection: config)
+
+    def load_chosen(self, collection_id: int, choose: Callable[[Collection], LoadConfig]) -> None:
+        """Make what `choose` says of the collection what is to be loaded, and start. Returns when that is durable,
+        not when it is done.
 
         Raises MemoryLimitExceeded with nothing changed.
         """
-        collection_id = collection.collection_id
         status = self._state(collection_id)
         with status.lock:
             current = self._catalog.snapshot.collections.get(collection_id)
             if current is None:
                 return
+            config = choose(current)
             if current.load == config:
                 self._schedule(collection_id)
                 return
             self._reserve(current, config)
-            set_load_config(self._catalog, collection_id, config)
+            # Chosen again in the transaction: a partition may have been created or dropped meanwhile.
+            change_load_config(self._catalog, collection_id, choose)
             crash_point("load.committed")
             self._failures.pop(collection_id, None)
+            if status.loaded.is_set():
+                status.before = current.load
             status.loaded.clear()
         self._schedule(collection_id)
 
     def release(self, collection_id: int) -> None:
         """Store NotLoad first, so that new reads are refused; then close everything and give the memory back."""
-        status = self._state(collection_id)
         set_load_config(self._catalog, collection_id, None)
+        self._close_released(collection_id)
+
+    def release_partitions(self, collection_id: int, partition_ids: frozenset[int]) -> None:
+        """As `release`, for some partitions; without the last of them the collection is NotLoad."""
+
+        def choose(collection: Collection) -> LoadConfig | None:
+            load = collection.load
+            left = frozenset() if load is None else load.partition_ids - partition_ids
+            return replace(load, partition_ids=left) if load is not None and left else None
+
+        change_load_config(self._catalog, collection_id, choose)
+        self._close_released(collection_id)
+
+    def _close_released(self, collection_id: int) -> None:
         self._failures.pop(collection_id, None)
+        status = self._state(collection_id)
         with status.lock:
-            status.loaded.clear()
-            self._close_all(collection_id)
+            collection = self._catalog.snapshot.collections.get(collection_id)
+            if collection is None or collection.load is None:
+                status.before = None
+                status.loaded.clear()
+                self._close_all(collection_id)
+                return
+            wanted = {m.segment_id for m in self._wanted(collection, collection.load)}
+            self._close_unwanted(collection, collection.load, wanted, status)
+        self._schedule(collection_id)  # a load that was under way has stopped
+
+    def _close_unwanted(self, collection: Collection, config: LoadConfig, wanted: set[int], status: _Status) -> None:
+        """Close what is open beyond `wanted`, but for successors that will come into the view."""
+        collection_id = collection.collection_id
+        metas = self._catalog.snapshot.segments.get(collection_id, ())
+        coming = {m.segment_id for m in metas if m.partition_id in config.partition_ids} - wanted
+        status.prepared &= coming
+        for segment_id in self._node.held(collection_id).keys() - wanted - status.prepared:
+            self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
+            self._budget.free(collection_id, segment_id)
 
     def _close_all(self, collection_id: int) -> None:
         deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
@@ -184,18 +229,20 @@ class Loader:
             self._budget.free(collection_id, segment_id)
         self._budget.cancel(collection_id)
 
-    def progress(self, collection: Collection) -> LoadProgress:
-        """How far the collection's load configuration is fulfilled."""
+    def progress(self, collection: Collection, partition_ids: frozenset[int] | None = None) -> LoadProgress:
+        """How far the collection's load configuration, or the part of it for some partitions, is fulfilled."""
         config = collection.load
-        if config is None:
+        if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
             return LoadProgress(0, False)
         if self._state(collection.collection_id).loaded.is_set():
             return LoadProgress(100, True)
-        wanted = self._wanted(collection, config)
+        wanted = self._wanted(collection, config, partition_ids)
         spec = self._spec(collection, config)
         held = self._node.held(collection.collection_id)
         total = sum(m.row_count for m in wanted)
         done = sum(m.row_count for m in wanted if m.segment_id in held and not _differs(held[m.segment_id], m, spec))
+        if partition_ids is not None and done == total:
+            return LoadProgress(100, True)
         return LoadProgress(min(99, 100 * done // total) if total else 0, False)
 
     def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
@@ -208,6 +255,12 @@ class Loader:
     def failure(self, collection_id: int) -> MilvineError | None:
         """Why the last load ended, if it failed."""
         return self._failures.get(collection_id)
+
+    def serves(self, collection: Collection, partition_ids: frozenset[int] | None) -> bool:
+        """Whether all that is to be loaded is, or at least the partitions that a read names."""
+        if self.wait_loaded(collection.collection_id, 0):
+            return True
+        return partition_ids is not None and self.progress(collection, partition_ids).is_loaded
 
     def wait_loaded(self, collection_id: int, timeout: float) -> bool:
         """Wait until the collection is loaded; False if it is not in time."""
@@ -273,15 +326,13 @@ class Loader:
         wait(opening)  # all of them, so that none opens behind the back of a failure
         for opened in opening:
             opened.result()
-        status.prepared -= wanted.keys()
-        for segment_id in held.keys() - wanted.keys() - status.prepared:
-            self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
-            self._budget.free(collection_id, segment_id)
+        self._close_unwanted(collection, config, set(wanted), status)
         self._make_resident([m for i, m in wanted.items() if i in held and held[i][1].mapped], spec)
         now = self._catalog.snapshot.collections.get(collection_id)
         if now is not None and now.load == config:
             self._budget.cancel(collection_id)
             status.reserved = {}
+            status.before = None
             status.loaded.set()
         if any(is_to_warm(*one) for one in self._node.held(collection_id).values()):
             self._warmer.submit(self._warm_up, collection_id)
@@ -385,18 +436,35 @@ class Loader:
             self._budget.settle(meta.collection_id, meta.segment_id, needed, measured)
 
     def _fail(self, collection_id: int, error: MilvineError) -> None:
-        """A load that cannot be done leaves NotLoad, its reason, and no memory."""
+        """A load that cannot be done leaves its reason, the partitions that were loaded before, or else NotLoad, and
+        no memory but theirs."""
         collection = self._catalog.snapshot.collections.get(collection_id)
         if collection is None:
             return
         _log.error("loading %s: %s", collection.name, error)
         metrics.background_failures.labels("load").inc()
         self._failures[collection_id] = error
-        set_load_config(self._catalog, collection_id, None)
         status = self._state(collection_id)
         with status.lock:
+            left = self._still_loaded(collection, status.before)
+            status.before = None
+            set_load_config(self._catalog, collection_id, left)
             status.loaded.clear()
-            self._close_all(collection_id)
+            if left is None:
+                self._close_all(collection_id)
+                return
+            self._budget.cancel(collection_id)
+            self._close_unwanted(collection, left, {m.segment_id for m in self._wanted(collection, left)}, status)
+        self._schedule(collection_id)
+
+    def _still_loaded(self, collection: Collection, before: LoadConfig | None) -> LoadConfig | None:
+        """What of the configuration before the failed load is loaded as ever."""
+        now = collection.load
+        if now is None or before is None or before.field_ids != now.field_ids:
+            return None
+        left = before.partition_ids & now.partition_ids
+        is_whole = bool(left) and self.progress(collection, left).is_loaded
+        return replace(now, partition_ids=left) if is_whole else None
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         self._node.apply_deletes(collection_id, batch)

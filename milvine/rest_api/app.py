@@ -21,7 +21,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import altering, databases, entities, names, resource_groups, resources
+from milvine.rest_api import altering, databases, entities, names, partitions, resource_groups, resources
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -36,6 +36,7 @@ ROUTES: dict[str, Route] = {
     **altering.ROUTES,
     **databases.ROUTES,
     **names.ROUTES,
+    **partitions.ROUTES,
     **resource_groups.ROUTES,
 }
 RPC_NAMES = {

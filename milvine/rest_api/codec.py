@@ -222,7 +222,7 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
         "id": field.field_id,
         "name": field.name,
         "nullable": field.nullable,
-        "partitionKey": False,
+        "partitionKey": field.is_partition_key,
         "primaryKey": field.is_primary,
         "type": field.data_type.milvus_name,
     }

@@ -118,9 +118,8 @@ def added_field(body: Body) -> FieldSchema:
 def _field(field: Body, auto_id: bool) -> FieldSchema:
     name = field.text("fieldName")
     data_type = _data_type(name, field.text("dataType"))
-    for flag, what in (("isPartitionKey", "partition key"), ("isClusteringKey", "clustering key")):
-        if field.boolean(flag):
-            raise ParameterInvalid(f"a {what} (field {name}) {UNSUPPORTED}")
+    if field.boolean("isClusteringKey"):
+        raise ParameterInvalid(f"a clustering key (field {name}) {UNSUPPORTED}")
     if field.boolean("nullable") and data_type.is_vector:
         raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
@@ -140,6 +139,7 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
         max_capacity=_int_param(name, params, "max_capacity") if data_type is DataType.ARRAY else None,
         default_value=_default_value(data_type, field.values.get("defaultValue")),
         properties={k: plain_text(v) for k, v in params.items() if k in FIELD_PROPERTIES},
+        is_partition_key=field.boolean("isPartitionKey"),
     )
 
 
@@ -278,5 +278,12 @@ def create_collection(body: Body) -> tuple[CreateCollectionRequest, list[NewInde
         int(shards) if shards.isdecimal() and len(shards) < 10 else 1,
         _new_level(body, params),
         _properties(body, params),
+        _num_partitions(schema, params),
     )
     return request, new_indexes
+
+
+def _num_partitions(schema: CollectionSchema, params: Mapping[str, Any]) -> int:
+    """As Milvus reads it: only beside a partition key, 0 (its default) for what is no number or not positive."""
+    text = plain_text(params.get("partitionsNum", ""))
+    return int(text) if schema.partition_key is not None and text.isdecimal() and len(text) < 10 else 0

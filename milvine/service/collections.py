@@ -16,6 +16,8 @@ from milvine.model.schema_rules import check_collection_name, check_schema, chec
 from milvine.model.types import DataType
 from milvine.service.context import Engine, RequestContext, check_database
 
+PARTITIONS_WITH_KEY = 16
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedCollection:
@@ -35,7 +37,7 @@ def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
 
 def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
     """Create a collection; the same again is a success, another schema under the name is refused."""
-    check_schema(request.name, request.schema, request.num_shards)
+    check_schema(request.name, request.schema, request.num_shards, request.num_partitions)
     check_ttl(request.properties)
     check_collection_warmup(request.properties)
     check_database(engine, context)
@@ -53,7 +55,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
             request.consistency_level,
             max(1, request.num_shards),
             dict(request.properties),
-            (Partition(engine.clock.next(), DEFAULT_PARTITION, engine.clock.next()),),
+            tuple(Partition(engine.clock.next(), n, engine.clock.next()) for n in _partition_names(request)),
         )
         # The log exists before the catalog names the collection: a crash between leaves garbage, no more.
         engine.datanode.create(collection)
@@ -68,6 +70,12 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
         existing = engine.catalog.snapshot.find(context.database, request.name)
     if existing is not None and existing.schema != schema:
         raise ParameterInvalid(f"create duplicate collection with different parameters, collection: {request.name}")
+
+
+def _partition_names(request: CreateCollectionRequest) -> list[str]:
+    if request.schema.partition_key is None:
+        return [DEFAULT_PARTITION]
+    return [f"{DEFAULT_PARTITION}_{n}" for n in range(request.num_partitions or PARTITIONS_WITH_KEY)]
 
 
 def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:

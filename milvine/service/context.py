@@ -18,6 +18,11 @@ from milvine.querynode.loader import Loader
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
 
+def channel_name(collection_id: int, shard: int = 0) -> str:
+    """What Milvus's texts and descriptions call the way of a shard's writes."""
+    return f"milvine-dml_{shard}_{collection_id}v{shard}"
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The parts below the service, wired by `server`."""

@@ -8,6 +8,7 @@ from milvine.errors import (
     IndexNotFound,
     MilvineError,
     ParameterInvalid,
+    PartitionNotFound,
     PartitionNotLoaded,
 )
 from milvine.model.collections import Collection, LoadConfig
@@ -16,6 +17,7 @@ from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.types import LoadState
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.partitions import refuse_with_key
 from milvine.service.replicas import assign_replica
 
 _COORDINATOR = "call query coordinator LoadCollection"
@@ -36,6 +38,8 @@ def _fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[i
             raise ParameterInvalid(f"{listed} does not contain primary key field {schema.primary_field.name}")
         if not any(f.field_id in wanted for f in schema.vector_fields):
             raise ParameterInvalid(f"{listed} does not contain vector field")
+        if schema.partition_key is not None and schema.partition_key.field_id not in wanted:
+            raise ParameterInvalid(f"{listed} does not contain partition key field {schema.partition_key.name}")
     if dynamic is not None and not request.skip_load_dynamic_field:
         wanted.add(dynamic.field_id)
     return frozenset(wanted)
@@ -59,18 +63,70 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
     field_ids = _fields_to_load(collection, request)
     _check_indexes(collection, field_ids)
     if request.refresh:
-        if collection.load is None:
-            raise CollectionNotLoaded(collection.collection_id)
-        if not engine.loader.progress(collection).is_loaded:
-            raise CollectionNotLoaded(collection.collection_id).prefixed("collection not fully loaded")
+        _refresh(engine, collection)
         return
     try:
         group = assign_replica(engine, collection, request, check_nodes=collection.load is None)
     except MilvineError as error:
         raise error.prefixed(_COORDINATOR) from error
-    partition_ids = frozenset(p.partition_id for p in collection.partitions)
-    engine.loader.load(collection, LoadConfig(partition_ids, field_ids, resource_group=group))
+
+    def choose(now: Collection) -> LoadConfig:
+        return LoadConfig(frozenset(p.partition_id for p in now.partitions), field_ids, resource_group=group)
+
+    engine.loader.load_chosen(collection.collection_id, choose)
     set_resource_group(engine.catalog, collection.collection_id, group)
+
+
+def _refresh(engine: Engine, collection: Collection) -> None:
+    """All that is stored is seen already: only the state is checked."""
+    if collection.load is None:
+        raise CollectionNotLoaded(collection.collection_id)
+    if not engine.loader.progress(collection).is_loaded:
+        raise CollectionNotLoaded(collection.collection_id).prefixed("collection not fully loaded")
+
+
+def load_partitions(
+    engine: Engine, context: RequestContext, request: LoadRequest, partition_names: tuple[str, ...]
+) -> None:
+    """Load partitions beside those that are loaded; otherwise as `load_collection`. All get the fields of this call."""
+    collection = find_collection(engine, context, request.name)
+    refuse_with_key(collection, "load partitions")
+    field_ids = _fields_to_load(collection, request)
+    _check_indexes(collection, field_ids)
+    wanted = frozenset(find_partition(collection, name).partition_id for name in partition_names)
+    if not wanted:
+        raise ParameterInvalid("failed to load partition, due to no partition specified")
+    if request.refresh:
+        _refresh(engine, collection)
+        return
+    replicas = max(1, request.replica_number)
+    if collection.load is not None and request.replica_number > 0 and replicas != collection.load.replica_number:
+        raise ParameterInvalid(
+            "can't change the replica number for loaded partitions",
+            expected=collection.load.replica_number,
+            actual=replicas,
+        )
+    group = assign_replica(engine, collection, request)
+
+    def choose(now: Collection) -> LoadConfig:
+        there = frozenset(p.partition_id for p in now.partitions)
+        if not wanted <= there:
+            raise PartitionNotFound(next(p for p in partition_names if p not in now.partition_by_name))
+        loaded = frozenset() if now.load is None else now.load.partition_ids
+        return LoadConfig(loaded | wanted, field_ids, resource_group=group)
+
+    engine.loader.load_chosen(collection.collection_id, choose)
+    set_resource_group(engine.catalog, collection.collection_id, group)
+
+
+def release_partitions(engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...]) -> None:
+    """Returns when the memory is given back. Without the last loaded partition the collection is not loaded."""
+    collection = find_collection(engine, context, name)
+    refuse_with_key(collection, "release partitions")
+    partition_ids = frozenset(find_partition(collection, p).partition_id for p in partition_names)
+    if not partition_ids:
+        raise ParameterInvalid(expected="any partition", actual="empty partition list")
+    engine.loader.release_partitions(collection.collection_id, partition_ids)
 
 
 def release_collection(engine: Engine, context: RequestContext, name: str) -> None:
@@ -88,24 +144,32 @@ def get_load_state(
         collection = find_collection(engine, context, name)
     except MilvineError:
         return LoadStatus(LoadState.NOT_EXIST, 0)
-    partition_ids = {find_partition(collection, p).partition_id for p in partition_names}
+    partition_ids = frozenset(find_partition(collection, p).partition_id for p in partition_names)
     if collection.load is None or not partition_ids <= collection.load.partition_ids:
         return LoadStatus(LoadState.NOT_LOAD, 0)
-    progress = engine.loader.progress(collection)
+    progress = engine.loader.progress(collection, partition_ids or None)
     return LoadStatus(LoadState.LOADED if progress.is_loaded else LoadState.LOADING, progress.percent)
 
 
 def get_loading_progress(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...] = ()
 ) -> int:
-    """Percent, 0..100. Raises CollectionNotLoaded, behind its cause after a load that failed."""
+    """Percent, 0..100, of named partitions the mean. Raises CollectionNotLoaded or PartitionNotLoaded, behind its
+    cause after a load that failed."""
     collection = find_collection(engine, context, name)
-    if collection.load is None:
-        error: MilvineError = CollectionNotLoaded(collection.collection_id)
-        failure = engine.loader.failure(collection.collection_id)
+    partition_ids = [find_partition(collection, p).partition_id for p in partition_names]
+    failure = engine.loader.failure(collection.collection_id)
+    loaded = frozenset() if collection.load is None else collection.load.partition_ids
+    error: MilvineError | None = None
+    if not partition_ids and collection.load is None:
+        error = CollectionNotLoaded(collection.collection_id)
+    for partition_id in partition_ids:
+        if partition_id not in loaded:
+            error = PartitionNotLoaded(partition_id)
+            break
+    if error is not None:
         raise error if failure is None else error.prefixed(failure.message)
-    for partition_name in partition_names:
-        partition = find_partition(collection, partition_name)
-        if partition.partition_id not in collection.load.partition_ids:
-            raise PartitionNotLoaded(partition.partition_id)
-    return engine.loader.progress(collection).percent
+    if not partition_ids:
+        return engine.loader.progress(collection).percent
+    percents = [engine.loader.progress(collection, frozenset({i})).percent for i in partition_ids]
+    return sum(percents) // len(percents)

@@ -9,17 +9,19 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from milvine.errors import CollectionNotLoaded, MilvineError, ParameterInvalid, UnexpectedError
+from milvine.errors import CollectionNotLoaded, MilvineError, ParameterInvalid, PartitionNotLoaded, UnexpectedError
 from milvine.expr import Predicate, compile_filter, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
 from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
+from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, Look, QueryPlan, SearchPlan
 from milvine.service import ann_params
-from milvine.service.context import Engine, RequestContext, find_collection
+from milvine.service.context import Engine, RequestContext, channel_name, find_collection
+from milvine.service.partitions import holding, refuse_names_with_key
 
 MAX_TOPK = 16384
 MAX_NQ = 16384
@@ -84,6 +86,7 @@ def _dynamic_key(name: str) -> str:
 
 
 def _partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[int] | None:
+    refuse_names_with_key(collection, names)
     ids = set()
     for name in names:
         partition = collection.partition_by_name.get(name)
@@ -200,7 +203,16 @@ def _run_search(engine: Engine, prepared: _Search) -> Hits | None:
     try:
         return engine.cluster.search(prepared.target, prepared.plan)
     except MilvineError as error:
-        raise error.prefixed("failed to search") from error
+        raise _chained(error, prepared.collection, "search").prefixed("failed to search") from error
+
+
+def _chained(error: MilvineError, collection: Collection, verb: str) -> MilvineError:
+    """A partition that is not loaded is Milvus's query node's complaint, and comes behind its path."""
+    if not isinstance(error, PartitionNotLoaded):
+        return error
+    channel = channel_name(collection.collection_id)
+    behind = error.prefixed(f"fail to {verb} on QueryNode {NODE_ID}")
+    return behind.prefixed(f"failed to search/query delegator {NODE_ID} for channel {channel}")
 
 
 def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest) -> _Search:
@@ -222,6 +234,7 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _outputs(collection, request.output_fields)
     predicate = _predicate(collection, request.filter, request.templates)
+    partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     loaded = _loaded_ids(collection)
     if loaded is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
@@ -297,6 +310,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(collection, request.output_fields)
     predicate = _predicate(collection, request.filter, request.templates)
+    partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
     primary = collection.schema.primary_field
@@ -317,7 +331,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
             return QueryResult(primary, ColumnBatch(0, {}), (), (COUNT,), (), read_ts, count)
         found = engine.cluster.query(target, plan)
     except MilvineError as error:
-        raise error.prefixed("failed to query") from error
+        raise _chained(error, collection, "Query").prefixed("failed to query") from error
     if not any(f.is_primary for f in outputs.fields):
         outputs = _Outputs((*outputs.fields, primary), (*outputs.names, primary.name), outputs.dynamic_keys)
     rows = _no_rows(outputs.fields) if found is None else found.rows

@@ -17,7 +17,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.expr import compile_filter, primary_keys
-from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
+from milvine.model.collections import DEFAULT_PARTITION, Collection
 from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_column, json_column, with_default
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
@@ -31,6 +31,7 @@ from milvine.segment.plans import QueryPlan
 from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.merging import merged_rows, read_field_ids
+from milvine.service.partitions import holding, refuse_names_with_key
 
 Array = np.ndarray[Any, Any]
 _WIRE_NAMES = {
@@ -49,7 +50,7 @@ _WIRE_NAMES = {
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
     collection = find_collection(engine, context, request.name)
-    partition = _partition(collection, request.partition_name)
+    partition_id = _partition_id(collection, request.partition_name)
     _check_row_count(request)
     primary = collection.schema.primary_field
     _check_schema_ts(collection, request)
@@ -57,7 +58,7 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
         expected = len(collection.schema.fields)
         raise ParameterInvalid("more fieldData has pass in", expected=expected, actual=expected + 1)
     batch = _checked_batch(engine, collection, request)
-    ts = engine.datanode.insert(collection.collection_id, partition.partition_id, batch)
+    ts = engine.datanode.insert(collection.collection_id, partition_id, batch)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
@@ -66,10 +67,10 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     (but for a partial update).
 
     With automatic ids the keys name the rows to replace, and the rows get new ids, unless they may bring their own.
-    Returns as `insert` does.
+    Where a partition key places the rows, a key's old row goes wherever it is. Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
-    partition = _partition(collection, request.partition_name)
+    partition_id = _partition_id(collection, request.partition_name)
     _check_schema_ts(collection, request)
     primary = collection.schema.primary_field
     keys = request.columns.get(primary.name)
@@ -80,19 +81,19 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
         raise ParameterInvalid("duplicate primary keys are not allowed in the same batch")
     _check_row_count(request)
     if request.partial_update:
-        return _partial_upsert(engine, context, collection, partition, request)
+        return _partial_upsert(engine, context, collection, partition_id, request)
     replaced = None
     if primary.auto_id and not allows_inserted_ids(collection.properties):
         replaced = _checked_column(collection.schema, primary, keys, request.row_count).values
         others = {name: column for name, column in request.columns.items() if name != primary.name}
         request = replace(request, columns=others)
     batch = _checked_batch(engine, collection, request)
-    ts = engine.datanode.upsert(collection.collection_id, partition.partition_id, batch, replaced)
+    ts = engine.datanode.upsert(collection.collection_id, partition_id, batch, replaced)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
 def _partial_upsert(
-    engine: Engine, context: RequestContext, collection: Collection, partition: Partition, request: InsertRequest
+    engine: Engine, context: RequestContext, collection: Collection, partition_id: int, request: InsertRequest
 ) -> MutationResult:
     """Put the given columns over those of the rows with their keys; new keys make new rows.
 
@@ -112,14 +113,14 @@ def _partial_upsert(
     def merged() -> tuple[ColumnBatch, Any | None]:
         current = engine.catalog.snapshot.collections.get(collection.collection_id, collection)
         outputs = read_field_ids(current.schema, given)
-        found = _rows_by_key(engine, context, current, partition, keys, outputs)
+        found = _rows_by_key(engine, context, current, partition_id, keys, outputs)
         batch = merged_rows(current.schema, given, found)
         if not new_ids:
             return batch, None
         made = _new_keys(engine, primary, batch.row_count)
         return ColumnBatch(batch.row_count, {**batch.columns, primary.field_id: made}), keys
 
-    batch, ts = engine.datanode.merge(collection.collection_id, partition.partition_id, merged, context.deadline)
+    batch, ts = engine.datanode.merge(collection.collection_id, partition_id, merged, context.deadline)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
@@ -127,11 +128,11 @@ def _rows_by_key(
     engine: Engine,
     context: RequestContext,
     collection: Collection,
-    partition: Partition,
+    partition_id: int,
     keys: Any,
     outputs: tuple[int, ...],
 ) -> ColumnBatch | None:
-    """The rows of one partition with these keys, as they are now. Raises as a query does."""
+    """The rows of a partition, or of ALL_PARTITIONS, with these keys, as they are now. Raises as a query does."""
     collection_id = collection.collection_id
     if collection.load is None:
         raise CollectionNotLoaded(collection_id).prefixed("failed to query")
@@ -139,7 +140,7 @@ def _rows_by_key(
         if field_id not in collection.load.field_ids:
             name = collection.schema.by_id[field_id].name
             raise UnexpectedError(f"field {name} is not loaded").prefixed("failed to query")
-    partition_ids = frozenset({partition.partition_id})
+    partition_ids = None if partition_id == ALL_PARTITIONS else frozenset({partition_id})
     read_ts = engine.cluster.read_ts(collection_id)
     primary_id = collection.schema.primary_field.field_id
     plan = QueryPlan(read_ts, None, keys, partition_ids, None, outputs, primary_id)
@@ -155,11 +156,14 @@ def _check_schema_ts(collection: Collection, request: InsertRequest) -> None:
         raise CollectionSchemaMismatch(request.name)
 
 
-def _partition(collection: Collection, name: str) -> Partition:
-    """The partition to write to, the default one if the name is empty."""
+def _partition_id(collection: Collection, name: str) -> int:
+    """The partition to write to, the default one if the name is empty; ALL_PARTITIONS: where the partition key says."""
+    refuse_names_with_key(collection, (name,))
+    if collection.schema.partition_key is not None:
+        return ALL_PARTITIONS
     name = name or DEFAULT_PARTITION
     check_partition_name(name)
-    return find_partition(collection, name)
+    return find_partition(collection, name).partition_id
 
 
 def _check_row_count(request: InsertRequest) -> None:
@@ -334,9 +338,6 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, 
 def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> MutationResult:
     """Delete by key, loaded or not; by any other filter only when loaded, since the rows must be found."""
     collection = find_collection(engine, context, request.name)
-    partition_id = ALL_PARTITIONS
-    if request.partition_name:
-        partition_id = find_partition(collection, request.partition_name).partition_id
     if not request.filter.strip():
         raise ParameterInvalid(f"delete plan can't be empty or always true : {request.filter}")
     loaded = None if collection.load is None else collection.load.field_ids
@@ -344,11 +345,16 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
         predicate = compile_filter(request.filter, collection.schema, loaded, request.templates)
     except ParameterInvalid as error:
         raise error.prefixed("failed to create delete plan") from error
+    refuse_names_with_key(collection, (request.partition_name,))
+    partitions = holding(collection, predicate)
+    if request.partition_name:
+        check_partition_name(request.partition_name)
+        partitions = frozenset({find_partition(collection, request.partition_name).partition_id})
+    partition_id = next(iter(partitions)) if partitions is not None and len(partitions) == 1 else ALL_PARTITIONS
     keys = primary_keys(predicate)
     if keys is None:
         if collection.load is None:
             raise CollectionNotLoaded(collection.collection_id)
-        partitions = None if partition_id == ALL_PARTITIONS else frozenset({partition_id})
         primary = collection.schema.primary_field.field_id
         read_ts = engine.cluster.read_ts(collection.collection_id)
         plan = QueryPlan(read_ts, predicate, None, partitions, None, (), primary)

@@ -189,7 +189,6 @@ def _with(*fields: Any) -> list[Any]:
             "maximum vector field's number should be limited to 10",
         ),
         (_with(field("b", schema_pb2.BinaryVector, dim=8)), 1100, "BinaryVector"),
-        (_with(field("s", schema_pb2.Int64, is_partition_key=True)), 1100, "partition key"),
     ],
 )
 def test_bad_schema_is_refused(stub: Any, collection_name: str, fields: Sequence[Any], code: int, text: str) -> None:

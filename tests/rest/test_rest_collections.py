@@ -159,9 +159,9 @@ def test_the_index_params_of_a_create_are_described(rest: Rest, collection_name:
         ({"schema": schema([{"fieldName": "id", "dataType": "Int64"}])}, 1100, "duplicated field name id found"),
         ({"schema": schema([{"fieldName": "x", "dataType": "VarChar"}])}, 1101, "type param(max_length)"),
         (
-            {"schema": schema([{"fieldName": "x", "dataType": "Int64", "isPartitionKey": True}])},
+            {"schema": schema([{"fieldName": "x", "dataType": "Int32", "isPartitionKey": True}])},
             1100,
-            "partition key (field x) is not supported",
+            "the data type of partition key should be Int64 or VarChar",
         ),
         (
             {"schema": schema([{"fieldName": "x", "dataType": "Int64", "defaultValue": "0"}])},

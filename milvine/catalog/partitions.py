@@ -1,0 +1,140 @@
+"""Changes to partitions, and the removal of all rows of one of them or of a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from milvine.catalog import store
+from milvine.catalog.store import Catalog, Snapshot
+from milvine.errors import CollectionNotFound, ParameterInvalid
+from milvine.model.collections import DEFAULT_PARTITION, MAX_PARTITIONS, Collection, LoadConfig, Partition
+from milvine.model.segments import DeltaMeta, SegmentMeta
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What the catalog no longer names."""
+
+    segments: tuple[SegmentMeta, ...]
+    deltas: tuple[DeltaMeta, ...]
+
+
+def _found(snapshot: Snapshot, collection_id: int) -> Collection:
+    collection = snapshot.collections.get(collection_id)
+    if collection is None:
+        raise CollectionNotFound(str(collection_id))
+    return collection
+
+
+def _store_load(connection: sa.Connection, collection_id: int, load: LoadConfig | None) -> None:
+    connection.execute(
+        sa.update(store.collections)
+        .where(store.collections.c.collection_id == collection_id)
+        .values(load_config=store.encode_load(load))
+    )
+
+
+def create_partition(catalog: Catalog, collection_id: int, partition: Partition) -> None:
+    """Store a partition; one that is there under the name stays. Of a collection that is loaded it is loaded, too."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        collection = _found(snapshot, collection_id)
+        if partition.name in collection.partition_by_name:
+            return snapshot
+        if len(collection.partitions) >= MAX_PARTITIONS:
+            raise ParameterInvalid(
+                f"partition number ({len(collection.partitions)}) exceeds max configuration ({MAX_PARTITIONS}), "
+                f"collection: {collection.name}"
+            )
+        connection.execute(
+            sa.insert(store.partitions).values(
+                partition_id=partition.partition_id,
+                collection_id=collection_id,
+                name=partition.name,
+                created_ts=partition.created_ts,
+            )
+        )
+        load = collection.load
+        if load is not None:
+            load = replace(load, partition_ids=load.partition_ids | {partition.partition_id})
+            _store_load(connection, collection_id, load)
+        following = replace(collection, partitions=(*collection.partitions, partition), load=load)
+        return replace(snapshot, collections={**snapshot.collections, collection_id: following})
+
+    catalog.change(work)
+
+
+def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Partition, Removed] | None:
+    """Forget a partition, its segments and the deltas that only they needed; None if there is no such partition.
+
+    Raises ParameterInvalid for one that is to be loaded and for the default one.
+    """
+    dropped: tuple[Partition, Removed] | None = None
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal dropped
+        collection = _found(snapshot, collection_id)
+        partition = collection.partition_by_name.get(name)
+        if partition is None:
+            return snapshot
+        if collection.load is not None and partition.partition_id in collection.load.partition_ids:
+            raise ParameterInvalid("partition cannot be dropped, partition is loaded, please release it first")
+        if name == DEFAULT_PARTITION:
+            raise ParameterInvalid("default partition cannot be deleted")
+        connection.execute(sa.delete(store.partitions).where(store.partitions.c.partition_id == partition.partition_id))
+        kept = tuple(p for p in collection.partitions if p is not partition)
+        following = replace(
+            snapshot, collections={**snapshot.collections, collection_id: replace(collection, partitions=kept)}
+        )
+        following, removed = _without_segments(
+            connection, following, collection_id, lambda meta: meta.partition_id == partition.partition_id
+        )
+        dropped = partition, removed
+        return following
+
+    catalog.change(work)
+    return dropped
+
+
+def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: int | None) -> Removed:
+    """Forget all segments and deltas of a collection and, with a checkpoint, what the log holds before it."""
+    removed = Removed((), ())
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal removed
+        collection = _found(snapshot, collection_id)
+        if checkpoint_file is not None:
+            connection.execute(
+                sa.update(store.collections)
+                .where(store.collections.c.collection_id == collection_id)
+                .values(checkpoint_file=checkpoint_file)
+            )
+            moved = replace(collection, checkpoint_file=checkpoint_file)
+            snapshot = replace(snapshot, collections={**snapshot.collections, collection_id: moved})
+        following, removed = _without_segments(connection, snapshot, collection_id, lambda _meta: True)
+        return following
+
+    catalog.change(work)
+    return removed
+
+
+def _without_segments(
+    connection: sa.Connection, snapshot: Snapshot, collection_id: int, is_gone: Callable[[SegmentMeta], bool]
+) -> tuple[Snapshot, Removed]:
+    metas, deltas = snapshot.segments.get(collection_id, ()), snapshot.deltas.get(collection_id, ())
+    gone = tuple(m for m in metas if is_gone(m))
+    kept = tuple(m for m in metas if not is_gone(m))
+    unneeded = tuple(d for d in deltas if not any(m.needs(d) for m in kept))
+    gone_ids, unneeded_ids = [m.segment_id for m in gone], [d.delta_id for d in unneeded]
+    for table in (store.segment_indexes, store.segments):
+        connection.execute(sa.delete(table).where(table.c.segment_id.in_(gone_ids)))
+    connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(unneeded_ids)))
+    following = replace(
+        snapshot,
+        segments={**snapshot.segments, collection_id: kept},
+        deltas={**snapshot.deltas, collection_id: tuple(d for d in deltas if d not in unneeded)},
+    )
+    return following, Removed(gone, unneeded)

@@ -1,0 +1,253 @@
+"""Loading, dropping and truncating partitions step by step, in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_recovery import PK, VEC, batch, keys_of, new_collection, start, wait_until
+
+from milvine.catalog import partitions
+from milvine.catalog.partitions import create_partition
+from milvine.datanode.check import Check
+from milvine.errors import (
+    CollectionNotFullyLoaded,
+    MilvineError,
+    PartitionNotFound,
+    PartitionNotLoaded,
+    ServiceInternal,
+)
+from milvine.model.collections import Collection, LoadConfig, Partition
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import QueryPlan
+from milvine.service.context import Engine
+from milvine.storage.segment_files import SegmentPaths
+
+FIRST, SECOND = range(100), range(100, 150)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = start(tmp_path)
+    yield engine
+    engine.catalog.close()
+
+
+@pytest.fixture
+def two(engine: Engine) -> Collection:
+    """FIRST sealed in `_default`, SECOND sealed in p."""
+    collection = new_collection(engine)
+    partition = Partition(engine.clock.next(), "p", engine.clock.next())
+    create_partition(engine.catalog, collection.collection_id, partition)
+    collection = current(engine, collection)
+    for keys, part in zip((FIRST, SECOND), collection.partitions, strict=True):
+        engine.datanode.insert(collection.collection_id, part.partition_id, batch(keys))
+    engine.datanode.flush(collection.collection_id)
+    return collection
+
+
+def current(engine: Engine, collection: Collection) -> Collection:
+    return engine.catalog.snapshot.collections[collection.collection_id]
+
+
+def ids(collection: Collection) -> tuple[int, int]:
+    first, second = (p.partition_id for p in collection.partitions)
+    return first, second
+
+
+def load(engine: Engine, collection: Collection, *partition_ids: int) -> None:
+    engine.loader.load(current(engine, collection), LoadConfig(frozenset(partition_ids), frozenset({PK, VEC})))
+
+
+def count(engine: Engine, collection: Collection, *partition_ids: int, seconds: float = 5) -> int:
+    target = Target(collection.collection_id, frozenset(partition_ids) or None, time.monotonic() + seconds)
+    plan = QueryPlan(engine.cluster.read_ts(collection.collection_id), None, None, None, None, (VEC,), PK)
+    return engine.cluster.count(target, plan)
+
+
+def test_a_loaded_partition_is_read_while_another_is_loading(
+    engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ids(two)
+    load(engine, two, first)
+    assert engine.loader.wait_loaded(two.collection_id, 10)
+    node, go_on = engine.loader._node, threading.Event()
+    real = node.load_segment
+
+    def held_up(meta: Any, spec: Any) -> Any:
+        assert go_on.wait(20)
+        return real(meta, spec)
+
+    monkeypatch.setattr(node, "load_segment", held_up)
+    load(engine, two, first, second)
+    assert count(engine, two, first) == len(FIRST)
+    for named in ((), (second,), (first, second)):
+        with pytest.raises(CollectionNotFullyLoaded):
+            count(engine, two, *named, seconds=0.1)
+    progress = engine.loader.progress
+    now = current(engine, two)
+    assert [progress(now, frozenset({p})).percent for p in (first, second)] == [100, 0]
+    assert progress(now).percent == 66
+    go_on.set()
+    assert count(engine, two) == len(FIRST) + len(SECOND)
+    assert progress(now, frozenset({second})).percent == 100
+
+
+def test_a_partition_released_while_another_loads_is_refused_and_the_load_goes_on(
+    engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ids(two)
+    load(engine, two, first)
+    assert engine.loader.wait_loaded(two.collection_id, 10)
+    node, go_on = engine.loader._node, threading.Event()
+    real = node.load_segment
+
+    def held_up(meta: Any, spec: Any) -> Any:
+        assert go_on.wait(20)
+        return real(meta, spec)
+
+    monkeypatch.setattr(node, "load_segment", held_up)
+    load(engine, two, first, second)
+    releasing = threading.Thread(target=engine.loader.release_partitions, args=(two.collection_id, frozenset({first})))
+    releasing.start()
+
+    def is_released() -> bool:
+        config = current(engine, two).load
+        return config is not None and config.partition_ids == {second}
+
+    assert wait_until(is_released, 10)
+    with pytest.raises(PartitionNotLoaded):
+        count(engine, two, first)
+    go_on.set()
+    releasing.join(10)
+    assert count(engine, two) == len(SECOND)
+    assert {meta.partition_id for meta, _ in node.held(two.collection_id).values()} == {second}
+
+
+def test_a_partition_that_cannot_be_loaded_leaves_the_loaded_ones(
+    engine: Engine, two: Collection, tmp_path: Path
+) -> None:
+    first, second = ids(two)
+    load(engine, two, first)
+    assert engine.loader.wait_loaded(two.collection_id, 10)
+    before = engine.loader._budget.held_bytes()
+    bad = next(m for m in engine.catalog.snapshot.segments[two.collection_id] if m.partition_id == second)
+    SegmentPaths(tmp_path).column(two.collection_id, bad.segment_id, VEC).unlink()
+    load(engine, two, first, second)
+    assert wait_until(lambda: engine.loader.failure(two.collection_id) is not None, 10)
+    assert wait_until(lambda: engine.loader.wait_loaded(two.collection_id, 0), 10)
+    assert current(engine, two).load == LoadConfig(frozenset({first}), frozenset({PK, VEC}))
+    assert count(engine, two) == len(FIRST)
+    assert engine.loader._budget.held_bytes() == before
+    engine.loader.release(two.collection_id)
+    load(engine, two, first, second)
+    assert wait_until(lambda: engine.loader.failure(two.collection_id) is not None, 10)
+    assert current(engine, two).load is None, "a load that began with nothing leaves nothing"
+    assert engine.loader._budget.held_bytes() == 0
+
+
+def test_a_write_that_meets_a_drop_is_refused_or_gone(engine: Engine, two: Collection, tmp_path: Path) -> None:
+    first, second = ids(two)
+    engine.datanode.insert(two.collection_id, second, batch(range(500, 510)))
+    engine.datanode.drop_partition(two.collection_id, "p")
+    with pytest.raises(PartitionNotFound):
+        engine.datanode.insert(two.collection_id, second, batch(range(5)))
+    with pytest.raises(PartitionNotFound):
+        engine.datanode.upsert(two.collection_id, second, batch(range(5)), None)
+    with pytest.raises(PartitionNotFound):
+        engine.datanode.delete(two.collection_id, batch(range(5)).columns[PK].values, second)
+    assert engine.datanode.row_count(two.collection_id) == len(FIRST)
+    assert engine.datanode.flush(two.collection_id) == ()
+    again = start(tmp_path)
+    load(again, two, first)
+    assert keys_of(again, two) == [*FIRST]
+
+
+def test_a_drop_that_cannot_be_committed_changes_nothing(
+    engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ids(two)
+    engine.datanode.insert(two.collection_id, second, batch(range(500, 510)))
+
+    def failing(*_: Any) -> Any:
+        raise ServiceInternal("the catalog cannot be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(partitions, "drop_partition", failing)
+        patched.setattr(partitions, "truncate_collection", failing)
+        with pytest.raises(MilvineError):
+            engine.datanode.drop_partition(two.collection_id, "p")
+        with pytest.raises(MilvineError):
+            engine.datanode.truncate(two.collection_id)
+    engine.datanode.insert(two.collection_id, second, batch(range(600, 610)))
+    load(engine, two, first, second)
+    expected = [*FIRST, *SECOND, *range(500, 510), *range(600, 610)]
+    assert keys_of(engine, two) == expected
+    assert sum(m.row_count for m in engine.datanode.flush(two.collection_id)) == 20
+    assert keys_of(engine, two) == expected
+
+
+def test_truncating_during_inserts_keeps_what_came_after_it(engine: Engine, two: Collection, tmp_path: Path) -> None:
+    """Every insert is either gone whole or there whole, and all that began after the answer are there."""
+    first, second = ids(two)
+    load(engine, two, first, second)
+    done, written = threading.Event(), list[int]()
+
+    def write() -> None:
+        while not done.is_set():
+            key = 1000 + 10 * len(written)
+            engine.datanode.insert(two.collection_id, second, batch(range(key, key + 10)))
+            written.append(key)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(5):
+        wait_until(lambda: len(written) % 7 == 6, 0.2)
+        began = len(written)
+        engine.datanode.truncate(two.collection_id)
+        left = keys_of(engine, two)
+        assert all(key >= 1000 + 10 * began for key in left)
+    ended = len(written) + 1  # one may be under way
+    wait_until(lambda: len(written) > ended + 3, 5)
+    done.set()
+    writer.join(10)
+    keys = keys_of(engine, two)
+    assert {k - k % 10 for k in keys} >= set(written[ended:])
+    assert len(keys) == 10 * len({k // 10 for k in keys})
+    again = start(tmp_path)
+    assert again.loader.wait_loaded(two.collection_id, 10)
+    assert keys_of(again, two) == keys
+
+
+def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(engine: Engine, two: Collection) -> None:
+    first, second = ids(two)
+    load(engine, two, first, second)
+    assert engine.loader.wait_loaded(two.collection_id, 10)
+    meta = next(m for m in engine.catalog.snapshot.segments[two.collection_id] if m.partition_id == first)
+    engine.loader._state(two.collection_id).prepared.add(meta.segment_id)
+    engine.datanode.truncate(two.collection_id)
+    assert wait_until(lambda: not engine.loader._node.held(two.collection_id), 10)
+    assert engine.loader._budget.held_bytes() == 0
+
+
+def test_check_names_what_has_lost_its_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:
+    _, second = ids(two)
+    load(engine, two, second)
+    assert [f.text for f in Check(tmp_path).findings() if f.is_damage] == []
+    engine.catalog.change(lambda connection, snapshot: _forget(connection, snapshot, two, second))
+    texts = [f.text for f in Check(tmp_path).findings() if f.is_damage]
+    assert len(texts) == 2
+    assert f"is to load partition {second}, which it does not have" in texts[0]
+    assert f"is of partition {second}, which it does not have" in texts[1]
+
+
+def _forget(connection: Any, snapshot: Any, collection: Collection, partition_id: int) -> Any:
+    connection.exec_driver_sql(f"DELETE FROM partitions WHERE partition_id = {partition_id}")
+    kept = tuple(p for p in collection.partitions if p.partition_id != partition_id)
+    following = replace(snapshot.collections[collection.collection_id], partitions=kept)
+    return replace(snapshot, collections={collection.collection_id: following})
