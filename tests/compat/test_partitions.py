@@ -207,8 +207,7 @@ def _files(server: Server) -> set[str]:
     return {str(p.relative_to(segments)) for p in segments.glob("*/*")}
 
 
-@pytest.mark.parametrize("how", ["stop", "kill"])
-def test_what_was_dropped_released_or_truncated_stays_so(new_server: ServerFactory, how: str) -> None:
+def test_what_was_dropped_released_or_truncated_stays_so(new_server: ServerFactory) -> None:
     """Rows of a dropped partition that only the log has are not there again after it is replayed, nor are its files."""
     server = new_server()
     client = server.client()
@@ -230,7 +229,7 @@ def test_what_was_dropped_released_or_truncated_stays_so(new_server: ServerFacto
     client.insert("emptied", c1_rows(5, first=50))
     client.close()
     assert _files(server) == set(), "files of rows that are gone"
-    getattr(server, how)()
+    server.kill()
     assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
     server.start()
     made = Partitions(server.stub, "c")
