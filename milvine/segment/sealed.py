@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from milvine.index import dense
+from milvine.errors import DataIntegrityError
+from milvine.index import dense, scalar
 from milvine.index.base import VectorIndex
+from milvine.index.scalar import ValueIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, absent_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -30,6 +33,7 @@ from milvine.storage.segment_files import (
     open_column,
     open_index_file,
     open_rows,
+    open_scalar_index,
 )
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +43,7 @@ PartKey = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What of a segment is to be opened: fields, and the index of each vector field among them.
+    """What of a segment is to be opened: fields, the index of each vector field among them, and scalar indexes.
 
     `mapped`: nothing is made resident (the segment opened in place of growing rows that a full budget refused).
     """
@@ -48,6 +52,7 @@ class LoadSpec:
     field_ids: frozenset[int]
     indexes: Mapping[int, IndexSpec]
     mapped: bool = False
+    scalar_indexes: tuple[IndexSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,10 @@ def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
             sizes["field", field_id] = meta.field_bytes[field_id]
             if spec.schema.by_id[field_id].data_type.is_vector:
                 sizes["field", field_id] += 4 * meta.row_count
+    for index in spec.scalar_indexes:
+        built = meta.indexes.get(index.index_id)
+        if built is not None and not built.is_scan:
+            sizes["index", index.index_id] = built.file_bytes
     return dict.fromkeys(sizes, 0) if spec.mapped else sizes
 
 
@@ -88,6 +97,11 @@ class SealedSegment:
         rows, self.keys = parts["rows", 0].value
         self.insert_ts: Array = rows
         self._extracted = ExtractedPaths()
+        self._value_indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
+        for index in spec.scalar_indexes:
+            part = parts.get(("index", index.index_id))
+            for path, values in ({} if part is None else part.value).items():
+                self._value_indexes[index.field_id, path, values.has_elements] = values
         self._leases = 0
         self._condition = threading.Condition()
 
@@ -130,6 +144,9 @@ class SealedSegment:
 
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
         return self._extracted.find_elements(field_id, self.column(field_id), path)
+
+    def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
+        return self._value_indexes.get((field_id, path, has_elements))
 
     def index(self, field_id: int) -> VectorIndex | None:
         spec = self.spec.indexes.get(field_id)
@@ -190,6 +207,8 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
         rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=resident)
         keys = KeyIndex(rows.sorted_keys, rows.order)
         return Part((rows.insert_ts, keys), mapped.payload_bytes if resident else 0, resident)
+    if kind == "index" and any(i.index_id == number for i in spec.scalar_indexes):
+        return _open_scalar_index(paths.index(*where, meta.indexes[number].file_name), resident)
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
@@ -207,3 +226,12 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
     if column.validity is not None:
         memory += column.validity.nbytes
     return Part((column, norms2), memory, resident)
+
+
+def _open_scalar_index(path: Path, resident: bool) -> Part:
+    arrays, described, mapped = open_scalar_index(path, resident=resident)
+    try:
+        indexes = scalar.decode(arrays, described)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataIntegrityError(f"{path} does not hold a scalar index: {error!r}") from error
+    return Part(indexes, mapped.payload_bytes if resident else 0, resident)
