@@ -1,4 +1,4 @@
-"""Builds one scalar index from a segment's column; runs in a child process."""
+"""Builds one scalar index from a segment's column; runs in a child process, if there are many rows."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from milvine import metrics
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
+from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.child import NotWanted, run_task
 from milvine.index import params
 from milvine.model.schema import IndexSpec
@@ -27,6 +28,8 @@ from milvine.storage.segment_files import SegmentPaths
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
+_SMALL_ROWS = 20_000
+"""Sorting so few values takes less than starting a process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,10 @@ def build_index(
             "threads": os.cpu_count() or 1,
         }
     try:
-        run_task(task, order, is_wanted)
+        if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:
+            build_scalar(order)
+        else:
+            run_task(task, order, is_wanted)
     except BaseException:
         output.unlink(missing_ok=True)
         raise

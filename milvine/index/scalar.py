@@ -139,11 +139,12 @@ class Postings:
 
     def _codes(self, wanted: Any) -> Array:
         """The places of those of the values that are there, each once."""
+        found: Array
         if not isinstance(self.values, np.ndarray):
             places = pc.search_sorted(self.values, wanted).to_numpy().astype(np.int64)
             inside = np.flatnonzero(places < len(self.values))
             same = pc.equal(self.values.take(pa.array(places[inside])), wanted.take(pa.array(inside)))
-            found: Array = places[inside][same.to_numpy(zero_copy_only=False)]
+            found = places[inside][same.to_numpy(zero_copy_only=False)]
             return found
         if self.values.dtype.kind == "i" and wanted.dtype.kind == "i":
             limits = np.iinfo(self.values.dtype)
@@ -153,7 +154,8 @@ class Postings:
         places = np.searchsorted(self._searched, wanted)
         is_inside = places < len(self._searched)
         places, wanted = places[is_inside], wanted[is_inside]
-        return places[self._searched[places] == wanted]
+        found = places[self._searched[places] == wanted]
+        return found
 
     def _run(self, first: int, last: int) -> Array | None:
         """Rows of the values from one place to another."""

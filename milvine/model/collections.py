@@ -63,12 +63,12 @@ class Collection:
 
     @cached_property
     def index_by_field(self) -> dict[int, IndexSpec]:
-        """One of each field; a JSON field may have others beside it."""
-        return {i.field_id: i for i in self.indexes}
+        """Of vector fields, which have one index each."""
+        return {i.field_id: i for i in self.indexes if i.metric_type is not None}
 
     @cached_property
     def scalar_indexes(self) -> tuple[IndexSpec, ...]:
-        return tuple(i for i in self.indexes if not self.schema.by_id[i.field_id].data_type.is_vector)
+        return tuple(i for i in self.indexes if i.metric_type is None)
 
     def expired_ts(self) -> int:
         """Rows inserted before it are expired now: nobody sees them and compaction removes them. 0: none are."""

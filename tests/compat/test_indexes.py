@@ -122,7 +122,7 @@ def test_index_on_a_missing_collection_is_refused(stub: Any, collection_name: st
 def test_vector_index_on_a_scalar_field_is_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
     make_c1(client, collection_name, index=False)
     made = _create(stub, collection_name, "a", index_type="HNSW", metric_type="L2")
-    assert_refused(made, 1100, "data type Int64 can't build with this index HNSW")
+    assert_refused(made, 1100, "index HNSW only supports vector data type")
 
 
 def test_describing_without_an_index_is_index_not_found(client: MilvusClient, stub: Any, collection_name: str) -> None:

@@ -222,6 +222,7 @@ def test_an_index_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
         "few": _plain(DataType.INT8, [1, 2, 3, None]),
         "elements": Column(DataType.ARRAY, pa.array([["a", "b"], [], ["a"]], pa.list_(pa.string()))),
     }
+    indexes: dict[str, dict[JsonPath, ValueIndex]]
     indexes = {name: {(): scalar.index_field(column)} for name, column in columns.items()}
     indexes |= {cast: scalar.index_json(_json([{"a": [1, "x", True]}, {"a": 2}, {}]), ("a",), cast) for cast in CASTS}
     indexes["nothing"] = scalar.index_json(_json([{}]), ("a",), "JSON")
