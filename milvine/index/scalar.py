@@ -25,7 +25,7 @@ Encoded = dict[str, Any]
 
 MAX_BITMAPS = 32
 """With more values bitmaps take more bytes than lists of rows."""
-LISTED_SHARE = 0.1
+LISTED_SHARE = 0.05
 """Writing down more than this part of the rows takes longer than comparing a whole column of numbers."""
 
 

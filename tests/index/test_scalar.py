@@ -197,12 +197,12 @@ def test_an_index_of_a_whole_document_answers_for_what_is_below() -> None:
 
 
 def test_an_index_declines_where_the_column_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scalar, "LISTED_SHARE", 0.1)
+    monkeypatch.setattr(scalar, "LISTED_SHARE", 0.05)
     column = Column(DataType.INT64, np.arange(1000))
     source = Source(column, _decoded({(): scalar.index_field(column)}))
     target = Target(1, DataType.INT64)
     assert answer(Compare(target, Comparator.LT, 500), source) is None
-    assert answer(Compare(target, Comparator.LT, 50), source) is not None
+    assert answer(Compare(target, Comparator.LT, 40), source) is not None
     assert answer(Compare(target, Comparator.NE, 50), source) is not None
 
 
