@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.catalog import collections as changes
-from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError
+from milvine.errors import CollectionNotFound, IndexNotFound, ParameterInvalid, UnexpectedError
 from milvine.expr import FilterError, parse_identifier
 from milvine.index import params
 from milvine.index.scalar_params import JSON_PATH, PATH, resolve_scalar
@@ -27,7 +27,12 @@ def create_index(
     extra_params: Mapping[str, str],
 ) -> None:
     """Returns once the index is known; it is built in the background. The same index again is a success."""
-    collection = find_collection(engine, context, name)
+    try:
+        collection = find_collection(engine, context, name)
+    except ParameterInvalid:
+        if not name:
+            raise
+        raise CollectionNotFound(name, context.database) from None  # no name is malformed here, in Milvus neither
     check_index_name(index_name)
     field = collection.schema.by_name.get(field_name) or collection.schema.dynamic_field
     if field is None:

@@ -189,3 +189,8 @@ def test_index_progress_counts_sealed_rows_until_all_are_indexed(client: MilvusC
     described = client.describe_index(collection_name, "vec")
     assert (described["total_rows"], described["pending_index_rows"]) == (2000, 0)
     assert described["state"] == "Finished"
+
+
+def test_an_index_on_a_collection_of_an_impossible_name_finds_none(stub: Any) -> None:
+    made = _create(stub, "12 s", index_type="FLAT", metric_type="L2")
+    assert_refused(made, 100, "collection not found[database=default][collection=12 s]", legacy=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from grpc_calls import assert_ok, assert_refused, pairs
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index, ids_of, make_c1, wait_indexed
+
+from milvine.datanode.check import Check
 
 ROWS = 1200
 """More than the 1024 below which a segment has no index file."""
@@ -106,6 +109,10 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 def loaded_bytes(client: MilvusClient, name: str) -> int:
     return sum(s.mem_size for s in client.list_loaded_segments(name))
+
+
+def damaged(data_dir: Path) -> list[str]:
+    return [finding.text for finding in Check(data_dir).findings() if finding.is_damage]
 
 
 def index_everything(client: MilvusClient, stub: Any, name: str, row_count: int) -> list[str]:
@@ -259,6 +266,12 @@ def test_filters_answer_the_same_while_indexes_come_merge_restart_and_go(new_ser
 
     client.close()
     server.stop()
+    assert damaged(server.data_dir) == []
+    path = max((server.data_dir / "segments").rglob("*.index"))
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    assert [path.name in text for text in damaged(server.data_dir)] == [True]
+    path.write_bytes(content)
     server.start()
     client, stub = server.client(), server.stub
     until(lambda: client.get_load_state(name)["state"].name == "Loaded", "not loaded again")
@@ -287,3 +300,31 @@ def test_the_index_of_a_field_that_is_not_loaded_is_not_loaded(client: MilvusCli
     client.load_collection(collection_name)
     assert loaded_bytes(client, collection_name) - without > 2 * 8 * ROWS
     assert ids_of(client, collection_name, "a == 7 or a > 1190") == [7, *range(1191, 1200)]
+
+
+def test_an_index_for_which_there_is_no_memory_is_left_out_and_the_rows_stay(new_server: ServerFactory) -> None:
+    server = new_server()
+    client, stub = server.client(), server.stub
+    make_c1(client, "c", load=True)
+    points = np.random.default_rng(1).normal(size=(2 * ROWS, 4))
+    client.insert("c", [{"id": i, "vec": p, "a": i} for i, p in enumerate(points)])
+    client.flush("c")
+    until(lambda: loaded_bytes(client, "c"), "not loaded")
+    plain_bytes = loaded_bytes(client, "c")
+    client.close()
+    server.stop()
+
+    limited = new_server(env={"MILVINE_MEMORY_LIMIT": str(plain_bytes + 1000)}, data_dir=server.data_dir)
+    client, stub = limited.client(), limited.stub
+    until(lambda: loaded_bytes(client, "c") == plain_bytes, "not loaded again")
+    assert_ok(create(stub, "c", "a", "INVERTED"))
+    wait_indexed(client, "c", "a", 2 * ROWS)
+    assert ids_of(client, "c", "a == 7") == [7]
+    assert loaded_bytes(client, "c") == plain_bytes
+    client.release_collection("c")
+    loaded = stub.LoadCollection(milvus_pb2.LoadCollectionRequest(collection_name="c"))
+    assert_refused(loaded, 3, "memory limit exceeded")
+    client.drop_index("c", "a")
+    client.load_collection("c")
+    assert loaded_bytes(client, "c") == plain_bytes
+    client.close()
