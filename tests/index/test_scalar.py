@@ -116,7 +116,7 @@ LIKES = TEXTS.map(lambda text: text.replace("\\", "\\\\").replace("%", "\\%").re
 
 @pytest.mark.usefixtures("most_bitmaps")
 @pytest.mark.parametrize("data_type", list(VALUES), ids=lambda t: t.name)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_an_indexed_field_is_filtered_as_its_column(data_type: DataType, data: st.DataObject) -> None:
     values = VALUES[data_type]
@@ -140,7 +140,7 @@ def test_an_indexed_field_is_filtered_as_its_column(data_type: DataType, data: s
 
 @pytest.mark.usefixtures("most_bitmaps")
 @pytest.mark.parametrize("element_type", list(VALUES), ids=lambda t: t.name)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_indexed_elements_are_found_as_in_the_arrays(element_type: DataType, data: st.DataObject) -> None:
     values = VALUES[element_type]
@@ -166,7 +166,7 @@ CASTS = ["BOOL", "DOUBLE", "VARCHAR", "JSON", "ARRAY_BOOL", "ARRAY_DOUBLE", "ARR
 
 @pytest.mark.usefixtures("most_bitmaps")
 @pytest.mark.parametrize("cast", CASTS)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_an_indexed_json_path_is_filtered_as_the_documents(cast: str, data: st.DataObject) -> None:
     values = st.one_of(JSON_VALUES, st.lists(JSON_VALUES, max_size=4))
