@@ -272,8 +272,8 @@ class ParameterOutOfRange(ParameterInvalid):
 class ParameterMissing(InputError):
     code, legacy_code, text = 1101, 5, "missing parameter"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"{detail}: {self.text}")
+    def __init__(self, detail: str, **fields: object) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, **fields)}")
 
 
 class AliasNotFound(InputError):

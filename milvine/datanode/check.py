@@ -22,7 +22,15 @@ from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
 from milvine.storage.files import verify_sealed, walk_files
-from milvine.storage.segment_files import ROWS_FILE, RowsFile, SegmentPaths, open_column, open_delta, open_rows
+from milvine.storage.segment_files import (
+    ROWS_FILE,
+    RowsFile,
+    SegmentPaths,
+    open_column,
+    open_delta,
+    open_rows,
+    open_scalar_index,
+)
 from milvine.storage.segment_files import open_index_file as open_index
 from milvine.storage.wal import WalReader, wal_path
 
@@ -122,17 +130,22 @@ class Check:
             column, _ = open_column(path, field.data_type, resident=True)
             _check_rows(path, len(column), meta.row_count)
 
-        def read_index(name: str, size: int) -> None:
+        scalar_ids = {i.index_id for i in collection.scalar_indexes}
+
+        def read_index(index_id: int, name: str, size: int) -> None:
             path = self._paths.index(*where, name)
             _check_size(path, size)
-            open_index(path, resident=True)
+            if index_id in scalar_ids:
+                open_scalar_index(path, resident=True)
+            else:
+                open_index(path, resident=True)
 
         yield from self._reading(read_rows)
         for field_id, size in meta.field_bytes.items():
             yield from self._reading(lambda i=field_id, s=size: read_column(i, s))  # type: ignore[misc]
         for built in meta.indexes.values():
             if built.file_name:
-                yield from self._reading(lambda b=built: read_index(b.file_name, b.file_bytes))  # type: ignore[misc]
+                yield from self._reading(lambda b=built: read_index(b.index_id, b.file_name, b.file_bytes))  # type: ignore[misc]
 
     def _log(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
         collection_id = collection.collection_id

@@ -30,6 +30,10 @@ def _run(task: str, order: Any) -> Any:
         from milvine.datanode.build_process import build
 
         return build(order)
+    if task == "build_scalar":
+        from milvine.datanode.build_scalar_process import build_scalar
+
+        return build_scalar(order)
     from milvine.datanode.merge_process import merge
 
     return merge(order)

@@ -11,11 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 from milvine import metrics
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
+from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.child import NotWanted, run_task
 from milvine.index import params
 from milvine.model.schema import IndexSpec
@@ -26,6 +28,8 @@ from milvine.storage.segment_files import SegmentPaths
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
+_SMALL_ROWS = 20_000
+"""Sorting so few values takes less than starting a process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class IndexBuilder:
     def dropped(self, collection_id: int, index_id: int) -> None:
         """Forget what was built for an index that has left the catalog; its files go when nobody has them open."""
         self._views.replace(collection_id, lambda view: replace(view, sealed=_without_index(view.sealed, index_id)))
+        self._views.changed(collection_id)
         for meta in self._catalog.snapshot.segments.get(collection_id, ()):
             self._paths.index(collection_id, meta.segment_id, _file_name(index_id)).unlink(missing_ok=True)
 
@@ -157,8 +162,8 @@ class IndexBuilder:
 
 
 def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
-    is_small = meta.row_count < params.MIN_INDEXED_ROWS
-    return index.build_type == params.FLAT or is_small or index.field_id not in meta.field_bytes
+    is_absent = index.field_id not in meta.field_bytes
+    return is_absent or index.build_type == params.FLAT or meta.row_count < params.MIN_INDEXED_ROWS
 
 
 def build_index(
@@ -170,16 +175,24 @@ def build_index(
     where = (meta.collection_id, meta.segment_id)
     output = paths.index(*where, _file_name(index.index_id))
     output.unlink(missing_ok=True)
-    order = {
+    order: dict[str, Any] = {
         "column": str(paths.column(*where, index.field_id)),
         "output": str(output),
-        "build_type": index.build_type,
         "build_params": index.build_params,
-        "metric_type": index.metric_type,
-        "threads": os.cpu_count() or 1,
     }
+    task = "build_scalar"
+    if index.metric_type is not None:
+        task = "build"
+        order |= {
+            "build_type": index.build_type,
+            "metric_type": index.metric_type,
+            "threads": os.cpu_count() or 1,
+        }
     try:
-        run_task("build", order, is_wanted)
+        if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:
+            build_scalar(order)
+        else:
+            run_task(task, order, is_wanted)
     except BaseException:
         output.unlink(missing_ok=True)
         raise

@@ -1,6 +1,6 @@
 """The filter language: text -> typed predicate -> mask over rows."""
 
-from milvine.expr.check import bind, compile_filter
+from milvine.expr.check import bind, compile_filter, parse_identifier
 from milvine.expr.errors import FilterError, PlanError
 from milvine.expr.evaluate import ColumnSource, evaluate
 from milvine.expr.parser import parse
@@ -15,6 +15,7 @@ __all__ = [
     "compile_filter",
     "evaluate",
     "parse",
+    "parse_identifier",
     "primary_keys",
     "referenced_field_ids",
 ]

@@ -75,7 +75,7 @@ def _as_elements(element_type: DataType, values: Any) -> Array:
 def contains(column: Column, element_type: DataType, mode: ContainsMode, values: LiteralSet) -> Array:
     """bool (n,): rows that have any, or with ALL each, of the literals."""
     starts, elements = _flat(column)
-    wanted, count = _comparable(element_type, values)
+    wanted, count = comparable(element_type, values)
     matches = np.full(len(starts) - 1, mode is ContainsMode.ALL and count == 0)
     if len(wanted) == 0 or len(elements) == 0 or (mode is ContainsMode.ALL and len(wanted) < count):
         return matches
@@ -100,7 +100,7 @@ def rows_with(starts: Array, hits: Array, codes: Array | None, count: int) -> Ar
     return matches
 
 
-def _comparable(element_type: DataType, values: LiteralSet) -> tuple[Any, int]:
+def comparable(element_type: DataType, values: LiteralSet) -> tuple[Any, int]:
     """The literals that an element can equal, each once (numpy: ascending), and how many there are in all."""
     if element_type is DataType.VARCHAR:
         strings = pa.array([], pa.string()) if values.strings is None else values.strings

@@ -79,6 +79,12 @@ def bind(
     return _Binder(schema, loaded_field_ids, templates or {}).root(node, text or str(node))
 
 
+def parse_identifier(text: str, schema: CollectionSchema) -> Target | None:
+    """What a field's name, or a path in a JSON field, stands for; None if `text` is no name. Raises FilterError."""
+    node = parse(text)
+    return _Binder(schema, None, {})._target(node) if isinstance(node, tree.Column) else None
+
+
 class _Binder:
     def __init__(
         self,

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from milvine.expr import arrays
+from milvine.expr.indexed import ValueIndex, answer
 from milvine.expr.like import match_pattern
 from milvine.expr.predicate import (
     OPERATORS,
@@ -69,6 +70,10 @@ class ColumnSource(Protocol):
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
 
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements: ...
+
+    def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
+        """What may answer in place of the column: an index of the values there, or of the elements of arrays."""
+        ...
 
 
 def evaluate(predicate: Predicate, source: ColumnSource) -> Mask:
@@ -124,6 +129,8 @@ class _Evaluation:
                 return self.truth(operand).negated()
             case IsNull(target):
                 return self._is_null(target)
+            case Compare() | In() | Like() | Contains() if found := answer(predicate, self._source):
+                return _where_known(*found)
             case Exists(target):
                 return self._exists(target)
             case CompareFields():

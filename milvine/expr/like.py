@@ -23,13 +23,25 @@ def check_pattern(pattern: str, position: int) -> None:
         raise FilterError(f"invalid like pattern, it is longer than {MAX_REGEX_CHARACTERS} characters", position)
 
 
+def prefix_of(pattern: str) -> str | None:
+    """The text that must stand at the beginning, if the pattern asks for nothing else and for some text."""
+    simple = _ONLY_OUTER_PERCENTS.fullmatch(pattern)
+    if simple is None or simple[1] or not simple[2] or not simple[3]:
+        return None
+    return _unescaped(simple[2])
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
 def match_pattern(texts: Any, pattern: str) -> Any:
     """pyarrow.BooleanArray for a StringArray; null stays null. The pattern has passed `check_pattern`."""
     simple = _ONLY_OUTER_PERCENTS.fullmatch(pattern)
     if simple is None:
         return pc.match_substring_regex(texts, _to_regex(pattern))
     head, body, tail = simple.groups()
-    text = re.sub(r"\\(.)", r"\1", body, flags=re.DOTALL)
+    text = _unescaped(body)
     if head and (tail or not body):
         return pc.match_substring(texts, text)
     if head:

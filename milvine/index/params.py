@@ -32,6 +32,7 @@ _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPER
 _OTHER_VECTOR_TYPES = frozenset(
     {"BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
 )  # known to Milvus, for vectors of other kinds
+SCALAR_TYPES = frozenset({"INVERTED", "STL_SORT", "BITMAP", "Trie", "TRIE", "marisa-trie"})
 _INTEGER = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -117,10 +118,10 @@ _MIN_REORDERED = 64
 
 @dataclass(frozen=True, slots=True)
 class ResolvedIndex:
-    """What was asked for, checked. `user_params` is what DescribeIndex returns."""
+    """What was asked for, checked; a scalar index has no metric. `user_params` is what DescribeIndex returns."""
 
     index_type: str
-    metric_type: MetricType
+    metric_type: MetricType | None
     build_type: str
     build_params: dict[str, Any]
     user_params: dict[str, str]
@@ -141,16 +142,25 @@ def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
     return flat
 
 
+def check_size(flat: Mapping[str, str]) -> None:
+    if sum(len(k.encode()) + len(v.encode()) for k, v in flat.items()) > _MAX_PARAMS_BYTES:
+        raise ParameterInvalid("index params size exceeds limit")
+
+
+def is_vector_type(index_type: str) -> bool:
+    """Whether Milvus knows it as an index for vectors of some kind."""
+    return index_type in BUILD_PARAMS or index_type in _OTHER_VECTOR_TYPES
+
+
 def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     """Check an index for a vector field. Raises ParameterInvalid with Milvus's texts."""
     flat = flatten_params(params)
-    if sum(len(k.encode()) + len(v.encode()) for k, v in flat.items()) > _MAX_PARAMS_BYTES:
-        raise ParameterInvalid("index params size exceeds limit")
+    check_size(flat)
     index_type = flat.get("index_type", "") or AUTOINDEX
     check_new_index_properties(flat)
-    if index_type not in (AUTOINDEX, *BUILD_PARAMS, *_OTHER_VECTOR_TYPES):
+    if index_type not in (AUTOINDEX, *SCALAR_TYPES) and not is_vector_type(index_type):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
-    if not field.data_type.is_vector or index_type in _OTHER_VECTOR_TYPES:
+    if index_type in (*_OTHER_VECTOR_TYPES, *SCALAR_TYPES):
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {index_type}")
     named = {k: v for k, v in flat.items() if k not in _RESERVED_KEYS}
     if index_type == AUTOINDEX and named:

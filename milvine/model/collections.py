@@ -80,7 +80,12 @@ class Collection:
 
     @cached_property
     def index_by_field(self) -> dict[int, IndexSpec]:
-        return {i.field_id: i for i in self.indexes}
+        """Of vector fields, which have one index each."""
+        return {i.field_id: i for i in self.indexes if i.metric_type is not None}
+
+    @cached_property
+    def scalar_indexes(self) -> tuple[IndexSpec, ...]:
+        return tuple(i for i in self.indexes if i.metric_type is None)
 
     @property
     def updated_ts(self) -> int:

@@ -145,9 +145,10 @@ def placements(
         found["field", field.field_id] = place(kind, field.properties)
         if field.is_primary:
             found["rows", 0] = found["field", field.field_id]
-        index = collection.index_by_field.get(field.field_id)
-        if index is not None:
-            kind = PartKind.VECTOR_INDEX if is_vector else PartKind.SCALAR_INDEX
-            found["index", index.index_id] = place(kind, index.params)
-            found["scan", field.field_id] = place(kind, {**field.properties, **index.params})
+    for index in collection.scalar_indexes:
+        found["index", index.index_id] = place(PartKind.SCALAR_INDEX, index.params)
+    for field_id, index in collection.index_by_field.items():
+        found["index", index.index_id] = place(PartKind.VECTOR_INDEX, index.params)
+        own = {**collection.schema.by_id[field_id].properties, **index.params}
+        found["scan", field_id] = place(PartKind.VECTOR_INDEX, own)
     return found

@@ -85,7 +85,10 @@ class CollectionSchema:
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """An index as the user asked for it; `params` are the user's own strings, `build_params` what is built."""
+    """An index as the user asked for it; `params` are the user's own strings, `build_params` what is built.
+
+    A scalar index has no metric.
+    """
 
     index_id: int
     field_id: int

@@ -47,6 +47,7 @@ _KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _PARTITION_FIRST = re.compile(r"[A-Za-z0-9_]")
+_INDEX_NAME = re.compile(r"[A-Za-z0-9_\[\]]+")
 _PARTITION_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -121,6 +122,20 @@ def check_field_name(name: str) -> None:
         raise FieldNameInvalid(name, f"{invalid} The first character of a field name must be an underscore or letter.")
     if not _NAME.fullmatch(name):
         raise FieldNameInvalid(name, f"{invalid} Field name can only contain numbers, letters, and underscores.")
+
+
+def check_index_name(name: str) -> None:
+    """Of a name that was chosen; an empty one is not."""
+    trimmed = name.strip()
+    if not trimmed:
+        return
+    invalid = f"Invalid index name: {trimmed}."
+    if len(trimmed.encode()) > MAX_NAME_BYTES:
+        raise ParameterInvalid(f"{invalid} The length of a index name must be less than {MAX_NAME_BYTES} characters.")
+    if not _FIRST.match(trimmed):
+        raise ParameterInvalid(f"{invalid} The first character of a index name must be an underscore or letter.")
+    if not _INDEX_NAME.fullmatch(trimmed):
+        raise ParameterInvalid(f"{invalid} Index name can only contain numbers, letters, and underscores.")
 
 
 def check_schema(name: str, schema: CollectionSchema, num_shards: int, num_partitions: int = 0) -> None:

@@ -118,7 +118,13 @@ class Loader:
         database = self._catalog.snapshot.databases.get(collection.database)
         placed = placements(collection, {} if database is None else database.properties, self._mmap_by_default)
         field_ids = config.field_ids & collection.schema.by_id.keys()
-        return LoadSpec(collection.schema, frozenset(field_ids), collection.index_by_field, placements=placed)
+        return LoadSpec(
+            collection.schema,
+            frozenset(field_ids),
+            collection.index_by_field,
+            tuple(i for i in collection.scalar_indexes if i.field_id in field_ids),
+            placements=placed,
+        )
 
     def _state(self, collection_id: int) -> _Status:
         with self._lock:
@@ -384,14 +390,8 @@ class Loader:
         """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
         if reserved is None:
             usage = self._budget.usage(meta.collection_id).get(meta.segment_id, {})
-            reserved = sum(size for key, size in part_sizes(meta, spec).items() if not usage.get(key))
-            try:
-                self._budget.reserve(meta.collection_id, reserved, self._names())
-            except MemoryLimitExceeded as error:
-                _log.warning("segment %s is opened mapped: %s", meta.segment_id, error)
-                metrics.mapped_for_lack_of_memory.inc()
-                reserved, spec = 0, replace(spec, mapped=True)
-        measured = self._node.load_segment(meta, spec)
+            reserved, spec = self._reserve_late(meta, spec, usage)
+        measured = self._load_segment(meta, spec)
         try:
             serves = self._catch_up(meta, is_successor=is_successor)
         except MilvineError:
@@ -401,6 +401,33 @@ class Loader:
         if not serves:
             self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
             self._budget.free(meta.collection_id, meta.segment_id)
+
+    def _reserve_late(self, meta: SegmentMeta, spec: LoadSpec, usage: Mapping[PartKey, int]) -> tuple[int, LoadSpec]:
+        """Bytes that were set aside, and what to open with them: without scalar indexes rather than mapped."""
+        for attempt in (spec, replace(spec, scalar_indexes=())):
+            needed = sum(size for key, size in part_sizes(meta, attempt).items() if not usage.get(key))
+            try:
+                self._budget.reserve(meta.collection_id, needed, self._names())
+            except MemoryLimitExceeded as error:
+                failure = error
+            else:
+                return needed, attempt
+        _log.warning("segment %s is opened mapped: %s", meta.segment_id, failure)
+        metrics.mapped_for_lack_of_memory.inc()
+        return 0, replace(spec, mapped=True)
+
+    def _load_segment(self, meta: SegmentMeta, spec: LoadSpec) -> Mapping[PartKey, int]:
+        """Open it without the indexes that were dropped, with their files, while it was being opened."""
+        while True:
+            try:
+                return self._node.load_segment(meta, spec)
+            except DataIntegrityError:
+                collection = self._catalog.snapshot.collections.get(meta.collection_id)
+                known = () if collection is None else collection.indexes
+                kept = tuple(i for i in spec.scalar_indexes if i in known)
+                if kept == spec.scalar_indexes:
+                    raise
+                spec = replace(spec, scalar_indexes=kept)
 
     def _is_in_view(self, meta: SegmentMeta) -> bool:
         view = self._views.current(meta.collection_id)
@@ -432,7 +459,7 @@ class Loader:
                 self._budget.reserve(meta.collection_id, needed, self._names())
             except MemoryLimitExceeded:
                 continue
-            measured = self._node.load_segment(meta, spec)
+            measured = self._load_segment(meta, spec)
             self._budget.settle(meta.collection_id, meta.segment_id, needed, measured)
 
     def _fail(self, collection_id: int, error: MilvineError) -> None:

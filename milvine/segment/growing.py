@@ -69,6 +69,9 @@ class Chunk:
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
         return self.extracted.find_elements(field_id, self.column(field_id), path)
 
+    def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> None:
+        return None
+
     def index(self, field_id: int) -> VectorIndex | None:
         return None
 

@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from milvine.index import dense
+from milvine.errors import DataIntegrityError
+from milvine.index import dense, scalar
 from milvine.index.base import VectorIndex
+from milvine.index.scalar import ValueIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, absent_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -25,12 +28,14 @@ from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
+from milvine.storage.files import MappedFile
 from milvine.storage.segment_files import (
     ROWS_FILE,
     SegmentPaths,
     open_column,
     open_index_file,
     open_rows,
+    open_scalar_index,
 )
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +43,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What of a segment is to be opened: fields, and the index of each vector field among them.
+    """What of a segment is to be opened: fields, the index of each vector field among them, and scalar indexes.
 
     `placements`: which part goes where; one that is not named is resident, but for vectors beside their index.
     `mapped`: nothing is made resident (the segment opened in place of growing rows that a full budget refused).
@@ -48,6 +53,7 @@ class LoadSpec:
     schema: CollectionSchema
     field_ids: frozenset[int]
     indexes: Mapping[int, IndexSpec]
+    scalar_indexes: tuple[IndexSpec, ...] = ()
     mapped: bool = False
     placements: Mapping[PartKey, Placement] = field(default_factory=dict)
     warmed: bool = False
@@ -103,6 +109,10 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
             add(("field", field_id), size, MAPPED)
         else:
             add(("field", field_id), size, RESIDENT, ("scan", field_id))
+    for scalar_index in spec.scalar_indexes:
+        built = meta.indexes.get(scalar_index.index_id)
+        if built is not None and not built.is_scan:
+            add(("index", scalar_index.index_id), built.file_bytes, RESIDENT)
     return plans
 
 
@@ -127,6 +137,11 @@ class SealedSegment:
         rows, self.keys = parts["rows", 0].value
         self.insert_ts: Array = rows
         self._extracted = ExtractedPaths()
+        self._value_indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
+        for index in spec.scalar_indexes:
+            part = parts.get(("index", index.index_id))
+            for path, values in ({} if part is None else part.value).items():
+                self._value_indexes[index.field_id, path, values.has_elements] = values
         self._leases = 0
         self._condition = threading.Condition()
 
@@ -174,6 +189,9 @@ class SealedSegment:
 
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
         return self._extracted.find_elements(field_id, self.column(field_id), path)
+
+    def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
+        return self._value_indexes.get((field_id, path, has_elements))
 
     def index(self, field_id: int) -> VectorIndex | None:
         spec = self.spec.indexes.get(field_id)
@@ -244,6 +262,9 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
         rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=populate)
         keys = KeyIndex(rows.sorted_keys, rows.order)
         return part((rows.insert_ts, keys), mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
+    if kind == "index" and any(i.index_id == number for i in spec.scalar_indexes):
+        indexes, mapped = _open_scalar_index(paths.index(*where, meta.indexes[number].file_name), populate)
+        return part(indexes, mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
@@ -261,3 +282,11 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
     if column.validity is not None:
         memory += column.validity.nbytes
     return part((column, norms2), memory, mapped.payload_bytes)
+
+
+def _open_scalar_index(path: Path, resident: bool) -> tuple[Any, MappedFile]:
+    arrays, described, mapped = open_scalar_index(path, resident=resident)
+    try:
+        return scalar.decode(arrays, described), mapped
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataIntegrityError(f"{path} does not hold a scalar index: {error!r}") from error

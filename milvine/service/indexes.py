@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from milvine.catalog import collections as changes
-from milvine.errors import IndexNotFound, ParameterInvalid
+from milvine.errors import CollectionNotFound, IndexNotFound, ParameterInvalid, UnexpectedError
+from milvine.expr import FilterError, parse_identifier
 from milvine.index import params
+from milvine.index.scalar_params import JSON_PATH, PATH, resolve_scalar
 from milvine.model.collections import Collection
 from milvine.model.properties import WARMUP_PROPERTY
 from milvine.model.requests import IndexDescription
-from milvine.model.schema import IndexSpec
-from milvine.model.types import IndexState
+from milvine.model.schema import FieldSchema, IndexSpec
+from milvine.model.schema_rules import check_index_name
+from milvine.model.types import DataType, IndexState
 from milvine.service.context import Engine, RequestContext, find_collection
 
 
@@ -24,34 +28,80 @@ def create_index(
     extra_params: Mapping[str, str],
 ) -> None:
     """Returns once the index is known; it is built in the background. The same index again is a success."""
-    collection = find_collection(engine, context, name)
-    field = collection.schema.by_name.get(field_name)
+    try:
+        collection = find_collection(engine, context, name)
+    except ParameterInvalid:
+        if not name:
+            raise
+        raise CollectionNotFound(name, context.database) from None  # no name is malformed here, in Milvus neither
+    check_index_name(index_name)
+    field = collection.schema.by_name.get(field_name) or collection.schema.dynamic_field
     if field is None:
         raise ParameterInvalid(f"cannot create index on non-exist field: {field_name}")
-    resolved = params.resolve(field, extra_params)
-    index_name = index_name or field_name
-    existing = collection.index_by_field.get(field.field_id)
-    if existing is not None:
-        # One that says how it is warmed up is never the same index again, in Milvus too.
-        if existing.params != resolved.user_params or WARMUP_PROPERTY in resolved.user_params:
-            raise ParameterInvalid("at most one distinct index is allowed per field")
-        if existing.name != index_name:
-            raise ParameterInvalid("CreateIndex failed: creating multiple indexes on same field is not supported")
-        return
-    if any(index.name == index_name for index in collection.indexes):
-        raise ParameterInvalid("CreateIndex failed: at most one distinct index is allowed per field")
+    resolved = (params.resolve if field.data_type.is_vector else resolve_scalar)(field, extra_params)
+    build_params = resolved.build_params
+    if field.data_type is DataType.JSON:
+        path_text = resolved.user_params.get(JSON_PATH, field_name)
+        build_params = {**build_params, PATH: _json_path(collection, field, path_text)}
     spec = IndexSpec(
         engine.clock.next(),
         field.field_id,
-        index_name,
+        index_name or _default_name(collection, field, build_params),
         resolved.index_type,
         resolved.metric_type,
         resolved.user_params,
         resolved.build_type,
-        resolved.build_params,
+        build_params,
     )
+    if any(_is_same(spec, index) for index in collection.indexes):
+        return
     changes.add_index(engine.catalog, collection.collection_id, spec)
     engine.datanode.indexes.look()
+
+
+def _json_path(collection: Collection, field: FieldSchema, text: str) -> list[str | int]:
+    """What `a["b"][0]` names in a JSON field. Raises UnexpectedError for what is no such path."""
+    try:
+        target = parse_identifier(text, collection.schema)
+    except FilterError as error:
+        raise UnexpectedError(f"cannot parse identifier: {text}: {error.message}") from error
+    if target is None:
+        raise UnexpectedError(f"cannot parse identifier: {text}")
+    if target.field_id != field.field_id:
+        raise ParameterInvalid("fieldID not match with field name")
+    return list(target.path)
+
+
+def _pointer(build_params: Mapping[str, Any]) -> str:
+    """The path of a JSON index as a JSON pointer; empty for the whole field, and for other fields."""
+    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in build_params.get(PATH, ())]
+    return "".join(f"/{step}" for step in steps)
+
+
+def _default_name(collection: Collection, field: FieldSchema, build_params: Mapping[str, Any]) -> str:
+    pointer = _pointer(build_params)
+    same = [i for i in collection.indexes if i.field_id == field.field_id and _pointer(i.build_params) == pointer]
+    return same[0].name if same else field.name + pointer
+
+
+def _is_same(wanted: IndexSpec, index: IndexSpec) -> bool:
+    """Whether that index is this one. Raises ParameterInvalid if they cannot be there both."""
+    is_same_place = wanted.field_id == index.field_id and _pointer(wanted.build_params) == _pointer(index.build_params)
+    if wanted.name == index.name:
+        # One that says how it is warmed up is never the same index again, in Milvus too.
+        if is_same_place and wanted.params == index.params and WARMUP_PROPERTY not in wanted.params:
+            return True
+        raise ParameterInvalid("at most one distinct index is allowed per field")
+    if is_same_place:
+        raise ParameterInvalid("CreateIndex failed: creating multiple indexes on same field is not supported")
+    return False
+
+
+def _field_name(collection: Collection, index: IndexSpec) -> str:
+    """A key of the dynamic field counts as a field."""
+    field = collection.schema.by_id[index.field_id]
+    path = index.build_params.get(PATH, ())
+    return str(path[0]) if field.is_dynamic and path else field.name
 
 
 def describe_indexes(
@@ -81,7 +131,7 @@ def _describe(engine: Engine, collection: Collection, index: IndexSpec) -> Index
         collection,
         index.index_id,
         index.name,
-        collection.schema.by_id[index.field_id].name,
+        _field_name(collection, index),
         index.params,
         progress.total_rows,
         progress.indexed_rows,
@@ -96,10 +146,10 @@ def drop_index(engine: Engine, context: RequestContext, name: str, index_name: s
     collection = find_collection(engine, context, name)
     index = next((i for i in collection.indexes if i.name == index_name), None)
     if index is None:
-        index = next((i for i in collection.indexes if collection.schema.by_id[i.field_id].name == index_name), None)
+        index = next((i for i in collection.indexes if _field_name(collection, i) == index_name), None)
     if index is None:
         return
-    if collection.load is not None:
+    if collection.load is not None and index.metric_type is not None:
         raise ParameterInvalid(f"vector index cannot be dropped on loaded collection: {collection.collection_id}")
     changes.drop_index(engine.catalog, collection.collection_id, index.index_id)
     engine.datanode.indexes.dropped(collection.collection_id, index.index_id)

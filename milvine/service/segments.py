@@ -190,6 +190,6 @@ def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[
     collection = find_collection(engine, context, name)
     found: list[LoadedSegment] = []
     for meta, parts in engine.loader.loaded(collection.collection_id):
-        index = next((i for i in collection.indexes if i.index_id in meta.indexes), None)
+        index = next((i for i in collection.indexes if i.metric_type and i.index_id in meta.indexes), None)
         found.append(LoadedSegment(meta, sum(parts.values()), index))
     return found

@@ -2,12 +2,13 @@
 
   rows.seg          insert timestamps, keys in order, and the row offset of each ("the key index")
   <field id>.col    one column; JSON with its shredded paths beside the text
-  <index id>.index  one vector index, as faiss wrote it
+  <index id>.index  one vector index, as faiss wrote it, or one scalar index
 Deletes of a collection lie beside its segments as <delta id>.delta. All are sealed files (see `files`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from milvine.storage.wal_records import decode_deletes, encode_deletes
 
 FORMAT_VERSION = 1
 COLUMN_KIND, ROWS_KIND, INDEX_KIND, DELTA_KIND = "column", "rows", "index", "delta"
+SCALAR_KIND = "scalar"
 ROWS_FILE = "rows.seg"
 _PATH_PARTS = ("kinds", "integers", "doubles", "strings")
 _NOT_OURS = (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException)
@@ -136,3 +138,28 @@ def open_delta(path: Path) -> DeleteBatch:
 
 def open_index_file(path: Path, *, resident: bool) -> MappedFile:
     return open_sealed(path, INDEX_KIND, FORMAT_VERSION, resident=resident)
+
+
+def save_scalar_index(path: Path, arrays: Mapping[str, Any], described: Any) -> int:
+    """Arrays (numpy or pyarrow, of any lengths) by name, and what describes them, as JSON. Returns the file's size."""
+    lists = {name: _as_row(values) for name, values in arrays.items()}
+    metadata = {"indexes": orjson.dumps(described).decode()}
+    return save_sealed(path, SCALAR_KIND, FORMAT_VERSION, [memoryview(encode_stream(lists, metadata))])
+
+
+def open_scalar_index(path: Path, *, resident: bool) -> tuple[dict[str, Any], Any, MappedFile]:
+    """The arrays and their description as they were saved, viewing the file; strings are StringArrays."""
+    mapped = open_sealed(path, SCALAR_KIND, FORMAT_VERSION, resident=resident)
+    lists, metadata = decode_stream(mapped.payload, path)
+    try:
+        flat = {name: row.flatten() for name, row in lists.items()}
+        arrays = {name: a if pa.types.is_string(a.type) else a.to_numpy() for name, a in flat.items()}
+        return arrays, orjson.loads(metadata["indexes"]), mapped
+    except _NOT_OURS as error:
+        raise DataIntegrityError(f"{path} does not hold a scalar index: {error!r}") from error
+
+
+def _as_row(values: Any) -> pa.LargeListArray:
+    """Record batches hold arrays of one length: each of ours is one row of it."""
+    array = pa.array(values) if isinstance(values, np.ndarray) else values
+    return pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array)

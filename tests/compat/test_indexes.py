@@ -122,7 +122,7 @@ def test_index_on_a_missing_collection_is_refused(stub: Any, collection_name: st
 def test_vector_index_on_a_scalar_field_is_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
     make_c1(client, collection_name, index=False)
     made = _create(stub, collection_name, "a", index_type="HNSW", metric_type="L2")
-    assert_refused(made, 1100, "data type Int64 can't build with this index HNSW")
+    assert_refused(made, 1100, "index HNSW only supports vector data type")
 
 
 def test_describing_without_an_index_is_index_not_found(client: MilvusClient, stub: Any, collection_name: str) -> None:
@@ -189,3 +189,8 @@ def test_index_progress_counts_sealed_rows_until_all_are_indexed(client: MilvusC
     described = client.describe_index(collection_name, "vec")
     assert (described["total_rows"], described["pending_index_rows"]) == (2000, 0)
     assert described["state"] == "Finished"
+
+
+def test_an_index_on_a_collection_of_an_impossible_name_finds_none(stub: Any) -> None:
+    made = _create(stub, "12 s", index_type="FLAT", metric_type="L2")
+    assert_refused(made, 100, "collection not found[database=default][collection=12 s]", legacy=4)

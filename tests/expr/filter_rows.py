@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
+from milvine.expr.indexed import ValueIndex
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
@@ -49,10 +50,11 @@ _FILLERS: dict[DataType, Any] = {DataType.BOOL: False, DataType.VARCHAR: "", Dat
 
 @dataclass(frozen=True)
 class Rows:
-    """A ColumnSource over columns held in memory."""
+    """A ColumnSource over columns held in memory, and over indexes of them, if there are any."""
 
     row_count: int
     columns: Mapping[int, Column]
+    indexes: Mapping[tuple[int, JsonPath, bool], ValueIndex] = field(default_factory=dict)
 
     def column(self, field_id: int) -> Column:
         return self.columns[field_id]
@@ -64,6 +66,9 @@ class Rows:
 
     def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
         return extract_elements(self.columns[field_id].values, path)
+
+    def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
+        return self.indexes.get((field_id, path, has_elements))
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:

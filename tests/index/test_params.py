@@ -12,9 +12,9 @@ from milvine.model.types import DataType, MetricType
 VECTOR = FieldSchema(101, "vec", DataType.FLOAT_VECTOR, dim=8)
 
 
-def refused(given: dict[str, str], field: FieldSchema = VECTOR) -> str:
+def refused(given: dict[str, str]) -> str:
     with pytest.raises(ParameterInvalid) as caught:
-        params.resolve(field, given)
+        params.resolve(VECTOR, given)
     return caught.value.message
 
 
@@ -69,8 +69,7 @@ def test_unknown_types_and_metrics_are_refused() -> None:
     )
     assert refused({"metric_type": "HAMMING"}).startswith("float vector index does not support metric type: HAMMING")
     assert refused({"index_type": "AUTOINDEX", "M": "16"}).startswith("only metric type can be passed")
-    number = FieldSchema(100, "id", DataType.INT64)
-    assert refused({"index_type": "HNSW"}, number).startswith("data type Int64 can't build with this index HNSW")
+    assert refused({"index_type": "INVERTED"}).startswith("data type FloatVector can't build with this index INVERTED")
 
 
 def test_the_search_effort_defaults_to_64_or_k_and_must_not_be_below_k() -> None:

@@ -1,0 +1,370 @@
+"""Which rows hold which values: one structure for every type of scalar index, read in place from its file.
+
+The values of a column, or of a JSON path, are kept sorted and each once. Beside them stands for each value who has it:
+one list of row offsets, value by value, or, when there are few values, a packed bitmap for each, which is smaller then.
+So `==` and `in` are binary searches, and a range or a prefix is a run of neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.model.columns import Column
+from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements, extract, extract_elements
+from milvine.model.types import DataType
+
+Array = np.ndarray[Any, Any]
+Encoded = dict[str, Any]
+"""numpy and pyarrow arrays by name, of different lengths: what goes to a file and comes back."""
+
+MAX_BITMAPS = 32
+"""With more values bitmaps take more bytes than lists of rows."""
+LISTED_SHARE = 0.05
+"""Writing down more than this part of the rows takes longer than comparing a whole column of numbers."""
+
+
+class Postings:
+    """The rows of each value, of `row_count` rows in all.
+
+    values: numpy (m,), ascending, NaN last and once; or StringArray (m,), ascending. starts: int32 (m + 1,) into rows,
+    int32, ascending for each value; or bitmaps uint8 (m, bytes), bit by row. `is_single`: a row has at most one value.
+    `may_decline`: there is a plain column of the same values.
+    """
+
+    def __init__(
+        self,
+        row_count: int,
+        values: Any,
+        starts: Array | None,
+        rows: Array,
+        bitmaps: Array | None,
+        *,
+        is_single: bool,
+        may_decline: bool = False,
+    ) -> None:
+        self.row_count = row_count
+        self.values = values
+        self.starts = starts
+        self.rows = rows
+        self.bitmaps = bitmaps
+        self.is_single = is_single
+        self.may_decline = may_decline and isinstance(values, np.ndarray)
+        self._searched = values  # without NaN, which no search finds
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f" and len(values) and np.isnan(values[-1]):
+            self._searched = values[:-1]
+
+    @classmethod
+    def build(cls, row_count: int, values: Any, rows: Array, *, is_single: bool) -> Postings:
+        """`values` (k,) numpy or StringArray and the row of each, ascending."""
+        if isinstance(values, np.ndarray):
+            if values.dtype == np.bool_:
+                values = values.view(np.int8)
+            order = np.argsort(values, kind="stable")
+            ordered = values[order]
+            is_first = np.ones(len(ordered), np.bool_)
+            np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+            if values.dtype.kind == "f":
+                is_first[1:] &= ~np.isnan(ordered[:-1])
+            distinct: Any = ordered[is_first]
+            codes = np.cumsum(is_first) - 1
+        else:
+            encoded = values.dictionary_encode()
+            by_text = pc.array_sort_indices(encoded.dictionary)
+            distinct = encoded.dictionary.take(by_text)
+            places = np.empty(len(distinct), np.int32)
+            places[by_text.to_numpy()] = np.arange(len(distinct), dtype=np.int32)
+            codes = places[encoded.indices.to_numpy()]
+            order = np.argsort(codes, kind="stable")
+            codes = codes[order]
+        rows = rows[order].astype(np.int32)
+        if not is_single and len(rows):
+            again = np.zeros(len(rows), np.bool_)
+            again[1:] = (codes[1:] == codes[:-1]) & (rows[1:] == rows[:-1])
+            codes, rows = codes[~again], rows[~again]
+        counts = np.bincount(codes, minlength=len(distinct))
+        starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+        if len(distinct) > MAX_BITMAPS:
+            return cls(row_count, distinct, starts, rows, None, is_single=is_single)
+        bits = np.zeros((len(distinct), row_count), np.bool_)
+        bits[codes, rows] = True
+        return cls(row_count, distinct, None, rows[:0], np.packbits(bits, axis=1), is_single=is_single)
+
+    def between(self, low: Any, high: Any, with_low: bool, with_high: bool) -> Array | None:
+        """bool (n,) of the rows with a value in the interval; a bound that is None is open. None: a look at the column
+        would be faster."""
+        first = 0 if low is None else self._place(low, "left" if with_low else "right")
+        last = len(self._searched) if high is None else self._place(high, "right" if with_high else "left")
+        return self._run(first, max(first, last))
+
+    def starting_with(self, prefix: str) -> Array | None:
+        """Rows with a text that starts so."""
+        first = self._place(prefix, "left")
+        following = _after_prefix(prefix)
+        return self._run(first, len(self.values) if following is None else self._place(following, "left"))
+
+    def among(self, wanted: Any) -> Array:
+        """Rows with any of the values (numpy, or StringArray)."""
+        codes = self._codes(wanted)
+        mask = np.zeros(self.row_count, np.bool_)
+        if self.bitmaps is not None:
+            return self._unpacked(np.bitwise_or, codes) if len(codes) else mask
+        mask[self._rows_of(codes)] = True
+        return mask
+
+    def with_all(self, wanted: Any) -> Array:
+        """Rows that have each of the values, of which there is one at least, each once."""
+        codes = self._codes(wanted)
+        if len(codes) < len(wanted):
+            return np.zeros(self.row_count, np.bool_)
+        if self.bitmaps is not None:
+            return self._unpacked(np.bitwise_and, codes)
+        has_all: Array = np.bincount(self._rows_of(codes), minlength=self.row_count) == len(codes)
+        return has_all
+
+    def _place(self, value: Any, side: Any) -> int:
+        if not isinstance(self.values, np.ndarray):
+            return int(pc.search_sorted(self.values, pa.array([value], pa.string()), side=side)[0].as_py())
+        if self.values.dtype.kind == "i":
+            limits = np.iinfo(self.values.dtype)
+            if not limits.min <= value <= limits.max:
+                return 0 if value < limits.min else len(self.values)
+        with np.errstate(over="ignore"):
+            return int(np.searchsorted(self._searched, self.values.dtype.type(value), side=side))
+
+    def _codes(self, wanted: Any) -> Array:
+        """The places of those of the values that are there, each once."""
+        found: Array
+        if not isinstance(self.values, np.ndarray):
+            places = pc.search_sorted(self.values, wanted).to_numpy().astype(np.int64)
+            inside = np.flatnonzero(places < len(self.values))
+            same = pc.equal(self.values.take(pa.array(places[inside])), wanted.take(pa.array(inside)))
+            found = places[inside][same.to_numpy(zero_copy_only=False)]
+            return found
+        if self.values.dtype.kind == "i" and wanted.dtype.kind == "i":
+            limits = np.iinfo(self.values.dtype)
+            wanted = wanted[(wanted >= limits.min) & (wanted <= limits.max)]
+        with np.errstate(over="ignore"):
+            wanted = np.unique(wanted.astype(self.values.dtype))
+        places = np.searchsorted(self._searched, wanted)
+        is_inside = places < len(self._searched)
+        places, wanted = places[is_inside], wanted[is_inside]
+        found = places[self._searched[places] == wanted]
+        return found
+
+    def _run(self, first: int, last: int) -> Array | None:
+        """Rows of the values from one place to another."""
+        if self.bitmaps is not None:
+            codes = np.arange(first, last)
+            return self._unpacked(np.bitwise_or, codes) if len(codes) else np.zeros(self.row_count, np.bool_)
+        assert self.starts is not None
+        begin, end = int(self.starts[first]), int(self.starts[last])
+        # The complement is shorter to write, but rows without a value, which nobody asks for, are in it.
+        is_inverse = self.is_single and end - begin > len(self.rows) // 2
+        effort = len(self.rows) - (end - begin) if is_inverse else end - begin
+        if self.may_decline and effort > LISTED_SHARE * self.row_count:
+            return None
+        mask = np.full(self.row_count, is_inverse)
+        if is_inverse:
+            mask[self.rows[:begin]] = False
+            mask[self.rows[end:]] = False
+        else:
+            mask[self.rows[begin:end]] = True
+        return mask
+
+    def _rows_of(self, codes: Array) -> Array:
+        assert self.starts is not None
+        begins = self.starts[codes].astype(np.int64)
+        counts = self.starts[codes + 1] - begins
+        steps = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows: Array = self.rows[np.repeat(begins, counts) + steps]
+        return rows
+
+    def _unpacked(self, combine: Any, codes: Array) -> Array:
+        assert self.bitmaps is not None
+        return _unpack(combine.reduce(self.bitmaps[codes], axis=0), self.row_count)
+
+    def encode(self, prefix: str, into: Encoded) -> None:
+        into[f"{prefix}.values"] = self.values
+        if self.bitmaps is not None:
+            into[f"{prefix}.bitmaps"] = self.bitmaps.reshape(-1)
+        else:
+            into[f"{prefix}.starts"], into[f"{prefix}.rows"] = self.starts, self.rows
+
+    @classmethod
+    def decode(cls, prefix: str, arrays: Encoded, row_count: int, **flags: bool) -> Postings:
+        values = arrays[f"{prefix}.values"]
+        if f"{prefix}.bitmaps" in arrays:
+            bitmaps = arrays[f"{prefix}.bitmaps"].reshape(len(values), -(-row_count // 8))
+            return cls(row_count, values, None, np.empty(0, np.int32), bitmaps, **flags)
+        return cls(row_count, values, arrays[f"{prefix}.starts"], arrays[f"{prefix}.rows"], None, **flags)
+
+
+def _unpack(bits: Array, row_count: int) -> Array:
+    return np.unpackbits(bits, count=row_count).view(np.bool_)
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """The least text that is greater than all that start with `prefix`, or None. Texts are ordered by code point, as
+    their bytes are; surrogates are no characters."""
+    while prefix:
+        code = ord(prefix[-1]) + 1
+        if code <= 0x10FFFF:
+            return prefix[:-1] + chr(0xE000 if 0xD800 <= code < 0xE000 else code)
+        prefix = prefix[:-1]
+    return None
+
+
+_KINDS_OF_DTYPES = {"b": JsonKind.BOOL, "i": JsonKind.INT, "f": JsonKind.DOUBLE}
+_ALL_KINDS = (JsonKind.BOOL, JsonKind.INT, JsonKind.DOUBLE, JsonKind.STRING)
+CAST_KINDS: dict[str, tuple[JsonKind, ...]] = {
+    "BOOL": (JsonKind.BOOL,),
+    "DOUBLE": (JsonKind.INT, JsonKind.DOUBLE),
+    "VARCHAR": (JsonKind.STRING,),
+    "JSON": _ALL_KINDS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ValueIndex:
+    """All that an index knows of one column or path, apart by the kind of the values; an ordinary field has one kind.
+
+    `covered` kinds are all there; one without postings has no row. `has_elements`: the values are those of arrays, and
+    `arrays` tells (packed) which rows have one.
+    """
+
+    row_count: int
+    has_elements: bool
+    covered: frozenset[JsonKind]
+    by_kind: Mapping[JsonKind, Postings]
+    known_bits: Mapping[JsonKind, Array]
+    arrays: Array | None = None
+
+    def covers(self, kinds: Sequence[JsonKind]) -> bool:
+        return self.covered.issuperset(kinds)
+
+    def postings(self, kind: JsonKind) -> Postings | None:
+        return self.by_kind.get(kind)
+
+    def known(self, kinds: Sequence[JsonKind]) -> Array:
+        """bool (n,): rows with a value of these kinds, or, if values are elements, with an array. Of JSON only."""
+        bits = [self.known_bits[k] for k in kinds if k in self.known_bits]
+        if self.arrays is not None:
+            bits = [self.arrays]
+        if not bits:
+            return np.zeros(self.row_count, np.bool_)
+        return _unpack(np.bitwise_or.reduce(bits, axis=0), self.row_count)
+
+
+def index_field(column: Column) -> ValueIndex:
+    """Index a field that is not JSON."""
+    count, has_elements = len(column), column.data_type is DataType.ARRAY
+    values: Any = column.values
+    if has_elements:
+        offsets = column.values.offsets.to_numpy()
+        values = column.values.values.slice(offsets[0], offsets[-1] - offsets[0])
+        if not pa.types.is_string(values.type):
+            values = values.to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(count), np.diff(offsets))
+    elif column.validity is not None:
+        rows = np.flatnonzero(column.validity)
+        values = values[rows] if isinstance(values, np.ndarray) else values.take(pa.array(rows))
+    else:
+        rows = np.arange(count)
+    kind = _KINDS_OF_DTYPES[values.dtype.kind] if isinstance(values, np.ndarray) else JsonKind.STRING
+    postings = Postings.build(count, values, rows, is_single=not has_elements)
+    return ValueIndex(count, has_elements, frozenset((kind,)), {kind: postings}, {})
+
+
+def index_json(column: Column, path: JsonPath, cast: str) -> dict[JsonPath, ValueIndex]:
+    """Index what a JSON column has at `path`, by path: of the kinds that `cast` (a json_cast_type) names.
+
+    JSON takes in what stands below, too, as far as its paths are kept apart in the column.
+    """
+    assert column.paths is not None
+    if cast.startswith("ARRAY_"):
+        return {path: _index_elements(extract_elements(column.values, path), CAST_KINDS[cast.removeprefix("ARRAY_")])}
+    found = {path: column.paths.known(len(column), path) or extract(column.values, path)}
+    if cast == "JSON":
+        found |= {p: c for p, c in column.paths.columns.items() if p[: len(path)] == path}
+    return {p: _index_kinds(c, CAST_KINDS[cast]) for p, c in found.items()}
+
+
+def _index_kinds(column: PathColumn, kinds: Sequence[JsonKind]) -> ValueIndex:
+    postings: dict[JsonKind, Postings] = {}
+    bits: dict[JsonKind, Array] = {}
+    for kind in kinds:
+        is_kind = column.kinds == kind
+        rows = np.flatnonzero(is_kind)
+        if len(rows):
+            postings[kind] = Postings.build(len(column), _of_kind(column, kind, rows), rows, is_single=True)
+            bits[kind] = np.packbits(is_kind)
+    return ValueIndex(len(column), False, frozenset(kinds), postings, bits)
+
+
+def _index_elements(elements: PathElements, kinds: Sequence[JsonKind]) -> ValueIndex:
+    count = len(elements.is_array)
+    row_of = np.repeat(np.arange(count), np.diff(elements.starts))
+    postings: dict[JsonKind, Postings] = {}
+    for kind in kinds:
+        places = np.flatnonzero(elements.elements.kinds == kind)
+        if len(places):
+            values = _of_kind(elements.elements, kind, places)
+            postings[kind] = Postings.build(count, values, row_of[places], is_single=False)
+    return ValueIndex(count, True, frozenset(kinds), postings, {}, np.packbits(elements.is_array))
+
+
+def _of_kind(column: PathColumn, kind: JsonKind, places: Array) -> Any:
+    if kind is JsonKind.STRING:
+        assert column.strings is not None
+        return column.strings.take(pa.array(places))
+    numbers = column.doubles if kind is JsonKind.DOUBLE else column.integers
+    assert numbers is not None
+    return numbers[places].astype(np.int8) if kind is JsonKind.BOOL else numbers[places]
+
+
+def encode(indexes: Mapping[JsonPath, ValueIndex]) -> tuple[Encoded, list[Any]]:
+    """Arrays, and a description for `decode` that JSON can hold."""
+    arrays: Encoded = {}
+    described = []
+    for number, (path, index) in enumerate(indexes.items()):
+        for kind, postings in index.by_kind.items():
+            postings.encode(f"{number}.{int(kind)}", arrays)
+        for kind, bits in index.known_bits.items():
+            arrays[f"{number}.{int(kind)}.known"] = bits
+        if index.arrays is not None:
+            arrays[f"{number}.arrays"] = index.arrays
+        described.append([list(path), index.has_elements, sorted(map(int, index.covered)), index.row_count])
+    return arrays, described
+
+
+def decode(arrays: Encoded, described: list[Any]) -> dict[JsonPath, ValueIndex]:
+    """The inverse of `encode`, on views of the same arrays. Raises KeyError, TypeError or ValueError for others."""
+    indexes: dict[JsonPath, ValueIndex] = {}
+    is_json = any(name.endswith((".known", ".arrays")) for name in arrays)
+    for number, (path, has_elements, covered, row_count) in enumerate(described):
+        kinds = [JsonKind(kind) for kind in covered]
+        there = [kind for kind in kinds if f"{number}.{int(kind)}.values" in arrays]
+        indexes[tuple(path)] = ValueIndex(
+            row_count,
+            has_elements,
+            frozenset(kinds),
+            {
+                k: Postings.decode(
+                    f"{number}.{int(k)}",
+                    arrays,
+                    row_count,
+                    is_single=not has_elements,
+                    may_decline=not (is_json or has_elements),
+                )
+                for k in there
+            },
+            {k: arrays[name] for k in there if (name := f"{number}.{int(k)}.known") in arrays},
+            arrays.get(f"{number}.arrays"),
+        )
+    return indexes
