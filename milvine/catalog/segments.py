@@ -92,10 +92,11 @@ def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentInde
 
 
 def commit_compaction(
-    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: SegmentMeta | None
+    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: SegmentMeta | None, folded_ts: int
 ) -> tuple[DeltaMeta, ...] | None:
     """Put `result` (None: no row is left) in the place of its sources, and drop the deltas that no segment needs now.
 
+    `folded_ts` of the collection becomes at least the one given.
     Returns those deltas, or None, with nothing changed, if a source is gone. Indexes that were dropped meanwhile
     are left out of what is stored.
     """
@@ -118,8 +119,14 @@ def commit_compaction(
         dropped = tuple(d for d in deltas if not any(m.needs(d) for m in following))
         gone = [d.delta_id for d in dropped]
         connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(gone)))
+        collection = snapshot.collections[collection_id]
+        if folded_ts > collection.folded_ts:
+            own = store.collections.c.collection_id == collection_id
+            connection.execute(sa.update(store.collections).where(own).values(folded_ts=folded_ts))
+            collection = replace(collection, folded_ts=folded_ts)
         return replace(
             snapshot,
+            collections={**snapshot.collections, collection_id: collection},
             segments={**snapshot.segments, collection_id: tuple(following)},
             deltas={**snapshot.deltas, collection_id: tuple(d for d in deltas if d.delta_id not in gone)},
         )

@@ -324,10 +324,12 @@ class Compactor:
             result: SegmentMeta | None = run_task("merge", order, is_wanted)
             if result is not None:
                 result = self._indexed(collection, source_ids, result, is_wanted)
-            dropped = commit_compaction(self._catalog, collection_id, source_ids, result)
+            plan.row_count = 0 if result is None else result.row_count
+            dropped = commit_compaction(
+                self._catalog, collection_id, source_ids, result, _folded_ts(order, plan.row_count)
+            )
             if dropped is None:
                 raise NotWanted
-            plan.row_count = 0 if result is None else result.row_count
         except BaseException:
             remove_tree(self._paths.segment(collection_id, plan.target))
             raise
@@ -368,3 +370,11 @@ class Compactor:
         for delta in dropped:
             self._paths.delta(collection_id, delta.delta_id).unlink(missing_ok=True)
         metrics.compacted_rows.inc(sum(m.row_count for m in plan.sources))
+
+
+def _folded_ts(order: MergeOrder, row_count: int) -> int:
+    """The newest delete whose rows a merge with `row_count` rows may have left behind, 0 if it left none behind."""
+    if row_count == sum(m.row_count for m in order.sources):
+        return 0
+    newest = max((d.max_ts for d in order.deltas if any(m.needs(d) for m in order.sources)), default=0)
+    return min(order.fold_ts, newest)

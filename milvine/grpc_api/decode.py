@@ -376,7 +376,7 @@ def search(request: Any) -> SearchRequest:
         templates(request),
         tuple(request.output_fields),
         tuple(request.partition_names),
-        request.guarantee_timestamp if is_iterator else _read_ts(request),
+        _iterator_ts(request) if is_iterator else _read_ts(request),
     )
 
 
@@ -401,9 +401,13 @@ def query(request: Any) -> QueryRequest:
 
 
 def _iterator(request: Any, params: Mapping[str, str]) -> QueryIterator:
-    given = request.guarantee_timestamp
-    read_ts = min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
-    return QueryIterator(read_ts, _int(params, "collection_id", 0))
+    return QueryIterator(_iterator_ts(request), _int(params, "collection_id", 0))
+
+
+def _iterator_ts(request: Any) -> int:
+    """What the first page told, or 0 for that page."""
+    given: int = request.guarantee_timestamp
+    return min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
 
 
 def _bool(params: Mapping[str, str], name: str) -> bool:
