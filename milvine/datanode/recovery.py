@@ -14,12 +14,13 @@ from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta, make_deletes
 from milvine.model.timestamps import HybridClock
 from milvine.model.types import DataType
-from milvine.segment.growing import GrowingSegment, make_chunk
+from milvine.segment.deletes import concat_deletes
+from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
 from milvine.storage.garbage import remove_unnamed
 from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
 from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
-from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert, decode_upsert
+from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
 
 
 def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> set[str]:
@@ -66,7 +67,7 @@ def recover(
     remove_files_before(directory, collection.checkpoint_file)
     reader = WalReader(directory, collection_id, collection.checkpoint_file)
     data_types = {f.field_id: f.data_type for f in collection.schema.fields}
-    growing: dict[int, GrowingSegment] = {}
+    growing: dict[int, _GrowingRows] = {}
     deletes: list[DeleteBatch] = []
     sealed = snapshot.segments.get(collection_id, ())
     deltas = snapshot.deltas.get(collection_id, ())
@@ -77,26 +78,58 @@ def recover(
         inserted, deleted = replayed(record, collection.schema, data_types)
         if deleted is not None:
             deletes.append(deleted)
-            growing = {i: s.with_deletes(deleted) for i, s in growing.items()}
         if inserted is not None:
             partition_id, batch = inserted
-            segment = growing.get(partition_id) or GrowingSegment(clock.next(), partition_id)
-            chunk = make_chunk(collection.schema, segment.segment_id, partition_id, batch, record.ts)
-            growing[partition_id] = segment.with_chunk(chunk)
+            if partition_id not in growing:
+                growing[partition_id] = _GrowingRows(collection.schema, clock.next(), partition_id)
+            growing[partition_id].add(batch, record.ts)
     crash_point("recovery.replayed")
     if reader.unborn is not None:
         reader.unborn.unlink()
     reader.sync_tail()
+    deletes = [concat_deletes(deletes)] if deletes else []
     view = ReadView(
         collection_id,
         collection.schema,
         last_ts,
-        tuple(growing.values()),
+        tuple(rows.segment(deletes) for rows in growing.values()),
         sealed,
         deltas,
         tuple(deletes),
     )
     return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
+
+
+class _GrowingRows:
+    """Rows of one partition on their way from the log to chunks: many small inserts are joined once."""
+
+    def __init__(self, schema: CollectionSchema, segment_id: int, partition_id: int) -> None:
+        self._schema = schema
+        self._segment_id = segment_id
+        self._partition_id = partition_id
+        self._inserts: list[tuple[ColumnBatch, int]] = []
+        self._row_count = 0
+        self._chunks: list[Chunk] = []
+
+    def add(self, batch: ColumnBatch, ts: int) -> None:
+        if self._inserts:
+            has_same_fields = self._inserts[0][0].columns.keys() == batch.columns.keys()
+            if not has_same_fields or self._row_count + batch.row_count > MAX_MERGED_ROWS:
+                self._join()
+        self._inserts.append((batch, ts))
+        self._row_count += batch.row_count
+
+    def _join(self) -> None:
+        self._chunks.append(join_inserts(self._schema, self._segment_id, self._partition_id, self._inserts))
+        self._inserts, self._row_count = [], 0
+
+    def segment(self, deletes: list[DeleteBatch]) -> GrowingSegment:
+        """The rows, at least one insert, under the deletes, which find by timestamps the rows that they kill."""
+        self._join()
+        found = GrowingSegment(self._segment_id, self._partition_id, tuple(self._chunks))
+        for batch in deletes:
+            found = found.with_deletes(batch)
+        return found
 
 
 def replayed(
@@ -105,11 +138,12 @@ def replayed(
     """What a record inserts (partition id and rows) and deletes."""
     match record.record_type:
         case RecordType.INSERT:
-            return decode_insert(record.body, data_types), None
+            partition_id, batch, _ = decode_insert(record.body, data_types)
+            return (partition_id, batch), None
         case RecordType.DELETE:
             return None, decode_deletes(record.body)
         case RecordType.UPSERT:
-            partition_id, batch, keys = decode_upsert(record.body, data_types)
+            partition_id, batch, keys = decode_insert(record.body, data_types)
             if keys is None:
                 keys = batch.columns[schema.primary_field.field_id].values
             return (partition_id, batch), make_deletes(keys, record.ts, partition_id)
