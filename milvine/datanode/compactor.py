@@ -19,10 +19,12 @@ from milvine import metrics
 from milvine.catalog.segments import commit_compaction
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
+from milvine.crash_points import crash_point
 from milvine.datanode.child import NotWanted, run_task
 from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
 from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
+from milvine.datanode.retries import Retries
 from milvine.errors import CollectionNotFound, MilvineError
 from milvine.model.collections import Collection
 from milvine.model.segments import DeltaMeta, SegmentMeta
@@ -36,7 +38,6 @@ DEAD_SHARE = 0.2
 WORTH_WAITING_ROWS = 20_000
 _LOOK_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 2.0
-_RETRY_SECONDS = 10.0
 _KEPT_PLANS = 1000
 _KEPT_COUNTS = 10_000
 _MAX_TARGET_BYTES = 1 << 30
@@ -95,7 +96,7 @@ class Compactor:
         self._running: Plan | None = None
         self._plans: deque[Plan] = deque(maxlen=_KEPT_PLANS)
         self._requests: dict[int, list[Plan]] = {}
-        self._retry_at: dict[int, float] = {}
+        self._retries: Retries[int] = Retries()
         self._looked: dict[int, tuple[ReadView, float]] = {}
         self._dead_rows: dict[int, tuple[tuple[int, int], int]] = {}
         self._thread = threading.Thread(target=self._run, name="compactor", daemon=True)
@@ -125,6 +126,8 @@ class Compactor:
             limits = replace(limits, data_bytes=min(target_bytes, _MAX_TARGET_BYTES))
         removable = {m.segment_id for m in view.sealed if self._removable_rows(collection, view, m, 1)}
         with self._condition:
+            # What a plan replaces leaves the view before the plan leaves `_running`: here a source is busy or there.
+            view = self._views.current(collection_id) or view
             request_id = self._clock.next()
             plans = [p for p in (self._running, *self._queue) if p is not None and p.collection_id == collection_id]
             for metas in by_partition(view.sealed):
@@ -203,7 +206,6 @@ class Compactor:
     def _find_work(self) -> None:
         now = time.monotonic()
         self._looked = {i: seen for i, seen in self._looked.items() if i in self._catalog.snapshot.collections}
-        self._retry_at = {i: at for i, at in self._retry_at.items() if at > now}
         for collection in self._catalog.snapshot.collections.values():
             view = self._views.current(collection.collection_id)
             if view is None:
@@ -222,7 +224,7 @@ class Compactor:
         age_ms = self._age_ms(max((m.segment_id for m in view.sealed), default=0))
         wait = min(_LOOK_AGAIN_SECONDS, max(0, self._idle_ms - age_ms) / 1000 or _LOOK_AGAIN_SECONDS)
         with self._condition:
-            busy = self._busy() | self._retry_at.keys()
+            busy = self._busy() | self._retries.waiting()
             for metas in by_partition(view.sealed):
                 while sources := next_merge(metas, self._limits, busy):
                     self._add(collection.collection_id, sources)
@@ -283,19 +285,20 @@ class Compactor:
                 plan = self._running = self._queue.popleft()
                 plan.state = PlanState.EXECUTING
             failure: str | None = None
+            started = time.monotonic()
             try:
                 self._execute(plan)
+                self._retries.forget(plan.source_ids)
             except NotWanted:
                 failure = "a source is gone"
             except Exception as error:  # noqa: BLE001 - one bad plan must not end the loop; its failure is kept
                 failure = str(error)
+                self._retries.failed(plan.source_ids, failure, time.monotonic() - started)
                 _log.error("compaction of segments %s: %s", sorted(plan.source_ids), error)
                 metrics.background_failures.labels("compaction").inc()
             with self._condition:
                 plan.failure = failure or ""
                 plan.state = PlanState.COMPLETED if failure is None else PlanState.FAILED
-                if failure is not None:
-                    self._retry_at |= dict.fromkeys(plan.source_ids, time.monotonic() + _RETRY_SECONDS)
                 self._running = None
                 self._condition.notify_all()
             self._indexes.look()
@@ -325,14 +328,17 @@ class Compactor:
             if result is not None:
                 result = self._indexed(collection, source_ids, result, is_wanted)
             plan.row_count = 0 if result is None else result.row_count
-            dropped = commit_compaction(
-                self._catalog, collection_id, source_ids, result, _folded_ts(order, plan.row_count)
-            )
-            if dropped is None:
-                raise NotWanted
         except BaseException:
             remove_tree(self._paths.segment(collection_id, plan.target))
             raise
+        crash_point("merge.files_written")
+        # Of a commit that fails nobody knows whether it will be there after a crash: its files stay until a start.
+        folded_ts = _folded_ts(order, plan.row_count)
+        dropped = commit_compaction(self._catalog, collection_id, source_ids, result, folded_ts)
+        if dropped is None:
+            remove_tree(self._paths.segment(collection_id, plan.target))
+            raise NotWanted
+        crash_point("merge.committed")
         self._swap(plan, result, dropped)
 
     def _indexed(
@@ -364,6 +370,7 @@ class Compactor:
 
         self._views.replace(collection_id, change)
         self._views.changed(collection_id)
+        crash_point("merge.published")
         # Whoever still reads them has them mapped, and the disk gets the space back when the last one is done.
         for segment_id in source_ids:
             remove_tree(self._paths.segment(collection_id, segment_id))
