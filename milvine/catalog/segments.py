@@ -30,15 +30,7 @@ def commit_flush(
         for meta in flushed:
             _insert_segment(connection, meta)
         if delta is not None:
-            connection.execute(
-                sa.insert(store.deltas).values(
-                    delta_id=delta.delta_id,
-                    collection_id=collection_id,
-                    row_count=delta.row_count,
-                    max_ts=delta.max_ts,
-                    file_bytes=delta.file_bytes,
-                )
-            )
+            _insert_delta(connection, delta)
         connection.execute(
             sa.update(store.collections)
             .where(store.collections.c.collection_id == collection_id)
@@ -77,6 +69,18 @@ def _insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
     )
     for built in meta.indexes.values():
         _insert_built(connection, meta.segment_id, built)
+
+
+def _insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:
+    connection.execute(
+        sa.insert(store.deltas).values(
+            delta_id=delta.delta_id,
+            collection_id=delta.collection_id,
+            row_count=delta.row_count,
+            max_ts=delta.max_ts,
+            file_bytes=delta.file_bytes,
+        )
+    )
 
 
 def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentIndexMeta) -> None:
@@ -133,6 +137,30 @@ def commit_compaction(
 
     catalog.change(work)
     return dropped
+
+
+def commit_delta_merge(
+    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: DeltaMeta | None
+) -> bool:
+    """Put `result` (None: no delete is needed any more) in the place of deltas; False, with nothing changed, if one
+    of them is gone."""
+    done = False
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal done
+        deltas = snapshot.deltas.get(collection_id, ())
+        if not source_ids <= {d.delta_id for d in deltas}:
+            return snapshot
+        done = True
+        connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(source_ids)))
+        following = [d for d in deltas if d.delta_id not in source_ids]
+        if result is not None:
+            _insert_delta(connection, result)
+            following.insert(0, result)
+        return replace(snapshot, deltas={**snapshot.deltas, collection_id: tuple(following)})
+
+    catalog.change(work)
+    return done
 
 
 def commit_index_build(

@@ -22,6 +22,7 @@ from milvine.config import Settings
 from milvine.crash_points import crash_point
 from milvine.datanode.child import NotWanted, run_task
 from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
+from milvine.datanode.delta_merge import merge_deltas, worth_merging
 from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
 from milvine.datanode.retries import Retries
@@ -97,6 +98,8 @@ class Compactor:
         self._plans: deque[Plan] = deque(maxlen=_KEPT_PLANS)
         self._requests: dict[int, list[Plan]] = {}
         self._retries: Retries[int] = Retries()
+        self._delta_retries: Retries[int] = Retries()
+        self._working_on: int | None = None
         self._looked: dict[int, tuple[ReadView, float]] = {}
         self._dead_rows: dict[int, tuple[tuple[int, int], int]] = {}
         self._thread = threading.Thread(target=self._run, name="compactor", daemon=True)
@@ -181,7 +184,7 @@ class Compactor:
     def end(self, collection_id: int) -> None:
         """Return when nothing works on a collection that has left the catalog."""
         with self._condition:
-            while self._running is not None and self._running.collection_id == collection_id:
+            while self._working_on == collection_id:
                 self._condition.wait(1)
 
     # Planning
@@ -214,6 +217,27 @@ class Compactor:
             if seen is not None and seen.sealed is view.sealed and seen.deltas is view.deltas and now < look_again:
                 continue
             self._look_at(collection, view, now)
+            self._merge_deltas(view)
+
+    def _merge_deltas(self, view: ReadView) -> None:
+        collection_id = view.collection_id
+        if not worth_merging(view.deltas, self._fold_ts()) or collection_id in self._delta_retries.waiting():
+            return
+        with self._condition:
+            if self._queue:
+                return  # a compaction may make the deltas superfluous
+            self._working_on = collection_id
+        try:
+            merge_deltas(self._catalog, self._views, self._paths, self._clock, view, self._fold_ts())
+            self._delta_retries.forget([collection_id])
+        except (MilvineError, OSError) as error:
+            if collection_id in self._catalog.snapshot.collections:  # else it was dropped under our eyes
+                self._delta_retries.failed([collection_id], str(error))
+                _log.error("delta files of collection %s: %s", collection_id, error)
+                metrics.background_failures.labels("delta_merge").inc()
+        with self._condition:
+            self._working_on = None
+            self._condition.notify_all()
 
     def _look_at(self, collection: Collection, view: ReadView, now: float) -> None:
         heavy = []
@@ -284,6 +308,7 @@ class Compactor:
                     continue
                 plan = self._running = self._queue.popleft()
                 plan.state = PlanState.EXECUTING
+                self._working_on = plan.collection_id
             failure: str | None = None
             started = time.monotonic()
             try:
@@ -299,7 +324,7 @@ class Compactor:
             with self._condition:
                 plan.failure = failure or ""
                 plan.state = PlanState.COMPLETED if failure is None else PlanState.FAILED
-                self._running = None
+                self._running = self._working_on = None
                 self._condition.notify_all()
             self._indexes.look()
 
