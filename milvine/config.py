@@ -123,6 +123,14 @@ SETTINGS: tuple[Setting, ...] = (
         int,
         "deleted rows are kept for so long for reads at an old timestamp",
     ),
+    Setting(
+        "scrub_bytes_per_second",
+        "scrub.bytesPerSecond",
+        "8MB",
+        parse_bytes,
+        "how fast sealed files are read to verify their checksums; 0 is off",
+    ),
+    Setting("scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once in so long"),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
@@ -145,6 +153,8 @@ class Settings:
     segment_max_bytes: int
     merge_idle_seconds: int
     retention_seconds: int
+    scrub_bytes_per_second: int
+    scrub_interval_seconds: float
     worker_threads: int
     log_level: str
 

@@ -15,6 +15,7 @@ from milvine.datanode import recovery
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
+from milvine.datanode.scrub import Scrubber
 from milvine.datanode.writer import CollectionWriter, Frozen
 from milvine.errors import ChannelTSafeStalled, CollectionNotFound, DataIntegrityError, QuotaExceeded
 from milvine.model.collections import Collection
@@ -82,6 +83,7 @@ class DataNode:
     def start(self) -> None:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
         self.compactor.start()
+        Scrubber(self._settings, self._catalog, self._paths).start()
         threading.Thread(target=self._flush_full, name="flusher", daemon=True).start()
 
     def create(self, collection: Collection) -> None:

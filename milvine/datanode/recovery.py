@@ -23,9 +23,11 @@ from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
 
 
-def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> set[str]:
-    files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
-    return files | {i.file_name for i in meta.indexes.values()}
+def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> dict[str, int]:
+    """Names and sizes."""
+    columns = {paths.column(0, 0, i).name: size for i, size in meta.field_bytes.items()}
+    indexes = {i.file_name: i.file_bytes for i in meta.indexes.values() if i.file_name}
+    return {ROWS_FILE: meta.rows_bytes} | columns | indexes
 
 
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
@@ -43,15 +45,15 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
     return len(removed)
 
 
-def named_files(paths: SegmentPaths, snapshot: Snapshot) -> set[Path]:
-    """Every file of segments and deltas that the catalog names."""
-    named: set[Path] = set()
+def named_files(paths: SegmentPaths, snapshot: Snapshot) -> dict[Path, int]:
+    """Every file of segments and deltas that the catalog names, with its size."""
+    named: dict[Path, int] = {}
     for collection_id, metas in snapshot.segments.items():
         for meta in metas:
             directory = paths.segment(collection_id, meta.segment_id)
-            named |= {directory / name for name in _segment_files(meta, paths)}
+            named |= {directory / name: size for name, size in _segment_files(meta, paths).items()}
     for collection_id, deltas in snapshot.deltas.items():
-        named |= {paths.delta(collection_id, d.delta_id) for d in deltas}
+        named |= {paths.delta(collection_id, d.delta_id): d.file_bytes for d in deltas}
     return named
 
 
