@@ -182,7 +182,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
     prepared = _prepare_search(engine, context, request)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
     primary = collection.schema.primary_field
-    hits = _run_search(engine, prepared)
+    hits = _run_search(engine, prepared) if prepared.iterator is None else _run_step(engine, prepared)
     _check_travel(engine, collection.collection_id, request.read_ts)
     if hits is None:
         rows, distances = _no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
@@ -225,6 +225,25 @@ def _run_search(engine: Engine, prepared: _Search) -> Hits | None:
         return engine.cluster.search(prepared.target, prepared.plan)
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
+
+
+def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
+    """A batch of an iterator, and behind it all rows that are exactly as far away as its last one.
+
+    The next step begins beyond that distance, which is all it is told, so they would never be handed out.
+    """
+    size = prepared.plan.k
+    plan, found = replace(prepared.plan, k=size + 1), -1
+    while True:
+        hits = _run_search(engine, replace(prepared, plan=plan))
+        if hits is None or len(hits.distances) <= size:
+            return hits
+        count = int(np.searchsorted(hits.distances, hits.distances[size - 1], side="right"))
+        if count < len(hits.distances) or found == count:
+            return replace(
+                hits, counts=np.array([count]), distances=hits.distances[:count], rows=hits.rows.slice(0, count)
+            )
+        plan, found = replace(plan, k=4 * plan.k), count
 
 
 def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest) -> _Search:
