@@ -230,8 +230,9 @@ class Compactor:
         try:
             merge_deltas(self._catalog, self._views, self._paths, self._clock, view, self._fold_ts())
             self._delta_retries.forget([collection_id])
-        except (MilvineError, OSError) as error:
-            if collection_id in self._catalog.snapshot.collections:  # else it was dropped under our eyes
+        except Exception as error:  # noqa: BLE001 - one bad file must not end the loop; it is told and tried again
+            now = self._views.current(collection_id)
+            if now is not None and now.deltas is view.deltas:  # else they went under our eyes, and it looks again
                 self._delta_retries.failed([collection_id], str(error))
                 _log.error("delta files of collection %s: %s", collection_id, error)
                 metrics.background_failures.labels("delta_merge").inc()
