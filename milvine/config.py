@@ -136,6 +136,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mmap_vector_index", "queryNode.mmap.vectorIndex", False, parse_bool, "vector indexes are mapped"),
     Setting("mmap_scalar_field", "queryNode.mmap.scalarField", False, parse_bool, "other fields and keys are mapped"),
     Setting("mmap_scalar_index", "queryNode.mmap.scalarIndex", False, parse_bool, "indexes of other fields are mapped"),
+    Setting(
+        "scrub_bytes_per_second",
+        "scrub.bytesPerSecond",
+        "8MB",
+        parse_bytes,
+        "how fast sealed files are read to verify their checksums; 0 is off",
+    ),
+    Setting("scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once in so long"),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
@@ -162,6 +170,8 @@ class Settings:
     mmap_vector_index: bool
     mmap_scalar_field: bool
     mmap_scalar_index: bool
+    scrub_bytes_per_second: int
+    scrub_interval_seconds: float
     worker_threads: int
     log_level: str
 

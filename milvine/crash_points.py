@@ -1,4 +1,7 @@
-"""Named places where a test ends the process as a crash would. Nothing happens unless MILVINE_CRASH_AT names one."""
+"""Named places where a test ends the process as a crash would. Nothing happens unless MILVINE_CRASH_AT names one.
+
+A child process has the variable, too: a point in its work ends the child alone.
+"""
 
 from __future__ import annotations
 

@@ -37,6 +37,11 @@ mapped_for_lack_of_memory = Counter(
     registry=registry,
 )
 compacted_rows = Counter("milvine_compacted_rows", "Rows of segments that a compaction replaced", registry=registry)
+damaged_files = Gauge(
+    "milvine_damaged_files",
+    "Sealed files that the slow scrub found damaged, still there",
+    registry=registry,
+)
 background_failures = Counter(
     "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
 )

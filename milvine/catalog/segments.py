@@ -30,15 +30,7 @@ def commit_flush(
         for meta in flushed:
             _insert_segment(connection, meta)
         if delta is not None:
-            connection.execute(
-                sa.insert(store.deltas).values(
-                    delta_id=delta.delta_id,
-                    collection_id=collection_id,
-                    row_count=delta.row_count,
-                    max_ts=delta.max_ts,
-                    file_bytes=delta.file_bytes,
-                )
-            )
+            _insert_delta(connection, delta)
         connection.execute(
             sa.update(store.collections)
             .where(store.collections.c.collection_id == collection_id)
@@ -79,6 +71,18 @@ def _insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
         _insert_built(connection, meta.segment_id, built)
 
 
+def _insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:
+    connection.execute(
+        sa.insert(store.deltas).values(
+            delta_id=delta.delta_id,
+            collection_id=delta.collection_id,
+            row_count=delta.row_count,
+            max_ts=delta.max_ts,
+            file_bytes=delta.file_bytes,
+        )
+    )
+
+
 def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentIndexMeta) -> None:
     connection.execute(
         sa.insert(store.segment_indexes).values(
@@ -92,10 +96,11 @@ def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentInde
 
 
 def commit_compaction(
-    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: SegmentMeta | None
+    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: SegmentMeta | None, folded_ts: int
 ) -> tuple[DeltaMeta, ...] | None:
     """Put `result` (None: no row is left) in the place of its sources, and drop the deltas that no segment needs now.
 
+    `folded_ts` of the collection becomes at least the one given.
     Returns those deltas, or None, with nothing changed, if a source is gone. Indexes that were dropped meanwhile
     are left out of what is stored.
     """
@@ -118,14 +123,44 @@ def commit_compaction(
         dropped = tuple(d for d in deltas if not any(m.needs(d) for m in following))
         gone = [d.delta_id for d in dropped]
         connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(gone)))
+        collection = snapshot.collections[collection_id]
+        if folded_ts > collection.folded_ts:
+            own = store.collections.c.collection_id == collection_id
+            connection.execute(sa.update(store.collections).where(own).values(folded_ts=folded_ts))
+            collection = replace(collection, folded_ts=folded_ts)
         return replace(
             snapshot,
+            collections={**snapshot.collections, collection_id: collection},
             segments={**snapshot.segments, collection_id: tuple(following)},
             deltas={**snapshot.deltas, collection_id: tuple(d for d in deltas if d.delta_id not in gone)},
         )
 
     catalog.change(work)
     return dropped
+
+
+def commit_delta_merge(
+    catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: DeltaMeta | None
+) -> bool:
+    """Put `result` (None: no delete is needed any more) in the place of deltas; False, with nothing changed, if one
+    of them is gone."""
+    done = False
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal done
+        deltas = snapshot.deltas.get(collection_id, ())
+        if not source_ids <= {d.delta_id for d in deltas}:
+            return snapshot
+        done = True
+        connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(source_ids)))
+        following = [d for d in deltas if d.delta_id not in source_ids]
+        if result is not None:
+            _insert_delta(connection, result)
+            following.insert(0, result)
+        return replace(snapshot, deltas={**snapshot.deltas, collection_id: tuple(following)})
+
+    catalog.change(work)
+    return done
 
 
 def commit_index_build(

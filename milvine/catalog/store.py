@@ -52,6 +52,7 @@ collections = sa.Table(
     sa.Column("properties", sa.JSON, nullable=False),
     sa.Column("load_config", sa.JSON(none_as_null=True)),
     sa.Column("checkpoint_file", sa.BigInteger, nullable=False),
+    sa.Column("folded_ts", sa.BigInteger, nullable=False, default=0),
     sa.UniqueConstraint("database", "name"),
 )
 aliases = sa.Table(
@@ -377,6 +378,7 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
             tuple(found_indexes.get(row.collection_id, ())),
             _decode_load(row.load_config),
             row.checkpoint_file,
+            row.folded_ts,
         )
         for row in rows(collections, "collection_id")
     }

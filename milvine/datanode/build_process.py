@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from milvine.crash_points import crash_point
 from milvine.index import dense
 from milvine.model.types import DataType, MetricType
 from milvine.storage.files import seal_written
@@ -18,4 +19,6 @@ def build(order: dict[str, Any]) -> None:
     index = dense.build(column.values, order["build_type"], order["build_params"], metric, order["threads"])
     output = Path(order["output"])
     dense.save(index, output)
+    crash_point("build.index_written")
     seal_written(output, INDEX_KIND, FORMAT_VERSION)
+    crash_point("build.child_done")

@@ -102,7 +102,7 @@ class Check:
             path = self._paths.delta(delta.collection_id, delta.delta_id)
 
             def read(path: Path = path, size: int = delta.file_bytes, rows: int = delta.row_count) -> None:
-                _check_size(path, size)
+                check_size(path, size)
                 _check_rows(path, len(open_delta(path)), rows)
 
             yield from self._reading(read)
@@ -115,14 +115,14 @@ class Check:
 
         def read_rows() -> None:
             path = self._paths.segment(*where) / ROWS_FILE
-            _check_size(path, meta.rows_bytes)
+            check_size(path, meta.rows_bytes)
             rows, _ = open_rows(path, resident=True)
             _check_rows(path, len(rows.insert_ts), meta.row_count)
             found.append((meta, rows))
 
         def read_column(field_id: int, size: int) -> None:
             path = self._paths.column(*where, field_id)
-            _check_size(path, size)
+            check_size(path, size)
             field = collection.schema.by_id.get(field_id)
             if field is None:  # of a field that is gone
                 verify_sealed(path)
@@ -134,7 +134,7 @@ class Check:
 
         def read_index(index_id: int, name: str, size: int) -> None:
             path = self._paths.index(*where, name)
-            _check_size(path, size)
+            check_size(path, size)
             if index_id in scalar_ids:
                 open_scalar_index(path, resident=True)
             else:
@@ -180,7 +180,7 @@ class Check:
             yield Finding(f"{path} is left over and goes at the next start", is_damage=False)
 
 
-def _check_size(path: Path, expected: int) -> None:
+def check_size(path: Path, expected: int) -> None:
     if path.is_file() and (size := path.stat().st_size) != expected:
         raise DataIntegrityError(f"{path} has {size} bytes, not {expected}")
 

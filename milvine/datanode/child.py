@@ -40,6 +40,7 @@ def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
                     child.communicate()
                     raise NotWanted from None
     if child.returncode != 0:
-        text = complaint.decode(errors="replace")[-500:].strip()
-        raise ServiceInternal(f"the task {task} ended with {child.returncode}: {text}")
+        # Python's last word is the error, what stands before it the way there.
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2][-500:]
+        raise ServiceInternal(f"the task {task} ended with {child.returncode}: {last}")
     return pickle.loads(answer)

@@ -19,10 +19,13 @@ from milvine import metrics
 from milvine.catalog.segments import commit_compaction
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
+from milvine.crash_points import crash_point
 from milvine.datanode.child import NotWanted, run_task
 from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
+from milvine.datanode.delta_merge import merge_deltas, worth_merging
 from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
+from milvine.datanode.retries import Retries
 from milvine.errors import CollectionNotFound, MilvineError
 from milvine.model.collections import Collection
 from milvine.model.segments import DeltaMeta, SegmentMeta
@@ -36,7 +39,6 @@ DEAD_SHARE = 0.2
 WORTH_WAITING_ROWS = 20_000
 _LOOK_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 2.0
-_RETRY_SECONDS = 10.0
 _KEPT_PLANS = 1000
 _KEPT_COUNTS = 10_000
 _MAX_TARGET_BYTES = 1 << 30
@@ -95,7 +97,9 @@ class Compactor:
         self._running: Plan | None = None
         self._plans: deque[Plan] = deque(maxlen=_KEPT_PLANS)
         self._requests: dict[int, list[Plan]] = {}
-        self._retry_at: dict[int, float] = {}
+        self._retries: Retries[int] = Retries()
+        self._delta_retries: Retries[int] = Retries()
+        self._working_on: int | None = None
         self._looked: dict[int, tuple[ReadView, float]] = {}
         self._dead_rows: dict[int, tuple[tuple[int, int], int]] = {}
         self._thread = threading.Thread(target=self._run, name="compactor", daemon=True)
@@ -125,6 +129,8 @@ class Compactor:
             limits = replace(limits, data_bytes=min(target_bytes, _MAX_TARGET_BYTES))
         removable = {m.segment_id for m in view.sealed if self._removable_rows(collection, view, m, 1)}
         with self._condition:
+            # What a plan replaces leaves the view before the plan leaves `_running`: here a source is busy or there.
+            view = self._views.current(collection_id) or view
             request_id = self._clock.next()
             plans = [p for p in (self._running, *self._queue) if p is not None and p.collection_id == collection_id]
             for metas in by_partition(view.sealed):
@@ -178,7 +184,7 @@ class Compactor:
     def end(self, collection_id: int) -> None:
         """Return when nothing works on a collection that has left the catalog."""
         with self._condition:
-            while self._running is not None and self._running.collection_id == collection_id:
+            while self._working_on == collection_id:
                 self._condition.wait(1)
 
     def end_with(self, segment_ids: Set[int]) -> None:
@@ -209,7 +215,6 @@ class Compactor:
     def _find_work(self) -> None:
         now = time.monotonic()
         self._looked = {i: seen for i, seen in self._looked.items() if i in self._catalog.snapshot.collections}
-        self._retry_at = {i: at for i, at in self._retry_at.items() if at > now}
         for collection in self._catalog.snapshot.collections.values():
             view = self._views.current(collection.collection_id)
             if view is None:
@@ -218,6 +223,28 @@ class Compactor:
             if seen is not None and seen.sealed is view.sealed and seen.deltas is view.deltas and now < look_again:
                 continue
             self._look_at(collection, view, now)
+            self._merge_deltas(view)
+
+    def _merge_deltas(self, view: ReadView) -> None:
+        collection_id = view.collection_id
+        if not worth_merging(view.deltas, self._fold_ts()) or collection_id in self._delta_retries.waiting():
+            return
+        with self._condition:
+            if self._queue:
+                return  # a compaction may make the deltas superfluous
+            self._working_on = collection_id
+        try:
+            merge_deltas(self._catalog, self._views, self._paths, self._clock, view, self._fold_ts())
+            self._delta_retries.forget([collection_id])
+        except Exception as error:  # noqa: BLE001 - one bad file must not end the loop; it is told and tried again
+            now = self._views.current(collection_id)
+            if now is not None and now.deltas is view.deltas:  # else they went under our eyes, and it looks again
+                self._delta_retries.failed([collection_id], str(error))
+                _log.error("delta files of collection %s: %s", collection_id, error)
+                metrics.background_failures.labels("delta_merge").inc()
+        with self._condition:
+            self._working_on = None
+            self._condition.notify_all()
 
     def _look_at(self, collection: Collection, view: ReadView, now: float) -> None:
         heavy = []
@@ -228,7 +255,7 @@ class Compactor:
         age_ms = self._age_ms(max((m.segment_id for m in view.sealed), default=0))
         wait = min(_LOOK_AGAIN_SECONDS, max(0, self._idle_ms - age_ms) / 1000 or _LOOK_AGAIN_SECONDS)
         with self._condition:
-            busy = self._busy() | self._retry_at.keys()
+            busy = self._busy() | self._retries.waiting()
             for metas in by_partition(view.sealed):
                 while sources := next_merge(metas, self._limits, busy):
                     self._add(collection.collection_id, sources)
@@ -288,21 +315,23 @@ class Compactor:
                     continue
                 plan = self._running = self._queue.popleft()
                 plan.state = PlanState.EXECUTING
+                self._working_on = plan.collection_id
             failure: str | None = None
+            started = time.monotonic()
             try:
                 self._execute(plan)
+                self._retries.forget(plan.source_ids)
             except NotWanted:
                 failure = "a source is gone"
             except Exception as error:  # noqa: BLE001 - one bad plan must not end the loop; its failure is kept
                 failure = str(error)
+                self._retries.failed(plan.source_ids, failure, time.monotonic() - started)
                 _log.error("compaction of segments %s: %s", sorted(plan.source_ids), error)
                 metrics.background_failures.labels("compaction").inc()
             with self._condition:
                 plan.failure = failure or ""
                 plan.state = PlanState.COMPLETED if failure is None else PlanState.FAILED
-                if failure is not None:
-                    self._retry_at |= dict.fromkeys(plan.source_ids, time.monotonic() + _RETRY_SECONDS)
-                self._running = None
+                self._running = self._working_on = None
                 self._condition.notify_all()
             self._indexes.look()
 
@@ -330,13 +359,18 @@ class Compactor:
             result: SegmentMeta | None = run_task("merge", order, is_wanted)
             if result is not None:
                 result = self._indexed(collection, source_ids, result, is_wanted)
-            dropped = commit_compaction(self._catalog, collection_id, source_ids, result)
-            if dropped is None:
-                raise NotWanted
             plan.row_count = 0 if result is None else result.row_count
         except BaseException:
             remove_tree(self._paths.segment(collection_id, plan.target))
             raise
+        crash_point("merge.files_written")
+        # Of a commit that fails nobody knows whether it will be there after a crash: its files stay until a start.
+        folded_ts = _folded_ts(order, plan.row_count)
+        dropped = commit_compaction(self._catalog, collection_id, source_ids, result, folded_ts)
+        if dropped is None:
+            remove_tree(self._paths.segment(collection_id, plan.target))
+            raise NotWanted
+        crash_point("merge.committed")
         self._swap(plan, result, dropped)
 
     def _indexed(
@@ -368,9 +402,18 @@ class Compactor:
 
         self._views.replace(collection_id, change)
         self._views.changed(collection_id)
+        crash_point("merge.published")
         # Whoever still reads them has them mapped, and the disk gets the space back when the last one is done.
         for segment_id in source_ids:
             remove_tree(self._paths.segment(collection_id, segment_id))
         for delta in dropped:
             self._paths.delta(collection_id, delta.delta_id).unlink(missing_ok=True)
         metrics.compacted_rows.inc(sum(m.row_count for m in plan.sources))
+
+
+def _folded_ts(order: MergeOrder, row_count: int) -> int:
+    """The newest delete whose rows a merge with `row_count` rows may have left behind, 0 if it left none behind."""
+    if row_count == sum(m.row_count for m in order.sources):
+        return 0
+    newest = max((d.max_ts for d in order.deltas if any(m.needs(d) for m in order.sources)), default=0)
+    return min(order.fold_ts, newest)

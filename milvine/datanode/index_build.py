@@ -1,7 +1,7 @@
 """Builds what is missing: for every sealed segment, every index of its collection, one at a time, in the background.
 
-Level-triggered: a wake-up only makes it look sooner. A build that fails is recorded and not tried again until
-restart or until the index is made anew.
+Level-triggered: a wake-up only makes it look sooner. A build that fails is tried again, ever more rarely; when it
+failed twice the index says so until one succeeds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.retries import Retries
 from milvine.index import params
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
@@ -34,7 +36,7 @@ _SMALL_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """Rows of sealed segments under one index. `failure` is the reason of the last failed build, or empty."""
+    """Rows of sealed segments under one index. `failure`: why a build fails again and again, or empty."""
 
     total_rows: int
     indexed_rows: int
@@ -49,7 +51,7 @@ class IndexBuilder:
         self._views = views
         self._paths = paths
         self._wake = threading.Event()
-        self._failures: dict[tuple[int, int], str] = {}
+        self._retries: Retries[tuple[int, int]] = Retries()
         self._has_deferred = False
         self._building: SegmentMeta | None = None
         self._ended = threading.Condition()
@@ -69,7 +71,7 @@ class IndexBuilder:
 
     def progress(self, collection_id: int, index_id: int) -> IndexProgress:
         metas = self._catalog.snapshot.segments.get(collection_id, ())
-        failures = (self._failures.get((m.segment_id, index_id), "") for m in metas)
+        failures = (self._retries.lasting((m.segment_id, index_id)) for m in metas)
         return IndexProgress(
             sum(m.row_count for m in metas),
             sum(m.row_count for m in metas if index_id in m.indexes),
@@ -92,17 +94,19 @@ class IndexBuilder:
                 continue
             meta, index = missing
             self._building = meta
+            key, started = (meta.segment_id, index.index_id), time.monotonic()
             try:
                 self._build(meta, index)
+                self._retries.forget([key])
             except NotWanted:
-                pass
+                self._retries.forget([key])
             except Exception as error:  # noqa: BLE001 - one bad build must not end the loop; its failure is kept
                 # The segment or its collection may have been dropped under the build.
                 metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
                 if any(m.segment_id == meta.segment_id for m in metas):
                     _log.error("index %s of segment %s: %s", index.index_id, meta.segment_id, error)
                     metrics.background_failures.labels("index_build").inc()
-                    self._failures[meta.segment_id, index.index_id] = str(error)
+                    self._retries.failed([key], str(error), time.monotonic() - started)
             with self._ended:
                 self._building = None
                 self._ended.notify_all()
@@ -126,13 +130,14 @@ class IndexBuilder:
     def _next_missing(self) -> tuple[SegmentMeta, IndexSpec] | None:
         snapshot = self._catalog.snapshot
         self._has_deferred = False
+        waiting = self._retries.waiting()
         for collection in snapshot.collections.values():
             for meta in snapshot.segments.get(collection.collection_id, ()):
                 for index in collection.indexes:
                     key = (meta.segment_id, index.index_id)
-                    if index.index_id in meta.indexes or key in self._failures:
+                    if index.index_id in meta.indexes:
                         continue
-                    if not _needs_no_build(meta, index) and self._will_merge(meta):
+                    if key in waiting or (not _needs_no_build(meta, index) and self._will_merge(meta)):
                         self._has_deferred = True
                     else:
                         return meta, index

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from milvine.crash_points import crash_point
 from milvine.model.columns import Column, absent_column, concat_columns, json_column
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
@@ -82,8 +83,10 @@ def merge(order: MergeOrder) -> SegmentMeta | None:
             field_bytes[field.field_id] = save_column(order.paths.column(*where, field.field_id), column)
             if field.is_primary:
                 keys = KeyIndex.build(column.values)
+    crash_point("merge.columns_written")
     rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(timestamps, keys.sorted_keys, keys.order))
     sync_directory(directory)
+    crash_point("merge.child_done")
     return SegmentMeta(
         order.segment_id,
         first.collection_id,

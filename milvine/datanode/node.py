@@ -20,6 +20,7 @@ from milvine.datanode import recovery
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
+from milvine.datanode.scrub import Scrubber
 from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
 from milvine.errors import (
     ChannelTSafeStalled,
@@ -98,6 +99,7 @@ class DataNode:
     def start(self) -> None:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
         self.compactor.start()
+        Scrubber(self._settings, self._catalog, self._paths).start()
         threading.Thread(target=self._flush_full, name="flusher", daemon=True).start()
 
     def create(self, collection: Collection) -> None:

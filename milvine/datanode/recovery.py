@@ -10,19 +10,23 @@ from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.partition_keys import routed
+from milvine.model.schema import CollectionSchema
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, SegmentMeta, make_deletes
 from milvine.model.timestamps import HybridClock
-from milvine.segment.growing import GrowingSegment, make_chunk
+from milvine.segment.deletes import concat_deletes
+from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
 from milvine.storage.garbage import remove_unnamed
 from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
 from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
-from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert, decode_upsert
+from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
 
 
-def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> set[str]:
-    files = {ROWS_FILE} | {paths.column(0, 0, i).name for i in meta.field_bytes}
-    return files | {i.file_name for i in meta.indexes.values()}
+def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> dict[str, int]:
+    """Names and sizes."""
+    columns = {paths.column(0, 0, i).name: size for i, size in meta.field_bytes.items()}
+    indexes = {i.file_name: i.file_bytes for i in meta.indexes.values() if i.file_name}
+    return {ROWS_FILE: meta.rows_bytes} | columns | indexes
 
 
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
@@ -40,15 +44,15 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
     return len(removed)
 
 
-def named_files(paths: SegmentPaths, snapshot: Snapshot) -> set[Path]:
-    """Every file of segments and deltas that the catalog names."""
-    named: set[Path] = set()
+def named_files(paths: SegmentPaths, snapshot: Snapshot) -> dict[Path, int]:
+    """Every file of segments and deltas that the catalog names, with its size."""
+    named: dict[Path, int] = {}
     for collection_id, metas in snapshot.segments.items():
         for meta in metas:
             directory = paths.segment(collection_id, meta.segment_id)
-            named |= {directory / name for name in _segment_files(meta, paths)}
+            named |= {directory / name: size for name, size in _segment_files(meta, paths).items()}
     for collection_id, deltas in snapshot.deltas.items():
-        named |= {paths.delta(collection_id, d.delta_id) for d in deltas}
+        named |= {paths.delta(collection_id, d.delta_id): d.file_bytes for d in deltas}
     return named
 
 
@@ -63,7 +67,7 @@ def recover(
     directory = paths.wal(collection_id)
     remove_files_before(directory, collection.checkpoint_file)
     reader = WalReader(directory, collection_id, collection.checkpoint_file)
-    growing: dict[int, GrowingSegment] = {}
+    growing: dict[int, _GrowingRows] = {}
     deletes: list[DeleteBatch] = []
     sealed = snapshot.segments.get(collection_id, ())
     deltas = snapshot.deltas.get(collection_id, ())
@@ -75,25 +79,57 @@ def recover(
         inserted, deleted = replay.read(record)
         if deleted is not None:
             deletes.append(deleted)
-            growing = {i: s.with_deletes(deleted) for i, s in growing.items()}
         for partition_id, batch in inserted:
-            segment = growing.get(partition_id) or GrowingSegment(clock.next(), partition_id)
-            chunk = make_chunk(collection.schema, segment.segment_id, partition_id, batch, record.ts)
-            growing[partition_id] = segment.with_chunk(chunk)
+            if partition_id not in growing:
+                growing[partition_id] = _GrowingRows(collection.schema, clock.next(), partition_id)
+            growing[partition_id].add(batch, record.ts)
     crash_point("recovery.replayed")
     if reader.unborn is not None:
         reader.unborn.unlink()
     reader.sync_tail()
+    deletes = [concat_deletes(deletes)] if deletes else []
     view = ReadView(
         collection_id,
         collection.schema,
         last_ts,
-        tuple(growing.values()),
+        tuple(rows.segment(deletes) for rows in growing.values()),
         sealed,
         deltas,
         tuple(deletes),
     )
     return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
+
+
+class _GrowingRows:
+    """Rows of one partition on their way from the log to chunks: many small inserts are joined once."""
+
+    def __init__(self, schema: CollectionSchema, segment_id: int, partition_id: int) -> None:
+        self._schema = schema
+        self._segment_id = segment_id
+        self._partition_id = partition_id
+        self._inserts: list[tuple[ColumnBatch, int]] = []
+        self._row_count = 0
+        self._chunks: list[Chunk] = []
+
+    def add(self, batch: ColumnBatch, ts: int) -> None:
+        if self._inserts:
+            has_same_fields = self._inserts[0][0].columns.keys() == batch.columns.keys()
+            if not has_same_fields or self._row_count + batch.row_count > MAX_MERGED_ROWS:
+                self._join()
+        self._inserts.append((batch, ts))
+        self._row_count += batch.row_count
+
+    def _join(self) -> None:
+        self._chunks.append(join_inserts(self._schema, self._segment_id, self._partition_id, self._inserts))
+        self._inserts, self._row_count = [], 0
+
+    def segment(self, deletes: list[DeleteBatch]) -> GrowingSegment:
+        """The rows, at least one insert, under the deletes, which find by timestamps the rows that they kill."""
+        self._join()
+        found = GrowingSegment(self._segment_id, self._partition_id, tuple(self._chunks))
+        for batch in deletes:
+            found = found.with_deletes(batch)
+        return found
 
 
 class Replay:
@@ -109,13 +145,13 @@ class Replay:
         """What a record inserts (partition ids and rows) and deletes."""
         match record.record_type:
             case RecordType.INSERT:
-                partition_id, batch = decode_insert(record.body, self._data_types)
+                partition_id, batch, _ = decode_insert(record.body, self._data_types)
                 return self._rows(partition_id, batch), None
             case RecordType.DELETE:
                 deletes = decode_deletes(record.body)
                 return [], deletes if self._known.issuperset(deletes.partition_ids[:1].tolist()) else None
             case RecordType.UPSERT:
-                partition_id, batch, keys = decode_upsert(record.body, self._data_types)
+                partition_id, batch, keys = decode_insert(record.body, self._data_types)
                 if partition_id not in self._known:
                     return [], None
                 if keys is None:

@@ -389,7 +389,7 @@ def search(request: Any) -> SearchRequest:
         templates(request) if request.expr_template_values else {},
         tuple(request.output_fields),
         tuple(request.partition_names),
-        request.guarantee_timestamp if found.is_iterator else _read_ts(request),
+        _iterator_ts(request) if found.is_iterator else _read_ts(request),
     )
 
 
@@ -450,9 +450,13 @@ def query(request: Any) -> QueryRequest:
 
 
 def _iterator(request: Any, params: Mapping[str, str]) -> QueryIterator:
-    given = request.guarantee_timestamp
-    read_ts = min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
-    return QueryIterator(read_ts, _int(params, "collection_id", 0))
+    return QueryIterator(_iterator_ts(request), _int(params, "collection_id", 0))
+
+
+def _iterator_ts(request: Any) -> int:
+    """What the first page told, or 0 for that page."""
+    given: int = request.guarantee_timestamp
+    return min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
 
 
 def _bool(params: Mapping[str, str], name: str) -> bool:

@@ -59,7 +59,10 @@ class LoadConfig:
 
 @dataclass(frozen=True)
 class Collection:
-    """`load` None means NotLoad. `checkpoint_file`: the first log file whose rows are not in sealed segments."""
+    """`load` None means NotLoad. `checkpoint_file`: the first log file whose rows are not in sealed segments.
+
+    `folded_ts`: compaction has removed rows that lived before it, so reads at an older timestamp would miss them.
+    """
 
     collection_id: int
     database: str
@@ -73,6 +76,7 @@ class Collection:
     indexes: tuple[IndexSpec, ...] = ()
     load: LoadConfig | None = None
     checkpoint_file: int = 1
+    folded_ts: int = 0
 
     @cached_property
     def partition_by_name(self) -> dict[str, Partition]:
@@ -92,9 +96,13 @@ class Collection:
         """When its fields were last changed."""
         return self.schema.updated_ts or self.created_ts
 
+    @property
+    def ttl_seconds(self) -> int:
+        """How long rows live; at most 0: for ever."""
+        return int(self.properties.get(TTL_PROPERTY, -1))
+
     def expired_ts(self) -> int:
         """Rows inserted before it are expired now: nobody sees them and compaction removes them. 0: none are."""
-        ttl_seconds = int(self.properties.get(TTL_PROPERTY, -1))
-        if ttl_seconds <= 0:
+        if self.ttl_seconds <= 0:
             return 0
-        return max(0, from_physical_ms(time.time_ns() // 1_000_000 - 1000 * ttl_seconds))
+        return max(0, from_physical_ms(time.time_ns() // 1_000_000 - 1000 * self.ttl_seconds))

@@ -6,6 +6,7 @@ O(log rows) of them and every row is copied O(log rows) times, whatever the size
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
-from milvine.model.columns import Column, ColumnBatch, absent_column, concat_batches
+from milvine.model.columns import Column, ColumnBatch, absent_column, concat_batches, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch
@@ -23,7 +24,7 @@ from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
 
 Array = np.ndarray[Any, Any]
-_MAX_MERGED_ROWS = 1 << 17
+MAX_MERGED_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,19 @@ def at_ts(chunk: Chunk, ts: int) -> Chunk:
     return replace(chunk, insert_ts=np.full(chunk.row_count, ts, np.int64), max_insert_ts=ts)
 
 
+def join_inserts(
+    schema: CollectionSchema, segment_id: int, partition_id: int, inserts: Sequence[tuple[ColumnBatch, int]]
+) -> Chunk:
+    """Inserts of the same fields as the log has them, each with its timestamp, as one chunk. JSON is shredded here."""
+    batch = concat_batches([rows for rows, _ in inserts])
+    shredded = {
+        i: json_column(c.values, c.validity) if c.data_type is DataType.JSON else c for i, c in batch.columns.items()
+    }
+    chunk = make_chunk(schema, segment_id, partition_id, ColumnBatch(batch.row_count, shredded), inserts[-1][1])
+    insert_ts = np.repeat(np.array([ts for _, ts in inserts], np.int64), [rows.row_count for rows, _ in inserts])
+    return replace(chunk, insert_ts=insert_ts)
+
+
 def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
     """Consecutive chunks of one segment as one."""
     first = chunks[0]
@@ -144,7 +158,7 @@ class GrowingSegment:
     def with_chunk(self, chunk: Chunk) -> GrowingSegment:
         chunks = (*self.chunks, chunk)
         while len(chunks) > 1 and chunks[-2].row_count <= chunks[-1].row_count:
-            if chunks[-2].row_count + chunks[-1].row_count > _MAX_MERGED_ROWS:
+            if chunks[-2].row_count + chunks[-1].row_count > MAX_MERGED_ROWS:
                 break
             chunks = (*chunks[:-2], join_chunks(chunks[-2:]))
         return replace(self, chunks=chunks)

@@ -78,9 +78,12 @@ class IteratorV2:
     last_bound: np.float32 | None
 
     def beyond(self, within: Band | None, metric: MetricType) -> Band | None:
-        """The band of what comes after the last bound."""
+        """The band of what comes after the last bound.
+
+        There is always one: every step measures distances alike, so that none falls on both sides of a bound.
+        """
         if self.last_bound is None:
-            return within
+            return within or Band(np.float32(-np.inf), np.float32(np.inf))
         low = np.nextafter(-self.last_bound if metric.larger_is_nearer else self.last_bound, np.float32(np.inf))
         if within is None:
             return Band(low, np.float32(np.inf))

@@ -121,8 +121,31 @@ def _anns_field(collection: Collection, name: str) -> FieldSchema:
     return field
 
 
+def _go_duration(seconds: int) -> str:
+    """As Go prints it: 1h0m5s."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
+
+
+def _check_travel(engine: Engine, collection_id: int, wanted: int) -> None:
+    """Refuse a timestamp whose rows may be gone. Called before a read, and again behind it: what a compaction removes
+    under a read is in the catalog before any view lacks it."""
+    collection = engine.catalog.snapshot.collections.get(collection_id)
+    if not wanted or collection is None:
+        return
+    if wanted < collection.folded_ts:
+        seconds = engine.settings.retention_seconds
+    elif wanted < min(collection.expired_ts(), engine.cluster.read_ts(collection_id)):
+        seconds = collection.ttl_seconds
+    else:
+        return
+    raise UnexpectedError(f"only support to travel back to {_go_duration(seconds)} so far")
+
+
 def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
     """`wanted`, once nothing can be written at or before it any more; 0: what sees every acknowledged write."""
+    _check_travel(engine, collection.collection_id, wanted)
     current = engine.cluster.read_ts(collection.collection_id)
     if wanted > current:
         engine.datanode.settle(collection.collection_id, wanted)
@@ -162,7 +185,8 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
     prepared = _prepare_search(engine, context, request)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
     primary = collection.schema.primary_field
-    hits = _run_search(engine, prepared)
+    hits = _run_search(engine, prepared) if prepared.iterator is None else _run_step(engine, prepared)
+    _check_travel(engine, collection.collection_id, request.read_ts)
     if hits is None:
         rows, distances = _no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
         counts = np.zeros(len(request.queries), np.int64)
@@ -213,6 +237,25 @@ def _chained(error: MilvineError, collection: Collection, verb: str) -> MilvineE
     channel = channel_name(collection.collection_id)
     behind = error.prefixed(f"fail to {verb} on QueryNode {NODE_ID}")
     return behind.prefixed(f"failed to search/query delegator {NODE_ID} for channel {channel}")
+
+
+def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
+    """A batch of an iterator, and behind it all rows that are exactly as far away as its last one.
+
+    The next step begins beyond that distance, which is all it is told, so they would never be handed out.
+    """
+    size = prepared.plan.k
+    plan, found = replace(prepared.plan, k=size + 1), -1
+    while True:
+        hits = _run_search(engine, replace(prepared, plan=plan))
+        if hits is None or len(hits.distances) <= size:
+            return hits
+        count = int(np.searchsorted(hits.distances, hits.distances[size - 1], side="right"))
+        if count < len(hits.distances) or found == count:
+            return replace(
+                hits, counts=np.array([count]), distances=hits.distances[:count], rows=hits.rows.slice(0, count)
+            )
+        plan, found = replace(plan, k=4 * plan.k), count
 
 
 def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest) -> _Search:
@@ -325,11 +368,14 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
         primary.field_id,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
+    asked_ts = request.read_ts if request.iterator is None else request.iterator.read_ts
     try:
         if counting:
             count = engine.cluster.count(target, plan)
+            _check_travel(engine, collection.collection_id, asked_ts)
             return QueryResult(primary, ColumnBatch(0, {}), (), (COUNT,), (), read_ts, count)
         found = engine.cluster.query(target, plan)
+        _check_travel(engine, collection.collection_id, asked_ts)
     except MilvineError as error:
         raise _chained(error, collection, "Query").prefixed("failed to query") from error
     if not any(f.is_primary for f in outputs.fields):
@@ -349,6 +395,7 @@ def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> 
         raise ParameterInvalid(
             "Input collection id is not consistent to collectionID in the context,alias or database may have changed"
         )
+    _check_travel(engine, collection.collection_id, iterator.read_ts)
     return iterator.read_ts or max(engine.cluster.read_ts(collection.collection_id), collection.created_ts)
 
 

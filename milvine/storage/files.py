@@ -11,7 +11,7 @@ import contextlib
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _FOOTER_BODY = struct.Struct("<8sIIQ")
 _FOOTER_END = struct.Struct("<I4s")
 FOOTER_BYTES = _FOOTER_BODY.size + _FOOTER_END.size
 _CRC_STEP_BYTES = 4 << 20
+_READ_STEP_BYTES = 256 << 10
 _MADV_POPULATE_READ = 22
 
 
@@ -133,6 +134,32 @@ def verify_sealed(path: Path) -> None:
     _verify(mapped, crc)
 
 
+def read_and_verify(path: Path, pause: Callable[[int], None]) -> None:
+    """Like `verify_sealed`, by small reads that leave nothing in the page cache of a file that this process has not
+    mapped; `pause` is called with the number of bytes behind each. Raises DataIntegrityError naming the file."""
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise DataIntegrityError(f"{path} is missing") from error
+    with file:
+        descriptor = file.fileno()
+        is_mapped = str(path) in Path("/proc/self/maps").read_text()
+        size = os.fstat(descriptor).st_size
+        _, _, expected, length = _footer_of(path, os.pread(descriptor, FOOTER_BYTES, max(0, size - FOOTER_BYTES)), size)
+        crc = offset = 0
+        while offset < length:
+            step = file.read(min(_READ_STEP_BYTES, length - offset))
+            if not step:
+                raise _truncated(path, offset)
+            crc = google_crc32c.extend(crc, step)
+            if not is_mapped:
+                os.posix_fadvise(descriptor, offset, len(step), os.POSIX_FADV_DONTNEED)
+            offset += len(step)
+            pause(len(step))
+    if crc != expected:
+        raise DataIntegrityError(f"{path} does not match its checksum")
+
+
 def _verify(mapped: MappedFile, crc: int) -> None:
     if crc32c([mapped.payload]) != crc:
         raise DataIntegrityError(f"{mapped.path} does not match its checksum")
@@ -144,19 +171,31 @@ def _map_sealed(path: Path) -> tuple[MappedFile, str, int, int]:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < FOOTER_BYTES:
-                raise DataIntegrityError(f"{path} is truncated: {size} bytes")
+                raise _truncated(path, size)
             mapping = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
     except FileNotFoundError as error:
         raise DataIntegrityError(f"{path} is missing") from error
     view = memoryview(mapping)
-    body = bytes(view[size - FOOTER_BYTES : size - _FOOTER_END.size])
-    body_crc, magic = _FOOTER_END.unpack(view[size - _FOOTER_END.size :])
+    kind, version, crc, length = _footer_of(path, bytes(view[size - FOOTER_BYTES :]), size)
+    return MappedFile(path, mapping, view[:length]), kind, version, crc
+
+
+def _truncated(path: Path, size: int) -> DataIntegrityError:
+    return DataIntegrityError(f"{path} is truncated: {size} bytes")
+
+
+def _footer_of(path: Path, found: bytes, size: int) -> tuple[str, int, int, int]:
+    """Kind, version, checksum and length of the payload, as the last bytes of a file of `size` bytes have them."""
+    if size < FOOTER_BYTES:
+        raise _truncated(path, size)
+    body = found[: _FOOTER_BODY.size]
+    body_crc, magic = _FOOTER_END.unpack(found[_FOOTER_BODY.size :])
     if magic != MAGIC or google_crc32c.value(body) != body_crc:
         raise DataIntegrityError(f"{path} has no valid footer: it is truncated or damaged")
     found_kind, found_version, crc, length = _FOOTER_BODY.unpack(body)
     if length != size - FOOTER_BYTES:
         raise DataIntegrityError(f"{path} has {size} bytes, not {length + FOOTER_BYTES}")
-    return MappedFile(path, mapping, view[:length]), found_kind.rstrip(b"\0").decode(), found_version, crc
+    return found_kind.rstrip(b"\0").decode(), found_version, crc, length
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.errors import DataIntegrityError
-from milvine.model.columns import Column, ColumnBatch, json_column
+from milvine.model.columns import Column, ColumnBatch
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
 from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
@@ -39,14 +39,11 @@ def encode_insert(partition_id: int, batch: ColumnBatch, replaced_keys: Any | No
     return [_HEADER.pack(partition_id), memoryview(encode_stream(arrays))]
 
 
-def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch]:
-    """Partition id and rows; columns of unknown field ids are left out, JSON is shredded again."""
-    partition_id, batch, _ = decode_upsert(body, data_types)
-    return partition_id, batch
+def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch, Any | None]:
+    """Partition id, rows, and the keys that an upsert deletes if they are others than the rows' own.
 
-
-def decode_upsert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch, Any | None]:
-    """Partition id, rows, and the keys that are deleted if they are others than the rows' own."""
+    Columns of unknown field ids are left out; JSON comes without its shredded paths.
+    """
     (partition_id,) = _HEADER.unpack_from(body)
     arrays, _ = decode_stream(body[_HEADER.size :], "a log record")
     replaced = arrays.pop(_REPLACED, None)
@@ -58,10 +55,7 @@ def decode_upsert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple
         row_count = len(array)
         data_type = data_types.get(int(name))
         if data_type is not None:
-            column = from_arrow(data_type, array)
-            if data_type is DataType.JSON:
-                column = json_column(column.values, column.validity)
-            columns[int(name)] = column
+            columns[int(name)] = from_arrow(data_type, array)
     return partition_id, ColumnBatch(row_count, columns), replaced
 
 

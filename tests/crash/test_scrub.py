@@ -1,0 +1,97 @@
+"""The slow scrub: a bit that flips in a sealed file is told, and nothing else changes."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from damage import GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy, one_file
+
+from milvine.errors import DataIntegrityError
+from milvine.storage.files import read_and_verify, save_sealed
+
+WAIT_SECONDS = 30.0
+
+
+def get(server: Any, path: str) -> tuple[int, str]:
+    with urllib.request.urlopen(f"{server.uri}{path}", timeout=10) as answer:
+        return answer.status, answer.read().decode()
+
+
+def damaged(server: Any) -> int:
+    lines = get(server, "/metrics")[1].splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("milvine_damaged_files "))
+    return int(float(value))
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+def flip_in_place(path: Path) -> None:
+    """Without cutting it, as somebody has it mapped."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 0x10]))
+
+
+def test_a_flipped_bit_is_logged_and_counted_while_everything_serves(
+    new_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    data_dir = filled_copy(new_server, tmp_path_factory, tmp_path)
+    server = new_server(data_dir=data_dir, env={"MILVINE_SCRUB_INTERVAL_SECONDS": "0.1"})
+    client = server.client()
+    for name in (SMALL, GRAPH, OTHER):
+        client.load_collection(name)
+    files = [
+        one_file(data_dir, OTHER, "*.col"),
+        one_file(data_dir, GRAPH, "*.index"),
+        one_file(data_dir, SMALL, "*.delta"),
+    ]
+    assert damaged(server) == 0
+    for count, path in enumerate(files, 1):
+        flip_in_place(path)
+        until(lambda c=count: damaged(server) == c, str(path))  # type: ignore[misc]
+        assert server.log.count(f"a sealed file is damaged: {path} does not match its checksum") == 1
+    assert get(server, "/healthz") == (200, "OK")
+    assert client.query(GRAPH, filter="", output_fields=["count(*)"])[0]["count(*)"] == GRAPH_ROWS
+    flip_in_place(files[0])
+    until(lambda: damaged(server) == 2, "a file that was mended is well")
+    client.drop_collection(GRAPH)
+    until(lambda: damaged(server) == 1, "a file that is gone is no damage")
+    files[2].unlink()
+    client.drop_collection(SMALL)
+    until(lambda: damaged(server) == 0, "nor is one of a collection that is gone")
+    client.close()
+
+
+def test_reading_slowly_finds_what_reading_at_once_finds(tmp_path: Path) -> None:
+    path = tmp_path / "a.col"
+    size = save_sealed(path, "column", 1, [bytes(range(256)) * 4000])
+    read: list[int] = []
+    read_and_verify(path, read.append)
+    assert sum(read) == 256 * 4000 and max(read) <= 1 << 18, "small reads"
+    whole = path.read_bytes()
+    for offset in (0, 600_000, size - 33, size - 32, size - 10, size - 1):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
+        with pytest.raises(DataIntegrityError, match=str(path)):
+            read_and_verify(path, read.append)
+    for length in (0, 20, size - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataIntegrityError, match=str(path)):
+            read_and_verify(path, read.append)
+    path.unlink()
+    with pytest.raises(DataIntegrityError, match="is missing"):
+        read_and_verify(path, read.append)
+    empty = tmp_path / "empty.col"
+    save_sealed(empty, "column", 1, [])
+    read_and_verify(empty, read.append)
