@@ -16,6 +16,7 @@ from milvine.model.collections import DEFAULT_DATABASE, Collection, Database, Lo
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
+from milvine.model.users import User
 
 SCHEMA_VERSION = 3
 CATALOG_FILE = "catalog.sqlite"
@@ -102,6 +103,15 @@ deltas = sa.Table(
     sa.Column("file_bytes", sa.BigInteger, nullable=False),
 )
 
+users = sa.Table(
+    "users",
+    tables,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("password_hash", sa.String, nullable=False),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.String, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -112,6 +122,7 @@ class Snapshot:
     names: Mapping[tuple[str, str], int] = field(default_factory=dict)
     segments: Mapping[int, tuple[SegmentMeta, ...]] = field(default_factory=dict)
     deltas: Mapping[int, tuple[DeltaMeta, ...]] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
         collection_id = self.names.get((database, name))
@@ -195,6 +206,7 @@ class Catalog:
     def max_id_or_ts(self) -> int:
         """The largest id or timestamp stored anywhere, for the clock to start behind."""
         candidates = [0]
+        candidates += [u.created_ts for u in self.snapshot.users.values()]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts]
             candidates += [p.partition_id for p in collection.partitions]
@@ -316,4 +328,5 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
         {(c.database, c.name): c.collection_id for c in found.values()},
         {i: tuple(s) for i, s in found_segments.items()},
         {i: tuple(d) for i, d in found_deltas.items()},
+        users={r.name: User(r.name, r.password_hash, r.created_ts, r.description) for r in rows(users, "name")},
     )

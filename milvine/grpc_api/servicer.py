@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from milvine.grpc_api import decode, encode
+from milvine.grpc_api import decode, encode, users
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
@@ -290,4 +290,5 @@ RPCS: dict[str, Rpc] = {
     "Search": search,
     "ShowCollections": show_collections,
     "Upsert": upsert,
+    **users.RPCS,
 }

@@ -11,9 +11,16 @@ import falcon
 import orjson
 
 from milvine import metrics
-from milvine.errors import MilvineError, ParameterInvalid, RequestTimeout, RestBadJson, UnexpectedError
+from milvine.errors import (
+    MilvineError,
+    ParameterInvalid,
+    RequestTimeout,
+    RestBadJson,
+    RestNeedAuthenticate,
+    UnexpectedError,
+)
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import entities, resources
+from milvine.rest_api import entities, resources, users
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -21,7 +28,7 @@ from milvine.service.context import Engine, RequestContext
 
 PREFIX = "/v2/vectordb/"
 OUR_PREFIX = "/milvine/v1/"
-ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES}
+ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES, **users.ROUTES}
 MAX_BODY_BYTES = 256 << 20
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
@@ -54,10 +61,17 @@ def _deadline(request: falcon.Request) -> float:
     return time.monotonic() + seconds
 
 
-def _context(request: falcon.Request, body: Body, deadline: float) -> RequestContext:
+def _user(engine: Engine, request: falcon.Request) -> str:
+    """Who asks, if the server asks for it. Raises RestNeedAuthenticate."""
+    if not engine.settings.authorization_enabled:
+        return ""
+    return users.authenticated_user(engine, request.get_header("Authorization") or "")
+
+
+def _context(request: falcon.Request, body: Body, user: str, deadline: float) -> RequestContext:
     """Database: the body's, else the header's, else `default`."""
     database = body.text("dbName") or request.get_header("DB-Name") or DEFAULT_DATABASE
-    return RequestContext(database, "", deadline)
+    return RequestContext(database, user, deadline)
 
 
 def _int64_as_text(request: falcon.Request) -> bool:
@@ -69,10 +83,11 @@ def _int64_as_text(request: falcon.Request) -> bool:
 
 def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, Any]:
     """The handler's answer. Raises RequestTimeout when it came too late."""
+    user = _user(engine, request)
     deadline = _deadline(request)
     body = parse(route.kind, _read(request))
     body.require(route.required)
-    call = Call(engine, _context(request, body, deadline), body, _int64_as_text(request))
+    call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
     answer = route.handler(call)
     if time.monotonic() > deadline:
         raise RequestTimeout
@@ -93,6 +108,9 @@ class _Endpoint:
             answer = _answer(self._engine, self._route, request)
         except RequestTimeout as error:
             response.status = falcon.HTTP_408
+            answer = _failure(error)
+        except RestNeedAuthenticate as error:
+            response.status = falcon.HTTP_401
             answer = _failure(error)
         except MilvineError as error:
             answer = _failure(error)
