@@ -35,7 +35,7 @@ def _matches(password: str, stored: str) -> bool:
 
 
 class Passwords:
-    """Verifies passwords. Once one was right, it and wrong ones are told apart by a digest under a key of this process."""
+    """Verifies passwords. Once one was right, it and wrong ones are told apart by a digest under this process's key."""
 
     def __init__(self) -> None:
         self._key = os.urandom(32)

@@ -77,7 +77,7 @@ def create_user(engine: Engine, name: str, password: str, description: str = "")
 def update_user(
     engine: Engine, name: str, old_password: str = "", new_password: str = "", description: str | None = None
 ) -> None:
-    """A password changes for who knows the old one. Clients that are connected with the old one are refused from now."""
+    """A password changes for who knows the old one. From then on calls with the old one are refused."""
     _check_description(description or "")
     if not new_password and description is None:
         raise ParameterInvalid("must update either password or description")
