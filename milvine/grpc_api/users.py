@@ -19,7 +19,7 @@ class Unauthenticated(Exception):
 
 
 def authenticated_user(engine: Engine, authorization: str | None) -> str:
-    """The user whom the call's `authorization` names: base64 of `user:password`, or just that. Raises Unauthenticated."""
+    """The user whom `authorization` names: base64 of `user:password`, or just that. Raises Unauthenticated."""
     if authorization is None:
         raise Unauthenticated("missing authorization in header")
     token = authorization if ":" in authorization else _decoded_token(authorization)

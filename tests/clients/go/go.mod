@@ -2,7 +2,10 @@ module milvine/clients
 
 go 1.24.11
 
-require github.com/milvus-io/milvus/client/v2 v2.6.2
+require (
+	github.com/milvus-io/milvus/client/v2 v2.6.2
+	google.golang.org/grpc v1.71.0
+)
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
@@ -107,7 +110,6 @@ require (
 	google.golang.org/genproto v0.0.0-20250303144028-a0af3efb3deb // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20250303144028-a0af3efb3deb // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250227231956-55c901821b1e // indirect
-	google.golang.org/grpc v1.71.0 // indirect
 	google.golang.org/protobuf v1.36.5 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
