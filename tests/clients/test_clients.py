@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import Server
+from conftest import Server, ServerFactory, free_port
 from toolchains import BUILD, BUILD_SECONDS, CLIENTS, Client, timed, toolchains_are_required
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(BUILD_SECONDS)]
 
 RUN_SECONDS = 120
+TOUR_SECONDS = 300
 TOKEN = "root:Milvus"
 _WITH_AUTHORIZATION = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
 _FILTER = "filter: ...field my_varchar is not loaded"
@@ -51,6 +53,58 @@ PRINTED: dict[str, tuple[str, ...]] = {
 """What each client prints; `...` stands for what it puts before the server's own words."""
 
 
+NOT_YET: frozenset[str] = frozenset(
+    [
+        "create_partition",
+        "insert_into_partition",
+        "search_in_partition",
+        "release_partitions",
+        "load_partitions",
+        "drop_partition",
+        "create_alias",
+        "use_alias",
+        "list_aliases",
+        "alter_alias",
+        "drop_alias",
+        "rename_collection",
+        "alter_collection_properties",
+        "drop_collection_properties",
+        "alter_field",
+        "add_field",
+        "create_database",
+        "use_database",
+        "alter_database",
+        "drop_database",
+        "create_resource_group",
+        "describe_resource_group",
+        "drop_resource_group",
+    ]
+)
+"""Steps that the server may refuse."""
+ALWAYS: frozenset[str] = frozenset(
+    [
+        "create_collection",
+        "insert",
+        "upsert",
+        "delete_by_ids",
+        "flush",
+        "load",
+        "search",
+        "range_search",
+        "query",
+        "count",
+        "release",
+        "insert_100_mb",
+        "deadline_of_2_s",
+        "restart",
+        "create_user",
+        "update_password",
+        "drop_user",
+    ]
+)
+"""Steps that every client takes, so that no tour can pass by telling nothing."""
+
+
 def _same(printed: str, expected: str) -> bool:
     start, dots, end = expected.partition("...")
     return printed.startswith(start) and end in printed if dots else printed == expected
@@ -61,13 +115,14 @@ class Table:
     """What the clients achieved, one row for each."""
 
     rows: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def row(self, client: Client) -> list[str]:
         return self.rows.setdefault(client.label, [client.name, client.version, "-", "-"])
 
     def lines(self) -> list[str]:
         header = ["| client | version | page | tour |", "|---|---|---|---|"]
-        return header + [f"| {' | '.join(row)} |" for row in self.rows.values()]
+        return [*header, *(f"| {' | '.join(row)} |" for row in self.rows.values()), "", *self.notes]
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +186,58 @@ def run(command: tuple[str, ...], server: Server, token: str, cwd: Path) -> tupl
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
+@dataclass
+class Tour:
+    """What a tour told: the steps that went well, those that did not and why, and what the server lacks."""
+
+    exit_code: int
+    ok: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    lacks: list[str] = field(default_factory=list)
+
+    def read(self, line: str) -> None:
+        kind, _, rest = line.partition(" ")
+        name, _, outcome = rest.partition(" ")
+        if kind == "lacks:":
+            self.lacks.append(name.rstrip(","))
+        elif kind == "step" and outcome == "ok":
+            self.ok.append(name)
+        elif kind == "step" and outcome.startswith("FAIL"):
+            self.failed[name] = outcome
+
+
+def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
+    """Run a tour, and start the server anew when it asks for that."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"MILVINE_URI": server.uri, "MILVINE_TOKEN": TOKEN}
+    tour = Tour(-1)
+    with (cwd / "complaints").open("wb") as complaints:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        watchdog = threading.Timer(TOUR_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            for line in process.stdout:
+                tour.read(line.strip())
+                if line.strip() == "restart me":
+                    server.stop()
+                    server.start()
+                    process.stdin.write("done\n")
+                    process.stdin.flush()
+        finally:
+            watchdog.cancel()
+            tour.exit_code = process.wait()
+    return tour
+
+
 each_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.label.replace(" ", "-"))
 
 
@@ -161,3 +268,22 @@ def test_a_wrong_password_is_the_clients_own_authentication_error(
         assert "user hasn't authenticated" in said or "401" in said, said
     else:
         assert "auth check failure, please check username and password are correct" in said, said
+
+
+@pytest.mark.parametrize(
+    "client", [client for client in CLIENTS if client.tour], ids=lambda client: client.label.replace(" ", "-")
+)
+def test_the_tour_succeeds_wherever_the_server_can(
+    client: Client, build: Build, table: Table, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    row = table.row(client)
+    build(client)
+    server = new_server(env=_WITH_AUTHORIZATION, port=free_port())
+    tour = run_tour(client.tour, server, tmp_path)
+    row[3] = f"{len(tour.ok)} of {len(tour.ok) + len(tour.failed)}"
+    table.notes += [f"{client.label}: {name} {why}" for name, why in tour.failed.items()]
+    table.notes.append(f"{client.label} lacks {', '.join(tour.lacks)}")
+    unexpected = {name: why for name, why in tour.failed.items() if name not in NOT_YET}
+    assert unexpected == {}
+    assert set(tour.ok) >= ALWAYS
+    assert tour.exit_code == 0, (tmp_path / "complaints").read_text()[-4000:]

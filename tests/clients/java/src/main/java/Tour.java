@@ -1,5 +1,7 @@
 import com.google.gson.Gson;
 import com.google.gson.JsonObject;
+import io.milvus.common.resourcegroup.ResourceGroupConfig;
+import io.milvus.common.resourcegroup.ResourceGroupLimit;
 import io.milvus.v2.client.ConnectConfig;
 import io.milvus.v2.client.MilvusClientV2;
 import io.milvus.v2.common.ConsistencyLevel;
@@ -595,8 +597,14 @@ public class Tour {
 
     private static void others() {
         step("create_resource_group", () -> {
-            client.createResourceGroup(
-                    CreateResourceGroupReq.builder().groupName("tour_rg").build());
+            ResourceGroupLimit none = new ResourceGroupLimit(0);
+            client.createResourceGroup(CreateResourceGroupReq.builder()
+                    .groupName("tour_rg")
+                    .config(ResourceGroupConfig.newBuilder()
+                            .withRequests(none)
+                            .withLimits(none)
+                            .build())
+                    .build());
             ListResourceGroupsReq list = ListResourceGroupsReq.builder().build();
             check(client.listResourceGroups(list).getGroupNames().contains("tour_rg"), true);
         });
