@@ -53,55 +53,27 @@ PRINTED: dict[str, tuple[str, ...]] = {
 """What each client prints; `...` stands for what it puts before the server's own words."""
 
 
+# fmt: off
 NOT_YET: frozenset[str] = frozenset(
-    [
-        "create_partition",
-        "insert_into_partition",
-        "search_in_partition",
-        "release_partitions",
-        "load_partitions",
-        "drop_partition",
-        "create_alias",
-        "use_alias",
-        "list_aliases",
-        "alter_alias",
-        "drop_alias",
-        "rename_collection",
-        "alter_collection_properties",
-        "drop_collection_properties",
-        "alter_field",
-        "add_field",
-        "create_database",
-        "use_database",
-        "alter_database",
-        "drop_database",
-        "create_resource_group",
-        "describe_resource_group",
-        "drop_resource_group",
-    ]
+    (
+        "create_partition", "insert_into_partition", "search_in_partition", "release_partitions", "load_partitions",
+        "drop_partition", "create_alias", "use_alias", "list_aliases", "alter_alias", "drop_alias",
+        "rename_collection", "alter_collection_properties", "drop_collection_properties", "alter_field", "add_field",
+        "create_database", "use_database", "alter_database", "drop_database", "create_resource_group",
+        "describe_resource_group", "drop_resource_group",
+    )
 )
+# fmt: on
 """Steps that the server may refuse."""
+# fmt: off
 ALWAYS: frozenset[str] = frozenset(
-    [
-        "create_collection",
-        "insert",
-        "upsert",
-        "delete_by_ids",
-        "flush",
-        "load",
-        "search",
-        "range_search",
-        "query",
-        "count",
-        "release",
-        "insert_100_mb",
-        "deadline_of_2_s",
-        "restart",
-        "create_user",
-        "update_password",
+    (
+        "create_collection", "insert", "upsert", "delete_by_ids", "flush", "load", "search", "range_search", "query",
+        "count", "release", "insert_100_mb", "deadline_of_2_s", "restart", "create_user", "update_password",
         "drop_user",
-    ]
+    )
 )
+# fmt: on
 """Steps that every client takes, so that no tour can pass by telling nothing."""
 
 

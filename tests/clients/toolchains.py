@@ -77,7 +77,7 @@ def _python_clients() -> list[Client]:
                 if needed:
                     _run(sys.executable, "-m", "venv", "--without-pip", str(venv))
                     pip = (sys.executable, "-m", "pip", "--python", interpreter)
-                    _run(*pip, "install", "--quiet", "--disable-pip-version-check", requirement)
+                    _run(*pip, "install", "--quiet", "--disable-pip-version-check", "--no-compile", requirement)
 
         page, tour = (interpreter, str(source / "page.py")), (interpreter, str(source / "tour.py"))
         return Client("pymilvus", version, (), build, page, tour)
