@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test check nightly bench format clean
+.PHONY: setup demo serve test test-clients check nightly bench format clean
 
 setup: $(VENV)/installed
 
@@ -20,7 +20,10 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "not nightly"
+	$(BIN)/python -m pytest -m "not nightly and not clients"
+
+test-clients: setup
+	$(BIN)/python -m pytest -m clients tests/clients
 
 check: setup
 	$(BIN)/ruff check .
@@ -31,7 +34,7 @@ check: setup
 
 nightly: setup
 	MILVINE_CRASH_ROUNDS=200 MILVINE_MODEL_STEPS=100000 MILVINE_POWER_LOSS_SCENARIOS=20 \
-		$(BIN)/python -m pytest -m "nightly or not nightly" --timeout 3600
+		$(BIN)/python -m pytest -m "not clients" --timeout 3600
 
 bench: setup
 	$(BIN)/python benches/server.py

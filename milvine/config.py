@@ -27,6 +27,27 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
+def parse_bool(value: object) -> bool:
+    """`true` or `false`, as YAML or as text."""
+    text = str(value).strip().lower()
+    if text in ("true", "1"):
+        return True
+    if text in ("false", "0", ""):
+        return False
+    raise ValueError("neither true nor false")
+
+
+def parse_tls_mode(value: object) -> int:
+    mode = int(str(value))
+    if mode not in (0, 1, 2):
+        raise ValueError("not 0, 1 or 2")
+    return mode
+
+
+def _parse_path(value: object) -> str:
+    return str(Path(str(value)).resolve()) if value else ""
+
+
 def machine_memory_bytes() -> int:
     """Memory of this machine, or of the cgroup when that is smaller."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
@@ -61,13 +82,14 @@ def parse_bool(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`name` is the attribute of Settings, `key` the YAML path."""
+    """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key that is read after it."""
 
     name: str
     key: str
     default: object
     parse: Callable[[Any], Any]
     help: str
+    alias: str = ""
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -145,6 +167,27 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once in so long"),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
+    Setting(
+        "authorization_enabled",
+        "common.security.authorizationEnabled",
+        False,
+        parse_bool,
+        "whether every call must name a user and the right password",
+        "security.authorization_enabled",
+    ),
+    Setting(
+        "default_root_password",
+        "common.security.defaultRootPassword",
+        "Milvus",
+        str,
+        "password of the first user, root, at the first start",
+    ),
+    Setting(
+        "tls_mode", "common.security.tlsMode", 0, parse_tls_mode, "0: no TLS, 1: TLS, 2: clients need certificates"
+    ),
+    Setting("tls_server_pem_path", "tls.serverPemPath", "", _parse_path, "the server's certificate"),
+    Setting("tls_server_key_path", "tls.serverKeyPath", "", _parse_path, "its private key"),
+    Setting("tls_ca_pem_path", "tls.caPemPath", "", _parse_path, "who signs certificates of clients, for tlsMode 2"),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
 
@@ -173,6 +216,12 @@ class Settings:
     scrub_bytes_per_second: int
     scrub_interval_seconds: float
     worker_threads: int
+    authorization_enabled: bool
+    default_root_password: str
+    tls_mode: int
+    tls_server_pem_path: str
+    tls_server_key_path: str
+    tls_ca_pem_path: str
     log_level: str
 
 
@@ -189,12 +238,13 @@ def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, 
     tree = yaml.safe_load(file.read_text()) if file is not None else {}
     values: dict[str, Any] = {}
     for setting in SETTINGS:
-        variable = ENVIRONMENT_PREFIX + setting.key.upper().replace(".", "_")
         found = flags.get(setting.name)
-        if found is None:
-            found = environment.get(variable)
-        if found is None:
-            found = _lookup(tree, setting.key)
+        for key in filter(None, (setting.key, setting.alias)):
+            if found is None:
+                found = environment.get(ENVIRONMENT_PREFIX + key.upper().replace(".", "_"))
+        for key in filter(None, (setting.key, setting.alias)):
+            if found is None:
+                found = _lookup(tree, key)
         if found is None:
             found = setting.default
         try:

@@ -297,11 +297,40 @@ class AliasAlreadyExist(MilvineError):
         super().__init__(f"{detail}: {_bracketed(self.text, database=database, alias=alias)}")
 
 
+class UserAlreadyExists(ParameterInvalid):
+    legacy_code = 29
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"user already exists: {name}")
+
+
+class UserNotFound(MilvineError):
+    legacy_code, text = 30, "user not found"
+
+
+class PrivilegeNotAuthenticated(InputError):
+    code, text = 1400, "not authenticated"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class PrivilegeNotPermitted(InputError):
+    code, text = 1401, "privilege not permitted"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
 class FieldNameInvalid(InputError):
     code, text = 1701, "field name invalid"
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(f"{detail}: {_bracketed(self.text, field=name)}")
+
+
+class RestNeedAuthenticate(InputError):
+    code, text = 1800, "user hasn't authenticated"
 
 
 class RestBadJson(InputError):

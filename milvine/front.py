@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import socket
+import ssl
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ LOOPBACKS = ("127.0.0.1", "::1")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOCK_FILE = "LOCK"
 _FRONT_FILE = "front.json"
+MUTUAL_TLS = 2
 _GIB = 1 << 30
 _MAX_BUFFERED_BYTES = 512 << 20
 
@@ -42,6 +44,7 @@ def run(settings: Settings) -> None:
     lock(data_dir)
     hosts = [settings.host] if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
     settings = replace(settings, port=_free_port(hosts, settings.port))
+    _check_certificates(settings)
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
         print(f"milvine: port {settings.metrics_port} is in use, no metrics port", file=sys.stderr)  # noqa: T201
         settings = replace(settings, metrics_port=0)
@@ -117,6 +120,51 @@ def _free_port(hosts: list[str], port: int) -> int:
     raise CannotServe("no free port was found")
 
 
+def _check_certificates(settings: Settings) -> None:
+    """Try to load what TLS needs: Envoy would only end, without a word."""
+    if not settings.tls_mode:
+        return
+    needed = {"tls.serverPemPath": settings.tls_server_pem_path, "tls.serverKeyPath": settings.tls_server_key_path}
+    if settings.tls_mode == MUTUAL_TLS:
+        needed["tls.caPemPath"] = settings.tls_ca_pem_path
+    for key, path in needed.items():
+        if not path:
+            raise CannotServe(f"common.security.tlsMode is {settings.tls_mode}, but {key} is not set")
+        if not os.access(path, os.R_OK):
+            raise CannotServe(f"{key}: cannot read {path}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_server_pem_path, settings.tls_server_key_path)
+        if settings.tls_mode == MUTUAL_TLS:
+            context.load_verify_locations(settings.tls_ca_pem_path)
+    except ssl.SSLError as error:
+        raise CannotServe(f"{' and '.join(needed.values())} are no certificates that fit: {error}") from None
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    """The listener's side of TLS: the server's certificate, and in mode 2 who may have signed those of clients."""
+    common: dict[str, Any] = {
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": settings.tls_server_pem_path},
+                "private_key": {"filename": settings.tls_server_key_path},
+            }
+        ],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+    }
+    if settings.tls_mode == MUTUAL_TLS:
+        common["validation_context"] = {"trusted_ca": {"filename": settings.tls_ca_pem_path}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": common,
+            "require_client_certificate": settings.tls_mode == MUTUAL_TLS,
+        },
+    }
+
+
 def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     """Envoy's configuration: pyvoy's own, without its admin port, on all hosts, giving freed memory back."""
     from pyvoy import PyvoyServer
@@ -136,7 +184,10 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
         "memory_release_interval": "0.5s",
     }
     listener = bootstrap["static_resources"]["listeners"][0]
-    connections = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    chain = listener["filter_chains"][0]
+    if settings.tls_mode:
+        chain["transport_socket"] = _tls(settings)
+    connections = chain["filters"][-1]["typed_config"]
     connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idleness
     # Requests reach our threads whole, so that slow senders cannot hold them. Our own limit is lower, and answers.
     connections["http_filters"].insert(

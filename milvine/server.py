@@ -24,8 +24,9 @@ from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
 from milvine.rest_api.app import make_app
 from milvine.segment.view import Views
-from milvine.service import admin
+from milvine.service import admin, users
 from milvine.service.context import Engine
+from milvine.service.passwords import Passwords
 from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
@@ -60,7 +61,9 @@ def build_engine(settings: Settings) -> Engine:
     datanode.recover()
     datanode.start()
     loader.resume()
-    return Engine(settings, catalog, clock, datanode, loader, cluster)
+    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords())
+    users.ensure_root(engine)
+    return engine
 
 
 class RequestCounter:

@@ -22,6 +22,7 @@ from milvine.model.resource_groups import (
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
+from milvine.model.users import User
 
 SCHEMA_VERSION = 3
 CATALOG_FILE = "catalog.sqlite"
@@ -124,6 +125,15 @@ deltas = sa.Table(
     sa.Column("file_bytes", sa.BigInteger, nullable=False),
 )
 
+users = sa.Table(
+    "users",
+    tables,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("password_hash", sa.String, nullable=False),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+    sa.Column("description", sa.String, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -137,6 +147,7 @@ class Snapshot:
     deltas: Mapping[int, tuple[DeltaMeta, ...]] = field(default_factory=dict)
     aliases: Mapping[tuple[str, str], Alias] = field(default_factory=dict)
     resource_groups: Mapping[str, ResourceGroup] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
         """The collection of a name or an alias; no name is both."""
@@ -264,6 +275,7 @@ class Catalog:
     def max_id_or_ts(self) -> int:
         """The largest id or timestamp stored anywhere, for the clock to start behind."""
         candidates = [0]
+        candidates += [u.created_ts for u in self.snapshot.users.values()]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
             candidates += [p.partition_id for p in collection.partitions]
@@ -390,4 +402,5 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
         {i: tuple(d) for i, d in found_deltas.items()},
         {(r.database, r.name): Alias(*r) for r in rows(aliases, "name")},
         {r.name: _decode_resource_group(r) for r in rows(resource_groups, "name")},
+        {r.name: User(r.name, r.password_hash, r.created_ts, r.description) for r in rows(users, "name")},
     )

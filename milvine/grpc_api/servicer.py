@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from milvine.errors import MilvineError, ParameterMissing
-from milvine.grpc_api import altering, databases, decode, encode, names, partitions, resource_groups
+from milvine.grpc_api import altering, databases, decode, encode, names, partitions, resource_groups, users
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
@@ -303,4 +303,5 @@ RPCS: dict[str, Rpc] = {
     "ShowCollections": show_collections,
     "Upsert": upsert,
     **partitions.RPCS,
+    **users.RPCS,
 }

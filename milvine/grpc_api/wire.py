@@ -22,6 +22,7 @@ from milvine.errors import MilvineError, UnexpectedError
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS
+from milvine.grpc_api.users import Unauthenticated, authenticated_user
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
 from milvine.service.denials import check_allowed
@@ -32,7 +33,7 @@ _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _FRAME = struct.Struct(">BI")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _INTERNAL = 4, 8, 12, 13
+_DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _INTERNAL, _UNAUTHENTICATED = 4, 8, 12, 13, 16
 _CONTENT_TYPE = ("content-type", "application/grpc")
 
 
@@ -94,7 +95,17 @@ def _decompressed(payload: memoryview, window_bits: int) -> bytes:
     return message
 
 
-def _context(environ: dict[str, Any], request: Any) -> RequestContext:
+def _user(engine: Engine, environ: dict[str, Any]) -> str:
+    """Who asks, if the server asks for it; no RPC is exempt, as in Milvus."""
+    if not engine.settings.authorization_enabled:
+        return ""
+    try:
+        return authenticated_user(engine, environ.get("HTTP_AUTHORIZATION"))
+    except Unauthenticated as error:
+        raise GrpcError(_UNAUTHENTICATED, str(error)) from None
+
+
+def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext:
     """Database: the request's, else the metadata's, else `default`. Deadline: the call's."""
     timeout = DEFAULT_TIMEOUT_SECONDS
     match = _TIMEOUT.fullmatch(environ.get("HTTP_GRPC_TIMEOUT", ""))
@@ -102,19 +113,20 @@ def _context(environ: dict[str, Any], request: Any) -> RequestContext:
         timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
     given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
     database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
-    return RequestContext(database, "", time.monotonic() + timeout)
+    return RequestContext(database, user, time.monotonic() + timeout)
 
 
 def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
     rpc = RPCS.get(method)
     if rpc is None:
         raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {SERVICE_NAME}")
+    user = _user(engine, environ)
     message_class = request_class(method)
     try:
         request = message_class.FromString(_message(environ, read_body(environ, MAX_MESSAGE_BYTES)))
     except DecodeError as error:
         raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
-    context = _context(environ, request)
+    context = _context(environ, request, user)
     error_code = 0
     try:
         check_allowed(engine, context, method)

@@ -17,11 +17,12 @@ from milvine.errors import (
     ParameterInvalid,
     RequestTimeout,
     RestBadJson,
+    RestNeedAuthenticate,
     RestRejected,
     UnexpectedError,
 )
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import altering, databases, entities, names, partitions, resource_groups, resources
+from milvine.rest_api import altering, databases, entities, names, partitions, resource_groups, resources, users
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -38,6 +39,7 @@ ROUTES: dict[str, Route] = {
     **names.ROUTES,
     **partitions.ROUTES,
     **resource_groups.ROUTES,
+    **users.ROUTES,
 }
 RPC_NAMES = {
     "collections/compact": "ManualCompaction",
@@ -95,10 +97,17 @@ def _deadline(request: falcon.Request) -> float:
     return time.monotonic() + seconds
 
 
-def _context(request: falcon.Request, body: Body, deadline: float) -> RequestContext:
+def _user(engine: Engine, request: falcon.Request) -> str:
+    """Who asks, if the server asks for it. Raises RestNeedAuthenticate."""
+    if not engine.settings.authorization_enabled:
+        return ""
+    return users.authenticated_user(engine, request.get_header("Authorization") or "")
+
+
+def _context(request: falcon.Request, body: Body, user: str, deadline: float) -> RequestContext:
     """Database: the body's, else the header's, else `default`."""
     database = body.text("dbName") or request.get_header("DB-Name") or DEFAULT_DATABASE
-    return RequestContext(database, "", deadline)
+    return RequestContext(database, user, deadline)
 
 
 def _int64_as_text(request: falcon.Request) -> bool:
@@ -110,10 +119,11 @@ def _int64_as_text(request: falcon.Request) -> bool:
 
 def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) -> dict[str, Any]:
     """The handler's answer. Raises RequestTimeout when it came too late."""
+    user = _user(engine, request)
     deadline = _deadline(request)
     body = parse(route.kind, _read(request))
     body.require(route.required)
-    call = Call(engine, _context(request, body, deadline), body, _int64_as_text(request))
+    call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
     try:
         check_allowed(engine, call.context, RPC_NAMES.get(path, ""))
     except AccessDisabled as error:
@@ -138,6 +148,9 @@ class _Endpoint:
             answer = _answer(self._engine, self._path, self._route, request)
         except RequestTimeout as error:
             response.status = falcon.HTTP_408
+            answer = _failure(error)
+        except RestNeedAuthenticate as error:
+            response.status = falcon.HTTP_401
             answer = _failure(error)
         except MilvineError as error:
             answer = _failure(error)

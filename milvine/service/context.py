@@ -14,6 +14,7 @@ from milvine.model.schema_rules import check_collection_name
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
+from milvine.service.passwords import Passwords
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
@@ -33,6 +34,7 @@ class Engine:
     datanode: DataNode
     loader: Loader
     cluster: Cluster
+    passwords: Passwords
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,64 @@
+"""Changes to users."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from milvine.catalog import store
+from milvine.catalog.store import Catalog, Snapshot
+from milvine.errors import QuotaExceeded, UserAlreadyExists, UserNotFound
+from milvine.model.users import User
+
+
+def create_user(catalog: Catalog, user: User, max_users: int) -> None:
+    """Raises UserAlreadyExists, and QuotaExceeded when there are `max_users` already."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        if user.name in snapshot.users:
+            raise UserAlreadyExists(user.name)
+        if len(snapshot.users) >= max_users:
+            raise QuotaExceeded("unable to add user because the number of users has reached the limit")
+        connection.execute(
+            sa.insert(store.users).values(
+                name=user.name,
+                password_hash=user.password_hash,
+                created_ts=user.created_ts,
+                description=user.description,
+            )
+        )
+        return replace(snapshot, users={**snapshot.users, user.name: user})
+
+    catalog.change(work)
+
+
+def update_user(catalog: Catalog, name: str, password_hash: str | None, description: str | None) -> None:
+    """Change what is given. Raises UserNotFound."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        user = snapshot.users.get(name)
+        if user is None:
+            raise UserNotFound
+        if password_hash is not None:
+            user = replace(user, password_hash=password_hash)
+        if description is not None:
+            user = replace(user, description=description)
+        connection.execute(
+            sa.update(store.users)
+            .where(store.users.c.name == name)
+            .values(password_hash=user.password_hash, description=user.description)
+        )
+        return replace(snapshot, users={**snapshot.users, name: user})
+
+    catalog.change(work)
+
+
+def drop_user(catalog: Catalog, name: str) -> None:
+    """No error if there is no such user."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        connection.execute(sa.delete(store.users).where(store.users.c.name == name))
+        return replace(snapshot, users={n: u for n, u in snapshot.users.items() if n != name})
+
+    catalog.change(work)

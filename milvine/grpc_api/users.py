@@ -1,0 +1,84 @@
+"""Users over gRPC: the credential RPCs, and who asks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+
+from milvine.errors import ParameterInvalid
+from milvine.grpc_api import encode
+from milvine.grpc_api.proto import milvus_pb2
+from milvine.service import users
+from milvine.service.context import Engine, RequestContext
+
+
+class Unauthenticated(Exception):
+    """Why a caller is not let in, in Milvus's words."""
+
+
+def authenticated_user(engine: Engine, authorization: str | None) -> str:
+    """The user whom `authorization` names: base64 of `user:password`, or just that. Raises Unauthenticated."""
+    if authorization is None:
+        raise Unauthenticated("missing authorization in header")
+    token = authorization if ":" in authorization else _decoded_token(authorization)
+    name, separator, password = token.partition(":")
+    if not separator:
+        raise Unauthenticated("auth check failure, please check api key is correct")
+    if not users.authenticate(engine, name, password):
+        raise Unauthenticated("auth check failure, please check username and password are correct")
+    return name
+
+
+def _decoded_token(authorization: str) -> str:
+    try:
+        return _decoded(authorization)
+    except ValueError:
+        raise Unauthenticated("invalid token format") from None
+
+
+def _decoded(text: str) -> str:
+    """Raises ValueError for what is not base64."""
+    return base64.b64decode(text, validate=True).decode("utf-8", "surrogateescape")
+
+
+def _password(text: str, failure: str) -> str:
+    try:
+        return _decoded(text)
+    except binascii.Error:
+        raise ParameterInvalid(f"{failure}: illegal base64 data") from None
+
+
+def create_credential(engine: Engine, context: RequestContext, request: Any) -> Any:
+    users.create_user(
+        engine, request.username, _password(request.password, "decode password fail"), request.description
+    )
+    return encode.status()
+
+
+def update_credential(engine: Engine, context: RequestContext, request: Any) -> Any:
+    old, new = "", ""
+    if request.newPassword:
+        old = _password(request.oldPassword, "decode old password failed")
+        new = _password(request.newPassword, "decode password failed")
+    description = request.description if request.HasField("description") else None
+    users.update_user(engine, request.username, old, new, description)
+    return encode.status()
+
+
+def delete_credential(engine: Engine, context: RequestContext, request: Any) -> Any:
+    users.drop_user(engine, request.username)
+    return encode.status()
+
+
+def list_cred_users(engine: Engine, context: RequestContext, request: Any) -> Any:
+    return milvus_pb2.ListCredUsersResponse(status=encode.status(), usernames=users.list_users(engine))
+
+
+RPCS: dict[str, Callable[[Engine, RequestContext, Any], Any]] = {
+    "CreateCredential": create_credential,
+    "DeleteCredential": delete_credential,
+    "ListCredUsers": list_cred_users,
+    "UpdateCredential": update_credential,
+}

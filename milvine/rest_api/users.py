@@ -1,0 +1,66 @@
+"""/v2/vectordb/users/, and who asks."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from milvine.errors import RestNeedAuthenticate
+from milvine.rest_api.call import Call, Route
+from milvine.service import users
+from milvine.service.context import Engine
+
+
+def authenticated_user(engine: Engine, authorization: str) -> str:
+    """The user of an `Authorization` header: Basic, Bearer, or just `user:password`. Raises RestNeedAuthenticate."""
+    token = authorization.removeprefix("Bearer ")
+    if authorization[:6].lower() == "basic ":
+        try:
+            token = base64.b64decode(authorization[6:], validate=True).decode("utf-8", "surrogateescape")
+        except ValueError:
+            raise RestNeedAuthenticate from None
+    name, _, password = token.partition(":")
+    if not password or not users.authenticate(engine, name, password):
+        raise RestNeedAuthenticate
+    return name
+
+
+def _done() -> dict[str, Any]:
+    return {"data": {}}
+
+
+def create_user(call: Call) -> dict[str, Any]:
+    body = call.body
+    users.create_user(call.engine, body.text("userName"), body.text("password"), body.text("description"))
+    return _done()
+
+
+def update_password(call: Call) -> dict[str, Any]:
+    body = call.body
+    description = body.text("description") if body.values.get("description") is not None else None
+    users.update_user(call.engine, body.text("userName"), body.text("password"), body.text("newPassword"), description)
+    return _done()
+
+
+def drop_user(call: Call) -> dict[str, Any]:
+    users.drop_user(call.engine, call.body.text("userName"))
+    return _done()
+
+
+def list_users(call: Call) -> dict[str, Any]:
+    return {"data": users.list_users(call.engine)}
+
+
+def describe_user(call: Call) -> dict[str, Any]:
+    """The names of the user's roles, of which there are none."""
+    user = users.find_user(call.engine, call.body.text("userName"))
+    return {"data": [], "description": "" if user is None else user.description}
+
+
+ROUTES: dict[str, Route] = {
+    "users/create": Route(create_user, "PasswordReq", ("userName", "password")),
+    "users/describe": Route(describe_user, "UserReq", ("userName",)),
+    "users/drop": Route(drop_user, "UserReq", ("userName",)),
+    "users/list": Route(list_users, "DatabaseReq", ()),
+    "users/update_password": Route(update_password, "NewPasswordReq", ("userName",)),
+}

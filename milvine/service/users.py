@@ -1,0 +1,111 @@
+"""Users and their passwords. There are no roles: who is let in may do everything."""
+
+from __future__ import annotations
+
+import string
+
+from milvine.catalog import users as changes
+from milvine.errors import ParameterInvalid, ParameterOutOfRange, PrivilegeNotAuthenticated, PrivilegeNotPermitted
+from milvine.model.users import User
+from milvine.service.context import Engine
+from milvine.service.passwords import hash_password
+
+ROOT = "root"
+_MAX_USERS = 100
+_MAX_NAME_BYTES = 32
+_MIN_PASSWORD_BYTES, _MAX_PASSWORD_BYTES = 6, 72
+_MAX_DESCRIPTION_BYTES = 1024
+_LETTERS = frozenset(string.ascii_letters)
+_NAME_CHARACTERS = _LETTERS | frozenset(string.digits + "_-.")
+
+
+def ensure_root(engine: Engine) -> None:
+    """The first user, made at the first start; its password stays as it was changed since."""
+    if ROOT not in engine.catalog.snapshot.users:
+        made = hash_password(engine.settings.default_root_password)
+        changes.create_user(engine.catalog, User(ROOT, made, engine.clock.next()), _MAX_USERS)
+
+
+def authenticate(engine: Engine, name: str, password: str) -> bool:
+    """Whether `password` is this user's."""
+    user = engine.catalog.snapshot.users.get(name)
+    return user is not None and engine.passwords.verify(password, user.password_hash)
+
+
+def _check_name(name: str) -> None:
+    name = name.strip()
+    if not name:
+        raise ParameterInvalid("username must be not empty")
+    size = len(name.encode())
+    if size > _MAX_NAME_BYTES:
+        raise ParameterInvalid(
+            f"invalid username {name} with length {size}, the length of username must be less than {_MAX_NAME_BYTES}"
+        )
+    if name[0] not in _LETTERS:
+        raise ParameterInvalid(f"invalid user name {name}, the first character must be a letter, but got {name[0]}")
+    strange = next((c for c in name if c not in _NAME_CHARACTERS), None)
+    if strange is not None:
+        raise ParameterInvalid(
+            f"invalid user name {name}, username must contain only numbers, letters, underscores, dots, and hyphens, "
+            f"but got {strange}"
+        )
+
+
+def _check_password(password: str) -> None:
+    size = len(password.encode("utf-8", "surrogateescape"))
+    if not _MIN_PASSWORD_BYTES <= size <= _MAX_PASSWORD_BYTES:
+        raise ParameterOutOfRange("invalid password length", size, _MIN_PASSWORD_BYTES, _MAX_PASSWORD_BYTES)
+
+
+def _check_description(description: str) -> None:
+    size = len(description.encode())
+    if size > _MAX_DESCRIPTION_BYTES:
+        raise ParameterInvalid(
+            f"invalid user description with length {size}, the length of user description must be less than or equal "
+            f"to {_MAX_DESCRIPTION_BYTES}"
+        )
+
+
+def create_user(engine: Engine, name: str, password: str, description: str = "") -> None:
+    _check_name(name)
+    _check_description(description)
+    _check_password(password)
+    user = User(name, hash_password(password), engine.clock.next(), description)
+    changes.create_user(engine.catalog, user, _MAX_USERS)
+
+
+def update_user(
+    engine: Engine, name: str, old_password: str = "", new_password: str = "", description: str | None = None
+) -> None:
+    """A password changes for who knows the old one. From then on calls with the old one are refused."""
+    _check_description(description or "")
+    if not new_password and description is None:
+        raise ParameterInvalid("must update either password or description")
+    made = None
+    if new_password:
+        _check_password(new_password)
+        if not authenticate(engine, name, old_password):
+            raise PrivilegeNotAuthenticated(f"old password not correct for {name}")
+        made = hash_password(new_password)
+    before = engine.catalog.snapshot.users.get(name)
+    changes.update_user(engine.catalog, name, made, description)
+    if made is not None and before is not None:
+        engine.passwords.forget(before.password_hash)
+
+
+def drop_user(engine: Engine, name: str) -> None:
+    """No error if there is no such user."""
+    if name == ROOT:
+        raise PrivilegeNotPermitted("root user cannot be deleted")
+    before = engine.catalog.snapshot.users.get(name)
+    if before is not None:
+        changes.drop_user(engine.catalog, name)
+        engine.passwords.forget(before.password_hash)
+
+
+def list_users(engine: Engine) -> list[str]:
+    return sorted(engine.catalog.snapshot.users)
+
+
+def find_user(engine: Engine, name: str) -> User | None:
+    return engine.catalog.snapshot.users.get(name)

@@ -1,0 +1,261 @@
+"""The official clients run the page "Load & Release", and a tour of what the server has, against real servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import Server, ServerFactory, free_port
+from toolchains import BUILD, BUILD_SECONDS, CLIENTS, Client, timed, toolchains_are_required
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(BUILD_SECONDS)]
+
+RUN_SECONDS = 120
+TOUR_SECONDS = 300
+TOKEN = "root:Milvus"
+_WITH_AUTHORIZATION = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
+_FILTER = "filter: ...field my_varchar is not loaded"
+_OUTPUT = "output: ...field my_varchar is not loaded"
+_DYNAMIC = "dynamic: ...field color cannot be returned since dynamic field not loaded"
+_REFUSALS = (_FILTER, _OUTPUT, _DYNAMIC, "search: 3")
+_DONE = '{"code":0,"data":{}}'
+_REST = (
+    _DONE,
+    _DONE,
+    _DONE,
+    '{"code":0,"data":{"loadProgress":100,"loadState":"LoadStateLoaded","message":""},"message":""}',
+    _DONE,
+    '{"code":0,"data":{"loadProgress":0,"loadState":"LoadStateNotLoad","message":""},"message":""}',
+    _DONE,
+)
+_PYTHON = (
+    "{'state': <LoadState: Loaded>}",
+    "{'state': <LoadState: NotLoad>}",
+    "{'state': <LoadState: Loaded>}",
+    *_REFUSALS,
+    "{'state': <LoadState: NotLoad>}",
+)
+_NODE_LOADED, _NODE_RELEASED = ("Success", "LoadStateLoaded"), ("Success", "LoadStateNotLoad")
+PRINTED: dict[str, tuple[str, ...]] = {
+    "pymilvus": _PYTHON,
+    "milvus-sdk-java": ("true", "false", "true", *_REFUSALS, "false"),
+    "milvus2-sdk-node": (*_NODE_LOADED, *_NODE_RELEASED, *_NODE_LOADED, *_REFUSALS, *_NODE_RELEASED),
+    "milvus2-sdk-node HttpClient": _REST,
+    "milvus/client/v2 (Go)": ("{3 0}", "{1 0}", "{3 0}", *_REFUSALS, "{1 0}"),
+    "curl (REST)": _REST,
+}
+"""What each client prints; `...` stands for what it puts before the server's own words."""
+
+
+# fmt: off
+NOT_YET: frozenset[str] = frozenset(
+    (
+        "create_partition", "insert_into_partition", "search_in_partition", "release_partitions", "load_partitions",
+        "drop_partition", "create_alias", "use_alias", "list_aliases", "alter_alias", "drop_alias",
+        "rename_collection", "alter_collection_properties", "drop_collection_properties", "alter_field", "add_field",
+        "create_database", "use_database", "alter_database", "drop_database", "create_resource_group",
+        "describe_resource_group", "drop_resource_group",
+    )
+)
+# fmt: on
+"""Steps that the server may refuse."""
+# fmt: off
+ALWAYS: frozenset[str] = frozenset(
+    (
+        "create_collection", "insert", "upsert", "delete_by_ids", "flush", "load", "search", "range_search", "query",
+        "count", "release", "insert_100_mb", "deadline_of_2_s", "restart", "create_user", "update_password",
+        "drop_user",
+    )
+)
+# fmt: on
+"""Steps that every client takes, so that no tour can pass by telling nothing."""
+
+
+def _same(printed: str, expected: str) -> bool:
+    start, dots, end = expected.partition("...")
+    return printed.startswith(start) and end in printed if dots else printed == expected
+
+
+@dataclass
+class Table:
+    """What the clients achieved, one row for each."""
+
+    rows: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def row(self, client: Client) -> list[str]:
+        return self.rows.setdefault(client.label, [client.name, client.version, "-", "-"])
+
+    def lines(self) -> list[str]:
+        header = ["| client | version | page | tour |", "|---|---|---|---|"]
+        return [*header, *(f"| {' | '.join(row)} |" for row in self.rows.values()), "", *self.notes]
+
+
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    """Shown when all clients have run, and kept as a file."""
+    made = Table()
+    yield made
+    BUILD.mkdir(parents=True, exist_ok=True)
+    (BUILD / "table.md").write_text("\n".join(made.lines()) + "\n")
+    plugins = request.config.pluginmanager
+    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
+        plugins.get_plugin("terminalreporter").write("\n\n" + "\n".join(made.lines()) + "\n")  # type: ignore[union-attr]
+
+
+Build = Callable[[Client], None]
+
+
+@pytest.fixture(scope="module")
+def build() -> Iterator[Build]:
+    """Waits until a client is built; all are downloaded and built side by side."""
+    with ThreadPoolExecutor(len(CLIENTS)) as pool:
+        builds: dict[object, Future[float]] = {}
+        for client in CLIENTS:
+            if not client.missing_tools() and client.build not in builds:
+                builds[client.build] = pool.submit(timed, client.build)
+
+        def wait(client: Client) -> None:
+            if missing := client.missing_tools():
+                reason = f"{client.label} needs {' and '.join(missing)} on the PATH"
+                if toolchains_are_required():
+                    pytest.fail(reason)
+                pytest.skip(reason)
+            builds[client.build].result()
+
+        yield wait
+
+
+@pytest.fixture(scope="module")
+def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that lets in whoever knows a password."""
+    server = Server(tmp_path_factory.mktemp("guarded-server"), env=_WITH_AUTHORIZATION)
+    try:
+        yield server.start()
+        server.stop()
+    finally:
+        server.close()
+
+
+def run(command: tuple[str, ...], server: Server, token: str, cwd: Path) -> tuple[int, list[str], str]:
+    """A client's program: exit code, printed lines, complaints."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**environment, "MILVINE_URI": server.uri, "MILVINE_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+@dataclass
+class Tour:
+    """What a tour told: the steps that went well, those that did not and why, and what the server lacks."""
+
+    exit_code: int
+    ok: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    lacks: list[str] = field(default_factory=list)
+
+    def read(self, line: str) -> None:
+        kind, _, rest = line.partition(" ")
+        name, _, outcome = rest.partition(" ")
+        if kind == "lacks:":
+            self.lacks.append(name.rstrip(","))
+        elif kind == "step" and outcome == "ok":
+            self.ok.append(name)
+        elif kind == "step" and outcome.startswith("FAIL"):
+            self.failed[name] = outcome
+
+
+def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
+    """Run a tour, and start the server anew when it asks for that."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"MILVINE_URI": server.uri, "MILVINE_TOKEN": TOKEN}
+    tour = Tour(-1)
+    with (cwd / "complaints").open("wb") as complaints:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        watchdog = threading.Timer(TOUR_SECONDS, process.kill)
+        watchdog.start()
+        try:
+            for line in process.stdout:
+                tour.read(line.strip())
+                if line.strip() == "restart me":
+                    server.stop()
+                    server.start()
+                    process.stdin.write("done\n")
+                    process.stdin.flush()
+        finally:
+            watchdog.cancel()
+            tour.exit_code = process.wait()
+    return tour
+
+
+each_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.label.replace(" ", "-"))
+
+
+@each_client
+def test_the_page_prints_what_it_promises(
+    client: Client, build: Build, table: Table, guarded_server: Server, tmp_path: Path
+) -> None:
+    row = table.row(client)
+    build(client)
+    row[2] = "fails"
+    code, lines, complaints = run(client.page, guarded_server, TOKEN, tmp_path)
+    expected = PRINTED[client.name]
+    assert code == 0, (lines, complaints)
+    assert len(lines) == len(expected), lines
+    assert [e for line, e in zip(lines, expected, strict=True) if not _same(line, e)] == [], lines
+    row[2] = "ok"
+
+
+@each_client
+def test_a_wrong_password_is_the_clients_own_authentication_error(
+    client: Client, build: Build, guarded_server: Server, tmp_path: Path
+) -> None:
+    build(client)
+    code, lines, complaints = run(client.page, guarded_server, "root:wrong", tmp_path)
+    said = "\n".join((*lines, complaints))
+    assert code != 0, said
+    if client.name in ("curl (REST)", "milvus2-sdk-node HttpClient"):
+        assert "user hasn't authenticated" in said or "401" in said, said
+    else:
+        assert "auth check failure, please check username and password are correct" in said, said
+
+
+@pytest.mark.parametrize(
+    "client", [client for client in CLIENTS if client.tour], ids=lambda client: client.label.replace(" ", "-")
+)
+def test_the_tour_succeeds_wherever_the_server_can(
+    client: Client, build: Build, table: Table, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    row = table.row(client)
+    build(client)
+    server = new_server(env=_WITH_AUTHORIZATION, port=free_port())
+    tour = run_tour(client.tour, server, tmp_path)
+    row[3] = f"{len(tour.ok)} of {len(tour.ok) + len(tour.failed)}"
+    table.notes += [f"{client.label}: {name} {why}" for name, why in tour.failed.items()]
+    table.notes.append(f"{client.label} lacks {', '.join(tour.lacks)}")
+    unexpected = {name: why for name, why in tour.failed.items() if name not in NOT_YET}
+    assert unexpected == {}
+    assert set(tour.ok) >= ALWAYS
+    assert tour.exit_code == 0, (tmp_path / "complaints").read_text()[-4000:]

@@ -1,0 +1,157 @@
+"""TLS on the one port, with certificates made here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import Server, ServerFactory
+from pymilvus import MilvusClient, MilvusException
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+_NAME = "localhost"
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """An authority, and a certificate of it for a server and a client; a stranger's authority and client."""
+
+    directory: Path
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def environment(self, mode: int) -> dict[str, str]:
+        return {
+            "MILVINE_COMMON_SECURITY_TLSMODE": str(mode),
+            "MILVINE_TLS_SERVERPEMPATH": self.path("server.pem"),
+            "MILVINE_TLS_SERVERKEYPATH": self.path("server.key"),
+            "MILVINE_TLS_CAPEMPATH": self.path("ca.pem"),
+        }
+
+
+def _openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def _authority(directory: Path, name: str) -> None:
+    made = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}")
+    _openssl(directory, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *made)
+
+
+def _signed(directory: Path, name: str, authority: str) -> None:
+    request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={_NAME}")
+    _openssl(directory, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *request)
+    (directory / "extensions").write_text(f"subjectAltName=DNS:{_NAME},IP:127.0.0.1")
+    signer = ("-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial")
+    given = ("-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2", "-extfile", "extensions")
+    _openssl(directory, "x509", "-req", *signer, *given)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    directory = tmp_path_factory.mktemp("certificates")
+    for authority in ("ca", "strangers_ca"):
+        _authority(directory, authority)
+    for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "strangers_ca")):
+        _signed(directory, name, authority)
+    return Certificates(directory)
+
+
+def _serving(directory: Path, certificates: Certificates, mode: int) -> Iterator[Server]:
+    server = Server(directory, env=certificates.environment(mode))
+    try:
+        yield server.start()
+        server.stop()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def one_way(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Server]:
+    yield from _serving(tmp_path_factory.mktemp("one-way"), certificates, 1)
+
+
+@pytest.fixture(scope="module")
+def mutual(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Server]:
+    yield from _serving(tmp_path_factory.mktemp("mutual"), certificates, 2)
+
+
+def _uri(server: Server) -> str:
+    return f"https://{_NAME}:{server.port}"
+
+
+def _list(server: Server, **options: object) -> requests.Response:
+    return requests.post(f"{_uri(server)}/v2/vectordb/collections/list", json={}, timeout=5, **options)  # type: ignore[arg-type]
+
+
+def test_the_sdk_trusts_the_servers_certificate(one_way: Server, certificates: Certificates) -> None:
+    client = MilvusClient(
+        _uri(one_way), secure=True, server_pem_path=certificates.path("server.pem"), server_name=_NAME
+    )
+    client.create_collection("c", dimension=2)
+    client.insert("c", [{"id": 1, "vector": [1, 2]}])
+    assert client.search("c", [[1, 2]], limit=1, consistency_level="Strong")[0][0]["id"] == 1
+    client.drop_collection("c")
+    client.close()
+
+
+def test_rest_is_served_over_tls(one_way: Server, certificates: Certificates) -> None:
+    assert _list(one_way, verify=certificates.path("ca.pem")).json() == {"code": 0, "data": []}
+    with pytest.raises(requests.exceptions.SSLError):
+        _list(one_way, verify=certificates.path("strangers_ca.pem"))
+
+
+def test_a_tls_port_serves_nobody_in_the_clear(one_way: Server) -> None:
+    with pytest.raises(requests.exceptions.ConnectionError):
+        requests.post(f"http://127.0.0.1:{one_way.port}/v2/vectordb/collections/list", json={}, timeout=5)
+    with pytest.raises(MilvusException):
+        MilvusClient(one_way.uri, timeout=2)
+
+
+def test_mutual_tls_lets_in_who_has_a_certificate(mutual: Server, certificates: Certificates) -> None:
+    client = MilvusClient(
+        _uri(mutual),
+        secure=True,
+        ca_pem_path=certificates.path("ca.pem"),
+        client_pem_path=certificates.path("client.pem"),
+        client_key_path=certificates.path("client.key"),
+        server_name=_NAME,
+    )
+    assert client.list_collections() == []
+    client.close()
+    known = (certificates.path("client.pem"), certificates.path("client.key"))
+    assert _list(mutual, verify=certificates.path("ca.pem"), cert=known).json() == {"code": 0, "data": []}
+
+
+@pytest.mark.parametrize("who", ["nobody", "stranger"])
+def test_mutual_tls_refuses_everybody_else(mutual: Server, certificates: Certificates, who: str) -> None:
+    options: dict[str, object] = {"verify": certificates.path("ca.pem")}
+    if who == "stranger":
+        options["cert"] = (certificates.path("stranger.pem"), certificates.path("stranger.key"))
+    with pytest.raises(requests.exceptions.ConnectionError):
+        _list(mutual, **options)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"MILVINE_TLS_SERVERPEMPATH": ""}, "common.security.tlsMode is 2, but tls.serverPemPath is not set"),
+        ({"MILVINE_TLS_CAPEMPATH": "/nowhere/ca.pem"}, "tls.caPemPath: cannot read /nowhere/ca.pem"),
+        ({"MILVINE_TLS_SERVERKEYPATH": "stranger.key"}, "are no certificates that fit"),
+        ({"MILVINE_COMMON_SECURITY_TLSMODE": "3"}, "setting common.security.tlsMode: cannot read '3': not 0, 1 or 2"),
+    ],
+)
+def test_a_server_without_fitting_certificates_does_not_start_and_says_why(
+    new_server: ServerFactory, certificates: Certificates, changed: dict[str, str], said: str
+) -> None:
+    found = {k: certificates.path(v) if v == "stranger.key" else v for k, v in changed.items()}
+    server = new_server(env={**certificates.environment(2), **found}, start=False)
+    server.spawn()
+    assert server.process.wait(20) == 1
+    assert said in server.log

@@ -1,0 +1,64 @@
+"""Users over REST, and who is let in."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import pytest
+from conftest import Server
+from rest_client import Rest
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("guarded-rest")
+    server = Server(directory, env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"})
+    try:
+        yield server.start()
+        server.stop()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("authorization", ["Bearer root:Milvus", "root:Milvus", f"Basic {encoded('root:Milvus')}"])
+def test_rest_lets_in_who_knows_a_password(guarded: Server, authorization: str) -> None:
+    assert Rest(guarded.uri).ok("collections/list", {}, Authorization=authorization) == []
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer ", "Bearer root:wrong", "root:", "Bearer key", "Basic !", f"Basic {encoded('root:wrong')}"],
+)
+def test_rest_answers_401_to_everybody_else(guarded: Server, authorization: str) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    for path, content in (("collections/load", b'{"collectionName": "x"}'), ("collections/list", b"no json")):
+        answer = Rest(guarded.uri).send(path, content, **headers)
+        assert answer.status_code == 401
+        assert answer.json() == {"code": 1800, "message": "user hasn't authenticated"}
+
+
+def test_health_and_metrics_ask_for_no_password(guarded: Server) -> None:
+    session = Rest(guarded.uri).session
+    assert session.get(f"{guarded.uri}/healthz", timeout=5).text == "OK"
+    assert session.get(f"{guarded.uri}/metrics", timeout=5).status_code == 200
+
+
+def test_rest_manages_users(server: Server) -> None:
+    rest = Rest(server.uri)
+    dora = {"userName": "dora"}
+    assert rest.ok("users/create", {**dora, "password": "secret1", "description": "a tester"}) == {}
+    assert rest.ok("users/list", {}) == ["dora", "root"]
+    assert rest.post("users/describe", dora) == {"code": 0, "data": [], "description": "a tester"}
+    changed = {**dora, "password": "secret1", "newPassword": "secret2"}
+    assert rest.ok("users/update_password", changed) == {}
+    assert rest.post("users/update_password", changed)["code"] == 1400
+    assert rest.ok("users/drop", dora) == {}
+    assert rest.ok("users/list", {}) == ["root"]
+    assert rest.post("users/drop", {"userName": "root"})["code"] == 1401
+    lacking = rest.post("users/create", dora)
+    assert (lacking["code"], "Key: 'PasswordReq.Password'" in lacking["message"]) == (1802, True)
