@@ -71,15 +71,6 @@ def parse_bytes(value: object) -> int:
     return int(number * factor)
 
 
-def parse_bool(value: object) -> bool:
-    """YAML's own, or `true` and `false` in any case."""
-    words = {"true": True, "false": False}
-    text = str(value).strip().lower()
-    if text not in words:
-        raise ValueError("neither true nor false")
-    return words[text]
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key that is read after it."""
