@@ -35,7 +35,7 @@ steps = st.lists(
 @settings(max_examples=120, deadline=None)
 def test_merging_chunks_keeps_every_row_its_ts_and_its_deletes(steps: list[tuple[str, int]], limit: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(growing, "_MAX_MERGED_ROWS", limit)
+        patched.setattr(growing, "MAX_MERGED_ROWS", limit)
         segment = GrowingSegment(5, 1)
         expected: list[Row] = []
         history: list[tuple[GrowingSegment, list[Row]]] = []
