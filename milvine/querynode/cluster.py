@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from milvine.catalog.store import Catalog
-from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded
+from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded, UnexpectedError
+from milvine.model.collections import Collection, LoadConfig
 from milvine.querynode.loader import Loader
 from milvine.querynode.node import QueryNode, SegmentNotHeld
 from milvine.querynode.reduce import merge_hits
@@ -73,7 +74,7 @@ class Cluster:
             hits = [h for h in found if h is not None]
             return merge_hits(hits, plan) if hits else None
 
-        return self._read(target, on_share)
+        return self._read(target, plan.field_ids, on_share)
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
         plan = replace(plan, expired_ts=self._expired_ts(target))
@@ -86,7 +87,7 @@ class Cluster:
             rows = [f for f in found if f is not None]
             return merge_found(rows, plan) if rows else None
 
-        return self._read(target, on_share)
+        return self._read(target, plan.field_ids, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
         plan = replace(plan, expired_ts=self._expired_ts(target))
@@ -95,12 +96,12 @@ class Cluster:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)
 
-        return self._read(target, on_share)
+        return self._read(target, plan.field_ids, on_share)
 
-    def _read(self, target: Target, on_share: Callable[[_Share], _Result]) -> _Result:
+    def _read(self, target: Target, field_ids: frozenset[int], on_share: Callable[[_Share], _Result]) -> _Result:
         """Run a read over one view; a segment that was swapped away under it means a newer view exists."""
         while True:
-            share = self._share(target)
+            share = self._share(target, field_ids)
             try:
                 return on_share(share)
             except SegmentNotHeld:
@@ -108,8 +109,8 @@ class Cluster:
                     raise CollectionNotFullyLoaded(target.collection_id) from None
                 time.sleep(0.001)
 
-    def _share(self, target: Target) -> _Share:
-        loaded = self._loaded_partitions(target)
+    def _share(self, target: Target, field_ids: frozenset[int]) -> _Share:
+        loaded = self._loaded_partitions(target, field_ids)
         if target.partition_ids is not None:
             for partition_id in target.partition_ids - loaded:
                 raise PartitionNotLoaded(partition_id)
@@ -119,29 +120,35 @@ class Cluster:
             raise CollectionNotLoaded(target.collection_id)
         return _share_of(view, loaded)
 
-    def _loaded_partitions(self, target: Target) -> frozenset[int]:
+    def _loading(self, target: Target, field_ids: frozenset[int]) -> tuple[Collection, LoadConfig]:
+        """Raises when the fields are not to be loaded, any more or at all."""
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
-        if self._loader.wait_loaded(target.collection_id, 0):
-            return collection.load.partition_ids
+        if not self._loader.serves_unlisted_fields:
+            for field_id in field_ids - collection.load.field_ids:
+                raise UnexpectedError(f"field {collection.schema.by_id[field_id].name} is not loaded")
+        return collection, collection.load
+
+    def _loaded_partitions(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
+        collection, load = self._loading(target, field_ids)
+        if self._loader.serves(collection, target.partition_ids, field_ids):
+            return load.partition_ids
         if self._waiting >= self._max_waiting:
             raise CollectionNotFullyLoaded(target.collection_id)
         self._waiting += 1
         try:
-            return self._wait_until_loaded(target)
+            return self._wait_until_loaded(target, field_ids)
         finally:
             self._waiting -= 1
 
-    def _wait_until_loaded(self, target: Target) -> frozenset[int]:
+    def _wait_until_loaded(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
             is_loaded = self._loader.wait_loaded(target.collection_id, _LOOK_AGAIN_SECONDS)
-            collection = self._catalog.snapshot.collections.get(target.collection_id)
-            if collection is None or collection.load is None:
-                raise CollectionNotLoaded(target.collection_id)
-            if is_loaded:
-                return collection.load.partition_ids
+            collection, load = self._loading(target, field_ids)
+            if is_loaded or self._loader.serves(collection, target.partition_ids, field_ids):
+                return load.partition_ids
             if time.monotonic() >= deadline:
                 raise CollectionNotFullyLoaded(target.collection_id)
 

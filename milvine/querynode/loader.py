@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from milvine import metrics
@@ -30,6 +32,7 @@ from milvine.querynode.budget import Budget
 from milvine.querynode.node import QueryNode
 from milvine.segment.sealed import LoadSpec, PartKey, part_sizes
 from milvine.segment.view import Views
+from milvine.storage.files import OnBytes, ignore_bytes
 
 _log = logging.getLogger(__name__)
 RELEASE_DEADLINE_SECONDS = 30.0
@@ -37,10 +40,14 @@ RELEASE_DEADLINE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """`percent` of the rows to be loaded that serve, 0..100; `is_loaded` once all did for this configuration."""
+    """`percent` of the bytes to be loaded that are in memory, 0..100; `is_loaded` once all of them serve."""
 
     percent: int
     is_loaded: bool
+
+
+class _LoadCancelled(Exception):
+    """What is being opened is not wanted any more."""
 
 
 class _Status:
@@ -50,19 +57,31 @@ class _Status:
         self.lock = threading.RLock()
         self.loaded = threading.Event()
         self.scheduled = False
+        self.waiting_changes = 0
+        """Loads of something else that wait for `lock`: what is being opened is not worth going on with."""
+        self.meanwhile: LoadConfig | None = None
+        """What goes on being served while another configuration is opened in its place."""
+        self.opened: dict[int, int] = defaultdict(int)
+        """Bytes that are resident of segments that do not serve yet."""
         self.reserved: dict[int, int] = {}
         self.prepared: set[int] = set()
         """Successors that are open and not in the view yet."""
 
 
-def load_spec(collection: Collection, config: LoadConfig) -> LoadSpec:
-    return LoadSpec(collection.schema, config.field_ids, collection.index_by_field)
+def _both(first: LoadConfig, second: LoadConfig) -> LoadConfig:
+    """What two configurations have in common."""
+    return LoadConfig(first.partition_ids & second.partition_ids, first.field_ids & second.field_ids)
 
 
 def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSpec) -> bool:
     """Whether an opened segment lacks or exceeds what is wanted now."""
     held_spec = replace(held[1], mapped=False)
     return part_sizes(held[0], held_spec) != part_sizes(meta, spec)
+
+
+def _lacking_bytes(sizes: Mapping[PartKey, int], held: Mapping[PartKey, int]) -> int:
+    """What making the parts resident adds to those that are (`held` has 0 for the ones that are only mapped)."""
+    return sum(size for key, size in sizes.items() if not held.get(key))
 
 
 def _as_load_failure(error: Exception) -> MilvineError:
@@ -77,11 +96,22 @@ def _as_load_failure(error: Exception) -> MilvineError:
 class Loader:
     """A ViewListener, and the one who loads and releases."""
 
-    def __init__(self, catalog: Catalog, views: Views, node: QueryNode, budget: Budget, threads: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        views: Views,
+        node: QueryNode,
+        budget: Budget,
+        threads: int,
+        *,
+        serves_unlisted_fields: bool = False,
+    ) -> None:
+        """`serves_unlisted_fields`: from their mapped files; else they cannot be read."""
         self._catalog = catalog
         self._views = views
         self._node = node
-        self._budget = budget
+        self.budget = budget
+        self.serves_unlisted_fields = serves_unlisted_fields
         self._lock = threading.Lock()
         self._status: dict[int, _Status] = {}
         self._failures: dict[int, MilvineError] = {}
@@ -95,6 +125,10 @@ class Loader:
             if collection.load is not None:
                 try:
                     self._reserve(collection, collection.load)
+                except MemoryLimitExceeded as error:
+                    _log.error("%s", error)
+                    self._fail(collection.collection_id, SegmentRequestResourceFailed("Memory"))
+                    continue
                 except MilvineError as error:
                     self._fail(collection.collection_id, error)
                     continue
@@ -112,24 +146,38 @@ class Loader:
         metas = () if view is None else view.sealed
         return tuple(m for m in metas if m.partition_id in config.partition_ids)
 
-    def estimate(self, collection: Collection, config: LoadConfig) -> dict[int, int]:
-        """Bytes that loading would add now, by segment id."""
-        spec = load_spec(collection, config)
-        usage = self._budget.usage(collection.collection_id)
-        needed: dict[int, int] = {}
-        for meta in self._wanted(collection, config):
-            held = usage.get(meta.segment_id, {})
-            sizes = part_sizes(meta, spec)
-            needed[meta.segment_id] = sum(size for key, size in sizes.items() if not held.get(key))
-        return needed
+    def _spec(self, collection: Collection, config: LoadConfig) -> LoadSpec:
+        unlisted: frozenset[int] = frozenset()
+        if self.serves_unlisted_fields:
+            unlisted = frozenset(collection.schema.by_id) - config.field_ids
+        return LoadSpec(collection.schema, config.field_ids, collection.index_by_field, unlisted_field_ids=unlisted)
+
+    def estimate(self, collection: Collection, config: LoadConfig) -> list[tuple[SegmentMeta, dict[PartKey, int]]]:
+        """Bytes that each part will hold once loaded, by segment."""
+        spec = self._spec(collection, config)
+        return [(meta, part_sizes(meta, spec)) for meta in self._wanted(collection, config)]
+
+    def _needed(self, collection: Collection, config: LoadConfig) -> dict[int, int]:
+        held = self._held_sizes(collection.collection_id)
+        return {
+            meta.segment_id: _lacking_bytes(sizes, held.get(meta.segment_id, {}))
+            for meta, sizes in self.estimate(collection, config)
+        }
+
+    def needed_bytes(self, collection: Collection, config: LoadConfig) -> int:
+        """What loading would add to what is held now."""
+        return sum(self._needed(collection, config).values())
+
+    def _held_sizes(self, collection_id: int) -> dict[int, dict[PartKey, int]]:
+        """What was estimated of the parts that are open, by segment; 0 of those that are only mapped."""
+        return {i: part_sizes(meta, spec) for i, (meta, spec) in self._node.held(collection_id).items()}
 
     def _reserve(self, collection: Collection, config: LoadConfig) -> None:
+        """Set aside what loading would add now. Raises MemoryLimitExceeded with nothing changed."""
         status = self._state(collection.collection_id)
         with status.lock:
-            self._budget.cancel(collection.collection_id)
-            status.reserved = {}
-            needed = self.estimate(collection, config)
-            self._budget.reserve(collection.collection_id, sum(needed.values()), self._names())
+            needed = self._needed(collection, config)
+            self.budget.reserve(collection.collection_id, sum(needed.values()), self._names, anew=True)
             status.reserved = needed
 
     def load(self, collection: Collection, config: LoadConfig) -> None:
@@ -139,19 +187,41 @@ class Loader:
         """
         collection_id = collection.collection_id
         status = self._state(collection_id)
-        with status.lock:
+        with self._change_of(collection_id, status, config), status.lock:
             current = self._catalog.snapshot.collections.get(collection_id)
             if current is None:
                 return
-            if current.load == config:
+            try:
+                if current.load != config:
+                    self._change(current, status, config)
+            except MemoryLimitExceeded:
+                if current.load is None:
+                    self._failures[collection_id] = SegmentRequestResourceFailed("Memory")
+                raise
+            finally:
                 self._schedule(collection_id)
-                return
-            self._reserve(current, config)
-            set_load_config(self._catalog, collection_id, config)
-            crash_point("load.committed")
-            self._failures.pop(collection_id, None)
-            status.loaded.clear()
-        self._schedule(collection_id)
+
+    @contextmanager
+    def _change_of(self, collection_id: int, status: _Status, config: LoadConfig) -> Iterator[None]:
+        """Whoever opens another configuration of the collection stops at once."""
+        current = self._catalog.snapshot.collections.get(collection_id)
+        is_change = current is not None and current.load != config
+        with self._lock:
+            status.waiting_changes += is_change
+        try:
+            yield
+        finally:
+            with self._lock:
+                status.waiting_changes -= is_change
+
+    def _change(self, current: Collection, status: _Status, config: LoadConfig) -> None:
+        self._reserve(current, config)
+        served = current.load if status.loaded.is_set() else status.meanwhile
+        set_load_config(self._catalog, current.collection_id, config)
+        crash_point("load.committed")
+        self._failures.pop(current.collection_id, None)
+        status.meanwhile = None if served is None else _both(served, config)
+        status.loaded.clear()
 
     def release(self, collection_id: int) -> None:
         """Store NotLoad first, so that new reads are refused; then close everything and give the memory back."""
@@ -159,34 +229,40 @@ class Loader:
         set_load_config(self._catalog, collection_id, None)
         self._failures.pop(collection_id, None)
         with status.lock:
-            status.loaded.clear()
             self._close_all(collection_id)
 
     def _close_all(self, collection_id: int) -> None:
+        status = self._state(collection_id)
+        status.loaded.clear()
+        status.meanwhile = None
         deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
         for segment_id in self._node.held(collection_id):
             self._node.release_segment(collection_id, segment_id, deadline)
-            self._budget.free(collection_id, segment_id)
-        self._budget.cancel(collection_id)
+            self.budget.free(collection_id, segment_id)
+        self.budget.cancel(collection_id)
+        status.reserved = {}
 
     def progress(self, collection: Collection) -> LoadProgress:
         """How far the collection's load configuration is fulfilled."""
         config = collection.load
         if config is None:
             return LoadProgress(0, False)
-        if self._state(collection.collection_id).loaded.is_set():
+        status = self._state(collection.collection_id)
+        if status.loaded.is_set():
             return LoadProgress(100, True)
-        wanted = self._wanted(collection, config)
-        spec = load_spec(collection, config)
-        held = self._node.held(collection.collection_id)
-        total = sum(m.row_count for m in wanted)
-        done = sum(m.row_count for m in wanted if m.segment_id in held and not _differs(held[m.segment_id], m, spec))
+        held = self._held_sizes(collection.collection_id)
+        total = done = 0
+        for meta, sizes in self.estimate(collection, config):
+            size = sum(sizes.values())
+            lacking = _lacking_bytes(sizes, held.get(meta.segment_id, {}))
+            total += size
+            done += min(size, size - lacking + status.opened.get(meta.segment_id, 0))
         return LoadProgress(min(99, 100 * done // total) if total else 0, False)
 
     def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
         """Open segments that the view names, with their bytes in memory by part, oldest first."""
         held = self._node.held(collection_id)
-        usage = self._budget.usage(collection_id)
+        usage = self.budget.usage(collection_id)
         metas = sorted((meta for meta, _ in held.values() if self._is_in_view(meta)), key=lambda m: m.min_ts)
         return [(meta, usage.get(meta.segment_id, {})) for meta in metas]
 
@@ -194,11 +270,20 @@ class Loader:
         """Why the last load ended, if it failed."""
         return self._failures.get(collection_id)
 
+    def serves(self, collection: Collection, partition_ids: frozenset[int] | None, field_ids: frozenset[int]) -> bool:
+        """Whether a read of these (None: all partitions that are to be loaded) can run now. It takes no lock."""
+        status = self._status.get(collection.collection_id)
+        if status is None or collection.load is None:
+            return False
+        if status.loaded.is_set():
+            return True
+        served = status.meanwhile
+        if served is None or not (partition_ids or collection.load.partition_ids) <= served.partition_ids:
+            return False
+        return self.serves_unlisted_fields or field_ids <= served.field_ids
+
     def wait_loaded(self, collection_id: int, timeout: float) -> bool:
         """Wait until the collection is loaded; False if it is not in time."""
-        status = self._status.get(collection_id)
-        if status is not None and status.loaded.is_set():
-            return True  # what nearly every read meets: it takes no lock
         return self._state(collection_id).loaded.wait(timeout)
 
     def all_loaded(self) -> bool:
@@ -235,7 +320,7 @@ class Loader:
                     self._status.pop(collection_id, None)
             return
         config = collection.load
-        spec = load_spec(collection, config)
+        spec = self._spec(collection, config)
         wanted = {m.segment_id: m for m in self._wanted(collection, config)}
         held = self._node.held(collection_id)
         missing = [
@@ -244,15 +329,30 @@ class Loader:
             if segment_id not in held or _differs(held[segment_id], meta, spec)
         ]
 
-        def open_one(meta: SegmentMeta) -> None:
+        def is_wanted() -> bool:
             now = self._catalog.snapshot.collections.get(collection_id)
-            if now is None or now.load != config:
+            return now is not None and now.load == config and not status.waiting_changes
+
+        def open_one(meta: SegmentMeta) -> None:
+            def on_bytes(more_bytes: int) -> None:
+                with self._lock:
+                    status.opened[meta.segment_id] += more_bytes
+                crash_point("load.bytes_opened")
+                if not is_wanted():
+                    raise _LoadCancelled
+
+            if not is_wanted():
                 return
             try:
-                self._open(meta, spec, status.reserved.pop(meta.segment_id, None))
+                self._open(meta, spec, status.reserved.get(meta.segment_id), on_bytes=on_bytes)
+                status.reserved.pop(meta.segment_id, None)
+            except _LoadCancelled:
+                pass
             except (MilvineError, OSError):
                 if self._is_in_view(meta):
                     raise
+            finally:
+                status.opened.pop(meta.segment_id, None)
 
         opening = [self._segments.submit(open_one, meta) for meta in missing]
         wait(opening)  # all of them, so that none opens behind the back of a failure
@@ -261,35 +361,43 @@ class Loader:
         status.prepared -= wanted.keys()
         for segment_id in held.keys() - wanted.keys() - status.prepared:
             self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
-            self._budget.free(collection_id, segment_id)
+            self.budget.free(collection_id, segment_id)
         self._make_resident([m for i, m in wanted.items() if i in held and held[i][1].mapped], spec)
-        now = self._catalog.snapshot.collections.get(collection_id)
-        if now is not None and now.load == config:
-            self._budget.cancel(collection_id)
+        if is_wanted():
+            self.budget.cancel(collection_id)
             status.reserved = {}
             status.loaded.set()
+            status.meanwhile = None
 
-    def _open(self, meta: SegmentMeta, spec: LoadSpec, reserved: int | None, *, is_successor: bool = False) -> None:
+    def _open(
+        self,
+        meta: SegmentMeta,
+        spec: LoadSpec,
+        reserved: int | None,
+        *,
+        is_successor: bool = False,
+        on_bytes: OnBytes = ignore_bytes,
+    ) -> None:
         """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
         if reserved is None:
-            usage = self._budget.usage(meta.collection_id).get(meta.segment_id, {})
-            reserved = sum(size for key, size in part_sizes(meta, spec).items() if not usage.get(key))
+            held = self._held_sizes(meta.collection_id).get(meta.segment_id, {})
+            reserved = _lacking_bytes(part_sizes(meta, spec), held)
             try:
-                self._budget.reserve(meta.collection_id, reserved, self._names())
+                self.budget.reserve(meta.collection_id, reserved, self._names)
             except MemoryLimitExceeded as error:
                 _log.warning("segment %s is opened mapped: %s", meta.segment_id, error)
                 metrics.mapped_for_lack_of_memory.inc()
                 reserved, spec = 0, replace(spec, mapped=True)
-        measured = self._node.load_segment(meta, spec)
+        measured = self._node.load_segment(meta, spec, on_bytes)
         try:
             serves = self._catch_up(meta, is_successor=is_successor)
         except MilvineError:
             self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
             raise
-        self._budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
+        self.budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
         if not serves:
             self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
-            self._budget.free(meta.collection_id, meta.segment_id)
+            self.budget.free(meta.collection_id, meta.segment_id)
 
     def _is_in_view(self, meta: SegmentMeta) -> bool:
         view = self._views.current(meta.collection_id)
@@ -318,11 +426,11 @@ class Loader:
         for meta in metas:
             needed = sum(part_sizes(meta, spec).values())
             try:
-                self._budget.reserve(meta.collection_id, needed, self._names())
+                self.budget.reserve(meta.collection_id, needed, self._names)
             except MemoryLimitExceeded:
                 continue
             measured = self._node.load_segment(meta, spec)
-            self._budget.settle(meta.collection_id, meta.segment_id, needed, measured)
+            self.budget.settle(meta.collection_id, meta.segment_id, needed, measured)
 
     def _fail(self, collection_id: int, error: MilvineError) -> None:
         """A load that cannot be done leaves NotLoad, its reason, and no memory."""
@@ -333,9 +441,7 @@ class Loader:
         metrics.background_failures.labels("load").inc()
         self._failures[collection_id] = error
         set_load_config(self._catalog, collection_id, None)
-        status = self._state(collection_id)
-        with status.lock:
-            status.loaded.clear()
+        with self._state(collection_id).lock:
             self._close_all(collection_id)
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
@@ -349,7 +455,7 @@ class Loader:
             collection = self._catalog.snapshot.collections.get(collection_id)
             if collection is None or collection.load is None:
                 return
-            spec = load_spec(collection, collection.load)
+            spec = self._spec(collection, collection.load)
             try:
                 for meta in segments:
                     if meta.partition_id in collection.load.partition_ids:

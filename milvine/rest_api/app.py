@@ -13,7 +13,7 @@ import orjson
 from milvine import metrics
 from milvine.errors import MilvineError, ParameterInvalid, RequestTimeout, RestBadJson, UnexpectedError
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import entities, resources
+from milvine.rest_api import entities, memory, resources
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -22,6 +22,7 @@ from milvine.service.context import Engine, RequestContext
 PREFIX = "/v2/vectordb/"
 OUR_PREFIX = "/milvine/v1/"
 ROUTES: dict[str, Route] = {**resources.ROUTES, **entities.ROUTES}
+OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
 MAX_BODY_BYTES = 256 << 20
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
@@ -143,7 +144,7 @@ def make_app(engine: Engine) -> Callable[[dict[str, Any], Any], Iterable[bytes]]
     app = falcon.App()
     for path, route in ROUTES.items():
         app.add_route(PREFIX + path, _Endpoint(engine, path, route))
-    for path, route in entities.OUR_ROUTES.items():
+    for path, route in OUR_ROUTES.items():
         app.add_route(OUR_PREFIX + path, _Endpoint(engine, path, route))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics())

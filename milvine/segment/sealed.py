@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
+from milvine.storage.files import OnBytes, ignore_bytes
 from milvine.storage.segment_files import (
     ROWS_FILE,
     SegmentPaths,
@@ -42,12 +43,14 @@ class LoadSpec:
     """What of a segment is to be opened: fields, and the index of each vector field among them.
 
     `mapped`: nothing is made resident (the segment opened in place of growing rows that a full budget refused).
+    `unlisted_field_ids`: opened too, with their indexes, but served from their mapped files.
     """
 
     schema: CollectionSchema
     field_ids: frozenset[int]
     indexes: Mapping[int, IndexSpec]
     mapped: bool = False
+    unlisted_field_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,21 @@ class Part:
 def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
     """Bytes that each part will hold in memory; 0 for a raw vector column beside its index."""
     sizes: dict[PartKey, int] = {("rows", 0): meta.rows_bytes}
-    for field_id in spec.field_ids:
-        if field_id not in meta.field_bytes:
-            continue
+    for field_id in (spec.field_ids | spec.unlisted_field_ids) & meta.field_bytes.keys():
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
         if index is not None and built is not None and not built.is_scan:
-            sizes["index", built.index_id] = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
+            size = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
+            sizes["index", built.index_id] = 0 if field_id in spec.unlisted_field_ids else size
+            sizes["field", field_id] = 0
+        elif field_id in spec.unlisted_field_ids:
             sizes["field", field_id] = 0
         else:
             sizes["field", field_id] = meta.field_bytes[field_id]
             if spec.schema.by_id[field_id].data_type.is_vector:
                 sizes["field", field_id] += 4 * meta.row_count
+            if spec.schema.by_id[field_id].nullable:
+                sizes["field", field_id] += meta.row_count
     return dict.fromkeys(sizes, 0) if spec.mapped else sizes
 
 
@@ -117,6 +123,10 @@ class SealedSegment:
         sizes = {key: part.memory_bytes for key, part in self.parts.items()}
         sizes["rows", 0] += self.marks.bytes_used
         return sizes
+
+    def lacks(self, field_ids: Iterable[int]) -> bool:
+        """Whether one of the fields has values here that were not opened."""
+        return any(i in self.meta.field_bytes and ("field", i) not in self.parts for i in field_ids)
 
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
@@ -165,40 +175,47 @@ class SealedSegment:
             return self._leases == 0
 
 
+MapParts = Callable[[Callable[[PartKey], Part], Iterable[PartKey]], Iterable[Part]]
+
+
 def open_segment(
-    paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, previous: SealedSegment | None = None
+    paths: SegmentPaths,
+    meta: SegmentMeta,
+    spec: LoadSpec,
+    previous: SealedSegment | None = None,
+    map_parts: MapParts = map,
+    on_bytes: OnBytes = ignore_bytes,
 ) -> SealedSegment:
     """Map what `spec` names, sharing with `previous` what it has in the same residency.
 
-    Marks are not taken over. Raises DataIntegrityError, naming the file.
+    `map_parts` may open several at a time. Marks are not taken over. Raises DataIntegrityError, naming the file.
     """
-    parts: dict[PartKey, Part] = {}
-    for key, size in part_sizes(meta, spec).items():
-        resident = size > 0
-        old = None if previous is None else previous.parts.get(key)
-        if old is not None and old.resident == resident:
-            parts[key] = old
-        else:
-            parts[key] = _open_part(paths, meta, spec, key, resident)
-    return SealedSegment(meta, spec, parts)
+    sizes = part_sizes(meta, spec)
+    old = {} if previous is None else previous.parts
+    shared = {key: old[key] for key, size in sizes.items() if key in old and old[key].resident == (size > 0)}
+    lacking = [key for key in sizes if key not in shared]
+    opened = map_parts(lambda key: _open_part(paths, meta, spec, key, sizes[key] > 0, on_bytes), lacking)
+    return SealedSegment(meta, spec, shared | dict(zip(lacking, opened, strict=True)))
 
 
-def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, resident: bool) -> Part:
+def _open_part(
+    paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, resident: bool, on_bytes: OnBytes
+) -> Part:
     kind, number = key
     where = (meta.collection_id, meta.segment_id)
     if kind == "rows":
-        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=resident)
+        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=resident, on_bytes=on_bytes)
         keys = KeyIndex(rows.sorted_keys, rows.order)
         return Part((rows.insert_ts, keys), mapped.payload_bytes if resident else 0, resident)
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
         path = paths.index(*where, meta.indexes[number].file_name)
-        mapped = open_index_file(path, resident=resident)
+        mapped = open_index_file(path, resident=resident, on_bytes=on_bytes)
         opened = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
         return Part(opened, opened.memory_bytes if resident else opened.heap_bytes, resident)
     field = spec.schema.by_id[number]
-    column, mapped = open_column(paths.column(*where, number), field.data_type, resident=resident)
+    column, mapped = open_column(paths.column(*where, number), field.data_type, resident=resident, on_bytes=on_bytes)
     memory = mapped.payload_bytes if resident else 0
     norms2 = None
     if field.data_type.is_vector and resident:

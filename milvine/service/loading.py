@@ -21,7 +21,7 @@ DEFAULT_RESOURCE_GROUP = "__default_resource_group"
 _COORDINATOR = "call query coordinator LoadCollection"
 
 
-def _fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[int]:
+def fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[int]:
     """Ids of the fields a load names (none named: all), `$meta` unless it is skipped."""
     schema = collection.schema
     dynamic = schema.dynamic_field
@@ -73,7 +73,7 @@ def _check_replicas(request: LoadRequest) -> None:
 def load_collection(engine: Engine, context: RequestContext, request: LoadRequest) -> None:
     """Returns when what to load is durable and fits in memory; loading goes on in the background."""
     collection = find_collection(engine, context, request.name)
-    field_ids = _fields_to_load(collection, request)
+    field_ids = fields_to_load(collection, request)
     _check_indexes(collection, field_ids)
     if request.refresh:
         if collection.load is None:
