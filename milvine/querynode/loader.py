@@ -57,6 +57,8 @@ class _Status:
         self.lock = threading.RLock()
         self.loaded = threading.Event()
         self.scheduled = False
+        self.again = False
+        """Something came while it was being reconciled."""
         self.waiting_changes = 0
         """Loads of something else that wait for `lock`: what is being opened is not worth going on with."""
         self.meanwhile: LoadConfig | None = None
@@ -186,8 +188,11 @@ class Loader:
         Raises MemoryLimitExceeded with nothing changed.
         """
         collection_id = collection.collection_id
+        current = self._catalog.snapshot.collections.get(collection_id)
+        if current is None or current.load == config:
+            return
         status = self._state(collection_id)
-        with self._change_of(collection_id, status, config), status.lock:
+        with self._change_of(status), status.lock:
             current = self._catalog.snapshot.collections.get(collection_id)
             if current is None:
                 return
@@ -202,17 +207,15 @@ class Loader:
                 self._schedule(collection_id)
 
     @contextmanager
-    def _change_of(self, collection_id: int, status: _Status, config: LoadConfig) -> Iterator[None]:
-        """Whoever opens another configuration of the collection stops at once."""
-        current = self._catalog.snapshot.collections.get(collection_id)
-        is_change = current is not None and current.load != config
+    def _change_of(self, status: _Status) -> Iterator[None]:
+        """Whoever opens what was to be loaded until now stops at once."""
         with self._lock:
-            status.waiting_changes += is_change
+            status.waiting_changes += 1
         try:
             yield
         finally:
             with self._lock:
-                status.waiting_changes -= is_change
+                status.waiting_changes -= 1
 
     def _change(self, current: Collection, status: _Status, config: LoadConfig) -> None:
         self._reserve(current, config)
@@ -297,6 +300,7 @@ class Loader:
     def _schedule(self, collection_id: int) -> None:
         status = self._state(collection_id)
         with self._lock:
+            status.again = True
             if status.scheduled:
                 return
             status.scheduled = True
@@ -304,12 +308,17 @@ class Loader:
 
     def _reconcile(self, collection_id: int) -> None:
         status = self._state(collection_id)
-        with status.lock:
-            status.scheduled = False
-            try:
-                self._make_it_so(collection_id, status)
-            except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
-                self._fail(collection_id, _as_load_failure(error))
+        while True:
+            with self._lock:
+                if not status.again:
+                    status.scheduled = False
+                    return
+                status.again = False
+            with status.lock:
+                try:
+                    self._make_it_so(collection_id, status)
+                except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
+                    self._fail(collection_id, _as_load_failure(error))
 
     def _make_it_so(self, collection_id: int, status: _Status) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)
@@ -335,11 +344,11 @@ class Loader:
 
         def open_one(meta: SegmentMeta) -> None:
             def on_bytes(more_bytes: int) -> None:
+                if not is_wanted():
+                    raise _LoadCancelled
                 with self._lock:
                     status.opened[meta.segment_id] += more_bytes
                 crash_point("load.bytes_opened")
-                if not is_wanted():
-                    raise _LoadCancelled
 
             if not is_wanted():
                 return
