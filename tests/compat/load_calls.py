@@ -13,8 +13,7 @@ from grpc_calls import LOAD_STATE, assert_ok, load_state
 from pymilvus.grpc_gen import milvus_pb2
 
 NOT_EXIST, NOT_LOAD, LOADING, LOADED = (
-    LOAD_STATE.Value(name)
-    for name in ("LoadStateNotExist", "LoadStateNotLoad", "LoadStateLoading", "LoadStateLoaded")
+    LOAD_STATE.Value(name) for name in ("LoadStateNotExist", "LoadStateNotLoad", "LoadStateLoading", "LoadStateLoaded")
 )
 PATIENCE_SECONDS = 15.0
 
