@@ -27,7 +27,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
 BATCH_BYTES = 32 << 20
@@ -175,14 +175,19 @@ def dim_of(client: MilvusClient) -> int:
 
 
 def load_mapped(server: Server) -> None:
-    client = server.client
+    stub = server.client._get_connection()._stub
+    request = milvus_pb2.AlterCollectionRequest(collection_name=NAME)
+    request.properties.add(key="mmap.enabled", value="true")
     try:
-        client.alter_collection_properties(NAME, properties={"mmap.enabled": "true"})
-    except (MilvusException, grpc.RpcError):
+        status = stub.AlterCollection(request)
+    except grpc.RpcError:
+        status = None
+    if status is None or status.code:
         show("load, mapped", "mapped: refused by the server")
         return
     load(server, "mapped")
-    client.alter_collection_properties(NAME, properties={"mmap.enabled": "false"})
+    request.properties[0].value = "false"
+    stub.AlterCollection(request)
 
 
 def restart(server: Server, dim: int) -> None:

@@ -160,3 +160,10 @@ def test_rows_sealed_under_a_partial_load_are_whole(hint_server: Server, hint_cl
     hint_client.flush("sealed_later")
     assert ids_of(hint_client, "sealed_later", 'a > 5 and color == "red"') == [1, 2]
     assert_ok(release(hint_server.stub, "sealed_later"))
+
+
+def test_a_mode_that_there_is_not_is_refused_at_start(tmp_path_factory: pytest.TempPathFactory) -> None:
+    server = Server(tmp_path_factory.mktemp("mode"), env={"MILVINE_LOAD_FIELDS_MODE": "lenient"})
+    server.spawn()
+    assert server.process.wait(30) == 1
+    assert "setting load_fields_mode: cannot read 'lenient': it is strict or hint" in server.log
