@@ -232,7 +232,9 @@ class Loader:
         set_load_config(self._catalog, collection_id, None)
         self._failures.pop(collection_id, None)
         with status.lock:
-            self._close_all(collection_id)
+            collection = self._catalog.snapshot.collections.get(collection_id)
+            if collection is None or collection.load is None:  # else it was loaded again, and that is under way
+                self._close_all(collection_id)
 
     def _close_all(self, collection_id: int) -> None:
         status = self._state(collection_id)

@@ -229,6 +229,29 @@ def test_a_field_that_is_taken_away_is_refused_and_never_read_as_null(held: Held
     assert wrong == []
 
 
+def test_loads_and_releases_of_many_threads_end_in_what_was_asked_last(held: Held) -> None:
+    name = held.make("contended")
+    held.gate.let_through(60_000)
+    answers = list[Any]()
+
+    def load_and_release(number: int) -> None:
+        fields = [[], ["id", "vec"]][number % 2]
+        for _ in range(15):
+            answers.append(load(held.stub, name, load_fields=fields))
+            answers.append(release(held.stub, name))
+
+    threads = [threading.Thread(target=load_and_release, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {a.code for a in answers} == {0}
+    assert load_state(held.stub, name) == NOT_LOAD
+    assert held.memory(name) is None
+    loaded(held.stub, name)
+    assert count(held.stub, name) == 2 * ROWS
+
+
 def test_a_load_that_was_under_way_is_resumed_after_a_crash(tmp_path: Path, new_server: ServerFactory) -> None:
     """LS-25, for a load in the middle."""
     with gate(tmp_path) as made:
