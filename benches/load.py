@@ -279,12 +279,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows and of the small collections")
     parser.add_argument("--rows", type=int, help="rows of the first case; the second has a tenth of them")
-    parser.add_argument("--tiny", type=int, default=1000, help="how many small collections")
+    parser.add_argument("--tiny", type=int, help="how many small collections")
     arguments = parser.parse_args()
     rows = arguments.rows or (100_000 if arguments.quick else 1_000_000)
     run(Case(rows, 128, "IVF_FLAT", {"nlist": 1024}))
     run(Case(rows // 10, 768, "HNSW", {"M": 16, "efConstruction": 100}))
-    run_tiny(arguments.tiny // 10 if arguments.quick else arguments.tiny)
+    run_tiny(arguments.tiny or (100 if arguments.quick else 1000))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from traffic import NAME, Traffic, Wrong, create
 
 SECONDS = float(os.environ.get("MILVINE_ENGINE_TRAFFIC_SECONDS", "7"))
 SEED = int(os.environ.get("MILVINE_TRAFFIC_SEED", "0")) or random.randrange(1, 10**9)
+LIVE_BATCHES = 25 if SECONDS < 60 else 100
 GRAPH_MISSES = 5
 """Rows in a thousand: a graph finds nearly all, and a row that is lost would be missed by queries and counts, too."""
 
@@ -35,7 +36,12 @@ def test_every_answer_is_right_while_segments_come_and_go(new_server: ServerFact
     create(stub, {"index_type": "HNSW", "metric_type": "L2", "M": 16, "efConstruction": 60})
     loaded(stub, NAME)
     traffic = Traffic(
-        server, ["_default"], lambda _status, _uses_a: False, live_batches=40, upserts=True, graph_misses=GRAPH_MISSES
+        server,
+        ["_default"],
+        lambda _status, _uses_a: False,
+        live_batches=LIVE_BATCHES,
+        upserts=True,
+        graph_misses=GRAPH_MISSES,
     )
 
     def done(answer: Any, what: str) -> None:
