@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-clients check nightly bench format clean
+.PHONY: setup demo serve test test-clients check nightly bench bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -34,11 +34,15 @@ check: setup
 
 nightly: setup
 	MILVINE_CRASH_ROUNDS=200 MILVINE_MODEL_STEPS=100000 MILVINE_POWER_LOSS_SCENARIOS=20 \
+		MILVINE_TRAFFIC_SECONDS=300 MILVINE_ENGINE_TRAFFIC_SECONDS=600 \
 		$(BIN)/python -m pytest -m "not clients" --timeout 3600
 
 bench: setup
 	$(BIN)/python benches/server.py
 	$(BIN)/python benches/recall.py --queries 300
+
+bench-load: setup
+	$(BIN)/python benches/load.py
 
 format: setup
 	$(BIN)/ruff check --fix .

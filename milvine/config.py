@@ -24,6 +24,7 @@ _FRONT_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONHOME", "PYTHON
 _SAVED_PREFIX = "MILVINE_OUTER_"
 # Requests are the parallelism; libraries that start threads of their own in each of ours would only contend.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+STRICT, HINT = "strict", "hint"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -48,14 +49,33 @@ def _parse_path(value: object) -> str:
     return str(Path(str(value)).resolve()) if value else ""
 
 
+def cgroup_memory_limits(root: Path = Path("/")) -> list[int]:
+    """Limits of this process's memory cgroup, version 1 or 2, and of those above it; none of what is unlimited."""
+    try:
+        memberships = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    limits = []
+    for line in memberships:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "":
+            mount, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # Inside a container the name may be the host's, and only the mount itself is there.
+        group = Path(name.lstrip("/"))
+        for one in (group, *group.parents):
+            path = mount / one / file
+            if path.is_file() and (text := path.read_text().strip()).isdigit():
+                limits.append(int(text))
+    return limits
+
+
 def machine_memory_bytes() -> int:
     """Memory of this machine, or of the cgroup when that is smaller."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        path = Path(name)
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
-            limits.append(int(text))
-    return min(limits)
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *cgroup_memory_limits()])
 
 
 def parse_bytes(value: object) -> int:
@@ -69,6 +89,12 @@ def parse_bytes(value: object) -> int:
     if factor == 1 and 0 < number <= 1:
         return int(number * machine_memory_bytes())
     return int(number * factor)
+
+
+def _load_fields_mode(value: object) -> str:
+    if value not in (STRICT, HINT):
+        raise ValueError(f"it is {STRICT} or {HINT}")
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +205,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tls_server_pem_path", "tls.serverPemPath", "", _parse_path, "the server's certificate"),
     Setting("tls_server_key_path", "tls.serverKeyPath", "", _parse_path, "its private key"),
     Setting("tls_ca_pem_path", "tls.caPemPath", "", _parse_path, "who signs certificates of clients, for tlsMode 2"),
+    Setting(
+        "load_fields_mode",
+        "load_fields_mode",
+        "strict",
+        _load_fields_mode,
+        "strict: fields that a load does not list cannot be read; hint: they are served from their mapped files",
+    ),
     Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
 )
 
@@ -213,6 +246,7 @@ class Settings:
     tls_server_pem_path: str
     tls_server_key_path: str
     tls_ca_pem_path: str
+    load_fields_mode: str
     log_level: str
 
 

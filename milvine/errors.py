@@ -372,5 +372,15 @@ class RestRejected(MilvineError):
         super().__init__(f"{self.text}, error: {error.message}")
 
 
+class FieldIndexNotLoaded(MilvineError):
+    """A search on a vector that has no index."""
+
+    code, retriable, text = 2000, True, "segcore error"
+
+    def __init__(self, field_name: str) -> None:
+        where = _bracketed(self.text, segcoreCode=2027)
+        super().__init__(f"field index of the field: {field_name} is not loaded, please reload the collection: {where}")
+
+
 class RequestTimeout(MilvineError):
     code, retriable, text = 10001, True, "request timeout"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from milvine import metrics
 from milvine.catalog.store import CATALOG_FILE, open_catalog
-from milvine.config import Settings
+from milvine.config import HINT, Settings
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
 from milvine.model.properties import PartKind
@@ -48,7 +48,8 @@ def build_engine(settings: Settings) -> Engine:
     sync_directory(root)
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, paths, clock)
-    node = LocalNode(paths)
+    threads = max(2, os.cpu_count() or 1)
+    node = LocalNode(paths, threads)
     budget = Budget(settings.memory_limit_bytes)
     mmap_by_default = {
         PartKind.VECTOR_FIELD: settings.mmap_vector_field,
@@ -56,7 +57,8 @@ def build_engine(settings: Settings) -> Engine:
         PartKind.SCALAR_FIELD: settings.mmap_scalar_field,
         PartKind.SCALAR_INDEX: settings.mmap_scalar_index,
     }
-    loader = Loader(catalog, views, node, budget, max(2, os.cpu_count() or 1), mmap_by_default)
+    serves_unlisted = settings.load_fields_mode == HINT
+    loader = Loader(catalog, views, node, budget, threads, mmap_by_default, serves_unlisted_fields=serves_unlisted)
     cluster = Cluster(catalog, views, node, loader, max(1, settings.worker_threads // 4))
     datanode.recover()
     datanode.start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from milvine import metrics
 from milvine.errors import MemoryLimitExceeded
@@ -22,44 +22,70 @@ class Budget:
         self._lock = threading.Lock()
         self._reserved: dict[int, int] = defaultdict(int)
         self._held: dict[int, dict[int, Mapping[PartKey, int]]] = defaultdict(dict)
+        self._held_bytes: dict[int, int] = defaultdict(int)
         metrics.memory_limit_bytes.set(limit_bytes)
         metrics.loaded_bytes.set_function(self.held_bytes)
 
     def _used(self) -> int:
-        return sum(self._reserved.values()) + sum(map(self._collection_bytes, self._held))
-
-    def _collection_bytes(self, collection_id: int) -> int:
-        return sum(sum(parts.values()) for parts in self._held[collection_id].values())
+        return sum(self._reserved.values()) + sum(self._held_bytes.values())
 
     def held_bytes(self) -> int:
         """What all loaded segments hold, measured."""
         with self._lock:
-            return sum(map(self._collection_bytes, list(self._held)))
+            return sum(self._held_bytes.values())
+
+    def reserved_bytes(self, collection_id: int | None = None) -> int:
+        """What is set aside for files that are being opened, of one collection or of all."""
+        with self._lock:
+            if collection_id is None:
+                return sum(self._reserved.values())
+            return self._reserved.get(collection_id, 0)
+
+    def free_bytes(self) -> int:
+        with self._lock:
+            return max(0, self.limit_bytes - self._used())
 
     def usage(self, collection_id: int) -> dict[int, Mapping[PartKey, int]]:
         """Bytes by segment and part."""
         with self._lock:
             return dict(self._held.get(collection_id, {}))
 
-    def reserve(self, collection_id: int, needed_bytes: int, names: Mapping[int, str]) -> None:
-        """Set bytes aside for a collection. Raises MemoryLimitExceeded, with nothing set aside, when they do
-        not fit; `names` gives the collections' names for the sentence."""
+    def reserve(
+        self,
+        collection_id: int,
+        needed_bytes: int,
+        names: Callable[[], Mapping[int, str]],
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Set bytes aside for a collection, `anew`: in the place of what is set aside for it. Raises
+        MemoryLimitExceeded, with nothing changed, when they do not fit; `names` gives the collections' names for the
+        sentence."""
         with self._lock:
-            free = self.limit_bytes - self._used()
+            given_back = self._reserved.get(collection_id, 0) if anew else 0
+            free = self.limit_bytes - self._used() + given_back
             if needed_bytes > free:
-                holders = sorted(((self._collection_bytes(i), names.get(i, str(i))) for i in self._held), reverse=True)
-                held = ", ".join(f"{name} {size} bytes" for size, name in holders if size) or "nothing"
-                raise MemoryLimitExceeded(
-                    f"loading {names.get(collection_id, collection_id)} needs {needed_bytes} bytes, "
-                    f"{max(free, 0)} of {self.limit_bytes} are free; loaded now: {held}"
-                )
-            self._reserved[collection_id] += needed_bytes
+                raise MemoryLimitExceeded(self._refusal(collection_id, needed_bytes, free, names()))
+            self._give_back(collection_id, given_back - needed_bytes)
+
+    def _refusal(self, collection_id: int, needed_bytes: int, free: int, names: Mapping[int, str]) -> str:
+        others = ((i, size) for i, size in self._reserved.items() if i != collection_id)
+        loading = ", ".join(f"{names.get(i, i)} {size} bytes" for i, size in others if size)
+        holders = sorted(((size, str(names.get(i, i))) for i, size in self._held_bytes.items()), reverse=True)
+        held = ", ".join(f"{name} {size} bytes" for size, name in holders if size) or "nothing"
+        return (
+            f"loading {names.get(collection_id, collection_id)} needs {needed_bytes} bytes, "
+            f"{max(free, 0)} of {self.limit_bytes} are free; loaded now: {held}"
+            + (f"; being loaded: {loading}" if loading else "")
+        )
 
     def settle(self, collection_id: int, segment_id: int, reserved_bytes: int, measured: Mapping[PartKey, int]) -> None:
         """Turn a reservation into what the opened segment measured, replacing what it held before."""
         with self._lock:
             self._give_back(collection_id, reserved_bytes)
+            self._forget(collection_id, segment_id)
             self._held[collection_id][segment_id] = dict(measured)
+            self._held_bytes[collection_id] += sum(measured.values())
 
     def cancel(self, collection_id: int) -> None:
         """Give back all reservations of a collection."""
@@ -69,11 +95,14 @@ class Budget:
     def free(self, collection_id: int, segment_id: int) -> None:
         """A segment was closed."""
         with self._lock:
-            segments = self._held.get(collection_id)
-            if segments is not None:
-                segments.pop(segment_id, None)
-                if not segments:
-                    del self._held[collection_id]
+            self._forget(collection_id, segment_id)
+            if not self._held.get(collection_id):
+                self._held.pop(collection_id, None)
+                self._held_bytes.pop(collection_id, None)
+
+    def _forget(self, collection_id: int, segment_id: int) -> None:
+        parts = self._held[collection_id].pop(segment_id, {})
+        self._held_bytes[collection_id] -= sum(parts.values())
 
     def _give_back(self, collection_id: int, reserved_bytes: int) -> None:
         left = self._reserved[collection_id] - reserved_bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from milvine.catalog.store import Catalog
-from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded
+from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded, UnexpectedError
 from milvine.querynode.loader import Loader
 from milvine.querynode.node import QueryNode, SegmentNotHeld
 from milvine.querynode.reduce import merge_hits
@@ -74,7 +74,7 @@ class Cluster:
             hits = [h for h in found if h is not None]
             return merge_hits(hits, plan) if hits else None
 
-        return self._read(target, on_share)
+        return self._read(target, plan.field_ids, on_share)
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
         if expired_ts := self._expired_ts(target):
@@ -88,7 +88,7 @@ class Cluster:
             rows = [f for f in found if f is not None]
             return merge_found(rows, plan) if rows else None
 
-        return self._read(target, on_share)
+        return self._read(target, plan.field_ids, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
         if expired_ts := self._expired_ts(target):
@@ -98,12 +98,12 @@ class Cluster:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)
 
-        return self._read(target, on_share)
+        return self._read(target, plan.field_ids, on_share)
 
-    def _read(self, target: Target, on_share: Callable[[_Share], _Result]) -> _Result:
+    def _read(self, target: Target, field_ids: frozenset[int], on_share: Callable[[_Share], _Result]) -> _Result:
         """Run a read over one view; a segment that was swapped away under it means a newer view exists."""
         while True:
-            share = self._share(target)
+            share = self._share(target, field_ids)
             try:
                 return on_share(share)
             except SegmentNotHeld:
@@ -111,43 +111,47 @@ class Cluster:
                     raise CollectionNotFullyLoaded(target.collection_id) from None
                 time.sleep(0.001)
 
-    def _share(self, target: Target) -> _Share:
-        loaded = self._loaded_partitions(target)
+    def _share(self, target: Target, field_ids: frozenset[int]) -> _Share:
+        loaded = self._loaded_partitions(target, field_ids)
         view = self._views.current(target.collection_id)
         if view is None:
             raise CollectionNotLoaded(target.collection_id)
         return _share_of(view, loaded)
 
-    def _readable(self, target: Target) -> frozenset[int] | None:
-        """The partitions to read, None while they are being loaded. One that is not to be loaded is an error."""
+    def _readable(self, target: Target, field_ids: frozenset[int]) -> frozenset[int] | None:
+        """The partitions to read, None while they are being loaded. A partition, or a field, that is not to be loaded
+        is an error."""
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
+        if not self._loader.serves_unlisted_fields:
+            for field_id in field_ids - collection.load.field_ids:
+                raise UnexpectedError(f"field {collection.schema.by_id[field_id].name} is not loaded")
         named = target.partition_ids
         if named is not None:
             for partition_id in named - collection.load.partition_ids:
                 raise PartitionNotLoaded(partition_id)
-        if not self._loader.serves(collection, named):
+        if not self._loader.serves(collection, named, field_ids):
             return None
         return collection.load.partition_ids if named is None else named
 
-    def _loaded_partitions(self, target: Target) -> frozenset[int]:
-        found = self._readable(target)
+    def _loaded_partitions(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
+        found = self._readable(target, field_ids)
         if found is not None:
             return found
         if self._waiting >= self._max_waiting:
             raise CollectionNotFullyLoaded(target.collection_id)
         self._waiting += 1
         try:
-            return self._wait_until_loaded(target)
+            return self._wait_until_loaded(target, field_ids)
         finally:
             self._waiting -= 1
 
-    def _wait_until_loaded(self, target: Target) -> frozenset[int]:
+    def _wait_until_loaded(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
             self._loader.wait_loaded(target.collection_id, _LOOK_AGAIN_SECONDS)
-            found = self._readable(target)
+            found = self._readable(target, field_ids)
             if found is not None:
                 return found
             if time.monotonic() >= deadline:

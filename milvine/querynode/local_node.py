@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from milvine import metrics
@@ -15,14 +16,17 @@ from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
 from milvine.segment.sealed import LoadSpec, SealedSegment, open_segment
 from milvine.segment.search import search_row_sets
+from milvine.storage.files import OnBytes, ignore_bytes
 from milvine.storage.segment_files import SegmentPaths, open_delta
 
 
 class LocalNode:
     """See QueryNode. `_serving` is read without a lock; changes to it and to delete marks take `_lock`."""
 
-    def __init__(self, paths: SegmentPaths) -> None:
+    def __init__(self, paths: SegmentPaths, threads: int) -> None:
+        """`threads`: how many files are opened at a time."""
         self._paths = paths
+        self._parts = ThreadPoolExecutor(threads, thread_name_prefix="part-loader")
         self._lock = threading.Lock()
         self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
@@ -32,9 +36,11 @@ class LocalNode:
         """Files of all serving segments that are mapped and not counted as memory."""
         return sum(s.mapped_bytes for segments in list(self._serving.values()) for s in list(segments.values()))
 
-    def load_segment(self, meta: SegmentMeta, spec: LoadSpec) -> Mapping[PartKey, int]:
+    def load_segment(
+        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes
+    ) -> Mapping[PartKey, int]:
         previous = self._serving[meta.collection_id].get(meta.segment_id)
-        opened = open_segment(self._paths, meta, spec, previous)
+        opened = open_segment(self._paths, meta, spec, previous, self._parts.map, on_bytes)
         with self._lock:
             if previous is not None:
                 opened.marks = previous.marks
@@ -76,7 +82,9 @@ class LocalNode:
                     segment.apply_deletes(batch)
 
     @contextmanager
-    def _leased(self, collection_id: int, segment_ids: Sequence[int]) -> Iterator[list[SealedSegment]]:
+    def _leased(
+        self, collection_id: int, segment_ids: Sequence[int], field_ids: frozenset[int]
+    ) -> Iterator[list[SealedSegment]]:
         serving = self._serving[collection_id]
         leased: list[SealedSegment] = []
         try:
@@ -86,19 +94,21 @@ class LocalNode:
                     raise SegmentNotHeld(segment_id)
                 segment.lease()
                 leased.append(segment)
+                if segment.lacks(field_ids):
+                    raise SegmentNotHeld(segment_id)
             yield leased
         finally:
             for segment in leased:
                 segment.end_lease()
 
     def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None:
-        with self._leased(collection_id, segment_ids) as segments:
+        with self._leased(collection_id, segment_ids, plan.field_ids) as segments:
             return search_row_sets(segments, plan)
 
     def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None:
-        with self._leased(collection_id, segment_ids) as segments:
+        with self._leased(collection_id, segment_ids, plan.field_ids) as segments:
             return query_row_sets(segments, plan)
 
     def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int:
-        with self._leased(collection_id, segment_ids) as segments:
+        with self._leased(collection_id, segment_ids, plan.field_ids) as segments:
             return count_row_sets(segments, plan)

@@ -10,19 +10,23 @@ from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows
 from milvine.segment.sealed import LoadSpec
+from milvine.storage.files import OnBytes, ignore_bytes
 
 
 class SegmentNotHeld(Exception):
-    """A read named a segment that this node does not hold (any more, or yet): take a new view and try again."""
+    """A read named a segment, or a field of one, that this node does not hold (any more, or yet): take a new view and
+    try again."""
 
 
 class QueryNode(Protocol):
     """`read_ts` of a plan is at most the ts of the last deletes that `apply_deletes` returned from."""
 
-    def load_segment(self, meta: SegmentMeta, spec: LoadSpec) -> Mapping[PartKey, int]:
+    def load_segment(
+        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes
+    ) -> Mapping[PartKey, int]:
         """Open a segment, or open it anew beside the old one and swap; returns bytes in memory by part.
 
-        Deletes are caught up with `catch_up` before it serves.
+        Deletes are caught up with `catch_up` before it serves. `on_bytes` may be called by several threads.
         """
         ...
 

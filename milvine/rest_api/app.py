@@ -22,7 +22,17 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.rest_api import altering, databases, entities, names, partitions, resource_groups, resources, users
+from milvine.rest_api import (
+    altering,
+    databases,
+    entities,
+    memory,
+    names,
+    partitions,
+    resource_groups,
+    resources,
+    users,
+)
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
@@ -41,6 +51,7 @@ ROUTES: dict[str, Route] = {
     **resource_groups.ROUTES,
     **users.ROUTES,
 }
+OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
 RPC_NAMES = {
     "collections/compact": "ManualCompaction",
     "collections/create": "CreateCollection",
@@ -201,7 +212,7 @@ def make_app(engine: Engine) -> Callable[[dict[str, Any], Any], Iterable[bytes]]
     app = falcon.App()
     for path, route in ROUTES.items():
         app.add_route(PREFIX + path, _Endpoint(engine, path, route))
-    for path, route in entities.OUR_ROUTES.items():
+    for path, route in OUR_ROUTES.items():
         app.add_route(OUR_PREFIX + path, _Endpoint(engine, path, route))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics())

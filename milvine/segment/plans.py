@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.expr import Predicate
+from milvine.expr import Predicate, referenced_field_ids
 from milvine.index.base import Effort
 from milvine.index.scan import Band
 from milvine.model.columns import ColumnBatch
@@ -39,6 +39,11 @@ class SearchPlan:
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
 
+    @property
+    def field_ids(self) -> frozenset[int]:
+        """All fields that are looked at."""
+        return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids))
+
 
 @dataclass(frozen=True, slots=True)
 class QueryPlan:
@@ -56,6 +61,15 @@ class QueryPlan:
     primary_field_id: int
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
+
+    @property
+    def field_ids(self) -> frozenset[int]:
+        """All fields that are looked at."""
+        return _looked_at(self.predicate, (self.primary_field_id, *self.output_field_ids))
+
+
+def _looked_at(predicate: Predicate | None, field_ids: tuple[int, ...]) -> frozenset[int]:
+    return frozenset(field_ids) | (frozenset() if predicate is None else referenced_field_ids(predicate))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
-from milvine.storage.files import MappedFile
+from milvine.storage.files import MappedFile, OnBytes, ignore_bytes
 from milvine.storage.segment_files import (
     ROWS_FILE,
     SegmentPaths,
@@ -47,6 +47,7 @@ class LoadSpec:
 
     `placements`: which part goes where; one that is not named is resident, but for vectors beside their index.
     `mapped`: nothing is made resident (the segment opened in place of growing rows that a full budget refused).
+    `unlisted_field_ids`: opened too, with their vector indexes, but served from their mapped files.
     `warmed`: parts whose pages are read in later have them.
     """
 
@@ -55,6 +56,7 @@ class LoadSpec:
     indexes: Mapping[int, IndexSpec]
     scalar_indexes: tuple[IndexSpec, ...] = ()
     mapped: bool = False
+    unlisted_field_ids: frozenset[int] = frozenset()
     placements: Mapping[PartKey, Placement] = field(default_factory=dict)
     warmed: bool = False
 
@@ -89,26 +91,29 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
     """The parts to open of a segment."""
     plans: dict[PartKey, PartPlan] = {}
 
-    def add(key: PartKey, size: int, usual: Placement, placed_as: PartKey | None = None) -> None:
-        plans[key] = PartPlan(size, MAPPED if spec.mapped else spec.placements.get(placed_as or key, usual))
+    def add(
+        key: PartKey, size: int, usual: Placement, *, placed_as: PartKey | None = None, is_listed: bool = True
+    ) -> None:
+        is_mapped = spec.mapped or not is_listed
+        plans[key] = PartPlan(size, MAPPED if is_mapped else spec.placements.get(placed_as or key, usual))
 
     add(("rows", 0), meta.rows_bytes, RESIDENT)
-    for field_id in spec.field_ids:
-        if field_id not in meta.field_bytes:
-            continue
-        size = meta.field_bytes[field_id]
-        if not spec.schema.by_id[field_id].data_type.is_vector:
-            add(("field", field_id), size, RESIDENT)
+    for field_id in (spec.field_ids | spec.unlisted_field_ids) & meta.field_bytes.keys():
+        is_listed = field_id in spec.field_ids
+        schema = spec.schema.by_id[field_id]
+        size = meta.field_bytes[field_id] + (meta.row_count if schema.nullable else 0)
+        if not schema.data_type.is_vector:
+            add(("field", field_id), size, RESIDENT, is_listed=is_listed)
             continue
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
         size += 4 * meta.row_count
         if index is not None and built is not None and not built.is_scan:
             index_size = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
-            add(("index", built.index_id), index_size, RESIDENT)
-            add(("field", field_id), size, MAPPED)
+            add(("index", built.index_id), index_size, RESIDENT, is_listed=is_listed)
+            add(("field", field_id), size, MAPPED, is_listed=is_listed)
         else:
-            add(("field", field_id), size, RESIDENT, ("scan", field_id))
+            add(("field", field_id), size, RESIDENT, placed_as=("scan", field_id), is_listed=is_listed)
     for scalar_index in spec.scalar_indexes:
         built = meta.indexes.get(scalar_index.index_id)
         if built is not None and not built.is_scan:
@@ -177,6 +182,10 @@ class SealedSegment:
         """Files that are mapped and not counted as memory."""
         return sum(part.mapped_bytes for part in self.parts.values())
 
+    def lacks(self, field_ids: Iterable[int]) -> bool:
+        """Whether one of the fields has values here that were not opened."""
+        return any(i in self.meta.field_bytes and ("field", i) not in self.parts for i in field_ids)
+
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
         if part is None:
@@ -227,30 +236,42 @@ class SealedSegment:
             return self._leases == 0
 
 
+MapParts = Callable[[Callable[[PartKey], Part], Iterable[PartKey]], Iterable[Part]]
+
+
 def open_segment(
-    paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, previous: SealedSegment | None = None
+    paths: SegmentPaths,
+    meta: SegmentMeta,
+    spec: LoadSpec,
+    previous: SealedSegment | None = None,
+    map_parts: MapParts = map,
+    on_bytes: OnBytes = ignore_bytes,
 ) -> SealedSegment:
     """Map what `spec` names, sharing with `previous` what it has in the same place.
 
-    Marks are not taken over. Raises DataIntegrityError, naming the file.
+    `map_parts` may open several at a time. Marks are not taken over. Raises DataIntegrityError, naming the file.
     """
-    parts: dict[PartKey, Part] = {}
+    shared: dict[PartKey, Part] = {}
+    lacking: dict[PartKey, Placement] = {}
     for key, plan in part_plans(meta, spec).items():
         old = None if previous is None else previous.parts.get(key)
         waits = plan.placement.populate is Populate.LATER and not spec.warmed
         placement = MAPPED if waits else plan.placement
         if old is not None and (_is_at(old, placement) or (waits and _is_at(old, plan.placement))):
-            parts[key] = old
+            shared[key] = old
         else:
-            parts[key] = _open_part(paths, meta, spec, key, placement)
-    return SealedSegment(meta, spec, parts)
+            lacking[key] = placement
+    opened = map_parts(lambda key: _open_part(paths, meta, spec, key, lacking[key], on_bytes), lacking)
+    return SealedSegment(meta, spec, shared | dict(zip(lacking, opened, strict=True)))
 
 
 def _is_at(part: Part, placement: Placement) -> bool:
     return part.in_memory == placement.in_memory and (part.populated or placement.populate is Populate.NEVER)
 
 
-def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, placement: Placement) -> Part:
+def _open_part(
+    paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, placement: Placement, on_bytes: OnBytes
+) -> Part:
     kind, number = key
     where = (meta.collection_id, meta.segment_id)
     in_memory, populate = placement.in_memory, placement.populate is not Populate.NEVER
@@ -259,21 +280,21 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
         return Part(value, memory_bytes, 0 if in_memory else file_bytes, in_memory, populate)
 
     if kind == "rows":
-        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=populate)
+        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=populate, on_bytes=on_bytes)
         keys = KeyIndex(rows.sorted_keys, rows.order)
         return part((rows.insert_ts, keys), mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
     if kind == "index" and any(i.index_id == number for i in spec.scalar_indexes):
-        indexes, mapped = _open_scalar_index(paths.index(*where, meta.indexes[number].file_name), populate)
+        indexes, mapped = _open_scalar_index(paths.index(*where, meta.indexes[number].file_name), populate, on_bytes)
         return part(indexes, mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
         path = paths.index(*where, meta.indexes[number].file_name)
-        mapped = open_index_file(path, resident=populate)
+        mapped = open_index_file(path, resident=populate, on_bytes=on_bytes)
         opened = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
         return part(opened, opened.memory_bytes if in_memory else opened.heap_bytes, mapped.payload_bytes)
     data_type = spec.schema.by_id[number].data_type
-    column, mapped = open_column(paths.column(*where, number), data_type, resident=populate)
+    column, mapped = open_column(paths.column(*where, number), data_type, resident=populate, on_bytes=on_bytes)
     memory = mapped.payload_bytes if in_memory else 0
     norms2 = None
     if data_type.is_vector and in_memory:
@@ -284,8 +305,8 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
     return part((column, norms2), memory, mapped.payload_bytes)
 
 
-def _open_scalar_index(path: Path, resident: bool) -> tuple[Any, MappedFile]:
-    arrays, described, mapped = open_scalar_index(path, resident=resident)
+def _open_scalar_index(path: Path, resident: bool, on_bytes: OnBytes) -> tuple[Any, MappedFile]:
+    arrays, described, mapped = open_scalar_index(path, resident=resident, on_bytes=on_bytes)
     try:
         return scalar.decode(arrays, described), mapped
     except (KeyError, TypeError, ValueError) as error:

@@ -23,7 +23,7 @@ from milvine.service.replicas import assign_replica
 _COORDINATOR = "call query coordinator LoadCollection"
 
 
-def _fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[int]:
+def fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[int]:
     """Ids of the fields a load names (none named: all), `$meta` unless it is skipped."""
     schema = collection.schema
     dynamic = schema.dynamic_field
@@ -60,7 +60,7 @@ def _check_indexes(collection: Collection, field_ids: frozenset[int]) -> None:
 def load_collection(engine: Engine, context: RequestContext, request: LoadRequest) -> None:
     """Returns when what to load is durable and fits in memory; loading goes on in the background."""
     collection = find_collection(engine, context, request.name)
-    field_ids = _fields_to_load(collection, request)
+    field_ids = fields_to_load(collection, request)
     _check_indexes(collection, field_ids)
     if request.refresh:
         _refresh(engine, collection)
@@ -91,7 +91,7 @@ def load_partitions(
     """Load partitions beside those that are loaded; otherwise as `load_collection`. All get the fields of this call."""
     collection = find_collection(engine, context, request.name)
     refuse_with_key(collection, "load partitions")
-    field_ids = _fields_to_load(collection, request)
+    field_ids = fields_to_load(collection, request)
     _check_indexes(collection, field_ids)
     wanted = frozenset(find_partition(collection, name).partition_id for name in partition_names)
     if not wanted:

@@ -9,7 +9,14 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from milvine.errors import CollectionNotLoaded, MilvineError, ParameterInvalid, PartitionNotLoaded, UnexpectedError
+from milvine.errors import (
+    CollectionNotLoaded,
+    FieldIndexNotLoaded,
+    MilvineError,
+    ParameterInvalid,
+    PartitionNotLoaded,
+    UnexpectedError,
+)
 from milvine.expr import Predicate, compile_filter, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
@@ -42,14 +49,17 @@ class _Outputs:
     dynamic_keys: tuple[str, ...]
 
 
-def _loaded_ids(collection: Collection) -> frozenset[int] | None:
-    """Fields that may be read; None, all of them, while nothing is loaded: then not being loaded is the error."""
-    return None if collection.load is None else collection.load.field_ids
+def _loaded_ids(engine: Engine, collection: Collection) -> frozenset[int] | None:
+    """Fields that may be read; None, all of them, while nothing is loaded (then that is the error) or where fields
+    that are not listed are served, too."""
+    if collection.load is None or engine.loader.serves_unlisted_fields:
+        return None
+    return collection.load.field_ids
 
 
-def _outputs(collection: Collection, names: tuple[str, ...]) -> _Outputs:
+def _outputs(engine: Engine, collection: Collection, names: tuple[str, ...]) -> _Outputs:
     schema = collection.schema
-    loaded = _loaded_ids(collection)
+    loaded = _loaded_ids(engine, collection)
     dynamic = schema.dynamic_field
     fields: dict[str, FieldSchema] = {}
     dynamic_keys: list[str] = []
@@ -96,11 +106,11 @@ def _partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[
     return frozenset(ids) or None
 
 
-def _predicate(collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
+def _predicate(engine: Engine, collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
     if not text.strip():
         return None
     try:
-        return compile_filter(text, collection.schema, _loaded_ids(collection), templates)
+        return compile_filter(text, collection.schema, _loaded_ids(engine, collection), templates)
     except ParameterInvalid as error:
         raise error.prefixed("failed to create query plan") from error
 
@@ -275,15 +285,17 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     ignores_growing = ann_params.ignores_growing(request.params)
     field = _anns_field(collection, request.anns_field)
     partition_ids = _partition_ids(collection, request.partition_names)
-    outputs = _outputs(collection, request.output_fields)
-    predicate = _predicate(collection, request.filter, request.templates)
+    outputs = _outputs(engine, collection, request.output_fields)
+    predicate = _predicate(engine, collection, request.filter, request.templates)
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
-    loaded = _loaded_ids(collection)
-    if loaded is None:
+    if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
-    if field.field_id not in loaded:
+    loaded = _loaded_ids(engine, collection)
+    if loaded is not None and field.field_id not in loaded:
         raise ParameterInvalid(f'failed to create query plan: ann field "{field.name}" not loaded: invalid parameter')
-    index = collection.index_by_field[field.field_id]
+    index = collection.index_by_field.get(field.field_id)
+    if index is None:
+        raise FieldIndexNotLoaded(field.name).prefixed("failed to search")
     assert index.metric_type is not None
     if request.metric_type and index_params.metric_type(request.metric_type) is not index.metric_type:
         raise ParameterInvalid(
@@ -351,8 +363,8 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     counting = [n.strip() for n in request.output_fields] == [COUNT]
     _check_query(request, counting)
     partition_ids = _partition_ids(collection, request.partition_names)
-    outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(collection, request.output_fields)
-    predicate = _predicate(collection, request.filter, request.templates)
+    outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(engine, collection, request.output_fields)
+    predicate = _predicate(engine, collection, request.filter, request.templates)
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")

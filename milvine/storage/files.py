@@ -8,6 +8,7 @@ u32, payload length u64, CRC32C of the 24 bytes before u32, magic b"MLVN".
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import struct
@@ -27,7 +28,11 @@ _FOOTER_END = struct.Struct("<I4s")
 FOOTER_BYTES = _FOOTER_BODY.size + _FOOTER_END.size
 _CRC_STEP_BYTES = 4 << 20
 _READ_STEP_BYTES = 256 << 10
+_POPULATE_STEP_BYTES = 8 << 20
 _MADV_POPULATE_READ = 22
+# Not mmap.madvise, which holds the GIL while pages come from the disk.
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
@@ -111,7 +116,15 @@ class MappedFile:
         return self.payload.nbytes
 
 
-def open_sealed(path: Path, kind: str, version: int, *, resident: bool) -> MappedFile:
+OnBytes = Callable[[int], None]
+"""Told how many more bytes are resident; what it raises ends the opening."""
+
+
+def ignore_bytes(_more_bytes: int) -> None:
+    pass
+
+
+def open_sealed(path: Path, kind: str, version: int, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> MappedFile:
     """Map a sealed file. `resident` verifies its checksum and brings every page into memory.
 
     Raises DataIntegrityError, naming the file, for a missing, short, flipped or unknown file.
@@ -122,9 +135,7 @@ def open_sealed(path: Path, kind: str, version: int, *, resident: bool) -> Mappe
     if found_version != version:
         raise DataIntegrityError(f"{path} has format version {found_version}, this program reads version {version}")
     if resident:
-        with contextlib.suppress(OSError):  # kernels before 5.14: the checksum touches every page anyway
-            mapped.mapping.madvise(_MADV_POPULATE_READ)
-        _verify(mapped, crc)
+        _verify(mapped, crc, on_bytes, populate=True)
     return mapped
 
 
@@ -160,8 +171,15 @@ def read_and_verify(path: Path, pause: Callable[[int], None]) -> None:
         raise DataIntegrityError(f"{path} does not match its checksum")
 
 
-def _verify(mapped: MappedFile, crc: int) -> None:
-    if crc32c([mapped.payload]) != crc:
+def _verify(mapped: MappedFile, crc: int, on_bytes: OnBytes = ignore_bytes, *, populate: bool = False) -> None:
+    found = 0
+    for start in range(0, mapped.payload_bytes, _POPULATE_STEP_BYTES):
+        step = mapped.payload[start : start + _POPULATE_STEP_BYTES]
+        if populate:  # kernels before 5.14 cannot; the checksum touches every page anyway
+            _madvise(np.frombuffer(step, np.uint8).ctypes.data, step.nbytes, _MADV_POPULATE_READ)
+        found = crc32c([step], found)
+        on_bytes(step.nbytes)
+    if found != crc:
         raise DataIntegrityError(f"{mapped.path} does not match its checksum")
 
 

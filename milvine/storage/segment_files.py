@@ -23,7 +23,7 @@ from milvine.model.json_paths import PathColumn, ShreddedPaths
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
 from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
-from milvine.storage.files import MappedFile, open_sealed, save_sealed
+from milvine.storage.files import MappedFile, OnBytes, ignore_bytes, open_sealed, save_sealed
 from milvine.storage.wal_records import decode_deletes, encode_deletes
 
 FORMAT_VERSION = 1
@@ -75,8 +75,10 @@ def save_column(path: Path, column: Column) -> int:
     return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, [memoryview(encode_stream(arrays, metadata))])
 
 
-def open_column(path: Path, data_type: DataType, *, resident: bool) -> tuple[Column, MappedFile]:
-    mapped = open_sealed(path, COLUMN_KIND, FORMAT_VERSION, resident=resident)
+def open_column(
+    path: Path, data_type: DataType, *, resident: bool, on_bytes: OnBytes = ignore_bytes
+) -> tuple[Column, MappedFile]:
+    mapped = open_sealed(path, COLUMN_KIND, FORMAT_VERSION, resident=resident, on_bytes=on_bytes)
     arrays, metadata = decode_stream(mapped.payload, path)
     try:
         column = from_arrow(data_type, arrays["value"])
@@ -113,8 +115,8 @@ def save_rows(path: Path, rows: RowsFile) -> int:
     return save_sealed(path, ROWS_KIND, FORMAT_VERSION, [memoryview(stream)])
 
 
-def open_rows(path: Path, *, resident: bool) -> tuple[RowsFile, MappedFile]:
-    mapped = open_sealed(path, ROWS_KIND, FORMAT_VERSION, resident=resident)
+def open_rows(path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> tuple[RowsFile, MappedFile]:
+    mapped = open_sealed(path, ROWS_KIND, FORMAT_VERSION, resident=resident, on_bytes=on_bytes)
     arrays, _ = decode_stream(mapped.payload, path)
     try:
         keys = arrays["sorted_key"]
@@ -136,8 +138,8 @@ def open_delta(path: Path) -> DeleteBatch:
     return decode_deletes(open_sealed(path, DELTA_KIND, FORMAT_VERSION, resident=True).payload, path)
 
 
-def open_index_file(path: Path, *, resident: bool) -> MappedFile:
-    return open_sealed(path, INDEX_KIND, FORMAT_VERSION, resident=resident)
+def open_index_file(path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> MappedFile:
+    return open_sealed(path, INDEX_KIND, FORMAT_VERSION, resident=resident, on_bytes=on_bytes)
 
 
 def save_scalar_index(path: Path, arrays: Mapping[str, Any], described: Any) -> int:
@@ -147,9 +149,11 @@ def save_scalar_index(path: Path, arrays: Mapping[str, Any], described: Any) -> 
     return save_sealed(path, SCALAR_KIND, FORMAT_VERSION, [memoryview(encode_stream(lists, metadata))])
 
 
-def open_scalar_index(path: Path, *, resident: bool) -> tuple[dict[str, Any], Any, MappedFile]:
+def open_scalar_index(
+    path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes
+) -> tuple[dict[str, Any], Any, MappedFile]:
     """The arrays and their description as they were saved, viewing the file; strings are StringArrays."""
-    mapped = open_sealed(path, SCALAR_KIND, FORMAT_VERSION, resident=resident)
+    mapped = open_sealed(path, SCALAR_KIND, FORMAT_VERSION, resident=resident, on_bytes=on_bytes)
     lists, metadata = decode_stream(mapped.payload, path)
     try:
         flat = {name: row.flatten() for name, row in lists.items()}

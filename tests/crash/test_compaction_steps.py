@@ -171,11 +171,11 @@ def test_a_merged_segment_becomes_resident_when_its_sources_have_made_room(tmp_p
     for start_key in (0, 1000):
         insert(engine, collection, range(start_key, start_key + 1000))
         engine.datanode.flush(collection.collection_id)
-    before = engine.loader._budget.held_bytes()
+    before = engine.loader.budget.held_bytes()
     assert 50_000 < before < 100_000, "two of the sources fit, and not their successor beside them"
     compact(engine, collection)
     deadline = time.monotonic() + WAIT_SECONDS
-    while engine.loader._budget.held_bytes() < 0.9 * before:
+    while engine.loader.budget.held_bytes() < 0.9 * before:
         assert time.monotonic() < deadline, "the successor stays mapped"
         time.sleep(0.01)
     assert keys_of(engine, collection) == list(range(2000))

@@ -135,7 +135,7 @@ def test_a_partition_that_cannot_be_loaded_leaves_the_loaded_ones(
     first, second = ids(two)
     load(engine, two, first)
     assert engine.loader.wait_loaded(two.collection_id, 10)
-    before = engine.loader._budget.held_bytes()
+    before = engine.loader.budget.held_bytes()
     bad = next(m for m in engine.catalog.snapshot.segments[two.collection_id] if m.partition_id == second)
     SegmentPaths(tmp_path).column(two.collection_id, bad.segment_id, VEC).unlink()
     load(engine, two, first, second)
@@ -143,12 +143,12 @@ def test_a_partition_that_cannot_be_loaded_leaves_the_loaded_ones(
     assert wait_until(lambda: engine.loader.wait_loaded(two.collection_id, 0), 10)
     assert current(engine, two).load == LoadConfig(frozenset({first}), frozenset({PK, VEC}))
     assert count(engine, two) == len(FIRST)
-    assert engine.loader._budget.held_bytes() == before
+    assert engine.loader.budget.held_bytes() == before
     engine.loader.release(two.collection_id)
     load(engine, two, first, second)
     assert wait_until(lambda: engine.loader.failure(two.collection_id) is not None, 10)
     assert current(engine, two).load is None, "a load that began with nothing leaves nothing"
-    assert engine.loader._budget.held_bytes() == 0
+    assert engine.loader.budget.held_bytes() == 0
 
 
 def test_a_write_that_meets_a_drop_is_refused_or_gone(engine: Engine, two: Collection, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(engine: E
     engine.loader._state(two.collection_id).prepared.add(meta.segment_id)
     engine.datanode.truncate(two.collection_id)
     assert wait_until(lambda: not engine.loader._node.held(two.collection_id), 10)
-    assert engine.loader._budget.held_bytes() == 0
+    assert engine.loader.budget.held_bytes() == 0
 
 
 def test_check_names_what_has_lost_its_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""/milvine/v1/memory and /milvine/v1/estimate: what loading takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from milvine.model.requests import LoadRequest
+from milvine.rest_api.call import Call, Route
+from milvine.service import memory
+
+
+def _part(part: memory.PartBytes) -> dict[str, Any]:
+    sizes = {"estimatedBytes": part.estimated_bytes, "measuredBytes": part.held_bytes}
+    return {"kind": part.kind, "name": part.name, **sizes}
+
+
+def _sums(parts: Iterable[memory.PartBytes]) -> dict[str, int]:
+    parts = list(parts)
+    return {
+        "estimatedBytes": sum(p.estimated_bytes for p in parts),
+        "measuredBytes": sum(p.held_bytes for p in parts),
+    }
+
+
+def estimate(call: Call) -> dict[str, Any]:
+    """What `collections/load` would cost with `loadFields`, `skipLoadDynamicField` and `partitionNames`."""
+    body = call.body
+    request = LoadRequest(
+        call.name, load_fields=body.texts("loadFields"), skip_load_dynamic_field=body.boolean("skipLoadDynamicField")
+    )
+    found = memory.estimate(call.engine, call.context, request, body.texts("partitionNames"))
+    data = {
+        "collectionName": call.name,
+        "rows": found.sealed_rows,
+        "growingRows": found.growing_rows,
+        "parts": [_part(p) for p in found.parts],
+        "estimatedBytes": found.estimated_bytes,
+        "measuredBytes": found.held_bytes,
+        "neededBytes": found.needed_bytes,
+        "freeBytes": found.free_bytes,
+        "limitBytes": found.limit_bytes,
+        "fits": found.fits,
+    }
+    return {"data": data}
+
+
+def usage(call: Call) -> dict[str, Any]:
+    found = memory.usage(call.engine)
+    data = {
+        "limitBytes": found.limit_bytes,
+        "measuredBytes": found.held_bytes,
+        "reservedBytes": found.reserved_bytes,
+        "freeBytes": found.free_bytes,
+        "collections": [_collection(c) for c in found.collections],
+    }
+    return {"data": data}
+
+
+def _collection(found: memory.CollectionBytes) -> dict[str, Any]:
+    partitions: dict[str, list[memory.SegmentBytes]] = {}
+    for segment in found.segments:
+        partitions.setdefault(segment.partition_name, []).append(segment)
+    return {
+        "collectionName": found.collection.name,
+        "dbName": found.collection.database,
+        "loadState": found.status.state.milvus_name,
+        "loadProgress": found.status.percent,
+        "reason": found.failure,
+        "reservedBytes": found.reserved_bytes,
+        **_sums(p for s in found.segments for p in s.parts),
+        "partitions": [
+            {
+                "partitionName": name,
+                **_sums(p for s in segments for p in s.parts),
+                "segments": [_segment(s) for s in segments],
+            }
+            for name, segments in partitions.items()
+        ],
+    }
+
+
+def _segment(found: memory.SegmentBytes) -> dict[str, Any]:
+    return {
+        "segmentId": found.meta.segment_id,
+        "rows": found.meta.row_count,
+        **_sums(found.parts),
+        "parts": [_part(p) for p in found.parts],
+    }
+
+
+OUR_ROUTES: dict[str, Route] = {
+    "estimate": Route(estimate),
+    "memory": Route(usage, "MemoryReq", ()),
+}
