@@ -24,11 +24,8 @@ _OTHER_DATA_TYPES = frozenset(
     {
         "ArrayOfStruct",
         "ArrayOfVector",
-        "BFloat16Vector",
         "BinaryVector",
-        "Float16Vector",
         "Geometry",
-        "Int8Vector",
         "SparseFloatVector",
         "String",
         "Struct",
@@ -111,8 +108,6 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
     for flag, what in (("isPartitionKey", "partition key"), ("isClusteringKey", "clustering key")):
         if field.boolean(flag):
             raise ParameterInvalid(f"a {what} (field {name}) {UNSUPPORTED}")
-    if field.boolean("nullable") and data_type.is_vector:
-        raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
     params = field.mapping("elementTypeParams")
     is_primary = field.boolean("isPrimary")

@@ -17,7 +17,6 @@ from milvine.model.columns import Column, ColumnBatch, absent_column, concat_bat
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch
-from milvine.model.types import DataType
 from milvine.segment.deletes import DeleteMarks, join_marks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
@@ -86,7 +85,7 @@ def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, bat
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
-        {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type is DataType.FLOAT_VECTOR},
+        {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type.is_vector},
     )
 
 

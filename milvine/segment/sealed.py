@@ -16,6 +16,7 @@ import numpy as np
 
 from milvine.index import dense
 from milvine.index.base import VectorIndex
+from milvine.index.partial import PartialIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, absent_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -68,8 +69,10 @@ def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
         if index is not None and built is not None and not built.is_scan:
+            sizes["field", field_id] = 0  # before its index, which needs to know the rows that have a vector
             sizes["index", built.index_id] = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
-            sizes["field", field_id] = 0
+            if spec.schema.by_id[field_id].nullable:
+                sizes["index", built.index_id] += 4 * meta.row_count
         else:
             sizes["field", field_id] = meta.field_bytes[field_id]
             if spec.schema.by_id[field_id].data_type.is_vector:
@@ -179,11 +182,18 @@ def open_segment(
         if old is not None and old.resident == resident:
             parts[key] = old
         else:
-            parts[key] = _open_part(paths, meta, spec, key, resident)
+            parts[key] = _open_part(paths, meta, spec, key, resident, parts)
     return SealedSegment(meta, spec, parts)
 
 
-def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, resident: bool) -> Part:
+def _open_part(
+    paths: SegmentPaths,
+    meta: SegmentMeta,
+    spec: LoadSpec,
+    key: PartKey,
+    resident: bool,
+    others: Mapping[PartKey, Part],
+) -> Part:
     kind, number = key
     where = (meta.collection_id, meta.segment_id)
     if kind == "rows":
@@ -196,6 +206,9 @@ def _open_part(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: Part
         path = paths.index(*where, meta.indexes[number].file_name)
         mapped = open_index_file(path, resident=resident)
         opened = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
+        validity = others["field", index.field_id].value[0].validity
+        if validity is not None:
+            opened = PartialIndex(opened, validity)
         return Part(opened, opened.memory_bytes if resident else opened.heap_bytes, resident)
     field = spec.schema.by_id[number]
     column, mapped = open_column(paths.column(*where, number), field.data_type, resident=resident)
