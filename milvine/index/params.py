@@ -32,6 +32,7 @@ _OTHER_VECTOR_TYPES = frozenset(
     {"BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
 )  # known to Milvus, for vectors of other kinds
 _OF_INT8 = frozenset({AUTOINDEX, HNSW, HNSW_SQ, HNSW_PQ})
+_NOT_OF_INT8 = frozenset({"DISKANN", "IVF_RABITQ"})  # known to Milvus, for other types than INT8_VECTOR
 _INTEGER = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -147,9 +148,10 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     if sum(len(k.encode()) + len(v.encode()) for k, v in flat.items()) > _MAX_PARAMS_BYTES:
         raise ParameterInvalid("index params size exceeds limit")
     index_type = flat.get("index_type", "") or AUTOINDEX
-    if index_type not in (AUTOINDEX, *BUILD_PARAMS, *_OTHER_VECTOR_TYPES):
-        raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
     is_int8 = field.data_type is DataType.INT8_VECTOR
+    known = (AUTOINDEX, *BUILD_PARAMS, *_OTHER_VECTOR_TYPES, *(_NOT_OF_INT8 if is_int8 else ()))
+    if index_type not in known:
+        raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
     if not field.data_type.is_vector or index_type in _OTHER_VECTOR_TYPES or (is_int8 and index_type not in _OF_INT8):
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {index_type}")
     named = {k: v for k, v in flat.items() if k not in _RESERVED_KEYS}
