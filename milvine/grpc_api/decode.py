@@ -80,6 +80,8 @@ _UNEVEN_VECTORS = {
     DataType.INT8_VECTOR: "the length({}) of int8 data should divide the dim({})",
 }
 _QUERY_DTYPES = {int(data_type): NUMPY_DTYPES[data_type] for data_type in _VECTORS.values()}
+_MAX_DIM = 2**32
+"""A longer vector cannot be sent; no array of none of them could be made either."""
 _REMEMBERED_CHARACTERS = 4096
 _BOUNDED_TIMESTAMP = 2
 """Guarantee timestamps up to this one are SDKs' words for consistency levels, not times."""
@@ -240,7 +242,7 @@ def _vectors(field: Any) -> Column:
     data_type = _VECTORS.get(kind) if kind else _declared_type(field)
     if data_type is None or not data_type.is_vector:
         raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-    dim = int(field.vectors.dim)
+    dim = min(int(field.vectors.dim), _MAX_DIM)
     if data_type is DataType.FLOAT_VECTOR:
         flat: Any = np.array(field.vectors.float_vector.data, dtype=np.float32)
     else:

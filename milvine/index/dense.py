@@ -36,6 +36,11 @@ _NARROW = {
     DataType.BFLOAT16_VECTOR: faiss.ScalarQuantizer.QT_bf16,
     DataType.INT8_VECTOR: faiss.ScalarQuantizer.QT_8bit_direct_signed,
 }
+_NARROW_UNIT = {
+    DataType.FLOAT16_VECTOR: faiss.ScalarQuantizer.QT_fp16,
+    DataType.BFLOAT16_VECTOR: faiss.ScalarQuantizer.QT_fp16,
+    DataType.INT8_VECTOR: faiss.ScalarQuantizer.QT_8bit,
+}
 # Tables that faiss would compute at opening, on the heap: larger than the index, and worth little for single queries.
 _OPEN_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 _GRAPHS = (params.HNSW, params.HNSW_SQ, params.HNSW_PQ)
@@ -65,10 +70,11 @@ def build(
 
 
 def _narrow_codes(data_type: DataType, metric: MetricType) -> Any | None:
-    """faiss's quantizer of the same width, None for float32. Unit vectors of int8 are no whole numbers any more."""
-    if data_type is DataType.INT8_VECTOR and metric is MetricType.COSINE:
-        return faiss.ScalarQuantizer.QT_8bit
-    return _NARROW.get(data_type)
+    """faiss's quantizer of the same width, None for float32.
+
+    Unit vectors are other numbers than those stored: FLOAT16 holds them better than BFLOAT16, and no int8 does.
+    """
+    return (_NARROW_UNIT if metric is MetricType.COSINE else _NARROW).get(data_type)
 
 
 def _faiss_metric(metric: MetricType) -> Any:
