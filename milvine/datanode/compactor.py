@@ -382,8 +382,11 @@ class Compactor:
         """
         metas = self._catalog.snapshot.segments.get(collection.collection_id, ())
         had = {i for m in metas if m.segment_id in source_ids for i, built in m.indexes.items() if not built.is_scan}
+        types = {f.field_id: f.data_type for f in collection.schema.fields}
         built = {
-            i.index_id: build_index(self._paths, result, i, is_wanted) for i in collection.indexes if i.index_id in had
+            i.index_id: build_index(self._paths, result, i, types[i.field_id], is_wanted)
+            for i in collection.indexes
+            if i.index_id in had
         }
         return replace(result, indexes=built)
 

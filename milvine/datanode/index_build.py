@@ -24,6 +24,7 @@ from milvine.datanode.retries import Retries
 from milvine.index import params
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
+from milvine.model.types import DataType
 from milvine.segment.view import Views
 from milvine.storage.files import sync_directory
 from milvine.storage.segment_files import SegmentPaths
@@ -148,7 +149,10 @@ class IndexBuilder:
             metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
             return any(m.segment_id == meta.segment_id for m in metas) and not self._is_merging(meta.segment_id)
 
-        built = build_index(self._paths, meta, index, is_wanted)
+        collection = self._catalog.snapshot.collections.get(meta.collection_id)
+        if collection is None:
+            return
+        built = build_index(self._paths, meta, index, collection.schema.by_id[index.field_id].data_type, is_wanted)
         crash_point("build.files_written")
         following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
         if following is None:
@@ -172,7 +176,7 @@ def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
 
 
 def build_index(
-    paths: SegmentPaths, meta: SegmentMeta, index: IndexSpec, is_wanted: Callable[[], bool]
+    paths: SegmentPaths, meta: SegmentMeta, index: IndexSpec, data_type: DataType, is_wanted: Callable[[], bool]
 ) -> SegmentIndexMeta:
     """Build an index file beside its segment, synced and not committed. Raises NotWanted, ServiceInternal."""
     if _needs_no_build(meta, index):
@@ -189,6 +193,7 @@ def build_index(
     if index.metric_type is not None:
         task = "build"
         order |= {
+            "data_type": int(data_type),
             "build_type": index.build_type,
             "metric_type": index.metric_type,
             "threads": os.cpu_count() or 1,
@@ -201,6 +206,8 @@ def build_index(
     except BaseException:
         output.unlink(missing_ok=True)
         raise
+    if not output.exists():
+        return SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
     sync_directory(output.parent)
     return SegmentIndexMeta(index.index_id, output.name, output.stat().st_size)
 

@@ -69,21 +69,25 @@ _ELEMENTS = {
     "double_data": pa.float64(),
     "string_data": pa.string(),
 }
-_FLOAT_VECTOR_PLACEHOLDER = 101
+_VECTORS = {
+    "float_vector": DataType.FLOAT_VECTOR,
+    "float16_vector": DataType.FLOAT16_VECTOR,
+    "bfloat16_vector": DataType.BFLOAT16_VECTOR,
+    "int8_vector": DataType.INT8_VECTOR,
+}
+_UNEVEN_VECTORS = {
+    DataType.FLOAT16_VECTOR: "the length({}) of float16 data should divide the row width({})",
+    DataType.BFLOAT16_VECTOR: "the length({}) of bfloat data should divide the row width({})",
+    DataType.INT8_VECTOR: "the length({}) of int8 data should divide the dim({})",
+}
+_QUERY_DTYPES = {int(data_type): NUMPY_DTYPES[data_type] for data_type in _VECTORS.values()}
+_MAX_DIM = 2**32
+"""A longer vector cannot be sent; no array of none of them could be made either."""
 _REMEMBERED_CHARACTERS = 4096
 _BOUNDED_TIMESTAMP = 2
 """Guarantee timestamps up to this one are SDKs' words for consistency levels, not times."""
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
-_PLACEHOLDER_NAMES = {
-    100: "VECTOR_BINARY",
-    101: "VECTOR_FLOAT",
-    102: "VECTOR_FLOAT16",
-    103: "VECTOR_BFLOAT16",
-    104: "VECTOR_SPARSE_U32_F32",
-    105: "VECTOR_INT8",
-    21: "VarChar",
-}
 
 
 def pairs(repeated: Iterable[Any]) -> dict[str, str]:
@@ -142,8 +146,6 @@ def _field(field: Any) -> FieldSchema:
     params = pairs(field.type_params)
     data_type = _data_type(field)
     element_type = _element_type(field) if data_type is DataType.ARRAY else None
-    if field.nullable and data_type.is_vector:
-        raise ParameterInvalid(f"a nullable vector (field {field.name}) is not supported by this version of Milvine")
     return FieldSchema(
         0,
         field.name,
@@ -248,33 +250,53 @@ def _declared_type(field: Any) -> DataType:
         raise ParameterInvalid(f"undefined data type:{field.type}") from None
 
 
-def column(field: Any) -> Column:
-    """A FieldData as it came: INT8 and INT16 are still as wide as the wire has them."""
-    if field.WhichOneof("field") == "vectors":
-        if field.vectors.WhichOneof("data") != "float_vector":
-            kind = field.vectors.WhichOneof("data")
-            raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-        dim = int(field.vectors.dim)
+def _vectors(field: Any) -> Column:
+    """Compact: only the valid rows' vectors. A column of NULLs may be without a dimension."""
+    kind = field.vectors.WhichOneof("data")
+    data_type = _VECTORS.get(kind) if kind else _declared_type(field)
+    if data_type is None or not data_type.is_vector:
+        raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
+    dim = min(int(field.vectors.dim), _MAX_DIM)
+    if data_type is DataType.FLOAT_VECTOR:
         flat: Any = np.array(field.vectors.float_vector.data, dtype=np.float32)
-        if dim <= 0 or len(flat) % dim:
-            raise ParameterInvalid(
-                f"the length({len(flat)}) of float data should divide the dim({dim})",
-                expected=dim,
-                actual=len(flat),
-            )
-        data_type, values = DataType.FLOAT_VECTOR, flat.reshape(-1, dim)
     else:
-        kind = field.scalars.WhichOneof("data")
-        if kind is not None and kind not in _SCALARS and kind != "array_data":
-            raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-        data_type = _SCALARS.get(kind, DataType.ARRAY) if kind else _declared_type(field)
-        data = getattr(field.scalars, kind).data if kind else []
-        if data_type is DataType.ARRAY:
-            values = _lists(field)
-        elif data_type in _ARROW_TYPES:
-            values = pa.array(data, _ARROW_TYPES[data_type])
-        else:
-            values = np.array(data, dtype=NUMPY_DTYPES[data_type])
+        flat = np.frombuffer(getattr(field.vectors, kind) if kind else b"", np.uint8)
+    validity = np.array(field.valid_data, dtype=np.bool_)
+    width = dim if data_type is DataType.FLOAT_VECTOR else dim * NUMPY_DTYPES[data_type].itemsize
+    if (dim <= 0 and (len(flat) or not len(validity))) or (len(flat) and len(flat) % width):
+        uneven = _UNEVEN_VECTORS.get(data_type)
+        if uneven is not None:
+            raise ParameterInvalid(uneven.format(len(flat), width))
+        raise ParameterInvalid(
+            f"the length({len(flat)}) of float data should divide the dim({dim})", expected=dim, actual=len(flat)
+        )
+    values = flat.view(NUMPY_DTYPES[data_type]).reshape(len(flat) // max(width, 1), max(dim, 0))
+    if not len(validity):
+        return Column(data_type, values)
+    valid = int(np.count_nonzero(validity))
+    if len(values) != valid:
+        raise ParameterInvalid(
+            f"nullable vector field {field.field_name} has {valid} valid rows, "
+            f"but compact physical payload rows is {len(values)}"
+        )
+    return Column(data_type, values, None if valid == len(validity) else validity)
+
+
+def column(field: Any) -> Column:
+    """A FieldData as it came: INT8 and INT16 are still as wide as the wire has them, vectors compact."""
+    if field.WhichOneof("field") == "vectors" or (not field.HasField("scalars") and _declared_type(field).is_vector):
+        return _vectors(field)
+    kind = field.scalars.WhichOneof("data")
+    if kind is not None and kind not in _SCALARS and kind != "array_data":
+        raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
+    data_type = _SCALARS.get(kind, DataType.ARRAY) if kind else _declared_type(field)
+    data = getattr(field.scalars, kind).data if kind else []
+    if data_type is DataType.ARRAY:
+        values = _lists(field)
+    elif data_type in _ARROW_TYPES:
+        values = pa.array(data, _ARROW_TYPES[data_type])
+    else:
+        values = np.array(data, dtype=NUMPY_DTYPES[data_type])
     if not field.valid_data:
         return Column(data_type, values)
     validity = np.array(field.valid_data, dtype=np.bool_)
@@ -353,21 +375,22 @@ def _read_ts(request: Any) -> int:
     return int(request.guarantee_timestamp) if customized and request.guarantee_timestamp > _BOUNDED_TIMESTAMP else 0
 
 
-def _queries(request: Any) -> Array:
+def _queries(request: Any) -> tuple[int, Array]:
+    """The placeholder's type and its rows, of bytes if the type is none of ours."""
     try:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
     except DecodeError as error:
         raise ParameterInvalid(f"failed to unmarshal the placeholder group: {error}") from error
     if not group.placeholders or not group.placeholders[0].values:
-        return np.zeros((0, 0), np.float32)
+        return DataType.FLOAT_VECTOR, np.zeros((0, 0), np.float32)
     holder = group.placeholders[0]
-    if holder.type != _FLOAT_VECTOR_PLACEHOLDER:
-        name = _PLACEHOLDER_NAMES.get(holder.type, str(holder.type))
-        raise ParameterInvalid(f"vector type must be the same, field type VECTOR_FLOAT, search info type {name}")
+    dtype = _QUERY_DTYPES.get(holder.type)
+    if dtype is None:
+        return holder.type, np.zeros((len(holder.values), 0), np.uint8)
     sizes = {len(value) for value in holder.values}
-    if len(sizes) != 1 or sizes.pop() % 4:
+    if len(sizes) != 1 or sizes.pop() % dtype.itemsize:
         raise ParameterInvalid("the vectors of one search have different or broken lengths")
-    return np.frombuffer(b"".join(holder.values), np.float32).reshape(len(holder.values), -1)
+    return holder.type, np.frombuffer(b"".join(holder.values), dtype).reshape(len(holder.values), -1)
 
 
 def search(request: Any) -> SearchRequest:
@@ -376,9 +399,10 @@ def search(request: Any) -> SearchRequest:
     given = tuple([(pair.key, pair.value) for pair in request.search_params])
     is_short = sum([len(value) for _, value in given]) <= _REMEMBERED_CHARACTERS
     found = (_search_params if is_short else _search_params.__wrapped__)(given)
+    query_type, queries = _queries(request)
     return SearchRequest(
         request.collection_name,
-        _queries(request),
+        queries,
         found.limit,
         found.offset,
         found.anns_field,
@@ -390,6 +414,7 @@ def search(request: Any) -> SearchRequest:
         tuple(request.output_fields),
         tuple(request.partition_names),
         _iterator_ts(request) if found.is_iterator else _read_ts(request),
+        query_type,
     )
 
 

@@ -40,6 +40,12 @@ _SCALARS: dict[DataType, str] = {
     DataType.JSON: "json_data",
 }
 
+_NARROW_VECTORS = {
+    DataType.FLOAT16_VECTOR: "float16_vector",
+    DataType.BFLOAT16_VECTOR: "bfloat16_vector",
+    DataType.INT8_VECTOR: "int8_vector",
+}
+
 
 def status(error: MilvineError | None = None) -> Any:
     """An empty Status is success; an error sets both codes, since old SDKs look at the legacy one only."""
@@ -81,13 +87,17 @@ def _plain(values: Any) -> list[Any]:
 
 
 def field_data(field: FieldSchema, column: Column) -> Any:
-    """One result column. NULLs travel in valid_data, beside fillers that keep the rows aligned."""
+    """One result column. NULLs travel in valid_data: of vectors only the valid ones travel, of others fillers, too."""
     data = schema_pb2.FieldData(
         type=int(field.data_type), field_name=field.name, field_id=field.field_id, is_dynamic=field.is_dynamic
     )
-    if field.data_type is DataType.FLOAT_VECTOR:
+    if field.data_type.is_vector:
         data.vectors.dim = field.dim or 0
-        data.vectors.float_vector.data.extend(np.ascontiguousarray(column.values).reshape(-1))
+        values = np.ascontiguousarray(column.values if column.validity is None else column.values[column.validity])
+        if field.data_type is DataType.FLOAT_VECTOR:
+            data.vectors.float_vector.data.extend(values.reshape(-1))
+        else:
+            setattr(data.vectors, _NARROW_VECTORS[field.data_type], values.tobytes())
     elif field.data_type is DataType.ARRAY:
         _add_arrays(data.scalars.array_data, field, column)
     else:

@@ -18,7 +18,8 @@ from milvine.index.base import VectorIndex
 from milvine.index.hnsw import HnswIndex
 from milvine.index.ivf import IvfIndex
 from milvine.index.scan import Array, unit
-from milvine.model.types import MetricType
+from milvine.model.types import DataType, MetricType
+from milvine.model.vectors import as_float32
 
 faiss.omp_set_num_threads(1)
 """One thread a search: requests are the parallelism. Builds run in a process of their own."""
@@ -30,20 +31,50 @@ _QUANTIZERS = {
     "bf16": faiss.ScalarQuantizer.QT_bf16,
     "fp16": faiss.ScalarQuantizer.QT_fp16,
 }
+_NARROW = {
+    DataType.FLOAT16_VECTOR: faiss.ScalarQuantizer.QT_fp16,
+    DataType.BFLOAT16_VECTOR: faiss.ScalarQuantizer.QT_bf16,
+    DataType.INT8_VECTOR: faiss.ScalarQuantizer.QT_8bit_direct_signed,
+}
+_NARROW_UNIT = {
+    DataType.FLOAT16_VECTOR: faiss.ScalarQuantizer.QT_fp16,
+    DataType.BFLOAT16_VECTOR: faiss.ScalarQuantizer.QT_fp16,
+    DataType.INT8_VECTOR: faiss.ScalarQuantizer.QT_8bit,
+}
 # Tables that faiss would compute at opening, on the heap: larger than the index, and worth little for single queries.
 _OPEN_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 _GRAPHS = (params.HNSW, params.HNSW_SQ, params.HNSW_PQ)
 
 
-def build(vectors: Array, build_type: str, build_params: Mapping[str, Any], metric: MetricType, threads: int) -> Any:
-    """Build an index over float32 (n, dim); the result is only good for `save`."""
+def build(
+    vectors: Array,
+    build_type: str,
+    build_params: Mapping[str, Any],
+    metric: MetricType,
+    threads: int,
+    data_type: DataType = DataType.FLOAT_VECTOR,
+) -> Any:
+    """Build an index over vectors (n, dim) of `data_type`; the result is only good for `save`.
+
+    HNSW and IVF_FLAT over narrow vectors hold codes that are as narrow.
+    """
     faiss.omp_set_num_threads(threads)
-    data = unit(vectors) if metric is MetricType.COSINE else np.ascontiguousarray(vectors)
+    data = as_float32(vectors)
+    data = unit(data) if metric is MetricType.COSINE else np.ascontiguousarray(data)
+    codes = _narrow_codes(data_type, metric)
     if build_type in _GRAPHS:
-        return _build_graph(data, build_type, build_params, _faiss_metric(metric))
+        return _build_graph(data, build_type, build_params, _faiss_metric(metric), codes)
     if build_type in params.BUILD_PARAMS and build_type != params.FLAT:
-        return _build_lists(data, build_type, build_params, _faiss_metric(metric))
+        return _build_lists(data, build_type, build_params, _faiss_metric(metric), codes)
     raise ValueError(f"{build_type} is not built")
+
+
+def _narrow_codes(data_type: DataType, metric: MetricType) -> Any | None:
+    """faiss's quantizer of the same width, None for float32.
+
+    Unit vectors are other numbers than those stored: FLOAT16 holds them better than BFLOAT16, and no int8 does.
+    """
+    return (_NARROW_UNIT if metric is MetricType.COSINE else _NARROW).get(data_type)
 
 
 def _faiss_metric(metric: MetricType) -> Any:
@@ -55,15 +86,17 @@ def _nbits(build_params: Mapping[str, Any], row_count: int) -> int:
     return min(int(build_params["nbits"]), row_count.bit_length() - 1)
 
 
-def _build_graph(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any) -> Any:
+def _build_graph(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any, codes: Any | None) -> Any:
     """The edges are always chosen by the vectors themselves; only what a search reads at the nodes differs."""
     dim, edges = data.shape[1], int(build_params["M"])
     graph = faiss.IndexHNSWFlat(dim, edges, metric)
     graph.hnsw.efConstruction = int(build_params["efConstruction"])
     graph.add(data)
     if build_type == params.HNSW:
-        return graph
-    if build_type == params.HNSW_SQ:
+        if codes is None:
+            return graph
+        coded = faiss.IndexHNSWSQ(dim, codes, edges, metric)
+    elif build_type == params.HNSW_SQ:
         coded = faiss.IndexHNSWSQ(dim, _QUANTIZERS[build_params["sq_type"]], edges, metric)
     else:
         coded = faiss.IndexHNSWPQ(dim, int(build_params["m"]), edges, _nbits(build_params, len(data)), metric)
@@ -77,10 +110,12 @@ def _build_graph(data: Array, build_type: str, build_params: Mapping[str, Any], 
     return coded
 
 
-def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any) -> Any:
+def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any, codes: Any | None) -> Any:
     dim, nlist = data.shape[1], min(int(build_params["nlist"]), len(data))
     centroids = faiss.IndexFlat(dim, metric)
-    if build_type == params.IVF_FLAT:
+    if build_type == params.IVF_FLAT and codes is not None:
+        index = faiss.IndexIVFScalarQuantizer(centroids, dim, nlist, codes, metric, False)  # not of residuals
+    elif build_type == params.IVF_FLAT:
         index = faiss.IndexIVFFlat(centroids, dim, nlist, metric)
     elif build_type == params.IVF_SQ8:
         index = faiss.IndexIVFScalarQuantizer(centroids, dim, nlist, faiss.ScalarQuantizer.QT_8bit, metric)

@@ -17,7 +17,7 @@ from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.index.base import Effort
 from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
 from milvine.model.schema import FieldSchema
-from milvine.model.types import MetricType
+from milvine.model.types import DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
 FLAT = "FLAT"
@@ -33,6 +33,8 @@ _OTHER_VECTOR_TYPES = frozenset(
     {"BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
 )  # known to Milvus, for vectors of other kinds
 SCALAR_TYPES = frozenset({"INVERTED", "STL_SORT", "BITMAP", "Trie", "TRIE", "marisa-trie"})
+_OF_INT8 = frozenset({AUTOINDEX, HNSW, HNSW_SQ, HNSW_PQ})
+_NOT_OF_INT8 = frozenset({"DISKANN", "IVF_RABITQ"})  # known to Milvus, for other types than INT8_VECTOR
 _INTEGER = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -158,14 +160,16 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     check_size(flat)
     index_type = flat.get("index_type", "") or AUTOINDEX
     check_new_index_properties(flat)
-    if index_type not in (AUTOINDEX, *SCALAR_TYPES) and not is_vector_type(index_type):
+    is_int8 = field.data_type is DataType.INT8_VECTOR
+    is_known = index_type in (AUTOINDEX, *SCALAR_TYPES) or is_vector_type(index_type)
+    if not is_known and not (is_int8 and index_type in _NOT_OF_INT8):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
-    if index_type in (*_OTHER_VECTOR_TYPES, *SCALAR_TYPES):
+    if index_type in (*_OTHER_VECTOR_TYPES, *SCALAR_TYPES) or (is_int8 and index_type not in _OF_INT8):
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {index_type}")
     named = {k: v for k, v in flat.items() if k not in _RESERVED_KEYS}
     if index_type == AUTOINDEX and named:
         raise ParameterInvalid("only metric type can be passed when use AutoIndex")
-    metric = metric_type(flat.get("metric_type", "") or MetricType.COSINE.value)
+    metric = metric_type(flat.get("metric_type", "") or MetricType.COSINE.value, "int" if is_int8 else "float")
     user_params = {k: flat[k] for k in flat if k not in ("index_type", "metric_type")}
     user_params = {"index_type": index_type, "metric_type": metric.value, **user_params}
     if index_type == AUTOINDEX:
@@ -180,22 +184,29 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     return ResolvedIndex(index_type, metric, index_type, built, user_params)
 
 
-def metric_type(name: str) -> MetricType:
-    """A metric by its case-insensitive name."""
+def metric_type(name: str, kind: str = "float") -> MetricType:
+    """A metric by its case-insensitive name. `kind` of vectors, for the message."""
     try:
         return MetricType(name.upper())
     except ValueError:
         raise ParameterInvalid(
-            f"float vector index does not support metric type: {name}",
+            f"{kind} vector index does not support metric type: {name}",
             expected="valid index params",
             actual="invalid index params",
         ) from None
 
 
-def effort(build_type: str, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int) -> Effort:
+def effort(
+    build_type: str,
+    build_params: Mapping[str, Any],
+    params: Mapping[str, Any],
+    k: int,
+    data_type: DataType = DataType.FLOAT_VECTOR,
+) -> Effort:
     """How hard to search for k rows. Raises UnexpectedError, as knowhere's refusals arrive, for a parameter that the
     index type has and that does not fit; unknown ones are ignored."""
-    ef, nprobe, candidates = max(DEFAULT_EF, k), DEFAULT_NPROBE, k * _CANDIDATES.get(build_type, 1)
+    factor = _CANDIDATES.get(build_type, 1 if data_type is DataType.FLOAT_VECTOR else 2)
+    ef, nprobe, candidates = max(DEFAULT_EF, k), DEFAULT_NPROBE, k * factor
     if build_type in (HNSW, HNSW_SQ, HNSW_PQ) and "ef" in params:
         given = _searched_int(params, "ef", _INT32_MAX)
         if given < k and build_type != HNSW_PQ:
@@ -204,9 +215,9 @@ def effort(build_type: str, build_params: Mapping[str, Any], params: Mapping[str
     if build_type in (IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN) and "nprobe" in params:
         nprobe = _searched_int(params, "nprobe", 65536)
     if build_type in (HNSW_SQ, HNSW_PQ) and "refine_k" in params:
-        factor = _searched_factor(params, "refine_k")
+        refined = _searched_factor(params, "refine_k")
         if build_params.get("refine"):
-            candidates = max(candidates, math.ceil(min(k * factor, _INT32_MAX)))
+            candidates = max(candidates, math.ceil(min(k * refined, _INT32_MAX)))
     if build_type == SCANN:
         candidates = max(_MIN_REORDERED, candidates)
         if "reorder_k" in params:

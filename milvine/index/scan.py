@@ -1,10 +1,12 @@
 """Exact nearest rows by looking at all of them.
 
-Distances come out smaller-is-nearer: squared L2, and the negative of the inner product and of the cosine.
+Distances come out smaller-is-nearer: squared L2, and the negative of the inner product and of the cosine. Vectors may
+be of any type of `model.vectors`; narrow ones become float32 block by block, so that no large copy is made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ import faiss
 import numpy as np
 
 from milvine.model.types import MetricType
+from milvine.model.vectors import as_float32, blocks
 
 Array = np.ndarray[Any, Any]
 _BLOCK_BYTES = 64 << 20
@@ -23,9 +26,17 @@ faiss.cvar.distance_compute_blas_threshold = 1 << 30
 
 
 def squared_norms(vectors: Array) -> Array:
-    """float32 (n,) of float32 (n, dim)."""
-    result: Array = np.einsum("ij,ij->i", vectors, vectors)
+    """float32 (n,) of (n, dim)."""
+    result = np.empty(len(vectors), np.float32)
+    for block in _float32_blocks(vectors):
+        wide = as_float32(vectors[block])
+        np.einsum("ij,ij->i", wide, wide, out=result[block])
     return result
+
+
+def _float32_blocks(vectors: Array) -> Iterator[slice]:
+    """What may be taken as float32 at once: all of what is float32 already."""
+    return iter([slice(None)]) if vectors.dtype == np.float32 else blocks(*vectors.shape)
 
 
 def unit(vectors: Array) -> Array:
@@ -41,11 +52,13 @@ def unit(vectors: Array) -> Array:
 def scan(
     vectors: Array, norms2: Array | None, queries: Array, k: int, metric: MetricType, mask: Array | None
 ) -> tuple[Array, Array]:
-    """Exact top k of float32 vectors (n, dim) for queries (nq, dim).
+    """Exact top k of vectors (n, dim) for float32 queries (nq, dim).
 
     `norms2` are the squared norms, which COSINE needs, computed here if None; `mask` bool (n,) limits the rows.
     Returns distances (nq, k) float32 and row offsets (nq, k) int64, nearest first, padded with inf and -1.
     """
+    if vectors.dtype != np.float32:
+        return _scan_narrow(vectors, norms2, queries, k, metric, mask)
     offsets: Array | None = None
     if mask is not None:
         kept = int(np.count_nonzero(mask))
@@ -62,6 +75,24 @@ def scan(
         distances, rows = _scan_direct(vectors, queries, k, metric, mask)
     if offsets is not None:
         rows = np.where(rows >= 0, offsets[rows], -1)
+    return distances, rows
+
+
+def _scan_narrow(
+    vectors: Array, norms2: Array | None, queries: Array, k: int, metric: MetricType, mask: Array | None
+) -> tuple[Array, Array]:
+    """As `scan`: the best of every block compete with the best so far."""
+    offsets = None if mask is None else np.flatnonzero(mask)
+    distances, rows = padded(len(queries), k)
+    for block in blocks(len(vectors) if offsets is None else len(offsets), vectors.shape[1]):
+        taken = np.arange(block.start, block.stop) if offsets is None else offsets[block]
+        norms = None if norms2 is None else norms2[taken]
+        some = vectors[block] if offsets is None else vectors[taken]
+        near, found = scan(as_float32(some), norms, queries, k, metric, None)
+        found = np.where(found >= 0, taken[found], -1)
+        distances, rows = np.hstack((distances, near)), np.hstack((rows, found))
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        distances, rows = np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
     return distances, rows
 
 
@@ -197,6 +228,9 @@ def first_of(distances: Array, rows: Array, wanted: Array, k: int) -> tuple[Arra
 
 def _distances_to(vectors: Array, query: Array, metric: MetricType) -> Array:
     """float32 (n,): from one query to all vectors, each by the same arithmetic whatever its neighbours are."""
+    if vectors.dtype != np.float32:
+        near = [_distances_to(as_float32(vectors[block]), query, metric) for block in blocks(*vectors.shape)]
+        return np.concatenate(near)
     vectors = np.ascontiguousarray(vectors)
     result = np.empty(len(vectors), np.float32)
     if metric is MetricType.COSINE:

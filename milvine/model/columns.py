@@ -2,12 +2,12 @@
 
 Shapes, for a batch of n rows:
   BOOL, INT*, FLOAT, DOUBLE   numpy (n,), of the type's own dtype
-  FLOAT_VECTOR                numpy (n, dim) float32, C order
+  vectors                     numpy (n, dim), C order: float32, float16, uint16 (the bits of BFLOAT16) or int8
   VARCHAR                     pyarrow.StringArray without nulls
   ARRAY                       pyarrow.ListArray without nulls, its elements of the element type, without nulls
   JSON                        pyarrow.BinaryArray of UTF-8 JSON text, without nulls, and its shredded paths
 `validity` is None (every row has a value) or numpy bool (n,); where it is False the value is a filler (of an
-ARRAY the empty list).
+ARRAY the empty list, of a vector zeros).
 All of it is immutable once made: readers hold it without a lock.
 """
 
@@ -35,6 +35,9 @@ NUMPY_DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.FLOAT: np.dtype(np.float32),
     DataType.DOUBLE: np.dtype(np.float64),
     DataType.FLOAT_VECTOR: np.dtype(np.float32),
+    DataType.FLOAT16_VECTOR: np.dtype(np.float16),
+    DataType.BFLOAT16_VECTOR: np.dtype(np.uint16),
+    DataType.INT8_VECTOR: np.dtype(np.int8),
 }
 ARROW_TYPES: dict[DataType, pa.DataType] = {
     DataType.BOOL: pa.bool_(),
@@ -113,8 +116,9 @@ def with_default(field: FieldSchema, column: Column) -> Column:
 def null_column(field: FieldSchema, row_count: int) -> Column:
     """A column of NULLs."""
     validity = np.zeros(row_count, dtype=np.bool_)
-    if field.data_type is DataType.FLOAT_VECTOR:
-        return Column(field.data_type, np.zeros((row_count, field.dim or 0), np.float32), validity)
+    if field.data_type.is_vector:
+        shape = (row_count, field.dim or 0)
+        return Column(field.data_type, np.zeros(shape, NUMPY_DTYPES[field.data_type]), validity)
     if field.data_type is DataType.VARCHAR:
         return Column(field.data_type, pa.repeat(pa.scalar("", pa.string()), row_count), validity)
     if field.data_type is DataType.ARRAY:

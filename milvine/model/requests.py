@@ -73,7 +73,8 @@ class MutationResult:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """`queries`: float32 rows, each as long as the caller sent it: (nq, dim). `params`: ANN parameters by name.
+    """`queries`: rows, each as long as the caller sent it: (nq, dim), in the dtype of `query_type`, bytes if that is
+    none of ours. `query_type`: the placeholder's number, a vector type's mostly. `params`: ANN parameters by name.
 
     `read_ts` 0: all that was acknowledged; else the rows that were alive at that timestamp.
     """
@@ -91,6 +92,7 @@ class SearchRequest:
     output_fields: tuple[str, ...] = ()
     partition_names: tuple[str, ...] = ()
     read_ts: int = 0
+    query_type: int = DataType.FLOAT_VECTOR
 
 
 @dataclass(frozen=True, slots=True)

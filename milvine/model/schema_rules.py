@@ -245,7 +245,7 @@ def _check_primary(schema: CollectionSchema) -> None:
 def _check_field(collection: str, field: FieldSchema) -> None:
     if field.auto_id and not field.is_primary:
         raise ParameterInvalid(f"only primary field can speficy AutoID with true, field name = {field.name}")
-    if field.data_type is DataType.FLOAT_VECTOR:
+    if field.data_type.is_vector:
         if field.dim is None:
             raise ParameterInvalid(
                 f"dimension is not defined in field type params of field {field.name}, "

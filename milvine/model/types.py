@@ -19,6 +19,9 @@ class DataType(IntEnum):
     ARRAY = 22
     JSON = 23
     FLOAT_VECTOR = 101
+    FLOAT16_VECTOR = 102
+    BFLOAT16_VECTOR = 103
+    INT8_VECTOR = 105
 
     @property
     def milvus_name(self) -> str:
@@ -27,7 +30,7 @@ class DataType(IntEnum):
 
     @property
     def is_vector(self) -> bool:
-        return self is DataType.FLOAT_VECTOR
+        return self >= DataType.FLOAT_VECTOR
 
     @property
     def is_integer(self) -> bool:
@@ -50,6 +53,9 @@ _MILVUS_NAMES = {
     DataType.ARRAY: "Array",
     DataType.JSON: "JSON",
     DataType.FLOAT_VECTOR: "FloatVector",
+    DataType.FLOAT16_VECTOR: "Float16Vector",
+    DataType.BFLOAT16_VECTOR: "BFloat16Vector",
+    DataType.INT8_VECTOR: "Int8Vector",
 }
 
 

@@ -22,7 +22,7 @@ from milvine.model.requests import (
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType, IndexState, LoadState
-from milvine.rest_api import rows
+from milvine.rest_api import rows, vectors
 from milvine.rest_api.body import Body, json_kind, plain_text
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
 from milvine.segment.plans import Look
@@ -154,10 +154,9 @@ def _search_field(schema: CollectionSchema, name: str) -> FieldSchema:
 
 def _queries(data: list[Any], field: FieldSchema) -> np.ndarray[Any, Any]:
     try:
-        made = rows.vectors(data)
+        made = vectors.decode(data, field.data_type)
         if made is None or made.shape[1] != field.dim:
-            size = next(len(v) for v in data if len(v) != field.dim)
-            raise ValueError(f"dimension: {field.dim}, but length of []float: {size}")
+            raise ValueError(vectors.wrong_size(data, field.data_type, field.dim or 0))
     except ValueError as error:
         detail = ParameterInvalid(str(error), expected=field.data_type.milvus_name, actual=rows.shown(data))
         raise RestBadJson(f"error: {detail.message}") from error
@@ -207,6 +206,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         templates=body.mapping("exprParams"),
         output_fields=body.texts("outputFields"),
         partition_names=body.texts("partitionNames"),
+        query_type=field.data_type,
     )
 
 

@@ -16,7 +16,8 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.requests import OutputField, QueryResult, SearchResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
-from milvine.rest_api.body import json_kind, parse_bool, plain_text
+from milvine.rest_api import vectors
+from milvine.rest_api.body import parse_bool, plain_text
 
 Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]
@@ -40,31 +41,19 @@ def _bad_value(field: FieldSchema, value: object, reason: str) -> RestInvalidIns
     return _refused(reason, expected=field.data_type.milvus_name, actual=shown(value))
 
 
-def vectors(values: Sequence[Any]) -> Array | None:
-    """Lists of numbers as float32 rows, None if their lengths differ. Raises ValueError for anything else."""
-    for value in values:
-        if type(value) is not list:
-            raise ValueError(f"json: cannot unmarshal {json_kind(value)} into Go value of type []float32")
-    if not set(map(type, chain.from_iterable(values))) <= _NUMBERS:
-        wrong = next(v for v in chain.from_iterable(values) if type(v) not in _NUMBERS)
-        raise ValueError(f"json: cannot unmarshal {json_kind(wrong)} into Go value of type float32")
-    if len(set(map(len, values))) > 1:
-        return None
-    with np.errstate(over="ignore"):
-        made: Array = np.array(values, np.float32)
-    if not np.isfinite(made).all():
-        raise ValueError("json: cannot unmarshal number into Go value of type float32: out of range")
-    return made
-
-
 def _vector_values(field: FieldSchema, values: list[Any]) -> Array:
+    data_type = field.data_type
     try:
-        made = vectors(values)
+        made = vectors.decode(values, data_type)
     except ValueError as error:
         raise _bad_value(field, values[0] if len(values) == 1 else values, str(error)) from error
     if made is None or made.shape[1] != field.dim:
-        size = next(len(v) for v in values if len(v) != field.dim)
-        raise _refused(f"[]float32 size {size} doesn't equal to vector dimension {field.dim} of FloatVector")
+        length = (field.dim or 0) * (NUMPY_DTYPES[data_type].itemsize if vectors.go_type(data_type) == "[]byte" else 1)
+        size = next(n for n in (vectors.size(v, data_type) for v in values) if n != length)
+        raise _refused(
+            f"{vectors.go_type(data_type)} size {size} doesn't equal to vector dimension {field.dim} "
+            f"of {data_type.milvus_name}"
+        )
     return made
 
 
@@ -179,6 +168,9 @@ _DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
     DataType.ARRAY: _array_values,
     DataType.JSON: _json_values,
     DataType.FLOAT_VECTOR: _vector_values,
+    DataType.FLOAT16_VECTOR: _vector_values,
+    DataType.BFLOAT16_VECTOR: _vector_values,
+    DataType.INT8_VECTOR: _vector_values,
 }
 _FILLERS: dict[DataType, object] = {
     DataType.VARCHAR: "",
@@ -192,6 +184,10 @@ def _column(field: FieldSchema, values: list[Any]) -> Column:
     validity: Array = np.fromiter((v is not None for v in values), np.bool_, len(values))
     if validity.all():
         return Column(field.data_type, _DECODERS[field.data_type](field, values))
+    if field.data_type.is_vector and field.nullable:
+        given = [v for v in values if v is not None]
+        empty = np.zeros((0, field.dim or 0), NUMPY_DTYPES[field.data_type])
+        return Column(field.data_type, _vector_values(field, given) if given else empty, validity)
     if field.data_type.is_vector:
         raise _refused(f"missing vector field: {field.name}", expected=field.data_type.milvus_name, actual="")
     if not field.nullable and field.default_value is None:
@@ -277,8 +273,8 @@ def _values(column: Column, int64_as_text: bool) -> list[Any]:
     """A column's values for orjson, which writes numpy's float32 with as few digits as tell it apart."""
     values: Any = column.values
     match column.data_type:
-        case DataType.FLOAT_VECTOR:
-            plain = list(np.ascontiguousarray(values))
+        case vector_type if vector_type.is_vector:
+            plain = vectors.encode(values)
         case DataType.FLOAT:
             plain = list(values)
         case DataType.JSON:

@@ -25,11 +25,8 @@ _OTHER_DATA_TYPES = frozenset(
     {
         "ArrayOfStruct",
         "ArrayOfVector",
-        "BFloat16Vector",
         "BinaryVector",
-        "Float16Vector",
         "Geometry",
-        "Int8Vector",
         "SparseFloatVector",
         "String",
         "Struct",
@@ -120,8 +117,6 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
     data_type = _data_type(name, field.text("dataType"))
     if field.boolean("isClusteringKey"):
         raise ParameterInvalid(f"a clustering key (field {name}) {UNSUPPORTED}")
-    if field.boolean("nullable") and data_type.is_vector:
-        raise ParameterInvalid(f"a nullable vector (field {name}) {UNSUPPORTED}")
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
     params = {**field.mapping("elementTypeParams"), **field.mapping("typeParams")}
     is_primary = field.boolean("isPrimary")

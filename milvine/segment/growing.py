@@ -90,7 +90,7 @@ def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, bat
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
-        {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type is DataType.FLOAT_VECTOR},
+        {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type.is_vector},
     )
 
 

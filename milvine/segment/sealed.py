@@ -18,6 +18,7 @@ import numpy as np
 from milvine.errors import DataIntegrityError
 from milvine.index import dense, scalar
 from milvine.index.base import VectorIndex
+from milvine.index.partial import PartialIndex
 from milvine.index.scalar import ValueIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, absent_column
@@ -110,6 +111,7 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
         size += 4 * meta.row_count
         if index is not None and built is not None and not built.is_scan:
             index_size = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
+            index_size += 4 * meta.row_count if schema.nullable else 0
             add(("index", built.index_id), index_size, RESIDENT, is_listed=is_listed)
             add(("field", field_id), size, MAPPED, is_listed=is_listed)
         else:
@@ -291,7 +293,11 @@ def _open_part(
         assert index.metric_type is not None
         path = paths.index(*where, meta.indexes[number].file_name)
         mapped = open_index_file(path, resident=populate, on_bytes=on_bytes)
-        opened = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
+        opened: VectorIndex = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
+        field = spec.schema.by_id[index.field_id]
+        if field.nullable:
+            column, _ = open_column(paths.column(*where, field.field_id), field.data_type, resident=False)
+            opened = opened if column.validity is None else PartialIndex(opened, column.validity)
         return part(opened, opened.memory_bytes if in_memory else opened.heap_bytes, mapped.payload_bytes)
     data_type = spec.schema.by_id[number].data_type
     column, mapped = open_column(paths.column(*where, number), data_type, resident=populate, on_bytes=on_bytes)

@@ -29,6 +29,7 @@ from milvine.segment.plans import Hits, Look, QueryPlan, SearchPlan
 from milvine.service import ann_params
 from milvine.service.context import Engine, RequestContext, channel_name, find_collection
 from milvine.service.partitions import holding, refuse_names_with_key
+from milvine.service.vectors import checked_queries
 
 MAX_TOPK = 16384
 MAX_NQ = 16384
@@ -301,14 +302,10 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
         raise ParameterInvalid(
             "metric type not match", expected=index.metric_type, actual=request.metric_type
         ).prefixed("failed to search")
-    if request.queries.shape[1] != field.dim:
-        raise ParameterInvalid(
-            f"vector dimension mismatch, expected vector size(byte) {4 * (field.dim or 0)}, "
-            f"actual {4 * request.queries.shape[1]}"
-        ).prefixed("failed to search")
+    queries = checked_queries(field, request.query_type, request.queries)
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     try:
-        effort = index_params.effort(index.build_type, index.build_params, request.params, k)
+        effort = index_params.effort(index.build_type, index.build_params, request.params, k, field.data_type)
         band = ann_params.band(request.params, index.metric_type)
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
@@ -318,7 +315,7 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     read_ts = _read_ts(engine, collection, request.read_ts)
     plan = SearchPlan(
         field.field_id,
-        request.queries,
+        queries,
         k,
         index.metric_type,
         effort,

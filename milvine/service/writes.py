@@ -32,6 +32,7 @@ from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.merging import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
+from milvine.service.vectors import FLOAT_TAKING, check_filler, check_finite, checked_vectors, spread_vectors
 
 Array = np.ndarray[Any, Any]
 _WIRE_NAMES = {
@@ -184,6 +185,7 @@ def _checked_batch(engine: Engine, collection: Collection, request: InsertReques
         if column is not None:
             columns[field.field_id] = _checked_column(schema, field, column, request.row_count)
         elif _may_be_missing(field):
+            check_filler(field, request.row_count)
             missing.append(field)
         else:
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
@@ -220,6 +222,8 @@ def _checked_column(
 ) -> Column:
     """The column in the schema's own type. Raises ParameterInvalid with Milvus's texts."""
     _check_type(field, column)
+    if field.data_type.is_vector:
+        column = spread_vectors(field, column)
     values = column.values
     if len(values) != row_count:
         raise ParameterInvalid(
@@ -239,16 +243,10 @@ def _checked_column(
         if column.validity is not None and not field.nullable:
             raise ParameterInvalid(f"the field {field.name} is not nullable, but got a null value")
     match field.data_type:
-        case DataType.FLOAT_VECTOR:
-            if values.shape[1] != field.dim:
-                raise ParameterInvalid(
-                    f"the dim ({values.shape[1]}) of field data({field.name}) is not equal to schema dim ({field.dim})",
-                    expected=field.dim,
-                    actual=values.shape[1],
-                )
-            _check_finite(values)
+        case field_type if field_type.is_vector:
+            values = checked_vectors(field, values)
         case DataType.FLOAT | DataType.DOUBLE:
-            _check_finite(values)
+            check_finite(values)
         case DataType.INT8 | DataType.INT16:
             values = narrowed(values, NUMPY_DTYPES[field.data_type])
         case DataType.VARCHAR:
@@ -266,6 +264,8 @@ def _check_type(field: FieldSchema, column: Column) -> None:
     wanted, sent = field.data_type, column.data_type
     if sent is wanted or (DataType.INT8 <= sent <= DataType.INT32 and DataType.INT8 <= wanted <= DataType.INT32):
         return
+    if sent is DataType.FLOAT_VECTOR and wanted in FLOAT_TAKING:
+        return
     if wanted is DataType.ARRAY:
         assert field.element_type is not None
         raise ParameterInvalid(
@@ -273,10 +273,11 @@ def _check_type(field: FieldSchema, column: Column) -> None:
             expected=f"need {field.element_type.milvus_name} array",
             actual="got nil",
         )
-    if wanted is DataType.FLOAT_VECTOR:
+    if wanted.is_vector:
+        kind = wanted.milvus_name.removesuffix("Vector").lower()
         raise ParameterInvalid(
-            f"float vector field '{field.name}' is illegal, array type mismatch",
-            expected="need float vector",
+            f"{kind} vector field '{field.name}' is illegal, array type mismatch",
+            expected=f"need {kind} vector",
             actual="got nil",
         )
     kind = {DataType.VARCHAR: "varchar ", DataType.JSON: "json "}.get(wanted, "")
@@ -285,16 +286,6 @@ def _check_type(field: FieldSchema, column: Column) -> None:
         expected=f"need {_WIRE_NAMES[wanted]} array",
         actual="got nil",
     )
-
-
-def _check_finite(values: Array) -> None:
-    # One sum tells whether any value is not finite, at a tenth of isfinite's cost; it may overflow, so look again.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.sum(values, dtype=np.float32 if values.dtype == np.float32 else None))
-    if not np.isfinite(total) and not np.isfinite(values).all():
-        bad = values[~np.isfinite(values)][0]
-        text = "NaN" if np.isnan(bad) else ("+Inf" if bad > 0 else "-Inf")
-        raise ParameterInvalid(f"value '{text}' is not a number or infinity")
 
 
 def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:

@@ -20,7 +20,7 @@ from milvine.model.types import DataType
 def to_arrow(column: Column) -> pa.Array:
     mask = None if column.validity is None else ~column.validity
     values = column.values
-    if column.data_type is DataType.FLOAT_VECTOR:
+    if column.data_type.is_vector:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=None if mask is None else pa.array(mask))
     if isinstance(values, np.ndarray):
@@ -37,9 +37,9 @@ def from_arrow(data_type: DataType, array: pa.Array) -> Column:
     validity = None
     if array.null_count:
         validity = array.is_valid().to_numpy(zero_copy_only=False)
-    if data_type is DataType.FLOAT_VECTOR:
+    if data_type.is_vector:
         dim = array.type.list_size
-        flat = _numpy_view(array.values, np.dtype(np.float32))
+        flat = _numpy_view(array.values, NUMPY_DTYPES[data_type])
         values: Any = flat.reshape(-1, dim)[array.offset : array.offset + len(array)]
     elif data_type is DataType.ARRAY:
         values = _lists(array, None) if validity is not None else array

@@ -79,9 +79,9 @@ def test_a_loaded_partition_is_read_while_another_is_loading(
     node, go_on = engine.loader._node, threading.Event()
     real = node.load_segment
 
-    def held_up(meta: Any, spec: Any) -> Any:
+    def held_up(*arguments: Any) -> Any:
         assert go_on.wait(20)
-        return real(meta, spec)
+        return real(*arguments)
 
     monkeypatch.setattr(node, "load_segment", held_up)
     load(engine, two, first, second)
@@ -107,9 +107,9 @@ def test_a_partition_released_while_another_loads_is_refused_and_the_load_goes_o
     node, go_on = engine.loader._node, threading.Event()
     real = node.load_segment
 
-    def held_up(meta: Any, spec: Any) -> Any:
+    def held_up(*arguments: Any) -> Any:
         assert go_on.wait(20)
-        return real(meta, spec)
+        return real(*arguments)
 
     monkeypatch.setattr(node, "load_segment", held_up)
     load(engine, two, first, second)

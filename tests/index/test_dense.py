@@ -15,8 +15,10 @@ from milvine.index import dense
 from milvine.index.base import Effort
 from milvine.index.hnsw import HnswIndex
 from milvine.index.ivf import IvfIndex
+from milvine.index.partial import PartialIndex
 from milvine.index.scan import scan, unit
-from milvine.model.types import MetricType
+from milvine.model.types import DataType, MetricType
+from milvine.model.vectors import as_float32, from_float32
 from milvine.storage.files import save_sealed, seal_written
 from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_index_file
 
@@ -189,3 +191,46 @@ def test_a_filter_that_keeps_a_region_away_from_the_query_is_followed_there(
     good = found.trusted
     assert good.any()
     assert recall(found.rows[good], exact[good]) >= 0.95, "and what it could not answer well it says"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("build_type", "data_type"),
+    [
+        ("HNSW", DataType.FLOAT16_VECTOR),
+        ("HNSW", DataType.BFLOAT16_VECTOR),
+        ("HNSW", DataType.INT8_VECTOR),
+        ("IVF_FLAT", DataType.FLOAT16_VECTOR),
+        ("IVF_FLAT", DataType.BFLOAT16_VECTOR),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_an_index_over_narrow_vectors_is_as_narrow_and_leaves_nulls_out(
+    tmp_path: Path, build_type: str, data_type: DataType, metric: MetricType
+) -> None:
+    wide, queries = sample(3000), sample(20, seed=2)
+    narrow = (30 * wide).clip(-128, 127).astype(np.int8) if data_type is DataType.INT8_VECTOR else None
+    vectors = from_float32(wide, data_type) if narrow is None else narrow
+    queries = queries if narrow is None else 30 * queries
+    validity = np.arange(3000) % 3 != 0
+    built_params = PARAMS if build_type == "HNSW" else {"nlist": 32}
+    sizes = {}
+    for name, rows in (("narrow", vectors[validity]), ("wide", as_float32(vectors[validity]))):
+        path, kept = tmp_path / name, data_type if name == "narrow" else DataType.FLOAT_VECTOR
+        dense.save(dense.build(rows, build_type, built_params, metric, 1, kept), path)
+        sizes[name] = seal_written(path, INDEX_KIND, FORMAT_VERSION)
+    saved = (4 - vectors.dtype.itemsize) * 16 * 2000
+    assert abs(sizes["wide"] - sizes["narrow"] - saved) < 1000
+    path = tmp_path / "narrow"
+    index = PartialIndex(
+        dense.open_index(open_index_file(path, resident=True).payload, build_type, metric, path), validity
+    )
+    assert not index.is_exact
+    limit = dense.memory_bytes(build_type, sizes["narrow"], 3000) + 4 * 3000
+    assert index.memory_bytes <= limit, "loading reserves less than it takes"
+    for mask in (validity, validity & (np.arange(3000) % 4 != 1)):
+        found = index.search(queries, 40, Effort(300, 32, 40), mask)
+        assert mask[found.rows[found.rows >= 0]].all()
+        exact = scan(vectors, None, queries, 10, metric, mask)[1]
+        inside = [len(set(f) & set(e)) for f, e in zip(found.rows.tolist(), exact.tolist(), strict=True)]
+        assert np.mean(inside) >= 9.5

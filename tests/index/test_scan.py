@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from milvine.index import scan as scan_module
-from milvine.index.scan import padded, scan, squared_norms, unit
-from milvine.model.types import MetricType
+from milvine.index.scan import Band, measure, padded, scan, scan_band, squared_norms, unit
+from milvine.model import vectors as vectors_module
+from milvine.model.types import DataType, MetricType
+from milvine.model.vectors import as_float32, from_float32
 
 Array = np.ndarray[Any, Any]
 METRICS = list(MetricType)
@@ -146,3 +148,31 @@ def test_padding_is_no_row_at_no_distance() -> None:
     assert np.isposinf(distances).all()
     assert (rows == -1).all()
     assert distances.shape == rows.shape == (2, 3)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("data_type", [t for t in DataType if t.is_vector], ids=lambda t: t.name)
+def test_vectors_of_every_type_are_scanned_block_by_block_as_exactly(
+    metric: MetricType, data_type: DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors_module, "_BLOCK_BYTES", 4 * 24 * 37)
+    rng = np.random.default_rng(12)
+    wide = 40 * rng.standard_normal((500, 24), np.float32)
+    narrow = wide.astype(np.int8) if data_type is DataType.INT8_VECTOR else from_float32(wide, data_type)
+    plain, queries = as_float32(narrow), 40 * rng.standard_normal((5, 24), np.float32)
+    assert np.allclose(squared_norms(narrow), squared_norms(plain), rtol=1e-6)
+    for mask in (None, rng.random(500) < 0.9, rng.random(500) < 0.02, np.zeros(500, np.bool_)):
+        for k in (1, 10, 600):
+            for norms2 in (None, squared_norms(narrow)):
+                distances, rows = scan(narrow, norms2, queries, k, metric, mask)
+                expected = scan(plain, None, queries, k, metric, mask)
+                assert np.allclose(distances, expected[0], rtol=1e-5, atol=1e-2)
+                assert (rows == expected[1]).mean() > 0.99, "but for ties"
+        band = Band(np.float32(-1e9), np.float32(np.median(expected[0][0, :5])))
+        found = scan_band(narrow, queries, 50, metric, mask, band)
+        assert np.array_equal(found[1], scan_band(plain, queries, 50, metric, mask, band)[1])
+    candidates = np.tile(np.arange(-1, 200), (5, 1))
+    for found_one, expected_one in zip(
+        measure(narrow, queries, candidates, 9, metric), measure(plain, queries, candidates, 9, metric), strict=True
+    ):
+        assert np.array_equal(found_one, expected_one)

@@ -23,9 +23,10 @@ json_documents = st.dictionaries(_texts, json_values, max_size=4) | json_values
 
 
 def _values(data_type: DataType, n: int) -> st.SearchStrategy[Any]:
-    if data_type is DataType.FLOAT_VECTOR:
-        numbers = st.lists(st.floats(width=32), min_size=3 * n, max_size=3 * n)
-        return numbers.map(lambda v: np.array(v, np.float32).reshape(n, 3))
+    if data_type.is_vector:
+        dtype = NUMPY_DTYPES[data_type]
+        size = 3 * n * dtype.itemsize
+        return st.binary(min_size=size, max_size=size).map(lambda b: np.frombuffer(b, dtype).reshape(n, 3))
     if data_type is DataType.VARCHAR:
         return st.lists(_texts, min_size=n, max_size=n).map(lambda v: pa.array(v, pa.string()))
     if data_type is DataType.ARRAY:

@@ -1,0 +1,43 @@
+"""An index over some rows of a segment: those that have a vector at all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from milvine.index.base import Effort, Found, VectorIndex
+from milvine.index.scan import Array
+
+
+class PartialIndex:
+    """Speaks of the segment's rows, though the index within counts only the valid ones. Masks allow valid rows only."""
+
+    def __init__(self, index: VectorIndex, validity: Array) -> None:
+        self._index = index
+        self._places = np.flatnonzero(validity).astype(np.int32)
+        """The segment's row of each row of the index."""
+        self.name = index.name
+        self.row_count = index.row_count
+        self.is_exact = index.is_exact
+        self.heap_bytes = index.heap_bytes + self._places.nbytes
+        self.memory_bytes = index.memory_bytes + self._places.nbytes
+
+    def scan_pays(self, effort: Effort, kept: int) -> bool:
+        return self._index.scan_pays(effort, kept)
+
+    def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
+        found = self._index.search(queries, k, effort, self._within(mask))
+        return Found(found.distances, self._outside(found.rows), found.trusted, found.effort)
+
+    def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+        distances, rows = self._index.scan(queries, k, self._within(mask))
+        return distances, self._outside(rows)
+
+    def _within(self, mask: Array | None) -> Array | None:
+        """The mask over the index's own rows, None if it allows them all."""
+        if mask is None or int(np.count_nonzero(mask)) == len(self._places):
+            return None
+        return mask.take(self._places)
+
+    def _outside(self, rows: Array) -> Array:
+        mapped: Array = np.where(rows >= 0, self._places[rows], -1).astype(np.int64)
+        return mapped
