@@ -99,21 +99,24 @@ def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Par
     return dropped
 
 
-def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: int | None) -> Removed:
-    """Forget all segments and deltas of a collection and, with a checkpoint, what the log holds before it."""
+def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: int | None, folded_ts: int) -> Removed:
+    """Forget all segments and deltas of a collection and, with a checkpoint, what the log holds before it.
+
+    No read goes back behind `folded_ts`, which is past all of them.
+    """
     removed = Removed((), ())
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         nonlocal removed
         collection = _found(snapshot, collection_id)
-        if checkpoint_file is not None:
-            connection.execute(
-                sa.update(store.collections)
-                .where(store.collections.c.collection_id == collection_id)
-                .values(checkpoint_file=checkpoint_file)
-            )
-            moved = replace(collection, checkpoint_file=checkpoint_file)
-            snapshot = replace(snapshot, collections={**snapshot.collections, collection_id: moved})
+        checkpoint = collection.checkpoint_file if checkpoint_file is None else checkpoint_file
+        connection.execute(
+            sa.update(store.collections)
+            .where(store.collections.c.collection_id == collection_id)
+            .values(checkpoint_file=checkpoint, folded_ts=folded_ts)
+        )
+        moved = replace(collection, checkpoint_file=checkpoint, folded_ts=folded_ts)
+        snapshot = replace(snapshot, collections={**snapshot.collections, collection_id: moved})
         following, removed = _without_segments(connection, snapshot, collection_id, lambda _meta: True)
         return following
 

@@ -148,7 +148,7 @@ class DataNode:
         with held.flush_lock:
             frozen = _frozen(held)
             checkpoint = None if frozen is None else frozen.checkpoint_file
-            removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint)
+            removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint, self._clock.next())
             crash_point("truncate.committed")
 
             def change(view: ReadView) -> ReadView:

@@ -94,7 +94,7 @@ def _check_collection_properties(name: str, current: Collection, properties: Map
     schema_rules.check_ttl(properties)
     _check_ttl_field(current, properties)
     check_collection_warmup(properties)
-    _check_isolation(name, properties)
+    _check_isolation(name, current, properties)
     if _RESERVED in properties:
         raise ParameterInvalid(f"cannot alter reserved collection property {_RESERVED}")
 
@@ -108,7 +108,7 @@ def _check_ttl_field(current: Collection, properties: Mapping[str, str]) -> None
     raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
 
 
-def _check_isolation(name: str, properties: Mapping[str, str]) -> None:
+def _check_isolation(name: str, current: Collection, properties: Mapping[str, str]) -> None:
     text = properties.get(_ISOLATION)
     if text is None:
         return
@@ -116,7 +116,7 @@ def _check_isolation(name: str, properties: Mapping[str, str]) -> None:
     if wanted is None:
         reason = f'strconv.ParseBool: parsing "{text.lower()}": invalid syntax'
         raise ParameterInvalid(f"failed to parse partition key isolation: {reason}")
-    if wanted:
+    if wanted and current.schema.partition_key is None:
         raise CollectionIllegalSchema(
             name,
             "partition key isolation mode is enabled but no partition key field is set. "

@@ -143,3 +143,15 @@ def test_a_timestamp_before_all_that_a_time_to_live_leaves_is_refused(eager: Ser
         lambda: client.query(name, filter=EVERYTHING, **at(before)), "only support to travel back to 1s so far"
     )
     client.close()
+
+
+def test_a_timestamp_before_a_truncation_is_refused_and_one_behind_it_sees_what_came_later(eager: Server) -> None:
+    client, name = eager.client(), "truncated"
+    make_c1(client, name, load=True)
+    client.insert(name, c1_rows(10))
+    before = now(eager)
+    client.truncate_collection(name)
+    client.insert(name, c1_rows(3))
+    assert_all_refused(client, name, before)
+    assert ids_of(client, name, EVERYTHING, **at(now(eager))) == [0, 1, 2]
+    client.close()
