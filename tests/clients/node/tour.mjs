@@ -234,7 +234,7 @@ await step("drop_partition", async () => {
 
 await step("create_alias", async () => {
   await ok(client.createAlias({ collection_name, alias: "guide" }));
-  assert.equal((await ok(client.describeAlias({ alias: "guide" }))).collection, collection_name);
+  assert.equal((await ok(client.describeAlias({ collection_name, alias: "guide" }))).collection, collection_name);
 });
 await step("use_alias", async () => assert.equal(await count("guide"), ROWS - 2));
 await step("list_aliases", async () => {
@@ -243,7 +243,7 @@ await step("list_aliases", async () => {
 await step("alter_alias", async () => {
   await ok(client.createCollection({ collection_name: "other", dimension: DIM }));
   await ok(client.alterAlias({ collection_name: "other", alias: "guide" }));
-  assert.equal((await ok(client.describeAlias({ alias: "guide" }))).collection, "other");
+  assert.equal((await ok(client.describeAlias({ collection_name: "other", alias: "guide" }))).collection, "other");
 });
 await step("drop_alias", async () => ok(client.dropAlias({ alias: "guide" })));
 await step("drop_collection", async () => {

@@ -1,0 +1,144 @@
+"""Runs cases of Milvus's own Python client tests against a fresh Milvine and prints two pass rates.
+
+usage: official_suite.py --tests DIR --python VENV_PYTHON [--sets engine loading] [--out DIR]
+
+`--tests` is `tests/python_client` of a Milvus checkout, `--python` the interpreter of an environment with that folder's
+requirements. A case that cannot pass stands in exclusions.txt with its reason; the second rate leaves these out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter, defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SETS: dict[str, tuple[tuple[str, str], ...]] = {
+    # (file or folder, -k expression)
+    "engine": (
+        ("milvus_client/test_milvus_client_e2e.py", ""),
+        ("milvus_client/test_milvus_client_range_search.py", ""),
+        ("milvus_client/test_milvus_client_search_pagination.py", ""),
+        ("testcases/test_compaction.py", ""),
+        ("testcases/test_large_topk.py", ""),
+        ("milvus_client/test_milvus_client_index.py", ""),
+        ("testcases/indexes/test_faiss.py", ""),
+        ("testcases/indexes/test_hnsw.py", ""),
+    ),
+    "loading": (
+        ("milvus_client/test_milvus_client_search_load.py", ""),
+        ("milvus_client/test_milvus_client_collection.py", "load or Load or release or Release"),
+        ("milvus_client/test_milvus_client_partition.py", "load or Load or release or Release"),
+        ("milvus_client/test_milvus_client_alias.py", "load or Load or release or Release"),
+        ("milvus_client/test_milvus_client_database.py", "load or Load or release or Release"),
+        ("testcases/test_utility.py", "load or Load or release or Release"),
+        ("testcases/test_field_partial_load.py", ""),
+        ("milvus_client/test_milvus_client_alter_warmup.py", ""),
+    ),
+}
+
+
+def exclusions() -> list[tuple[str, str]]:
+    """(pattern over `FILE::Class::case`, reason) of each line."""
+    lines = (HERE / "exclusions.txt").read_text().splitlines()
+    found = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines if line.strip() and line[0] != "#"]
+    return [(pattern, reason) for pattern, reason in found]
+
+
+def reason_for(case: str, excluded: list[tuple[str, str]]) -> str:
+    """Why a case is excluded; brackets of parameters are no character classes here."""
+    for pattern, reason in excluded:
+        if fnmatch.fnmatchcase(case, pattern.replace("[", "[[]")):
+            return reason
+    return ""
+
+
+def outcome(case: ElementTree.Element) -> str:
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed"
+    return "skipped" if case.find("skipped") is not None else "passed"
+
+
+def case_name(case: ElementTree.Element) -> str:
+    """`test_file.py::Class::name[parameters]`, without the folders."""
+    parts = (case.get("classname") or "").split(".")
+    start = next(i for i, part in enumerate(parts) if part.startswith("test_"))
+    return "::".join([f"{parts[start]}.py", *parts[start + 1 :], case.get("name") or ""])
+
+
+def run_file(options: argparse.Namespace, port: int, path: str, wanted: str, report: Path) -> list[ElementTree.Element]:
+    command = [options.python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tags", "L0", "L1", "L2"]
+    command += ["--uri", f"http://127.0.0.1:{port}", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--timeout", "600", "-o", "timeout_method=signal", "--show-capture=no", "--tb=line"]
+    command += [f"--junitxml={report}", path, *(["-k", wanted] if wanted else [])]
+    with (report.with_suffix(".txt")).open("w") as log:
+        subprocess.run(command, cwd=options.tests, stdout=log, stderr=log, check=False)
+    return list(ElementTree.parse(report).getroot().iter("testcase")) if report.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tests", required=True)
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--files", nargs="*", help="only these of them")
+    parser.add_argument("--out", type=Path, default=Path(tempfile.mkdtemp(prefix="milvine-official-")))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    excluded = exclusions()
+    with tempfile.TemporaryDirectory() as data:
+        command = [sys.executable, "-m", "milvine", "serve", "--data-dir", data, "--port", "0", "--metrics-port", "0"]
+        with (options.out / "server.log").open("w") as log:
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(os.environ))
+        assert server.stdout is not None
+        port = int(server.stdout.readline().rsplit(":", 1)[1])
+        try:
+            for name in options.sets:
+                total: Counter[str] = Counter()
+                reasons: defaultdict[str, int] = defaultdict(int)
+                for path, wanted in SETS[name]:
+                    if options.files and path not in options.files:
+                        continue
+                    report = options.out / f"{Path(path).stem}.xml"
+                    counts: Counter[str] = Counter()
+                    for case in run_file(options, port, path, wanted, report):
+                        result, reason = outcome(case), reason_for(case_name(case), excluded)
+                        counts[result] += 1
+                        if result == "failed":
+                            counts["excluded" if reason else "bad"] += 1
+                            reasons[reason] += bool(reason)
+                            if not reason:
+                                print("  FAILED", case_name(case))  # noqa: T201
+                    total += counts
+                    print_rates(path, counts)
+                print_rates(f"all of {name}", total)
+                for reason, count in sorted(reasons.items()):
+                    print(f"  excluded {count:4}  {reason}" if reason else "", end="\n" if reason else "")  # noqa: T201
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def print_rates(name: str, counts: Counter[str]) -> None:
+    run = counts["passed"] + counts["failed"]
+    if not run:
+        print(f"{name}: nothing ran, {counts['skipped']} skipped by their own marks")  # noqa: T201
+        return
+    rest = run - counts["excluded"]
+    print(  # noqa: T201
+        f"{name}: passed {counts['passed']} of {run} ({100 * counts['passed'] / run:.1f} %), "
+        f"without {counts['excluded']} excluded ({100 * counts['excluded'] / run:.1f} %) "
+        f"{counts['passed']} of {rest} ({100 * counts['passed'] / max(rest, 1):.1f} %); "
+        f"{counts['skipped']} skipped by their own marks"
+    )
+
+
+if __name__ == "__main__":
+    main()
