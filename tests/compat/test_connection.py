@@ -78,9 +78,8 @@ def test_orm_connects_and_lists(server: Server) -> None:
     ("method", "request_name"),
     [
         ("HybridSearch", "HybridSearchRequest"),
-        ("CreatePartition", "CreatePartitionRequest"),
-        ("LoadPartitions", "LoadPartitionsRequest"),
-        ("CreateCredential", "CreateCredentialRequest"),
+        ("CreateRole", "CreateRoleRequest"),
+        ("OperatePrivilege", "OperatePrivilegeRequest"),
         ("Import", "ImportRequest"),
         ("ListImportTasks", "ListImportTasksRequest"),
         ("GetImportState", "GetImportStateRequest"),

@@ -296,12 +296,12 @@ def test_a_load_that_fails_gives_back_the_segments_that_open_after_the_failure(
 
     opened = threading.Event()
 
-    def slow(meta: Any, spec: Any) -> Any:
+    def slow(meta: Any, *rest: Any) -> Any:
         if meta.segment_id != good.segment_id:
-            return real(meta, spec)
+            return real(meta, *rest)
         wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 1)
         time.sleep(0.1)
-        found = real(meta, spec)
+        found = real(meta, *rest)
         opened.set()
         return found
 

@@ -92,9 +92,12 @@ def test_all_missing_parameters_are_named_at_once(rest: Rest) -> None:
     assert [line.partition("Error:")[2].split("'")[1] for line in lines] == ["CollectionName", "Filter"]
 
 
+_OF_OTHER_KINDS: dict[str, object] = {"indexParams": [{}], "schema": {}}
+
+
 @pytest.mark.parametrize("path", _NEEDING_A_COLLECTION)
 def test_a_collection_name_of_another_type_is_1801_on_every_route(rest: Rest, path: str) -> None:
-    given = {n: [{}] if n == "indexParams" else "x" for n in ROUTES[path].required}
+    given = {n: _OF_OTHER_KINDS.get(n, "x") for n in ROUTES[path].required}
     for value, kind in ((7, "number"), (["a"], "array"), ({}, "object"), (True, "bool")):
         answer = rest.post(path, {**given, "collectionName": value})
         assert answer["code"] == 1801
