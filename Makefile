@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The files of tests share nothing but the machine.
+TWO_AT_A_TIME := -n 2 --dist loadfile
 
 .PHONY: setup demo serve test test-clients check nightly bench bench-load format clean
 
@@ -20,7 +22,7 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "not nightly and not clients"
+	$(BIN)/python -m pytest -m "not nightly and not clients" $(TWO_AT_A_TIME)
 
 test-clients: setup
 	$(BIN)/python -m pytest -m clients tests/clients
@@ -35,7 +37,7 @@ check: setup
 nightly: setup
 	MILVINE_CRASH_ROUNDS=200 MILVINE_MODEL_STEPS=100000 MILVINE_POWER_LOSS_SCENARIOS=20 \
 		MILVINE_TRAFFIC_SECONDS=300 MILVINE_ENGINE_TRAFFIC_SECONDS=600 \
-		$(BIN)/python -m pytest -m "not clients" --timeout 3600
+		$(BIN)/python -m pytest -m "not clients" --timeout 3600 $(TWO_AT_A_TIME)
 
 bench: setup
 	$(BIN)/python benches/server.py
