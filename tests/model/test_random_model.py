@@ -16,7 +16,7 @@ from pymilvus.grpc_gen import milvus_pb2
 
 from milvine.model.timestamps import physical_ms
 
-STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "1000"))
+STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "2000"))
 SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randrange(10**6))))
 DIM = 4
 KEY_SPACE = 150
