@@ -220,6 +220,13 @@ class IndexNotFound(MilvineError):
         super().__init__(_bracketed(self.text, **fields))
 
 
+class IndexDuplicate(InputError):
+    code, text = 702, "index duplicates"
+
+    def __init__(self, index_name: str, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, indexName=index_name)}")
+
+
 class DatabaseNotFound(InputError):
     code, text = 800, "database not found"
 

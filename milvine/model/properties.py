@@ -18,6 +18,7 @@ WARMUP_PROPERTY = "warmup"
 OFFSET_CACHE_PROPERTY = "indexoffsetcache.enabled"
 SKIP_LOAD_PROPERTY = "field.skipLoad"
 DYNAMIC_PROPERTY = "dynamicfield.enabled"
+QUERY_MODE_PROPERTY, _LARGE_TOPK = "query_mode", "large_topk"
 INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -68,6 +69,20 @@ def parse_bool(text: str) -> bool | None:
 def allows_inserted_ids(properties: Mapping[str, str]) -> bool:
     """Whether a collection's rows may bring keys though its ids are automatic."""
     return parse_bool(properties.get(INSERTED_IDS_PROPERTY, "")) is True
+
+
+def check_query_mode(properties: Mapping[str, str]) -> None:
+    """Raises ParameterInvalid for another value than the only one, and for a key that is it but for its case."""
+    for key, value in properties.items():
+        if key == QUERY_MODE_PROPERTY and value != _LARGE_TOPK:
+            raise ParameterInvalid(f'invalid {key} value "{value}", valid values: [{_LARGE_TOPK}]')
+        if key != QUERY_MODE_PROPERTY and key.lower() == QUERY_MODE_PROPERTY:
+            raise ParameterInvalid(f'invalid property key "{key}", did you mean "{QUERY_MODE_PROPERTY}"?')
+
+
+def is_of_large_topk(properties: Mapping[str, str]) -> bool:
+    """Whether searches and queries of the collection may return a million rows."""
+    return properties.get(QUERY_MODE_PROPERTY) == _LARGE_TOPK
 
 
 def check_warmup(policy: str, prefix: str = "") -> None:

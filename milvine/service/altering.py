@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 
 from milvine.catalog.altering import alter_collection as change_collection
 from milvine.crash_points import crash_point
-from milvine.errors import CollectionIllegalSchema, CollectionLoaded, IndexNotFound, ParameterInvalid
+from milvine.errors import CollectionIllegalSchema, CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
 from milvine.model import schema_rules
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.properties import (
@@ -21,11 +21,13 @@ from milvine.model.properties import (
     DYNAMIC_PROPERTY,
     INDEX_PROPERTIES,
     MMAP_PROPERTY,
+    QUERY_MODE_PROPERTY,
     SKIP_LOAD_PROPERTY,
     WARMUP_PROPERTY,
     allows_inserted_ids,
     check_collection_warmup,
     check_index_properties,
+    check_query_mode,
     check_warmup,
     parse_bool,
 )
@@ -69,7 +71,9 @@ def alter_collection(
         _check_deleted(name, current, delete_keys)
         if not properties and not delete_keys:
             raise ParameterInvalid("no properties or delete keys provided")
-        return _with_properties(current, properties, delete_keys)
+        following = _with_properties(current, properties, delete_keys)
+        _check_vector_indexes(current, following)
+        return following
 
     if DYNAMIC_PROPERTY in properties:
         _enable_dynamic_field(engine, collection, properties)
@@ -94,6 +98,7 @@ def _check_collection_properties(name: str, current: Collection, properties: Map
     schema_rules.check_ttl(properties)
     _check_ttl_field(current, properties)
     check_collection_warmup(properties)
+    check_query_mode(properties)
     _check_isolation(name, current, properties)
     if _RESERVED in properties:
         raise ParameterInvalid(f"cannot alter reserved collection property {_RESERVED}")
@@ -147,6 +152,25 @@ def _with_properties(current: Collection, properties: Mapping[str, str], delete_
         consistency_level=_level(properties.get(_LEVEL, ""), current.consistency_level),
         properties=kept,
     )
+
+
+def _check_vector_indexes(current: Collection, following: Collection) -> None:
+    """What a vector index is built for stays while there is one."""
+    if not current.index_by_field:
+        return
+    field_name = current.schema.by_id[next(iter(current.index_by_field))].name
+    for key, what in ((_ISOLATION, "partition key isolation mode"), (QUERY_MODE_PROPERTY, QUERY_MODE_PROPERTY)):
+        before, after = current.properties.get(key), following.properties.get(key)
+        is_changed = before != after if key == QUERY_MODE_PROPERTY else _is_on(before) != _is_on(after)
+        if is_changed:
+            raise IndexDuplicate(
+                field_name,
+                f"can not alter {what} if the collection already has a vector index. Please drop the index first",
+            )
+
+
+def _is_on(text: str | None) -> bool:
+    return parse_bool((text or "").lower()) is True
 
 
 def _level(text: str, otherwise: ConsistencyLevel) -> ConsistencyLevel:

@@ -9,7 +9,7 @@ from milvine.catalog import collections as changes
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
-from milvine.model.properties import check_collection_warmup
+from milvine.model.properties import check_collection_warmup, check_query_mode
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.schema_rules import check_collection_name, check_schema, check_ttl
@@ -40,6 +40,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
     check_schema(request.name, request.schema, request.num_shards, request.num_partitions)
     check_ttl(request.properties)
     check_collection_warmup(request.properties)
+    check_query_mode(request.properties)
     check_database(engine, context)
     changes.check_room(engine.catalog.snapshot, context.database, request.name)
     existing = engine.catalog.snapshot.find(context.database, request.name)

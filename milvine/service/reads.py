@@ -21,6 +21,7 @@ from milvine.expr import Predicate, compile_filter, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
+from milvine.model.properties import is_of_large_topk
 from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
@@ -32,6 +33,7 @@ from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.vectors import checked_queries
 
 MAX_TOPK = 16384
+LARGE_TOPK = 1_000_000
 MAX_NQ = 16384
 MAX_RESULT_WINDOW = 16384
 COUNT = "count(*)"
@@ -163,15 +165,15 @@ def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
     return wanted or current
 
 
-def _check_window(limit: int, offset: int, nq: int) -> None:
-    in_range = f"it should be in range [1, {MAX_TOPK}], but got"
-    if not 1 <= limit <= MAX_TOPK:
+def _check_window(limit: int, offset: int, nq: int, most: int) -> None:
+    in_range = f"it should be in range [1, {most}], but got"
+    if not 1 <= limit <= most:
         raise ParameterInvalid(f"topk [{limit}] is invalid, {in_range} {limit}")
     if offset < 0:
         raise ParameterInvalid(f"offset [{offset}] is invalid, should be gte than 0")
-    if offset > MAX_TOPK:
+    if offset > most:
         raise ParameterInvalid(f"offset [{offset}] is invalid, {in_range} {offset}")
-    if limit + offset > MAX_TOPK:
+    if limit + offset > most:
         raise ParameterInvalid(f"offset+limit [{limit + offset}] is invalid, {in_range} {limit + offset}")
     if not 1 <= nq <= MAX_NQ:
         raise ParameterInvalid(
@@ -273,7 +275,8 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     collection = find_collection(engine, context, request.name)
     if ann_params.is_iterator(request.params) and not 1 <= request.limit <= MAX_TOPK:
         request = replace(request, limit=MAX_TOPK)
-    _check_window(request.limit, request.offset, len(request.queries))
+    most = LARGE_TOPK if is_of_large_topk(collection.properties) else MAX_TOPK
+    _check_window(request.limit, request.offset, len(request.queries), most)
     if request.round_decimal != -1 and not 0 <= request.round_decimal <= 6:
         raise ParameterInvalid(
             f"round_decimal [{request.round_decimal}] is invalid, should be -1 or an integer in range [0, 6]"
@@ -358,7 +361,8 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     """Rows that pass the filter in key order, or their number when count(*) is asked for."""
     collection = find_collection(engine, context, request.name)
     counting = [n.strip() for n in request.output_fields] == [COUNT]
-    _check_query(request, counting)
+    most = LARGE_TOPK if is_of_large_topk(collection.properties) else MAX_RESULT_WINDOW
+    _check_query(request, counting, most)
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(engine, collection, request.output_fields)
     predicate = _predicate(engine, collection, request.filter, request.templates)
@@ -408,7 +412,7 @@ def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> 
     return iterator.read_ts or max(engine.cluster.read_ts(collection.collection_id), collection.created_ts)
 
 
-def _check_query(request: QueryRequest, counting: bool) -> None:
+def _check_query(request: QueryRequest, counting: bool, most: int) -> None:
     if not counting and COUNT in (name.strip() for name in request.output_fields):
         raise ParameterInvalid(f"{COUNT} cannot be combined with other output fields")
     if counting:
@@ -424,8 +428,7 @@ def _check_query(request: QueryRequest, counting: bool) -> None:
         raise ParameterInvalid(f"{window}, offset [{request.offset}] is invalid, should be gte than 0")
     if request.limit <= 0:
         raise ParameterInvalid(f"{window}, limit [{request.limit}] is invalid, should be greater than 0")
-    if request.limit + request.offset > MAX_RESULT_WINDOW:
+    if request.limit + request.offset > most:
         raise ParameterInvalid(
-            f"{window}, (offset+limit) should be in range [1, {MAX_RESULT_WINDOW}], "
-            f"but got {request.limit + request.offset}"
+            f"{window}, (offset+limit) should be in range [1, {most}], but got {request.limit + request.offset}"
         )
