@@ -169,9 +169,7 @@ def _check_window(limit: int, offset: int, nq: int, most: int) -> None:
     in_range = f"it should be in range [1, {most}], but got"
     if not 1 <= limit <= most:
         raise ParameterInvalid(f"topk [{limit}] is invalid, {in_range} {limit}")
-    if offset < 0:
-        raise ParameterInvalid(f"offset [{offset}] is invalid, should be gte than 0")
-    if offset > most:
+    if not 0 <= offset <= most:
         raise ParameterInvalid(f"offset [{offset}] is invalid, {in_range} {offset}")
     if limit + offset > most:
         raise ParameterInvalid(f"offset+limit [{limit + offset}] is invalid, {in_range} {limit + offset}")

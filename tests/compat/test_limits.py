@@ -40,7 +40,7 @@ def loaded(client: MilvusClient, collection_name: str) -> str:
         ({"limit": -1}, f"topk [-1] is invalid, {IN_RANGE} -1"),
         ({"limit": 16385}, f"topk [16385] is invalid, {IN_RANGE} 16385"),
         ({"limit": "ten"}, "topk [ten] is invalid"),
-        ({"offset": -1}, "offset [-1] is invalid, should be gte than 0"),
+        ({"offset": -1}, "offset [-1] is invalid, it should be in range [1, 16384], but got -1"),
         ({"offset": 16385}, f"offset [16385] is invalid, {IN_RANGE} 16385"),
         ({"limit": 16000, "offset": 385}, f"offset+limit [16385] is invalid, {IN_RANGE} 16385"),
         ({"round_decimal": 7}, "round_decimal [7] is invalid, should be -1 or an integer in range [0, 6]"),
