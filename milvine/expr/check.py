@@ -7,13 +7,14 @@ against an integer field is compared exactly, not refused. `in` and chained rang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NoReturn, TypeGuard, cast
 
 from milvine.errors import ParameterInvalid
 from milvine.expr import predicate as bound
 from milvine.expr import tree
 from milvine.expr.errors import NULL_LITERAL, FilterError, PlanError
+from milvine.expr.folding import BIT_OPERATIONS, NAMES, SHIFT_BITS, fold
 from milvine.expr.like import check_pattern
 from milvine.expr.literals import INT64_MAX, INT64_MIN
 from milvine.expr.parser import parse
@@ -21,19 +22,32 @@ from milvine.expr.predicate import (
     BEYOND_INT64,
     Always,
     Compare,
+    CompareComputed,
     In,
     Predicate,
     Target,
     integer_equivalent,
     literal_set,
 )
-from milvine.expr.tree import Comparator, ContainsMode, Literal, LiteralList, Node, Scalar, Template
+from milvine.expr.tree import Comparator, ContainsMode, Literal, LiteralList, Node, Operation, Scalar, Template
 from milvine.model.schema import CollectionSchema
 from milvine.model.types import DataType
 
 Value = Scalar | Sequence[Scalar]
 Constant = Literal | LiteralList | Template
-Operand = Predicate | Target | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """`left operation right`, of which one at least is no literal. What a plan can do with it, its comparison tells."""
+
+    left: Operand
+    operation: Operation
+    right: Operand
+    data_type: DataType
+
+
+Operand = Predicate | Target | Constant | Computed
 
 _EQUALITY = (Comparator.EQ, Comparator.NE)
 _LITERAL_TYPES: dict[type, DataType] = {
@@ -100,7 +114,7 @@ class _Binder:
         operand = self._operand(node)
         if isinstance(operand, Predicate):
             return operand
-        name = operand.value_type.milvus_name if isinstance(operand, Target) else _constant_type(operand)
+        name = operand.value_type.milvus_name if isinstance(operand, Target) else _type_name(operand)
         reason = f"predicate is not a boolean expression: {text}, data type: {name}"
         raise PlanError(reason, node.position)
 
@@ -119,6 +133,10 @@ class _Binder:
                 return bound.disjunction(_gather([self._boolean(n, "or") for n in node.operands]))
             case tree.Not():
                 return self._negation(node)
+            case tree.Arithmetic():
+                return self._arithmetic(node)
+            case tree.Signed():
+                return self._signed(node)
             case tree.Comparison():
                 return self._comparison(node)
             case tree.ChainedRange():
@@ -204,7 +222,64 @@ class _Binder:
             return self._value_comparison(node, left, node.comparator, right)
         if isinstance(left, Constant) and isinstance(right, Target):
             return self._value_comparison(node, right, node.comparator.mirrored, left)
+        if isinstance(left, Computed) and isinstance(right, Constant):
+            return self._computed_comparison(node, left, node.comparator, right)
+        if isinstance(left, Constant) and isinstance(right, Computed):
+            return self._computed_comparison(node, right, node.comparator.mirrored, left)
+        if isinstance(left, Computed | Target) and isinstance(right, Computed | Target):
+            raise FilterError("only comparison between two fields is supported", node.position)
         raise FilterError("not supported to combine multiple fields", node.position)
+
+    def _arithmetic(self, node: tree.Arithmetic) -> Operand:
+        left = _without_folding(self._operand(node.left), node.left)
+        right = _without_folding(self._operand(node.right), node.right)
+        operation, text = node.operation, replace(node, is_enclosed=False)
+        if isinstance(left, Literal) and isinstance(right, Literal):
+            return fold(left, operation, right)
+        if operation is Operation.POWER:
+            raise FilterError(f"power can only apply on constants: {text}", node.position)
+        if isinstance(left, Template | Literal) and isinstance(right, Template | Literal):
+            sign = text if operation in BIT_OPERATIONS else operation
+            reason = f"placeholder was not supported between two constants with operator: {sign}"
+            raise FilterError(reason, node.position)
+        for side in (left, right):
+            if isinstance(side, Target) and side.value_type is DataType.ARRAY:
+                raise FilterError("can not comparisons array fields directly", node.position)
+        return Computed(left, operation, right, _computed_type(node, left, right))
+
+    def _signed(self, node: tree.Signed) -> Operand:
+        operand = self._operand(node.operand)
+        if node.sign == "-":
+            raise FilterError("unexpected op: -", node.position)
+        if isinstance(operand, Template):
+            raise FilterError(f"bitnot cannot be applied on placeholder: {node}", node.position)
+        if isinstance(operand, Always | Constant):
+            raise FilterError("bitnot can only apply on integer fields", node.position)
+        if isinstance(operand, Target) and operand.value_type is DataType.ARRAY:
+            raise FilterError("can not comparisons array fields directly", node.position)
+        ones = Literal(node.position, -1, "-1")
+        flipped = tree.Arithmetic(node.position, node.operand, Operation.BIT_XOR, ones)
+        return Computed(operand, Operation.BIT_XOR, ones, _computed_type(flipped, operand, ones, "bitnot"))
+
+    def _computed_comparison(
+        self, node: tree.Comparison, computed: Computed, comparator: Comparator, constant: Constant
+    ) -> Predicate:
+        has_template = any(isinstance(o, Template) for o in (computed.left, computed.right, constant))
+        value = self._value(constant)
+        if not has_template and type(value) not in (int, float):
+            names = [computed.data_type.milvus_name, _constant_type(constant)]
+            _refuse_comparison(node, *(names[::-1] if constant.position < node.right.position else names))
+        target, operand = _sides_of(computed, node)
+        _refuse_json_root(target, node)
+        number = self._value(operand, "right operand value")
+        refusal = PlanError if isinstance(operand, Template) else FilterError
+        data_type = _check_operand(computed.operation, target.value_type, number, operand.position, refusal)
+        if not _accepts(data_type, value, is_strict=True):
+            error = _cannot_cast(data_type, value, node.position)
+            raise error if has_template else FilterError(error.message, node.position)
+        kind = float if data_type is DataType.DOUBLE else int
+        numbers = kind(cast(float, number)), kind(cast(float, value))
+        return CompareComputed(target, computed.operation, numbers[0], comparator, numbers[1])
 
     def _value_comparison(
         self, node: tree.Comparison, target: Target, comparator: Comparator, constant: Constant
@@ -364,6 +439,107 @@ class _Binder:
             )
             raise FilterError(reason, node.position)
         return replace(target, is_length=True)
+
+
+def _computed_type(node: tree.Arithmetic, left: Operand, right: Operand, name: str | None = None) -> DataType:
+    """The type in which it is computed: INT64 or DOUBLE. With a template, that of the other side."""
+    if isinstance(left, Template) or isinstance(right, Template):
+        other = right if isinstance(left, Template) else left
+        return _data_type(other)
+    for side in (left, right):
+        if isinstance(side, LiteralList):
+            other = right if side is left else left
+            raise FilterError(f"incompatible data type, {_type_name(other)}, None", node.position)
+    field, other = (right, left) if isinstance(left, Literal) else (left, right)
+    types = _number_type(field), _number_type(other)
+    if not _can_compute(*types):
+        names = f"{_type_name(field)} field and {_type_name(other)}"
+        reason = f"'{name or NAMES[node.operation]}' cannot perform arithmetic between {names}"
+        raise FilterError(reason, node.position)
+    _refuse_fractions(node.operation, types, node.position, FilterError)
+    return DataType.DOUBLE if any(t is not None and t.is_floating for t in types) else DataType.INT64
+
+
+def _number_type(operand: Operand) -> DataType | None:
+    """The type of its numbers, JSON where it may have some; None if it has none."""
+    data_type = None if isinstance(operand, Template) else _data_type(operand)
+    return data_type if data_type is not None and _has_numbers(data_type) else None
+
+
+def _has_numbers(data_type: DataType) -> bool:
+    return data_type.is_integer or data_type.is_floating or data_type is DataType.JSON
+
+
+def _data_type(operand: Operand) -> DataType:
+    match operand:
+        case Computed():
+            return operand.data_type
+        case Target():
+            return operand.value_type
+        case Literal(_, value):
+            return _LITERAL_TYPES[type(value)]
+        case LiteralList() | Template():
+            return DataType.ARRAY
+        case _:
+            return DataType.BOOL
+
+
+def _type_name(operand: Operand) -> str:
+    return "None" if isinstance(operand, Template) else _data_type(operand).milvus_name
+
+
+def _can_compute(field: DataType | None, other: DataType | None) -> bool:
+    if field is None or other is None:
+        return False
+    if field is DataType.JSON:
+        return other is not DataType.JSON
+    return not (field.is_integer and other.is_floating)
+
+
+def _refuse_fractions(
+    operation: Operation, types: Sequence[DataType | None], position: int, refusal: type[FilterError]
+) -> None:
+    """Remainders and bits are of integers, and of what JSON has."""
+    if any(t is None or not (t.is_integer or t is DataType.JSON) for t in types):
+        if operation is Operation.MODULO:
+            raise refusal("modulo can only apply on integer types", position)
+        if operation in BIT_OPERATIONS:
+            raise refusal("bitwise operations can only apply on integer types", position)
+
+
+def _sides_of(computed: Computed, node: Node) -> tuple[Target, Constant]:
+    """The field and the constant. Milvus has one operation on one field, and a constant first only if it may swap."""
+    sides = computed.left, computed.right
+    if all(isinstance(s, Target) and not s.is_length for s in sides):
+        raise FilterError("not supported to do arithmetic operations between multiple fields", node.position)
+    match sides:
+        case Target(is_length=False) as target, Literal() | Template() as constant:
+            return target, constant
+        case Literal() | Template() as constant, Target(is_length=False) as target:
+            if computed.operation not in (Operation.ADD, Operation.MULTIPLY):
+                raise FilterError("module field is not yet supported", node.position)
+            return target, constant
+        case _:
+            raise FilterError("complicated arithmetic operations are not supported", node.position)
+
+
+def _check_operand(
+    operation: Operation, field_type: DataType, number: Value, position: int, refusal: type[FilterError]
+) -> DataType:
+    """The type in which it is computed. What a template stands for has the same to fulfil as a literal."""
+    if not isinstance(number, Scalar):
+        raise refusal("can not comparisons array directly", position)
+    operand_type = _LITERAL_TYPES[type(number)]
+    _refuse_fractions(operation, (field_type, operand_type), position, refusal)
+    is_fraction = field_type.is_integer and isinstance(number, float)
+    if isinstance(number, bool | str) or not _has_numbers(field_type) or is_fraction:
+        names = f"{field_type.milvus_name}, {operand_type.milvus_name}"
+        raise refusal(f"incompatible data type, {names}", position)
+    if operation in (Operation.DIVIDE, Operation.MODULO) and number == 0:
+        raise refusal("division or modulus by zero", position)
+    if operation in (Operation.SHIFT_LEFT, Operation.SHIFT_RIGHT) and not 0 <= number < SHIFT_BITS:
+        raise refusal(f"shift amount must be in range [0, {SHIFT_BITS}), got {_generic(number)}", position)
+    return DataType.DOUBLE if field_type.is_floating or isinstance(number, float) else DataType.INT64
 
 
 def _has_elements(operand: Operand) -> TypeGuard[Target]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from milvine.expr import arrays
+from milvine.expr.arithmetic import compute
 from milvine.expr.indexed import ValueIndex, answer
 from milvine.expr.like import match_pattern
 from milvine.expr.predicate import (
@@ -28,6 +29,7 @@ from milvine.expr.predicate import (
     And,
     ArrayEquals,
     Compare,
+    CompareComputed,
     CompareFields,
     Contains,
     Exists,
@@ -133,6 +135,8 @@ class _Evaluation:
                 return _where_known(*found)
             case Exists(target):
                 return self._exists(target)
+            case CompareComputed():
+                return self._compare_computed(predicate)
             case CompareFields():
                 return self._compare_fields(predicate)
             case Contains():
@@ -191,6 +195,25 @@ class _Evaluation:
         if validity is None or known is None:
             return validity if known is None else known
         return known & validity
+
+    def _compare_computed(self, predicate: CompareComputed) -> _Truth:
+        target, compare = predicate.target, OPERATORS[predicate.comparator]
+        if target.value_type is not DataType.JSON:
+            column = self._column(target)
+            if column.data_type is DataType.FLOAT and target.data_type is DataType.FLOAT:
+                operand, value = np.array((predicate.operand, predicate.value)).astype(np.float32)
+            else:
+                operand, value = predicate.operand, predicate.value
+            return _where_known(compare(compute(column.values, predicate.operation, operand), value), column.validity)
+        numbers = self._source.json_path(target.field_id, target.path)
+        matches, known = _none(numbers), _none(numbers)
+        for kind, values in ((JsonKind.INT, numbers.integers), (JsonKind.DOUBLE, numbers.doubles)):
+            if values is not None:
+                is_kind = numbers.kinds == kind
+                known |= is_kind
+                found = compute(values, predicate.operation, predicate.operand)
+                matches |= is_kind & compare(found, predicate.value)
+        return _where_known(matches, self._and_valid(known, target))
 
     def _compare_fields(self, predicate: CompareFields) -> _Truth:
         left = self._source.column(predicate.left.field_id)

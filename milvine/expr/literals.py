@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import cast
 
 import orjson
@@ -14,6 +15,8 @@ import orjson
 from milvine.expr.errors import NULL_LITERAL, FilterError
 from milvine.expr.tree import Scalar
 
+MAX_COMPUTED_ELEMENTS = 1000
+"""Elements of a list that are arithmetic: each costs a parse of its own."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _SIMPLE_ESCAPES = {
@@ -71,7 +74,8 @@ def decode_string(quoted: str, position: int) -> str:
         raise FilterError("invalid syntax", position) from error
 
 
-def decode_list(text: str, position: int) -> list[Scalar]:
+def decode_list(text: str, position: int, constant: Callable[[str], Scalar | None]) -> list[Scalar]:
+    """`constant` computes an element that is no literal; None if it is no constant either."""
     body = text[1:-1].strip()
     if body.endswith(",") and body != ",":
         body = body[:-1]
@@ -80,7 +84,7 @@ def decode_list(text: str, position: int) -> list[Scalar]:
     try:
         values = orjson.loads(f"[{body}]")
     except orjson.JSONDecodeError:
-        return _decode_elements(body, position)
+        return _decode_elements(body, position, constant)
     kinds = set(map(type, values))
     if type(None) in kinds:
         raise FilterError(NULL_LITERAL, position)
@@ -93,14 +97,23 @@ def decode_list(text: str, position: int) -> list[Scalar]:
     return cast(list[Scalar], values)
 
 
-def _decode_elements(body: str, position: int) -> list[Scalar]:
+def _decode_elements(body: str, position: int, constant: Callable[[str], Scalar | None]) -> list[Scalar]:
     values: list[Scalar] = []
-    offset = 0
+    offset = computed = 0
     while offset < len(body):
         match = _ELEMENT.match(body, offset)
         if match is None or (match["comma"] and match.end() == len(body)):
-            element = body[offset:].partition(",")[0].strip()
-            raise FilterError(f"array element type must be generic value, but got: {element}", position)
+            end = body.find(",", offset)
+            element = body[offset : len(body) if end < 0 else end].strip()
+            computed += 1
+            if computed > MAX_COMPUTED_ELEMENTS:
+                raise FilterError(f"list has more than {MAX_COMPUTED_ELEMENTS} elements to compute", position)
+            value = constant(element) if element and end != len(body) - 1 else None
+            if value is None:
+                raise FilterError(f"array element type must be generic value, but got: {element}", position)
+            values.append(value)
+            offset = len(body) if end < 0 else end + 1
+            continue
         if match["string"]:
             values.append(decode_string(match["string"], position))
         elif match["boolean"]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, UnexpectedToken, v_args
+from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, v_args
 
 from milvine.expr import tree
 from milvine.expr.errors import FilterError
+from milvine.expr.folding import fold, fold_signed, shortened
 from milvine.expr.literals import decode_list, decode_number, decode_string
-from milvine.expr.tree import Comparator, ContainsMode, Node
+from milvine.expr.tree import Comparator, ContainsMode, Literal, Node, Operation, Scalar
 from milvine.model.json_paths import JsonPath
 
 MAX_DEPTH = 128
@@ -85,20 +87,40 @@ class _TreeBuilder(Transformer[Token, Node]):
         )
         return tree.Column(_start(token), str(name), path, str(token))
 
-    def positive(self, number: Token) -> Node:
-        return tree.Literal(_start(number), decode_number(number, _start(number)), str(number))
+    def number(self, token: Token) -> Node:
+        sign, digits = (-1, token[1:].strip()) if token[0] == "-" else (1, str(token))
+        return Literal(_start(token), decode_number(digits, _start(token), sign), "-" * (sign < 0) + digits)
 
-    def negative(self, minus: Token, number: Token) -> Node:
-        return tree.Literal(_start(minus), decode_number(number, _start(minus), -1), f"-{number}")
+    def arithmetic(self, left: Node, sign: Token, right: Node) -> Node:
+        operation = Operation(sign)
+        if isinstance(left, Literal) and isinstance(right, Literal):
+            return fold(left, operation, right)
+        return tree.Arithmetic(left.position, left, operation, right)
+
+    def signed(self, sign: Token, operand: Node) -> Node:
+        if sign == "+":
+            return operand
+        if isinstance(operand, Literal):
+            return fold_signed(_start(sign), str(sign), operand)
+        return tree.Signed(_start(sign), str(sign), operand)
+
+    def enclosed(self, inner: Node) -> Node:
+        match inner:
+            case tree.Arithmetic():
+                return replace(inner, is_enclosed=True)
+            case Literal():
+                return replace(inner, text=shortened(f"({inner.text})", inner.value))
+            case _:
+                return inner
 
     def string(self, token: Token) -> Node:
-        return tree.Literal(_start(token), decode_string(token, _start(token)), str(token))
+        return Literal(_start(token), decode_string(token, _start(token)), str(token))
 
     def boolean(self, token: Token) -> Node:
-        return tree.Literal(_start(token), token.lower() == "true", str(token))
+        return Literal(_start(token), token.lower() == "true", str(token))
 
     def literal_list(self, token: Token) -> Node:
-        return tree.LiteralList(_start(token), decode_list(token, _start(token)), str(token))
+        return tree.LiteralList(_start(token), decode_list(token, _start(token), _constant), str(token))
 
     def template(self, token: Token) -> Node:
         return tree.Template(_start(token), token[1:-1].strip())
@@ -144,6 +166,15 @@ def _parse(text: str) -> Node:
 
 
 _parse_cached = lru_cache(maxsize=1024)(_parse)
+
+
+def _constant(text: str) -> Scalar | None:
+    """The value of an element of a list, if it is a constant that has to be computed."""
+    try:
+        node = cast(Node, _lark.parse(text))
+    except UnexpectedInput:
+        return None
+    return node.value if isinstance(node, Literal) else None
 
 
 def _syntax_error(text: str, error: UnexpectedToken) -> FilterError:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from milvine.expr.tree import Comparator, ContainsMode, Scalar
+from milvine.expr.tree import Comparator, ContainsMode, Operation, Scalar
 from milvine.model.json_paths import JsonPath
 from milvine.model.types import DataType
 
@@ -71,6 +71,17 @@ class Compare:
     target: Target
     comparator: Comparator
     value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class CompareComputed:
+    """`target operation operand comparator value`; both numbers are of the kind in which it is computed."""
+
+    target: Target
+    operation: Operation
+    operand: int | float
+    comparator: Comparator
+    value: int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +190,21 @@ class Or:
     operands: tuple[Predicate, ...]
 
 
-Predicate = Always | Compare | CompareFields | In | Like | IsNull | Exists | Contains | ArrayEquals | Not | And | Or
+Predicate = (
+    Always
+    | Compare
+    | CompareComputed
+    | CompareFields
+    | In
+    | Like
+    | IsNull
+    | Exists
+    | Contains
+    | ArrayEquals
+    | Not
+    | And
+    | Or
+)
 
 
 BEYOND_INT64 = 2**64

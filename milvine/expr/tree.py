@@ -36,6 +36,20 @@ _MIRRORED = {
 }
 
 
+class Operation(StrEnum):
+    ADD = "+"
+    SUBTRACT = "-"
+    MULTIPLY = "*"
+    DIVIDE = "/"
+    MODULO = "%"
+    POWER = "**"
+    BIT_AND = "&"
+    BIT_OR = "|"
+    BIT_XOR = "^"
+    SHIFT_LEFT = "<<"
+    SHIFT_RIGHT = ">>"
+
+
 class ContainsMode(StrEnum):
     """How many of the elements have to be there."""
 
@@ -86,6 +100,33 @@ class Template:
 
     def __str__(self) -> str:
         return f"{{{self.name}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Not of two literals: those are folded when they are parsed."""
+
+    position: int
+    left: Node
+    operation: Operation
+    right: Node
+    is_enclosed: bool = False
+
+    def __str__(self) -> str:
+        text = f"{self.left}{self.operation}{self.right}"
+        return f"({text})" if self.is_enclosed else text
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """`-operand` or `~operand`, and no number: those are folded when they are parsed."""
+
+    position: int
+    sign: str
+    operand: Node
+
+    def __str__(self) -> str:
+        return f"{self.sign}{self.operand}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +251,8 @@ Node = (
     | Literal
     | LiteralList
     | Template
+    | Arithmetic
+    | Signed
     | Comparison
     | ChainedRange
     | Membership
@@ -228,9 +271,9 @@ def children(node: Node) -> tuple[Node, ...]:
     match node:
         case And() | Or():
             return node.operands
-        case Not() | Exists():
+        case Not() | Exists() | Signed():
             return (node.operand,)
-        case Comparison():
+        case Comparison() | Arithmetic():
             return node.left, node.right
         case ChainedRange():
             return node.first, node.middle, node.last
