@@ -33,10 +33,13 @@ def _announce(settings: config.Settings) -> None:
     host = settings.host or LOOPBACKS[0]
     while True:
         try:
-            with socket.create_connection((host, settings.port), timeout=1):
-                break
+            with socket.create_connection((host, settings.port), timeout=1) as probe:
+                # Where nobody listens yet, a port of the range that clients get theirs from may meet itself.
+                if probe.getsockname() != probe.getpeername():
+                    break
         except OSError:
-            time.sleep(_POLL_SECONDS)
+            pass
+        time.sleep(_POLL_SECONDS)
     if sys.platform == "linux":
         metrics.ready_seconds.set(_process_age_seconds())
     sys.stdout.write(f"milvine ready {host}:{settings.port}\n")

@@ -217,19 +217,18 @@ class Loader:
         if current is None or current.load == choose(current):
             return
         status = self._state(collection_id)
-        with self._change_of(status), status.lock:
-            current = self._catalog.snapshot.collections.get(collection_id)
-            if current is None:
-                return
-            try:
-                if current.load != choose(current):
+        try:
+            with self._change_of(status), status.lock:
+                current = self._catalog.snapshot.collections.get(collection_id)
+                if current is not None and current.load != choose(current):
                     self._change(current, status, choose)
-            except MemoryLimitExceeded:
-                if current.load is None:
-                    self._failures[collection_id] = SegmentRequestResourceFailed("Memory")
-                raise
-            finally:
-                self._schedule(collection_id)
+        except MemoryLimitExceeded:
+            if current is not None and current.load is None:
+                self._failures[collection_id] = SegmentRequestResourceFailed("Memory")
+            raise
+        finally:
+            # Not before this change has ceased to wait: what is opened while one waits stops at once.
+            self._schedule(collection_id)
 
     @contextmanager
     def _change_of(self, status: _Status) -> Iterator[None]:
