@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,7 +106,7 @@ def measure(rows: Rows, plan: SearchPlan, exact: Array) -> str:
     times, hits, ways = [], 0, set()
     for number, query in enumerate(plan.queries):
         started = time.perf_counter()
-        answer = search_one(cast(RowSet, rows), SearchPlan(**{**fields_of(plan), "queries": query[None]}))
+        answer = search_one(cast(RowSet, rows), replace(plan, queries=query[None]))
         times.append(time.perf_counter() - started)
         hits += len(set(answer.rows[0].tolist()) & set(exact[number].tolist()))
         ways.add(
@@ -117,10 +117,6 @@ def measure(rows: Rows, plan: SearchPlan, exact: Array) -> str:
     way = ", ".join(shown if len(shown) < 4 else [*shown[:2], "..."])
     p50, p99 = 1000 * np.percentile(times, [50, 99])
     return f"{hits / exact.size:7.3f} {p50:8.2f} {p99:8.2f}  {way}"
-
-
-def fields_of(plan: SearchPlan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in SearchPlan.__slots__}
 
 
 def main() -> None:

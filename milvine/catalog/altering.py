@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import sqlalchemy as sa
 
 from milvine.catalog import store
 from milvine.catalog.store import Catalog, Snapshot
-from milvine.errors import CollectionNotFound
 from milvine.model.collections import Collection
 
 
@@ -21,9 +19,7 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
     """
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
-        current = snapshot.collections.get(collection_id)
-        if current is None:
-            raise CollectionNotFound(str(collection_id))
+        current = snapshot.existing(collection_id)
         following = change(current)
         connection.execute(
             sa.update(store.collections)
@@ -43,6 +39,6 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
                     .where(store.indexes.c.index_id == index.index_id)
                     .values(params=index.params)
                 )
-        return replace(snapshot, collections={**snapshot.collections, collection_id: following})
+        return snapshot.with_collection(following)
 
     catalog.change(work)

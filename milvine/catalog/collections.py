@@ -23,12 +23,6 @@ from milvine.model.schema import IndexSpec
 MAX_COLLECTIONS = 65536
 
 
-def _with_collection(snapshot: Snapshot, collection: Collection) -> Snapshot:
-    found = {**snapshot.collections, collection.collection_id: collection}
-    names = {**snapshot.names, (collection.database, collection.name): collection.collection_id}
-    return replace(snapshot, collections=found, names=names)
-
-
 def check_room(snapshot: Snapshot, database_name: str, name: str) -> None:
     """Whether a database may have one more collection, of this name. Raises the error that says why not."""
     database = snapshot.databases.get(database_name)
@@ -80,7 +74,7 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
                     created_ts=partition.created_ts,
                 )
             )
-        return _with_collection(snapshot, collection)
+        return snapshot.with_collection(collection)
 
     catalog.change(work)
     return created
@@ -132,7 +126,7 @@ def add_index(catalog: Catalog, collection_id: int, index: IndexSpec) -> None:
                 build_params=index.build_params,
             )
         )
-        return _with_collection(snapshot, replace(collection, indexes=(*collection.indexes, index)))
+        return snapshot.with_collection(replace(collection, indexes=(*collection.indexes, index)))
 
     catalog.change(work)
 
@@ -151,7 +145,7 @@ def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:
             replace(s, indexes={i: m for i, m in s.indexes.items() if i != index_id})
             for s in snapshot.segments.get(collection_id, ())
         )
-        following = _with_collection(snapshot, replace(collection, indexes=kept))
+        following = snapshot.with_collection(replace(collection, indexes=kept))
         return replace(following, segments={**snapshot.segments, collection_id: metas})
 
     catalog.change(work)
@@ -172,12 +166,8 @@ def change_load_config(catalog: Catalog, collection_id: int, choose: Callable[[C
         load = choose(collection)
         if load == collection.load:
             return snapshot
-        connection.execute(
-            sa.update(store.collections)
-            .where(store.collections.c.collection_id == collection_id)
-            .values(load_config=store.encode_load(load))
-        )
-        return _with_collection(snapshot, replace(collection, load=load))
+        store.store_load(connection, collection_id, load)
+        return snapshot.with_collection(replace(collection, load=load))
 
     catalog.change(work)
 
@@ -195,11 +185,7 @@ def set_resource_group(catalog: Catalog, collection_id: int, name: str) -> None:
         if name not in snapshot.resource_groups:
             raise ResourceGroupNotFound(name)
         load = replace(current.load, resource_group=name)
-        connection.execute(
-            sa.update(store.collections)
-            .where(store.collections.c.collection_id == collection_id)
-            .values(load_config=store.encode_load(load))
-        )
-        return _with_collection(snapshot, replace(current, load=load))
+        store.store_load(connection, collection_id, load)
+        return snapshot.with_collection(replace(current, load=load))
 
     catalog.change(work)

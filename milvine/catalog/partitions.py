@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from milvine.catalog import store
 from milvine.catalog.store import Catalog, Snapshot
-from milvine.errors import CollectionNotFound, ParameterInvalid
-from milvine.model.collections import DEFAULT_PARTITION, MAX_PARTITIONS, Collection, LoadConfig, Partition
+from milvine.errors import ParameterInvalid
+from milvine.model.collections import DEFAULT_PARTITION, MAX_PARTITIONS, Partition
 from milvine.model.segments import DeltaMeta, SegmentMeta
 
 
@@ -22,26 +22,11 @@ class Removed:
     deltas: tuple[DeltaMeta, ...]
 
 
-def _found(snapshot: Snapshot, collection_id: int) -> Collection:
-    collection = snapshot.collections.get(collection_id)
-    if collection is None:
-        raise CollectionNotFound(str(collection_id))
-    return collection
-
-
-def _store_load(connection: sa.Connection, collection_id: int, load: LoadConfig | None) -> None:
-    connection.execute(
-        sa.update(store.collections)
-        .where(store.collections.c.collection_id == collection_id)
-        .values(load_config=store.encode_load(load))
-    )
-
-
 def create_partition(catalog: Catalog, collection_id: int, partition: Partition) -> None:
     """Store a partition; one that is there under the name stays. Of a collection that is loaded it is loaded, too."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
-        collection = _found(snapshot, collection_id)
+        collection = snapshot.existing(collection_id)
         if partition.name in collection.partition_by_name:
             return snapshot
         if len(collection.partitions) >= MAX_PARTITIONS:
@@ -60,9 +45,9 @@ def create_partition(catalog: Catalog, collection_id: int, partition: Partition)
         load = collection.load
         if load is not None:
             load = replace(load, partition_ids=load.partition_ids | {partition.partition_id})
-            _store_load(connection, collection_id, load)
+            store.store_load(connection, collection_id, load)
         following = replace(collection, partitions=(*collection.partitions, partition), load=load)
-        return replace(snapshot, collections={**snapshot.collections, collection_id: following})
+        return snapshot.with_collection(following)
 
     catalog.change(work)
 
@@ -76,7 +61,7 @@ def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Par
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         nonlocal dropped
-        collection = _found(snapshot, collection_id)
+        collection = snapshot.existing(collection_id)
         partition = collection.partition_by_name.get(name)
         if partition is None:
             return snapshot
@@ -86,9 +71,7 @@ def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Par
             raise ParameterInvalid("default partition cannot be deleted")
         connection.execute(sa.delete(store.partitions).where(store.partitions.c.partition_id == partition.partition_id))
         kept = tuple(p for p in collection.partitions if p is not partition)
-        following = replace(
-            snapshot, collections={**snapshot.collections, collection_id: replace(collection, partitions=kept)}
-        )
+        following = snapshot.with_collection(replace(collection, partitions=kept))
         following, removed = _without_segments(
             connection, following, collection_id, lambda meta: meta.partition_id == partition.partition_id
         )
@@ -108,7 +91,7 @@ def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: i
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         nonlocal removed
-        collection = _found(snapshot, collection_id)
+        collection = snapshot.existing(collection_id)
         checkpoint = collection.checkpoint_file if checkpoint_file is None else checkpoint_file
         connection.execute(
             sa.update(store.collections)
@@ -116,7 +99,7 @@ def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: i
             .values(checkpoint_file=checkpoint, folded_ts=folded_ts)
         )
         moved = replace(collection, checkpoint_file=checkpoint, folded_ts=folded_ts)
-        snapshot = replace(snapshot, collections={**snapshot.collections, collection_id: moved})
+        snapshot = snapshot.with_collection(moved)
         following, removed = _without_segments(connection, snapshot, collection_id, lambda _meta: True)
         return following
 

@@ -39,11 +39,7 @@ def commit_flush(
         known = snapshot.segments.get(collection_id, ())
         known_deltas = snapshot.deltas.get(collection_id, ())
         return replace(
-            snapshot,
-            collections={
-                **snapshot.collections,
-                collection_id: replace(collection, checkpoint_file=checkpoint_file),
-            },
+            snapshot.with_collection(replace(collection, checkpoint_file=checkpoint_file)),
             segments={**snapshot.segments, collection_id: (*known, *flushed)},
             deltas={**snapshot.deltas, collection_id: (*known_deltas, *([] if delta is None else [delta]))},
         )
@@ -129,8 +125,7 @@ def commit_compaction(
             connection.execute(sa.update(store.collections).where(own).values(folded_ts=folded_ts))
             collection = replace(collection, folded_ts=folded_ts)
         return replace(
-            snapshot,
-            collections={**snapshot.collections, collection_id: collection},
+            snapshot.with_collection(collection),
             segments={**snapshot.segments, collection_id: tuple(following)},
             deltas={**snapshot.deltas, collection_id: tuple(d for d in deltas if d.delta_id not in gone)},
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
+from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
 from milvine.model.resource_groups import (
     DEFAULT_RESOURCE_GROUP,
@@ -157,6 +157,19 @@ class Snapshot:
             return None if alias is None else self.collections[alias.collection_id]
         return self.collections[collection_id]
 
+    def existing(self, collection_id: int) -> Collection:
+        """Raises CollectionNotFound for one that is gone."""
+        collection = self.collections.get(collection_id)
+        if collection is None:
+            raise CollectionNotFound(str(collection_id))
+        return collection
+
+    def with_collection(self, collection: Collection) -> Snapshot:
+        """The collection under its name, beside the others or in the place of what it was."""
+        found = {**self.collections, collection.collection_id: collection}
+        names = {**self.names, (collection.database, collection.name): collection.collection_id}
+        return replace(self, collections=found, names=names)
+
     def aliases_of(self, collection_id: int) -> list[str]:
         return sorted(a.name for a in self.aliases.values() if a.collection_id == collection_id)
 
@@ -195,6 +208,12 @@ def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
         "replica_number": load.replica_number,
         "resource_group": load.resource_group,
     }
+
+
+def store_load(connection: sa.Connection, collection_id: int, load: LoadConfig | None) -> None:
+    connection.execute(
+        sa.update(collections).where(collections.c.collection_id == collection_id).values(load_config=encode_load(load))
+    )
 
 
 def _decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from milvine.model.types import MetricType
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchPlan:
     """Top k of `queries` (nq, dim) float32. `partition_ids` None: every partition that the reader may see.
 
@@ -39,13 +40,13 @@ class SearchPlan:
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
 
-    @property
+    @cached_property
     def field_ids(self) -> frozenset[int]:
         """All fields that are looked at."""
         return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QueryPlan:
     """Rows that pass, in key order, the first `limit` of them (None: all).
 
@@ -62,7 +63,7 @@ class QueryPlan:
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
 
-    @property
+    @cached_property
     def field_ids(self) -> frozenset[int]:
         """All fields that are looked at."""
         return _looked_at(self.predicate, (self.primary_field_id, *self.output_field_ids))

@@ -35,7 +35,6 @@ from milvine.service.vectors import checked_queries
 MAX_TOPK = 16384
 LARGE_TOPK = 1_000_000
 MAX_NQ = 16384
-MAX_RESULT_WINDOW = 16384
 COUNT = "count(*)"
 _UNSUPPORTED_SEARCH = {
     "group_by_field": "grouping search",
@@ -165,6 +164,11 @@ def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
     return wanted or current
 
 
+def _most_rows(collection: Collection) -> int:
+    """How many rows may be asked for, those skipped by an offset included."""
+    return LARGE_TOPK if is_of_large_topk(collection.properties) else MAX_TOPK
+
+
 def _check_window(limit: int, offset: int, nq: int, most: int) -> None:
     in_range = f"it should be in range [1, {most}], but got"
     if not 1 <= limit <= most:
@@ -273,8 +277,7 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     collection = find_collection(engine, context, request.name)
     if ann_params.is_iterator(request.params) and not 1 <= request.limit <= MAX_TOPK:
         request = replace(request, limit=MAX_TOPK)
-    most = LARGE_TOPK if is_of_large_topk(collection.properties) else MAX_TOPK
-    _check_window(request.limit, request.offset, len(request.queries), most)
+    _check_window(request.limit, request.offset, len(request.queries), _most_rows(collection))
     if request.round_decimal != -1 and not 0 <= request.round_decimal <= 6:
         raise ParameterInvalid(
             f"round_decimal [{request.round_decimal}] is invalid, should be -1 or an integer in range [0, 6]"
@@ -359,8 +362,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     """Rows that pass the filter in key order, or their number when count(*) is asked for."""
     collection = find_collection(engine, context, request.name)
     counting = [n.strip() for n in request.output_fields] == [COUNT]
-    most = LARGE_TOPK if is_of_large_topk(collection.properties) else MAX_RESULT_WINDOW
-    _check_query(request, counting, most)
+    _check_query(request, counting, _most_rows(collection))
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(engine, collection, request.output_fields)
     predicate = _predicate(engine, collection, request.filter, request.templates)

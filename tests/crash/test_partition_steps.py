@@ -70,20 +70,26 @@ def count(engine: Engine, collection: Collection, *partition_ids: int, seconds: 
     return engine.cluster.count(target, plan)
 
 
+def hold_openings(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """No segment is opened until the event is set."""
+    go_on = threading.Event()
+    real = engine.loader._node.load_segment
+
+    def held_up(*arguments: Any) -> Any:
+        assert go_on.wait(20)
+        return real(*arguments)
+
+    monkeypatch.setattr(engine.loader._node, "load_segment", held_up)
+    return go_on
+
+
 def test_a_loaded_partition_is_read_while_another_is_loading(
     engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = ids(two)
     load(engine, two, first)
     assert engine.loader.wait_loaded(two.collection_id, 10)
-    node, go_on = engine.loader._node, threading.Event()
-    real = node.load_segment
-
-    def held_up(*arguments: Any) -> Any:
-        assert go_on.wait(20)
-        return real(*arguments)
-
-    monkeypatch.setattr(node, "load_segment", held_up)
+    go_on = hold_openings(engine, monkeypatch)
     load(engine, two, first, second)
     assert count(engine, two, first) == len(FIRST)
     for named in ((), (second,), (first, second)):
@@ -104,14 +110,7 @@ def test_a_partition_released_while_another_loads_is_refused_and_the_load_goes_o
     first, second = ids(two)
     load(engine, two, first)
     assert engine.loader.wait_loaded(two.collection_id, 10)
-    node, go_on = engine.loader._node, threading.Event()
-    real = node.load_segment
-
-    def held_up(*arguments: Any) -> Any:
-        assert go_on.wait(20)
-        return real(*arguments)
-
-    monkeypatch.setattr(node, "load_segment", held_up)
+    go_on = hold_openings(engine, monkeypatch)
     load(engine, two, first, second)
     releasing = threading.Thread(target=engine.loader.release_partitions, args=(two.collection_id, frozenset({first})))
     releasing.start()
@@ -126,7 +125,7 @@ def test_a_partition_released_while_another_loads_is_refused_and_the_load_goes_o
     go_on.set()
     releasing.join(10)
     assert count(engine, two) == len(SECOND)
-    assert {meta.partition_id for meta, _ in node.held(two.collection_id).values()} == {second}
+    assert {meta.partition_id for meta, _ in engine.loader._node.held(two.collection_id).values()} == {second}
 
 
 def test_a_partition_that_cannot_be_loaded_leaves_the_loaded_ones(
