@@ -16,6 +16,7 @@ import time
 from milvine import config, metrics, server
 from milvine.errors import MilvineError
 from milvine.front import LOOPBACKS, STOP_SIGNALS
+from milvine.process import forget_garbage, keep_pandas_out
 
 _POLL_SECONDS = 0.005
 _GRACE_SECONDS = 3.0
@@ -55,6 +56,7 @@ def _end_on_signal(requests: server.RequestCounter) -> None:
 
 
 def _start() -> server.Application:
+    keep_pandas_out()
     settings = config.settings_of_this_process()
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -70,8 +72,10 @@ def _start() -> server.Application:
         os._exit(1)  # an exception here would end in Envoy's own words
     requests = server.RequestCounter()
     threading.Thread(target=_end_on_signal, args=(requests,), name="stopper", daemon=True).start()
+    application = server.make_application(engine, requests)
+    forget_garbage()
     threading.Thread(target=_announce, args=(settings,), name="announcer", daemon=True).start()
-    return server.make_application(engine, requests)
+    return application
 
 
 application = _start()

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Any
 
+from milvine.process import keep_pandas_out
+
 _NICE = 10
 
 
@@ -42,6 +44,7 @@ def _run(task: str, order: Any) -> Any:
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # the server's are blocked
     os.nice(_NICE)
+    keep_pandas_out()
     parent, order = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     answer = _run(sys.argv[1], order)

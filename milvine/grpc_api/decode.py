@@ -387,19 +387,23 @@ def _queries(request: Any) -> tuple[int, Array]:
     dtype = _QUERY_DTYPES.get(holder.type)
     if dtype is None:
         return holder.type, np.zeros((len(holder.values), 0), np.uint8)
-    sizes = {len(value) for value in holder.values}
-    if len(sizes) != 1 or sizes.pop() % dtype.itemsize:
+    values = list(holder.values)
+    size = len(values[0])
+    if size % dtype.itemsize or any(len(value) != size for value in values[1:]):
         raise ParameterInvalid("the vectors of one search have different or broken lengths")
-    return holder.type, np.frombuffer(b"".join(holder.values), dtype).reshape(len(holder.values), -1)
+    return holder.type, np.frombuffer(b"".join(values), dtype).reshape(len(values), -1)
 
 
 def search(request: Any) -> SearchRequest:
-    if request.sub_reqs or request.HasField("function_score") or request.HasField("ids"):
+    if request.HasField("ids") or request.sub_reqs or request.HasField("function_score"):
         raise ParameterInvalid("rerank functions and search by ids are not supported by this version of Milvine")
-    given = tuple([(pair.key, pair.value) for pair in request.search_params])
-    is_short = sum([len(value) for _, value in given]) <= _REMEMBERED_CHARACTERS
+    given = tuple([text for pair in request.search_params for text in (pair.key, pair.value)])
+    is_short = sum(map(len, given)) <= _REMEMBERED_CHARACTERS
     found = (_search_params if is_short else _search_params.__wrapped__)(given)
     query_type, queries = _queries(request)
+    output_fields, partition_names = tuple(request.output_fields), tuple(request.partition_names)
+    has_templates = bool(request.expr_template_values)
+    is_repeatable = is_short and not found.is_iterator and not has_templates
     return SearchRequest(
         request.collection_name,
         queries,
@@ -410,15 +414,16 @@ def search(request: Any) -> SearchRequest:
         found.params,
         found.round_decimal,
         request.dsl,
-        templates(request) if request.expr_template_values else {},
-        tuple(request.output_fields),
-        tuple(request.partition_names),
+        templates(request) if has_templates else {},
+        output_fields,
+        partition_names,
         _iterator_ts(request) if found.is_iterator else _read_ts(request),
         query_type,
+        (found, request.dsl, output_fields, partition_names) if is_repeatable else None,
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _SearchParams:
     limit: int
     offset: int
@@ -430,9 +435,10 @@ class _SearchParams:
 
 
 @lru_cache(maxsize=512)
-def _search_params(pairs_given: tuple[tuple[str, str], ...]) -> _SearchParams:
-    """What `search_params` says. A caller's searches differ by their vectors, so it is remembered."""
-    given = dict(pairs_given)
+def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
+    """What `search_params` says, given as key, value, key, value and so on. Searches mostly differ by vectors only,
+    so it is remembered."""
+    given = dict(zip(keys_and_values[::2], keys_and_values[1::2], strict=True))
     text = given.pop("params", "") or "{}"
     try:
         inner = orjson.loads(text)

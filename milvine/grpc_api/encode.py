@@ -122,7 +122,8 @@ def fields_data(fields: Iterable[OutputField]) -> list[Any]:
 
 
 def search_results(name: str, result: SearchResult) -> Any:
-    response = milvus_pb2.SearchResults(status=status(), collection_name=name, session_ts=result.ts)
+    response = milvus_pb2.SearchResults(collection_name=name, session_ts=result.ts)
+    response.status.SetInParent()
     data = response.results
     data.num_queries = len(result.counts)
     data.top_k = result.limit

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 import types
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SERVICE_NAME = "milvus.proto.milvus.MilvusService"
 _METHODS = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods_by_name
 
 
+@cache
 def request_class(method: str) -> Any:
     """The message class that an RPC takes."""
     return getattr(milvus_pb2, _METHODS[method].input_type.name)

@@ -35,6 +35,7 @@ _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _INTERNAL, _UNAUTHENTICATED = 4, 8, 12, 13, 16
 _CONTENT_TYPE = ("content-type", "application/grpc")
+_OK_TRAILERS = [("grpc-status", "0")]
 
 
 class GrpcError(Exception):
@@ -108,8 +109,8 @@ def _user(engine: Engine, environ: dict[str, Any]) -> str:
 def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext:
     """Database: the request's, else the metadata's, else `default`. Deadline: the call's."""
     timeout = DEFAULT_TIMEOUT_SECONDS
-    match = _TIMEOUT.fullmatch(environ.get("HTTP_GRPC_TIMEOUT", ""))
-    if match:
+    given_timeout = environ.get("HTTP_GRPC_TIMEOUT")
+    if given_timeout and (match := _TIMEOUT.fullmatch(given_timeout)):
         timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
     given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
     database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
@@ -160,12 +161,14 @@ def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iter
         status = [("grpc-status", str(error.code)), ("grpc-message", message)]
         start_response("200 OK", [_CONTENT_TYPE, *status])
         return []
-    start_response("200 OK", [_CONTENT_TYPE])
     metrics.seconds_of(method).observe(time.perf_counter() - started)
-    return _framed(payload, environ["wsgi.ext.http.send_trailers"])
+    write = start_response("200 OK", [_CONTENT_TYPE])
+    write(_FRAME.pack(0, len(payload)) + payload)
+    environ["wsgi.ext.http.send_trailers"](_OK_TRAILERS)
+    return _taken()
 
 
-def _framed(payload: bytes, send_trailers: Any) -> Iterator[bytes]:
-    """The frame, then the trailers: the front asks for more once it has taken the frame."""
-    yield _FRAME.pack(0, len(payload)) + payload
-    send_trailers([("grpc-status", "0")])
+def _taken() -> Iterator[bytes]:
+    """Nothing more, but the front asks for the end only once it has taken what was written: it would complain of an
+    answer whose writer had gone by then. The client does not wait for this."""
+    yield b""

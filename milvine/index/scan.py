@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 _BLOCK_BYTES = 64 << 20
 _GATHER_SHARE = 1 / 16
 """Fewer rows than this are copied together before they are looked at; of more, looking past the others is cheaper."""
+_SMALLEST = np.finfo(np.float64).tiny
+"""Less than any norm of a float32 vector but zero."""
 
 # Above this many queries faiss would expand L2 to |x|2 - 2xq + |q|2, which loses all digits far from the origin.
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
@@ -42,9 +44,8 @@ def _float32_blocks(vectors: Array) -> Iterator[slice]:
 def unit(vectors: Array) -> Array:
     """Rows scaled to length 1; a zero row stays zero."""
     wide = vectors.astype(np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    norms[norms == 0] = 1
-    wide /= norms[:, None]
+    norms = np.sqrt(np.vecdot(wide, wide))
+    wide /= np.maximum(norms, _SMALLEST)[:, None]
     scaled: Array = wide.astype(np.float32)
     return scaled
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,9 @@ class SearchRequest:
     none of ours. `query_type`: the placeholder's number, a vector type's mostly. `params`: ANN parameters by name.
 
     `read_ts` 0: all that was acknowledged; else the rows that were alive at that timestamp.
+
+    `shape`: equal for searches that differ by nothing but their collection's name, `queries`, `query_type` and
+    `read_ts`; None where that is not known.
     """
 
     name: str
@@ -93,6 +96,7 @@ class SearchRequest:
     partition_names: tuple[str, ...] = ()
     read_ts: int = 0
     query_type: int = DataType.FLOAT_VECTOR
+    shape: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)

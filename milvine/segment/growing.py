@@ -1,7 +1,8 @@
 """Rows in memory, covered by the log: a tuple of immutable chunks that the writer replaces.
 
-Chunks are merged like a binary counter (a chunk joins its neighbour once it is as large), so there are
-O(log rows) of them and every row is copied O(log rows) times, whatever the size of the inserts.
+Small chunks are merged like a binary counter (a chunk joins its neighbour once it is as large), so every row is copied
+O(log rows) times, whatever the size of the inserts. Large ones stay apart: a copy in memory that was never touched
+costs more than a search saves by one chunk less.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from milvine.segment.rows import ExtractedPaths
 
 Array = np.ndarray[Any, Any]
 MAX_MERGED_ROWS = 1 << 17
+MAX_MERGED_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -158,9 +160,12 @@ class GrowingSegment:
     def with_chunk(self, chunk: Chunk) -> GrowingSegment:
         chunks = (*self.chunks, chunk)
         while len(chunks) > 1 and chunks[-2].row_count <= chunks[-1].row_count:
-            if chunks[-2].row_count + chunks[-1].row_count > MAX_MERGED_ROWS:
+            left, right = chunks[-2:]
+            if left.row_count + right.row_count > MAX_MERGED_ROWS:
                 break
-            chunks = (*chunks[:-2], join_chunks(chunks[-2:]))
+            if left.bytes_used + right.bytes_used > MAX_MERGED_BYTES:
+                break
+            chunks = (*chunks[:-2], join_chunks((left, right)))
         return replace(self, chunks=chunks)
 
     def with_schema(self, schema: CollectionSchema) -> GrowingSegment:

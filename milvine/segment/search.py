@@ -72,7 +72,7 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     else:
         ask = _in_band if plan.band is not None else _nearest
         found = ask(rows, index, plan, mask)
-        way, effort, scanned = index.name, found.effort, int(np.count_nonzero(~found.trusted))
+        way, effort, scanned = index.name, found.effort, len(plan.queries) - int(np.count_nonzero(found.trusted))
         distances, offsets = found.distances, found.rows
         if scanned:
             left = ~found.trusted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -177,6 +177,10 @@ def _check_window(limit: int, offset: int, nq: int, most: int) -> None:
         raise ParameterInvalid(f"offset [{offset}] is invalid, {in_range} {offset}")
     if limit + offset > most:
         raise ParameterInvalid(f"offset+limit [{limit + offset}] is invalid, {in_range} {limit + offset}")
+    _check_nq(nq)
+
+
+def _check_nq(nq: int) -> None:
     if not 1 <= nq <= MAX_NQ:
         raise ParameterInvalid(
             f"nq [{nq}] is invalid, nq (number of search vector per search request) "
@@ -189,10 +193,33 @@ class _Search:
     """A search with every name resolved, ready to run."""
 
     collection: Collection
+    field: FieldSchema
     outputs: _Outputs
     target: Target
     plan: SearchPlan
     iterator: ann_params.IteratorV2 | None
+
+
+class _Repeats:
+    """The last searches that others may repeat with other vectors, by database, name and shape."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._searches: dict[Hashable, _Search] = {}
+
+    def find(self, key: Hashable, collection: Collection) -> _Search | None:
+        """Nothing unless the collection is as it was then, its indexes and what is loaded of it included."""
+        found = self._searches.get(key)
+        return found if found is not None and found.collection is collection else None
+
+    def keep(self, key: Hashable, search: _Search) -> None:
+        if len(self._searches) >= self._size:
+            self._searches.clear()
+        self._searches[key] = replace(search, plan=search.plan.again(_NO_QUERIES, 0))
+
+
+_NO_QUERIES = np.zeros((0, 0), np.float32)
+_repeats = _Repeats(256)
 
 
 def search(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
@@ -274,7 +301,24 @@ def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
 
 
 def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest) -> _Search:
+    """Most searches repeat one before them with another vector; names and parameters are not worked out again then."""
     collection = find_collection(engine, context, request.name)
+    if request.shape is None:
+        return _new_search(engine, context, request, collection)
+    key = (context.database, request.name, request.shape)
+    known = _repeats.find(key, collection)
+    if known is None:
+        prepared = _new_search(engine, context, request, collection)
+        _repeats.keep(key, prepared)
+        return prepared
+    _check_nq(len(request.queries))
+    queries = checked_queries(known.field, request.query_type, request.queries)
+    plan = known.plan.again(queries, _read_ts(engine, collection, request.read_ts))
+    target = Target(collection.collection_id, known.target.partition_ids, context.deadline)
+    return _Search(collection, known.field, known.outputs, target, plan, None)
+
+
+def _new_search(engine: Engine, context: RequestContext, request: SearchRequest, collection: Collection) -> _Search:
     if ann_params.is_iterator(request.params) and not 1 <= request.limit <= MAX_TOPK:
         request = replace(request, limit=MAX_TOPK)
     _check_window(request.limit, request.offset, len(request.queries), _most_rows(collection))
@@ -332,7 +376,7 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
         ignores_growing,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
-    return _Search(collection, outputs, target, plan, iterator)
+    return _Search(collection, field, outputs, target, plan, iterator)
 
 
 def _output_fields(outputs: _Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:

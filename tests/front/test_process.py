@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import socket
 import subprocess
@@ -246,6 +247,15 @@ def test_released_memory_goes_back_to_the_system(new_server: ServerFactory, inde
     released = _settled_rss(server)
     assert released - unloaded < 15 * MIB, (unloaded, loaded, released)
     server.kill()
+
+
+def test_pandas_stays_out_of_the_server(new_server: ServerFactory) -> None:
+    """pyarrow looks for it when it makes its first array, and pymilvus brings it along."""
+    assert importlib.util.find_spec("pandas") is not None, "without it there is nothing to see here"
+    server = new_server()
+    make_plain(server, "books", 4)
+    assert send(server, insert_message("books", 0, np.ones((3, 4), np.float32))).status.code == 0
+    assert not any("/pandas/" in file.path for file in psutil.Process(server.pid).memory_maps())
 
 
 def test_the_version_is_printed() -> None:

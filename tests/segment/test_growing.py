@@ -83,6 +83,19 @@ def test_many_small_inserts_leave_few_chunks() -> None:
     assert len(segment.chunks) <= 10
 
 
+def test_large_chunks_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = [chunk_of(range(100 * i, 100 * i + 100), 10 + i) for i in range(4)]
+    monkeypatch.setattr(growing, "MAX_MERGED_BYTES", 2 * large[0].bytes_used - 1)
+    segment = GrowingSegment(5, 1)
+    for chunk in large:
+        segment = segment.with_chunk(chunk)
+    for ts in range(20, 30):
+        segment = segment.with_chunk(chunk_of([1000 + ts], ts))
+    assert [a is b for a, b in zip(segment.chunks, large, strict=False)] == [True] * 4
+    assert len(segment.chunks) <= 8
+    assert [k for k, _, _ in rows_of(segment)] == [*range(400), *range(1020, 1030)]
+
+
 def test_bytes_used_grow_with_the_rows() -> None:
     small = GrowingSegment(5, 1).with_chunk(chunk_of(range(10)))
     large = small.with_chunk(chunk_of(range(1000)))
