@@ -7,8 +7,10 @@ and names the queries that it could not answer well; those are scanned.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +34,10 @@ _BAND_MARGIN = 16
 """More than the rows of equal distance that an index may order otherwise."""
 _BAND_SHARE = 0.05
 """Beyond this part of the rows, asking an index for ever more costs more than looking at all of them."""
+_THREADS = os.cpu_count() or 1
+_QUERIES_PER_THREAD = 8
+"""Of fewer, handing them to another thread costs more than it saves."""
+_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="search")
 
 
 def allowed(rows: RowSet, predicate: Any | None, read_ts: int, expired_ts: int = 0) -> Array | None:
@@ -70,8 +76,7 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     elif index is None or plan.k >= kept or index.scan_pays(plan.effort, kept):
         distances, offsets = _scan(rows, plan, plan.queries, mask)
     else:
-        ask = _in_band if plan.band is not None else _nearest
-        found = ask(rows, index, plan, mask)
+        found = _ask(rows, index, plan, mask)
         way, effort, scanned = index.name, found.effort, len(plan.queries) - int(np.count_nonzero(found.trusted))
         distances, offsets = found.distances, found.rows
         if scanned:
@@ -91,6 +96,22 @@ def _scan(rows: RowSet, plan: SearchPlan, queries: Array, mask: Array | None) ->
     if index is not None and index.is_exact:
         return index.scan(queries, plan.k, mask)
     return scan(vectors, norms2, queries, plan.k, plan.metric, mask)
+
+
+def _ask(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
+    """What the index finds for all queries; several threads share many of them, each query is answered by one."""
+    ask = _in_band if plan.band is not None else _nearest
+    parts = min(_THREADS, len(plan.queries) // _QUERIES_PER_THREAD)
+    if parts < 2:
+        return ask(rows, index, plan, mask)
+    plans = [plan.again(queries, plan.read_ts) for queries in np.array_split(plan.queries, parts)]
+    found = list(_pool.map(lambda part: ask(rows, index, part, mask), plans))
+    return Found(
+        np.concatenate([f.distances for f in found]),
+        np.concatenate([f.rows for f in found]),
+        np.concatenate([f.trusted for f in found]),
+        max(f.effort for f in found),
+    )
 
 
 def _nearest(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:

@@ -29,8 +29,9 @@ from segment_rows import (
 from milvine.errors import DataIntegrityError
 from milvine.expr import compile_filter
 from milvine.index.base import Effort
-from milvine.index.scan import scan
+from milvine.index.scan import Band, scan
 from milvine.model.types import DataType, MetricType
+from milvine.segment import search
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.plans import QueryPlan, SearchPlan
 from milvine.segment.retrieve import count_row_sets, query_row_sets
@@ -126,6 +127,23 @@ def test_recall_holds_whatever_share_of_the_rows_is_deleted(tmp_path: Path, perc
     _, exact = scan(vectors, None, queries, 10, MetricType.L2, None)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(before.tolist(), exact.tolist(), strict=True)])
     assert recall >= 0.9, "a read at an older ts must see what was deleted later"
+
+
+@pytest.mark.parametrize("text", ["", "group < 50", "group < 3"], ids=["all", "half", "few"])
+@pytest.mark.parametrize("band", [None, Band(np.float32(-np.inf), np.float32(0.5))], ids=["top", "range"])
+def test_many_queries_are_answered_as_each_one_alone(
+    indexed: tuple[SealedSegment, Array], monkeypatch: pytest.MonkeyPatch, text: str, band: Band | None
+) -> None:
+    segment, _ = indexed
+    metric = next(iter(segment.spec.indexes.values())).metric_type
+    assert metric is not None
+    monkeypatch.setattr(search, "_THREADS", 3)
+    plan = search_plan(sample(50, 21), metric, text, band=band)
+    together = search_one(segment, plan)
+    for query in range(50):
+        alone = search_one(segment, plan.again(plan.queries[query : query + 1], plan.read_ts))
+        assert alone.rows[0].tolist() == together.rows[query].tolist()
+        assert alone.distances[0].tolist() == together.distances[query].tolist()
 
 
 def test_scores_of_graph_and_scan_are_on_one_scale(indexed: tuple[SealedSegment, Array]) -> None:
