@@ -300,7 +300,7 @@ def _with_vectors(
     field = search_ids.checked_field(collection.schema, request.anns_field, ids)
     _check_nq(len(ids))
     partition_ids = _partition_ids(collection, request.partition_names)
-    _outputs(engine, collection, (field.name,))
+    _outputs(engine, collection, (field.name,))  # refuses a field that is not loaded
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
     search_ids.check_size(field, len(ids))

@@ -217,7 +217,7 @@ def test_groups_that_are_empty_count_as_queries_on_the_wire(world: World, stub: 
 
 
 def test_how_a_search_by_ids_went_can_be_explained(world: World, server: Server) -> None:
-    body = {"collectionName": world.name, "annsField": "f32n", "ids": [1, 2], "limit": 3}
+    body: dict[str, Any] = {"collectionName": world.name, "annsField": "f32n", "ids": [1, 2], "limit": 3}
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json=body, timeout=30).json()
     assert {look["state"] for look in answer["data"]} == {"growing", "sealed"}
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json={**body, "ids": [3]}, timeout=30).json()
