@@ -329,11 +329,35 @@ class PrivilegeNotPermitted(InputError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class FieldNotFound(InputError):
+    code, text = 1700, "field not found"
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, field=name)}")
+
+
 class FieldNameInvalid(InputError):
     code, text = 1701, "field name invalid"
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(f"{detail}: {_bracketed(self.text, field=name)}")
+
+
+class RestIdsInvalid(ParameterInvalid):
+    """Ids of a search that are not of the key's type."""
+
+    def __init__(self, detail: str) -> None:
+        MilvineError.__init__(self, f"{self.text}, error: {detail}")
+
+
+class RestIdsAndData(ParameterInvalid):
+    text = (
+        "primary keys (ids) and query vectors (data) are mutually exclusive. "
+        "Please provide either 'ids' or 'data', not both"
+    )
+
+    def __init__(self) -> None:
+        MilvineError.__init__(self)
 
 
 class RestNeedAuthenticate(InputError):

@@ -394,16 +394,24 @@ def _queries(request: Any) -> tuple[int, Array]:
     return holder.type, np.frombuffer(b"".join(values), dtype).reshape(len(values), -1)
 
 
+def _ids(ids: Any) -> Any | None:
+    """int64 or StringArray; None if there are none, which is a search without vectors."""
+    if ids.int_id.data:
+        return np.array(ids.int_id.data, np.int64)
+    return pa.array(ids.str_id.data, pa.string()) if ids.str_id.data else None
+
+
 def search(request: Any) -> SearchRequest:
-    if request.HasField("ids") or request.sub_reqs or request.HasField("function_score"):
-        raise ParameterInvalid("rerank functions and search by ids are not supported by this version of Milvine")
+    if request.sub_reqs or request.HasField("function_score"):
+        raise ParameterInvalid("rerank functions are not supported by this version of Milvine")
+    ids = _ids(request.ids) if request.HasField("ids") else None
     given = tuple([text for pair in request.search_params for text in (pair.key, pair.value)])
     is_short = sum(map(len, given)) <= _REMEMBERED_CHARACTERS
     found = (_search_params if is_short else _search_params.__wrapped__)(given)
     query_type, queries = _queries(request)
     output_fields, partition_names = tuple(request.output_fields), tuple(request.partition_names)
     has_templates = bool(request.expr_template_values)
-    is_repeatable = is_short and not found.is_iterator and not has_templates
+    is_repeatable = is_short and ids is None and not found.is_iterator and not has_templates
     return SearchRequest(
         request.collection_name,
         queries,
@@ -420,6 +428,7 @@ def search(request: Any) -> SearchRequest:
         _iterator_ts(request) if found.is_iterator else _read_ts(request),
         query_type,
         (found, request.dsl, output_fields, partition_names) if is_repeatable else None,
+        ids,
     )
 
 

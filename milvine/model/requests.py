@@ -78,8 +78,10 @@ class SearchRequest:
 
     `read_ts` 0: all that was acknowledged; else the rows that were alive at that timestamp.
 
+    `ids` (int64 or StringArray): the keys of the rows whose vectors are the queries, in the place of `queries`.
+
     `shape`: equal for searches that differ by nothing but their collection's name, `queries`, `query_type` and
-    `read_ts`; None where that is not known.
+    `read_ts`; None where that is not known, and with `ids`.
     """
 
     name: str
@@ -97,6 +99,7 @@ class SearchRequest:
     read_ts: int = 0
     query_type: int = DataType.FLOAT_VECTOR
     shape: Hashable = None
+    ids: Any | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from milvine.errors import ParameterInvalid, RestBadJson, RestCheckPrimaryKey, RestMissingParameters
+from milvine.errors import (
+    ParameterInvalid,
+    RestBadJson,
+    RestCheckPrimaryKey,
+    RestIdsAndData,
+    RestIdsInvalid,
+    RestMissingParameters,
+)
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
 from milvine.model.properties import allows_inserted_ids
@@ -42,6 +50,7 @@ _DEFAULT_KINDS = {
     DataType.VARCHAR: "StringData",
 }
 """How Go's encoder names the kinds of a default value."""
+_GO_TYPES = {"null": "<nil>", "bool": "bool", "object": "map[string]interface {}", "array": "[]interface {}"}
 _SEARCH_PARAMS_OF_BODY = {
     "groupingField": "group_by_field",
     "groupSize": "group_size",
@@ -137,6 +146,46 @@ def get(body: Body, schema: CollectionSchema) -> QueryRequest:
     )
 
 
+def _ids(given: list[Any], primary: FieldSchema) -> Any:
+    """The keys of a search: int64 or StringArray. Numbers stand for texts and texts for numbers."""
+    if primary.data_type is DataType.VARCHAR:
+        return pa.array([_text_id(place, value) for place, value in enumerate(given)], pa.string())
+    return np.array([_int_id(place, value) for place, value in enumerate(given)], np.int64)
+
+
+def _text_id(place: int, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _bad_id(f"invalid id type at index {place}: expected string, got {_go_type(value)}")
+    if value == "":
+        raise _bad_id(f"empty string id at index {place}")
+    return plain_text(value)
+
+
+def _int_id(place: int, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _bad_id(f"invalid id type at index {place}: expected int64, got {_go_type(value)}")
+    if isinstance(value, float) and not value.is_integer():
+        raise _bad_id(f"invalid int64 id at index {place}: {value} has fractional part")
+    text = value if isinstance(value, str) else str(int(value))
+    is_integer = _INTEGER.fullmatch(text) is not None
+    if not is_integer or not _INT64_MIN <= int(text) <= _INT64_MAX:
+        problem = "value out of range" if is_integer else "invalid syntax"
+        shown = rows.shown(text)
+        raise RestIdsInvalid(
+            f'invalid int64 id at index {place}: {shown}: strconv.ParseInt: parsing "{shown}": {problem}'
+        )
+    return int(text)
+
+
+def _bad_id(detail: str) -> RestIdsInvalid:
+    return RestIdsInvalid(ParameterInvalid(detail).message)
+
+
+def _go_type(value: object) -> str:
+    """What Go calls the type of a decoded JSON value."""
+    return _GO_TYPES[json_kind(value)]
+
+
 def _search_field(schema: CollectionSchema, name: str) -> FieldSchema:
     if not name:
         if len(schema.vector_fields) > 1:
@@ -181,10 +230,10 @@ def _search_params(body: Body) -> dict[str, Any]:
 
 def search(body: Body, schema: CollectionSchema) -> SearchRequest:
     _check_level(body)
-    data = body.array("data")
-    if body.array("ids"):
-        raise ParameterInvalid(f"search by ids {UNSUPPORTED}")
-    if not data:
+    data, ids = body.array("data"), body.array("ids")
+    if ids and data:
+        raise RestIdsAndData
+    if not ids and not data:
         raise RestMissingParameters(
             "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
         )
@@ -193,20 +242,26 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
             raise ParameterInvalid(f"{name} {UNSUPPORTED}")
     params = _search_params(body)
     metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
-    field = _search_field(schema, body.text("annsField"))
+    anns_field, query_type, queries, keys = body.text("annsField"), 0, np.zeros((0, 0), np.float32), None
+    if ids:
+        keys = _ids(ids, schema.primary_field)
+    else:
+        field = _search_field(schema, anns_field)
+        anns_field, query_type, queries = field.name, int(field.data_type), _queries(data, field)
     return SearchRequest(
         body.text("collectionName"),
-        _queries(data, field),
+        queries,
         body.integer("limit", DEFAULT_LIMIT),
         body.integer("offset"),
-        field.name,
+        anns_field,
         plain_text(metric_type),
         params,
         filter=body.text("filter"),
         templates=body.mapping("exprParams"),
         output_fields=body.texts("outputFields"),
         partition_names=body.texts("partitionNames"),
-        query_type=field.data_type,
+        query_type=query_type,
+        ids=keys,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -27,7 +28,7 @@ from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, Look, QueryPlan, SearchPlan
-from milvine.service import ann_params
+from milvine.service import ann_params, search_ids
 from milvine.service.context import Engine, RequestContext, channel_name, find_collection
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.vectors import checked_queries
@@ -36,6 +37,7 @@ MAX_TOPK = 16384
 LARGE_TOPK = 1_000_000
 MAX_NQ = 16384
 COUNT = "count(*)"
+_Result = TypeVar("_Result")
 _UNSUPPORTED_SEARCH = {
     "group_by_field": "grouping search",
     "order_by_fields": "search order_by",
@@ -222,9 +224,11 @@ _NO_QUERIES = np.zeros((0, 0), np.float32)
 _repeats = _Repeats(256)
 
 
-def search(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
-    """Top `limit` rows of each query after `offset` of them."""
-    prepared = _prepare_search(engine, context, request)
+def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> SearchResult:
+    """Top `limit` rows of each query after `offset` of them. `at_ts`: when to read, if that was found out before."""
+    if request.ids is not None:
+        return _search_by_ids(engine, context, request)
+    prepared = _prepare_search(engine, context, request, at_ts)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
     primary = collection.schema.primary_field
     hits = _run_search(engine, prepared) if prepared.iterator is None else _run_step(engine, prepared)
@@ -261,8 +265,55 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest) -> S
 
 def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[Look, ...]:
     """Run a search and tell how each segment was searched."""
-    hits = _run_search(engine, _prepare_search(engine, context, request))
+    at_ts = 0
+    if request.ids is not None:
+        request, has_vector, at_ts = _with_vectors(engine, context, request)
+        if not has_vector.any():
+            return ()
+    hits = _run_search(engine, _prepare_search(engine, context, request, at_ts))
     return () if hits is None else hits.looks
+
+
+def _search_by_ids(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
+    """The search for the vectors of the rows with these keys; where a vector is NULL nothing is found."""
+    asked, has_vector, read_ts = _with_vectors(engine, context, request)
+    counts = np.zeros(len(has_vector), np.int64)
+    if not has_vector.any():
+        primary = find_collection(engine, context, request.name).schema.primary_field
+        keys = _no_rows((primary,)).columns[primary.field_id]
+        return SearchResult(primary, 0, counts, np.zeros(0, np.float32), keys, (), (), (), read_ts)
+    result = search(engine, context, asked, read_ts)
+    counts[has_vector] = result.counts
+    return replace(result, counts=counts)
+
+
+def _with_vectors(
+    engine: Engine, context: RequestContext, request: SearchRequest
+) -> tuple[SearchRequest, np.ndarray[Any, Any], int]:
+    """The search with the vectors that its ids mean, for each of the ids whether it has one, and when that was so.
+
+    As in Milvus the filter has no say in it, and all that is wrong with the ids comes before what else is wrong.
+    """
+    ids = request.ids
+    assert ids is not None
+    collection = find_collection(engine, context, request.name)
+    field = search_ids.checked_field(collection.schema, request.anns_field, ids)
+    _check_nq(len(ids))
+    partition_ids = _partition_ids(collection, request.partition_names)
+    _outputs(engine, collection, (field.name,))  # refuses a field that is not loaded
+    if collection.load is None:
+        raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
+    search_ids.check_size(field, len(ids))
+    read_ts = _read_ts(engine, collection, request.read_ts)
+    primary = collection.schema.primary_field
+    plan = QueryPlan(read_ts, None, ids, partition_ids, None, (field.field_id,), primary.field_id)
+    target = Target(collection.collection_id, partition_ids, context.deadline)
+    found = _queried(engine, collection, engine.cluster.query, target, plan, request.read_ts)
+    rows = _no_rows((primary, field)) if found is None else found.rows
+    keys, vectors = rows.columns[primary.field_id].values, rows.columns[field.field_id]
+    queries, has_vector = search_ids.vectors_of(ids, keys, vectors)
+    asked = replace(request, queries=queries, query_type=field.data_type, anns_field=field.name, ids=None)
+    return asked, has_vector, read_ts
 
 
 def _run_search(engine: Engine, prepared: _Search) -> Hits | None:
@@ -300,15 +351,15 @@ def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
         plan, found = replace(plan, k=4 * plan.k), count
 
 
-def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest) -> _Search:
+def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int) -> _Search:
     """Most searches repeat one before them with another vector; names and parameters are not worked out again then."""
     collection = find_collection(engine, context, request.name)
     if request.shape is None:
-        return _new_search(engine, context, request, collection)
+        return _new_search(engine, context, request, collection, at_ts)
     key = (context.database, request.name, request.shape)
     known = _repeats.find(key, collection)
     if known is None:
-        prepared = _new_search(engine, context, request, collection)
+        prepared = _new_search(engine, context, request, collection, at_ts)
         _repeats.keep(key, prepared)
         return prepared
     _check_nq(len(request.queries))
@@ -318,7 +369,9 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     return _Search(collection, known.field, known.outputs, target, plan, None)
 
 
-def _new_search(engine: Engine, context: RequestContext, request: SearchRequest, collection: Collection) -> _Search:
+def _new_search(
+    engine: Engine, context: RequestContext, request: SearchRequest, collection: Collection, at_ts: int
+) -> _Search:
     if ann_params.is_iterator(request.params) and not 1 <= request.limit <= MAX_TOPK:
         request = replace(request, limit=MAX_TOPK)
     _check_window(request.limit, request.offset, len(request.queries), _most_rows(collection))
@@ -360,7 +413,7 @@ def _new_search(engine: Engine, context: RequestContext, request: SearchRequest,
     if iterator is not None:
         band = iterator.beyond(band, index.metric_type)
     primary = collection.schema.primary_field
-    read_ts = _read_ts(engine, collection, request.read_ts)
+    read_ts = at_ts or _read_ts(engine, collection, request.read_ts)
     plan = SearchPlan(
         field.field_id,
         queries,
@@ -426,21 +479,32 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
     asked_ts = request.read_ts if request.iterator is None else request.iterator.read_ts
-    try:
-        if counting:
-            count = engine.cluster.count(target, plan)
-            _check_travel(engine, collection.collection_id, asked_ts)
-            return QueryResult(primary, ColumnBatch(0, {}), (), (COUNT,), (), read_ts, count)
-        found = engine.cluster.query(target, plan)
-        _check_travel(engine, collection.collection_id, asked_ts)
-    except MilvineError as error:
-        raise _chained(error, collection, "Query").prefixed("failed to query") from error
+    if counting:
+        count = _queried(engine, collection, engine.cluster.count, target, plan, asked_ts)
+        return QueryResult(primary, ColumnBatch(0, {}), (), (COUNT,), (), read_ts, count)
+    found = _queried(engine, collection, engine.cluster.query, target, plan, asked_ts)
     if not any(f.is_primary for f in outputs.fields):
         outputs = _Outputs((*outputs.fields, primary), (*outputs.names, primary.name), outputs.dynamic_keys)
     rows = _no_rows(outputs.fields) if found is None else found.rows
     if request.offset:
         rows = rows.slice(min(request.offset, rows.row_count), rows.row_count)
     return QueryResult(primary, rows, _output_fields(outputs, rows), outputs.names, outputs.dynamic_keys, read_ts)
+
+
+def _queried(
+    engine: Engine,
+    collection: Collection,
+    read: Callable[[Target, QueryPlan], _Result],
+    target: Target,
+    plan: QueryPlan,
+    asked_ts: int,
+) -> _Result:
+    try:
+        result = read(target, plan)
+        _check_travel(engine, collection.collection_id, asked_ts)
+    except MilvineError as error:
+        raise _chained(error, collection, "Query").prefixed("failed to query") from error
+    return result
 
 
 def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> int:

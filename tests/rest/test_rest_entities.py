@@ -344,7 +344,7 @@ def test_search_params_may_be_nested_or_flat(rest: Rest, collection_name: str, p
         ({"searchParams": {"range_filter": 1}}, 1100, "range_filter requires radius to be set"),
         ({"groupingField": "a"}, 1100, "grouping search is not supported"),
         ({"orderByFields": ["a"]}, 1100, "search order_by is not supported"),
-        ({"ids": [1]}, 1100, "search by ids is not supported"),
+        ({"ids": [1]}, 1100, "primary keys (ids) and query vectors (data) are mutually exclusive"),
         ({"functionScore": {"functions": [{}]}}, 1100, "functionScore is not supported"),
     ],
 )

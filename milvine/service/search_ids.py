@@ -1,0 +1,72 @@
+"""Searches that name rows by their keys instead of bringing vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.errors import FieldNotFound, ParameterInvalid
+from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import DataType
+from milvine.segment.keys import has_duplicates
+from milvine.segment.search import MAX_OUTPUT_BYTES
+
+Array = np.ndarray[Any, Any]
+
+
+def checked_field(schema: CollectionSchema, name: str, ids: Any) -> FieldSchema:
+    """The field whose vectors are searched for. Raises InputError with Milvus's texts."""
+    if has_duplicates(ids):
+        raise ParameterInvalid("duplicate IDs found in search request")
+    field = _searched_field(schema, name)
+    primary = schema.primary_field
+    is_int = primary.data_type is DataType.INT64
+    if isinstance(ids, np.ndarray) != is_int:
+        kind, wanted = ("int64", "int64 IDs") if is_int else ("varchar", "string IDs")
+        raise ParameterInvalid(
+            f"primary key is {kind}, but IDs type mismatch", expected=wanted, actual="got other type"
+        )
+    return field
+
+
+def _searched_field(schema: CollectionSchema, name: str) -> FieldSchema:
+    if not name:
+        if len(schema.vector_fields) > 1:
+            raise ParameterInvalid(
+                "multiple vector fields exist, please specify anns_field in search_params",
+                expected="valid anns_field in search_params",
+                actual="missing",
+            )
+        return schema.vector_fields[0]
+    field = schema.by_name.get(name)
+    if field is None:
+        raise FieldNotFound(name, "vector field not found in schema")
+    if not field.data_type.is_vector:
+        raise ParameterInvalid(f"field ({name}) to search is not of vector data type")
+    return field
+
+
+def check_size(field: FieldSchema, count: int) -> None:
+    """A few bytes of keys must not bring any number of vectors into memory."""
+    if count * (field.dim or 0) * NUMPY_DTYPES[field.data_type].itemsize > MAX_OUTPUT_BYTES:
+        raise ParameterInvalid(f"query results exceed the maxOutputSize Limit {MAX_OUTPUT_BYTES}")
+
+
+def vectors_of(ids: Any, keys: Any, found: Column) -> tuple[Array, Array]:
+    """The vectors in the order of `ids`, NULLs left out; and for each of `ids` whether it has one.
+
+    `found`: the vectors of the rows whose keys are `keys`, each once. Raises ParameterInvalid if a key is not there.
+    """
+    asked = pa.array(ids)
+    places = pc.index_in(asked, value_set=pa.array(keys))
+    if places.null_count:
+        missing = " ".join(map(str, asked.filter(places.is_null()).to_pylist()))
+        raise ParameterInvalid(f"some of the provided primary key IDs do not exist: missing IDs = [{missing}]")
+    column = found.take(places.to_numpy())
+    if column.validity is None:
+        return column.values, np.ones(len(ids), np.bool_)
+    return column.values[column.validity], column.validity
