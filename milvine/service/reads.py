@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ MAX_TOPK = 16384
 LARGE_TOPK = 1_000_000
 MAX_NQ = 16384
 COUNT = "count(*)"
+_DYNAMIC_KEY = re.compile(r"""(?P<plain>[A-Za-z_]\w*)|\$meta\[(?P<quote>["'])(?P<key>[^"']+)(?P=quote)\]""", re.ASCII)
 _Result = TypeVar("_Result")
 _UNSUPPORTED_SEARCH = {
     "group_by_field": "grouping search",
@@ -94,9 +96,11 @@ def _outputs(engine: Engine, collection: Collection, names: tuple[str, ...]) -> 
 
 
 def _dynamic_key(name: str) -> str:
-    if name.startswith('$meta["') and name.endswith('"]'):
-        return name[7:-2]
-    return name
+    """`key` or `$meta["key"]`, as far as an expression could name it."""
+    match = _DYNAMIC_KEY.fullmatch(name)
+    if match is None:
+        raise ParameterInvalid(f"parse output field name failed: {name}")
+    return match["plain"] or match["key"]
 
 
 def _partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[int] | None:

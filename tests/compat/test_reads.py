@@ -178,6 +178,16 @@ def test_output_fields_name_columns_dynamic_keys_or_all(client: MilvusClient, li
     assert entity("no_such_key") == {}
 
 
+@pytest.mark.parametrize("name", ["%", "a-b", "two words", 'color["x"]', '$meta["a"]["b"]', "$meta[1]", "9lives"])
+def test_a_dynamic_key_must_be_one_that_a_filter_could_name(stub: Any, line: str, name: str) -> None:
+    for response in (
+        stub.Search(search_request(line, [ORIGIN], 1, output_fields=[name])),
+        stub.Query(query_request(line, "id > 0", [name])),
+    ):
+        assert response.status.code == 1100
+        assert f"parse output field name failed: {name}" in response.status.reason
+
+
 def test_unknown_output_field_is_refused_without_a_dynamic_field(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
