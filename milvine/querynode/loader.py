@@ -309,13 +309,14 @@ class Loader:
         status = self._state(collection.collection_id)
         if status.loaded.is_set() or (partition_ids is not None and self._are_open(collection, config, partition_ids)):
             return LoadProgress(100, True)
+        opened = dict(status.opened)  # before what is held: a segment leaves the one after it has come to the other
         held = self._held_sizes(collection.collection_id)
         total = done = 0
         for meta, sizes in self.estimate(collection, config, partition_ids):
             size = sum(sizes.values())
             lacking = _lacking_bytes(sizes, held.get(meta.segment_id, {}))
             total += size
-            done += min(size, size - lacking + status.opened.get(meta.segment_id, 0))
+            done += min(size, size - lacking + opened.get(meta.segment_id, 0))
         return LoadProgress(min(99, 100 * done // total) if total else 0, False)
 
     def _are_open(self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int]) -> bool:

@@ -67,13 +67,13 @@ class Held:
         return number
 
     def held_back(self, name: str) -> None:
-        """Load until each thread has a file in memory and is held."""
+        """Load until a thread has a file in memory and is held; the others will be a little later."""
         assert_ok(load(self.stub, name))
         until(lambda: self.percent(name) > 0, "no file was opened")
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+def held_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     directory = tmp_path_factory.mktemp("held")
     with gate(directory) as made:
         environment = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000"}
@@ -83,6 +83,16 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
             yield Held(server, made)
         finally:
             server.close()
+
+
+@pytest.fixture
+def held(held_server: Held) -> Iterator[Held]:
+    """Nothing is held, nor there at all, when a test has ended, also one that failed with a load in the middle."""
+    yield held_server
+    held_server.gate.close_again()
+    held_server.gate.let_through()
+    for name in held_server.client.list_collections():
+        held_server.client.drop_collection(name)
 
 
 def in_background(call: Any, *arguments: Any) -> tuple[threading.Thread, list[Any]]:
@@ -132,7 +142,8 @@ def test_a_loading_collection_says_so_to_everyone(held: Held) -> None:
     assert not shown.query_service_available[place]
     found = held.memory(name)
     assert found is not None
-    assert (found["loadState"], found["loadProgress"]) == ("LoadStateLoading", answer.progress)
+    assert found["loadState"] == "LoadStateLoading"
+    assert answer.progress <= found["loadProgress"] <= held.percent(name)
     assert found["reservedBytes"] > 0
     # A read waits for it.
     waiting = in_background(held.stub.Query, query_request(name, "", ["count(*)"]))

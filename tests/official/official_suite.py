@@ -53,12 +53,12 @@ def exclusions() -> list[tuple[str, str]]:
     return [(pattern, reason) for pattern, reason in found]
 
 
-def reason_for(case: str, excluded: list[tuple[str, str]]) -> str:
-    """Why a case is excluded; brackets of parameters are no character classes here."""
+def exclusion_of(case: str, excluded: list[tuple[str, str]]) -> tuple[str, str]:
+    """(pattern, reason) by which a case is excluded, or two blanks; brackets of parameters are no character classes."""
     for pattern, reason in excluded:
         if fnmatch.fnmatchcase(case, pattern.replace("[", "[[]")):
-            return reason
-    return ""
+            return pattern, reason
+    return "", ""
 
 
 def outcome(case: ElementTree.Element) -> str:
@@ -103,25 +103,31 @@ def main() -> None:
         try:
             for name in options.sets:
                 total: Counter[str] = Counter()
-                reasons: defaultdict[str, int] = defaultdict(int)
+                reasons: Counter[str] = Counter()
+                outcomes: defaultdict[str, set[str]] = defaultdict(set)
                 for path, wanted in SETS[name]:
                     if options.files and path not in options.files:
                         continue
                     report = options.out / f"{Path(path).stem}.xml"
                     counts: Counter[str] = Counter()
                     for case in run_file(options, port, path, wanted, report):
-                        result, reason = outcome(case), reason_for(case_name(case), excluded)
+                        result, (pattern, reason) = outcome(case), exclusion_of(case_name(case), excluded)
+                        outcomes[pattern].add(result)
                         counts[result] += 1
                         if result == "failed":
                             counts["excluded" if reason else "bad"] += 1
-                            reasons[reason] += bool(reason)
-                            if not reason:
+                            if reason:
+                                reasons[reason] += 1
+                            else:
                                 print("  FAILED", case_name(case))  # noqa: T201
                     total += counts
                     print_rates(path, counts)
                 print_rates(f"all of {name}", total)
                 for reason, count in sorted(reasons.items()):
-                    print(f"  excluded {count:4}  {reason}" if reason else "", end="\n" if reason else "")  # noqa: T201
+                    print(f"  excluded {count:4}  {reason}")  # noqa: T201
+                for pattern, seen in sorted(outcomes.items()):
+                    if pattern and "passed" in seen and "failed" not in seen:
+                        print(f"  excluded for nothing: {pattern}")  # noqa: T201
         finally:
             server.terminate()
             server.wait(30)
