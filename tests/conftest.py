@@ -62,6 +62,7 @@ class Server:
         self._arguments = arguments
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
         self._channel: grpc.Channel | None = None
 
     @property
@@ -105,6 +106,7 @@ class Server:
             f"--metrics-port={self.metrics_port}",
             *self._arguments,
         ]
+        self._log_start = len(self.log)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -116,8 +118,12 @@ class Server:
 
     def start(self, timeout_seconds: float = READY_SECONDS) -> Server:
         """Start the process and wait for its ready line."""
-        seen = len(self.log)
         self.spawn()
+        return self.wait_ready(timeout_seconds)
+
+    def wait_ready(self, timeout_seconds: float = READY_SECONDS) -> Server:
+        """Wait for the ready line of the process that was spawned last."""
+        seen = self._log_start
         deadline = time.monotonic() + timeout_seconds
         while True:
             lines = self.log[seen:].splitlines(keepends=True)

@@ -17,7 +17,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 from big_inserts import MIB, insert_message, make_plain, send
-from conftest import HOST, Server, ServerFactory
+from conftest import HOST, Server, ServerFactory, free_port
 from pymilvus.grpc_gen import milvus_pb2
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -127,6 +127,29 @@ def test_a_port_that_another_server_holds_is_refused(new_server: ServerFactory) 
     first = new_server()
     assert str(first.port) in _refused(new_server(port=first.port, start=False))
     assert first.stub.GetVersion(milvus_pb2.GetVersionRequest()).status.code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets cannot be bound to one port")
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["127.0.0.1", "::1"])
+def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: ServerFactory, family: int) -> None:
+    port = free_port()
+    server = new_server(port=port, start=False)
+    server.spawn()
+    while "envoy" not in psutil.Process(server.pid).cmdline()[0]:
+        time.sleep(0.002)
+    with socket.socket(family, socket.SOCK_STREAM) as thief, pytest.raises(OSError, match="in use"):
+        thief.bind((HOST if family == socket.AF_INET else "::1", port))
+    server.wait_ready()
+    assert server.port == port
+    server.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps shared memory")
+def test_a_killed_server_leaves_no_shared_memory_behind(new_server: ServerFactory) -> None:
+    before = set(Path("/dev/shm").glob("envoy*"))
+    server = new_server()
+    server.kill()
+    assert set(Path("/dev/shm").glob("envoy*")) <= before
 
 
 def test_a_data_directory_that_cannot_be_made_is_refused_in_one_sentence(
