@@ -24,6 +24,9 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 _READY = "milvine ready "
 _POLL_SECONDS = 0.02
+_used_ports: set[int] = set()
+"""gRPC shares a connection among all channels of a process to one address, also with a client of a server that is long
+dead: until it tries again, a new server on that port could not be reached."""
 _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -119,7 +122,13 @@ class Server:
     def start(self, timeout_seconds: float = READY_SECONDS) -> Server:
         """Start the process and wait for its ready line."""
         self.spawn()
-        return self.wait_ready(timeout_seconds)
+        self.wait_ready(timeout_seconds)
+        while self.port in _used_ports and not self._wanted_port:
+            self.kill()
+            self.spawn()
+            self.wait_ready(timeout_seconds)
+        _used_ports.add(self.port)
+        return self
 
     def wait_ready(self, timeout_seconds: float = READY_SECONDS) -> Server:
         """Wait for the ready line of the process that was spawned last."""
