@@ -135,7 +135,7 @@ def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: S
     port = free_port()
     server = new_server(port=port, start=False)
     server.spawn()
-    while "envoy" not in psutil.Process(server.pid).cmdline()[0]:
+    while psutil.Process(server.pid).name() != "envoy":
         time.sleep(0.002)
     with socket.socket(family, socket.SOCK_STREAM) as thief, pytest.raises(OSError, match="in use"):
         thief.bind((HOST if family == socket.AF_INET else "::1", port))
