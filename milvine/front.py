@@ -44,6 +44,7 @@ def run(settings: Settings) -> None:
     lock(data_dir)
     hosts = [settings.host] if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
     settings = replace(settings, port=_free_port(hosts, settings.port))
+    _keep_for_us(hosts, settings.port)
     _check_certificates(settings)
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
         print(f"milvine: port {settings.metrics_port} is in use, no metrics port", file=sys.stderr)  # noqa: T201
@@ -70,7 +71,6 @@ def run(settings: Settings) -> None:
         str(min(4, os.cpu_count() or 1)),
     ]
     environment = front_environment(settings, embedding)
-    _keep_for_us(hosts, settings.port)
     sys.stdout.flush()
     # Blocked here and so in all of Envoy's threads: `wsgi` waits for these and ends the process. Envoy's own way down
     # may wait for ever for Python threads that wait for the lock that it holds.
@@ -94,11 +94,20 @@ def lock(data_dir: Path) -> None:
     os.set_inheritable(descriptor, True)
 
 
+def _bound(host: str, port: int) -> socket.socket:
+    """Raises OSError where the port is in use or not ours."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
 def _can_bind(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+    with contextlib.suppress(OSError), _bound(host, port):
         return True
     return False
 
@@ -129,13 +138,10 @@ def _keep_for_us(hosts: list[str], port: int) -> None:
     if sys.platform != "linux":
         return
     for host in hosts:
-        kept = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            kept.bind((host, port))
+            os.set_inheritable(_bound(host, port).detach(), True)
         except OSError as error:
             raise CannotServe(f"cannot listen on {host} port {port}: {error.strerror}") from None
-        os.set_inheritable(kept.detach(), True)
 
 
 def _check_certificates(settings: Settings) -> None:

@@ -121,12 +121,12 @@ class Server:
 
     def start(self, timeout_seconds: float = READY_SECONDS) -> Server:
         """Start the process and wait for its ready line."""
-        self.spawn()
-        self.wait_ready(timeout_seconds)
-        while self.port in _used_ports and not self._wanted_port:
-            self.kill()
+        while True:
             self.spawn()
             self.wait_ready(timeout_seconds)
+            if self._wanted_port or self.port not in _used_ports:
+                break
+            self.kill()
         _used_ports.add(self.port)
         return self
 

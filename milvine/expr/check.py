@@ -114,8 +114,7 @@ class _Binder:
         operand = self._operand(node)
         if isinstance(operand, Predicate):
             return operand
-        name = operand.value_type.milvus_name if isinstance(operand, Target) else _type_name(operand)
-        reason = f"predicate is not a boolean expression: {text}, data type: {name}"
+        reason = f"predicate is not a boolean expression: {text}, data type: {_type_name(operand)}"
         raise PlanError(reason, node.position)
 
     def _operand(self, node: Node) -> Operand:

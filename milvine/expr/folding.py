@@ -30,16 +30,18 @@ NAMES = {
 BIT_OPERATIONS = frozenset(
     {Operation.BIT_AND, Operation.BIT_OR, Operation.BIT_XOR, Operation.SHIFT_LEFT, Operation.SHIFT_RIGHT}
 )
-_COMPUTE: dict[Operation, Callable[[Any, Any], Any]] = {
+COMPUTE: dict[Operation, Callable[[Any, Any], Any]] = {
     Operation.ADD: operator.add,
     Operation.SUBTRACT: operator.sub,
     Operation.MULTIPLY: operator.mul,
+    Operation.DIVIDE: operator.truediv,
     Operation.BIT_AND: operator.and_,
     Operation.BIT_OR: operator.or_,
     Operation.BIT_XOR: operator.xor,
     Operation.SHIFT_LEFT: operator.lshift,
     Operation.SHIFT_RIGHT: operator.rshift,
 }
+"""Of two numbers, or of an array and a number. Integers are divided in a way of their own."""
 
 
 def fold(left: Literal, operation: Operation, right: Literal) -> Literal:
@@ -96,13 +98,13 @@ def _folded(left: Literal, operation: Operation, right: Literal, text: str) -> i
             raise FilterError(f"shift amount must be in range [0, {SHIFT_BITS}), got {b}", position)
     if isinstance(a, int) and isinstance(b, int):
         return _of_integers(a, operation, b)
-    return float(a) / float(b) if operation is Operation.DIVIDE else float(_COMPUTE[operation](float(a), float(b)))
+    return float(COMPUTE[operation](float(a), float(b)))
 
 
 def _of_integers(a: int, operation: Operation, b: int) -> int:
     """Division goes towards zero, and what remains has the sign of the dividend."""
     if operation not in (Operation.DIVIDE, Operation.MODULO):
-        return wrapped(_COMPUTE[operation](a, b))
+        return wrapped(COMPUTE[operation](a, b))
     quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
     return wrapped(quotient) if operation is Operation.DIVIDE else a - quotient * b
 

@@ -39,6 +39,16 @@ def make_quick(
     client.load_collection(name)
 
 
+def make_text_keys(client: MilvusClient, name: str, key: str, dim: int, max_length: int) -> None:
+    """VARCHAR keys and `vec`, indexed and loaded."""
+    schema = client.create_schema()
+    schema.add_field(key, DataType.VARCHAR, is_primary=True, max_length=max_length)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=dim)
+    client.create_collection(name, schema=schema)
+    add_index(client, name, "vec")
+    client.load_collection(name)
+
+
 def wait_indexed(client: MilvusClient, name: str, index_name: str, rows: int) -> None:
     """Wait until that many rows are under the index."""
     deadline = time.monotonic() + 60

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from grpc_calls import STRONG
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
-from sample_collections import add_index, c1_rows, ids_of, make_c1
+from sample_collections import c1_rows, ids_of, make_c1, make_text_keys
 
 LEVELS = ["Strong", "Session", "Bounded", "Eventually"]
 _MS = 1 << 18
@@ -81,12 +81,7 @@ def test_a_customized_timestamp_reads_what_was_there_then(
 def test_old_timestamps_are_read_after_a_restart_and_with_text_keys(new_server: Any) -> None:
     server = new_server()
     client = server.client()
-    schema = client.create_schema()
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=16)
-    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=4)
-    client.create_collection("texts", schema=schema)
-    add_index(client, "texts", "vec")
-    client.load_collection("texts")
+    make_text_keys(client, "texts", "id", 4, 16)
     rows = [{"id": f"k{i}", "vec": [float(i), 0, 0, 0]} for i in range(6)]
     client.insert("texts", rows[:4])
     first = now(server)

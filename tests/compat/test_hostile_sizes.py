@@ -16,7 +16,7 @@ import requests
 from grpc_calls import assert_refused, insert_request, query_request, scalars, search_request, vectors
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
-from sample_collections import add_index, c1_rows, make_c1
+from sample_collections import c1_rows, make_c1, make_text_keys
 
 ORIGIN = [0.0, 0.0, 0.0, 0.0]
 MOST_SECONDS = 20.0
@@ -103,12 +103,7 @@ def test_a_list_of_very_many_keys_is_no_such_filter(client: MilvusClient, loaded
 
 
 def test_a_pattern_of_megabytes_is_refused_or_matches(client: MilvusClient, stub: Any, collection_name: str) -> None:
-    schema = client.create_schema()
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=8)
-    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=4)
-    client.create_collection(collection_name, schema=schema)
-    add_index(client, collection_name, "vec")
-    client.load_collection(collection_name)
+    make_text_keys(client, collection_name, "id", 4, 8)
     request = query_request(collection_name, f"id like '{'a%b_' * 500_000}'")
     assert_refused(stub.Query(request), 1100, "invalid like pattern, it is longer than 16384 characters")
     assert client.query(collection_name, filter=f"id like '{'a' * 2_000_000}%'") == []

@@ -14,7 +14,7 @@ from conftest import Server
 from grpc_calls import assert_ok, assert_refused, search_request
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
-from sample_collections import DIM, add_index, c1_rows, make_c1, make_two_vectors
+from sample_collections import DIM, add_index, c1_rows, make_c1, make_text_keys, make_two_vectors
 
 SEALED, ROWS = 300, 360
 RELEASED = "held_back"
@@ -285,12 +285,7 @@ def test_vectors_and_rows_are_of_one_moment_whatever_is_written_meanwhile(
 
 
 def test_keys_may_be_texts(client: MilvusClient, stub: Any, collection_name: str) -> None:
-    schema = client.create_schema()
-    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=20)
-    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=2)
-    client.create_collection(collection_name, schema=schema)
-    add_index(client, collection_name, "vec")
-    client.load_collection(collection_name)
+    make_text_keys(client, collection_name, "key", 2, 20)
     keys = ["ä", "", "b c", "10", "9"]
     client.insert(collection_name, [{"key": k, "vec": [float(i), 0.0]} for i, k in enumerate(keys)])
     client.flush(collection_name)

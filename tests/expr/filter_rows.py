@@ -1,8 +1,9 @@
-"""A schema, rows of it, and the rows as a ColumnSource."""
+"""A schema, rows of it, the rows as a ColumnSource, and what filters keep of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from milvine.expr import compile_filter, evaluate
 from milvine.expr.indexed import ValueIndex
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
@@ -45,6 +47,16 @@ SCHEMA = CollectionSchema(
 )
 STRICT_SCHEMA = CollectionSchema(SCHEMA.fields[:-1])
 IDS = {f.name: f.field_id for f in SCHEMA.fields}
+COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""What a comparison says when its sides change places."""
 _FILLERS: dict[DataType, Any] = {DataType.BOOL: False, DataType.VARCHAR: "", DataType.JSON: None}
 
 
@@ -74,6 +86,14 @@ class Rows:
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
     """Rows given as dicts; what a row lacks is NULL, or 0 where the field cannot be."""
     return Rows(len(rows), {f.field_id: _column(f, [row.get(f.name) for row in rows]) for f in SCHEMA.fields})
+
+
+def kept(text: str, rows: Sequence[Mapping[str, Any]], **templates: object) -> list[int]:
+    """Offsets of the rows that pass."""
+    mask = evaluate(compile_filter(text, SCHEMA, None, templates), rows_of(rows))
+    assert mask.dtype == np.bool_
+    assert mask.shape == (len(rows),)
+    return [int(i) for i in np.flatnonzero(mask)]
 
 
 def _column(field: FieldSchema, values: list[Any]) -> Column:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
-from filter_rows import SCHEMA, rows_of
+from filter_rows import COMPARATORS, MIRRORED, SCHEMA, kept
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milvine.errors import ParameterInvalid
-from milvine.expr import compile_filter, evaluate
+from milvine.expr import compile_filter
 from milvine.expr.errors import FilterError
 from milvine.expr.literals import MAX_COMPUTED_ELEMENTS
 from milvine.expr.parser import parse
@@ -23,11 +23,6 @@ from milvine.expr.tree import Literal
 
 Row = Mapping[str, Any]
 LOWEST = -(2**63)
-
-
-def kept(text: str, rows: Sequence[Row], **templates: object) -> list[int]:
-    mask = evaluate(compile_filter(text, SCHEMA, None, templates), rows_of(rows))
-    return [int(i) for i in np.flatnonzero(mask)]
 
 
 def refusal(text: str, /, **templates: object) -> str:
@@ -143,15 +138,6 @@ def test_templates_stand_for_either_number() -> None:
 
 # The oracle computes one row at a time with Python's integers and IEEE doubles.
 
-_COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _BITS: dict[str, Callable[[int, int], int]] = {
     "&": operator.and_,
     "|": operator.or_,
@@ -219,11 +205,11 @@ def _filters(draw: st.DrawFn) -> tuple[str, Callable[[Row], bool]]:
         operand = 2
     is_fraction = is_floating or isinstance(operand, float)
     value: float = draw(_HALVES if is_fraction else _INTEGERS)
-    comparator = draw(st.sampled_from(list(_COMPARATORS)))
+    comparator = draw(st.sampled_from(list(COMPARATORS)))
     computed = f"({name} {sign} {operand!r})"
     if sign in "+*" and draw(st.booleans()):
         computed = f"{operand!r} {sign} {name}"
-    texts = f"{computed} {comparator} {value!r}", f"{value!r} {_MIRRORED[comparator]} {computed}"
+    texts = f"{computed} {comparator} {value!r}", f"{value!r} {MIRRORED[comparator]} {computed}"
     is_negated = draw(st.booleans())
     text = draw(st.sampled_from(texts))
 
@@ -233,7 +219,7 @@ def _filters(draw: st.DrawFn) -> tuple[str, Callable[[Row], bool]]:
             return False
         is_single = name == "ratio"
         left, right = (np.float32(found), np.float32(value)) if is_single else (found, value)
-        return bool(_COMPARATORS[comparator](left, right)) is not is_negated
+        return bool(COMPARATORS[comparator](left, right)) is not is_negated
 
     return f"not ({text})" if is_negated else text, verdict
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
-from filter_rows import SCHEMA, rows_of
+from filter_rows import COMPARATORS, MIRRORED, kept
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from milvine.expr import compile_filter, evaluate
-
 Row = Mapping[str, Any]
 Verdict = Callable[[Row], bool | None]
-
-
-def kept(text: str, rows: Sequence[Row], **templates: object) -> list[int]:
-    mask = evaluate(compile_filter(text, SCHEMA, None, templates), rows_of(rows))
-    assert mask.dtype == np.bool_
-    assert mask.shape == (len(rows),)
-    return [int(i) for i in np.flatnonzero(mask)]
 
 
 _DOCUMENTS: list[Any] = [
@@ -181,15 +170,6 @@ def test_many_keys_are_found() -> None:
 
 # The oracle: a node of a random filter is its text and a function of one row that says True, False or None.
 
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _INTEGERS = st.integers(-3, 3)
 _FLOATS = st.integers(-6, 6).map(lambda n: n / 2)
 _TEXTS = st.text("ab%_", max_size=3)
@@ -253,7 +233,7 @@ def _kind(value: Any) -> str:
 
 
 def _compared(left: Any, sign: str, right: Any) -> bool | None:
-    return _OPERATORS[sign](left, right) if _kind(left) == _kind(right) != "other" else None
+    return COMPARATORS[sign](left, right) if _kind(left) == _kind(right) != "other" else None
 
 
 def _any_of(verdicts: Sequence[bool | None]) -> bool | None:
@@ -310,11 +290,11 @@ def _leaves(draw: st.DrawFn) -> tuple[str, Verdict]:
 
         return draw(st.sampled_from([f"{low} < {operand} <= {high}", f"{high} >= {operand} > {low}"])), is_between
     if shape == "fields" and operand in _NUMERIC_FIELDS:
-        other, sign = draw(st.sampled_from(_NUMERIC_FIELDS)), draw(st.sampled_from(list(_OPERATORS)))
+        other, sign = draw(st.sampled_from(_NUMERIC_FIELDS)), draw(st.sampled_from(list(COMPARATORS)))
         return f"{operand} {sign} {other}", lambda row: _compared(row[operand], sign, row[other])
     value = draw(values)
-    sign = draw(st.sampled_from(["==", "!="] if isinstance(value, bool) else list(_OPERATORS)))
-    text = draw(st.sampled_from([f"{operand} {sign} {value!r}", f"{value!r} {_MIRRORED[sign]} {operand}"]))
+    sign = draw(st.sampled_from(["==", "!="] if isinstance(value, bool) else list(COMPARATORS)))
+    text = draw(st.sampled_from([f"{operand} {sign} {value!r}", f"{value!r} {MIRRORED[sign]} {operand}"]))
     return text, lambda row: _compared(_at(row, operand), sign, value)
 
 
