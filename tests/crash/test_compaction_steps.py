@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_recovery
 from test_recovery import insert, keys_of, load, new_collection
 
-from milvine import metrics, server
+from milvine import metrics
 from milvine.catalog.collections import drop_collection
-from milvine.config import load_settings
 from milvine.datanode import compactor
 from milvine.datanode.child import run_task
 from milvine.errors import QuotaExceeded
@@ -29,7 +29,7 @@ WAIT_SECONDS = 20.0
 def start(directory: Path, **environment: str) -> Engine:
     """Nothing is compacted but what is asked for and what has many dead rows."""
     given = {"MILVINE_COMMON_RETENTIONDURATION": "0", "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600", **environment}
-    return server.build_engine(load_settings({"data_dir": str(directory)}, given, None))
+    return test_recovery.start(directory, **given)
 
 
 def two_segments(engine: Engine) -> Collection:

@@ -17,6 +17,7 @@ from milvine import server
 from milvine.catalog.collections import create_collection, drop_collection
 from milvine.config import load_settings
 from milvine.datanode import flush as flush_module
+from milvine.datanode.child import NotWanted
 from milvine.errors import MilvineError, ServiceInternal
 from milvine.model.collections import DEFAULT_DATABASE, DEFAULT_PARTITION, Collection, LoadConfig, Partition
 from milvine.model.columns import Column, ColumnBatch
@@ -36,9 +37,33 @@ SCHEMA = CollectionSchema(
 PK, VEC = 100, 101
 
 
-def start(directory: Path) -> Engine:
-    """A second one on the same directory is a restart: nobody writes with the first one any more."""
-    return server.build_engine(load_settings({"data_dir": str(directory)}, {}, None))
+_running: dict[Path, Engine] = {}
+
+
+def end_background(engine: Engine) -> None:
+    """Nothing is built or merged any more, as in a process that is gone; what is being done is waited for."""
+
+    def refused(_plan: object) -> None:
+        raise NotWanted
+
+    compactor, indexes = engine.datanode.compactor, engine.datanode.indexes
+    for part, method, stand_in in (
+        (compactor, "_execute", refused),
+        (compactor, "_merge_deltas", lambda _view: None),
+        (indexes, "_next_missing", lambda: None),
+    ):
+        setattr(part, method, stand_in)
+    for collection_id in engine.catalog.snapshot.collections:
+        compactor.end(collection_id)
+        indexes.end(collection_id)
+
+
+def start(directory: Path, **environment: str) -> Engine:
+    """A second one on the same directory is a restart: the first one does nothing any more."""
+    if directory in _running:
+        end_background(_running[directory])
+    _running[directory] = server.build_engine(load_settings({"data_dir": str(directory)}, environment, None))
+    return _running[directory]
 
 
 def new_collection(engine: Engine, name: str = "c") -> Collection:
