@@ -8,6 +8,9 @@ u64, CRC32C of the header before this field and of the body u32, zero u32), body
 A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later record or
 the next file knows to be synced is damage and an error. Files are removed whole and never cut: after a torn tail the
 log goes on in a new file, whose header keeps where the valid part of the old one ended.
+
+Small records overwrite zeros that were written ahead of them: to sync a file that has not grown takes half the time,
+since the file system has nothing to write into its own journal. (fallocate would not help: its extents are marked.)
 """
 
 from __future__ import annotations
@@ -36,6 +39,12 @@ _RECORD_HEAD = struct.Struct("<4sIQQQ")
 _RECORD_CRC = struct.Struct("<II")
 _RECORD_HEADER_BYTES = _RECORD_HEAD.size + _RECORD_CRC.size
 _IOV_MAX = 512
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_AHEAD_BYTES = 512 << 10
+_AHEAD_AFTER_BYTES = 64 << 10
+"""A file with less in it has no zeros written ahead: a thousand small collections would take half a gigabyte."""
+_SMALL_BYTES = 128 << 10
+"""More at a time is appended: writing it twice would cost more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ class Wal:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             body = _FILE_HEADER_BODY.pack(_FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end)
-            _write_all(descriptor, [body, _RECORD_CRC.pack(crc32c([body]), 0)])
+            _write_all(descriptor, 0, [body, _RECORD_CRC.pack(crc32c([body]), 0)])
             os.fsync(descriptor)
             sync_directory(self._directory)
         except OSError:
@@ -84,7 +93,7 @@ class Wal:
             raise
         self.file_number = file_number
         self._descriptor = descriptor
-        self._file_offset = self._synced_offset = _FILE_HEADER_BYTES
+        self._file_offset = self._synced_offset = self._ahead_offset = _FILE_HEADER_BYTES
 
     def append(self, record_type: int, ts: int, body: Sequence[Buffer]) -> int:
         """Buffer a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
@@ -116,10 +125,11 @@ class Wal:
                 self._raise_failure()
                 self._leader_active = True
                 buffers, self._pending = self._pending, []
-                upto, offset = self._appended, self._file_offset
+                upto, start, offset = self._appended, self._synced_offset, self._file_offset
             failure: OSError | None = None
             try:
-                _write_all(self._descriptor, buffers)
+                _write_all(self._descriptor, start, buffers)
+                self._write_ahead(start, offset)
                 crash_point("log.written")
                 os.fdatasync(self._descriptor)
                 crash_point("log.synced")
@@ -132,6 +142,18 @@ class Wal:
                     failure = self._roll_if_full()
                 self._failure = failure
                 self._synced.notify_all()
+
+    def _write_ahead(self, start: int, end: int) -> None:
+        """Zeros behind `end`, for the next small records, if what was written from `start` on was small and went past
+        those that there were. A full disk has no room for them, but for the records, maybe."""
+        if end <= self._ahead_offset or end - start > _SMALL_BYTES or end < _AHEAD_AFTER_BYTES:
+            return
+        self._ahead_offset = end + min(_AHEAD_BYTES, end)
+        try:
+            _write_all(self._descriptor, end, [bytes(self._ahead_offset - end)])
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
 
     def _has_room(self) -> bool:
         return self._file_offset < FILE_BYTES or self._failure is not None
@@ -187,16 +209,17 @@ class Wal:
 
 
 def _failed(directory: Path, failure: BaseException) -> MilvineError:
-    is_full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
+    is_full = isinstance(failure, OSError) and failure.errno in _FULL
     error = DiskLimitExceeded if is_full else ServiceInternal
     return error(f"the log in {directory} failed and takes no writes until restart: {failure}")
 
 
-def _write_all(descriptor: int, buffers: list[Buffer]) -> None:
+def _write_all(descriptor: int, offset: int, buffers: list[Buffer]) -> None:
     views = [memoryview(b).cast("B") for b in buffers if len(b)]
     position = 0
     while position < len(views):
-        written = os.writev(descriptor, views[position : position + _IOV_MAX])
+        written = os.pwritev(descriptor, views[position : position + _IOV_MAX], offset)
+        offset += written
         while position < len(views) and written >= len(views[position]):
             written -= len(views[position])
             position += 1
@@ -226,7 +249,7 @@ class WalReader:
     """Reads the files from `first_file` on; afterwards knows where the log may go on.
 
     `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `unread_bytes` lie
-    behind the valid end of the last file: a torn tail.
+    behind the valid end of the last file: a torn tail, without zeros that were written ahead.
     """
 
     def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
@@ -300,7 +323,7 @@ class WalReader:
             yield record
             offset += _record_bytes(len(record.body))
         self.valid_end = offset
-        self.unread_bytes = len(data) - offset
+        self.unread_bytes = len(bytes(data[offset:]).rstrip(b"\0"))
 
 
 def _record_bytes(body_bytes: int) -> int:

@@ -257,7 +257,7 @@ class RecordedDisk:
     @contextlib.contextmanager
     def recording(self) -> Iterator[RecordedDisk]:
         functions: dict[str, Any] = {
-            name: self._wrapped(name) for name in ("mkdir", "unlink", "rmdir", "fsync", "fdatasync", "writev")
+            name: self._wrapped(name) for name in ("mkdir", "unlink", "rmdir", "fsync", "fdatasync", "pwritev")
         }
         real_os_open, real_open, real_change = os.open, io.open, Catalog.change
 
@@ -318,14 +318,14 @@ class RecordedDisk:
     def _on_rmdir(self, path: str, _result: Any, *_rest: Any) -> None:
         self.operations.append(Remove(path))
 
-    def _on_writev(self, path: str, written: int, buffers: Any) -> None:
+    def _on_pwritev(self, path: str, written: int, buffers: Any, offset: int) -> None:
         number = self._number(path)
         data = b"".join(bytes(b) for b in buffers)[:written]
-        self.operations.append(Write(number, self._sizes[number], data))
-        self._sizes[number] += written
+        self.operations.append(Write(number, offset, data))
+        self._sizes[number] = max(self._sizes[number], offset + written)
 
     def _on_fsync(self, path: str) -> None:
-        """Bytes that went around `writev` are read back now; before their sync any of them may be lost anyway."""
+        """Bytes that went around `pwritev` are read back now; before their sync any of them may be lost anyway."""
         whole = self._root / path
         if whole.is_dir():
             self.operations.append(SyncDirectory(path))

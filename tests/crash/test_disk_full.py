@@ -43,15 +43,15 @@ def test_a_log_on_a_full_disk_refuses_writes_and_keeps_what_was_acknowledged(
     collection = new_collection(engine)
     load(engine, collection)
     insert(engine, collection, range(10))
-    real = os.writev
+    real = os.pwritev
 
-    def half(descriptor: int, buffers: Any) -> int:
+    def half(descriptor: int, buffers: Any, offset: int) -> int:
         data = b"".join(bytes(b) for b in buffers)
-        real(descriptor, [data[: len(data) // 2]])
+        real(descriptor, [data[: len(data) // 2]], offset)
         return full()  # type: ignore[no-any-return]
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "writev", half)
+        patched.setattr(os, "pwritev", half)
         with pytest.raises(DiskLimitExceeded, match="No space left on device"):
             insert(engine, collection, range(10, 20))
     with pytest.raises(DiskLimitExceeded, match="takes no writes until restart"):
@@ -143,7 +143,7 @@ def test_the_catalog_is_as_durable_as_it_says(tmp_path: Path) -> None:
 
 def test_a_collection_that_a_full_disk_refuses_is_not_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(os, "writev", full)
+        patched.setattr(os, "pwritev", full)
         with pytest.raises(DiskLimitExceeded):
             new_collection(engine)
     assert engine.catalog.snapshot.collections == {}

@@ -112,7 +112,7 @@ def test_all_synced_records_come_back_in_order_over_any_number_of_files(
 
 def test_a_body_in_several_buffers_is_one_record(directory: Path) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
-    parts = [os.urandom(n) for n in (0, 1, 7, 8, 9, 5000)] + [b"x"] * 1500  # more than one writev takes
+    parts = [os.urandom(n) for n in (0, 1, 7, 8, 9, 5000)] + [b"x"] * 1500  # more than one write takes
     wal.sync(wal.append(1, 5, [memoryview(part) for part in parts]))
     wal.close()
     assert replay(directory)[0] == [(1, 5, b"".join(parts))]
@@ -454,7 +454,7 @@ def test_a_middle_file_without_its_header_is_damage(three_files: Path) -> None:
     refused(three_files, wal_path(three_files, 2))
 
 
-@pytest.mark.parametrize("call", ["fdatasync", "writev"])
+@pytest.mark.parametrize("call", ["fdatasync", "pwritev"])
 def test_a_failed_write_or_sync_poisons_the_log_but_replay_still_works(
     written: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -515,19 +515,19 @@ def test_all_who_wait_for_a_sync_that_fails_are_told(directory: Path, monkeypatc
 
 
 def test_a_partial_write_is_continued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.writev
+    real = os.pwritev
 
-    def few_bytes(descriptor: int, buffers: Sequence[memoryview]) -> int:
-        return real(descriptor, [bytes(buffers[0])[:7]])
+    def few_bytes(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        return real(descriptor, [bytes(buffers[0])[:7]], offset)
 
-    monkeypatch.setattr(os, "writev", few_bytes)
+    monkeypatch.setattr(os, "pwritev", few_bytes)
     wal = Wal(directory, COLLECTION, 1, 0)
     write(wal, SOME)
     wal.close()
     assert replay(directory)[0] == SOME
 
 
-@pytest.mark.parametrize("call", ["open", "writev", "fsync"])
+@pytest.mark.parametrize("call", ["open", "pwritev", "fsync"])
 def test_after_a_rotation_that_failed_nothing_is_acknowledged_that_a_restart_would_lose(
     written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
 ) -> None:
@@ -575,14 +575,14 @@ def test_a_log_that_is_closed_during_a_sync_lets_the_sync_end_first(
 ) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
     leading, go = threading.Event(), threading.Event()
-    real = os.writev
+    real = os.pwritev
 
-    def held_up(descriptor: int, buffers: Sequence[memoryview]) -> int:
+    def held_up(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
         leading.set()
         assert go.wait(10)
-        return real(descriptor, buffers)
+        return real(descriptor, buffers, offset)
 
-    monkeypatch.setattr(os, "writev", held_up)
+    monkeypatch.setattr(os, "pwritev", held_up)
     outcomes: list[str] = []
 
     def write_one() -> None:
@@ -617,3 +617,79 @@ def test_a_new_log_file_never_replaces_one_that_is_there(written: Path) -> None:
 
 def test_a_directory_without_a_log_reads_as_empty_file_list(tmp_path: Path) -> None:
     assert wal_file_numbers(tmp_path / "gone") == []
+
+
+def small_records(count: int) -> list[Record]:
+    return [(1, ts, os.urandom(1000)) for ts in range(1, count + 1)]
+
+
+def test_small_records_overwrite_zeros_that_no_sync_lets_the_file_grow_for(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = os.fdatasync
+
+    def recording(descriptor: int) -> None:
+        real(descriptor)
+        sizes.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", recording)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    records = small_records(800)
+    write(wal, records)
+    end = wal.bytes_since_checkpoint
+    assert end == offsets(records)[-1], "zeros count as if a recovery would replay them"
+    assert len(set(sizes[:50])) == 50, "a log of a few records takes more room than they do"
+    assert len(set(sizes)) < 100, "most syncs have let the file grow"
+    assert end < sizes[-1] <= end + (512 << 10)
+    wal.sync(wal.append(1, 801, [os.urandom(1 << 20)]))
+    assert wal_path(directory, 1).stat().st_size == wal.bytes_since_checkpoint, "zeros behind a large record"
+    assert wal.rotate() == 2
+    write(wal, records[:1])
+    wal.close()
+    found, reader = replay(directory)
+    assert [ts for _, ts, _ in found] == [*range(1, 802), 1]
+    assert found[:800] == records
+    assert reader.unread_bytes == 0
+
+
+def test_a_torn_tail_and_damage_are_told_apart_in_front_of_zeros(directory: Path) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    records = small_records(200)
+    write(wal, records)
+    wal.close()
+    path = wal_path(directory, 1)
+    places = offsets(records)
+    assert path.stat().st_size > places[-1]
+    found, reader = replay(directory)
+    assert (found, reader.valid_end, reader.unread_bytes) == (records, places[-1], 0)
+
+    whole = path.read_bytes()
+    torn = places[-2] + 500
+    path.write_bytes(whole[:torn] + bytes(len(whole) - torn))
+    found, reader = replay(directory)
+    assert (found, reader.valid_end) == (records[:-1], places[-2])
+    assert 450 < reader.unread_bytes <= 500
+
+    hole = places[-3] + 500
+    path.write_bytes(whole[:hole] + bytes(300) + whole[hole + 300 :])
+    assert str(places[-3]) in refused(directory, path)
+
+
+def test_a_disk_without_room_for_zeros_takes_records_as_long_as_they_fit(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwritev
+
+    def without_zeros(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        if not any(bytes(buffers[0])):
+            raise OSError(28, "No space left on device")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", without_zeros)
+    wal = Wal(directory, COLLECTION, 1, 0)
+    records = small_records(300)
+    write(wal, records)
+    assert wal_path(directory, 1).stat().st_size == wal.bytes_since_checkpoint
+    wal.close()
+    assert replay(directory)[0] == records
