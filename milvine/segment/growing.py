@@ -1,8 +1,8 @@
 """Rows in memory, covered by the log: a tuple of immutable chunks that the writer replaces.
 
-Small chunks are merged like a binary counter (a chunk joins its neighbour once it is as large), so every row is copied
-O(log rows) times, whatever the size of the inserts. Large ones stay apart: a copy in memory that was never touched
-costs more than a search saves by one chunk less.
+Small chunks are merged like a counter to the base of 4 (the last four become one when they are about as large), so
+every row is copied O(log rows) times, whatever the size of the inserts. Large ones stay apart: a copy in memory that
+was never touched costs more than a search saves by one chunk less.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from milvine.segment.rows import ExtractedPaths
 Array = np.ndarray[Any, Any]
 MAX_MERGED_ROWS = 1 << 17
 MAX_MERGED_BYTES = 4 << 20
+_JOINED = 4
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,11 @@ class GrowingSegment:
 
     def with_chunk(self, chunk: Chunk) -> GrowingSegment:
         chunks = (*self.chunks, chunk)
-        while len(chunks) > 1 and chunks[-2].row_count <= chunks[-1].row_count:
-            left, right = chunks[-2:]
-            if left.row_count + right.row_count > MAX_MERGED_ROWS:
+        while len(chunks) >= _JOINED and chunks[-_JOINED].row_count < _JOINED * chunks[-1].row_count:
+            last = chunks[-_JOINED:]
+            if sum(c.row_count for c in last) > MAX_MERGED_ROWS or sum(c.bytes_used for c in last) > MAX_MERGED_BYTES:
                 break
-            if left.bytes_used + right.bytes_used > MAX_MERGED_BYTES:
-                break
-            chunks = (*chunks[:-2], join_chunks((left, right)))
+            chunks = (*chunks[:-_JOINED], join_chunks(last))
         return replace(self, chunks=chunks)
 
     def with_schema(self, schema: CollectionSchema) -> GrowingSegment:
