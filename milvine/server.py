@@ -16,6 +16,7 @@ from milvine.catalog.store import CATALOG_FILE, open_catalog
 from milvine.config import HINT, Settings
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
+from milvine.in_flight import InFlight
 from milvine.model.properties import PartKind
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.budget import Budget
@@ -68,37 +69,18 @@ def build_engine(settings: Settings) -> Engine:
     return engine
 
 
-class RequestCounter:
-    """How many requests are being answered."""
-
-    def __init__(self) -> None:
-        self._idle = threading.Condition()
-        self._active = 0
-
-    def __enter__(self) -> None:
-        with self._idle:
-            self._active += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._idle:
-            self._active -= 1
-            self._idle.notify_all()
-
-    def wait_for_none(self, timeout: float) -> None:
-        """Wait until no request is being answered, at most `timeout` seconds."""
-        with self._idle:
-            self._idle.wait_for(lambda: self._active == 0, timeout)
-
-
-def make_application(engine: Engine, requests: RequestCounter) -> Application:
+def make_application(engine: Engine, requests: InFlight) -> Application:
     """The WSGI application of the one port: gRPC by its content type, everything else REST."""
     rest = make_app(engine)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        with requests:
+        requests.enter()
+        try:
             if wire.is_grpc(environ):
                 return wire.handle(engine, environ, start_response)
             return rest(environ, start_response)
+        finally:
+            requests.leave()
 
     return application
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from milvine import config, metrics, server
 from milvine.errors import MilvineError
 from milvine.front import LOOPBACKS, STOP_SIGNALS
+from milvine.in_flight import InFlight
 from milvine.process import forget_garbage, keep_pandas_out
 
 _POLL_SECONDS = 0.005
@@ -62,10 +63,10 @@ def _announce(settings: config.Settings) -> None:
     sys.stdout.flush()
 
 
-def _end_on_signal(requests: server.RequestCounter) -> None:
+def _end_on_signal(requests: InFlight) -> None:
     """Wait for a signal to stop, let requests in flight finish, and end. What was acknowledged is on disk already."""
     signal.sigwait(STOP_SIGNALS)
-    requests.wait_for_none(_GRACE_SECONDS)
+    requests.wait_for_none(time.monotonic() + _GRACE_SECONDS)
     time.sleep(_FLUSH_SECONDS)  # the front has the last answers, but may not have sent them
     os._exit(0)
 
@@ -85,7 +86,7 @@ def _start() -> server.Application:
         sys.stderr.write(f"milvine: {error}\n")
         sys.stderr.flush()
         os._exit(1)  # an exception here would end in Envoy's own words
-    requests = server.RequestCounter()
+    requests = InFlight()
     threading.Thread(target=_end_on_signal, args=(requests,), name="stopper", daemon=True).start()
     application = server.make_application(engine, requests)
     forget_garbage()

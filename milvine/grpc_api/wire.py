@@ -117,7 +117,8 @@ def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext
     return RequestContext(database, user, time.monotonic() + timeout)
 
 
-def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
+def _answer(engine: Engine, environ: dict[str, Any], method: str) -> tuple[bytes, int]:
+    """The response, and Milvus's code for the counters."""
     rpc = RPCS.get(method)
     if rpc is None:
         raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {SERVICE_NAME}")
@@ -139,11 +140,9 @@ def _answer(engine: Engine, environ: dict[str, Any], method: str) -> bytes:
         _log.exception("%s failed", method)
         error_code = UnexpectedError.code
         response = encode.failure(method, UnexpectedError(f"{type(error).__name__}: {error}"))
-    metrics.requests_of("grpc", method, error_code).inc()
     if time.monotonic() > context.deadline:
         raise GrpcError(_DEADLINE_EXCEEDED, "context deadline exceeded")
-    payload: bytes = response.SerializeToString()
-    return payload
+    return response.SerializeToString(), error_code
 
 
 def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -154,17 +153,19 @@ def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iter
     try:
         if service != SERVICE_NAME:
             raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
-        payload = _answer(engine, environ, method)
+        payload, error_code = _answer(engine, environ, method)
     except GrpcError as error:
         metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
         status = [("grpc-status", str(error.code)), ("grpc-message", message)]
         start_response("200 OK", [_CONTENT_TYPE, *status])
         return []
-    metrics.seconds_of(method).observe(time.perf_counter() - started)
     write = start_response("200 OK", [_CONTENT_TYPE])
     write(_FRAME.pack(0, len(payload)) + payload)
     environ["wsgi.ext.http.send_trailers"](_OK_TRAILERS)
+    # Counted while the answer is under way.
+    metrics.requests_of("grpc", method, error_code).inc()
+    metrics.seconds_of(method).observe(time.perf_counter() - started)
     return _taken()
 
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from milvine.model.records import record
+
 Array = np.ndarray[Any, Any]
 
 
@@ -24,7 +26,7 @@ class Effort:
     candidates: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """distances float32 (nq, k) and rows int64 (nq, k), nearest first, padded with inf and -1.
 

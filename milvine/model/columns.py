@@ -14,7 +14,6 @@ All of it is immutable once made: readers hold it without a lock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 
 from milvine.model import json_paths
 from milvine.model.json_paths import ShreddedPaths
+from milvine.model.records import record
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 
@@ -52,7 +52,7 @@ ARROW_TYPES: dict[DataType, pa.DataType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Column:
     """One field's values; see the module's head for shapes."""
 
@@ -154,7 +154,7 @@ def concat_columns(columns: Sequence[Column]) -> Column:
     return Column(first.data_type, values, validity, paths)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ColumnBatch:
     """Rows of one collection: field id -> Column, all of `row_count` rows."""
 

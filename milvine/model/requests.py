@@ -10,6 +10,7 @@ import numpy as np
 
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, LoadState
 
@@ -71,7 +72,7 @@ class MutationResult:
     ts: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SearchRequest:
     """`queries`: rows, each as long as the caller sent it: (nq, dim), in the dtype of `query_type`, bytes if that is
     none of ours. `query_type`: the placeholder's number, a vector type's mostly. `params`: ANN parameters by name.
@@ -102,7 +103,7 @@ class SearchRequest:
     ids: Any | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutputField:
     """A field of a result, in the order to be sent."""
 
@@ -110,7 +111,7 @@ class OutputField:
     column: Column
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SearchResult:
     """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: asked of `$meta`, () for all.
 

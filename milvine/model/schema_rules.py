@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from milvine.errors import (
     DatabaseNameInvalid,
@@ -51,8 +52,9 @@ _INDEX_NAME = re.compile(r"[A-Za-z0-9_\[\]]+")
 _PARTITION_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
+@lru_cache(maxsize=1024)
 def check_collection_name(name: str, kind: str = "name") -> None:
-    """`kind` is "name" or "alias", as in the message."""
+    """`kind` is "name" or "alias", as in the message. Good names are remembered."""
     if not name:
         raise ParameterInvalid(f"collection {kind} should not be empty")
     invalid = f"Invalid collection {kind}: {name}."

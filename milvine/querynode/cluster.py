@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from milvine.catalog.store import Catalog
 from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded, UnexpectedError
+from milvine.model.records import record
 from milvine.querynode.loader import Loader
 from milvine.querynode.node import QueryNode, SegmentNotHeld
 from milvine.querynode.reduce import merge_hits
@@ -23,7 +24,7 @@ _LOOK_AGAIN_SECONDS = 0.05
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """What one read looks at: a view, the partitions it may see, the time until which it may wait."""
 
@@ -32,7 +33,7 @@ class Target:
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Share:
     segment_ids: tuple[int, ...]
     growing: tuple[Chunk, ...]

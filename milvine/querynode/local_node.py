@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import TypeVar
 
 from milvine import metrics
 from milvine.model.properties import PartKey
@@ -18,6 +18,9 @@ from milvine.segment.sealed import LoadSpec, SealedSegment, open_segment
 from milvine.segment.search import search_row_sets
 from milvine.storage.files import OnBytes, ignore_bytes
 from milvine.storage.segment_files import SegmentPaths, open_delta
+
+_Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
+_Result = TypeVar("_Result")
 
 
 class LocalNode:
@@ -70,7 +73,8 @@ class LocalNode:
             self._opening[collection_id].pop(segment_id, None)
             segment = self._serving[collection_id].pop(segment_id, None)
         if segment is not None:
-            segment.wait_for_leases(deadline)
+            # Files are unmapped when the last reference goes, so a reader that outlasts the deadline stays safe.
+            segment.readers.wait_for_none(deadline)
 
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
@@ -81,10 +85,14 @@ class LocalNode:
                 for segment in segments.values():
                     segment.apply_deletes(batch)
 
-    @contextmanager
-    def _leased(
-        self, collection_id: int, segment_ids: Sequence[int], field_ids: frozenset[int]
-    ) -> Iterator[list[SealedSegment]]:
+    def _read(
+        self,
+        collection_id: int,
+        segment_ids: Sequence[int],
+        plan: _Plan,
+        read: Callable[[Sequence[SealedSegment], _Plan], _Result],
+    ) -> _Result:
+        """What `read` finds in the segments, which are not released under it."""
         serving = self._serving[collection_id]
         leased: list[SealedSegment] = []
         try:
@@ -92,23 +100,20 @@ class LocalNode:
                 segment = serving.get(segment_id)
                 if segment is None:
                     raise SegmentNotHeld(segment_id)
-                segment.lease()
+                segment.readers.enter()
                 leased.append(segment)
-                if segment.lacks(field_ids):
+                if segment.lacks(plan.field_ids):
                     raise SegmentNotHeld(segment_id)
-            yield leased
+            return read(leased, plan)
         finally:
             for segment in leased:
-                segment.end_lease()
+                segment.readers.leave()
 
     def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None:
-        with self._leased(collection_id, segment_ids, plan.field_ids) as segments:
-            return search_row_sets(segments, plan)
+        return self._read(collection_id, segment_ids, plan, search_row_sets)
 
     def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None:
-        with self._leased(collection_id, segment_ids, plan.field_ids) as segments:
-            return query_row_sets(segments, plan)
+        return self._read(collection_id, segment_ids, plan, query_row_sets)
 
     def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int:
-        with self._leased(collection_id, segment_ids, plan.field_ids) as segments:
-            return count_row_sets(segments, plan)
+        return self._read(collection_id, segment_ids, plan, count_row_sets)

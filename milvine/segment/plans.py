@@ -12,6 +12,7 @@ from milvine.expr import Predicate, referenced_field_ids
 from milvine.index.base import Effort
 from milvine.index.scan import Band
 from milvine.model.columns import ColumnBatch
+from milvine.model.records import record
 from milvine.model.types import MetricType
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +47,8 @@ class SearchPlan:
         return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids))
 
     def again(self, queries: Array, read_ts: int) -> SearchPlan:
-        """The same search for other vectors at another time, at a fifth of what `replace` costs."""
+        """The same search for other vectors at another time, at a fifth of what `replace` costs; what was worked out
+        of the fields stays."""
         plan = object.__new__(SearchPlan)
         plan.__dict__.update(self.__dict__, queries=queries, read_ts=read_ts)
         return plan
@@ -79,7 +81,7 @@ def _looked_at(predicate: Predicate | None, field_ids: tuple[int, ...]) -> froze
     return frozenset(field_ids) | (frozenset() if predicate is None else referenced_field_ids(predicate))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """How one segment, or one chunk of a growing one, was searched. `way`: "scan" or the index's type; `effort`: its
     ef or nprobe; `scanned_queries`: those that the index could not answer well, so that all rows were looked at."""
@@ -94,7 +96,7 @@ class Look:
     ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hits:
     """Search results. counts: int64 (nq,), hits of each query; distances and rows follow query by query,
     nearest first. `rows` has the output fields and always the key."""

@@ -6,8 +6,6 @@ SealedSegment that shares the parts both have; the old one goes when its last le
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from milvine.errors import DataIntegrityError
+from milvine.in_flight import InFlight
 from milvine.index import dense, scalar
 from milvine.index.base import VectorIndex
 from milvine.index.partial import PartialIndex
@@ -149,8 +148,7 @@ class SealedSegment:
             part = parts.get(("index", index.index_id))
             for path, values in ({} if part is None else part.value).items():
                 self._value_indexes[index.field_id, path, values.has_elements] = values
-        self._leases = 0
-        self._condition = threading.Condition()
+        self.readers = InFlight()
 
     @property
     def segment_id(self) -> int:
@@ -218,24 +216,6 @@ class SealedSegment:
     def apply_deletes(self, batch: DeleteBatch) -> None:
         """Mark rows; the caller serialises calls for one segment."""
         self.marks = self.marks.with_deletes(batch, self.keys, self.insert_ts, self.partition_id)
-
-    def lease(self) -> None:
-        with self._condition:
-            self._leases += 1
-
-    def end_lease(self) -> None:
-        with self._condition:
-            self._leases -= 1
-            if self._leases == 0:
-                self._condition.notify_all()
-
-    def wait_for_leases(self, deadline: float) -> bool:
-        """Wait until nobody reads, at most until `deadline` (time.monotonic). The files are unmapped when the
-        last reference goes, so a reader that outlasts the deadline stays safe."""
-        with self._condition:
-            while self._leases and (left := deadline - time.monotonic()) > 0:
-                self._condition.wait(left)
-            return self._leases == 0
 
 
 MapParts = Callable[[Callable[[PartKey], Part], Iterable[PartKey]], Iterable[Part]]

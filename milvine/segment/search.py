@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
 from milvine.index.scan import first_of, measure, padded, scan, scan_band
 from milvine.model.columns import Column, ColumnBatch, concat_batches
+from milvine.model.records import record
 from milvine.segment.plans import Hits, Look, SearchPlan
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import has_repeats, select_winners
@@ -53,7 +54,7 @@ def visible(row_sets: Sequence[RowSet], partition_ids: frozenset[int] | None) ->
     return [r for r in row_sets if r.row_count and (partition_ids is None or r.partition_id in partition_ids)]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Answer:
     """Distances (nq, k) and row offsets (nq, k) inside one segment, padded with inf and -1, and how they came."""
 

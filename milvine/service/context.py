@@ -10,6 +10,7 @@ from milvine.config import Settings
 from milvine.datanode.node import DataNode
 from milvine.errors import CollectionNotFound, DatabaseNotFound, PartitionNotFound
 from milvine.model.collections import DEFAULT_DATABASE, Collection, Partition
+from milvine.model.records import record
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.cluster import Cluster
@@ -37,7 +38,7 @@ class Engine:
     passwords: Passwords
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestContext:
     """`deadline` is on time.monotonic()'s scale."""
 

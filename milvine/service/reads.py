@@ -24,6 +24,7 @@ from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
 from milvine.model.properties import is_of_large_topk
+from milvine.model.records import record
 from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
@@ -194,7 +195,7 @@ def _check_nq(nq: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Search:
     """A search with every name resolved, ready to run."""
 
@@ -221,6 +222,7 @@ class _Repeats:
     def keep(self, key: Hashable, search: _Search) -> None:
         if len(self._searches) >= self._size:
             self._searches.clear()
+        assert search.plan.field_ids  # worked out here for all that repeat it
         self._searches[key] = replace(search, plan=search.plan.again(_NO_QUERIES, 0))
 
 

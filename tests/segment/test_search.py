@@ -18,7 +18,6 @@ from segment_rows import (
     SCHEMA,
     VEC,
     Array,
-    batch_of,
     chunk_of,
     deletes_of,
     joined,
@@ -28,6 +27,7 @@ from segment_rows import (
 
 from milvine.errors import DataIntegrityError
 from milvine.expr import compile_filter
+from milvine.in_flight import InFlight
 from milvine.index.base import Effort
 from milvine.index.scan import Band, scan
 from milvine.model.types import DataType, MetricType
@@ -307,13 +307,15 @@ def test_a_damaged_part_of_a_resident_segment_is_named(tmp_path: Path, name: str
         open_segment(SegmentPaths(tmp_path), meta, spec)
 
 
-def test_leases_are_waited_for_but_not_beyond_the_deadline(tmp_path: Path) -> None:
-    segment = seal(tmp_path, chunk_of(batch_of([1]).columns[PK].values))
-    segment.lease()
+def test_readers_are_waited_for_but_not_beyond_the_deadline() -> None:
+    readers = InFlight()
+    readers.enter()
+    readers.enter()
+    readers.leave()
     started = time.monotonic()
-    assert not segment.wait_for_leases(started + 0.05)
+    assert not readers.wait_for_none(started + 0.05)
     assert time.monotonic() - started >= 0.05
-    ending = threading.Timer(0.05, segment.end_lease)
+    ending = threading.Timer(0.05, readers.leave)
     ending.start()
-    assert segment.wait_for_leases(time.monotonic() + 10)
-    assert segment.wait_for_leases(time.monotonic())
+    assert readers.wait_for_none(time.monotonic() + 10)
+    assert readers.wait_for_none(time.monotonic())
