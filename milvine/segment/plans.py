@@ -47,10 +47,9 @@ class SearchPlan:
         return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids))
 
     def again(self, queries: Array, read_ts: int) -> SearchPlan:
-        """The same search for other vectors at another time, at a fifth of what `replace` costs; what was worked out
-        of the fields stays."""
+        """The same search for other vectors at another time, at a fifth of what `replace` costs."""
         plan = object.__new__(SearchPlan)
-        plan.__dict__.update(self.__dict__, queries=queries, read_ts=read_ts)
+        plan.__dict__.update(self.__dict__, field_ids=self.field_ids, queries=queries, read_ts=read_ts)
         return plan
 
 

@@ -222,7 +222,6 @@ class _Repeats:
     def keep(self, key: Hashable, search: _Search) -> None:
         if len(self._searches) >= self._size:
             self._searches.clear()
-        assert search.plan.field_ids  # worked out here for all that repeat it
         self._searches[key] = replace(search, plan=search.plan.again(_NO_QUERIES, 0))
 
 
