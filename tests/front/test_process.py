@@ -144,6 +144,21 @@ def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: S
     server.stop()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets cannot be bound to one port")
+def test_a_server_whose_port_somebody_takes_by_force_ends(new_server: ServerFactory) -> None:
+    server = new_server(port=free_port(), start=False)
+    server.spawn()
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while psutil.Process(server.pid).name() != "envoy":
+            time.sleep(0.002)
+        thief.bind((HOST, int(server._wanted_port)))
+        thief.listen()
+        assert server.process.wait(20) == 1
+    assert f"cannot bind '{HOST}:{server._wanted_port}': Address already in use" in server.log
+    server.start()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps shared memory")
 def test_a_killed_server_leaves_no_shared_memory_behind(new_server: ServerFactory) -> None:
     before = set(Path("/dev/shm").glob("envoy*"))
