@@ -1,8 +1,8 @@
 """Rows in memory, covered by the log: a tuple of immutable chunks that the writer replaces.
 
-Small chunks are merged like a counter to the base of 4 (the last four become one when they are about as large), so
-every row is copied O(log rows) times, whatever the size of the inserts. Large ones stay apart: a copy in memory that
-was never touched costs more than a search saves by one chunk less.
+Small chunks are merged like a counter to the base of 4 (the last four become one when they are about as large, or as
+many of them as make no large one), so every row is copied O(log rows) times, whatever the size of the inserts. Large
+ones stay apart: a copy in memory that was never touched costs more than a search saves by one chunk less.
 """
 
 from __future__ import annotations
@@ -142,6 +142,15 @@ def _norms2(chunk: Chunk, field_id: int) -> Array:
     return squared_norms(chunk.column(field_id).values) if known is None else known
 
 
+def _are_alike(chunks: tuple[Chunk, ...]) -> bool:
+    return chunks[0].row_count < _JOINED * chunks[-1].row_count
+
+
+def _fit_one(chunks: tuple[Chunk, ...]) -> bool:
+    rows, size = sum(c.row_count for c in chunks), sum(c.bytes_used for c in chunks)
+    return rows <= MAX_MERGED_ROWS and size <= MAX_MERGED_BYTES
+
+
 @dataclass(frozen=True)
 class GrowingSegment:
     """One growing segment as a reader sees it. Deletes and inserts make a new one."""
@@ -160,11 +169,11 @@ class GrowingSegment:
 
     def with_chunk(self, chunk: Chunk) -> GrowingSegment:
         chunks = (*self.chunks, chunk)
-        while len(chunks) >= _JOINED and chunks[-_JOINED].row_count < _JOINED * chunks[-1].row_count:
-            last = chunks[-_JOINED:]
-            if sum(c.row_count for c in last) > MAX_MERGED_ROWS or sum(c.bytes_used for c in last) > MAX_MERGED_BYTES:
+        while len(chunks) >= _JOINED and _are_alike(chunks[-_JOINED:]):
+            count = next((n for n in range(_JOINED, 1, -1) if _are_alike(chunks[-n:]) and _fit_one(chunks[-n:])), 0)
+            if not count:
                 break
-            chunks = (*chunks[:-_JOINED], join_chunks(last))
+            chunks = (*chunks[:-count], join_chunks(chunks[-count:]))
         return replace(self, chunks=chunks)
 
     def with_schema(self, schema: CollectionSchema) -> GrowingSegment:

@@ -10,7 +10,7 @@ from segment_rows import GROUP, META, PK, VEC, chunk_of, deletes_of
 
 from milvine.index.scan import squared_norms
 from milvine.segment import growing
-from milvine.segment.growing import GrowingSegment, at_ts
+from milvine.segment.growing import Chunk, GrowingSegment, at_ts
 from milvine.segment.rows import alive
 
 Row = tuple[int, int, bool]
@@ -81,6 +81,30 @@ def test_many_small_inserts_leave_few_chunks() -> None:
         segment = segment.with_chunk(chunk_of([ts], ts))
         assert len(segment.chunks) <= 15, "three of each power of 4"
     assert segment.row_count == 1000
+
+
+@pytest.mark.parametrize(
+    "sizes", [[2, 3, 1] * 60, [30] * 40, [1, 50] * 40, [*range(60, 0, -1)], [1, 1, 1, 70] * 20], ids=str
+)
+def test_inserts_of_any_sizes_leave_few_chunks_and_are_copied_seldom(
+    sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "MAX_MERGED_ROWS", 100)
+    copied = 0
+    real = growing.join_chunks
+
+    def counted(chunks: tuple[Chunk, ...]) -> Chunk:
+        nonlocal copied
+        copied += sum(c.row_count for c in chunks)
+        return real(chunks)
+
+    monkeypatch.setattr(growing, "join_chunks", counted)
+    segment = GrowingSegment(5, 1)
+    for ts, size in enumerate(sizes):
+        segment = segment.with_chunk(chunk_of(range(size), ts))
+    assert max(c.row_count for c in segment.chunks) <= 100
+    assert len(segment.chunks) <= sum(sizes) / 50 + 10
+    assert copied <= 3 * sum(sizes)
 
 
 def test_large_chunks_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
