@@ -85,7 +85,7 @@ def ids(keys: Any, target: Any) -> None:
 def _add_floats(target: Any, field_name: str, values: Any) -> None:
     """Fill a repeated float of an empty message from an array, as the bytes that they are on the wire (packed): one
     number after the other takes a hundred times as long. https://protobuf.dev/programming-guides/encoding/#packed"""
-    data = np.ascontiguousarray(values, "<f4").tobytes()
+    data = np.asarray(values, "<f4").tobytes()
     if data:
         tag = target.DESCRIPTOR.fields_by_name[field_name].number << 3 | _LENGTH_DELIMITED
         target.MergeFromString(_varint(tag) + _varint(len(data)) + data)
@@ -111,7 +111,7 @@ def field_data(field: FieldSchema, column: Column) -> Any:
     )
     if field.data_type.is_vector:
         data.vectors.dim = field.dim or 0
-        values = np.ascontiguousarray(column.values if column.validity is None else column.values[column.validity])
+        values = column.values if column.validity is None else column.values[column.validity]
         if field.data_type is DataType.FLOAT_VECTOR:
             _add_floats(data.vectors.float_vector, "data", values)
         else:

@@ -1,7 +1,7 @@
 """A sealed segment opened for reading: its files mapped, resident or not, and counted byte by byte.
 
 An opened segment never changes but for its delete marks. Another field list or a new index makes another
-SealedSegment that shares the parts both have; the old one goes when its last lease does.
+SealedSegment that shares the parts both have; the old one goes when its last reader does.
 """
 
 from __future__ import annotations

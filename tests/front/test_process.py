@@ -129,14 +129,19 @@ def test_a_port_that_another_server_holds_is_refused(new_server: ServerFactory) 
     assert first.stub.GetVersion(milvus_pb2.GetVersionRequest()).status.code == 0
 
 
+def _spawn_front(server: Server) -> None:
+    """The port is ours and nobody listens on it yet."""
+    server.spawn()
+    while psutil.Process(server.pid).name() != "envoy":
+        time.sleep(0.002)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets cannot be bound to one port")
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["127.0.0.1", "::1"])
 def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: ServerFactory, family: int) -> None:
     port = free_port()
     server = new_server(port=port, start=False)
-    server.spawn()
-    while psutil.Process(server.pid).name() != "envoy":
-        time.sleep(0.002)
+    _spawn_front(server)
     with socket.socket(family, socket.SOCK_STREAM) as thief, pytest.raises(OSError, match="in use"):
         thief.bind((HOST if family == socket.AF_INET else "::1", port))
     server.wait_ready()
@@ -146,16 +151,15 @@ def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: S
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets cannot be bound to one port")
 def test_a_server_whose_port_somebody_takes_by_force_ends(new_server: ServerFactory) -> None:
-    server = new_server(port=free_port(), start=False)
-    server.spawn()
+    port = free_port()
+    server = new_server(port=port, start=False)
+    _spawn_front(server)
     with socket.socket() as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        while psutil.Process(server.pid).name() != "envoy":
-            time.sleep(0.002)
-        thief.bind((HOST, int(server._wanted_port)))
+        thief.bind((HOST, port))
         thief.listen()
         assert server.process.wait(20) == 1
-    assert f"cannot bind '{HOST}:{server._wanted_port}': Address already in use" in server.log
+    assert f"cannot bind '{HOST}:{port}': Address already in use" in server.log
     server.start()
 
 

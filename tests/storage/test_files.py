@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealed_damage import flip_bit, truncate
+from sync_sizes import sizes_at_sync
 
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
 from milvine.storage import files
@@ -136,14 +137,7 @@ def test_a_payload_that_a_library_wrote_is_sealed_as_if_we_had_written_it(sealed
 
 
 def test_a_sealed_file_is_synced_with_all_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    real = os.fsync
-
-    def recording(descriptor: int) -> None:
-        real(descriptor)
-        synced.append(os.fstat(descriptor).st_size)
-
-    monkeypatch.setattr(os, "fsync", recording)
+    synced = sizes_at_sync(monkeypatch, "fsync")
     size = save_sealed(tmp_path / "x", "column", 1, [PAYLOAD])
     assert synced == [size]
     (tmp_path / "y").write_bytes(PAYLOAD)

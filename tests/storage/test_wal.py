@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealed_damage import flip_bit, truncate
+from sync_sizes import sizes_at_sync
 
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.storage import wal as wal_module
@@ -119,20 +120,13 @@ def test_a_body_in_several_buffers_is_one_record(directory: Path) -> None:
 
 
 def test_sync_returns_only_when_the_record_is_on_disk(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_disk = [0]
-    real = os.fdatasync
-
-    def recording(descriptor: int) -> None:
-        real(descriptor)
-        on_disk[0] = os.fstat(descriptor).st_size
-
-    monkeypatch.setattr(os, "fdatasync", recording)
+    on_disk = sizes_at_sync(monkeypatch, "fdatasync")
     wal = Wal(directory, COLLECTION, 1, 0)
     for ts in range(5):
         ticket = wal.append(1, ts, [b"body"])
-        assert on_disk[0] < wal.bytes_since_checkpoint
+        assert [0, *on_disk][-1] < wal.bytes_since_checkpoint
         wal.sync(ticket)
-        assert on_disk[0] == wal.bytes_since_checkpoint
+        assert on_disk[-1] == wal.bytes_since_checkpoint
     wal.close()
 
 
@@ -626,14 +620,7 @@ def small_records(count: int) -> list[Record]:
 def test_small_records_overwrite_zeros_that_no_sync_lets_the_file_grow_for(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[int] = []
-    real = os.fdatasync
-
-    def recording(descriptor: int) -> None:
-        real(descriptor)
-        sizes.append(os.fstat(descriptor).st_size)
-
-    monkeypatch.setattr(os, "fdatasync", recording)
+    sizes = sizes_at_sync(monkeypatch, "fdatasync")
     wal = Wal(directory, COLLECTION, 1, 0)
     records = small_records(800)
     write(wal, records)
