@@ -252,18 +252,19 @@ def _declared_type(field: Any) -> DataType:
 
 def _vectors(field: Any) -> Column:
     """Compact: only the valid rows' vectors. A column of NULLs may be without a dimension."""
-    kind = field.vectors.WhichOneof("data")
+    vectors = field.vectors
+    kind = vectors.WhichOneof("data")
     data_type = _VECTORS.get(kind) if kind else _declared_type(field)
     if data_type is None or not data_type.is_vector:
         raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-    dim = min(int(field.vectors.dim), _MAX_DIM)
+    dim = min(int(vectors.dim), _MAX_DIM)
     if data_type is DataType.FLOAT_VECTOR:
-        flat: Any = np.array(field.vectors.float_vector.data, dtype=np.float32)
+        flat: Any = np.array(vectors.float_vector.data, dtype=np.float32)
     else:
-        flat = np.frombuffer(getattr(field.vectors, kind) if kind else b"", np.uint8)
-    validity = np.array(field.valid_data, dtype=np.bool_)
+        flat = np.frombuffer(getattr(vectors, kind) if kind else b"", np.uint8)
+    valid_data = field.valid_data
     width = dim if data_type is DataType.FLOAT_VECTOR else dim * NUMPY_DTYPES[data_type].itemsize
-    if (dim <= 0 and (len(flat) or not len(validity))) or (len(flat) and len(flat) % width):
+    if (dim <= 0 and (len(flat) or not valid_data)) or (len(flat) and len(flat) % width):
         uneven = _UNEVEN_VECTORS.get(data_type)
         if uneven is not None:
             raise ParameterInvalid(uneven.format(len(flat), width))
@@ -271,8 +272,9 @@ def _vectors(field: Any) -> Column:
             f"the length({len(flat)}) of float data should divide the dim({dim})", expected=dim, actual=len(flat)
         )
     values = flat.view(NUMPY_DTYPES[data_type]).reshape(len(flat) // max(width, 1), max(dim, 0))
-    if not len(validity):
+    if not valid_data:
         return Column(data_type, values)
+    validity = np.array(valid_data, dtype=np.bool_)
     valid = int(np.count_nonzero(validity))
     if len(values) != valid:
         raise ParameterInvalid(
@@ -284,22 +286,25 @@ def _vectors(field: Any) -> Column:
 
 def column(field: Any) -> Column:
     """A FieldData as it came: INT8 and INT16 are still as wide as the wire has them, vectors compact."""
-    if field.WhichOneof("field") == "vectors" or (not field.HasField("scalars") and _declared_type(field).is_vector):
+    sent = field.WhichOneof("field")
+    if sent == "vectors" or (sent != "scalars" and _declared_type(field).is_vector):
         return _vectors(field)
-    kind = field.scalars.WhichOneof("data")
+    scalars = field.scalars
+    kind = scalars.WhichOneof("data")
     if kind is not None and kind not in _SCALARS and kind != "array_data":
         raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
     data_type = _SCALARS.get(kind, DataType.ARRAY) if kind else _declared_type(field)
-    data = getattr(field.scalars, kind).data if kind else []
+    data = getattr(scalars, kind).data if kind else []
     if data_type is DataType.ARRAY:
         values = _lists(field)
     elif data_type in _ARROW_TYPES:
         values = pa.array(data, _ARROW_TYPES[data_type])
     else:
         values = np.array(data, dtype=NUMPY_DTYPES[data_type])
-    if not field.valid_data:
+    valid_data = field.valid_data
+    if not valid_data:
         return Column(data_type, values)
-    validity = np.array(field.valid_data, dtype=np.bool_)
+    validity = np.array(valid_data, dtype=np.bool_)
     if len(values) != len(validity) or not validity.all():
         if len(values) == int(np.count_nonzero(validity)):
             values = _expanded(values, validity)

@@ -177,7 +177,8 @@ def query_results(name: str, result: QueryResult) -> Any:
 
 def mutation(result: MutationResult, kind: str) -> Any:
     """`kind`: insert_cnt, delete_cnt or upsert_cnt, which is all three. Deletes do not return keys, as in Milvus."""
-    response = milvus_pb2.MutationResult(status=status(), timestamp=result.ts, acknowledged=True)
+    response = milvus_pb2.MutationResult(timestamp=result.ts, acknowledged=True)
+    response.status.SetInParent()
     for name in ("insert_cnt", "delete_cnt", "upsert_cnt"):
         if kind in (name, "upsert_cnt"):
             setattr(response, name, result.row_count)

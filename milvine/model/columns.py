@@ -137,6 +137,14 @@ def json_column(values: pa.BinaryArray, validity: np.ndarray[Any, Any] | None = 
     return Column(DataType.JSON, values, validity, json_paths.shred(values))
 
 
+def text_lengths(values: pa.StringArray | pa.BinaryArray) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """The bytes of each text, at a third of what `pc.binary_length` costs for a few."""
+    if len(values) == 0:
+        return np.zeros(0, np.int32)
+    offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, 4 * values.offset)
+    return offsets[1:] - offsets[:-1]
+
+
 def concat_columns(columns: Sequence[Column]) -> Column:
     first = columns[0]
     if len(columns) == 1:

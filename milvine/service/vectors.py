@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,8 @@ def check_finite(values: Array) -> None:
     """Raises ParameterInvalid if float32 or float64 values are not all finite."""
     # One sum tells whether any value is not finite, at a tenth of isfinite's cost; it may overflow, so look again.
     with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.sum(values, dtype=np.float32 if values.dtype == np.float32 else None))
-    if not np.isfinite(total) and not np.isfinite(values).all():
+        total = float(np.add.reduce(values, axis=None))
+    if not math.isfinite(total) and not np.isfinite(values).all():
         bad = values[~np.isfinite(values)][0]
         text = "NaN" if np.isnan(bad) else ("+Inf" if bad > 0 else "-Inf")
         raise ParameterInvalid(f"value '{text}' is not a number or infinity")

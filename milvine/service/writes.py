@@ -18,7 +18,15 @@ from milvine.errors import (
 )
 from milvine.expr import compile_filter, primary_keys
 from milvine.model.collections import DEFAULT_PARTITION, Collection
-from milvine.model.columns import NUMPY_DTYPES, Column, ColumnBatch, absent_column, json_column, with_default
+from milvine.model.columns import (
+    NUMPY_DTYPES,
+    Column,
+    ColumnBatch,
+    absent_column,
+    json_column,
+    text_lengths,
+    with_default,
+)
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
@@ -290,7 +298,7 @@ def _check_type(field: FieldSchema, column: Column) -> None:
 
 def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:
     assert field.max_length is not None
-    lengths = pc.binary_length(values).to_numpy(zero_copy_only=False)
+    lengths = text_lengths(values)
     if lengths.max(initial=0) > field.max_length:
         row = int(np.argmax(lengths > field.max_length))
         raise ParameterInvalid(
@@ -301,8 +309,7 @@ def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:
 
 def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, *, is_partial: bool) -> Column:
     """A partial update may bring keys that have the names of fields, which were added later, as in Milvus."""
-    lengths = pc.binary_length(column.values).to_numpy(zero_copy_only=False)
-    longest = int(lengths.max(initial=0))
+    longest = int(text_lengths(column.values).max(initial=0))
     if longest > MAX_JSON_BYTES:
         what = "dynamic field" if field.is_dynamic else f"json field ({field.name})"
         raise ParameterInvalid(
