@@ -1,8 +1,9 @@
 """The order of one collection's writes.
 
 Under the lock a write takes its timestamp and its place in the log. Outside of it one of the waiting writers syncs
-the log for all. Then writes are published in timestamp order, then acknowledged: nothing that is not on disk is
-ever visible, and nothing is visible before what came before it.
+the log for all; what readers will need of the rows is made while the disk works. Then writes are published in
+timestamp order, then acknowledged: nothing that is not on disk is ever visible, and nothing is visible before what
+came before it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from milvine.model.partition_keys import routed
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
-from milvine.segment.growing import Chunk, GrowingSegment, at_ts, make_chunk
+from milvine.segment.growing import Chunk, GrowingSegment, make_chunk
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import Buffer
 from milvine.storage.wal import Wal
@@ -58,6 +59,37 @@ class Watch:
         return any(pc.any(pc.is_in(keys, pa.array(w, keys.type))).as_py() for w in self.written)
 
 
+class _Rows:
+    """The rows of one write. Their chunks are made once, by the writer while the disk is at work, or by who is quicker
+    to publish them. `parts`: segment id, partition id, rows."""
+
+    def __init__(self, schema: CollectionSchema, parts: Sequence[tuple[int, int, ColumnBatch]], ts: int) -> None:
+        self.schema = schema
+        self.ts = ts
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._chunks: list[Chunk] | None = None
+        self._grown: dict[int, tuple[GrowingSegment, GrowingSegment]] = {}
+
+    def join(self, growing: Sequence[GrowingSegment]) -> None:
+        """Join the chunks with the segments as they are now, for the case that they still are when it counts."""
+        found = {segment.segment_id: segment for segment in growing}
+        for chunk in self.chunks():
+            if (segment := found.get(chunk.segment_id)) is not None:
+                self._grown[segment.segment_id] = segment, segment.with_chunk(chunk)
+
+    def added(self, segment: GrowingSegment, chunk: Chunk) -> GrowingSegment:
+        """The segment with one of the chunks."""
+        before, after = self._grown.get(segment.segment_id, (None, None))
+        return segment.with_chunk(chunk) if after is None or before is not segment else after
+
+    def chunks(self) -> list[Chunk]:
+        with self._lock:
+            if self._chunks is None:
+                self._chunks = [make_chunk(self.schema, *part, self.ts) for part in self._parts]
+            return self._chunks
+
+
 class CollectionWriter:
     """All writes of one collection go through here."""
 
@@ -69,7 +101,7 @@ class CollectionWriter:
         self._wal = wal
         self._lock = threading.Lock()
         self._publish_lock = threading.Lock()
-        self._unpublished: deque[tuple[int, int, Callable[[int], None]]] = deque()
+        self._unpublished: deque[tuple[int, DeleteBatch | None, _Rows]] = deque()
         self._last_ticket = 0
         self._watches: list[Watch] = []
         view = views.current(collection.collection_id)
@@ -86,21 +118,11 @@ class CollectionWriter:
 
     def insert(self, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the rows' timestamp once they are durable and visible. ALL_PARTITIONS: where their key says."""
-        chunks = self._chunks(partition_id, batch)
         body = encode_insert(partition_id, batch)
-        keys = self._keys(batch)
-        return self._commit(
-            RecordType.INSERT, partition_id, keys, lambda _: body, lambda ts: self._publish_rows(chunks, ts)
-        )
+        return self._commit(RecordType.INSERT, partition_id, self._keys(batch), body, batch)
 
     def _keys(self, batch: ColumnBatch) -> Any:
         return batch.columns[self._schema.primary_field.field_id].values
-
-    def _chunks(self, partition_id: int, batch: ColumnBatch) -> list[Chunk]:
-        return [
-            make_chunk(self._schema, 0, part_id, part, 0)
-            for part_id, part in routed(self._schema, self._routes, partition_id, batch)
-        ]
 
     def upsert(
         self, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None, watch: Watch | None = None
@@ -110,26 +132,13 @@ class CollectionWriter:
         ALL_PARTITIONS: the keys go wherever they are, the rows where their partition key says.
         Raises KeysWritten, with nothing written, when `watch` saw another write of these keys.
         """
-        chunks = self._chunks(partition_id, batch)
         body = encode_insert(partition_id, batch, replaced_keys)
         keys = self._keys(batch) if replaced_keys is None else replaced_keys
-
-        def publish(ts: int) -> None:
-            self._publish_upsert(make_deletes(keys, ts, partition_id), chunks, ts)
-
-        return self._commit(RecordType.UPSERT, partition_id, keys, lambda _: body, publish, watch)
+        return self._commit(RecordType.UPSERT, partition_id, keys, body, batch, watch)
 
     def delete(self, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp once durable and visible."""
-        batches: list[DeleteBatch] = []
-
-        def encode(ts: int) -> Sequence[Buffer]:
-            batches.append(make_deletes(keys, ts, partition_id))
-            return [memoryview(encode_deletes(batches[0]))]
-
-        return self._commit(
-            RecordType.DELETE, partition_id, keys, encode, lambda ts: self._publish_deletes(batches[0], ts)
-        )
+        return self._commit(RecordType.DELETE, partition_id, keys)
 
     def set_schema(self, schema: CollectionSchema) -> None:
         """Let all growing rows, those not yet visible included, know fields that were added."""
@@ -157,10 +166,12 @@ class CollectionWriter:
         record_type: RecordType,
         partition_id: int,
         keys: Any,
-        encode: Callable[[int], Sequence[Buffer]],
-        publish: Callable[[int], None],
+        body: Sequence[Buffer] = (),
+        batch: ColumnBatch | None = None,
         watch: Watch | None = None,
     ) -> int:
+        """`keys`: those inserted, or deleted, or both. A delete's body is made here, since it has the timestamp."""
+        parts = [] if batch is None else routed(self._schema, self._routes, partition_id, batch)
         with self._lock:
             if partition_id in self._dropped:
                 raise PartitionNotFound(partition_id)
@@ -169,43 +180,46 @@ class CollectionWriter:
             for other in self._watches:
                 other.written.append(keys)
             ts = self._clock.next()
-            ticket = self._wal.append(record_type, ts, encode(ts))
+            deletes = None if record_type is RecordType.INSERT else make_deletes(keys, ts, partition_id)
+            if deletes is not None and batch is None:
+                body = encode_deletes(deletes)
+            rows = _Rows(self._schema, [(self._growing_segment(i), i, part) for i, part in parts], ts)
+            ticket = self._wal.append(record_type, ts, body)
             self._last_ticket = ticket
-            self._unpublished.append((ticket, ts, publish))
+            is_next = not self._unpublished
+            self._unpublished.append((ticket, deletes, rows))
+        self._wal.write(ticket)
+        if is_next and deletes is None and (view := self._views.current(self.collection_id)) is not None:
+            rows.join(view.growing)
+        else:
+            rows.chunks()
         self._wal.sync(ticket)
         self._publish_until(ticket)
         return ts
+
+    def _growing_segment(self, partition_id: int) -> int:
+        """The segment that takes the partition's rows."""
+        segment_id = self._active.get(partition_id)
+        if segment_id is None:
+            segment_id = self._active[partition_id] = self._clock.next()
+        return segment_id
 
     def _publish_until(self, ticket: int) -> None:
         """Publish, in order, all writes up to `ticket`, which is synced."""
         with self._publish_lock:
             while self._unpublished and self._unpublished[0][0] <= ticket:
-                _, ts, publish = self._unpublished.popleft()
-                publish(ts)
+                _, deletes, rows = self._unpublished.popleft()
+                self._publish(deletes, rows)
 
-    def _publish_rows(self, chunks: list[Chunk], ts: int) -> None:
-        placed = [self._place(chunk, ts) for chunk in chunks]
-        self._views.replace(self.collection_id, lambda view: _with_chunks(view, placed, ts))
-
-    def _place(self, chunk: Chunk, ts: int) -> Chunk:
-        """The chunk in its partition's growing segment, at the timestamp that its write got."""
-        partition_id = chunk.partition_id
-        segment_id = self._active.get(partition_id)
-        if segment_id is None:
-            segment_id = self._active[partition_id] = self._clock.next()
-        placed = at_ts(replace(chunk, segment_id=segment_id, schema=self._schema), ts)
-        self.growing_bytes += placed.bytes_used
-        return placed
-
-    def _publish_deletes(self, batch: DeleteBatch, ts: int) -> None:
-        self._views.publish_deletes(self.collection_id, batch)
-        self._views.replace(self.collection_id, lambda view: _with_deletes(view, batch, ts))
-
-    def _publish_upsert(self, batch: DeleteBatch, chunks: list[Chunk], ts: int) -> None:
-        """Until the last step readers read before `ts`, where the old rows live and the new ones are not yet."""
-        placed = [self._place(chunk, ts) for chunk in chunks]
-        self._views.publish_deletes(self.collection_id, batch)
-        self._views.replace(self.collection_id, lambda view: _with_chunks(_with_deletes(view, batch, ts), placed, ts))
+    def _publish(self, deletes: DeleteBatch | None, rows: _Rows) -> None:
+        """Until the last step readers read before the timestamp, where old rows live and new ones are not yet."""
+        chunks = rows.chunks()
+        if rows.schema is not self._schema:
+            chunks = [replace(chunk, schema=self._schema) for chunk in chunks]
+        self.growing_bytes += sum(chunk.bytes_used for chunk in chunks)
+        if deletes is not None:
+            self._views.publish_deletes(self.collection_id, deletes)
+        self._views.replace(self.collection_id, lambda view: _written(view, deletes, rows, chunks))
 
     def settle(self) -> None:
         """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
@@ -260,13 +274,10 @@ class CollectionWriter:
         self._wal.close()
 
 
-def _with_chunks(view: ReadView, chunks: list[Chunk], ts: int) -> ReadView:
-    growing = {s.segment_id: s for s in view.growing}
+def _written(view: ReadView, deletes: DeleteBatch | None, rows: _Rows, chunks: Sequence[Chunk]) -> ReadView:
+    """The view after one write: the deletes do not kill the rows that came with them."""
+    growing = {s.segment_id: s if deletes is None else s.with_deletes(deletes) for s in view.growing}
     for chunk in chunks:
         segment = growing.get(chunk.segment_id) or GrowingSegment(chunk.segment_id, chunk.partition_id)
-        growing[chunk.segment_id] = segment.with_chunk(chunk)
-    return replace(view, ts=ts, growing=tuple(growing.values()))
-
-
-def _with_deletes(view: ReadView, batch: DeleteBatch, ts: int) -> ReadView:
-    return replace(view, ts=ts, growing=tuple(s.with_deletes(batch) for s in view.growing))
+        growing[chunk.segment_id] = rows.added(segment, chunk)
+    return replace(view, ts=rows.ts, growing=tuple(growing.values()))

@@ -8,7 +8,7 @@ ones stay apart: a copy in memory that was never touched costs more than a searc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, ColumnBatch, absent_column, concat_batches, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
@@ -30,7 +31,7 @@ MAX_MERGED_BYTES = 4 << 20
 _JOINED = 4
 
 
-@dataclass(frozen=True)
+@record
 class Chunk:
     """Some rows of a growing segment; a RowSet. `norms2`: squared norms by vector field id, float32 (n,)."""
 
@@ -84,7 +85,7 @@ class Chunk:
 
 
 def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int) -> Chunk:
-    """One insert as a chunk; all its work over rows happens here, before any lock is taken."""
+    """One insert as a chunk; all its work over rows happens here, outside of locks that others wait for."""
     return Chunk(
         segment_id,
         partition_id,
@@ -95,11 +96,6 @@ def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, bat
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
         {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type.is_vector},
     )
-
-
-def at_ts(chunk: Chunk, ts: int) -> Chunk:
-    """The chunk with the timestamp that its insert got."""
-    return replace(chunk, insert_ts=np.full(chunk.row_count, ts, np.int64), max_insert_ts=ts)
 
 
 def join_inserts(
@@ -151,7 +147,7 @@ def _fit_one(chunks: tuple[Chunk, ...]) -> bool:
     return rows <= MAX_MERGED_ROWS and size <= MAX_MERGED_BYTES
 
 
-@dataclass(frozen=True)
+@record
 class GrowingSegment:
     """One growing segment as a reader sees it. Deletes and inserts make a new one."""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milvine.model.records import record
+
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyIndex:
     """sorted_keys: int64 (n,) or StringArray, ascending, equal keys in row order. order: int32 (n,) row offsets."""
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from milvine.errors import DataIntegrityError
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.segment.growing import GrowingSegment
 
 
-@dataclass(frozen=True)
+@record
 class ReadView:
     """`ts`: everything acknowledged at or before it is in here. `deletes` are those not yet in a delta file."""
 

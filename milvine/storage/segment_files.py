@@ -72,7 +72,7 @@ def save_column(path: Path, column: Column) -> int:
                     arrays[f"{number}.{part}"] = pa.array(values) if isinstance(values, np.ndarray) else values
         metadata["paths"] = orjson.dumps([list(p) for p in column.paths.columns]).decode()
         metadata["paths_complete"] = "1" if column.paths.is_complete else "0"
-    return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, [memoryview(encode_stream(arrays, metadata))])
+    return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, encode_stream(arrays, metadata))
 
 
 def open_column(
@@ -112,7 +112,7 @@ class RowsFile:
 def save_rows(path: Path, rows: RowsFile) -> int:
     keys = pa.array(rows.sorted_keys) if isinstance(rows.sorted_keys, np.ndarray) else rows.sorted_keys
     stream = encode_stream({"insert_ts": pa.array(rows.insert_ts), "sorted_key": keys, "order": pa.array(rows.order)})
-    return save_sealed(path, ROWS_KIND, FORMAT_VERSION, [memoryview(stream)])
+    return save_sealed(path, ROWS_KIND, FORMAT_VERSION, stream)
 
 
 def open_rows(path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> tuple[RowsFile, MappedFile]:
@@ -131,7 +131,7 @@ def open_rows(path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -
 
 
 def save_delta(path: Path, batch: DeleteBatch) -> int:
-    return save_sealed(path, DELTA_KIND, FORMAT_VERSION, [memoryview(encode_deletes(batch))])
+    return save_sealed(path, DELTA_KIND, FORMAT_VERSION, encode_deletes(batch))
 
 
 def open_delta(path: Path) -> DeleteBatch:
@@ -146,7 +146,7 @@ def save_scalar_index(path: Path, arrays: Mapping[str, Any], described: Any) -> 
     """Arrays (numpy or pyarrow, of any lengths) by name, and what describes them, as JSON. Returns the file's size."""
     lists = {name: _as_row(values) for name, values in arrays.items()}
     metadata = {"indexes": orjson.dumps(described).decode()}
-    return save_sealed(path, SCALAR_KIND, FORMAT_VERSION, [memoryview(encode_stream(lists, metadata))])
+    return save_sealed(path, SCALAR_KIND, FORMAT_VERSION, encode_stream(lists, metadata))
 
 
 def open_scalar_index(

@@ -15,9 +15,11 @@ since the file system has nothing to write into its own journal. (fallocate woul
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +43,7 @@ _RECORD_HEADER_BYTES = _RECORD_HEAD.size + _RECORD_CRC.size
 _IOV_MAX = 512
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _AHEAD_BYTES = 512 << 10
+_ZEROS = bytes(_AHEAD_BYTES)
 _AHEAD_AFTER_BYTES = 64 << 10
 """A file with less in it has no zeros written ahead: a thousand small collections would take half a gigabyte."""
 _SMALL_BYTES = 128 << 10
@@ -57,7 +60,8 @@ class WalRecord:
 
 
 class Wal:
-    """Appends are buffered under the caller's lock; `sync` writes and fsyncs them for everybody who waits.
+    """Appends are buffered under the caller's lock; `sync` writes and fsyncs them for everybody who waits, `write` lets
+    the disk begin with them before somebody waits.
 
     After a failed write or fsync nothing more is accepted (what reached the disk is unknown) until restart.
     """
@@ -69,8 +73,7 @@ class Wal:
         self._lock = threading.Lock()
         self._synced = threading.Condition(self._lock)
         self._pending: list[Buffer] = []
-        self._appended = 0
-        self._durable = 0
+        self._appended = self._written = self._durable = 0
         self._leader_active = False
         self._failure: BaseException | None = None
         self._earlier_bytes = sum(wal_path(directory, n).stat().st_size for n in wal_file_numbers(directory))
@@ -93,7 +96,7 @@ class Wal:
             raise
         self.file_number = file_number
         self._descriptor = descriptor
-        self._file_offset = self._synced_offset = self._ahead_offset = _FILE_HEADER_BYTES
+        self._file_offset = self._written_offset = self._synced_offset = self._ahead_offset = _FILE_HEADER_BYTES
 
     def append(self, record_type: int, ts: int, body: Sequence[Buffer]) -> int:
         """Buffer a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
@@ -111,6 +114,21 @@ class Wal:
             self._appended += 1
             return self._appended
 
+    def write(self, ticket: int) -> None:
+        """Give the record of `ticket` to the disk without waiting for it, so that the caller may work meanwhile.
+
+        Nothing happens while somebody else is at it, who will go on with this one. `sync` tells of a failure.
+        """
+        with self._lock:
+            if self._leader_active or self._written >= ticket or self._failure is not None:
+                return
+            self._leader_active = True
+        failure = self._write_pending()
+        with self._lock:
+            self._leader_active = False
+            self._failure = failure
+            self._synced.notify_all()
+
     def sync(self, ticket: int) -> None:
         """Return once the record of `ticket` is on disk; one caller writes and fsyncs for all who wait.
 
@@ -124,36 +142,56 @@ class Wal:
                     return
                 self._raise_failure()
                 self._leader_active = True
-                buffers, self._pending = self._pending, []
-                upto, start, offset = self._appended, self._synced_offset, self._file_offset
-            failure: OSError | None = None
-            try:
-                _write_all(self._descriptor, start, buffers)
-                self._write_ahead(start, offset)
-                crash_point("log.written")
-                os.fdatasync(self._descriptor)
-                crash_point("log.synced")
-            except OSError as error:
-                failure = error
+            before = self._synced_offset
+            failure = self._write_pending() or self._sync_written()
+            if failure is None:
+                with self._lock:
+                    self._durable, self._synced_offset = self._written, self._written_offset
+                    self._synced.notify_all()
+                failure = self._write_ahead(self._synced_offset - before)
             with self._lock:
                 self._leader_active = False
-                if failure is None:
-                    self._durable, self._synced_offset = upto, offset
-                    failure = self._roll_if_full()
-                self._failure = failure
+                self._failure = failure or self._roll_if_full()
                 self._synced.notify_all()
 
-    def _write_ahead(self, start: int, end: int) -> None:
-        """Zeros behind `end`, for the next small records, if what was written from `start` on was small and went past
-        those that there were. A full disk has no room for them, but for the records, maybe."""
-        if end <= self._ahead_offset or end - start > _SMALL_BYTES or end < _AHEAD_AFTER_BYTES:
-            return
+    def _write_pending(self) -> OSError | None:
+        """The leader's work; returns what went wrong."""
+        with self._lock:
+            buffers, self._pending = self._pending, []
+            upto, start, end = self._appended, self._written_offset, self._file_offset
+        if not buffers:
+            return None
+        try:
+            _write_all(self._descriptor, start, buffers)
+            _begin_writing(self._descriptor, start, end - start)
+        except OSError as error:
+            return error
+        self._written, self._written_offset = upto, end
+        return None
+
+    def _sync_written(self) -> OSError | None:
+        try:
+            crash_point("log.written")
+            os.fdatasync(self._descriptor)
+            crash_point("log.synced")
+        except OSError as error:
+            return error
+        return None
+
+    def _write_ahead(self, size: int) -> OSError | None:
+        """Zeros for the next small records, if another `size` bytes would go past those that there are; the next sync
+        has them on the disk. A full disk has no room for them, but for the records, maybe. Returns what went wrong."""
+        end = self._written_offset
+        if end + size <= self._ahead_offset or size > _SMALL_BYTES or end < _AHEAD_AFTER_BYTES:
+            return None
+        start = max(end, self._ahead_offset)
         self._ahead_offset = end + min(_AHEAD_BYTES, end)
         try:
-            _write_all(self._descriptor, end, [bytes(self._ahead_offset - end)])
+            _write_all(self._descriptor, start, [memoryview(_ZEROS)[: self._ahead_offset - start]])
+            _begin_writing(self._descriptor, start, self._ahead_offset - start)
         except OSError as error:
-            if error.errno not in _FULL:
-                raise
+            return None if error.errno in _FULL else error
+        return None
 
     def _has_room(self) -> bool:
         return self._file_offset < FILE_BYTES or self._failure is not None
@@ -178,6 +216,8 @@ class Wal:
     def rotate(self) -> int:
         """Go on in a new file and return its number: the checkpoint. Everything appended must be synced."""
         with self._lock:
+            while self._leader_active:  # its records are on the disk, zeros behind them may be under way
+                self._synced.wait()
             self._raise_failure()
             assert not self._pending and self._durable == self._appended
             try:
@@ -225,6 +265,13 @@ def _write_all(descriptor: int, offset: int, buffers: list[Buffer]) -> None:
             position += 1
         if written:
             views[position] = views[position][written:]
+
+
+def _begin_writing(descriptor: int, offset: int, length: int) -> None:
+    """Nobody reads the log, so the kernel may drop these pages: for that it starts to bring them to the disk."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a file system that takes no advice syncs all the same
+            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def wal_path(directory: Path, file_number: int) -> Path:

@@ -36,7 +36,7 @@ def encode_insert(partition_id: int, batch: ColumnBatch, replaced_keys: Any | No
     arrays = {str(i): to_arrow(column) for i, column in batch.columns.items()}
     if replaced_keys is not None:
         arrays[_REPLACED] = pa.array(replaced_keys) if isinstance(replaced_keys, np.ndarray) else replaced_keys
-    return [_HEADER.pack(partition_id), memoryview(encode_stream(arrays))]
+    return [_HEADER.pack(partition_id), *encode_stream(arrays)]
 
 
 def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch, Any | None]:
@@ -59,7 +59,7 @@ def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple
     return partition_id, ColumnBatch(row_count, columns), replaced
 
 
-def encode_deletes(batch: DeleteBatch) -> pa.Buffer:
+def encode_deletes(batch: DeleteBatch) -> Sequence[Buffer]:
     """Deletes as one stream: the body of a log record and the payload of a delta file."""
     keys = pa.array(batch.keys) if isinstance(batch.keys, np.ndarray) else batch.keys
     return encode_stream({"key": keys, "ts": pa.array(batch.ts), "partition_id": pa.array(batch.partition_ids)})

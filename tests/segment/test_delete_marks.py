@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_marks_of_pieces_join_to_the_marks_of_the_whole() -> None:
 def test_rows_are_alive_from_their_insert_to_their_delete() -> None:
     chunk = joined(chunk_of([1, 2], ts=10), chunk_of([3, 1], ts=20))
     marks = chunk.marks.with_deletes(deletes_of([1], 15), chunk.keys, chunk.insert_ts, 1)
-    deleted = type(chunk)(**{**chunk.__dict__, "marks": marks})
+    deleted = replace(chunk, marks=marks)
 
     def living(read_ts: int) -> list[bool]:
         found = alive(deleted, read_ts)

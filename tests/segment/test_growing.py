@@ -10,7 +10,7 @@ from segment_rows import GROUP, META, PK, VEC, chunk_of, deletes_of
 
 from milvine.index.scan import squared_norms
 from milvine.segment import growing
-from milvine.segment.growing import Chunk, GrowingSegment, at_ts
+from milvine.segment.growing import Chunk, GrowingSegment
 from milvine.segment.rows import alive
 
 Row = tuple[int, int, bool]
@@ -44,7 +44,7 @@ def test_merging_chunks_keeps_every_row_its_ts_and_its_deletes(steps: list[tuple
             if what == "insert":
                 keys = [(next_key + i) % 30 for i in range(number)]
                 next_key += number
-                segment = segment.with_chunk(at_ts(chunk_of(keys, 0), ts))
+                segment = segment.with_chunk(chunk_of(keys, ts))
                 expected = [*expected, *((k, ts, True) for k in keys)]
             else:
                 segment = segment.with_deletes(deletes_of([number % 30], ts))

@@ -151,6 +151,8 @@ def test_many_threads_share_syncs_and_lose_nothing(directory: Path, monkeypatch:
                 clock[0] += 1
                 ticket = wal.append(1, clock[0], [b"%d-%d" % (number, turn), bytes(turn)])
                 end = wal.bytes_since_checkpoint
+            if number % 2:
+                wal.write(ticket)
             wal.sync(ticket)
             if max(syncs) < end:
                 too_early.append(ticket)
@@ -476,6 +478,48 @@ def test_a_failed_write_or_sync_poisons_the_log_but_replay_still_works(
     assert records[len(SOME) + 1 :] in ([], [(1, 51, b"bad")])
 
 
+def test_a_record_that_was_given_to_the_disk_is_there_before_anybody_waits_for_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = sizes_at_sync(monkeypatch, "fdatasync")
+    wal = Wal(directory, COLLECTION, 1, 0)
+    tickets = []
+    for record_type, ts, body in SOME:
+        tickets.append(wal.append(record_type, ts, [body]))
+        wal.write(tickets[-1])
+        wal.write(tickets[-1])
+        assert wal_path(directory, 1).stat().st_size == wal.bytes_since_checkpoint
+    assert synced == []
+    wal.sync(tickets[-1])
+    assert synced == [wal.bytes_since_checkpoint], "one sync is enough for all of them"
+    wal.write(tickets[0])
+    wal.sync(tickets[0])
+    assert len(synced) == 1
+    wal.close()
+    assert replay(directory)[0] == SOME
+
+
+def test_who_waits_for_a_record_is_told_that_it_could_not_be_given_to_the_disk(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, wal = go_on(written)
+
+    def broken(*_arguments: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    ticket = wal.append(1, 50, [b"bad"])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwritev", broken)
+        wal.write(ticket)
+    with pytest.raises(ServiceInternal, match="Input/output error"):
+        wal.sync(ticket)
+    with pytest.raises(ServiceInternal):
+        wal.append(1, 51, [b"never"])
+    wal.write(ticket)
+    wal.close()
+    assert replay(written)[0] == SOME
+
+
 def test_all_who_wait_for_a_sync_that_fails_are_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go = threading.Event(), threading.Event()
 
@@ -638,6 +682,45 @@ def test_small_records_overwrite_zeros_that_no_sync_lets_the_file_grow_for(
     assert [ts for _, ts, _ in found] == [*range(1, 802), 1]
     assert found[:800] == records
     assert reader.unread_bytes == 0
+
+
+def test_a_file_is_left_only_when_the_zeros_behind_its_records_are_written(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wal = Wal(directory, COLLECTION, 1, 0)
+    zeros, go = threading.Event(), threading.Event()
+    real = os.pwritev
+
+    def held_up(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        if not any(bytes(buffers[0])):
+            zeros.set()
+            assert go.wait(10)
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", held_up)
+    records = small_records(100)
+    writer = threading.Thread(target=write, args=(wal, records))
+    writer.start()
+    assert zeros.wait(10)
+    last = wal.append(1, 200, [b"last"])
+    wal.sync(last - 1)  # those who wait for records wait for no zeros
+
+    def rotate() -> None:
+        wal.sync(last)
+        wal.rotate()
+
+    rotated = threading.Thread(target=rotate)
+    rotated.start()
+    rotated.join(0.2)
+    bystander_path = tmp_path / "bystander"
+    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the log's number if that was given back
+    go.set()
+    rotated.join(10)
+    writer.join(10)
+    os.close(bystander)
+    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    assert wal.file_number == 2
+    wal.close()
 
 
 def test_a_torn_tail_and_damage_are_told_apart_in_front_of_zeros(directory: Path) -> None:

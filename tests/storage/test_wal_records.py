@@ -82,7 +82,7 @@ def test_deletes_come_back_with_integer_and_with_text_keys(deletes: list[tuple[i
     partitions = np.array([p for _, _, p in deletes], np.int64)
     keys: Any
     for keys in (numbers, pa.array([f"k{k}" for k in numbers], pa.string())):
-        found = decode_deletes(memoryview(encode_deletes(DeleteBatch(keys, ts, partitions))))
+        found = decode_deletes(b"".join(encode_deletes(DeleteBatch(keys, ts, partitions))))
         assert found.keys.tolist() == keys.tolist()
         assert isinstance(found.keys, np.ndarray) == isinstance(keys, np.ndarray)
         assert found.ts.tolist() == ts.tolist()
@@ -91,4 +91,4 @@ def test_deletes_come_back_with_integer_and_with_text_keys(deletes: list[tuple[i
 
 def test_deletes_with_other_columns_are_refused() -> None:
     with pytest.raises(DataIntegrityError, match="other"):
-        decode_deletes(encode_stream({"key": pa.array([1]), "other": pa.array([1])}))
+        decode_deletes(b"".join(encode_stream({"key": pa.array([1]), "other": pa.array([1])})))

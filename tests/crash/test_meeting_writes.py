@@ -1,0 +1,105 @@
+"""Writes of one collection that meet between their places in the log and what readers see."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_recovery import PK, VEC, insert, keys_of, load, new_collection, start
+
+from milvine.model.columns import Column
+from milvine.model.schema import FieldSchema, with_field_ids
+from milvine.model.types import DataType
+from milvine.segment.growing import make_chunk
+from milvine.service.context import Engine
+from milvine.storage.wal import Wal
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return start(tmp_path)
+
+
+def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(3))
+    slow, go = threading.Event(), threading.Event()
+    real = Wal.write
+
+    def held_up(wal: Wal, ticket: int) -> None:
+        if not slow.is_set():
+            slow.set()
+            assert go.wait(10)
+        real(wal, ticket)
+
+    made: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments[3].row_count)
+        return make_chunk(*arguments)
+
+    monkeypatch.setattr(Wal, "write", held_up)
+    monkeypatch.setattr("milvine.datanode.writer.make_chunk", counted)
+    first = threading.Thread(target=insert, args=(engine, collection, range(3, 5)))
+    first.start()
+    assert slow.wait(10)
+    insert(engine, collection, range(5, 9))
+    assert keys_of(engine, collection) == list(range(9)), "nothing is visible before what came before it"
+    go.set()
+    first.join(10)
+    assert keys_of(engine, collection) == list(range(9))
+    assert sorted(made) == [2, 4], "the work for a write was done twice"
+
+
+def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four inserts make one chunk, which is made while the last one's sync is under way."""
+    collection = new_collection(engine)
+    load(engine, collection)
+    for start_key in (0, 2, 4):
+        insert(engine, collection, range(start_key, start_key + 2))
+    fields = [*collection.schema.fields, FieldSchema(0, "more", DataType.INT64, nullable=True)]
+    wider = replace(collection.schema, fields=tuple(with_field_ids(fields)))
+    more = next(f.field_id for f in wider.fields if f.name == "more")
+    real = Wal.sync
+
+    def with_change(wal: Wal, ticket: int) -> None:
+        monkeypatch.setattr(Wal, "sync", real)
+        engine.datanode.set_schema(collection.collection_id, wider)
+        real(wal, ticket)
+
+    monkeypatch.setattr(Wal, "sync", with_change)
+    insert(engine, collection, range(6, 8))
+    (segment,) = engine.datanode.growing(collection.collection_id)
+    (chunk,) = segment.chunks
+    assert chunk.column(PK).values.tolist() == list(range(8))
+    assert chunk.column(VEC).values[:, 0].tolist() == list(range(8))
+    found: Column = chunk.column(more)
+    assert found.validity is not None and not found.validity.any()
+    assert keys_of(engine, collection) == list(range(8))
+
+
+def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_away(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    load(engine, collection)
+    for start_key in (0, 2, 4):
+        insert(engine, collection, range(start_key, start_key + 2))
+    real = Wal.sync
+
+    def with_change(wal: Wal, ticket: int) -> None:
+        monkeypatch.setattr(Wal, "sync", real)
+        engine.datanode._views.replace(collection.collection_id, lambda view: replace(view, growing=()))
+        real(wal, ticket)
+
+    monkeypatch.setattr(Wal, "sync", with_change)
+    insert(engine, collection, range(6, 8))
+    assert keys_of(engine, collection) == [6, 7]
