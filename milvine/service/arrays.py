@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from milvine.errors import ParameterInvalid
-from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES
+from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, text_lengths
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 
@@ -64,7 +63,7 @@ def _starts(lengths: Array) -> Array:
 
 def _check_lengths(field: FieldSchema, elements: pa.StringArray, lengths: Array) -> None:
     assert field.max_length is not None
-    sizes = pc.binary_length(elements).to_numpy(zero_copy_only=False)
+    sizes = text_lengths(elements)
     if sizes.max(initial=0) > field.max_length:
         place = int(np.argmax(sizes > field.max_length))
         starts = _starts(lengths)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,18 @@ def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
     assert sorted(made) == [2, 4], "the work for a write was done twice"
 
 
+def before_next_sync(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+    """Something that happens when the next write is in the log and its rows are made."""
+    real = Wal.sync
+
+    def with_change(wal: Wal, ticket: int) -> None:
+        monkeypatch.setattr(Wal, "sync", real)
+        change()
+        real(wal, ticket)
+
+    monkeypatch.setattr(Wal, "sync", with_change)
+
+
 def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,14 +82,7 @@ def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
     fields = [*collection.schema.fields, FieldSchema(0, "more", DataType.INT64, nullable=True)]
     wider = replace(collection.schema, fields=tuple(with_field_ids(fields)))
     more = next(f.field_id for f in wider.fields if f.name == "more")
-    real = Wal.sync
-
-    def with_change(wal: Wal, ticket: int) -> None:
-        monkeypatch.setattr(Wal, "sync", real)
-        engine.datanode.set_schema(collection.collection_id, wider)
-        real(wal, ticket)
-
-    monkeypatch.setattr(Wal, "sync", with_change)
+    before_next_sync(monkeypatch, lambda: engine.datanode.set_schema(collection.collection_id, wider))
     insert(engine, collection, range(6, 8))
     (segment,) = engine.datanode.growing(collection.collection_id)
     (chunk,) = segment.chunks
@@ -93,13 +100,8 @@ def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_awa
     load(engine, collection)
     for start_key in (0, 2, 4):
         insert(engine, collection, range(start_key, start_key + 2))
-    real = Wal.sync
-
-    def with_change(wal: Wal, ticket: int) -> None:
-        monkeypatch.setattr(Wal, "sync", real)
-        engine.datanode._views.replace(collection.collection_id, lambda view: replace(view, growing=()))
-        real(wal, ticket)
-
-    monkeypatch.setattr(Wal, "sync", with_change)
+    views = engine.datanode._views
+    change = partial(views.replace, collection.collection_id, lambda view: replace(view, growing=()))
+    before_next_sync(monkeypatch, change)
     insert(engine, collection, range(6, 8))
     assert keys_of(engine, collection) == [6, 7]

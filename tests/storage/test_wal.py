@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def write(wal: Wal, records: Sequence[Record]) -> None:
     """Each record synced for itself, so that every later one knows of it."""
     for record_type, ts, body in records:
         wal.sync(wal.append(record_type, ts, [body]))
+
+
+@contextlib.contextmanager
+def bystander(directory: Path) -> Iterator[None]:
+    """A file that gets the log's descriptor if that was given back too early; the log must not write into it."""
+    path = directory / "bystander"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    yield
+    os.close(descriptor)
+    assert path.read_bytes() == b"", "the log has written into somebody else's file"
 
 
 def record_bytes(body: bytes) -> int:
@@ -579,16 +590,13 @@ def test_after_a_rotation_that_failed_nothing_is_acknowledged_that_a_restart_wou
         patched.setattr(os, call, broken)
         with pytest.raises((OSError, MilvineError)):
             wal.rotate()
-    bystander_path = tmp_path / "bystander"
-    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the number of a descriptor that was closed
     acknowledged = [*SOME, (1, 50, b"before")]
-    try:
-        wal.sync(wal.append(1, 51, [b"after"]))
-        acknowledged.append((1, 51, b"after"))
-    except (OSError, MilvineError):
-        pass  # a refusal is fine
-    os.close(bystander)
-    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    with bystander(tmp_path):
+        try:
+            wal.sync(wal.append(1, 51, [b"after"]))
+            acknowledged.append((1, 51, b"after"))
+        except (OSError, MilvineError):
+            pass  # a refusal is fine
     assert replay(written)[0] == acknowledged
 
 
@@ -596,31 +604,37 @@ def test_a_closed_log_takes_no_writes_and_touches_nobody_elses_file(directory: P
     """A collection may be dropped while an insert is under way."""
     wal = Wal(directory, COLLECTION, 1, 0)
     wal.close()
-    bystander_path = tmp_path / "bystander"
-    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the number that the log had
     refusal: BaseException | None = None
-    try:
-        wal.sync(wal.append(1, 1, [b"late"]))
-    except (OSError, MilvineError) as error:
-        refusal = error
-    os.close(bystander)
-    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    with bystander(tmp_path):
+        try:
+            wal.sync(wal.append(1, 1, [b"late"]))
+        except (OSError, MilvineError) as error:
+            refusal = error
     assert refusal is not None, "a write into a closed log was acknowledged"
+
+
+def held_up_writes(
+    monkeypatch: pytest.MonkeyPatch, is_meant: Callable[[bytes], bool] = lambda _: True
+) -> tuple[threading.Event, threading.Event]:
+    """Writes whose first buffer is meant wait for the second event; the first one tells that one does."""
+    waiting, go = threading.Event(), threading.Event()
+    real = os.pwritev
+
+    def held_up(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        if is_meant(bytes(buffers[0])):
+            waiting.set()
+            assert go.wait(10)
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", held_up)
+    return waiting, go
 
 
 def test_a_log_that_is_closed_during_a_sync_lets_the_sync_end_first(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
-    leading, go = threading.Event(), threading.Event()
-    real = os.pwritev
-
-    def held_up(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
-        leading.set()
-        assert go.wait(10)
-        return real(descriptor, buffers, offset)
-
-    monkeypatch.setattr(os, "pwritev", held_up)
+    leading, go = held_up_writes(monkeypatch)
     outcomes: list[str] = []
 
     def write_one() -> None:
@@ -635,13 +649,10 @@ def test_a_log_that_is_closed_during_a_sync_lets_the_sync_end_first(
     assert leading.wait(10)
     closer.start()
     closer.join(0.2)
-    bystander_path = tmp_path / "bystander"
-    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the log's number if that was given back
-    go.set()
-    writer.join(10)
-    closer.join(10)
-    os.close(bystander)
-    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    with bystander(tmp_path):
+        go.set()
+        writer.join(10)
+        closer.join(10)
     assert len(outcomes) == 1
     expected = [(1, 1, b"under way")] if outcomes == ["acknowledged"] else []
     assert replay(directory)[0][: len(expected)] == expected
@@ -688,37 +699,28 @@ def test_a_file_is_left_only_when_the_zeros_behind_its_records_are_written(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
-    zeros, go = threading.Event(), threading.Event()
-    real = os.pwritev
+    zeros, go = held_up_writes(monkeypatch, lambda first: not any(first))
 
-    def held_up(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
-        if not any(bytes(buffers[0])):
-            zeros.set()
-            assert go.wait(10)
-        return real(descriptor, buffers, offset)
+    tickets: list[int] = []
 
-    monkeypatch.setattr(os, "pwritev", held_up)
-    records = small_records(100)
-    writer = threading.Thread(target=write, args=(wal, records))
+    def write_until_zeros() -> None:
+        for record_type, ts, body in small_records(100):
+            tickets.append(wal.append(record_type, ts, [body]))
+            wal.sync(tickets[-1])
+            if zeros.is_set():
+                return
+
+    writer = threading.Thread(target=write_until_zeros)
     writer.start()
     assert zeros.wait(10)
-    last = wal.append(1, 200, [b"last"])
-    wal.sync(last - 1)  # those who wait for records wait for no zeros
-
-    def rotate() -> None:
-        wal.sync(last)
-        wal.rotate()
-
-    rotated = threading.Thread(target=rotate)
+    wal.sync(tickets[-1])  # those who wait for records wait for no zeros
+    rotated = threading.Thread(target=wal.rotate)
     rotated.start()
     rotated.join(0.2)
-    bystander_path = tmp_path / "bystander"
-    bystander = os.open(bystander_path, os.O_WRONLY | os.O_CREAT)  # gets the log's number if that was given back
-    go.set()
-    rotated.join(10)
-    writer.join(10)
-    os.close(bystander)
-    assert bystander_path.read_bytes() == b"", "the log has written into somebody else's file"
+    with bystander(tmp_path):
+        go.set()
+        rotated.join(10)
+        writer.join(10)
     assert wal.file_number == 2
     wal.close()
 
