@@ -231,7 +231,7 @@ def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(engine: E
     engine.loader._state(two.collection_id).prepared.add(meta.segment_id)
     engine.datanode.truncate(two.collection_id)
     assert wait_until(lambda: not engine.loader._node.held(two.collection_id), 10)
-    assert engine.loader.budget.held_bytes() == 0
+    assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10), "given back once its readers are done"
 
 
 def test_check_names_what_has_lost_its_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:
