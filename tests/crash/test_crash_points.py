@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from crash_load import Batch, create, row_of, settle, vector_of
-from damage import GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy
+from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy
 from pymilvus import MilvusClient, MilvusException
 
 from milvine.crash_points import _pass_by, crash_point
@@ -121,7 +121,7 @@ def ended_by_itself(server: Any) -> None:
 
 @pytest.mark.parametrize("point", [*_OFTEN, *(pytest.param(p, marks=pytest.mark.nightly) for p in _NIGHTLY)])
 def test_what_was_acknowledged_survives_a_crash_at(new_server: Callable[..., Any], data_dir: Path, point: str) -> None:
-    server = new_server(data_dir=data_dir, env={"MILVINE_CRASH_AT": point})
+    server = new_server(data_dir=data_dir, env={**AS_IT_LIES, "MILVINE_CRASH_AT": point})
     client = MilvusClient(uri=server.uri)
     work = Work()
     work.until_dead(client)

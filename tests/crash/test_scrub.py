@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy, one_file
+from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy, one_file
 
 from milvine.errors import DataIntegrityError
 from milvine.storage.files import read_and_verify, save_sealed
@@ -48,7 +48,7 @@ def test_a_flipped_bit_is_logged_and_counted_while_everything_serves(
     new_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     data_dir = filled_copy(new_server, tmp_path_factory, tmp_path)
-    server = new_server(data_dir=data_dir, env={"MILVINE_SCRUB_INTERVAL_SECONDS": "0.1"})
+    server = new_server(data_dir=data_dir, env={**AS_IT_LIES, "MILVINE_SCRUB_INTERVAL_SECONDS": "0.1"})
     client = server.client()
     for name in (SMALL, GRAPH, OTHER):
         client.load_collection(name)

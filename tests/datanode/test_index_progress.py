@@ -1,0 +1,32 @@
+"""What an index says of its builds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from milvine import server
+from milvine.config import load_settings
+from milvine.datanode.index_build import IndexProgress
+from milvine.model.segments import SegmentIndexMeta, SegmentMeta
+
+COLLECTION, INDEX = 1, 5
+
+
+def test_builds_that_failed_are_told_until_the_segment_has_the_index(tmp_path: Path) -> None:
+    engine = server.build_engine(load_settings({"data_dir": str(tmp_path)}, {}, None))
+    builder = engine.datanode.indexes
+    built = SegmentMeta(10, COLLECTION, 7, 100, 10, 15, 100, {}, {INDEX: SegmentIndexMeta(INDEX, "5.index", 10)})
+    bare = replace(built, segment_id=11, indexes={})
+
+    def progress(*metas: SegmentMeta) -> IndexProgress:
+        engine.catalog.change(lambda _connection, snapshot: replace(snapshot, segments={COLLECTION: metas}))
+        return builder.progress(COLLECTION, INDEX)
+
+    for key in ((10, INDEX), (11, INDEX)):
+        builder._retries.failed([key], f"segment {key[0]}")
+    assert progress(built, bare) == IndexProgress(200, 100, ""), "once may be an accident"
+    for key in ((10, INDEX), (11, INDEX)):
+        builder._retries.failed([key], f"segment {key[0]}")
+    assert progress(built, bare) == IndexProgress(200, 100, "segment 11")
+    assert progress(built) == IndexProgress(100, 100, "")
