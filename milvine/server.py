@@ -60,7 +60,7 @@ def build_engine(settings: Settings) -> Engine:
     }
     serves_unlisted = settings.load_fields_mode == HINT
     loader = Loader(catalog, views, node, budget, threads, mmap_by_default, serves_unlisted_fields=serves_unlisted)
-    cluster = Cluster(catalog, views, node, loader, max(1, settings.worker_threads // 4))
+    cluster = Cluster(catalog, views, node, loader, max(1, 3 * settings.worker_threads // 4))
     datanode.recover()
     datanode.start()
     loader.resume()

@@ -61,14 +61,26 @@ def test_every_answer_is_right_while_segments_come_and_go(new_server: ServerFact
         )
         time.sleep(rng.choice([0.1, 0.5]))
 
-    traffic.run(SECONDS, [flush, flush, compact], SEED)
-    metrics = requests.get(f"{server.uri}/metrics", timeout=10).text
-    traffic.count("rows merged", int(float(metrics.split("\nmilvine_compacted_rows_total ")[1].split()[0])))
+    def metrics_of() -> str:
+        return requests.get(f"{server.uri}/metrics", timeout=10).text
+
+    def merged_rows() -> int:
+        return int(float(metrics_of().split("\nmilvine_compacted_rows_total ")[1].split()[0]))
+
+    wanted = ("searches", "rows searched for", "inserts", "upserts", "deletes", "flushes")
+    traffic.run(
+        SECONDS,
+        [flush, flush, compact],
+        SEED,
+        lambda: all(traffic.counts[what] for what in wanted) and merged_rows() > 0,
+    )
+    metrics = metrics_of()
+    traffic.count("rows merged", merged_rows())
     assert "milvine_background_failures_total{" not in metrics
     described = stub.DescribeIndex(milvus_pb2.DescribeIndexRequest(collection_name=NAME))
     traffic.count("rows of segments with an index at the end", described.index_descriptions[0].indexed_rows)
     told = traffic.told()
     print(told)  # noqa: T201
-    for what in ("searches", "rows searched for", "inserts", "upserts", "deletes", "flushes", "rows merged"):
+    for what in (*wanted, "rows merged"):
         assert traffic.counts[what] > 0, told
     assert traffic.last_rss < 1.15 * traffic.third_rss + (48 << 20), told

@@ -76,7 +76,7 @@ class Held:
 def held_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     directory = tmp_path_factory.mktemp("held")
     with gate(directory) as made:
-        environment = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000"}
+        environment = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000", "MILVINE_PROXY_WORKERTHREADS": "8"}
         server = Server(directory, env={**made.environment, **environment})
         server.start()
         try:
@@ -150,6 +150,21 @@ def test_a_loading_collection_says_so_to_everyone(held: Held) -> None:
     assert_ok(load(held.stub, name))  # the same again changes nothing
     held.gate.let_through()
     assert ended(waiting).fields_data[0].scalars.long_data.data[0] == 2 * ROWS
+
+
+def test_reads_that_wait_leave_threads_to_other_calls(held: Held) -> None:
+    """Three quarters of the threads may wait."""
+    name = held.make("waited_for")
+    held.held_back(name)
+    reads = [in_background(held.stub.Query, query_request(name, "", ["count(*)"])) for _ in range(10)]
+    until(lambda: sum(not thread.is_alive() for thread, _ in reads) == 4, "too few are refused")
+    assert held.percent(name) < 100
+    refused = [answers[0] for thread, answers in reads if not thread.is_alive()]
+    for answer in refused:
+        assert_refused(answer, 103, "collection not fully loaded", retriable=True)
+    held.gate.let_through()
+    served = [answer for answer in map(ended, reads) if answer not in refused]
+    assert [assert_ok(answer).fields_data[0].scalars.long_data.data[0] for answer in served] == 6 * [2 * ROWS]
 
 
 def test_a_release_ends_a_load_in_the_middle(held: Held) -> None:

@@ -94,9 +94,10 @@ def test_every_answer_is_right_while_another_loads_and_releases(new_server: Serv
     chosen = [disturbances.load, disturbances.load, disturbances.release, disturbances.flush]
     if len(partitions) > 1:
         chosen += [disturbances.load_partitions, disturbances.release_partitions]
-    traffic.run(SECONDS, chosen, SEED)
+    wanted = ("searches", "queries", "counts", "rows searched for", "inserts", "deletes", "loads", "releases")
+    traffic.run(SECONDS, chosen, SEED, lambda: all(traffic.counts[what] for what in wanted))
     told = traffic.told()
     print(told)  # noqa: T201
-    for what in ("searches", "queries", "counts", "rows searched for", "inserts", "deletes", "loads", "releases"):
+    for what in wanted:
         assert traffic.counts[what] > 0, told
     assert traffic.last_rss < 1.15 * traffic.third_rss + (48 << 20), told

@@ -10,6 +10,7 @@ import pytest
 import requests
 from conftest import Server, ServerFactory
 from grpc_calls import LOAD_STATE, assert_ok, assert_refused, load_state
+from load_calls import loaded
 from partition_calls import Partitions, make_partitions
 from pymilvus import MilvusClient
 from sample_collections import c1_rows, ids_of, make_c1
@@ -185,7 +186,7 @@ def test_truncating_removes_all_rows_and_nothing_else(made: Partitions, flushed:
     """LS-27."""
     if flushed:
         assert_ok(made.flush())
-    assert_ok(made.load_all())
+    loaded(made.stub, made.name)
     assert_ok(made.delete("id == 3"))
     assert_ok(made.truncate())
     assert load_state(made.stub, made.name) == LOADED
