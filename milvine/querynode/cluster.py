@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,8 +50,7 @@ class Cluster:
         self._views = views
         self._node = node
         self._loader = loader
-        self._waiting = 0
-        self._max_waiting = max_waiting
+        self._places_to_wait = threading.BoundedSemaphore(max_waiting)
 
     def read_ts(self, collection_id: int) -> int:
         """The timestamp that sees every acknowledged write."""
@@ -140,13 +140,12 @@ class Cluster:
         found = self._readable(target, field_ids)
         if found is not None:
             return found
-        if self._waiting >= self._max_waiting:
+        if not self._places_to_wait.acquire(blocking=False):
             raise CollectionNotFullyLoaded(target.collection_id)
-        self._waiting += 1
         try:
             return self._wait_until_loaded(target, field_ids)
         finally:
-            self._waiting -= 1
+            self._places_to_wait.release()
 
     def _wait_until_loaded(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
