@@ -71,10 +71,13 @@ class _Rows:
         self._chunks: list[Chunk] | None = None
         self._grown: dict[int, tuple[GrowingSegment, GrowingSegment]] = {}
 
-    def join(self, growing: Sequence[GrowingSegment]) -> None:
+    def join(self, view: ReadView) -> None:
         """Join the chunks with the segments as they are now, for the case that they still are when it counts."""
-        found = {segment.segment_id: segment for segment in growing}
-        for chunk in self.chunks():
+        chunks = self.chunks()
+        if view.schema is not self.schema:
+            return  # a field was added meanwhile, which these chunks do not know yet
+        found = {segment.segment_id: segment for segment in view.growing}
+        for chunk in chunks:
             if (segment := found.get(chunk.segment_id)) is not None:
                 self._grown[segment.segment_id] = segment, segment.with_chunk(chunk)
 
@@ -95,7 +98,6 @@ class CollectionWriter:
 
     def __init__(self, collection: Collection, views: Views, clock: HybridClock, wal: Wal) -> None:
         self.collection_id = collection.collection_id
-        self._schema = collection.schema
         self._views = views
         self._clock = clock
         self._wal = wal
@@ -106,6 +108,7 @@ class CollectionWriter:
         self._watches: list[Watch] = []
         view = views.current(collection.collection_id)
         assert view is not None
+        self._schema = view.schema
         self._active = {s.partition_id: s.segment_id for s in view.growing}
         self._routes = tuple(p.partition_id for p in collection.partitions)
         self._dropped: set[int] = set()
@@ -190,7 +193,7 @@ class CollectionWriter:
             self._unpublished.append((ticket, deletes, rows))
         self._wal.write(ticket)
         if is_next and deletes is None and (view := self._views.current(self.collection_id)) is not None:
-            rows.join(view.growing)
+            rows.join(view)
         else:
             rows.chunks()
         self._wal.sync(ticket)

@@ -59,38 +59,44 @@ def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
     assert sorted(made) == [2, 4], "the work for a write was done twice"
 
 
-def before_next_sync(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
-    """Something that happens when the next write is in the log and its rows are made."""
-    real = Wal.sync
+def before_next(step: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+    """Something that happens when the next write has its place in the log ("write"), or when it is there and its rows
+    are made ("sync")."""
+    real = getattr(Wal, step)
 
     def with_change(wal: Wal, ticket: int) -> None:
-        monkeypatch.setattr(Wal, "sync", real)
+        monkeypatch.setattr(Wal, step, real)
         change()
         real(wal, ticket)
 
-    monkeypatch.setattr(Wal, "sync", with_change)
+    monkeypatch.setattr(Wal, step, with_change)
 
 
+@pytest.mark.parametrize("step", ["write", "sync"])
+@pytest.mark.parametrize("inserts_before", [1, 3])
 def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, step: str, inserts_before: int
 ) -> None:
     """Four inserts make one chunk, which is made while the last one's sync is under way."""
     collection = new_collection(engine)
     load(engine, collection)
-    for start_key in (0, 2, 4):
+    before = 2 * inserts_before
+    for start_key in range(0, before, 2):
         insert(engine, collection, range(start_key, start_key + 2))
     fields = [*collection.schema.fields, FieldSchema(0, "more", DataType.INT64, nullable=True)]
     wider = replace(collection.schema, fields=tuple(with_field_ids(fields)))
     more = next(f.field_id for f in wider.fields if f.name == "more")
-    before_next_sync(monkeypatch, lambda: engine.datanode.set_schema(collection.collection_id, wider))
-    insert(engine, collection, range(6, 8))
+    before_next(step, monkeypatch, lambda: engine.datanode.set_schema(collection.collection_id, wider))
+    insert(engine, collection, range(before, before + 2))
     (segment,) = engine.datanode.growing(collection.collection_id)
-    (chunk,) = segment.chunks
-    assert chunk.column(PK).values.tolist() == list(range(8))
-    assert chunk.column(VEC).values[:, 0].tolist() == list(range(8))
-    found: Column = chunk.column(more)
-    assert found.validity is not None and not found.validity.any()
-    assert keys_of(engine, collection) == list(range(8))
+    assert len(segment.chunks) == (1 if inserts_before == 3 else 2)
+    keys, firsts = list[int](), list[float]()
+    for chunk in segment.chunks:
+        keys += chunk.column(PK).values.tolist()
+        firsts += chunk.column(VEC).values[:, 0].tolist()
+        found: Column = chunk.column(more)
+        assert found.validity is not None and not found.validity.any()
+    assert keys == firsts == keys_of(engine, collection) == list(range(before + 2))
 
 
 def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_away(
@@ -102,6 +108,6 @@ def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_awa
         insert(engine, collection, range(start_key, start_key + 2))
     views = engine.datanode._views
     change = partial(views.replace, collection.collection_id, lambda view: replace(view, growing=()))
-    before_next_sync(monkeypatch, change)
+    before_next("sync", monkeypatch, change)
     insert(engine, collection, range(6, 8))
     assert keys_of(engine, collection) == [6, 7]
