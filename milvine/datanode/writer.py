@@ -208,21 +208,23 @@ class CollectionWriter:
         return segment_id
 
     def _publish_until(self, ticket: int) -> None:
-        """Publish, in order, all writes up to `ticket`, which is synced."""
+        """Publish, in order, all writes up to `ticket`, which is synced. What could not be published, for want of
+        memory, stays the first, so that nothing after it is visible without it."""
         with self._publish_lock:
             while self._unpublished and self._unpublished[0][0] <= ticket:
-                _, deletes, rows = self._unpublished.popleft()
+                _, deletes, rows = self._unpublished[0]
                 self._publish(deletes, rows)
+                self._unpublished.popleft()
 
     def _publish(self, deletes: DeleteBatch | None, rows: _Rows) -> None:
         """Until the last step readers read before the timestamp, where old rows live and new ones are not yet."""
         chunks = rows.chunks()
         if rows.schema is not self._schema:
             chunks = [replace(chunk, schema=self._schema) for chunk in chunks]
-        self.growing_bytes += sum(chunk.bytes_used for chunk in chunks)
         if deletes is not None:
             self._views.publish_deletes(self.collection_id, deletes)
         self._views.replace(self.collection_id, lambda view: _written(view, deletes, rows, chunks))
+        self.growing_bytes += sum(chunk.bytes_used for chunk in chunks)
 
     def settle(self) -> None:
         """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from test_recovery import PK, VEC, insert, keys_of, load, new_collection, start
 
+from milvine.datanode import writer
 from milvine.model.columns import Column
 from milvine.model.schema import FieldSchema, with_field_ids
 from milvine.model.types import DataType
@@ -111,3 +112,24 @@ def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_awa
     before_next("sync", monkeypatch, change)
     insert(engine, collection, range(6, 8))
     assert keys_of(engine, collection) == [6, 7]
+
+
+def test_rows_for_which_there_was_no_memory_are_published_before_what_comes_after_them(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(2))
+
+    def fails(*_: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "_written", fails)
+        with pytest.raises(MemoryError):
+            insert(engine, collection, range(2, 4))
+    assert keys_of(engine, collection) == [0, 1]
+    insert(engine, collection, range(4, 6))
+    assert keys_of(engine, collection) == list(range(6))
+    bytes_used = sum(s.bytes_used for s in engine.datanode.growing(collection.collection_id))
+    assert engine.datanode._writer(collection.collection_id).writer.growing_bytes == bytes_used
