@@ -19,6 +19,11 @@ import pytest
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+# What helpers assert is told as fully as what tests assert.
+for _helper in Path(__file__).parent.glob("*/*.py"):
+    if not _helper.stem.startswith("test_"):
+        pytest.register_assert_rewrite(_helper.stem)
+
 HOST = "127.0.0.1"
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
