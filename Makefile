@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The files of tests share nothing but the machine.
 TWO_AT_A_TIME := -n 2 --dist loadfile
 
-.PHONY: setup demo serve test test-clients check nightly bench bench-load format clean
+.PHONY: setup demo serve test test-clients check nightly delays bench bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -38,6 +38,12 @@ nightly: setup
 	MILVINE_CRASH_ROUNDS=200 MILVINE_MODEL_STEPS=100000 MILVINE_POWER_LOSS_SCENARIOS=20 \
 		MILVINE_TRAFFIC_SECONDS=300 MILVINE_ENGINE_TRAFFIC_SECONDS=600 \
 		$(BIN)/python -m pytest -m "not clients" --timeout 3600 $(TWO_AT_A_TIME)
+
+delays: setup
+	for part in 0 1 2 3; do \
+		MILVINE_DELAYS=$$part/4 PYTHONPATH=$(CURDIR)/scripts/delays \
+			$(BIN)/python -m pytest -m "not nightly and not clients" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
+	done
 
 bench: setup
 	$(BIN)/python benches/server.py

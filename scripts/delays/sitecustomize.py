@@ -1,0 +1,43 @@
+"""Threads that meet where they seldom do: one part of milvine's functions pauses when it is called and when it returns.
+
+Every Python imports this module that has its directory in PYTHONPATH. `make delays` runs the tests so, servers
+included, once for each part. `MILVINE_DELAYS` is the part and their number, "0/4". The main thread does not pause.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+from types import CodeType, FrameType
+from typing import Any
+
+PAUSE_SECONDS = 0.01
+PAUSES = 300
+"""Of one function in one process, so that what is called for every row comes to an end."""
+_PACKAGE = f"{os.sep}milvine{os.sep}"
+_part, _parts = map(int, os.environ.get("MILVINE_DELAYS", "0/1").split("/"))
+_left: dict[CodeType, int] = {}
+
+
+def _pauses(code: CodeType) -> int:
+    _, found, path = code.co_filename.rpartition(_PACKAGE)
+    # A hash that is the same in every process, and after a change elsewhere.
+    name = f"{path}:{code.co_qualname}"
+    return PAUSES if found and zlib.crc32(name.encode()) % _parts == _part else 0
+
+
+def _pause(frame: FrameType, event: str, _argument: Any) -> None:
+    if event not in ("call", "return"):
+        return
+    left = _left.get(frame.f_code)
+    if left is None:
+        left = _pauses(frame.f_code)
+    _left[frame.f_code] = max(0, left - 1)
+    if left:
+        time.sleep(PAUSE_SECONDS)
+
+
+if "MILVINE_DELAYS" in os.environ:
+    threading.setprofile(_pause)
