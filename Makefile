@@ -40,8 +40,8 @@ nightly: setup
 		$(BIN)/python -m pytest -m "not clients" --timeout 3600 $(TWO_AT_A_TIME)
 
 delays: setup
-	for part in 0 1 2 3; do \
-		MILVINE_DELAYS=$$part/4 PYTHONPATH=$(CURDIR)/scripts/delays \
+	for part in 0 1 2 3 4 5 6 7; do \
+		MILVINE_DELAYS=$$part/8 PYTHONPATH=$(CURDIR)/scripts/delays \
 			$(BIN)/python -m pytest -m "not nightly and not clients" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
 	done
 

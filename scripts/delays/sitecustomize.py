@@ -1,7 +1,7 @@
 """Threads that meet where they seldom do: one part of milvine's functions pauses when it is called and when it returns.
 
 Every Python imports this module that has its directory in PYTHONPATH. `make delays` runs the tests so, servers
-included, once for each part. `MILVINE_DELAYS` is the part and their number, "0/4". The main thread does not pause.
+included, once for each part. `MILVINE_DELAYS` is the part and their number, "0/8". The main thread does not pause.
 """
 
 from __future__ import annotations
