@@ -10,22 +10,24 @@ import os
 import threading
 import time
 import zlib
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 PAUSE_SECONDS = 0.01
 PAUSES = 300
 """Of one function in one process, so that what is called for every row comes to an end."""
-_PACKAGE = f"{os.sep}milvine{os.sep}"
+_PACKAGE = str(Path(__file__).resolve().parents[2] / "milvine") + os.sep
 _part, _parts = map(int, os.environ.get("MILVINE_DELAYS", "0/1").split("/"))
 _left: dict[CodeType, int] = {}
 
 
 def _pauses(code: CodeType) -> int:
-    _, found, path = code.co_filename.rpartition(_PACKAGE)
+    if not code.co_filename.startswith(_PACKAGE):
+        return 0
     # A hash that is the same in every process, and after a change elsewhere.
-    name = f"{path}:{code.co_qualname}"
-    return PAUSES if found and zlib.crc32(name.encode()) % _parts == _part else 0
+    name = f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_qualname}"
+    return PAUSES if zlib.crc32(name.encode()) % _parts == _part else 0
 
 
 def _pause(frame: FrameType, event: str, _argument: Any) -> None:
