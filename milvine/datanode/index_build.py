@@ -72,13 +72,11 @@ class IndexBuilder:
 
     def progress(self, collection_id: int, index_id: int) -> IndexProgress:
         metas = self._catalog.snapshot.segments.get(collection_id, ())
+        missing = [m for m in metas if index_id not in m.indexes]
+        total = sum(m.row_count for m in metas)
         # Committing a build comes before forgetting its failures: what has the index has not failed.
-        failures = (self._retries.lasting((m.segment_id, index_id)) for m in metas if index_id not in m.indexes)
-        return IndexProgress(
-            sum(m.row_count for m in metas),
-            sum(m.row_count for m in metas if index_id in m.indexes),
-            next(filter(None, failures), ""),
-        )
+        failures = (self._retries.lasting((m.segment_id, index_id)) for m in missing)
+        return IndexProgress(total, total - sum(m.row_count for m in missing), next(filter(None, failures), ""))
 
     def dropped(self, collection_id: int, index_id: int) -> None:
         """Forget what was built for an index that has left the catalog; its files go when nobody has them open."""

@@ -1,4 +1,4 @@
-"""Load, release and progress as raw calls, and a server whose loading a test holds and lets go."""
+"""Load, release, progress and what is told of memory, and a server whose loading a test holds and lets go."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import requests
+from conftest import Server
 from grpc_calls import LOAD_STATE, assert_ok, load_state
 from pymilvus.grpc_gen import milvus_pb2
 
@@ -43,6 +45,23 @@ def loaded(stub: Any, name: str, **others: Any) -> None:
     assert_ok(load(stub, name, **others))
     until(lambda: assert_ok(progress(stub, name)).progress == 100, f"{name} is not loaded")
     assert load_state(stub, name) == LOADED
+
+
+def ours(server: Server, route: str, **body: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = requests.post(f"{server.uri}/milvine/v1/{route}", json=body, timeout=10).json()
+    return answer
+
+
+def memory(server: Server) -> dict[str, Any]:
+    found: dict[str, Any] = ours(server, "memory")["data"]
+    return found
+
+
+def estimate(server: Server, name: str, **body: Any) -> dict[str, Any]:
+    answer = ours(server, "estimate", collectionName=name, **body)
+    assert answer["code"] == 0, answer
+    found: dict[str, Any] = answer["data"]
+    return found
 
 
 class Gate:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from conftest import Server
 from grpc_calls import assert_ok, assert_refused, collection_id, load_state
-from load_calls import LOADED, NOT_LOAD, load, loaded, progress, release, until
+from load_calls import LOADED, NOT_LOAD, estimate, load, loaded, memory, ours, progress, release, until
 from pymilvus import DataType, MilvusClient
 from sample_collections import add_index, wait_indexed
 
@@ -58,23 +57,6 @@ def released(small: Server) -> Iterator[None]:
     yield
     for name in COLLECTIONS:
         assert_ok(release(small.stub, name))
-
-
-def ours(server: Server, route: str, **body: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = requests.post(f"{server.uri}/milvine/v1/{route}", json=body, timeout=10).json()
-    return answer
-
-
-def memory(server: Server) -> dict[str, Any]:
-    found: dict[str, Any] = ours(server, "memory")["data"]
-    return found
-
-
-def estimate(server: Server, name: str, **body: Any) -> dict[str, Any]:
-    answer = ours(server, "estimate", collectionName=name, **body)
-    assert answer["code"] == 0, answer
-    found: dict[str, Any] = answer["data"]
-    return found
 
 
 def test_an_estimate_is_what_the_load_then_measures(small: Server) -> None:

@@ -25,6 +25,7 @@ from load_calls import (
     gate,
     load,
     loaded,
+    memory,
     progress,
     release,
     until,
@@ -59,8 +60,7 @@ class Held:
         return name
 
     def memory(self, name: str) -> dict[str, Any] | None:
-        answer = requests.post(f"{self.server.uri}/milvine/v1/memory", json={}, timeout=10).json()
-        return next((c for c in answer["data"]["collections"] if c["collectionName"] == name), None)
+        return next((c for c in memory(self.server)["collections"] if c["collectionName"] == name), None)
 
     def percent(self, name: str) -> int:
         number: int = assert_ok(progress(self.stub, name)).progress
@@ -301,7 +301,7 @@ def test_what_does_not_fit_after_a_restart_is_not_loaded_and_says_why(new_server
         client.insert(name, c1_rows(ROWS))
         client.flush(name)
         loaded(server.stub, name)
-    measured = requests.post(f"{server.uri}/milvine/v1/memory", json={}, timeout=10).json()["data"]["measuredBytes"]
+    measured = memory(server)["measuredBytes"]
     client.close()
     server.kill()
     server = new_server(data_dir=server.data_dir, env={"MILVINE_MEMORY_LIMIT": str(int(measured * 0.7))})
@@ -330,12 +330,8 @@ def test_a_load_that_fails_leaves_not_load_its_reason_and_no_memory(new_server: 
     until(lambda: load_state(server.stub, "c") == NOT_LOAD, "it is loaded from a damaged file")
     reason = assert_refused(progress(server.stub, "c"), 101, str(column)).status.reason
     assert "does not match its checksum" in reason
-
-    def memory() -> Any:
-        return requests.post(f"{server.uri}/milvine/v1/memory", json={}, timeout=10).json()["data"]
-
-    until(lambda: (memory()["measuredBytes"], memory()["reservedBytes"]) == (0, 0), "it is not given back")
-    answer = memory()
+    until(lambda: [memory(server)[key] for key in ("measuredBytes", "reservedBytes")] == [0, 0], "it is not given back")
+    answer = memory(server)
     assert [(c["loadState"], c["reason"] in reason) for c in answer["collections"]] == [("LoadStateNotLoad", True)]
     assert_ok(release(server.stub, "c"))
     assert "checksum" not in progress(server.stub, "c").status.reason, "a release forgets the failure"

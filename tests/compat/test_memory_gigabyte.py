@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
-from load_calls import loaded
+from load_calls import loaded, memory
 from pymilvus import DataType, MilvusClient
 from sample_collections import add_index
 from test_memory import BATCH_ROWS, insert, resident_bytes, settled_bytes
@@ -52,7 +51,7 @@ def test_counters_and_resident_memory_of_a_gigabyte_differ_by_less_than_a_tenth(
     client.release_collection("small")
     before = settled_bytes(server.pid)
     loaded(server.stub, "large")
-    told = requests.post(f"{server.uri}/milvine/v1/memory", json={}, timeout=10).json()["data"]
+    told = memory(server)
     counted = told["measuredBytes"]
     assert counted > 4 * ROWS * DIM
     added = settled_bytes(server.pid) - before

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from conftest import ServerFactory
 from grpc_calls import assert_ok, assert_refused, pairs
+from load_calls import estimate
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index, ids_of, make_c1, wait_indexed
@@ -323,12 +323,7 @@ def test_an_index_for_which_there_is_no_memory_is_left_out_and_the_rows_stay(new
     assert ids_of(client, "c", "a == 7") == [7]
     assert loaded_bytes(client, "c") == plain_bytes
     client.release_collection("c")
-
-    def fits() -> bool:
-        answer = requests.post(f"{limited.uri}/milvine/v1/estimate", json={"collectionName": "c"}, timeout=10).json()
-        return bool(answer["data"]["fits"])
-
-    until(lambda: not fits(), "what was indexed just now is not counted")
+    until(lambda: not estimate(limited, "c")["fits"], "what was indexed just now is not counted")
     loaded = stub.LoadCollection(milvus_pb2.LoadCollectionRequest(collection_name="c"))
     assert_refused(loaded, 3, "memory limit exceeded")
     client.drop_index("c", "a")

@@ -13,6 +13,7 @@ import pytest
 from test_recovery import PK, VEC, insert, keys_of, load, new_collection, start
 
 from milvine.datanode import writer
+from milvine.model.collections import Collection
 from milvine.model.columns import Column
 from milvine.model.schema import FieldSchema, with_field_ids
 from milvine.model.types import DataType
@@ -26,38 +27,11 @@ def engine(tmp_path: Path) -> Engine:
     return start(tmp_path)
 
 
-def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collection = new_collection(engine)
-    load(engine, collection)
-    insert(engine, collection, range(3))
-    slow, go = threading.Event(), threading.Event()
-    real = Wal.write
-
-    def held_up(wal: Wal, ticket: int) -> None:
-        if not slow.is_set():
-            slow.set()
-            assert go.wait(10)
-        real(wal, ticket)
-
-    made: list[int] = []
-
-    def counted(*arguments: Any) -> Any:
-        made.append(arguments[3].row_count)
-        return make_chunk(*arguments)
-
-    monkeypatch.setattr(Wal, "write", held_up)
-    monkeypatch.setattr("milvine.datanode.writer.make_chunk", counted)
-    first = threading.Thread(target=insert, args=(engine, collection, range(3, 5)))
-    first.start()
-    assert slow.wait(10)
-    insert(engine, collection, range(5, 9))
-    assert keys_of(engine, collection) == list(range(9)), "nothing is visible before what came before it"
-    go.set()
-    first.join(10)
-    assert keys_of(engine, collection) == list(range(9))
-    assert sorted(made) == [2, 4], "the work for a write was done twice"
+@pytest.fixture
+def collection(engine: Engine) -> Collection:
+    made = new_collection(engine)
+    load(engine, made)
+    return made
 
 
 def before_next(step: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
@@ -73,14 +47,41 @@ def before_next(step: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[],
     monkeypatch.setattr(Wal, step, with_change)
 
 
+def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
+    engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(engine, collection, range(3))
+    slow, go = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        slow.set()
+        assert go.wait(10)
+
+    made: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments[3].row_count)
+        return make_chunk(*arguments)
+
+    before_next("write", monkeypatch, hold_up)
+    monkeypatch.setattr("milvine.datanode.writer.make_chunk", counted)
+    first = threading.Thread(target=insert, args=(engine, collection, range(3, 5)))
+    first.start()
+    assert slow.wait(10)
+    insert(engine, collection, range(5, 9))
+    assert keys_of(engine, collection) == list(range(9)), "nothing is visible before what came before it"
+    go.set()
+    first.join(10)
+    assert keys_of(engine, collection) == list(range(9))
+    assert sorted(made) == [2, 4], "the work for a write was done twice"
+
+
 @pytest.mark.parametrize("step", ["write", "sync"])
 @pytest.mark.parametrize("inserts_before", [1, 3])
 def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, step: str, inserts_before: int
+    engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch, step: str, inserts_before: int
 ) -> None:
     """Four inserts make one chunk, which is made while the last one's sync is under way."""
-    collection = new_collection(engine)
-    load(engine, collection)
     before = 2 * inserts_before
     for start_key in range(0, before, 2):
         insert(engine, collection, range(start_key, start_key + 2))
@@ -101,10 +102,8 @@ def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
 
 
 def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_away(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection = new_collection(engine)
-    load(engine, collection)
     for start_key in (0, 2, 4):
         insert(engine, collection, range(start_key, start_key + 2))
     views = engine.datanode._views
@@ -115,10 +114,8 @@ def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_awa
 
 
 def test_rows_for_which_there_was_no_memory_are_published_before_what_comes_after_them(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection = new_collection(engine)
-    load(engine, collection)
     insert(engine, collection, range(2))
 
     def fails(*_: Any) -> Any:

@@ -23,10 +23,12 @@ def test_builds_that_failed_are_told_until_the_segment_has_the_index(tmp_path: P
         engine.catalog.change(lambda _connection, snapshot: replace(snapshot, segments={COLLECTION: metas}))
         return builder.progress(COLLECTION, INDEX)
 
-    for key in ((10, INDEX), (11, INDEX)):
-        builder._retries.failed([key], f"segment {key[0]}")
+    def fail() -> None:
+        for meta in (built, bare):
+            builder._retries.failed([(meta.segment_id, INDEX)], f"segment {meta.segment_id}")
+
+    fail()
     assert progress(built, bare) == IndexProgress(200, 100, ""), "once may be an accident"
-    for key in ((10, INDEX), (11, INDEX)):
-        builder._retries.failed([key], f"segment {key[0]}")
+    fail()
     assert progress(built, bare) == IndexProgress(200, 100, "segment 11")
     assert progress(built) == IndexProgress(100, 100, "")
