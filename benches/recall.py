@@ -110,8 +110,8 @@ def measure(rows: Rows, plan: SearchPlan, exact: Array) -> str:
         times.append(time.perf_counter() - started)
         hits += len(set(answer.rows[0].tolist()) & set(exact[number].tolist()))
         ways.add(
-            f"{answer.look.way} {answer.look.effort or ''}".strip()
-            + ("+scan" if answer.look.effort and answer.look.scanned_queries else "")
+            f"{answer.stats.way} {answer.stats.effort or ''}".strip()
+            + ("+scan" if answer.stats.effort and answer.stats.scanned_queries else "")
         )
     shown = sorted(ways)
     way = ", ".join(shown if len(shown) < 4 else [*shown[:2], "..."])

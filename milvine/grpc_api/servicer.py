@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from milvine.errors import MilvineError, ParameterMissing
-from milvine.grpc_api import altering, databases, decode, encode, names, partitions, resource_groups, users
+from milvine.grpc_api import aliases, altering, databases, decode, encode, partitions, resource_groups, users
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
@@ -266,7 +266,7 @@ def query(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 RPCS: dict[str, Rpc] = {
     **databases.RPCS,
-    **names.RPCS,
+    **aliases.RPCS,
     **resource_groups.RPCS,
     **altering.RPCS,
     "AllocTimestamp": alloc_timestamp,

@@ -25,7 +25,7 @@ from milvine.grpc_api.servicer import RPCS
 from milvine.grpc_api.users import Unauthenticated, authenticated_user
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
-from milvine.service.denials import check_allowed
+from milvine.service.deny_rules import check_allowed
 
 _log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 256 << 20

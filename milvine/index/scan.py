@@ -200,7 +200,7 @@ def scan_band(
     return distances, found
 
 
-def measure(vectors: Array, queries: Array, rows: Array, k: int, metric: MetricType) -> tuple[Array, Array]:
+def exact_distances(vectors: Array, queries: Array, rows: Array, k: int, metric: MetricType) -> tuple[Array, Array]:
     """Candidates `rows` (nq, c), -1 for none, by their exact distances: the nearest k, as in `scan`.
 
     A row has the same distance here and in `scan_band`, to the last bit.

@@ -64,7 +64,7 @@ class _Status:
         """Something came while it was being reconciled."""
         self.waiting_changes = 0
         """Loads of something else that wait for `lock`: what is being opened is not worth going on with."""
-        self.meanwhile: LoadConfig | None = None
+        self.served_config: LoadConfig | None = None
         """What goes on being served while another configuration is opened in its place."""
         self.opened: dict[int, int] = defaultdict(int)
         """Bytes that are resident of segments that do not serve yet."""
@@ -244,12 +244,12 @@ class Loader:
     def _change(self, current: Collection, status: _Status, choose: Callable[[Collection], LoadConfig]) -> None:
         config = choose(current)
         self._reserve(current, config)
-        served = current.load if status.loaded.is_set() else status.meanwhile
+        served = current.load if status.loaded.is_set() else status.served_config
         # Chosen again in the transaction: a partition may have been created or dropped meanwhile.
         change_load_config(self._catalog, current.collection_id, choose)
         crash_point("load.committed")
         self._failures.pop(current.collection_id, None)
-        status.meanwhile = None if served is None else _both(served, config)
+        status.served_config = None if served is None else _both(served, config)
         status.loaded.clear()
 
     def release(self, collection_id: int) -> None:
@@ -293,7 +293,7 @@ class Loader:
     def _close_all(self, collection_id: int) -> None:
         status = self._state(collection_id)
         status.loaded.clear()
-        status.meanwhile = None
+        status.served_config = None
         deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
         for segment_id in self._node.held(collection_id):
             self._node.release_segment(collection_id, segment_id, deadline)
@@ -344,7 +344,7 @@ class Loader:
             return False
         if status.loaded.is_set():
             return True
-        served = status.meanwhile
+        served = status.served_config
         if served is not None and (partition_ids or collection.load.partition_ids) <= served.partition_ids:
             return self.serves_unlisted_fields or field_ids <= served.field_ids
         return partition_ids is not None and self._are_open(collection, collection.load, partition_ids)
@@ -380,11 +380,11 @@ class Loader:
                 status.again = False
             with status.lock:
                 try:
-                    self._make_it_so(collection_id, status)
+                    self._reconcile_once(collection_id, status)
                 except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
                     self._fail(collection_id, _as_load_failure(error))
 
-    def _make_it_so(self, collection_id: int, status: _Status) -> None:
+    def _reconcile_once(self, collection_id: int, status: _Status) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)
         if collection is None or collection.load is None:
             self._close_all(collection_id)
@@ -437,7 +437,7 @@ class Loader:
             self.budget.cancel(collection_id)
             status.reserved = {}
             status.loaded.set()
-            status.meanwhile = None
+            status.served_config = None
         if any(is_to_warm(*one) for one in self._node.held(collection_id).values()):
             self._warmer.submit(self._warm_up, collection_id)
 
@@ -581,12 +581,12 @@ class Loader:
         self._failures[collection_id] = error
         status = self._state(collection_id)
         with status.lock:
-            left = self._still_loaded(collection, status.meanwhile)
+            left = self._still_loaded(collection, status.served_config)
             set_load_config(self._catalog, collection_id, left)
             if left is None:
                 self._close_all(collection_id)
                 return
-            status.meanwhile = None
+            status.served_config = None
             status.loaded.clear()
             self.budget.cancel(collection_id)
             status.reserved = {}

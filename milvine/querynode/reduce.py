@@ -21,5 +21,5 @@ def merge_hits(found: Sequence[Hits], plan: SearchPlan) -> Hits:
     rows = concat_batches([hits.rows for hits in found])
     keys = rows.columns[plan.primary_field_id].values
     winners, counts = select_winners(query, distances, keys, nq, plan.k)
-    looks = tuple(look for hits in found for look in hits.looks)
-    return Hits(counts, distances[winners], rows.take(winners), looks)
+    segment_stats = tuple(stats for hits in found for stats in hits.segment_stats)
+    return Hits(counts, distances[winners], rows.take(winners), segment_stats)

@@ -23,11 +23,11 @@ from milvine.errors import (
 )
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.rest_api import (
+    aliases,
     altering,
     databases,
     entities,
     memory,
-    names,
     partitions,
     resource_groups,
     resources,
@@ -37,7 +37,7 @@ from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.service import admin
 from milvine.service.context import Engine, RequestContext
-from milvine.service.denials import check_allowed
+from milvine.service.deny_rules import check_allowed
 
 PREFIX = "/v2/vectordb/"
 OUR_PREFIX = "/milvine/v1/"
@@ -46,7 +46,7 @@ ROUTES: dict[str, Route] = {
     **entities.ROUTES,
     **altering.ROUTES,
     **databases.ROUTES,
-    **names.ROUTES,
+    **aliases.ROUTES,
     **partitions.ROUTES,
     **resource_groups.ROUTES,
     **users.ROUTES,

@@ -33,7 +33,7 @@ from milvine.model.types import DataType, IndexState, LoadState
 from milvine.rest_api import rows, vectors
 from milvine.rest_api.body import Body, json_kind, plain_text
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
-from milvine.segment.plans import Look
+from milvine.segment.plans import SegmentSearchStats
 
 DEFAULT_LIMIT = 100
 _COUNT = "count(*)"
@@ -347,15 +347,15 @@ def index_details(description: IndexDescription) -> dict[str, Any]:
     }
 
 
-def look_details(look: Look) -> dict[str, Any]:
+def search_stats(stats: SegmentSearchStats) -> dict[str, Any]:
     return {
-        "segmentId": look.segment_id,
-        "state": "growing" if look.is_growing else "sealed",
-        "rows": look.row_count,
-        "rowsKept": look.kept,
-        "share": round(look.kept / look.row_count, 6),
-        "plan": look.way,
-        "effort": look.effort,
-        "scannedQueries": look.scanned_queries,
-        "milliseconds": round(look.ms, 3),
+        "segmentId": stats.segment_id,
+        "state": "growing" if stats.is_growing else "sealed",
+        "rows": stats.row_count,
+        "rowsKept": stats.kept,
+        "share": round(stats.kept / stats.row_count, 6),
+        "plan": stats.way,
+        "effort": stats.effort,
+        "scannedQueries": stats.scanned_queries,
+        "milliseconds": round(stats.ms, 3),
     }

@@ -58,8 +58,8 @@ def search(call: Call) -> dict[str, Any]:
 
 def explain(call: Call) -> dict[str, Any]:
     """The body of a search; answers how each segment was searched, and no rows."""
-    looks = reads.explain(call.engine, call.context, codec.search(call.body, call.schema()))
-    return {"data": [codec.look_details(look) for look in looks]}
+    segment_stats = reads.explain(call.engine, call.context, codec.search(call.body, call.schema()))
+    return {"data": [codec.search_stats(stats) for stats in segment_stats]}
 
 
 ROUTES: dict[str, Route] = {

@@ -81,7 +81,7 @@ def _looked_at(predicate: Predicate | None, field_ids: tuple[int, ...]) -> froze
 
 
 @record
-class Look:
+class SegmentSearchStats:
     """How one segment, or one chunk of a growing one, was searched. `way`: "scan" or the index's type; `effort`: its
     ef or nprobe; `scanned_queries`: those that the index could not answer well, so that all rows were looked at."""
 
@@ -103,4 +103,4 @@ class Hits:
     counts: Array
     distances: Array
     rows: ColumnBatch
-    looks: tuple[Look, ...] = ()
+    segment_stats: tuple[SegmentSearchStats, ...] = ()

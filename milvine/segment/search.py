@@ -19,10 +19,10 @@ import numpy as np
 from milvine.errors import UnexpectedError
 from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
-from milvine.index.scan import first_of, measure, padded, scan, scan_band
+from milvine.index.scan import exact_distances, first_of, padded, scan, scan_band
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
-from milvine.segment.plans import Hits, Look, SearchPlan
+from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import has_repeats, select_winners
 
@@ -60,7 +60,7 @@ class _Answer:
 
     distances: Array
     rows: Array
-    look: Look
+    stats: SegmentSearchStats
 
 
 def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
@@ -84,8 +84,8 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
             left = ~found.trusted
             distances[left], offsets[left] = _scan(rows, plan, plan.queries[left], mask)
     ms = 1000 * (time.perf_counter() - started)
-    look = Look(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
-    return _Answer(distances, offsets, look)
+    stats = SegmentSearchStats(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
+    return _Answer(distances, offsets, stats)
 
 
 def _scan(rows: RowSet, plan: SearchPlan, queries: Array, mask: Array | None) -> tuple[Array, Array]:
@@ -120,7 +120,7 @@ def _nearest(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | N
         return index.search(plan.queries, plan.k, plan.effort, mask)
     found = index.search(plan.queries, min(plan.effort.candidates, rows.row_count), plan.effort, mask)
     vectors, _ = rows.vectors(plan.field_id)
-    return Found(*measure(vectors, plan.queries, found.rows, plan.k, plan.metric), found.trusted, found.effort)
+    return Found(*exact_distances(vectors, plan.queries, found.rows, plan.k, plan.metric), found.trusted, found.effort)
 
 
 def _in_band(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
@@ -139,7 +139,7 @@ def _in_band(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | N
         candidates = min(max(wanted, plan.effort.candidates), rows.row_count)
         effort = Effort(max(plan.effort.ef, candidates), effort.nprobe, candidates)
         found = index.search(plan.queries[left], candidates, effort, mask)
-        near, near_rows = measure(vectors, plan.queries[left], found.rows, candidates, plan.metric)
+        near, near_rows = exact_distances(vectors, plan.queries[left], found.rows, candidates, plan.metric)
         inside = plan.band.holds(near)
         is_full = found.rows[:, -1] >= 0
         enough = (inside.sum(axis=1) >= plan.k) | (is_full & (near[:, -1] >= plan.band.high))
@@ -199,7 +199,7 @@ def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None
         np.concatenate([b.counts for b in blocks]),
         np.concatenate([b.distances for b in blocks]),
         concat_batches([b.rows for b in blocks]),
-        tuple(look for b in blocks for look in b.looks),
+        tuple(stats for b in blocks for stats in b.segment_stats),
     )
 
 
@@ -219,7 +219,7 @@ def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
     keys = gather(chosen, numbers, offsets, [plan.primary_field_id]).columns[plan.primary_field_id]
     winners, counts = select_winners(query, distances, keys.values, nq, plan.k)
     rows = gather(chosen, numbers[winners], offsets[winners], fields)
-    return Hits(counts, distances[winners], rows, tuple(f.look for f in found))
+    return Hits(counts, distances[winners], rows, tuple(f.stats for f in found))
 
 
 def _answer_of_one(rows: RowSet, answer: _Answer, primary_field_id: int, fields: Sequence[int]) -> Hits | None:
@@ -232,4 +232,4 @@ def _answer_of_one(rows: RowSet, answer: _Answer, primary_field_id: int, fields:
     batch = _take(rows, offsets[:count], fields)
     if has_repeats(batch.columns[primary_field_id].values):
         return None
-    return Hits(np.array([count]), answer.distances[0, :count], batch, (answer.look,))
+    return Hits(np.array([count]), answer.distances[0, :count], batch, (answer.stats,))

@@ -29,7 +29,7 @@ from milvine.model.requests import OutputField, QueryRequest, QueryResult, Searc
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
-from milvine.segment.plans import Hits, Look, QueryPlan, SearchPlan
+from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.service import ann_params, search_ids
 from milvine.service.context import Engine, RequestContext, channel_name, find_collection
 from milvine.service.partitions import holding, refuse_names_with_key
@@ -207,7 +207,7 @@ class _Search:
     iterator: ann_params.IteratorV2 | None
 
 
-class _Repeats:
+class PreparedSearchCache:
     """The last searches that others may repeat with other vectors, by database, name and shape."""
 
     def __init__(self, size: int) -> None:
@@ -226,7 +226,7 @@ class _Repeats:
 
 
 _NO_QUERIES = np.zeros((0, 0), np.float32)
-_repeats = _Repeats(256)
+_prepared_searches = PreparedSearchCache(256)
 
 
 def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> SearchResult:
@@ -268,7 +268,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     )
 
 
-def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[Look, ...]:
+def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SegmentSearchStats, ...]:
     """Run a search and tell how each segment was searched."""
     at_ts = 0
     if request.ids is not None:
@@ -276,7 +276,7 @@ def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> 
         if not has_vector.any():
             return ()
     hits = _run_search(engine, _prepare_search(engine, context, request, at_ts))
-    return () if hits is None else hits.looks
+    return () if hits is None else hits.segment_stats
 
 
 def _search_by_ids(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
@@ -362,10 +362,10 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     if request.shape is None:
         return _new_search(engine, context, request, collection, at_ts)
     key = (context.database, request.name, request.shape)
-    known = _repeats.find(key, collection)
+    known = _prepared_searches.find(key, collection)
     if known is None:
         prepared = _new_search(engine, context, request, collection, at_ts)
-        _repeats.keep(key, prepared)
+        _prepared_searches.keep(key, prepared)
         return prepared
     _check_nq(len(request.queries))
     queries = checked_queries(known.field, request.query_type, request.queries)

@@ -38,7 +38,7 @@ from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
 from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
-from milvine.service.merging import merged_rows, read_field_ids
+from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.vectors import FLOAT_TAKING, check_filler, check_finite, checked_vectors, spread_vectors
 

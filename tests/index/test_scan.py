@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from milvine.index import scan as scan_module
-from milvine.index.scan import Band, measure, padded, scan, scan_band, squared_norms, unit
+from milvine.index.scan import Band, exact_distances, padded, scan, scan_band, squared_norms, unit
 from milvine.model import vectors as vectors_module
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors import as_float32, from_float32
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 METRICS = list(MetricType)
 
 
-def exact_distances(vectors: Array, queries: Array, metric: MetricType) -> Array:
+def reference_distances(vectors: Array, queries: Array, metric: MetricType) -> Array:
     """(nq, n) float64, smaller is nearer; a zero vector has cosine 0 with everything."""
     x, q = vectors.astype(np.float64), queries.astype(np.float64)
     if metric is MetricType.L2:
@@ -35,7 +35,7 @@ def check(vectors: Array, queries: Array, k: int, metric: MetricType, mask: Arra
     distances, rows = scan(vectors, norms2, queries, k, metric, mask)
     assert distances.shape == rows.shape == (len(queries), k)
     assert (distances.dtype, rows.dtype) == (np.float32, np.int64)
-    exact = exact_distances(vectors, queries, metric)
+    exact = reference_distances(vectors, queries, metric)
     allowed = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
     scale = max(1.0, float(np.abs(exact).max(initial=0)))
     for query in range(len(queries)):
@@ -90,7 +90,7 @@ def test_l2_stays_exact_when_all_vectors_lie_far_from_the_origin(offset: int) ->
     rng = np.random.default_rng(7)
     vectors = (rng.standard_normal((3000, 64)) + offset).astype(np.float32)
     queries = (rng.standard_normal((5, 64)) + offset).astype(np.float32)
-    exact = exact_distances(vectors, queries, MetricType.L2)
+    exact = reference_distances(vectors, queries, MetricType.L2)
     _, rows = scan(vectors, squared_norms(vectors), queries, 10, MetricType.L2, None)
     for query in range(5):
         assert set(rows[query].tolist()) == set(np.argsort(exact[query])[:10].tolist())
@@ -101,7 +101,7 @@ def test_l2_finds_the_nearest_points_on_a_city_map() -> None:
     rng = np.random.default_rng(17)
     places = (rng.uniform(-0.1, 0.1, (5000, 2)) + np.array([48.85, 2.35])).astype(np.float32)
     queries = places[:20] + np.float32(1e-5)
-    exact = exact_distances(places, queries, MetricType.L2)
+    exact = reference_distances(places, queries, MetricType.L2)
     distances, rows = scan(places, squared_norms(places), queries, 5, MetricType.L2, None)
     nearest = np.sort(exact, axis=1)[:, :5]
     assert np.allclose(np.take_along_axis(exact, rows, axis=1), nearest, rtol=1e-3, atol=0)
@@ -173,6 +173,8 @@ def test_vectors_of_every_type_are_scanned_block_by_block_as_exactly(
         assert np.array_equal(found[1], scan_band(plain, queries, 50, metric, mask, band)[1])
     candidates = np.tile(np.arange(-1, 200), (5, 1))
     for found_one, expected_one in zip(
-        measure(narrow, queries, candidates, 9, metric), measure(plain, queries, candidates, 9, metric), strict=True
+        exact_distances(narrow, queries, candidates, 9, metric),
+        exact_distances(plain, queries, candidates, 9, metric),
+        strict=True,
     ):
         assert np.array_equal(found_one, expected_one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from milvine.rest_api.call import Call, Route
-from milvine.service import names
+from milvine.service import aliases
 
 
 def _alias(call: Call) -> str:
@@ -13,32 +13,32 @@ def _alias(call: Call) -> str:
 
 
 def create_alias(call: Call) -> dict[str, Any]:
-    names.create_alias(call.engine, call.context, _alias(call), call.name)
+    aliases.create_alias(call.engine, call.context, _alias(call), call.name)
     return {"data": {}}
 
 
 def drop_alias(call: Call) -> dict[str, Any]:
-    names.drop_alias(call.engine, call.context, _alias(call))
+    aliases.drop_alias(call.engine, call.context, _alias(call))
     return {"data": {}}
 
 
 def alter_alias(call: Call) -> dict[str, Any]:
-    names.alter_alias(call.engine, call.context, _alias(call), call.name)
+    aliases.alter_alias(call.engine, call.context, _alias(call), call.name)
     return {"data": {}}
 
 
 def describe_alias(call: Call) -> dict[str, Any]:
-    name = names.describe_alias(call.engine, call.context, _alias(call))
+    name = aliases.describe_alias(call.engine, call.context, _alias(call))
     return {"data": {"dbName": call.context.database, "collectionName": name, "aliasName": _alias(call)}}
 
 
 def list_aliases(call: Call) -> dict[str, Any]:
-    return {"data": names.list_aliases(call.engine, call.context, call.name)}
+    return {"data": aliases.list_aliases(call.engine, call.context, call.name)}
 
 
 def rename_collection(call: Call) -> dict[str, Any]:
     new_name, new_database = call.body.text("newCollectionName"), call.body.text("newDbName")
-    names.rename_collection(call.engine, call.context, call.name, new_name, new_database)
+    aliases.rename_collection(call.engine, call.context, call.name, new_name, new_database)
     return {"data": {}}
 
 

@@ -7,34 +7,34 @@ from typing import Any
 
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import milvus_pb2
-from milvine.service import names
+from milvine.service import aliases
 from milvine.service.context import Engine, RequestContext
 
 
 def create_alias(engine: Engine, context: RequestContext, request: Any) -> Any:
-    names.create_alias(engine, context, request.alias, request.collection_name)
+    aliases.create_alias(engine, context, request.alias, request.collection_name)
     return encode.status()
 
 
 def drop_alias(engine: Engine, context: RequestContext, request: Any) -> Any:
-    names.drop_alias(engine, context, request.alias)
+    aliases.drop_alias(engine, context, request.alias)
     return encode.status()
 
 
 def alter_alias(engine: Engine, context: RequestContext, request: Any) -> Any:
-    names.alter_alias(engine, context, request.alias, request.collection_name)
+    aliases.alter_alias(engine, context, request.alias, request.collection_name)
     return encode.status()
 
 
 def describe_alias(engine: Engine, context: RequestContext, request: Any) -> Any:
-    name = names.describe_alias(engine, context, request.alias)
+    name = aliases.describe_alias(engine, context, request.alias)
     return milvus_pb2.DescribeAliasResponse(
         status=encode.status(), db_name=context.database, alias=request.alias, collection=name
     )
 
 
 def list_aliases(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = names.list_aliases(engine, context, request.collection_name)
+    found = aliases.list_aliases(engine, context, request.collection_name)
     return milvus_pb2.ListAliasesResponse(
         status=encode.status(),
         db_name=context.database,
@@ -44,7 +44,7 @@ def list_aliases(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def rename_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
-    names.rename_collection(engine, context, request.oldName, request.newName, request.newDBName)
+    aliases.rename_collection(engine, context, request.oldName, request.newName, request.newDBName)
     return encode.status()
 
 
