@@ -45,6 +45,12 @@ damaged_files = Gauge(
 background_failures = Counter(
     "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
 )
+background_failing = Gauge(
+    "milvine_background_failing", "What background work fails at now, by kind", ["work"], registry=registry
+)
+background_alive = Gauge(
+    "milvine_background_alive", "1, or 0 if the thread of the work has ended", ["work"], registry=registry
+)
 ready_seconds = Gauge("milvine_ready_seconds", "Time from the start of the process to ready", registry=registry)
 
 

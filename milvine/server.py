@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from milvine import metrics
+from milvine.background import Supervisor
 from milvine.catalog.store import CATALOG_FILE, open_catalog
 from milvine.config import HINT, Settings
 from milvine.datanode.node import DataNode
@@ -47,6 +48,7 @@ def build_engine(settings: Settings) -> Engine:
     paths = SegmentPaths(root)
     catalog = open_catalog(root / CATALOG_FILE)
     sync_directory(root)
+    background = Supervisor()
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, paths, clock)
     threads = max(2, os.cpu_count() or 1)
@@ -64,7 +66,7 @@ def build_engine(settings: Settings) -> Engine:
     datanode.recover()
     datanode.start()
     loader.resume()
-    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords())
+    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), background)
     users.ensure_root(engine)
     return engine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from milvine.background import Supervisor
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode.node import DataNode
@@ -36,6 +37,7 @@ class Engine:
     loader: Loader
     cluster: Cluster
     passwords: Passwords
+    background: Supervisor
 
 
 @record
