@@ -27,7 +27,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`what` failed `count` times in a row; `again_at` (time.monotonic) is infinite if it is not tried again."""
+    """`what` names the work and its subject. It failed `count` times in a row; `again_at` (time.monotonic) is infinite
+    if it is not tried again."""
 
     what: str
     text: str
@@ -58,13 +59,13 @@ class Work(Generic[Key]):
         *,
         is_final: bool = False,
     ) -> None:
-        """Record, log and count a failure. `what` names the keys together, as in "collection c".
+        """Record, log and count a failure. `what` names work and keys together, as in "flush of collection c".
 
         The keys wait at least as long as the attempt took, so that no machine does nothing but fail; for ever if
         `is_final`.
         """
         is_expected = isinstance(error, MilvineError | OSError)
-        _log.error("%s of %s failed: %s", self.name, what, error, exc_info=None if is_expected else error)
+        _log.error("%s: %s", what, error, exc_info=None if is_expected else error)
         metrics.background_failures.labels(self.name).inc()
         text = str(error) if is_expected else f"{type(error).__name__}: {error}"
         with self._lock:
@@ -88,6 +89,11 @@ class Work(Generic[Key]):
             with self._lock:
                 self._failures = {k: f for k, f in self._failures.items() if k is _WHOLE_STEP or k in keys}
 
+    def keys(self) -> set[Key]:
+        """What has failed and not succeeded since."""
+        with self._lock:
+            return {key for key in self._failures if key is not _WHOLE_STEP}
+
     def waiting(self) -> set[Key]:
         """The keys that are not to be tried now."""
         now = time.monotonic()
@@ -107,9 +113,9 @@ class Work(Generic[Key]):
         """One sentence for each thing that fails again and again; the last one counts those left out."""
         with self._lock:
             lasting = {f.what: f for f in self._failures.values() if f.is_lasting}
-        found = [f"{self.name} of {f.what} fails: {f.text}" for f in list(lasting.values())[:_SHOWN_FAILURES]]
+        found = [f"{f.what}: {f.text}" for f in list(lasting.values())[:_SHOWN_FAILURES]]
         if len(lasting) > _SHOWN_FAILURES:
-            found.append(f"{self.name} fails of {len(lasting) - _SHOWN_FAILURES} more")
+            found.append(f"{self.name}: {len(lasting) - _SHOWN_FAILURES} more failures")
         return found
 
 
@@ -169,7 +175,7 @@ class Worker:
             try:
                 seconds = self._step()
             except Exception as error:  # noqa: BLE001 - the thread must outlive its step; the failure is kept
-                self._work.failed([_WHOLE_STEP], "everything", error)
+                self._work.failed([_WHOLE_STEP], self.name, error)
                 failure = self._work.failure(_WHOLE_STEP)
                 self.pause(FIRST_SECONDS if failure is None else failure.again_at - time.monotonic())
             else:

@@ -77,8 +77,16 @@ class Views:
             raise damage.prefixed(f"collection {collection_id} cannot be opened")
         return view
 
+    def peek(self, collection_id: int) -> ReadView | None:
+        """None for a collection that is gone, or damaged: for work that goes over all collections."""
+        return self._views.get(collection_id)
+
+    def damage(self, collection_id: int) -> DataIntegrityError | None:
+        """Why the collection could not be recovered."""
+        return self._damaged.get(collection_id)
+
     def mark_damaged(self, collection_id: int, damage: DataIntegrityError) -> None:
-        """There is no view, and whoever asks for it is told why."""
+        """There is no view, and asking for it raises the reason."""
         self._damaged[collection_id] = damage
 
     def add(self, view: ReadView) -> None:

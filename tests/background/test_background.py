@@ -46,7 +46,7 @@ def test_a_step_that_raises_runs_again_and_is_known_until_it_succeeds() -> None:
     worker = supervisor.worker("one", step)
     worker.start()
     until(supervisor.failing)
-    assert supervisor.failing() == ["one of everything fails: RuntimeError: broken"]
+    assert supervisor.failing() == ["one: RuntimeError: broken"]
     is_broken.clear()
     until(lambda: not supervisor.failing())
     assert len(steps) > 2
@@ -111,11 +111,11 @@ def test_a_thread_that_ended_by_itself_is_dead() -> None:
 
 def test_a_key_that_fails_waits_ever_longer_while_the_others_go_on() -> None:
     work: Work[int] = Work("three")
-    work.failed([1], "collection a", ServiceInternal("no"), spent_seconds=60)
+    work.failed([1], "flush of collection a", ServiceInternal("no"), spent_seconds=60)
     assert work.waiting() == {1}
     assert work.reasons() == [] and work.lasting(1) == "", "a first failure may be an accident"
-    work.failed([1], "collection a", ServiceInternal("no"), spent_seconds=60)
-    assert work.reasons() == ["three of collection a fails: no: service internal error"]
+    work.failed([1], "flush of collection a", ServiceInternal("no"), spent_seconds=60)
+    assert work.reasons() == ["flush of collection a: no: service internal error"]
     assert 'milvine_background_failing{work="three"} 1.0' in metrics.exposition().decode()
     work.succeeded([1, 2])
     assert not work.waiting() and not work.reasons()
@@ -123,9 +123,9 @@ def test_a_key_that_fails_waits_ever_longer_while_the_others_go_on() -> None:
 
 def test_a_failure_that_is_final_is_told_at_once_and_goes_with_its_key() -> None:
     work: Work[int] = Work("four")
-    work.failed([1, 2], "collection b", ServiceInternal("damaged"), is_final=True)
+    work.failed([1, 2], "collection b cannot be opened", ServiceInternal("damaged"), is_final=True)
     assert work.waiting() == {1, 2}
-    assert work.reasons() == ["four of collection b fails: damaged: service internal error"]
+    assert work.reasons() == ["collection b cannot be opened: damaged: service internal error"]
     work.retain({3})
     assert not work.waiting()
 
@@ -135,4 +135,4 @@ def test_a_thousand_failures_are_not_a_thousand_reasons() -> None:
     for key in range(1000):
         work.failed([key], f"collection {key}", ServiceInternal("damaged"), is_final=True)
     assert len(work.reasons()) == 11
-    assert work.reasons()[-1] == "five fails of 990 more"
+    assert work.reasons()[-1] == "five: 990 more failures"
