@@ -385,7 +385,7 @@ class _Binder:
             raise FilterError("IsNull/IsNotNull operations are not supported on array elements", node.position)
         if target.path:
             return bound.Not(bound.Exists(target))
-        return bound.IsNull(target) if target.is_nullable else Always(False)
+        return bound.IsNull(target)
 
     def _exists(self, node: tree.Exists) -> Predicate:
         target = self._operand(node.operand)
@@ -613,6 +613,9 @@ def _compare(target: Target, comparator: Comparator, value: Scalar) -> Predicate
 
 
 def _membership(target: Target, values: Sequence[Scalar]) -> Predicate:
+    has_value = not target.is_nullable and not target.path
+    if has_value and target.data_type is DataType.BOOL and set(values) == {False, True}:
+        return Always(True)
     if target.value_type.is_floating:
         values = [float(v) for v in values]
     return In(target, literal_set(values))

@@ -256,6 +256,11 @@ def negation(operand: Predicate) -> Predicate:
             return Not(operand)
 
 
+def is_always_true(predicate: Predicate | None) -> bool:
+    """Whether no row can fail it. None: there is no filter."""
+    return predicate is None or predicate == Always(True)
+
+
 def referenced_field_ids(predicate: Predicate) -> frozenset[int]:
     return frozenset(target.field_id for target in _targets(predicate))
 

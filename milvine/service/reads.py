@@ -19,7 +19,7 @@ from milvine.errors import (
     PartitionNotLoaded,
     UnexpectedError,
 )
-from milvine.expr import Predicate, compile_filter, primary_keys
+from milvine.expr import Predicate, compile_filter, is_always_true, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
@@ -468,6 +468,8 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _Outputs((), (COUNT,), ()) if counting else _outputs(engine, collection, request.output_fields)
     predicate = _predicate(engine, collection, request.filter, request.templates)
+    if request.limit is None and not counting and is_always_true(predicate):
+        raise ParameterInvalid("empty expression should be used with limit")
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
@@ -532,8 +534,6 @@ def _check_query(request: QueryRequest, counting: bool, most: int) -> None:
         if request.limit is not None:
             raise ParameterInvalid("count entities with pagination is not allowed")
         return
-    if not request.filter.strip() and request.limit is None:
-        raise ParameterInvalid("empty expression should be used with limit")
     if request.limit is None:
         return
     window = "invalid max query result window"

@@ -16,7 +16,7 @@ from milvine.errors import (
     ParameterInvalid,
     UnexpectedError,
 )
-from milvine.expr import compile_filter, primary_keys
+from milvine.expr import compile_filter, is_always_true, primary_keys
 from milvine.model.collections import DEFAULT_PARTITION, Collection
 from milvine.model.columns import (
     NUMPY_DTYPES,
@@ -336,13 +336,15 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, 
 def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> MutationResult:
     """Delete by key, loaded or not; by any other filter only when loaded, since the rows must be found."""
     collection = find_collection(engine, context, request.name)
-    if not request.filter.strip():
-        raise ParameterInvalid(f"delete plan can't be empty or always true : {request.filter}")
     loaded = None if collection.load is None else collection.load.field_ids
-    try:
-        predicate = compile_filter(request.filter, collection.schema, loaded, request.templates)
-    except ParameterInvalid as error:
-        raise error.prefixed("failed to create delete plan") from error
+    predicate = None
+    if request.filter.strip():
+        try:
+            predicate = compile_filter(request.filter, collection.schema, loaded, request.templates)
+        except ParameterInvalid as error:
+            raise error.prefixed("failed to create delete plan") from error
+    if predicate is None or is_always_true(predicate):
+        raise ParameterInvalid(f"delete plan can't be empty or always true : {request.filter}")
     refuse_names_with_key(collection, (request.partition_name,))
     partitions = holding(collection, predicate)
     if request.partition_name:

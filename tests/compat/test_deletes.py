@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from grpc_calls import assert_ok, assert_refused, collection_id
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import c1_rows, ids_of, make_c1
 
@@ -129,6 +129,22 @@ def test_bad_delete_filter_is_refused_and_deletes_nothing(
     client.insert(collection_name, c1_rows(3))
     assert_refused(_delete(stub, collection_name, text), 1100, reason, legacy=5)
     assert _seen(client, collection_name) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["true", "1 == 1", "id >= 0 or true", "not false", "true or a == {x}", "2 > 1 and true"]
+)
+def test_a_delete_whose_filter_is_always_true_is_refused_and_deletes_nothing(
+    client: MilvusClient, stub: Any, collection_name: str, text: str
+) -> None:
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(3))
+    with pytest.raises(MilvusException) as refused:
+        client.delete(collection_name, filter=text, filter_params={"x": 1})
+    assert refused.value.code == 1100
+    assert refused.value.message.startswith(f"delete plan can't be empty or always true : {text}: invalid parameter")
+    assert _seen(client, collection_name) == [0, 1, 2]
+    assert client.delete(collection_name, filter="id is not null")["delete_count"] == 3
 
 
 def test_delete_in_a_missing_collection_is_refused(stub: Any, collection_name: str) -> None:

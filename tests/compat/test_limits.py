@@ -122,6 +122,8 @@ def test_graph_effort_smaller_than_the_limit_is_refused(client: MilvusClient, st
     ("filter_text", "output_fields", "params", "text"),
     [
         ("", ["id"], {}, "empty expression should be used with limit"),
+        ("true", ["id"], {}, "empty expression should be used with limit"),
+        ("1 == 1 or id > 0", ["id"], {}, "empty expression should be used with limit"),
         ("id > 0", ["id"], {"limit": 0}, "limit [0] is invalid, should be greater than 0"),
         ("id > 0", ["id"], {"limit": 5, "offset": -1}, "offset [-1] is invalid, should be gte than 0"),
         ("id > 0", ["id"], {"limit": 16385}, "(offset+limit) should be in range [1, 16384], but got 16385"),

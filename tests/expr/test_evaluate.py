@@ -161,6 +161,11 @@ def test_constants_keep_all_or_nothing() -> None:
     assert kept("id > 0", []) == []
 
 
+def test_a_field_that_cannot_be_null_is_never_null() -> None:
+    assert kept("id is null", [{"id": 1}]) == []
+    assert kept("id is not null", [{"id": 1}]) == [0]
+
+
 def test_many_keys_are_found() -> None:
     rows = [{"id": i, "name": str(i)} for i in range(0, 1000, 2)]
     assert kept(f"id in {list(range(500))}", rows) == list(range(250))
