@@ -15,6 +15,8 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.types import DataType
 
 Array = np.ndarray[Any, Any]
+_MOST_ELEMENTS = 2**31 - 1
+"""Of an array, whose offsets are int32."""
 
 
 def _flat(column: Column) -> tuple[Array, Any]:
@@ -35,6 +37,7 @@ def lengths(column: Column) -> Column:
 def element_at(column: Column, element_type: DataType, index: int) -> Column:
     """The elements at one place; a row whose array is shorter has none."""
     starts, elements = _flat(column)
+    index = min(index, _MOST_ELEMENTS)
     there = np.diff(starts) > index
     places = starts[:-1][there] + index
     if element_type is DataType.VARCHAR:

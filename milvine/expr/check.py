@@ -19,7 +19,6 @@ from milvine.expr.like import check_pattern
 from milvine.expr.literals import INT64_MAX, INT64_MIN
 from milvine.expr.parser import parse
 from milvine.expr.predicate import (
-    BEYOND_INT64,
     Always,
     Compare,
     CompareComputed,
@@ -627,7 +626,7 @@ def _gather(operands: list[Predicate]) -> list[Predicate]:
     others: list[Predicate] = []
     for operand in operands:
         match operand:
-            case Compare(Target(path=()) as target, Comparator.EQ, value) if value != BEYOND_INT64:
+            case Compare(Target(path=()) as target, Comparator.EQ, value) if bound.is_storable(value):
                 values.setdefault(target, []).append(value)
             case _:
                 others.append(operand)

@@ -47,6 +47,14 @@ def decode_integer(text: str, position: int, sign: int = 1) -> int:
     return value
 
 
+def decode_index(digits: str, position: int) -> int:
+    """The place in an array, a decimal int64."""
+    if len(digits) > 19 or int(digits) > INT64_MAX:
+        reason = f'json key must be enclosed in double quotes or single quotes: "{digits}"'
+        raise FilterError(reason, position)
+    return int(digits)
+
+
 def decode_float(text: str, position: int, sign: int = 1) -> float:
     value = sign * float(text)
     if math.isinf(value):

@@ -18,7 +18,7 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, 
 from milvine.expr import tree
 from milvine.expr.errors import FilterError
 from milvine.expr.folding import fold, fold_signed, shortened
-from milvine.expr.literals import decode_list, decode_number, decode_string
+from milvine.expr.literals import decode_index, decode_list, decode_number, decode_string
 from milvine.expr.tree import Comparator, ContainsMode, Literal, Node, Operation, Scalar
 from milvine.model.json_paths import JsonPath
 
@@ -82,7 +82,7 @@ class _TreeBuilder(Transformer[Token, Node]):
     def column(self, token: Token) -> Node:
         name, bracket, rest = token.partition("[")
         path: JsonPath = tuple(
-            decode_string(step["key"], _start(token)) if step["key"] else int(step["index"])
+            decode_string(step["key"], _start(token)) if step["key"] else decode_index(step["index"], _start(token))
             for step in _STEP.finditer(bracket + rest)
         )
         return tree.Column(_start(token), str(name), path, str(token))

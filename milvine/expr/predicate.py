@@ -225,6 +225,11 @@ def integer_equivalent(comparator: Comparator, value: float) -> tuple[Comparator
     return comparator, (math.ceil if comparator in (Comparator.LT, Comparator.GE) else math.floor)(value)
 
 
+def is_storable(value: Scalar) -> bool:
+    """Whether a row can hold the value: integers are int64."""
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
 def compare_scalars(left: Any, comparator: Comparator, right: Any) -> Any:
     """For two values, or numpy arrays, that can be compared."""
     return OPERATORS[comparator](left, right)
@@ -281,13 +286,20 @@ def _targets(predicate: Predicate) -> Iterator[Target]:
             yield predicate.target
 
 
+def equal_values(predicate: Compare | In) -> LiteralSet:
+    """The storable values of `target == x` or `target in [...]`."""
+    match predicate:
+        case In(_, values):
+            return values
+        case Compare(_, _, value):
+            return literal_set([value]) if is_storable(value) else LiteralSet()
+
+
 def primary_keys(predicate: Predicate) -> np.ndarray[Any, np.dtype[np.int64]] | Any | None:
     """The keys of `pk == x` or `pk in [...]`, each once: int64 (n,) or pyarrow.StringArray; else None."""
     match predicate:
-        case Compare(Target(is_primary=True) as target, Comparator.EQ, value):
-            values = literal_set([value])
-        case In(Target(is_primary=True) as target, values):
-            pass
+        case Compare(Target(is_primary=True) as target, Comparator.EQ) | In(Target(is_primary=True) as target):
+            values = equal_values(predicate)
         case _:
             return None
     if target.data_type is DataType.VARCHAR:

@@ -44,7 +44,23 @@ ELEMENT_TYPES = frozenset(
 )
 _INTEGER_BITS = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
 MAX_TTL_SECONDS = 3_155_760_000
-_KEYWORDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
+_SYSTEM_FIELDS = frozenset({"RowID", "Timestamp", DYNAMIC_FIELD_NAME, "__virtual_pk__", "$namespace_id"})
+_FUNCTIONS = (
+    *(f"{kind}_contains{mode}" for kind in ("array", "json") for mode in ("", "_all", "_any")),
+    "array_length",
+    "text_match",
+    "phrase_match",
+    "random_sample",
+)
+FILTER_KEYWORDS = frozenset(
+    {
+        *("like", "and", "or", "not", "in", "exists", "EXISTS"),
+        *("true", "True", "TRUE", "false", "False", "FALSE"),
+        *_FUNCTIONS,
+        *map(str.upper, _FUNCTIONS),
+    }
+)
+"""Milvus's list: no other words, and no other cases of these, are refused as names of fields; NULL is in any case."""
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _PARTITION_FIRST = re.compile(r"[A-Za-z0-9_]")
@@ -118,7 +134,7 @@ def check_field_name(name: str) -> None:
         raise FieldNameInvalid(
             name, f"{invalid} The length of a field name must be less than {MAX_NAME_BYTES} characters."
         )
-    if name in _KEYWORDS:
+    if name in _SYSTEM_FIELDS or name in FILTER_KEYWORDS or name.lower() == "null":
         raise FieldNameInvalid(name, f"{invalid} {name} is keyword in milvus.")
     if not _FIRST.match(name):
         raise FieldNameInvalid(name, f"{invalid} The first character of a field name must be an underscore or letter.")
@@ -176,7 +192,7 @@ def check_added_field(collection: str, schema: CollectionSchema, field: FieldSch
         raise ParameterInvalid(f"The number of fields has reached the maximum value {MAX_FIELDS}")
     if field.name in schema.by_name:
         raise ParameterInvalid(f"duplicated field name {field.name}")
-    if field.name in _KEYWORDS:
+    if field.name in _SYSTEM_FIELDS:
         raise ParameterInvalid(f"not support to add system field, field name = {field.name}")
     if field.is_primary:
         raise ParameterInvalid(f"not support to add pk field, field name = {field.name}")

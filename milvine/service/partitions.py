@@ -10,7 +10,7 @@ import pyarrow as pa
 from milvine.catalog import partitions as changes
 from milvine.errors import ParameterInvalid, PartitionNotLoaded
 from milvine.expr import Predicate
-from milvine.expr.predicate import And, Compare, In, LiteralSet, Or, literal_set
+from milvine.expr.predicate import And, Compare, In, LiteralSet, Or, equal_values
 from milvine.expr.tree import Comparator
 from milvine.model.collections import Collection, Partition
 from milvine.model.partition_keys import buckets
@@ -18,8 +18,6 @@ from milvine.model.schema import FieldSchema
 from milvine.model.schema_rules import check_collection_name, check_partition_name
 from milvine.model.types import DataType
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
-
-_INT64_END = 2**63
 
 
 def refuse_with_key(collection: Collection, what: str) -> None:
@@ -99,10 +97,8 @@ def holding(collection: Collection, predicate: Predicate | None) -> frozenset[in
 
 def _holding(collection: Collection, key: FieldSchema, predicate: Predicate) -> frozenset[int] | None:
     match predicate:
-        case Compare(target, Comparator.EQ, value) if target.field_id == key.field_id:
-            return _of_values(collection, key, literal_set([value]) if _is_storable(value) else LiteralSet())
-        case In(target, values) if target.field_id == key.field_id:
-            return _of_values(collection, key, values)
+        case Compare(target, Comparator.EQ) | In(target) if target.field_id == key.field_id:
+            return _of_values(collection, key, equal_values(predicate))
         case And(operands):
             found = [ids for ids in (_holding(collection, key, p) for p in operands) if ids is not None]
             return frozenset.intersection(*found) if found else None
@@ -110,10 +106,6 @@ def _holding(collection: Collection, key: FieldSchema, predicate: Predicate) -> 
             each = [_holding(collection, key, p) for p in operands]
             return None if None in each else frozenset().union(*(ids for ids in each if ids is not None))
     return None
-
-
-def _is_storable(value: Any) -> bool:
-    return not isinstance(value, int) or -_INT64_END <= value < _INT64_END
 
 
 def _of_values(collection: Collection, key: FieldSchema, values: LiteralSet) -> frozenset[int]:

@@ -196,6 +196,26 @@ def test_bad_schema_is_refused(stub: Any, collection_name: str, fields: Sequence
     assert load_state(stub, collection_name) == LoadState.NotExist
 
 
+FILTER_WORDS = (
+    "like and or not in exists EXISTS true True TRUE false False FALSE null NULL Null nUlL "
+    "json_contains JSON_CONTAINS json_contains_all JSON_CONTAINS_ALL json_contains_any JSON_CONTAINS_ANY "
+    "array_contains ARRAY_CONTAINS array_contains_all ARRAY_CONTAINS_ALL array_contains_any ARRAY_CONTAINS_ANY "
+    "array_length ARRAY_LENGTH text_match TEXT_MATCH phrase_match PHRASE_MATCH random_sample RANDOM_SAMPLE"
+)
+
+
+def test_words_of_the_filter_language_are_no_field_names(stub: Any, collection_name: str) -> None:
+    """Milvus's list (pkg/common/keywords.go); words that are not on it are names, `LIKE` for one."""
+    assert_ok(stub.CreateCollection(create_request(collection_name, _with(field("LIKE", schema_pb2.Int64)))))
+    for word in FILTER_WORDS.split():
+        text = f"Invalid field name: {word}. {word} is keyword in milvus."
+        bad = field(word, schema_pb2.Int64, nullable=True)
+        other = create_request(f"{collection_name}_2", _with(bad))
+        assert_refused(stub.CreateCollection(other), 1701, text)
+        added = milvus_pb2.AddCollectionFieldRequest(collection_name=collection_name, schema=bad.SerializeToString())
+        assert_refused(stub.AddCollectionField(added), 1701, text)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from milvine.errors import ParameterInvalid
+from milvine.expr import compile_filter
+
 ROWS: list[dict[str, Any]] = [
     {"nums": [1, 2, 3], "tags": ["a", "b"], "reals": [0.1, 2.0], "flags": [True], "doc": {"l": [1, "x", 2.5]}},
     {"nums": [], "tags": [], "reals": [], "flags": [], "doc": {"l": []}},
@@ -125,3 +128,16 @@ def test_arrays_answer_as_lists_do(lists: list[list[int] | None], wanted: list[i
         assert kept(f"{field} == {{x}}", rows, x=literals) == where(lambda v: v == wanted)
     assert kept(f"array_length(nums) == {index}", rows) == where(lambda v: len(v) == index)
     assert kept(f"not nums[{index}] > 0", rows) == where(lambda v: len(v) > index and v[index] <= 0)
+
+
+@pytest.mark.parametrize("index", [9, 2**31 - 1, 2**31, 2**63 - 1])
+def test_no_array_has_an_element_beyond_its_end(index: int) -> None:
+    rows: list[Mapping[str, Any]] = [{"nums": [1], "tags": ["a"], "doc": {"a": [1]}}]
+    for operand, literal in (("nums", "1"), ("tags", "'a'"), ('doc["a"]', "1")):
+        assert kept(f"{operand}[{index}] == {literal}", rows) == []
+
+
+@pytest.mark.parametrize("index", [2**63, 10**30, "9" * 5000])
+def test_a_place_beyond_int64_is_refused(index: Any) -> None:
+    with pytest.raises(ParameterInvalid, match="json key must be enclosed in double quotes or single quotes"):
+        compile_filter(f"nums[{index}] == 1", filter_rows.SCHEMA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from filter_rows import IDS, SCHEMA, STRICT_SCHEMA
+from filter_rows import IDS, SCHEMA, STRICT_SCHEMA, kept
 
 from milvine.errors import ParameterInvalid
 from milvine.expr import bind, compile_filter, parse, primary_keys, referenced_field_ids
@@ -270,3 +270,12 @@ def test_strings_compare_by_the_comparator_turned_round() -> None:
     predicate = compiled("'b' <= name")
     assert isinstance(predicate, Compare)
     assert predicate.comparator is Comparator.GE
+
+
+@pytest.mark.parametrize("value", ["1.5", "1e300", "-1e300", "9223372036854775808.0", "1.8446744073709552e19"])
+def test_no_key_is_equal_to_what_no_int64_is(value: str) -> None:
+    keys = primary_keys(compiled(f"id == {value}"))
+    assert keys is not None
+    assert len(keys) == 0
+    assert primary_keys(compiled(f"id == {value} or id == 1")) is None
+    assert kept(f"id == {value} or id == 1", [{"id": 1}, {"id": 2}]) == [0]
