@@ -159,6 +159,17 @@ class PartitionNotLoaded(MilvineError):
         super().__init__(_bracketed(self.text, partition=partition))
 
 
+class GeneralCapacityExceeded(MilvineError):
+    """More partitions times shards than all collections may have together."""
+
+    code, text = 250, "general capacity exceeded"
+
+    def __init__(self, size: int, capacity: int) -> None:
+        fields = _bracketed(self.text, newGeneralSize=size, generalCapacity=capacity)
+        detail = "failed checking constraint: sum_collections(parition*shard) exceeding the max general capacity:"
+        super().__init__(f"{detail}: {fields}")
+
+
 class ResourceGroupNotFound(InputError):
     code, text = 300, "resource group not found"
 

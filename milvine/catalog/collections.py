@@ -13,6 +13,7 @@ from milvine.errors import (
     AliasCollectionNameConflict,
     CollectionNumLimitExceeded,
     DatabaseNotFound,
+    GeneralCapacityExceeded,
     ParameterInvalid,
     ResourceGroupNotFound,
     ServiceInternal,
@@ -21,6 +22,14 @@ from milvine.model.collections import MAX_COLLECTIONS_PROPERTY, Collection, Load
 from milvine.model.schema import IndexSpec
 
 MAX_COLLECTIONS = 65536
+MAX_GENERAL_CAPACITY = 65536
+
+
+def check_capacity(snapshot: Snapshot, added: int) -> None:
+    """Raises GeneralCapacityExceeded if partitions times shards, of all collections, would be too many."""
+    size = added + sum(len(c.partitions) * c.num_shards for c in snapshot.collections.values())
+    if size > MAX_GENERAL_CAPACITY:
+        raise GeneralCapacityExceeded(size, MAX_GENERAL_CAPACITY)
 
 
 def check_room(snapshot: Snapshot, database_name: str, name: str) -> None:
@@ -51,6 +60,7 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
         if (collection.database, collection.name) in snapshot.names:
             created = False
             return snapshot
+        check_capacity(snapshot, len(collection.partitions) * collection.num_shards)
         connection.execute(
             sa.insert(store.collections).values(
                 collection_id=collection.collection_id,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from milvine.catalog import store
+from milvine.catalog.collections import check_capacity
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, MAX_PARTITIONS, Partition
@@ -34,6 +35,7 @@ def create_partition(catalog: Catalog, collection_id: int, partition: Partition)
                 f"partition number ({len(collection.partitions)}) exceeds max configuration ({MAX_PARTITIONS}), "
                 f"collection: {collection.name}"
             )
+        check_capacity(snapshot, 1)
         connection.execute(
             sa.insert(store.partitions).values(
                 partition_id=partition.partition_id,

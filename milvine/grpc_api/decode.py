@@ -27,6 +27,7 @@ from milvine.model.requests import (
     SearchRequest,
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.schema_rules import NO_STRING
 from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
 
@@ -105,6 +106,10 @@ def _data_type(field: Any) -> DataType:
         return DataType(field.data_type)
     except ValueError:
         name = _type_name(field.data_type)
+        if name == "String":
+            raise ParameterInvalid(NO_STRING) from None
+        if name == "None":
+            raise ParameterInvalid("data type None is not valid") from None
         raise ParameterInvalid(
             f"data type {name} of field {field.name} is not supported by this version of Milvine"
         ) from None
@@ -114,6 +119,8 @@ def _element_type(field: Any) -> DataType | None:
     try:
         return DataType(field.element_type) if field.element_type else None
     except ValueError:
+        if _type_name(field.element_type) == "String":
+            raise ParameterInvalid(NO_STRING) from None
         raise ParameterInvalid(f"element type {_type_name(field.element_type)} is not supported") from None
 
 

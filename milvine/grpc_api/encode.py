@@ -23,7 +23,7 @@ from milvine.model.requests import (
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
-from milvine.model.types import DataType
+from milvine.model.types import DataType, SegmentState
 from milvine.service.context import channel_name
 from milvine.service.replicas import Replica
 from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
@@ -241,7 +241,7 @@ def describe_collection(
         update_timestamp_str=str(collection.updated_ts),
         shards_num=collection.num_shards,
         consistency_level=int(collection.consistency_level),
-        properties=key_values(collection.properties),
+        properties=key_values(collection.described_properties),
         db_name=collection.database,
         db_id=database_id,
         num_partitions=len(collection.partitions),
@@ -307,6 +307,7 @@ def stored_segment(segment: SegmentInfo) -> Any:
         num_rows=segment.row_count,
         state=int(segment.state),
         level=common_pb2.SegmentLevel.L1,
+        is_sorted=segment.state is SegmentState.FLUSHED,
         insert_channel=channel_name(segment.collection_id),
         compaction_from=segment.compacted_from,
     )
@@ -326,6 +327,7 @@ def loaded_segment(segment: LoadedSegment) -> Any:
         nodeIds=[NODE_ID],
         state=common_pb2.SegmentState.Sealed,
         level=common_pb2.SegmentLevel.L1,
+        is_sorted=True,
     )
 
 

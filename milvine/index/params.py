@@ -16,7 +16,7 @@ import orjson
 from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.index.base import Effort
 from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
-from milvine.model.schema import FieldSchema
+from milvine.model.schema import FieldSchema, flatten_params
 from milvine.model.types import DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
@@ -27,6 +27,8 @@ MIN_INDEXED_ROWS = 1024
 """Smaller segments are scanned; an index over them would be slower and less exact (Milvus does the same)."""
 
 _INT32_MAX = 2**31 - 1
+_SCANN_PIECE = 2
+"""Dimensions that one code of SCANN covers."""
 _MAX_PARAMS_BYTES = 100 << 10
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
 _OTHER_VECTOR_TYPES = frozenset(
@@ -42,7 +44,9 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class IntParam:
-    default: int
+    """No default: the parameter must be given."""
+
+    default: int | None
     low: int
     high: int
 
@@ -101,7 +105,7 @@ BUILD_PARAMS: dict[str, dict[str, Param]] = {
     FLAT: {},
     IVF_FLAT: _LISTS,
     IVF_SQ8: _LISTS,
-    IVF_PQ: {**_LISTS, **_PRODUCT},
+    IVF_PQ: {**_LISTS, **_PRODUCT, "m": IntParam(None, 1, 65536)},
     SCANN: {**_LISTS, "with_raw_data": BoolParam(True)},
     HNSW: _GRAPH,
     HNSW_SQ: {**_GRAPH, "sq_type": _SCALAR, **_REFINE},
@@ -129,21 +133,6 @@ class ResolvedIndex:
     user_params: dict[str, str]
 
 
-def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Index parameters by name; a JSON object under `params` (older SDKs) is opened."""
-    flat = {key: value for key, value in params.items() if key != "params"}
-    nested = params.get("params")
-    if nested:
-        try:
-            inner = orjson.loads(nested)
-        except orjson.JSONDecodeError as error:
-            raise ParameterInvalid(f"failed to unmarshal index params {nested}: {error}") from error
-        if isinstance(inner, dict):
-            given = {k: v for k, v in inner.items() if v is not None}
-            flat.update({k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in given.items()})
-    return flat
-
-
 def check_size(flat: Mapping[str, str]) -> None:
     if sum(len(k.encode()) + len(v.encode()) for k, v in flat.items()) > _MAX_PARAMS_BYTES:
         raise ParameterInvalid("index params size exceeds limit")
@@ -164,24 +153,40 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     is_known = index_type in (AUTOINDEX, *SCALAR_TYPES) or is_vector_type(index_type)
     if not is_known and not (is_int8 and index_type in _NOT_OF_INT8):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {index_type}")
+    if index_type != AUTOINDEX and not flat.get("metric_type"):
+        raise ParameterInvalid(
+            "metric type not set for vector index", expected="valid index params", actual="invalid index params"
+        )
     if index_type in (*_OTHER_VECTOR_TYPES, *SCALAR_TYPES) or (is_int8 and index_type not in _OF_INT8):
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {index_type}")
-    named = {k: v for k, v in flat.items() if k not in _RESERVED_KEYS}
-    if index_type == AUTOINDEX and named:
-        raise ParameterInvalid("only metric type can be passed when use AutoIndex")
     metric = metric_type(flat.get("metric_type", "") or MetricType.COSINE.value, "int" if is_int8 else "float")
-    user_params = {k: flat[k] for k in flat if k not in ("index_type", "metric_type")}
-    user_params = {"index_type": index_type, "metric_type": metric.value, **user_params}
     if index_type == AUTOINDEX:
-        return ResolvedIndex(index_type, metric, HNSW, dict(AUTOINDEX_BUILD), user_params)
-    rules = BUILD_PARAMS[index_type]
-    built = {name: rule.parse(name, flat[name]) if name in flat else rule.default for name, rule in rules.items()}
+        if any(k not in _RESERVED_KEYS for k in flat):
+            raise ParameterInvalid("only metric type can be passed when use AutoIndex")
+        placing = {k: flat[k] for k in flat if k in INDEX_PROPERTIES}
+        described = {"index_type": index_type, "metric_type": metric.value, **placing}
+        return ResolvedIndex(index_type, metric, HNSW, dict(AUTOINDEX_BUILD), described)
+    built = _build_params(BUILD_PARAMS[index_type], flat)
     if "m" in built and (field.dim or 0) % int(built["m"]):
         raise ParameterInvalid(
             "The dimension of the vector (dim) should be a multiple of the number of subquantizers (m). "
             f"Dimension:{field.dim}, m:{built['m']}"
         )
-    return ResolvedIndex(index_type, metric, index_type, built, user_params)
+    if index_type == SCANN and (field.dim or 0) % _SCANN_PIECE:
+        raise ParameterInvalid(
+            "The dimension of a vector (dim) should be a multiple of sub_dim. "
+            f"Dimension:{field.dim}, sub_dim:{_SCANN_PIECE}"
+        )
+    return ResolvedIndex(index_type, metric, index_type, built, dict(params))
+
+
+def _build_params(rules: Mapping[str, Param], given: Mapping[str, str]) -> dict[str, Any]:
+    built: dict[str, Any] = {}
+    for name, rule in rules.items():
+        built[name] = rule.parse(name, given[name]) if name in given else rule.default
+        if built[name] is None:
+            raise ParameterInvalid(f"param '{name}' not exist in json")
+    return built
 
 
 def metric_type(name: str, kind: str = "float") -> MetricType:
@@ -258,7 +263,7 @@ def _searched_factor(params: Mapping[str, Any], name: str) -> float:
 def number(name: str, given: object) -> float:
     """A search parameter that is a number, or text of one. Raises UnexpectedError."""
     if isinstance(given, bool) or not (isinstance(given, int | float) or _is_text(given, _NUMBER)):
-        raise _conflict(name, given, "a number")
+        raise UnexpectedError(f"param '{name}': type must be number, but is {_as_json(given)}")
     return float(str(given))
 
 

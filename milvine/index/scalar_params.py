@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.errors import ParameterInvalid, ParameterMissing
-from milvine.index.params import AUTOINDEX, SCALAR_TYPES, ResolvedIndex, check_size, flatten_params, is_vector_type
+from milvine.index.params import AUTOINDEX, SCALAR_TYPES, ResolvedIndex, check_size, is_vector_type
 from milvine.model.properties import WARMUP_PROPERTY, check_warmup
-from milvine.model.schema import FieldSchema
+from milvine.model.schema import FieldSchema, flatten_params
 from milvine.model.types import DataType
 
 INVERTED, STL_SORT, BITMAP = "INVERTED", "STL_SORT", "BITMAP"
@@ -48,8 +48,7 @@ def resolve_scalar(field: FieldSchema, params: Mapping[str, str]) -> ResolvedInd
     build_params: dict[str, Any] = {DATA_TYPE: int(field.data_type)}
     if field.data_type is DataType.JSON:
         build_params[CAST] = _cast(index_type, flat)
-    user_params = {"index_type": index_type, **{k: v for k, v in flat.items() if k != "index_type"}}
-    return ResolvedIndex(index_type, None, index_type, build_params, user_params)
+    return ResolvedIndex(index_type, None, index_type, build_params, dict(params))
 
 
 def _check_flags(index_type: str, flat: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ DEFAULT_DATABASE = "default"
 DEFAULT_PARTITION = "_default"
 MAX_PARTITIONS = 1024
 TTL_PROPERTY = "collection.ttl.seconds"
+MAX_FIELD_ID_PROPERTY = "max_field_id"
 MAX_COLLECTIONS_PROPERTY = "database.max.collections"
 
 
@@ -90,6 +91,11 @@ class Collection:
     @cached_property
     def scalar_indexes(self) -> tuple[IndexSpec, ...]:
         return tuple(i for i in self.indexes if i.metric_type is None)
+
+    @property
+    def described_properties(self) -> dict[str, str]:
+        """The properties, and those that follow from the schema."""
+        return {**self.properties, MAX_FIELD_ID_PROPERTY: str(max(self.schema.by_id))}
 
     @property
     def updated_ts(self) -> int:

@@ -20,6 +20,9 @@ SKIP_LOAD_PROPERTY = "field.skipLoad"
 DYNAMIC_PROPERTY = "dynamicfield.enabled"
 QUERY_MODE_PROPERTY, _LARGE_TOPK = "query_mode", "large_topk"
 INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
+ISOLATION_PROPERTY = "partitionkey.isolation"
+TIMEZONE_PROPERTY = "timezone"
+SHARDING_PROPERTY = "namespace.sharding.enabled"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -71,6 +74,11 @@ def allows_inserted_ids(properties: Mapping[str, str]) -> bool:
     return parse_bool(properties.get(INSERTED_IDS_PROPERTY, "")) is True
 
 
+def is_isolated(properties: Mapping[str, str]) -> bool:
+    """Whether every search of a collection must name one value of the partition key."""
+    return parse_bool(properties.get(ISOLATION_PROPERTY, "").lower()) is True
+
+
 def check_query_mode(properties: Mapping[str, str]) -> None:
     """Raises ParameterInvalid for another value than the only one, and for a key that is it but for its case."""
     for key, value in properties.items():
@@ -92,12 +100,12 @@ def check_warmup(policy: str, prefix: str = "") -> None:
         raise ParameterInvalid(f"{prefix}{detail}: {ParameterInvalid.text}")
 
 
-def check_index_properties(params: Mapping[str, str]) -> None:
+def check_index_properties(params: Mapping[str, str], index_type: str = "") -> None:
     """Values of `mmap.enabled` and `indexoffsetcache.enabled`; every index here can be mapped."""
     for key in (MMAP_PROPERTY, OFFSET_CACHE_PROPERTY):
         if key in params and parse_bool(params[key]) is None:
             raise ParameterInvalid(f"invalid {key} value: {params[key]}, expected: true, false")
-    if parse_bool(params.get(OFFSET_CACHE_PROPERTY, "")):
+    if parse_bool(params.get(OFFSET_CACHE_PROPERTY, "")) and index_type != "BITMAP":
         raise ParameterInvalid(f"only bitmap index support {OFFSET_CACHE_PROPERTY} now")
 
 
@@ -161,9 +169,9 @@ def placements(
         if field.is_primary:
             found["rows", 0] = found["field", field.field_id]
     for index in collection.scalar_indexes:
-        found["index", index.index_id] = place(PartKind.SCALAR_INDEX, index.params)
+        found["index", index.index_id] = place(PartKind.SCALAR_INDEX, index.named_params)
     for field_id, index in collection.index_by_field.items():
-        found["index", index.index_id] = place(PartKind.VECTOR_INDEX, index.params)
-        own = {**collection.schema.by_id[field_id].properties, **index.params}
+        found["index", index.index_id] = place(PartKind.VECTOR_INDEX, index.named_params)
+        own = {**collection.schema.by_id[field_id].properties, **index.named_params}
         found["scan", field_id] = place(PartKind.VECTOR_INDEX, own)
     return found

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import orjson
+
+from milvine.errors import ParameterInvalid
 from milvine.model.types import DataType, MetricType
 
 DYNAMIC_FIELD_NAME = "$meta"
@@ -87,7 +90,7 @@ class CollectionSchema:
 class IndexSpec:
     """An index as the user asked for it; `params` are the user's own strings, `build_params` what is built.
 
-    A scalar index has no metric.
+    A scalar index has no metric. SDKs may nest parameters as JSON under `params`; `named_params` has them all by name.
     """
 
     index_id: int
@@ -98,6 +101,26 @@ class IndexSpec:
     params: dict[str, str] = field(default_factory=dict)
     build_type: str = ""
     build_params: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def named_params(self) -> dict[str, str]:
+        return flatten_params(self.params)
+
+
+def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
+    """Index parameters by name; the JSON object under `params` is opened, and what stands beside it wins."""
+    flat = {key: value for key, value in params.items() if key != "params"}
+    nested = params.get("params")
+    if not nested:
+        return flat
+    try:
+        inner = orjson.loads(nested)
+    except orjson.JSONDecodeError as error:
+        raise ParameterInvalid(f"failed to unmarshal index params {nested}: {error}") from error
+    if not isinstance(inner, dict):
+        return flat
+    given = {k: v for k, v in inner.items() if v is not None}
+    return {k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in given.items()} | flat
 
 
 def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> CollectionSchema:

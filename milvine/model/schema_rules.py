@@ -21,7 +21,7 @@ from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSche
 from milvine.model.types import DataType
 
 MAX_NAME_BYTES = 255
-MAX_FIELDS = 64
+MAX_FIELDS = 256
 MAX_VECTOR_FIELDS = 10
 MAX_SHARDS = 16
 MAX_DIM = 32768
@@ -61,6 +61,7 @@ FILTER_KEYWORDS = frozenset(
     }
 )
 """Milvus's list: no other words, and no other cases of these, are refused as names of fields; NULL is in any case."""
+NO_STRING = "string data type not supported yet, please use VarChar type instead"
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _PARTITION_FIRST = re.compile(r"[A-Za-z0-9_]")
@@ -269,7 +270,9 @@ def _check_field(collection: str, field: FieldSchema) -> None:
                 f"dimension is not defined in field type params of field {field.name}, "
                 "check type param `dim` for vector field"
             )
-        if not MIN_DIM <= field.dim <= MAX_DIM:
+        if field.dim < MIN_DIM:
+            raise ParameterInvalid(f"invalid dimension: {field.dim}. should be in range {MIN_DIM} ~ {MAX_DIM}")
+        if field.dim > MAX_DIM:
             raise ParameterInvalid(
                 f"invalid dimension: {field.dim} of field {field.name}. "
                 f"float vector dimension should be in range {MIN_DIM} ~ {MAX_DIM}"

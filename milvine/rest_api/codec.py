@@ -320,7 +320,7 @@ def collection_details(
         ],
         "load": load_state.milvus_name,
         "partitionsNum": len(collection.partitions),
-        "properties": _pairs(collection.properties),
+        "properties": _pairs(collection.described_properties),
         "shardsNum": collection.num_shards,
         "structFields": [],
     }

@@ -13,6 +13,7 @@ from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedEr
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.schema_rules import NO_STRING
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
 from milvine.rest_api.body import Body, json_kind, parse_bool, plain_text
 
@@ -28,7 +29,6 @@ _OTHER_DATA_TYPES = frozenset(
         "BinaryVector",
         "Geometry",
         "SparseFloatVector",
-        "String",
         "Struct",
         "Text",
         "Timestamptz",
@@ -98,6 +98,8 @@ def _data_type(field_name: str, name: str) -> DataType:
     found = _DATA_TYPES.get(name)
     if found is not None:
         return found
+    if name == "String":
+        raise ParameterInvalid(NO_STRING)
     if name in _OTHER_DATA_TYPES:
         raise ParameterInvalid(f"data type {name} of field {field_name} {UNSUPPORTED}")
     raise ParameterInvalid(f"data type {name} is invalid(case sensitive)")
@@ -142,6 +144,8 @@ def _element_type(field_name: str, name: str) -> DataType:
     found = _DATA_TYPES.get(name)
     if found is not None:
         return found
+    if name == "String":
+        raise ParameterInvalid(NO_STRING)
     if name in _OTHER_DATA_TYPES:
         raise ParameterInvalid(f"element type {name} of field {field_name} {UNSUPPORTED}")
     raise ParameterInvalid(f"element data type {name} is invalid(case sensitive)")

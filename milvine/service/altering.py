@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from zoneinfo import available_timezones
 
 from milvine.catalog.altering import alter_collection as change_collection
 from milvine.crash_points import crash_point
-from milvine.errors import CollectionIllegalSchema, CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
+from milvine.errors import CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
 from milvine.model import schema_rules
-from milvine.model.collections import Collection, LoadConfig
+from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection, LoadConfig
 from milvine.model.properties import (
     COLLECTION_WARMUP_PROPERTIES,
     DYNAMIC_PROPERTY,
     INDEX_PROPERTIES,
+    ISOLATION_PROPERTY,
     MMAP_PROPERTY,
     QUERY_MODE_PROPERTY,
     SKIP_LOAD_PROPERTY,
@@ -29,18 +29,22 @@ from milvine.model.properties import (
     check_index_properties,
     check_query_mode,
     check_warmup,
+    is_isolated,
     parse_bool,
 )
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, IndexSpec, with_field
 from milvine.model.types import ConsistencyLevel, DataType
-from milvine.service.context import Engine, RequestContext, find_collection
+from milvine.service.collection_properties import (
+    check_isolation_property,
+    check_timezone,
+    refuse_altered_sharding,
+)
+from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
 
 _DESCRIPTION = "collection.description"
 _FIELD_DESCRIPTION = "field.description"
 _LEVEL = "consistency_level"
-_ISOLATION = "partitionkey.isolation"
 _TTL_FIELD = "ttl_field"
-_RESERVED = "max_field_id"
 _EXTERNAL = ("collection.external_source", "collection.external_spec")
 _ANALYZER = ("enable_analyzer", "analyzer_params")
 _DROPPABLE_OF_FIELD = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, *COLLECTION_WARMUP_PROPERTIES, *_ANALYZER})
@@ -63,7 +67,8 @@ def alter_collection(
     for key in _EXTERNAL:
         if key in properties or key in delete_keys:
             raise ParameterInvalid(f"{key} is of external collections, which this version of Milvine does not support")
-    collection = find_collection(engine, context, name)
+    refuse_altered_sharding(properties, delete_keys)
+    collection = find_by_any_name(engine, context, name)
 
     def changed(current: Collection) -> Collection:
         if properties:
@@ -92,16 +97,14 @@ def _check_collection_properties(name: str, current: Collection, properties: Map
         schema_rules.check_description(description)
     if allows_inserted_ids(properties) and not current.schema.primary_field.auto_id:
         raise ParameterInvalid("the value for allow_insert_auto_id must be false when autoID is false")
-    zone = properties.get("timezone")
-    if zone is not None and zone not in available_timezones():
-        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")
+    check_timezone(properties)
     schema_rules.check_ttl(properties)
     _check_ttl_field(current, properties)
     check_collection_warmup(properties)
     check_query_mode(properties)
-    _check_isolation(name, current, properties)
-    if _RESERVED in properties:
-        raise ParameterInvalid(f"cannot alter reserved collection property {_RESERVED}")
+    check_isolation_property(name, current.schema, properties)
+    if MAX_FIELD_ID_PROPERTY in properties:
+        raise ParameterInvalid(f"cannot alter reserved collection property {MAX_FIELD_ID_PROPERTY}")
 
 
 def _check_ttl_field(current: Collection, properties: Mapping[str, str]) -> None:
@@ -113,29 +116,13 @@ def _check_ttl_field(current: Collection, properties: Mapping[str, str]) -> None
     raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
 
 
-def _check_isolation(name: str, current: Collection, properties: Mapping[str, str]) -> None:
-    text = properties.get(_ISOLATION)
-    if text is None:
-        return
-    wanted = parse_bool(text.lower())
-    if wanted is None:
-        reason = f'strconv.ParseBool: parsing "{text.lower()}": invalid syntax'
-        raise ParameterInvalid(f"failed to parse partition key isolation: {reason}")
-    if wanted and current.schema.partition_key is None:
-        raise CollectionIllegalSchema(
-            name,
-            "partition key isolation mode is enabled but no partition key field is set. "
-            "Please set the partition key first",
-        )
-
-
 def _check_deleted(name: str, current: Collection, keys: Sequence[str]) -> None:
     placing = next((k for k in keys if k in _PLACING), None)
     if placing is not None and current.load is not None:
         what = "mmap" if placing == MMAP_PROPERTY else placing
         raise CollectionLoaded(name, f"can not delete {what} properties if collection loaded")
-    if _RESERVED in keys:
-        raise ParameterInvalid(f"cannot delete reserved collection property {_RESERVED}")
+    if MAX_FIELD_ID_PROPERTY in keys:
+        raise ParameterInvalid(f"cannot delete reserved collection property {MAX_FIELD_ID_PROPERTY}")
     if DYNAMIC_PROPERTY in keys:
         raise ParameterInvalid(
             f"cannot delete key {DYNAMIC_PROPERTY}, dynamic field schema could support set to true/false"
@@ -159,18 +146,17 @@ def _check_vector_indexes(current: Collection, following: Collection) -> None:
     if not current.index_by_field:
         return
     field_name = current.schema.by_id[next(iter(current.index_by_field))].name
-    for key, what in ((_ISOLATION, "partition key isolation mode"), (QUERY_MODE_PROPERTY, QUERY_MODE_PROPERTY)):
+    for key, what in ((ISOLATION_PROPERTY, "partition key isolation mode"), (QUERY_MODE_PROPERTY, QUERY_MODE_PROPERTY)):
         before, after = current.properties.get(key), following.properties.get(key)
-        is_changed = before != after if key == QUERY_MODE_PROPERTY else _is_on(before) != _is_on(after)
+        if key == ISOLATION_PROPERTY:
+            is_changed = is_isolated(current.properties) != is_isolated(following.properties)
+        else:
+            is_changed = before != after
         if is_changed:
             raise IndexDuplicate(
                 field_name,
                 f"can not alter {what} if the collection already has a vector index. Please drop the index first",
             )
-
-
-def _is_on(text: str | None) -> bool:
-    return parse_bool((text or "").lower()) is True
 
 
 def _level(text: str, otherwise: ConsistencyLevel) -> ConsistencyLevel:
@@ -352,7 +338,7 @@ def alter_index(
             raise ParameterInvalid(f"{key} is not a configable index property")
     if WARMUP_PROPERTY in params:
         check_warmup(params[WARMUP_PROPERTY], "invalid warmup params: ")
-    collection = find_collection(engine, context, name)
+    collection = find_by_any_name(engine, context, name)
     if not index_name:
         raise ParameterInvalid("index name is empty")
 
@@ -363,9 +349,10 @@ def alter_index(
     def changed(current: Collection) -> Collection:
         if current.load is not None:
             raise CollectionLoaded(name, "can't alter index on loaded collection, please release the collection first")
-        if all(i.name != index_name for i in current.indexes):
+        index = next((i for i in current.indexes if i.name == index_name), None)
+        if index is None:
             raise IndexNotFound(indexName=index_name)
-        check_index_properties(params)
+        check_index_properties(params, index.index_type)
         return replace(current, indexes=tuple(altered(i) if i.name == index_name else i for i in current.indexes))
 
     change_collection(engine.catalog, collection.collection_id, changed)

@@ -23,6 +23,17 @@ def is_iterator(params: Mapping[str, Any]) -> bool:
     return str(params.get("iterator", "")) in ("True", "true")
 
 
+def check_collection_id(params: Mapping[str, Any], collection_id: int) -> None:
+    """An iterator tells the collection of its first page, so that the next ones read no other by the same name."""
+    given = str(params.get("collection_id", ""))
+    asked = int(given) if is_iterator(params) and given.isdecimal() else 0
+    if asked and asked != collection_id:
+        raise ParameterInvalid(
+            f"collection id:{asked} in the request is not consistent to that in the search context,"
+            f"alias or database may have been changed: {collection_id}"
+        )
+
+
 def ignores_growing(params: Mapping[str, Any]) -> bool:
     text = str(params.get("ignore_growing", "False"))
     if text not in _TRUE | _FALSE:

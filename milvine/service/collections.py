@@ -9,11 +9,11 @@ from milvine.catalog import collections as changes
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
-from milvine.model.properties import check_collection_warmup, check_query_mode
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
-from milvine.model.schema_rules import check_collection_name, check_schema, check_ttl
+from milvine.model.schema_rules import check_collection_name, check_schema
 from milvine.model.types import DataType
+from milvine.service.collection_properties import check_new_properties, with_defaults
 from milvine.service.context import Engine, RequestContext, check_database
 
 PARTITIONS_WITH_KEY = 16
@@ -38,9 +38,7 @@ def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
 def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
     """Create a collection; the same again is a success, another schema under the name is refused."""
     check_schema(request.name, request.schema, request.num_shards, request.num_partitions)
-    check_ttl(request.properties)
-    check_collection_warmup(request.properties)
-    check_query_mode(request.properties)
+    check_new_properties(request.name, request.schema, request.properties)
     check_database(engine, context)
     changes.check_room(engine.catalog.snapshot, context.database, request.name)
     existing = engine.catalog.snapshot.find(context.database, request.name)
@@ -55,7 +53,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
             engine.clock.next(),
             request.consistency_level,
             max(1, request.num_shards),
-            dict(request.properties),
+            with_defaults(request.properties, engine.catalog.snapshot.databases[context.database].properties),
             tuple(Partition(engine.clock.next(), n, engine.clock.next()) for n in _partition_names(request)),
         )
         # The log exists before the catalog names the collection: a crash between leaves garbage, no more.

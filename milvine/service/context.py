@@ -57,6 +57,13 @@ def check_database(engine: Engine, context: RequestContext) -> None:
 def find_collection(engine: Engine, context: RequestContext, name: str) -> Collection:
     """A collection by name. Raises for a bad name, a missing database, a missing collection, in this order."""
     check_collection_name(name)
+    return find_by_any_name(engine, context, name)
+
+
+def find_by_any_name(engine: Engine, context: RequestContext, name: str) -> Collection:
+    """As `find_collection`, for calls in which Milvus checks no name: one that no collection can have is not found."""
+    if not name:
+        check_collection_name(name)
     check_database(engine, context)
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.catalog import collections as changes
-from milvine.errors import CollectionNotFound, IndexNotFound, ParameterInvalid, UnexpectedError
+from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError
 from milvine.expr import FilterError, parse_identifier
 from milvine.index import params
 from milvine.index.scalar_params import JSON_PATH, PATH, resolve_scalar
 from milvine.model.collections import Collection
-from milvine.model.properties import WARMUP_PROPERTY
+from milvine.model.properties import INDEX_PROPERTIES
 from milvine.model.requests import IndexDescription
-from milvine.model.schema import FieldSchema, IndexSpec
+from milvine.model.schema import FieldSchema, IndexSpec, flatten_params
 from milvine.model.schema_rules import check_index_name
 from milvine.model.types import DataType, IndexState
-from milvine.service.context import Engine, RequestContext, find_collection
+from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
 
 
 def create_index(
@@ -28,12 +28,7 @@ def create_index(
     extra_params: Mapping[str, str],
 ) -> None:
     """Returns once the index is known; it is built in the background. The same index again is a success."""
-    try:
-        collection = find_collection(engine, context, name)
-    except ParameterInvalid:
-        if not name:
-            raise
-        raise CollectionNotFound(name, context.database) from None  # no name is malformed here, in Milvus neither
+    collection = find_by_any_name(engine, context, name)
     check_index_name(index_name)
     field = collection.schema.by_name.get(field_name) or collection.schema.dynamic_field
     if field is None:
@@ -41,7 +36,7 @@ def create_index(
     resolved = (params.resolve if field.data_type.is_vector else resolve_scalar)(field, extra_params)
     build_params = resolved.build_params
     if field.data_type is DataType.JSON:
-        path_text = resolved.user_params.get(JSON_PATH, field_name)
+        path_text = flatten_params(extra_params).get(JSON_PATH, field_name)
         build_params = {**build_params, PATH: _json_path(collection, field, path_text)}
     spec = IndexSpec(
         engine.clock.next(),
@@ -88,13 +83,24 @@ def _is_same(wanted: IndexSpec, index: IndexSpec) -> bool:
     """Whether that index is this one. Raises ParameterInvalid if they cannot be there both."""
     is_same_place = wanted.field_id == index.field_id and _pointer(wanted.build_params) == _pointer(index.build_params)
     if wanted.name == index.name:
-        # One that says how it is warmed up is never the same index again, in Milvus too.
-        if is_same_place and wanted.params == index.params and WARMUP_PROPERTY not in wanted.params:
+        # What may be altered does not count of the index that is there. One that brings any of it is another index, as
+        # in Milvus: it would not be heeded.
+        kept = {k: v for k, v in index.named_params.items() if k not in INDEX_PROPERTIES}
+        if (
+            is_same_place
+            and wanted.index_type == index.index_type
+            and _typeless(wanted.named_params) == _typeless(kept)
+        ):
             return True
         raise ParameterInvalid("at most one distinct index is allowed per field")
     if is_same_place:
         raise ParameterInvalid("CreateIndex failed: creating multiple indexes on same field is not supported")
     return False
+
+
+def _typeless(params: Mapping[str, str]) -> dict[str, str]:
+    """Without the type, which may be left out."""
+    return {k: v for k, v in params.items() if k != "index_type"}
 
 
 def _field_name(collection: Collection, index: IndexSpec) -> str:

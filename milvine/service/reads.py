@@ -31,7 +31,8 @@ from milvine.model.schema import FieldSchema
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.service import ann_params, search_ids
-from milvine.service.context import Engine, RequestContext, channel_name, find_collection
+from milvine.service.context import Engine, RequestContext, channel_name, find_by_any_name, find_collection
+from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.vectors import checked_queries
 
@@ -301,7 +302,7 @@ def _with_vectors(
     """
     ids = request.ids
     assert ids is not None
-    collection = find_collection(engine, context, request.name)
+    collection = find_by_any_name(engine, context, request.name)
     field = search_ids.checked_field(collection.schema, request.anns_field, ids)
     _check_nq(len(ids))
     partition_ids = _partition_ids(collection, request.partition_names)
@@ -358,7 +359,7 @@ def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
 
 def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int) -> _Search:
     """Most searches repeat one before them with another vector; names and parameters are not worked out again then."""
-    collection = find_collection(engine, context, request.name)
+    collection = find_by_any_name(engine, context, request.name)
     if request.shape is None:
         return _new_search(engine, context, request, collection, at_ts)
     key = (context.database, request.name, request.shape)
@@ -389,11 +390,13 @@ def _new_search(
             raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
     ann_params.check_range(request.params)
     iterator = ann_params.iterator_v2(request.params, request.offset, len(request.queries), MAX_TOPK)
+    ann_params.check_collection_id(request.params, collection.collection_id)
     ignores_growing = ann_params.ignores_growing(request.params)
     field = _anns_field(collection, request.anns_field)
     partition_ids = _partition_ids(collection, request.partition_names)
     outputs = _outputs(engine, collection, request.output_fields)
     predicate = _predicate(engine, collection, request.filter, request.templates)
+    check_isolation(collection, predicate)
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
@@ -404,7 +407,7 @@ def _new_search(
     if index is None:
         raise FieldIndexNotLoaded(field.name).prefixed("failed to search")
     assert index.metric_type is not None
-    if request.metric_type and index_params.metric_type(request.metric_type) is not index.metric_type:
+    if request.metric_type and request.metric_type.upper() != index.metric_type:
         raise ParameterInvalid(
             "metric type not match", expected=index.metric_type, actual=request.metric_type
         ).prefixed("failed to search")

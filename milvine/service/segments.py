@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from milvine.datanode.compactor import Plan, PlanState
-from milvine.errors import CollectionNotFound, ParameterMissing
+from milvine.errors import CollectionNotFound, ParameterInvalid, ParameterMissing
 from milvine.model.collections import Collection
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import SegmentState
 from milvine.service.context import Engine, RequestContext, check_database, find_collection
 
+MIN_TARGET_MB = 1024
+"""Milvus's dataCoord.segment.maxSize: no compaction may be told to make smaller segments."""
 _PERSISTENT = frozenset({SegmentState.SEALED, SegmentState.FLUSHED, SegmentState.FLUSHING})
 
 
@@ -134,6 +136,11 @@ def compact(
         collection_id = find_collection(engine, context, name).collection_id
     if only_clustering_or_l0:
         return -1, 0
+    least_mb = max(MIN_TARGET_MB, engine.settings.segment_max_bytes >> 20)
+    if 0 < target_mb < least_mb:
+        raise ParameterInvalid(
+            f"targetSize {target_mb} MB should be greater than or equal to configMaxSize {least_mb} MB"
+        )
     return engine.datanode.compactor.request(collection_id, target_mb << 20)
 
 

@@ -35,6 +35,10 @@ _PLACEHOLDERS = {
 def spread_vectors(field: FieldSchema, column: Column) -> Column:
     """The column, which may be compact, with a vector for every row, zeros for NULL. Raises ParameterInvalid."""
     values, validity = column.values, column.validity
+    if not values.size and validity is None and not field.nullable:
+        raise no_vectors(field)
+    if field.data_type is DataType.FLOAT_VECTOR and values.size % (field.dim or 1):
+        raise ParameterInvalid(f"the length({values.size}) of float data should divide the dim({field.dim})")
     if values.shape[1] != field.dim and (len(values) or validity is None):
         raise ParameterInvalid(
             f"the dim ({values.shape[1]}) of field data({field.name}) is not equal to schema dim ({field.dim})",
@@ -48,6 +52,16 @@ def spread_vectors(field: FieldSchema, column: Column) -> Column:
     if len(values):
         spread[validity] = values
     return Column(column.data_type, spread, validity)
+
+
+def no_vectors(field: FieldSchema) -> ParameterInvalid:
+    """Where a field's vectors should be is nothing, or another type."""
+    kind = field.data_type.milvus_name.removesuffix("Vector").lower()
+    return ParameterInvalid(
+        f"{kind} vector field '{field.name}' is illegal, array type mismatch",
+        expected=f"need {kind} vector",
+        actual="got nil",
+    )
 
 
 def check_filler(field: FieldSchema, row_count: int) -> None:

@@ -14,6 +14,7 @@ from milvine.errors import (
     CollectionSchemaMismatch,
     MilvineError,
     ParameterInvalid,
+    PartitionNotFound,
     UnexpectedError,
 )
 from milvine.expr import compile_filter, is_always_true, primary_keys
@@ -40,7 +41,14 @@ from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
-from milvine.service.vectors import FLOAT_TAKING, check_filler, check_finite, checked_vectors, spread_vectors
+from milvine.service.vectors import (
+    FLOAT_TAKING,
+    check_filler,
+    check_finite,
+    checked_vectors,
+    no_vectors,
+    spread_vectors,
+)
 
 Array = np.ndarray[Any, Any]
 _WIRE_NAMES = {
@@ -282,12 +290,7 @@ def _check_type(field: FieldSchema, column: Column) -> None:
             actual="got nil",
         )
     if wanted.is_vector:
-        kind = wanted.milvus_name.removesuffix("Vector").lower()
-        raise ParameterInvalid(
-            f"{kind} vector field '{field.name}' is illegal, array type mismatch",
-            expected=f"need {kind} vector",
-            actual="got nil",
-        )
+        raise no_vectors(field)
     kind = {DataType.VARCHAR: "varchar ", DataType.JSON: "json "}.get(wanted, "")
     raise ParameterInvalid(
         f"{kind}field '{field.name}' is illegal, array type mismatch",
@@ -349,7 +352,10 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
     partitions = holding(collection, predicate)
     if request.partition_name:
         check_partition_name(request.partition_name)
-        partitions = frozenset({find_partition(collection, request.partition_name).partition_id})
+        try:
+            partitions = frozenset({find_partition(collection, request.partition_name).partition_id})
+        except PartitionNotFound as error:
+            raise error.prefixed("Failed to get partition id") from error
     partition_id = next(iter(partitions)) if partitions is not None and len(partitions) == 1 else ALL_PARTITIONS
     keys = primary_keys(predicate)
     if keys is None:

@@ -173,7 +173,11 @@ def _with(*fields: Any) -> list[Any]:
         ),
         (_with(field("vec", schema_pb2.FloatVector, dim=4)), 1100, "duplicated field name vec found"),
         ([KEY, field("vec", schema_pb2.FloatVector)], 1100, "dimension is not defined in field type params"),
-        ([KEY, field("vec", schema_pb2.FloatVector, dim=1)], 1100, "invalid dimension: 1 of field vec"),
+        (
+            [KEY, field("vec", schema_pb2.FloatVector, dim=1)],
+            1100,
+            "invalid dimension: 1. should be in range 2 ~",
+        ),
         ([KEY, field("vec", schema_pb2.FloatVector, dim=32769)], 1100, "should be in range 2 ~ 32768"),
         (_with(field("s", schema_pb2.VarChar)), 1101, "type param(max_length) should be specified"),
         (_with(field("s", schema_pb2.VarChar, max_length=65536)), 1100, "should be in (0, 65535]"),
@@ -182,7 +186,11 @@ def _with(*fields: Any) -> list[Any]:
         (_with(field("$meta", schema_pb2.JSON)), 1701, "$meta is keyword in milvus"),
         (_with(field("n", schema_pb2.Int64, autoID=True)), 1100, "only primary field can speficy AutoID"),
         ([field("id", schema_pb2.Int64, primary=True, nullable=True), VECTOR], 1100, "primary field not support null"),
-        (_with(*(field(f"f{i}", schema_pb2.Int8) for i in range(63))), 1100, "maximum field's number"),
+        (
+            _with(*(field(f"f{i}", schema_pb2.Int8) for i in range(255))),
+            1100,
+            "field's number should be limited to 256",
+        ),
         (
             _with(*(field(f"v{i}", schema_pb2.FloatVector, dim=2) for i in range(10))),
             1100,
@@ -245,4 +253,5 @@ def test_properties_come_back_as_they_were_set(stub: Any, collection_name: str) 
     assert_ok(stub.CreateCollection(create_request(collection_name, [KEY, VECTOR], properties=properties)))
     request = milvus_pb2.DescribeCollectionRequest(collection_name=collection_name)
     found = {p.key: p.value for p in stub.DescribeCollection(request).properties}
-    assert found == {"collection.ttl.seconds": "0", "mine": "x"}
+    of_every_collection = {"timezone": "UTC", "namespace.sharding.enabled": "false", "max_field_id": "101"}
+    assert found == {"collection.ttl.seconds": "0", "mine": "x", **of_every_collection}

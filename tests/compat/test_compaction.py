@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Server
 from grpc_calls import assert_ok, assert_refused
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 DIM = 8
@@ -176,7 +176,7 @@ def test_a_compaction_with_nothing_to_do_is_minus_one(lazy: Any) -> None:
     assert_refused(answer, 100, "collection not found")
 
 
-def test_a_manual_compaction_folds_few_deletes_and_a_target_size_bounds_it(lazy: Any) -> None:
+def test_a_manual_compaction_folds_few_deletes_and_a_target_size_is_at_least_milvus_segment_size(lazy: Any) -> None:
     client = lazy.client()
     create(client, "few")
     insert(client, "few", range(100))
@@ -193,9 +193,13 @@ def test_a_manual_compaction_folds_few_deletes_and_a_target_size_bounds_it(lazy:
     for start in (0, 300):
         insert(client, "target", range(start, start + 300), dim=512)
         client.flush("target")
-    job = client.compact("target", target_size=1)
+    for target in (1, 1023):
+        with pytest.raises(MilvusException, match=f"targetSize {target} MB should be greater than") as error:
+            client.compact("target", target_size=target)
+        assert error.value.code == 1100
+    job = client.compact("target", target_size=1024)
     finish(client, job)
-    assert [len(p.sources) for p in client.get_compaction_plans(job).plans] == [1, 1]
+    assert [len(p.sources) for p in client.get_compaction_plans(job).plans] == [2]
 
 
 def test_a_loaded_collection_has_one_replica_and_one_that_is_not_has_none(lazy: Any) -> None:

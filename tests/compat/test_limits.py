@@ -206,7 +206,8 @@ def test_the_good_batch_that_the_bad_ones_vary_is_taken(stub: Any, typed: str) -
         ({"n": None}, "fieldSchema(n) has no corresponding fieldData pass in"),
         ({"vec": None}, "fieldSchema(vec) has no corresponding fieldData pass in"),
         ({"id": None}, "fieldSchema(id) has no corresponding fieldData pass in"),
-        ({"vec": vectors("vec", [[0.0] * 5] * 2)}, "the dim (5) of field data(vec) is not equal to schema dim (4)"),
+        ({"vec": vectors("vec", [[0.0] * 5] * 2)}, "the length(10) of float data should divide the dim(4)"),
+        ({"vec": vectors("vec", [[0.0] * 8] * 2)}, "the dim (8) of field data(vec) is not equal to schema dim (4)"),
         ({"vec": vectors("vec", [ORIGIN])}, "the num_rows (1) of field (vec) is not equal to passed num_rows (2)"),
         (
             {"n": scalars("n", schema_pb2.Int8, [1])},

@@ -10,6 +10,7 @@ from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 
 VECTOR = FieldSchema(101, "vec", DataType.FLOAT_VECTOR, dim=8)
+HNSW = {"index_type": "HNSW", "metric_type": "L2"}
 
 
 def refused(given: dict[str, str]) -> str:
@@ -26,19 +27,20 @@ def test_nothing_asked_for_is_autoindex_with_cosine_built_as_a_light_hnsw() -> N
 
 
 def test_hnsw_has_milvus_defaults_and_keeps_what_the_user_said() -> None:
-    assert params.resolve(VECTOR, {"index_type": "HNSW"}).build_params == {"M": 30, "efConstruction": 360}
-    found = params.resolve(VECTOR, {"index_type": "HNSW", "metric_type": "l2", "M": "8", "mmap.enabled": "true"})
+    assert params.resolve(VECTOR, HNSW).build_params == {"M": 30, "efConstruction": 360}
+    given = {"index_type": "HNSW", "metric_type": "l2", "M": "8", "mmap.enabled": "true"}
+    found = params.resolve(VECTOR, given)
     assert found.build_params == {"M": 8, "efConstruction": 360}
     assert found.metric_type is MetricType.L2
-    assert found.user_params == {"index_type": "HNSW", "metric_type": "L2", "M": "8", "mmap.enabled": "true"}
+    assert found.user_params == given
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("M", 2, 2048), ("efConstruction", 1, 2**31 - 1)])
 def test_the_ends_of_a_range_are_in_it_and_their_neighbours_are_not(name: str, low: int, high: int) -> None:
     for value in (low, high):
-        assert params.resolve(VECTOR, {"index_type": "HNSW", name: str(value)}).build_params[name] == value
+        assert params.resolve(VECTOR, {**HNSW, name: str(value)}).build_params[name] == value
     for value in (low - 1, high + 1, -5):
-        assert refused({"index_type": "HNSW", name: str(value)}) == (
+        assert refused({**HNSW, name: str(value)}) == (
             f"Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]: invalid parameter"
         )
 
@@ -53,14 +55,15 @@ def test_the_ends_of_a_range_are_in_it_and_their_neighbours_are_not(name: str, l
     ],
 )
 def test_what_is_no_integer_is_refused_in_milvus_words(text: str, message: str) -> None:
-    assert refused({"index_type": "HNSW", "M": text}) == f"{message}: invalid parameter"
+    assert refused({**HNSW, "M": text}) == f"{message}: invalid parameter"
 
 
 def test_parameters_of_older_sdks_come_nested_in_json() -> None:
-    found = params.resolve(VECTOR, {"index_type": "HNSW", "params": '{"M": 24, "efConstruction": "99"}'})
+    given = {**HNSW, "params": '{"M": 24, "efConstruction": "99"}'}
+    found = params.resolve(VECTOR, given)
     assert found.build_params == {"M": 24, "efConstruction": 99}
-    assert "M" in found.user_params and "params" not in found.user_params
-    assert "failed to unmarshal" in refused({"index_type": "HNSW", "params": "{"})
+    assert found.user_params == given, "which is described as it came"
+    assert "failed to unmarshal" in refused({**HNSW, "params": "{"})
 
 
 def test_unknown_types_and_metrics_are_refused() -> None:
@@ -69,7 +72,9 @@ def test_unknown_types_and_metrics_are_refused() -> None:
     )
     assert refused({"metric_type": "HAMMING"}).startswith("float vector index does not support metric type: HAMMING")
     assert refused({"index_type": "AUTOINDEX", "M": "16"}).startswith("only metric type can be passed")
-    assert refused({"index_type": "INVERTED"}).startswith("data type FloatVector can't build with this index INVERTED")
+    assert refused({"index_type": "INVERTED", "metric_type": "L2"}).startswith(
+        "data type FloatVector can't build with this index INVERTED"
+    )
 
 
 def test_the_search_effort_defaults_to_64_or_k_and_must_not_be_below_k() -> None:

@@ -1,0 +1,81 @@
+"""What is wrong with the properties of a collection, new or altered; order and texts are Milvus's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from zoneinfo import available_timezones
+
+from milvine.errors import CollectionIllegalSchema, ParameterInvalid
+from milvine.model.properties import (
+    ISOLATION_PROPERTY,
+    SHARDING_PROPERTY,
+    TIMEZONE_PROPERTY,
+    check_collection_warmup,
+    check_query_mode,
+    parse_bool,
+)
+from milvine.model.schema import CollectionSchema
+from milvine.model.schema_rules import check_ttl
+
+_DEFAULT_TIMEZONE = "UTC"
+
+
+def check_new_properties(name: str, schema: CollectionSchema, properties: Mapping[str, str]) -> None:
+    check_isolation_property(name, schema, properties)
+    check_query_mode(properties)
+    _check_sharding(properties)
+    check_timezone(properties)
+    check_ttl(properties)
+    check_collection_warmup(properties)
+
+
+def with_defaults(properties: Mapping[str, str], database: Mapping[str, str]) -> dict[str, str]:
+    """The properties that a new collection gets: its own, and those that every collection has."""
+    timezone = database.get(TIMEZONE_PROPERTY, _DEFAULT_TIMEZONE)
+    return {SHARDING_PROPERTY: "false", TIMEZONE_PROPERTY: timezone, **properties}
+
+
+def check_timezone(properties: Mapping[str, str]) -> None:
+    zone = properties.get(TIMEZONE_PROPERTY)
+    if zone is not None and zone not in available_timezones():
+        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")
+
+
+def check_isolation_property(name: str, schema: CollectionSchema, properties: Mapping[str, str]) -> None:
+    text = properties.get(ISOLATION_PROPERTY)
+    if text is None:
+        return
+    wanted = parse_bool(text.lower())
+    if wanted is None:
+        reason = f'strconv.ParseBool: parsing "{text.lower()}": invalid syntax'
+        raise ParameterInvalid(f"failed to parse partition key isolation: {reason}")
+    if wanted and schema.partition_key is None:
+        raise CollectionIllegalSchema(
+            name,
+            "partition key isolation mode is enabled but no partition key field is set. "
+            "Please set the partition key first",
+        )
+
+
+def _check_sharding(properties: Mapping[str, str]) -> None:
+    for key, value in properties.items():
+        if key == SHARDING_PROPERTY:
+            if parse_bool(value) is None:
+                raise ParameterInvalid(f'invalid {key} value "{value}", valid values: [true,false]')
+            if parse_bool(value):
+                raise ParameterInvalid(f"{key} is not supported by this version of Milvine")
+        elif key.lower() == SHARDING_PROPERTY:
+            raise _other_case(key)
+
+
+def refuse_altered_sharding(properties: Iterable[str], delete_keys: Iterable[str]) -> None:
+    for keys, verb in ((properties, "alter"), (delete_keys, "delete")):
+        for key in keys:
+            if key == SHARDING_PROPERTY:
+                raise ParameterInvalid(f"cannot {verb} {key} after collection creation")
+            if key.lower() == SHARDING_PROPERTY:
+                raise _other_case(key)
+
+
+def _other_case(key: str) -> ParameterInvalid:
+    return ParameterInvalid(f'invalid property key "{key}", did you mean "{SHARDING_PROPERTY}"?')
