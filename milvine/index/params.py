@@ -263,7 +263,7 @@ def _searched_factor(params: Mapping[str, Any], name: str) -> float:
 def number(name: str, given: object) -> float:
     """A search parameter that is a number, or text of one. Raises UnexpectedError."""
     if isinstance(given, bool) or not (isinstance(given, int | float) or _is_text(given, _NUMBER)):
-        raise UnexpectedError(f"param '{name}': type must be number, but is {_as_json(given)}")
+        raise _conflict(name, given, "a number")
     return float(str(given))
 
 

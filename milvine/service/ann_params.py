@@ -71,8 +71,13 @@ def band(params: Mapping[str, Any], metric: MetricType) -> Band | None:
 
 
 def _float32(name: str, given: object) -> np.float32:
+    try:
+        number = index_params.number(name, given)
+    except UnexpectedError as error:
+        kind = {bool: "boolean", str: "string", list: "array", dict: "object"}.get(type(given), "null")
+        raise UnexpectedError(f"[json.exception.type_error.302] type must be number, but is {kind}") from error
     with np.errstate(over="ignore"):
-        return np.float32(index_params.number(name, given))
+        return np.float32(number)
 
 
 def _shown(value: np.float32) -> str:

@@ -157,12 +157,16 @@ def _add(stub: Any, name: str, added: Any) -> Any:
     return stub.AddCollectionField(request)
 
 
-def test_there_are_at_most_64_fields(client: MilvusClient, stub: Any, collection_name: str) -> None:
-    make_c1(client, collection_name)
-    for number in range(61):
-        assert_ok(_add(stub, collection_name, field(f"f{number}", schema_pb2.Int64, nullable=True)))
+def test_there_are_at_most_256_fields(client: MilvusClient, stub: Any, collection_name: str) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=4)
+    for number in range(253):
+        schema.add_field(f"f{number}", DataType.INT8)
+    client.create_collection(collection_name, schema=schema)
+    assert_ok(_add(stub, collection_name, field("last", schema_pb2.Int64, nullable=True)))
     refused = _add(stub, collection_name, field("more", schema_pb2.Int64, nullable=True))
-    assert_refused(refused, 1100, "The number of fields has reached the maximum value 64")
+    assert_refused(refused, 1100, "The number of fields has reached the maximum value 256")
 
 
 def test_an_insert_by_the_schema_of_before_is_told_to_look_again(

@@ -131,7 +131,7 @@ def test_the_near_end_is_in_the_range_and_the_far_end_is_not(client: MilvusClien
             "metric type (IP), range_filter(1) must be greater than radius(2)",
         ),
         ("COSINE", {"radius": 1, "range_filter": 1}, 65535, "range_filter(1) must be greater than radius(1)"),
-        ("L2", {"radius": "wide"}, 65535, "param 'radius' (\"wide\") should be a number"),
+        ("L2", {"radius": "wide"}, 65535, "type must be number, but is string"),
     ],
 )
 def test_a_range_that_is_none_is_refused(

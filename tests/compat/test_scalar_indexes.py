@@ -142,7 +142,7 @@ NUMERIC = "STL_SORT are only supported on numeric, varchar or timestamptz field,
 BITMAP = "bitmap index are only supported on bool, int, string and array field"
 CAST = "json index must specify cast type: missing parameter[missing_param=json_cast_type]"
 REFUSED = {
-    "INVERTED": {"vec": "data type FloatVector can't build with this index INVERTED", "doc": CAST},
+    "INVERTED": {"vec": "metric type not set for vector index", "doc": CAST},
     "BITMAP": {
         "id": "create bitmap index on primary key not supported",
         "f32": BITMAP,
