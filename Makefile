@@ -48,6 +48,7 @@ delays: setup
 bench: setup
 	$(BIN)/python benches/server.py
 	$(BIN)/python benches/recall.py --queries 300
+	$(BIN)/python benches/deletes.py
 
 bench-load: setup
 	$(BIN)/python benches/load.py

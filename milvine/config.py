@@ -132,7 +132,7 @@ SETTINGS: tuple[Setting, ...] = (
         "segment.seal.bytes",
         "128MB",
         parse_bytes,
-        "growing rows of a collection are sealed at this size",
+        "growing rows and deletes of a collection are sealed at this size",
     ),
     Setting(
         "wal_limit_bytes",
@@ -153,7 +153,7 @@ SETTINGS: tuple[Setting, ...] = (
         "write_buffer.limit",
         0.1,
         parse_bytes,
-        "growing rows of all collections; above it the largest is sealed, at twice as much writes are refused",
+        "growing rows and deletes of all collections; above it the largest is sealed, at twice it writes are refused",
     ),
     Setting("segment_max_rows", "segment.max.rows", 1_000_000, int, "small segments are merged up to this many rows"),
     Setting("segment_max_bytes", "segment.max.bytes", "512MB", parse_bytes, "and up to this size"),

@@ -24,7 +24,7 @@ request_seconds = Histogram(
 inserted_rows = Counter("milvine_inserted_rows", "Rows acknowledged", registry=registry)
 deleted_keys = Counter("milvine_deleted_keys", "Deletes acknowledged", registry=registry)
 growing_bytes = Gauge(
-    "milvine_growing_bytes", "Rows in memory that are not sealed yet, loaded or not", registry=registry
+    "milvine_growing_bytes", "Rows and deletes in memory that are not sealed yet, loaded or not", registry=registry
 )
 loaded_bytes = Gauge("milvine_loaded_bytes", "Memory that loading holds", registry=registry)
 mapped_bytes = Gauge(

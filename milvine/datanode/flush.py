@@ -12,7 +12,7 @@ from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter, Frozen
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
-from milvine.segment.deletes import concat_deletes
+from milvine.segment.deletes import concat_deletes, split_deletes
 from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import make_directory, removed_on_failure, sync_directory
@@ -99,7 +99,7 @@ class Flusher:
         )
 
     def _save_delta(self, view: ReadView, frozen: Frozen, made: list[Path]) -> DeltaMeta | None:
-        batches = list(view.deletes[: frozen.delete_batches])
+        batches, _ = split_deletes(view.deletes, frozen.deletes)
         if not batches:
             return None
         deletes = concat_deletes(batches)
@@ -115,5 +115,5 @@ def _hand_over(view: ReadView, frozen: Frozen, sealed: tuple[SegmentMeta, ...]) 
         view,
         growing=tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids),
         sealed=(*view.sealed, *sealed),
-        deletes=view.deletes[frozen.delete_batches :],
+        deletes=split_deletes(view.deletes, frozen.deletes)[1],
     )

@@ -32,8 +32,9 @@ from milvine.errors import (
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.schema import CollectionSchema
-from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
+from milvine.model.segments import ALL_PARTITIONS, SegmentMeta, delete_bytes
 from milvine.model.timestamps import HybridClock, physical_ms
+from milvine.segment.deletes import split_deletes
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import remove_tree
@@ -77,7 +78,7 @@ class DataNode:
         self.indexes = IndexBuilder(catalog, views, paths)
         self.compactor = Compactor(settings, catalog, views, paths, clock, self.indexes)
         self._full = threading.Condition()
-        metrics.growing_bytes.set_function(self._growing_bytes)
+        metrics.growing_bytes.set_function(lambda: views.all_growing_bytes)
 
     def recover(self) -> None:
         """Open everything that the catalog names; a collection whose log is damaged is not there until it is mended."""
@@ -155,7 +156,7 @@ class DataNode:
                 if frozen is None:
                     return view
                 growing = tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids)
-                return replace(view, growing=growing, deletes=view.deletes[frozen.delete_batches :])
+                return replace(view, growing=growing, deletes=split_deletes(view.deletes, frozen.deletes)[1])
 
             self._remove(held, removed, change)
             if frozen is not None:
@@ -180,7 +181,6 @@ class DataNode:
 
         self._views.replace(collection_id, without)
         self._views.changed(collection_id)
-        held.writer.count_growing()
         crash_point("remove.published")
         # Whoever still reads them has them mapped. What cannot be removed goes at the next start.
         with contextlib.suppress(OSError):
@@ -199,7 +199,7 @@ class DataNode:
     def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the timestamp of the rows, durable and visible."""
         writer = self._writer(collection_id).writer
-        self._check_room(batch)
+        self._check_room(batch.bytes_used)
         ts = writer.insert(partition_id, batch)
         metrics.inserted_rows.inc(batch.row_count)
         self._seal_if_full(writer)
@@ -217,7 +217,7 @@ class DataNode:
         replaced_keys: Any | None,
         watch: Watch | None = None,
     ) -> int:
-        self._check_room(batch)
+        self._check_room(batch.bytes_used)
         ts = writer.upsert(partition_id, batch, replaced_keys, watch)
         metrics.inserted_rows.inc(batch.row_count)
         metrics.deleted_keys.inc(batch.row_count)
@@ -252,16 +252,13 @@ class DataNode:
         """Growing rows read what they lack of a schema with more fields as NULL or the default from now on."""
         self._writer(collection_id).writer.set_schema(schema)
 
-    def _growing_bytes(self) -> int:
-        return sum(held.writer.growing_bytes for held in list(self._held.values()))
-
-    def _check_room(self, batch: ColumnBatch) -> None:
-        """Raises QuotaExceeded when the write buffer fills faster than it is sealed."""
-        growing, limit = self._growing_bytes(), self._settings.write_buffer_bytes
+    def _check_room(self, size: int) -> None:
+        """Raises QuotaExceeded when the write buffer fills faster than it is sealed. `size`: bytes to write."""
+        growing, limit = self._views.all_growing_bytes, self._settings.write_buffer_bytes
         # Below the limit nothing is being sealed, so waiting would not help: such a write goes through.
-        if growing > limit and growing + batch.bytes_used > REFUSED_AT * limit:
+        if growing > limit and growing + size > REFUSED_AT * limit:
             raise QuotaExceeded(
-                f"{growing} bytes of rows are not sealed yet and this write adds {batch.bytes_used}, "
+                f"{growing} bytes of rows and deletes are not sealed yet and this write adds {size}, "
                 f"the write buffer takes {REFUSED_AT * limit}; try again later"
             )
 
@@ -272,14 +269,17 @@ class DataNode:
         )
 
     def _seal_if_full(self, writer: CollectionWriter) -> None:
-        if self._is_full(writer) or self._growing_bytes() > self._settings.write_buffer_bytes:
+        if self._is_full(writer) or self._views.all_growing_bytes > self._settings.write_buffer_bytes:
             with self._full:
                 self._full.notify()
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp."""
-        ts = self._writer(collection_id).writer.delete(keys, partition_id)
+        writer = self._writer(collection_id).writer
+        self._check_room(delete_bytes(keys))
+        ts = writer.delete(keys, partition_id)
         metrics.deleted_keys.inc(len(keys))
+        self._seal_if_full(writer)
         return ts
 
     def flush(self, collection_id: int) -> tuple[SegmentMeta, ...]:
@@ -338,7 +338,7 @@ class DataNode:
         for collection_id, one in held:
             if self._is_full(one.writer) or self._is_old(collection_id):
                 return collection_id
-        if self._growing_bytes() > self._settings.write_buffer_bytes:
+        if self._views.all_growing_bytes > self._settings.write_buffer_bytes:
             return max(held, key=lambda item: item[1].writer.growing_bytes)[0]
         return None
 
@@ -377,6 +377,6 @@ def _frozen(held: _Held) -> Frozen | None:
 def _joined(first: Frozen, second: Frozen) -> Frozen:
     return Frozen(
         first.segment_ids | second.segment_ids,
-        first.delete_batches + second.delete_batches,
+        first.deletes + second.deletes,
         second.checkpoint_file,
     )

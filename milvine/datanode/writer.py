@@ -35,10 +35,11 @@ from milvine.storage.wal_records import RecordType, encode_deletes, encode_inser
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """Growing segments that take no more rows, and the first log file with nothing of them in it."""
+    """Growing segments that take no more rows, how many of the first deletes are with them, and the first log file with
+    nothing of them in it."""
 
     segment_ids: frozenset[int]
-    delete_batches: int
+    deletes: int
     checkpoint_file: int
 
 
@@ -113,7 +114,10 @@ class CollectionWriter:
         self._routes = tuple(p.partition_id for p in collection.partitions)
         self._dropped: set[int] = set()
         self._frozen_deletes = 0
-        self.growing_bytes = sum(s.bytes_used for s in view.growing)
+
+    @property
+    def growing_bytes(self) -> int:
+        return self._views.growing_bytes(self.collection_id)
 
     @property
     def wal_bytes(self) -> int:
@@ -224,7 +228,6 @@ class CollectionWriter:
         if deletes is not None:
             self._views.publish_deletes(self.collection_id, deletes)
         self._views.replace(self.collection_id, lambda view: _written(view, deletes, rows, chunks))
-        self.growing_bytes += sum(chunk.bytes_used for chunk in chunks)
 
     def settle(self) -> None:
         """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
@@ -245,7 +248,7 @@ class CollectionWriter:
             view = self._views.current(self.collection_id)
             if view is None:
                 return None
-            deletes = len(view.deletes) - self._frozen_deletes
+            deletes = sum(map(len, view.deletes)) - self._frozen_deletes
             if not self._active and not deletes:
                 return None
             frozen = Frozen(frozenset(self._active.values()), deletes, self._wal.rotate())
@@ -256,9 +259,7 @@ class CollectionWriter:
     def flushed(self, frozen: Frozen) -> None:
         """The frozen segments are sealed now and have left the view."""
         with self._lock:
-            self._frozen_deletes -= frozen.delete_batches
-            view = self._views.current(self.collection_id)
-            self.growing_bytes = 0 if view is None else sum(s.bytes_used for s in view.growing)
+            self._frozen_deletes -= frozen.deletes
 
     def forget(self, partition_id: int) -> None:
         """Take no more writes to a partition that has left the catalog; all that were taken are visible then."""
@@ -268,12 +269,6 @@ class CollectionWriter:
                 self._wal.sync(self._last_ticket)
                 self._publish_until(self._last_ticket)
             self._active.pop(partition_id, None)
-
-    def count_growing(self) -> None:
-        """Measure the growing rows again: some left the view."""
-        with self._lock:
-            view = self._views.current(self.collection_id)
-            self.growing_bytes = 0 if view is None else sum(s.bytes_used for s in view.growing)
 
     def close(self) -> None:
         self._wal.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,9 @@ class DeltaMeta:
 ALL_PARTITIONS = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeleteBatch:
-    """Deletes in ts order. keys: int64 (n,) or StringArray; ts and partition_ids: int64 (n,).
+    """Deletes in ts order, at least one. keys: int64 (n,) or StringArray; ts and partition_ids: int64 (n,).
 
     A partition id of ALL_PARTITIONS deletes the key wherever it is.
     """
@@ -77,9 +79,28 @@ class DeleteBatch:
     def __len__(self) -> int:
         return len(self.ts)
 
-    @property
+    @cached_property
     def bytes_used(self) -> int:
-        return int(self.keys.nbytes + self.ts.nbytes + self.partition_ids.nbytes)
+        return delete_bytes(self.keys)
+
+    @cached_property
+    def key_range(self) -> tuple[Any, Any]:
+        """The smallest and the largest key, int or str."""
+        if len(self.keys) == 1:
+            key = self.keys[0].item() if isinstance(self.keys, np.ndarray) else self.keys[0].as_py()
+            return key, key
+        if isinstance(self.keys, np.ndarray):
+            return int(self.keys.min()), int(self.keys.max())
+        ends = pc.min_max(self.keys)
+        return ends["min"].as_py(), ends["max"].as_py()
+
+    def slice(self, start: int, stop: int) -> DeleteBatch:
+        return DeleteBatch(self.keys[start:stop], self.ts[start:stop], self.partition_ids[start:stop])
+
+
+def delete_bytes(keys: Any) -> int:
+    """What deletes of keys (int64 or StringArray) hold in memory, each with its ts and partition id."""
+    return int(keys.nbytes) + 16 * len(keys)
 
 
 def make_deletes(keys: Any, ts: int, partition_id: int) -> DeleteBatch:

@@ -12,6 +12,7 @@ from milvine import metrics
 from milvine.model.properties import PartKey
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import SegmentNotHeld
+from milvine.segment.deletes import concat_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
 from milvine.segment.sealed import LoadSpec, SealedSegment, open_segment
@@ -62,9 +63,12 @@ class LocalNode:
             for delta in deltas
             if delta.max_ts > meta.min_ts
         ]
+        batches = [*flushed, *deletes]
+        # Looked up before the lock, which writers wait for, is taken.
+        found = segment.find_deleted(concat_deletes(batches)) if batches else None
         with self._lock:
-            for batch in (*flushed, *deletes):
-                segment.apply_deletes(batch)
+            if found is not None:
+                segment.mark(*found)
             del self._opening[meta.collection_id][meta.segment_id]
             self._serving[meta.collection_id][meta.segment_id] = segment
 

@@ -45,6 +45,11 @@ class Chunk:
     norms2: dict[int, Array]
     marks: DeleteMarks = field(default_factory=DeleteMarks.none)
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
+    bytes_used: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        size = self.batch.bytes_used + self.insert_ts.nbytes + self.keys.bytes_used + self.marks.bytes_used
+        object.__setattr__(self, "bytes_used", size + sum(n.nbytes for n in self.norms2.values()))
 
     @property
     def is_growing(self) -> bool:
@@ -53,16 +58,6 @@ class Chunk:
     @property
     def row_count(self) -> int:
         return self.batch.row_count
-
-    @property
-    def bytes_used(self) -> int:
-        return (
-            self.batch.bytes_used
-            + self.insert_ts.nbytes
-            + self.keys.bytes_used
-            + self.marks.bytes_used
-            + sum(n.nbytes for n in self.norms2.values())
-        )
 
     def column(self, field_id: int) -> Column:
         column = self.batch.columns.get(field_id)
@@ -154,14 +149,14 @@ class GrowingSegment:
     segment_id: int
     partition_id: int
     chunks: tuple[Chunk, ...] = ()
+    bytes_used: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes_used", sum(c.bytes_used for c in self.chunks))
 
     @property
     def row_count(self) -> int:
         return sum(c.row_count for c in self.chunks)
-
-    @property
-    def bytes_used(self) -> int:
-        return sum(c.bytes_used for c in self.chunks)
 
     def with_chunk(self, chunk: Chunk) -> GrowingSegment:
         chunks = (*self.chunks, chunk)
@@ -176,10 +171,12 @@ class GrowingSegment:
         return replace(self, chunks=tuple(replace(c, schema=schema) for c in self.chunks))
 
     def with_deletes(self, batch: DeleteBatch) -> GrowingSegment:
-        chunks = tuple(
-            c
-            if (marks := c.marks.with_deletes(batch, c.keys, c.insert_ts, c.partition_id)) is c.marks
-            else replace(c, marks=marks)
-            for c in self.chunks
-        )
-        return replace(self, chunks=chunks)
+        """The same segment if the batch kills none of its rows."""
+        changed: dict[int, Chunk] = {}
+        for place, chunk in enumerate(self.chunks):
+            marks = chunk.marks.with_deletes(batch, chunk.keys, chunk.insert_ts, chunk.partition_id)
+            if marks is not chunk.marks:
+                changed[place] = replace(chunk, marks=marks)
+        if not changed:
+            return self
+        return replace(self, chunks=tuple(changed.get(i, c) for i, c in enumerate(self.chunks)))

@@ -59,11 +59,11 @@ def alive(rows: RowSet, read_ts: int, expired_ts: int = 0) -> Array | None:
         living = alive(rows, read_ts)
         fresh: Array = rows.insert_ts >= expired_ts
         return fresh if living is None else fresh & living
-    dead = rows.marks.dead_at(read_ts)
+    living = rows.marks.living_at(read_ts)
     if rows.max_insert_ts <= read_ts:
-        return None if dead is None else ~dead
+        return living
     inserted: Array = rows.insert_ts <= read_ts
-    return inserted if dead is None else inserted & ~dead
+    return inserted if living is None else inserted & living
 
 
 class ExtractedPaths:

@@ -25,7 +25,7 @@ from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Populate
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
-from milvine.segment.deletes import DeleteMarks
+from milvine.segment.deletes import DeleteMarks, find_deleted
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
 from milvine.storage.files import MappedFile, OnBytes, ignore_bytes
@@ -213,9 +213,16 @@ class SealedSegment:
             return self.column(field_id).values, None
         return part.value[0].values, part.value[1]
 
+    def find_deleted(self, batch: DeleteBatch) -> tuple[Array, Array]:
+        """Rows that the batch kills and the ts of each, for `mark`."""
+        return find_deleted(batch, self.keys, self.insert_ts, self.partition_id)
+
     def apply_deletes(self, batch: DeleteBatch) -> None:
-        """Mark rows; the caller serialises calls for one segment."""
-        self.marks = self.marks.with_deletes(batch, self.keys, self.insert_ts, self.partition_id)
+        self.mark(*self.find_deleted(batch))
+
+    def mark(self, rows: Array, ts: Array) -> None:
+        """Mark rows as dead; the caller serialises calls for one segment."""
+        self.marks = self.marks.with_marks(rows, ts, self.row_count)
 
 
 MapParts = Callable[[Callable[[PartKey], Part], Iterable[PartKey]], Iterable[Part]]

@@ -15,6 +15,7 @@ from milvine.errors import DataIntegrityError
 from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.segment.deletes import append_deletes
 from milvine.segment.growing import GrowingSegment
 
 
@@ -33,6 +34,11 @@ class ReadView:
     def names(self, segment_id: int) -> bool:
         """Whether a sealed segment is in here."""
         return any(m.segment_id == segment_id for m in self.sealed)
+
+    @property
+    def growing_bytes(self) -> int:
+        """Memory of what no file but the log holds: growing rows and deletes."""
+        return sum(s.bytes_used for s in self.growing) + sum(b.bytes_used for b in self.deletes)
 
     @property
     def oldest_unsealed_ts(self) -> int | None:
@@ -66,6 +72,9 @@ class Views:
         self._views: dict[int, ReadView] = {}
         self._damaged: dict[int, DataIntegrityError] = {}
         self._listeners: tuple[ViewListener, ...] = ()
+        self._growing_bytes: dict[int, int] = {}
+        self._all_growing_bytes = 0
+        self._count_lock = threading.Lock()
 
     def subscribe(self, listener: ViewListener) -> None:
         self._listeners = (*self._listeners, listener)
@@ -92,6 +101,7 @@ class Views:
     def add(self, view: ReadView) -> None:
         self._locks[view.collection_id] = threading.Lock()
         self._views[view.collection_id] = view
+        self._count(view.collection_id, view.growing_bytes)
 
     def remove(self, collection_id: int) -> None:
         self._damaged.pop(collection_id, None)
@@ -99,6 +109,8 @@ class Views:
         if lock is not None:
             with lock:
                 del self._views[collection_id]
+                self._count(collection_id, 0)
+                del self._growing_bytes[collection_id]
             del self._locks[collection_id]
         for listener in self._listeners:
             listener.view_changed(collection_id)
@@ -111,11 +123,28 @@ class Views:
         with lock:
             view = self._views.get(collection_id)
             if view is not None:
-                self._views[collection_id] = change(view)
+                following = self._views[collection_id] = change(view)
+                if following.growing is not view.growing or following.deletes is not view.deletes:
+                    self._count(collection_id, following.growing_bytes)
+
+    def growing_bytes(self, collection_id: int) -> int:
+        """`ReadView.growing_bytes` of the current view, 0 for a collection that is gone."""
+        return self._growing_bytes.get(collection_id, 0)
+
+    @property
+    def all_growing_bytes(self) -> int:
+        """The sum over all collections."""
+        return self._all_growing_bytes
+
+    def _count(self, collection_id: int, growing_bytes: int) -> None:
+        """Keep the sum up to date; the caller holds the collection's lock, or alone knows the collection."""
+        with self._count_lock:
+            self._all_growing_bytes += growing_bytes - self._growing_bytes.get(collection_id, 0)
+            self._growing_bytes[collection_id] = growing_bytes
 
     def publish_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         """Make deletes known to loaders first and to holders second, so that no opening segment misses them."""
-        self.replace(collection_id, lambda view: replace(view, deletes=(*view.deletes, batch)))
+        self.replace(collection_id, lambda view: replace(view, deletes=append_deletes(view.deletes, batch)))
         for listener in self._listeners:
             listener.apply_deletes(collection_id, batch)
 

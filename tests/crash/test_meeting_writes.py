@@ -129,4 +129,4 @@ def test_rows_for_which_there_was_no_memory_are_published_before_what_comes_afte
     insert(engine, collection, range(4, 6))
     assert keys_of(engine, collection) == list(range(6))
     bytes_used = sum(s.bytes_used for s in engine.datanode.growing(collection.collection_id))
-    assert engine.datanode._writer(collection.collection_id).writer.growing_bytes == bytes_used
+    assert engine.datanode._views.growing_bytes(collection.collection_id) == bytes_used

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from segment_rows import chunk_of, deletes_of, joined, keys_of
 
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch
 from milvine.model.types import DataType
-from milvine.segment.deletes import DeleteMarks, concat_deletes, join_marks
+from milvine.segment.deletes import DeleteMarks, append_deletes, concat_deletes, join_marks, split_deletes
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import alive
 
@@ -52,8 +54,8 @@ def apply(rows: list[tuple[int, int]], batches: list[list[Delete]], key_type: Da
 
 
 def dead(marks: DeleteMarks, read_ts: int, row_count: int) -> list[bool]:
-    found = marks.dead_at(read_ts)
-    return [False] * row_count if found is None else found.tolist()
+    living = marks.living_at(read_ts)
+    return [False] * row_count if living is None else (~living).tolist()
 
 
 @pytest.mark.parametrize("key_type", [DataType.INT64, DataType.VARCHAR])
@@ -69,6 +71,110 @@ def test_deletes_in_any_order_and_any_number_of_times_give_what_versions_says_at
     marks = apply(rows, batches, key_type)
     for read_ts in range(26):
         assert dead(marks, read_ts, len(rows)) == dead_by_hand(rows, deletes, read_ts, 1), read_ts
+
+
+steps_strategy = st.lists(
+    st.tuples(
+        st.sampled_from(["next", "late", "again", "older state"]),
+        st.lists(st.integers(0, 11), min_size=1, max_size=4),
+        st.sampled_from([ALL_PARTITIONS, 1, 2]),
+    ),
+    max_size=14,
+)
+
+
+@pytest.mark.parametrize("key_type", [DataType.INT64, DataType.VARCHAR])
+@given(rows=rows_strategy, steps=steps_strategy, seed=st.integers(0, 999))
+@settings(max_examples=150, deadline=None)
+def test_marks_that_were_handed_out_never_change_whatever_is_made_of_them_later(
+    key_type: DataType, rows: list[tuple[int, int]], steps: list[tuple[str, list[int], int]], seed: int
+) -> None:
+    rng = random.Random(seed)
+    keys = KeyIndex.build(keys_of([k for k, _ in rows], key_type))
+    insert_ts = np.array([ts for _, ts in rows], np.int64)
+    history: list[tuple[DeleteMarks, list[list[Delete]]]] = [(DeleteMarks.none(), [])]
+    for ts, (how, numbers, partition_id) in enumerate(steps, 12):
+        marks, batches = history[-1] if how != "older state" else rng.choice(history)
+        if how == "again" and batches:
+            batch = rng.choice(batches)
+        else:
+            batch = [(k, rng.randint(1, ts) if how == "late" else ts, partition_id) for k in numbers]
+        deletes = DeleteBatch(
+            keys_of([k for k, _, _ in batch], key_type),
+            np.array([t for _, t, _ in batch], np.int64),
+            np.array([p for _, _, p in batch], np.int64),
+        )
+        history.append((marks.with_deletes(deletes, keys, insert_ts, 1), [*batches, batch]))
+    for marks, batches in history:
+        deletes_so_far = list(itertools.chain.from_iterable(batches))
+        for read_ts in range(28):
+            assert dead(marks, read_ts, len(rows)) == dead_by_hand(rows, deletes_so_far, read_ts, 1), read_ts
+        assert marks.count == len(set(marks.rows.tolist())) == sum(dead(marks, 99, len(rows)))
+        assert marks.bytes_used >= 12 * marks.count
+
+
+def test_a_reader_sees_its_own_moment_while_rows_are_deleted() -> None:
+    row_count, before = 1 << 20, 500
+    keys = KeyIndex.build(np.arange(row_count))
+    insert_ts = np.ones(row_count, np.int64)
+    first = deletes_of(range(before), range(2, 2 + before))
+    state = [DeleteMarks.none().with_deletes(first, keys, insert_ts, 1)]
+    wrong: list[str] = []
+    ended = threading.Event()
+
+    def read(at_newest: bool) -> None:
+        while not ended.is_set():
+            marks = state[0]
+            read_ts = marks.newest_ts if at_newest else before // 2
+            living = marks.living_at(read_ts)
+            # The delete at ts kills the row ts - 2, so all rows up to read_ts - 2 are dead, and no other.
+            if living is None or row_count - int(living.sum()) != read_ts - 1 or living[: read_ts - 1].any():
+                wrong.append(f"at {read_ts} of {marks.newest_ts}")
+
+    readers = [threading.Thread(target=read, args=(at_newest,)) for at_newest in (True, False)]
+    for reader in readers:
+        reader.start()
+    for ts in range(2 + before, 2 + before + 3000):
+        state[0] = state[0].with_deletes(deletes_of([ts - 2], ts), keys, insert_ts, 1)
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+
+
+def test_a_delete_copies_neither_the_marks_nor_the_bitmap() -> None:
+    keys = KeyIndex.build(np.arange(10_000))
+    insert_ts = np.ones(10_000, np.int64)
+    marks = DeleteMarks.none().with_deletes(deletes_of([0], 2), keys, insert_ts, 1)
+    logs = set()
+    for ts in range(3, 5000):
+        marks = marks.with_deletes(deletes_of([ts], ts), keys, insert_ts, 1)
+        logs.add((id(marks.rows.base), id(marks._log.dead)))
+    assert len(logs) <= 20, "arrays are replaced when they are full, each time by larger ones"
+    assert marks.count == 4998
+
+
+@given(st.lists(st.integers(1, 40), max_size=120), st.data())
+@settings(max_examples=100, deadline=None)
+def test_deletes_that_no_file_holds_are_kept_in_few_batches_and_cut_anywhere(sizes: list[int], data: Any) -> None:
+    batches: tuple[DeleteBatch, ...] = ()
+    expected: list[tuple[int, int]] = []
+    for ts, size in enumerate(sizes, 10):
+        batches = append_deletes(batches, deletes_of(range(size), ts))
+        expected += [(key, ts) for key in range(size)]
+    count = data.draw(st.integers(0, len(expected)))
+    parts = split_deletes(batches, count)
+    found = [[pair for b in part for pair in zip(b.keys.tolist(), b.ts.tolist(), strict=True)] for part in parts]
+    assert found == [expected[:count], expected[count:]]
+    assert sum(b.bytes_used for part in parts for b in part) == sum(b.bytes_used for b in batches) == 24 * len(expected)
+
+
+def test_many_single_deletes_are_kept_in_few_batches() -> None:
+    batches: tuple[DeleteBatch, ...] = ()
+    for ts in range(5000):
+        batches = append_deletes(batches, deletes_of([ts], ts))
+        assert len(batches) <= 4 * 15
+    assert concat_deletes(batches).ts.tolist() == list(range(5000))
 
 
 def test_the_earliest_delete_counts_whichever_came_first() -> None:
@@ -100,7 +206,7 @@ def test_marks_of_pieces_join_to_the_marks_of_the_whole() -> None:
     together = join_marks(pieces)
     for read_ts in range(20):
         assert dead(together, read_ts, 12) == dead(whole, read_ts, 12)
-    assert join_marks([(3, DeleteMarks.none()), (2, DeleteMarks.none())]).dead_at(99) is None
+    assert join_marks([(3, DeleteMarks.none()), (2, DeleteMarks.none())]).living_at(99) is None
 
 
 def test_rows_are_alive_from_their_insert_to_their_delete() -> None:

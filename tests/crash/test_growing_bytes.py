@@ -1,0 +1,130 @@
+"""What no file but the log holds, rows and deletes alike, is counted exactly, is sealed, and has a bound."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_recovery import batch, insert, keys_of, load, new_collection, start
+
+from milvine import metrics
+from milvine.catalog.collections import drop_collection
+from milvine.errors import QuotaExceeded
+from milvine.model.collections import Collection
+from milvine.model.segments import ALL_PARTITIONS
+from milvine.segment.growing import Chunk
+from milvine.segment.view import ReadView
+from milvine.service.context import Engine
+
+WAIT_SECONDS = 20.0
+STEPS = 250
+
+
+def delete(engine: Engine, collection: Collection, keys: range) -> None:
+    engine.datanode.delete(collection.collection_id, np.array(keys, np.int64), ALL_PARTITIONS)
+
+
+def chunk_bytes(chunk: Chunk) -> int:
+    marks = chunk.marks
+    return (
+        chunk.batch.bytes_used
+        + chunk.insert_ts.nbytes
+        + chunk.keys.sorted_keys.nbytes
+        + chunk.keys.order.nbytes
+        + sum(n.nbytes for n in chunk.norms2.values())
+        + (marks._log.bytes_used if marks.count else 0)
+    )
+
+
+def measured(view: ReadView) -> int:
+    rows = sum(chunk_bytes(chunk) for segment in view.growing for chunk in segment.chunks)
+    return rows + sum(b.keys.nbytes + b.ts.nbytes + b.partition_ids.nbytes for b in view.deletes)
+
+
+def check_counts(engine: Engine) -> int:
+    views = engine.datanode._views
+    sizes = {i: measured(view) for i, view in views._views.items()}
+    assert {i: views.growing_bytes(i) for i in sizes} == sizes
+    (gauge,) = metrics.growing_bytes.collect()
+    assert gauge.samples[0].value == views.all_growing_bytes == sum(sizes.values())
+    return views.all_growing_bytes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_counter_equals_the_sum_over_all_collections_after_any_writes(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    engine = start(tmp_path, MILVINE_SEGMENT_MERGE_IDLE_SECONDS="600")
+    collections = [new_collection(engine, name) for name in "abc"]
+    for _ in range(STEPS):
+        collection = rng.choice(collections)
+        collection_id = collection.collection_id
+        first = rng.randrange(300)
+        keys = range(first, first + rng.choice([1, 1, 1, 20]))
+        match rng.choice(["insert"] * 8 + ["delete"] * 8 + ["upsert"] * 4 + ["flush", "truncate", "drop"]):
+            case "insert":
+                insert(engine, collection, keys)
+            case "delete":
+                delete(engine, collection, keys)
+            case "upsert":
+                engine.datanode.upsert(collection_id, collection.partitions[0].partition_id, batch(keys), None)
+            case "flush":
+                engine.datanode.flush(collection_id)
+            case "truncate":
+                engine.datanode.truncate(collection_id)
+            case "drop":
+                drop_collection(engine.catalog, collection_id)
+                engine.datanode.drop(collection_id)
+                collections.remove(collection)
+                collections.append(new_collection(engine, str(collection_id)))
+        check_counts(engine)
+    assert check_counts(engine) > 0
+    assert check_counts(start(tmp_path, MILVINE_SEGMENT_MERGE_IDLE_SECONDS="600")) > 0
+
+
+def test_deletes_alone_fill_the_write_buffer_and_are_sealed(tmp_path: Path) -> None:
+    engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT="100k")
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(10))
+    for first in range(0, 5000, 1000):
+        delete(engine, collection, range(first + 5, first + 1005))
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not engine.catalog.snapshot.deltas.get(collection.collection_id):
+        assert time.monotonic() < deadline, "the deletes are never sealed"
+        time.sleep(0.01)
+    assert keys_of(engine, collection) == list(range(5))
+
+
+def test_deletes_are_refused_while_the_write_buffer_is_twice_full_and_go_on_when_it_shrank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT="100k")
+    collection = new_collection(engine)
+    sealing = threading.Event()
+    flusher = engine.datanode._flusher
+    real = flusher.flush
+
+    def held_up(*arguments: Any) -> Any:
+        assert sealing.wait(WAIT_SECONDS)
+        return real(*arguments)
+
+    monkeypatch.setattr(flusher, "flush", held_up)
+    with pytest.raises(QuotaExceeded) as refused:
+        for first in range(0, 100_000, 1000):
+            delete(engine, collection, range(first, first + 1000))
+    assert refused.value.code == 9
+    assert check_counts(engine) > 100 * 1024, "nothing is refused below the limit"
+    sealing.set()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            delete(engine, collection, range(1000))
+            break
+        except QuotaExceeded:
+            assert time.monotonic() < deadline, "deletes stay refused"
+            time.sleep(0.01)
