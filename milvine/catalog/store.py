@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
+from milvine.catalog.migrations import STEPS
+from milvine.catalog.migrations.upgrade import Step, is_behind, keep_copy, latest_version, stored_version, upgrade
+from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
 from milvine.model.resource_groups import (
@@ -24,7 +30,6 @@ from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
 from milvine.model.users import User
 
-SCHEMA_VERSION = 3
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
 _NOT_OURS = (KeyError, ValueError, TypeError)
@@ -251,7 +256,10 @@ def _decode_resource_group(row: Any) -> ResourceGroup:
 class Catalog:
     """The one writer of the SQL database. `change` is a transaction and the next snapshot, or nothing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, steps: Sequence[Step] = STEPS, before_upgrade: Callable[[int], object] = lambda _version: None
+    ) -> None:
+        """`before_upgrade` is called with the stored version when `steps` are about to change it."""
         self._lock = threading.Lock()
         self._engine = sa.create_engine(
             url,
@@ -261,21 +269,21 @@ class Catalog:
             json_deserializer=orjson.loads,
         )
         sa.event.listen(self._engine, "connect", _set_durable)
-        tables.create_all(self._engine)
+        sa.event.listen(self._engine, "begin", _begin)
         with self._engine.begin() as connection:
-            found = connection.execute(sa.select(versions.c.version)).scalar()
+            found = stored_version(connection)
             if found is None:
-                connection.execute(sa.insert(versions).values(version=SCHEMA_VERSION))
-                connection.execute(
-                    sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={})
-                )
-                for group in initial_groups().values():
-                    connection.execute(sa.insert(resource_groups).values(encode_resource_group(group)))
-            elif found != SCHEMA_VERSION:
-                raise DataIntegrityError(
-                    f"the catalog at {url} has version {found}, this program reads version {SCHEMA_VERSION}"
-                )
+                found = latest_version(steps)
+                _create(connection, found)
+        needs_upgrade = is_behind(found, f"the catalog at {url}", steps)
+        if needs_upgrade:
+            before_upgrade(found)
+        with self._engine.begin() as connection:
+            if needs_upgrade:
+                upgrade(connection, steps)
             self.snapshot = _read_snapshot(connection)
+        if needs_upgrade:
+            crash_point("migration.committed")
 
     def change(self, work: Callable[[sa.Connection, Snapshot], Snapshot]) -> Snapshot:
         """Run `work` in one transaction; what it returns is the snapshot once the commit is durable.
@@ -311,21 +319,38 @@ class Catalog:
         self._engine.dispose()
 
 
-def open_catalog(path: Path) -> Catalog:
-    """The catalog in an SQLite file. Raises DataIntegrityError naming the file when it is damaged."""
+def open_catalog(path: Path, steps: Sequence[Step] = STEPS) -> Catalog:
+    """The catalog in an SQLite file, brought to the version of this program; a copy of the old one stays beside it.
+
+    Raises DataIntegrityError naming the file when it is damaged, or of a version that cannot be read.
+    """
     try:
-        return Catalog(f"sqlite:///{path}")
+        return Catalog(f"sqlite:///{path}", steps, partial(keep_copy, path))
     except sa.exc.DatabaseError as error:
         raise DataIntegrityError(f"the catalog {path} cannot be read: {error.orig}") from error
 
 
+def _create(connection: sa.Connection, version: int) -> None:
+    tables.create_all(connection)
+    connection.execute(sa.insert(versions).values(version=version))
+    connection.execute(sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={}))
+    for group in initial_groups().values():
+        connection.execute(sa.insert(resource_groups).values(encode_resource_group(group)))
+
+
 def _set_durable(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # sqlite3 would begin no transaction before a change of tables
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def read_catalog(path: Path) -> Snapshot:
-    """Read the whole catalog, changing nothing, after SQLite's own check. Raises DataIntegrityError naming the file."""
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def read_catalog(path: Path, steps: Sequence[Step] = STEPS) -> Snapshot:
+    """Read the whole catalog, changing nothing, after SQLite's own check; one of an earlier version is upgraded in
+    memory. Raises DataIntegrityError naming the file."""
     if not path.is_file():
         raise DataIntegrityError(f"{path} is missing")
     engine = sa.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true", json_deserializer=orjson.loads)
@@ -334,14 +359,26 @@ def read_catalog(path: Path) -> Snapshot:
             said = connection.execute(sa.text("PRAGMA integrity_check")).scalars().all()
             if said != ["ok"]:
                 raise DataIntegrityError(f"{path} is damaged: {'; '.join(said[:3])}")
-            found = connection.execute(sa.select(versions.c.version)).scalar()
-            if found != SCHEMA_VERSION:
-                raise DataIntegrityError(f"{path} has version {found}, this program reads version {SCHEMA_VERSION}")
-            return _read_snapshot(connection)
+            if not is_behind(stored_version(connection), path, steps):
+                return _read_snapshot(connection)
+            with closing(sqlite3.connect(":memory:")) as copy:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.backup(copy)
+                return _read_upgraded(copy, steps)
     except (sa.exc.SQLAlchemyError, *_NOT_OURS) as error:
         raise DataIntegrityError(f"{path} is damaged: {getattr(error, 'orig', None) or repr(error)}") from error
     finally:
         engine.dispose()
+
+
+def _read_upgraded(copy: sqlite3.Connection, steps: Sequence[Step]) -> Snapshot:
+    engine = sa.create_engine(
+        "sqlite://", creator=lambda: copy, poolclass=sa.pool.StaticPool, json_deserializer=orjson.loads
+    )
+    with engine.begin() as connection:
+        upgrade(connection, steps)
+        return _read_snapshot(connection)
 
 
 def _failed(error: sa.exc.DBAPIError) -> MilvineError:

@@ -31,7 +31,7 @@ def delete(engine: Engine, collection: Collection, keys: range) -> None:
 
 def chunk_bytes(chunk: Chunk) -> int:
     marks = chunk.marks
-    return (
+    return int(
         chunk.batch.bytes_used
         + chunk.insert_ts.nbytes
         + chunk.keys.sorted_keys.nbytes
@@ -43,7 +43,7 @@ def chunk_bytes(chunk: Chunk) -> int:
 
 def measured(view: ReadView) -> int:
     rows = sum(chunk_bytes(chunk) for segment in view.growing for chunk in segment.chunks)
-    return rows + sum(b.keys.nbytes + b.ts.nbytes + b.partition_ids.nbytes for b in view.deletes)
+    return rows + sum(int(b.keys.nbytes + b.ts.nbytes + b.partition_ids.nbytes) for b in view.deletes)
 
 
 def check_counts(engine: Engine) -> int:
