@@ -24,6 +24,7 @@ _FRONT_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONHOME", "PYTHON
 _SAVED_PREFIX = "MILVINE_OUTER_"
 # Requests are the parallelism; libraries that start threads of their own in each of ours would only contend.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -89,6 +90,17 @@ def parse_bytes(value: object) -> int:
     if factor == 1 and 0 < number <= 1:
         return int(number * machine_memory_bytes())
     return int(number * factor)
+
+
+def parse_request_limit(value: object) -> int:
+    """At least one request of the largest size that is taken."""
+    return max(parse_bytes(value), _LARGEST_REQUEST_BYTES)
+
+
+def _parse_names(value: object) -> str:
+    """A list, or text with commas, as text with commas."""
+    names = value if isinstance(value, list) else str(value).split(",")
+    return ",".join(str(name).strip() for name in names)
 
 
 def _load_fields_mode(value: object) -> str:
@@ -183,6 +195,13 @@ SETTINGS: tuple[Setting, ...] = (
         "how fast sealed files are read to verify their checksums; 0 is off",
     ),
     Setting("scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once in so long"),
+    Setting(
+        "request_limit_bytes",
+        "requests.limit",
+        "512MB",
+        parse_request_limit,
+        "bytes that the bodies of all requests under way may hold together",
+    ),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting(
         "authorization_enabled",
@@ -205,6 +224,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tls_server_pem_path", "tls.serverPemPath", "", _parse_path, "the server's certificate"),
     Setting("tls_server_key_path", "tls.serverKeyPath", "", _parse_path, "its private key"),
     Setting("tls_ca_pem_path", "tls.caPemPath", "", _parse_path, "who signs certificates of clients, for tlsMode 2"),
+    Setting(
+        "rest_allowed_origins",
+        "rest.allowedOrigins",
+        "",
+        _parse_names,
+        "origins of web pages, with commas, that may use REST beside the server's own",
+    ),
+    Setting(
+        "rest_allowed_hosts",
+        "rest.allowedHosts",
+        "",
+        _parse_names,
+        "names, with commas, by which REST may be reached on loopback beside loopback addresses and localhost",
+    ),
     Setting(
         "load_fields_mode",
         "load_fields_mode",
@@ -239,6 +272,7 @@ class Settings:
     mmap_scalar_index: bool
     scrub_bytes_per_second: int
     scrub_interval_seconds: float
+    request_limit_bytes: int
     worker_threads: int
     authorization_enabled: bool
     default_root_password: str
@@ -246,6 +280,8 @@ class Settings:
     tls_server_pem_path: str
     tls_server_key_path: str
     tls_ca_pem_path: str
+    rest_allowed_origins: str
+    rest_allowed_hosts: str
     load_fields_mode: str
     log_level: str
 

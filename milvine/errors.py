@@ -68,6 +68,15 @@ class DiskLimitExceeded(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class RequestRateLimited(MilvineError):
+    """More at a time than the server takes in; it may work a moment later."""
+
+    code, legacy_code, retriable, text = 8, 49, True, "rate limit exceeded"
+
+    def __init__(self, what: str, limit: int, unit: str) -> None:
+        super().__init__(f"{what} exceed {limit} {unit}, try again: {self.text}")
+
+
 class QuotaExceeded(MilvineError):
     code, legacy_code, text = 9, 48, "quota exceeded"
 
@@ -380,6 +389,17 @@ class RestBadJson(InputError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{self.text}, {detail}")
+
+
+class RestBadMediaType(RestBadJson):
+    """A body that says it is something else than JSON."""
+
+    def __init__(self, media_type: str) -> None:
+        super().__init__(f"error: a body of type {media_type} is refused, send application/json")
+
+
+class RestForbidden(PrivilegeNotPermitted):
+    """A web page of another site, or a name of this server that is a stranger's."""
 
 
 class RestMissingParameters(InputError):

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from milvine.config import Settings, front_environment
+from milvine.intake import MAX_BODY_BYTES, thread_count
 
 LOOPBACKS = ("127.0.0.1", "::1")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,7 +28,10 @@ _LOCK_FILE = "LOCK"
 _FRONT_FILE = "front.json"
 MUTUAL_TLS = 2
 _GIB = 1 << 30
-_MAX_BUFFERED_BYTES = 512 << 20
+_MAX_BACKLOG_BYTES = MAX_BODY_BYTES + (1 << 20)
+_REQUEST_SECONDS, _HEADERS_SECONDS = 300, 30
+"""How long a client may take to send a request, and the headers of it."""
+_MAX_CALLS_OF_A_CONNECTION = 128
 
 
 class CannotServe(Exception):
@@ -198,7 +202,7 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
         address=hosts[0],
         port=settings.port,
         interface="wsgi",
-        worker_threads=settings.worker_threads,
+        worker_threads=thread_count(settings.worker_threads),
     )
     bootstrap: dict[str, Any] = server.get_envoy_config()
     bootstrap.pop("admin", None)
@@ -213,17 +217,13 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
         chain["transport_socket"] = _tls(settings)
     connections = chain["filters"][-1]["typed_config"]
     connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idleness
-    # Requests reach our threads whole, so that slow senders cannot hold them. Our own limit is lower, and answers.
-    connections["http_filters"].insert(
-        0,
-        {
-            "name": "envoy.filters.http.buffer",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
-                "max_request_bytes": _MAX_BUFFERED_BYTES,
-            },
-        },
-    )
+    connections["use_remote_address"] = True  # told in x-forwarded-for, for the throttle of logins
+    connections["request_timeout"] = f"{_REQUEST_SECONDS}s"
+    connections["request_headers_timeout"] = f"{_HEADERS_SECONDS}s"
+    connections["http2_protocol_options"] = {"max_concurrent_streams": _MAX_CALLS_OF_A_CONNECTION}
+    # Our threads take a body as fast as it comes. What they have not taken yet must not exceed this: Envoy would refuse
+    # the request.
+    listener["per_connection_buffer_limit_bytes"] = _MAX_BACKLOG_BYTES
     listener["enable_reuse_port"] = False  # a second server on the port must fail, not share it
     listener["additional_addresses"] = [
         {"address": {"socket_address": {"address": host, "port_value": settings.port}}} for host in hosts[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from milvine.catalog.store import CATALOG_FILE, open_catalog
 from milvine.config import HINT, Settings
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
-from milvine.in_flight import InFlight
+from milvine.intake import Intake
 from milvine.model.properties import PartKind
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.budget import Budget
@@ -28,6 +29,7 @@ from milvine.rest_api.app import make_app
 from milvine.segment.view import Views
 from milvine.service import admin, users
 from milvine.service.context import Engine
+from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
@@ -66,23 +68,20 @@ def build_engine(settings: Settings) -> Engine:
     datanode.recover()
     datanode.start()
     loader.resume()
-    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), background)
+    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), Logins(), background)
     users.ensure_root(engine)
     return engine
 
 
-def make_application(engine: Engine, requests: InFlight) -> Application:
+def make_application(engine: Engine, intake: Intake) -> Application:
     """The WSGI application of the one port: gRPC by its content type, everything else REST."""
     rest = make_app(engine)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        requests.enter()
-        try:
+        with intake.visit() as visit:
             if wire.is_grpc(environ):
-                return wire.handle(engine, environ, start_response)
-            return rest(environ, start_response)
-        finally:
-            requests.leave()
+                return wire.handle(engine, visit, environ, start_response)
+            return rest(visit, environ, start_response)
 
     return application
 
@@ -118,6 +117,8 @@ def start_metrics_port(settings: Settings, engine: Engine) -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    address = (settings.host or LOOPBACK, settings.metrics_port)
-    ports = ThreadingHTTPServer(address, Handler)
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+
+    ports = Server((settings.host or LOOPBACK, settings.metrics_port), Handler)
     threading.Thread(target=ports.serve_forever, name="metrics-port", daemon=True).start()

@@ -20,6 +20,7 @@ from milvine import config, metrics, server
 from milvine.errors import MilvineError
 from milvine.front import LOOPBACKS, STOP_SIGNALS
 from milvine.in_flight import InFlight
+from milvine.intake import Intake
 from milvine.process import forget_garbage, keep_pandas_out
 
 _POLL_SECONDS = 0.005
@@ -86,9 +87,9 @@ def _start() -> server.Application:
         sys.stderr.write(f"milvine: {error}\n")
         sys.stderr.flush()
         os._exit(1)  # an exception here would end in Envoy's own words
-    requests = InFlight()
-    threading.Thread(target=_end_on_signal, args=(requests,), name="stopper", daemon=True).start()
-    application = server.make_application(engine, requests)
+    intake = Intake(settings.worker_threads, settings.request_limit_bytes)
+    threading.Thread(target=_end_on_signal, args=(intake.handling,), name="stopper", daemon=True).start()
+    application = server.make_application(engine, intake)
     forget_garbage()
     threading.Thread(target=_announce, args=(settings,), name="announcer", daemon=True).start()
     return application

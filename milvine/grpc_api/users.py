@@ -18,7 +18,7 @@ class Unauthenticated(Exception):
     """Why a caller is not let in, in Milvus's words."""
 
 
-def authenticated_user(engine: Engine, authorization: str | None) -> str:
+def authenticated_user(engine: Engine, authorization: str | None, address: str) -> str:
     """The user whom `authorization` names: base64 of `user:password`, or just that. Raises Unauthenticated."""
     if authorization is None:
         raise Unauthenticated("missing authorization in header")
@@ -26,7 +26,11 @@ def authenticated_user(engine: Engine, authorization: str | None) -> str:
     name, separator, password = token.partition(":")
     if not separator:
         raise Unauthenticated("auth check failure, please check api key is correct")
-    if not users.authenticate(engine, name, password):
+    try:
+        is_let_in = users.authenticate(engine, name, password, address)
+    except users.TooManyFailures as error:
+        raise Unauthenticated(f"auth check failure, {error}") from None
+    if not is_let_in:
         raise Unauthenticated("auth check failure, please check username and password are correct")
     return name
 

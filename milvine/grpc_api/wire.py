@@ -18,22 +18,24 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from milvine import metrics
-from milvine.errors import MilvineError, UnexpectedError
+from milvine.errors import MilvineError, RequestRateLimited, UnexpectedError
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS
 from milvine.grpc_api.users import Unauthenticated, authenticated_user
+from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
 from milvine.service.deny_rules import check_allowed
 
 _log = logging.getLogger(__name__)
-MAX_MESSAGE_BYTES = 256 << 20
+_PIECE_BYTES = 4 << 20
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _FRAME = struct.Struct(">BI")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _INTERNAL, _UNAUTHENTICATED = 4, 8, 12, 13, 16
+_CANCELLED, _DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED = 1, 4, 8
+_UNIMPLEMENTED, _INTERNAL, _UNAUTHENTICATED = 12, 13, 16
 _CONTENT_TYPE = ("content-type", "application/grpc")
 _OK_TRAILERS = [("grpc-status", "0")]
 
@@ -52,23 +54,20 @@ def is_grpc(environ: dict[str, Any]) -> bool:
     return content_type.startswith("application/grpc")
 
 
-def read_body(environ: dict[str, Any], limit_bytes: int) -> bytes:
-    """The whole request body. Raises GrpcError(RESOURCE_EXHAUSTED) past the limit, having read no more."""
+def _body(visit: Visit, environ: dict[str, Any]) -> bytes:
+    """The frame of the one message of a unary call. Raises GrpcError for one that is too large, having read no more."""
     stream = environ["wsgi.input"]
-    pieces: list[bytes] = []
-    size = 0
-    while piece := stream.read(-1):
-        size += len(piece)
-        if size > limit_bytes:
-            raise GrpcError(_RESOURCE_EXHAUSTED, f"received message larger than max ({size} vs. {limit_bytes})")
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _message(environ: dict[str, Any], body: bytes) -> bytes | memoryview:
-    """The one message of a unary call, decompressed."""
-    if len(body) < _FRAME.size:
+    first = visit.first_bytes(stream, _FRAME.size)
+    if len(first) < _FRAME.size:
         raise GrpcError(_INTERNAL, "the request has no message")
+    _, length = _FRAME.unpack_from(first)
+    if length > MAX_BODY_BYTES:
+        raise GrpcError(_RESOURCE_EXHAUSTED, f"received message larger than max ({length} vs. {MAX_BODY_BYTES})")
+    return visit.rest(stream, first, _FRAME.size + length)
+
+
+def _message(visit: Visit, environ: dict[str, Any], body: bytes) -> bytes | memoryview:
+    """The one message of a unary call, decompressed."""
     compressed, length = _FRAME.unpack_from(body)
     if len(body) != _FRAME.size + length:
         raise GrpcError(_INTERNAL, "the request's frame does not match its length")
@@ -78,22 +77,29 @@ def _message(environ: dict[str, Any], body: bytes) -> bytes | memoryview:
     encoding = environ.get("HTTP_GRPC_ENCODING", "identity")
     try:
         if encoding in _WINDOW_BITS:
-            return _decompressed(payload, _WINDOW_BITS[encoding])
+            return _decompressed(visit, payload, _WINDOW_BITS[encoding])
     except zlib.error as error:
         raise GrpcError(_INTERNAL, f"the request does not decompress: {error}") from error
     raise GrpcError(_UNIMPLEMENTED, f"compression {encoding} is not supported")
 
 
-def _decompressed(payload: memoryview, window_bits: int) -> bytes:
+def _decompressed(visit: Visit, payload: memoryview, window_bits: int) -> bytes:
     """Raises GrpcError(RESOURCE_EXHAUSTED) for what grows past the limit, having made no more of it."""
     decompressor = zlib.decompressobj(window_bits)
-    message = decompressor.decompress(payload, MAX_MESSAGE_BYTES + 1)
-    if len(message) > MAX_MESSAGE_BYTES:
-        reason = f"received message after decompression larger than max ({len(message)} vs. {MAX_MESSAGE_BYTES})"
-        raise GrpcError(_RESOURCE_EXHAUSTED, reason)
+    pieces: list[bytes] = []
+    size = 0
+    rest: bytes | memoryview = payload
+    while rest and not decompressor.eof:
+        pieces.append(decompressor.decompress(rest, _PIECE_BYTES))
+        rest = decompressor.unconsumed_tail
+        size += len(pieces[-1])
+        if size > MAX_BODY_BYTES:
+            reason = f"received message after decompression larger than max ({size} vs. {MAX_BODY_BYTES})"
+            raise GrpcError(_RESOURCE_EXHAUSTED, reason)
+        visit.hold(len(payload) + size)
     if not decompressor.eof:
         raise GrpcError(_INTERNAL, "the request does not decompress: it ends too soon")
-    return message
+    return b"".join(pieces)
 
 
 def _user(engine: Engine, environ: dict[str, Any]) -> str:
@@ -101,7 +107,7 @@ def _user(engine: Engine, environ: dict[str, Any]) -> str:
     if not engine.settings.authorization_enabled:
         return ""
     try:
-        return authenticated_user(engine, environ.get("HTTP_AUTHORIZATION"))
+        return authenticated_user(engine, environ.get("HTTP_AUTHORIZATION"), client_address(environ))
     except Unauthenticated as error:
         raise GrpcError(_UNAUTHENTICATED, str(error)) from None
 
@@ -117,17 +123,30 @@ def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext
     return RequestContext(database, user, time.monotonic() + timeout)
 
 
-def _answer(engine: Engine, environ: dict[str, Any], method: str) -> tuple[bytes, int]:
+def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
+    """The call's message, once the call has a turn."""
+    body = _body(visit, environ)
+    visit.wait_for_turn()
+    message_class = request_class(method)
+    try:
+        return message_class.FromString(_message(visit, environ, body))
+    except DecodeError as error:
+        raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
+
+
+def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) -> tuple[bytes, int]:
     """The response, and Milvus's code for the counters."""
     rpc = RPCS.get(method)
     if rpc is None:
         raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {SERVICE_NAME}")
-    user = _user(engine, environ)
-    message_class = request_class(method)
     try:
-        request = message_class.FromString(_message(environ, read_body(environ, MAX_MESSAGE_BYTES)))
-    except DecodeError as error:
-        raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
+        visit.check_room()
+        user = _user(engine, environ)
+        request = _request(visit, environ, method)
+    except RequestRateLimited as error:
+        return encode.failure(method, error).SerializeToString(), error.code
+    except BodyLost:
+        raise GrpcError(_CANCELLED, "the client went away") from None
     context = _context(environ, request, user)
     error_code = 0
     try:
@@ -145,7 +164,7 @@ def _answer(engine: Engine, environ: dict[str, Any], method: str) -> tuple[bytes
     return response.SerializeToString(), error_code
 
 
-def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Serve one gRPC call."""
     started = time.perf_counter()
     path: str = environ["PATH_INFO"]
@@ -153,7 +172,7 @@ def handle(engine: Engine, environ: dict[str, Any], start_response: Any) -> Iter
     try:
         if service != SERVICE_NAME:
             raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
-        payload, error_code = _answer(engine, environ, method)
+        payload, error_code = _answer(engine, visit, environ, method)
     except GrpcError as error:
         metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")

@@ -15,12 +15,16 @@ from milvine.errors import (
     AccessDisabled,
     MilvineError,
     ParameterInvalid,
+    RequestRateLimited,
     RequestTimeout,
     RestBadJson,
+    RestBadMediaType,
+    RestForbidden,
     RestNeedAuthenticate,
     RestRejected,
     UnexpectedError,
 )
+from milvine.intake import MAX_BODY_BYTES, BodyLost, BodyTooLarge, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.rest_api import (
     aliases,
@@ -35,6 +39,7 @@ from milvine.rest_api import (
 )
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
+from milvine.rest_api.guard import Guard
 from milvine.service import admin
 from milvine.service.context import Engine, RequestContext
 from milvine.service.deny_rules import check_allowed
@@ -68,6 +73,7 @@ RPC_NAMES = {
     "entities/query": "Query",
     "entities/search": "Search",
     "entities/upsert": "Upsert",
+    "explain": "Search",
     "indexes/create": "CreateIndex",
     "indexes/drop": "DropIndex",
     "partitions/create": "CreatePartition",
@@ -75,8 +81,10 @@ RPC_NAMES = {
     "partitions/load": "LoadPartitions",
     "partitions/release": "ReleasePartitions",
 }
-"""The RPCs that a database's properties may deny, by route."""
-MAX_BODY_BYTES = 256 << 20
+"""The RPCs that a database's properties may deny, by route, ours among them."""
+_VISIT = "milvine.visit"
+"""Where in a request's environment its visit is."""
+_TOO_LARGE = RestBadJson("error: http: request body too large")
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
@@ -84,16 +92,25 @@ _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _log = logging.getLogger(__name__)
 
 
-def _read(request: falcon.Request) -> bytes:
+_STATUS: dict[type[MilvineError], str] = {
+    RequestRateLimited: falcon.HTTP_429,
+    RequestTimeout: falcon.HTTP_408,
+    RestBadMediaType: falcon.HTTP_415,
+    RestForbidden: falcon.HTTP_403,
+    RestNeedAuthenticate: falcon.HTTP_401,
+}
+"""Milvus answers 200 to all others."""
+
+
+def _read(visit: Visit, request: falcon.Request) -> bytes:
     """The whole body. Raises RestBadJson past the limit, having read no more."""
-    pieces: list[bytes] = []
-    size = 0
-    while piece := request.stream.read(-1):
-        size += len(piece)
-        if size > MAX_BODY_BYTES:
-            raise RestBadJson("error: http: request body too large")
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    size = request.content_length
+    if size is not None and size > MAX_BODY_BYTES:
+        raise _TOO_LARGE
+    try:
+        return visit.rest(request.stream, b"", size)
+    except BodyTooLarge:
+        raise _TOO_LARGE from None
 
 
 def _deadline(request: falcon.Request) -> float:
@@ -112,7 +129,7 @@ def _user(engine: Engine, request: falcon.Request) -> str:
     """Who asks, if the server asks for it. Raises RestNeedAuthenticate."""
     if not engine.settings.authorization_enabled:
         return ""
-    return users.authenticated_user(engine, request.get_header("Authorization") or "")
+    return users.authenticated_user(engine, request.get_header("Authorization") or "", client_address(request.env))
 
 
 def _context(request: falcon.Request, body: Body, user: str, deadline: float) -> RequestContext:
@@ -129,10 +146,14 @@ def _int64_as_text(request: falcon.Request) -> bool:
 
 
 def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) -> dict[str, Any]:
-    """The handler's answer. Raises RequestTimeout when it came too late."""
+    """The handler's answer, once the request's headers are checked. Raises RequestTimeout when it came too late."""
+    visit: Visit = request.env[_VISIT]
+    visit.check_room()
     user = _user(engine, request)
     deadline = _deadline(request)
-    body = parse(route.kind, _read(request))
+    content = _read(visit, request)
+    visit.wait_for_turn()
+    body = parse(route.kind, content)
     body.require(route.required)
     call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
     try:
@@ -148,22 +169,21 @@ def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) ->
 class _Endpoint:
     """One POST route."""
 
-    def __init__(self, engine: Engine, path: str, route: Route) -> None:
+    def __init__(self, engine: Engine, guard: Guard, path: str, route: Route) -> None:
         self._engine = engine
+        self._guard = guard
         self._path = path
         self._route = route
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         started = time.perf_counter()
         try:
+            self._guard.check(request)
             answer = _answer(self._engine, self._path, self._route, request)
-        except RequestTimeout as error:
-            response.status = falcon.HTTP_408
-            answer = _failure(error)
-        except RestNeedAuthenticate as error:
-            response.status = falcon.HTTP_401
-            answer = _failure(error)
+        except BodyLost:
+            answer = _failure(RestBadJson("error: unexpected EOF"))
         except MilvineError as error:
+            response.status = _STATUS.get(type(error), falcon.HTTP_200)
             answer = _failure(error)
         except Exception as error:  # noqa: BLE001 - the adapter is where a bug becomes an answer
             _log.exception("%s failed", self._path)
@@ -207,14 +227,21 @@ def _not_found(
     response.data = b"404 page not found"
 
 
-def make_app(engine: Engine) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """A WSGI callable over the engine."""
+def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[bytes]]:
+    """A WSGI callable over the engine that also takes the request's visit."""
     app = falcon.App()
+    guard = Guard(engine.settings)
     for path, route in ROUTES.items():
-        app.add_route(PREFIX + path, _Endpoint(engine, path, route))
+        app.add_route(PREFIX + path, _Endpoint(engine, guard, path, route))
     for path, route in OUR_ROUTES.items():
-        app.add_route(OUR_PREFIX + path, _Endpoint(engine, path, route))
+        app.add_route(OUR_PREFIX + path, _Endpoint(engine, guard, path, route))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics())
     app.add_error_handler(falcon.HTTPError, _not_found)
-    return app
+
+    def application(visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ[_VISIT] = visit
+        answer: Iterable[bytes] = app(environ, start_response)
+        return answer
+
+    return application

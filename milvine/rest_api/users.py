@@ -11,7 +11,7 @@ from milvine.service import users
 from milvine.service.context import Engine
 
 
-def authenticated_user(engine: Engine, authorization: str) -> str:
+def authenticated_user(engine: Engine, authorization: str, address: str) -> str:
     """The user of an `Authorization` header: Basic, Bearer, or just `user:password`. Raises RestNeedAuthenticate."""
     token = authorization.removeprefix("Bearer ")
     if authorization[:6].lower() == "basic ":
@@ -20,7 +20,11 @@ def authenticated_user(engine: Engine, authorization: str) -> str:
         except ValueError:
             raise RestNeedAuthenticate from None
     name, _, password = token.partition(":")
-    if not password or not users.authenticate(engine, name, password):
+    try:
+        is_let_in = bool(password) and users.authenticate(engine, name, password, address)
+    except users.TooManyFailures as error:
+        raise RestNeedAuthenticate(f"{RestNeedAuthenticate.text}, {error}") from None
+    if not is_let_in:
         raise RestNeedAuthenticate
     return name
 

@@ -16,6 +16,7 @@ from milvine.model.schema_rules import check_collection_name
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
+from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -37,6 +38,7 @@ class Engine:
     loader: Loader
     cluster: Cluster
     passwords: Passwords
+    logins: Logins
     background: Supervisor
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import threading
 
 _COST, _BLOCK, _PARALLEL = 1 << 14, 8, 1
 _MEMORY_BYTES = 64 << 20
 _SALT_BYTES, _HASH_BYTES = 16, 32
+_HASHES_AT_A_TIME = 2
 
 
 def _bytes(password: str) -> bytes:
@@ -35,22 +37,37 @@ def _matches(password: str, stored: str) -> bool:
 
 
 class Passwords:
-    """Verifies passwords. Once one was right, it and wrong ones are told apart by a digest under this process's key."""
+    """Verifies passwords. Once one was right, it is known again by a digest under this process's key.
+
+    A password that is not known costs one hash, whatever it is compared with, so that the time does not tell which
+    users there are. At most _HASHES_AT_A_TIME are computed at a time: each takes 16 MB.
+    """
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
         self._digests: dict[str, bytes] = {}
+        self._turns = threading.BoundedSemaphore(_HASHES_AT_A_TIME)
+        self._of_no_user = hash_password(os.urandom(_SALT_BYTES).hex())
 
-    def verify(self, password: str, stored: str) -> bool:
-        digest = hmac.digest(self._key, _bytes(password), "sha256")
+    def is_known(self, password: str, stored: str) -> bool:
+        """Whether this password was right before."""
         known = self._digests.get(stored)
-        if known is not None:
-            return hmac.compare_digest(known, digest)
-        if not _matches(password, stored):
+        return known is not None and hmac.compare_digest(known, self._digest(password))
+
+    def verify(self, password: str, stored: str | None) -> bool:
+        """`stored` is None for a user that there is not."""
+        if stored is not None and self.is_known(password, stored):
+            return True
+        with self._turns:
+            matches = _matches(password, self._of_no_user if stored is None else stored)
+        if stored is None or not matches:
             return False
-        self._digests[stored] = digest
+        self._digests[stored] = self._digest(password)
         return True
 
+    def _digest(self, password: str) -> bytes:
+        return hmac.digest(self._key, _bytes(password), "sha256")
+
     def forget(self, stored: str) -> None:
-        """A hash that is in force no more."""
+        """Drop a hash that is no longer in force."""
         self._digests.pop(stored, None)

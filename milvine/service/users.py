@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 
 from milvine.catalog import users as changes
@@ -26,10 +27,26 @@ def ensure_root(engine: Engine) -> None:
         changes.create_user(engine.catalog, User(ROOT, made, engine.clock.next()), _MAX_USERS)
 
 
-def authenticate(engine: Engine, name: str, password: str) -> bool:
-    """Whether `password` is this user's."""
+class TooManyFailures(Exception):
+    """This login failed too often; it may be tried again in `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = math.ceil(seconds)
+        super().__init__(f"too many failed logins, try again in {self.seconds} s")
+
+
+def authenticate(engine: Engine, name: str, password: str, address: str = "") -> bool:
+    """Whether `password` is this user's. Raises TooManyFailures, without a look at it, for who guessed too often."""
     user = engine.catalog.snapshot.users.get(name)
-    return user is not None and engine.passwords.verify(password, user.password_hash)
+    stored = None if user is None else user.password_hash
+    if stored is not None and engine.passwords.is_known(password, stored):
+        return True
+    seconds = engine.logins.seconds_to_wait(name, address)
+    if seconds:
+        raise TooManyFailures(seconds)
+    is_right = engine.passwords.verify(password, stored)
+    (engine.logins.succeeded if is_right else engine.logins.failed)(name, address)
+    return is_right
 
 
 def _check_name(name: str) -> None:
@@ -84,7 +101,11 @@ def update_user(
     made = None
     if new_password:
         _check_password(new_password)
-        if not authenticate(engine, name, old_password):
+        try:
+            is_right = authenticate(engine, name, old_password)
+        except TooManyFailures as error:
+            raise PrivilegeNotAuthenticated(f"old password of {name}: {error}") from None
+        if not is_right:
             raise PrivilegeNotAuthenticated(f"old password not correct for {name}")
         made = hash_password(new_password)
     before = engine.catalog.snapshot.users.get(name)

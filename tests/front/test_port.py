@@ -49,18 +49,18 @@ def test_one_http_connection_serves_many_requests(server: Server) -> None:
     connection.close()
 
 
-def test_an_insert_of_200_megabytes_is_taken_whole(new_server: ServerFactory) -> None:
+def test_an_insert_of_nearly_256_mebibytes_is_taken_whole(new_server: ServerFactory) -> None:
     server = new_server()
     make_plain(server, "big", 256)
-    vectors = np.random.default_rng(4).random((200_000, 256), dtype=np.float32)
+    vectors = np.random.default_rng(4).random((260_000, 256), dtype=np.float32)
     message = insert_message("big", 0, vectors)
-    assert len(message) > 200_000_000
+    assert len(message) > 254 * MIB
     answer = send(server, message)
     assert answer.status.code == 0, answer.status.reason
-    assert answer.insert_cnt == 200_000
+    assert answer.insert_cnt == 260_000
     client = server.client()
-    assert client.query("big", output_fields=["count(*)"])[0]["count(*)"] == 200_000
-    for row in client.get("big", ids=[0, 123_456, 199_999], output_fields=["vec"]):
+    assert client.query("big", output_fields=["count(*)"])[0]["count(*)"] == 260_000
+    for row in client.get("big", ids=[0, 123_456, 259_999], output_fields=["vec"]):
         assert np.array(row["vec"], np.float32).tobytes() == vectors[row["id"]].tobytes()
     assert client.search("big", [vectors[77_777].tolist()], limit=1)[0][0]["id"] == 77_777
     server.stop()
@@ -178,7 +178,7 @@ def test_keepalive_pings_do_not_end_the_connection(server: Server) -> None:
     assert grpc.ChannelConnectivity.READY in states
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_request_harms_nobody(server: Server) -> None:
+def test_a_client_that_goes_away_in_the_middle_of_a_request_does_no_harm(server: Server) -> None:
     def leave(_: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         connection.putrequest("POST", "/milvus.proto.milvus.MilvusService/Insert")
@@ -222,6 +222,13 @@ def test_health_and_metrics_have_a_port_of_their_own(new_server: ServerFactory) 
     counted = [line for line in metrics.text.splitlines() if line.startswith("milvine_requests_total{")]
     assert any('function="GetVersion"' in line and line.endswith(" 1.0") for line in counted)
     assert requests.get(f"{server.metrics_uri}/nope", timeout=5).status_code == 404
+    server.stop()
+
+
+def test_the_metrics_port_listens_on_the_host_of_the_other(new_server: ServerFactory) -> None:
+    server = new_server("--host", "::1", metrics_port=free_port())
+    health = requests.get(f"http://[::1]:{server.metrics_port}/healthz", timeout=20)
+    assert health.status_code == 200
     server.stop()
 
 

@@ -66,3 +66,16 @@ def test_explaining_refuses_what_a_search_refuses(server: Server, filled: str) -
     answer = explain(server, {"collectionName": filled, "data": [[0.1] * DIM], "filter": "part >"})
     assert answer["code"] == 1100
     assert "cannot parse expression" in answer["message"]
+
+
+def test_explain_is_denied_where_reading_is(server: Server) -> None:
+    rest = Rest(server.uri)
+    database, body = "explained", {"dbName": "explained", "collectionName": "c", "data": [[0.1, 0.2]]}
+    rest.ok("databases/create", {"dbName": database})
+    rest.quick_create("c", dbName=database)
+    assert explain(server, body)["code"] == 0
+    rest.ok("databases/alter", {"dbName": database, "properties": {"database.force.deny.reading": "true"}})
+    assert explain(server, body)["code"] == rest.post("entities/search", body)["code"] == 1807
+    rest.ok("databases/alter", {"dbName": database, "properties": {"database.force.deny.reading": "false"}})
+    rest.ok("collections/drop", {"dbName": database, "collectionName": "c"})
+    rest.ok("databases/drop", {"dbName": database})

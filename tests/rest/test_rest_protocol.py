@@ -6,8 +6,11 @@ import os
 import subprocess
 from typing import Any
 
+import grpc
 import pytest
 import requests
+from conftest import Server, ServerFactory
+from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from rest_client import PREFIX, Rest
 
 from milvine.rest_api.app import ROUTES
@@ -189,9 +192,75 @@ def test_a_chunked_body_is_read_whole(rest: Rest, collection_name: str) -> None:
     assert answer.json() == {"code": 0, "data": {"has": False}}
 
 
-def test_curl_without_a_content_type_works_over_http_2_as_well(rest: Rest) -> None:
+def test_a_body_without_a_content_type_is_taken_over_http_1_and_http_2(rest: Rest) -> None:
     url = rest.uri + PREFIX + "databases/list"
     for flag in ("--http1.1", "--http2-prior-knowledge"):
-        command = ["curl", "--silent", "--show-error", flag, "-d", "{}", url]
+        command = ["curl", "--silent", "--show-error", flag, "-H", "Content-Type:", "-d", "{}", url]
         answer = subprocess.run(command, env=dict(os.environ), capture_output=True, check=True, timeout=30).stdout
         assert answer == b'{"code":0,"data":["default"]}'
+
+
+_OTHER_TYPES = [
+    "text/plain",
+    "text/plain;charset=UTF-8",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; x=y",
+]
+
+
+@pytest.mark.parametrize("media_type", _OTHER_TYPES)
+@pytest.mark.parametrize("headers", [{}, {"Origin": "http://elsewhere.example"}], ids=["no origin", "foreign origin"])
+def test_a_body_of_a_type_that_any_web_page_may_send_is_refused(
+    rest: Rest, collection_name: str, media_type: str, headers: dict[str, str]
+) -> None:
+    rest.quick_create(collection_name)
+    content = b'{"collectionName": "%s"}' % collection_name.encode()
+    answer = rest.send("collections/drop", content, Content_Type=media_type, **headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, 1801)
+    assert rest.ok("collections/has", {"collectionName": collection_name}) == {"has": True}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://elsewhere.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:3000"},
+        {"Host": "rebound.example:19530"},
+        {"Host": "rebound.example:19530", "Origin": "http://rebound.example:19530"},
+        {"Host": "[broken"},
+    ],
+    ids=str,
+)
+def test_a_foreign_page_or_name_is_refused_on_loopback(rest: Rest, headers: dict[str, str]) -> None:
+    answer = rest.send("databases/list", b"{}", **headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, 1401)
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "LOCALHOST", "[::1]"])
+def test_a_page_of_this_server_is_served(rest: Rest, name: str) -> None:
+    host = f"{name}:{rest.uri.rpartition(':')[2]}"
+    assert rest.post("databases/list", {}, Host=host, Origin=f"http://{host.lower()}")["code"] == 0
+    assert rest.post("databases/list", {}, Host=host)["code"] == 0
+
+
+def test_pages_and_names_that_the_settings_name_are_served(new_server: ServerFactory) -> None:
+    rest = Rest(
+        new_server(
+            env={
+                "MILVINE_REST_ALLOWEDORIGINS": "https://ui.example, http://localhost:3000",
+                "MILVINE_REST_ALLOWEDHOSTS": "db.example",
+            }
+        ).uri
+    )
+    assert rest.post("databases/list", {}, Origin="https://ui.example")["code"] == 0
+    assert rest.post("databases/list", {}, Host="db.example:80")["code"] == 0
+    assert rest.post("databases/list", {}, Origin="https://other.example")["code"] == 1401
+
+
+def test_grpc_has_no_rules_for_pages(server: Server) -> None:
+    metadata = [("origin", "http://elsewhere.example")]
+    options = [("grpc.default_authority", "milvus.example")]
+    with grpc.insecure_channel(server.address, options=options) as channel:
+        stub = milvus_pb2_grpc.MilvusServiceStub(channel)
+        assert stub.GetVersion(milvus_pb2.GetVersionRequest(), metadata=metadata, timeout=30).status.code == 0

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator
 
 import pytest
-from conftest import Server
+from conftest import Server, ServerFactory
 from rest_client import Rest
 
 
@@ -62,3 +62,14 @@ def test_rest_manages_users(server: Server) -> None:
     assert rest.post("users/drop", {"userName": "root"})["code"] == 1401
     lacking = rest.post("users/create", dora)
     assert (lacking["code"], "Key: 'PasswordReq.Password'" in lacking["message"]) == (1802, True)
+
+
+def test_who_fails_too_often_has_to_wait_and_others_have_not(new_server: ServerFactory) -> None:
+    rest = Rest(new_server(env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"}).uri)
+    assert rest.ok("collections/list", {}, Authorization="root:Milvus") == []
+    for user in ("root", "ghost"):
+        answers = [rest.post("collections/list", {}, Authorization=f"{user}:wrong{i}") for i in range(6)]
+        assert [a["code"] for a in answers] == [1800] * 6
+        assert "try again in" not in answers[4]["message"]
+        assert "too many failed logins, try again in" in answers[5]["message"]
+    assert rest.ok("collections/list", {}, Authorization="root:Milvus") == []

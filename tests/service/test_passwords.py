@@ -25,15 +25,30 @@ def test_two_hashes_of_one_password_differ() -> None:
     assert hash_password("secret1") != hash_password("secret1")
 
 
-def test_a_verified_password_costs_no_second_hash_and_neither_do_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verified_password_costs_no_second_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, verifier = hash_password("secret1"), Passwords()
     assert verifier.verify("secret1", stored)
     monkeypatch.setattr(passwords, "_matches", lambda password, stored: pytest.fail("it was hashed again"))
     assert verifier.verify("secret1", stored)
+
+
+def test_a_wrong_password_and_an_unknown_user_cost_one_hash_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, verifier = hash_password("secret1"), Passwords()
+    assert verifier.verify("secret1", stored)
+    costs: list[list[str]] = []
+
+    def matches(password: str, stored: str) -> bool:
+        costs.append(stored.split(":")[:4])
+        return False
+
+    monkeypatch.setattr(passwords, "_matches", matches)
     assert not verifier.verify("secret2", stored)
+    assert not verifier.verify("secret2", None)
+    assert len(costs) == 2
+    assert costs[0] == costs[1]
 
 
-def test_a_hash_in_force_no_more_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hash_that_is_no_longer_in_force_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, verifier = hash_password("secret1"), Passwords()
     assert verifier.verify("secret1", stored)
     verifier.forget(stored)

@@ -1,0 +1,154 @@
+"""Lets requests in: bounds what their bodies hold together, how many are under way, and how many are handled at a time.
+
+The front starts the application as soon as a request's headers are there, so a token is checked before a byte of the
+body is kept, and a large body is taken only once there is room for the size it announces. A request gets a turn to be
+handled when its body is complete: slow senders hold a thread each, never a turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+from milvine.errors import RequestRateLimited
+from milvine.in_flight import InFlight
+
+MAX_WAITING = 128
+"""Requests that wait for their bodies or for a turn; the front has a thread for each."""
+_SPARE_THREADS = 8
+"""Threads that are left to refuse requests, and to answer those that need no turn."""
+MAX_BODY_BYTES = 256 << 20
+_FREE_BYTES = 64 << 10
+"""Bodies up to this size are not counted: as many as there are threads hold 9 MB together."""
+_FIRST_BYTES, _PIECE_BYTES = 64 << 10, 4 << 20
+
+
+def client_address(environ: dict[str, Any]) -> str:
+    """Who is at the other end of the connection: the front appends it to what the client says of itself."""
+    forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "")
+    return forwarded.rpartition(",")[2].strip()
+
+
+class BodyTooLarge(Exception):
+    """A body without an announced size went beyond MAX_BODY_BYTES."""
+
+
+class BodyLost(Exception):
+    """The client went away before its body was complete."""
+
+
+def thread_count(handlers: int) -> int:
+    """Threads that the front needs for so many requests handled at a time."""
+    return handlers + MAX_WAITING + _SPARE_THREADS
+
+
+class Intake:
+    """`handling` counts the requests that have a turn."""
+
+    def __init__(self, handlers: int, limit_bytes: int) -> None:
+        self.handling = InFlight()
+        self.inside: list[None] = []
+        """One entry for each request under way; no other thread can come between what `append` and `pop` do."""
+        self.most_inside = handlers + MAX_WAITING
+        self.turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(handlers):
+            self.turns.put(None)
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+
+    def visit(self) -> Visit:
+        """One request, for a `with`; it leaves at the end."""
+        return Visit(self)
+
+    def reserve(self, more_bytes: int) -> None:
+        """Raises RequestRateLimited if so much does not fit now."""
+        with self._lock:
+            if self._held_bytes + more_bytes > self._limit_bytes:
+                raise RequestRateLimited("the bodies of requests under way", self._limit_bytes, "bytes")
+            self._held_bytes += more_bytes
+
+    def free(self, held_bytes: int) -> None:
+        with self._lock:
+            self._held_bytes -= held_bytes
+
+
+class Visit:
+    """One request from its headers to its answer."""
+
+    __slots__ = ("_has_turn", "_held_bytes", "_intake")
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._held_bytes = 0
+        self._has_turn = False
+
+    def __enter__(self) -> Visit:
+        self._intake.inside.append(None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        intake = self._intake
+        intake.inside.pop()
+        if self._has_turn:
+            intake.handling.leave()
+            intake.turns.put(None)
+        if self._held_bytes:
+            intake.free(self._held_bytes)
+
+    def check_room(self) -> None:
+        """Raises RequestRateLimited if too many requests are under way."""
+        intake = self._intake
+        if len(intake.inside) > intake.most_inside:
+            raise RequestRateLimited("requests under way", intake.most_inside, "requests")
+
+    def wait_for_turn(self) -> None:
+        """Wait until fewer requests are being handled than may be."""
+        self._intake.turns.get()
+        self._has_turn = True
+        self._intake.handling.enter()
+
+    def first_bytes(self, stream: Any, at_least: int) -> bytes:
+        """The beginning of a body, `at_least` so long unless the body is shorter. Raises BodyLost."""
+        found = _read(stream, _FIRST_BYTES)
+        while len(found) < at_least and (piece := _read(stream, _FIRST_BYTES)):
+            found += piece
+        return found
+
+    def rest(self, stream: Any, first: bytes, size: int | None) -> bytes:
+        """The whole body, which begins with `first`. `size` is what it announces, None if it does not.
+
+        What comes after `size` bytes is left where it is. Raises RequestRateLimited, BodyTooLarge and BodyLost.
+        """
+        received = len(first)
+        if size is not None:
+            if received >= size:
+                return first
+            self.hold(size)
+        pieces = [first]
+        while (size is None or received < size) and (piece := _read(stream, _PIECE_BYTES)):
+            received += len(piece)
+            if size is None:
+                if received > MAX_BODY_BYTES:
+                    raise BodyTooLarge
+                self.hold(received)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def hold(self, size_bytes: int) -> None:
+        """Count this request as one of so many bytes, if they are more than before. Raises RequestRateLimited."""
+        more_bytes = size_bytes - self._held_bytes
+        if size_bytes > _FREE_BYTES and more_bytes > 0:
+            self._intake.reserve(more_bytes)
+            self._held_bytes = size_bytes
+
+
+def _read(stream: Any, most_bytes: int) -> bytes:
+    """The next bytes of a body, b"" at its end."""
+    try:
+        found: bytes = stream.read(most_bytes)
+    except RuntimeError as error:  # how pyvoy says that the stream is gone
+        raise BodyLost from error
+    return found
