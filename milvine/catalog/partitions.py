@@ -87,7 +87,7 @@ def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Par
 def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: int | None, folded_ts: int) -> Removed:
     """Forget all segments and deltas of a collection and, with a checkpoint, what the log holds before it.
 
-    No read goes back behind `folded_ts`, which is past all of them.
+    No read is at a timestamp before `folded_ts`, which is past all of them.
     """
     removed = Removed((), ())
 

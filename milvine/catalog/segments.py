@@ -97,8 +97,8 @@ def commit_compaction(
     """Put `result` (None: no row is left) in the place of its sources, and drop the deltas that no segment needs now.
 
     `folded_ts` of the collection becomes at least the one given.
-    Returns those deltas, or None, with nothing changed, if a source is gone. Indexes that were dropped meanwhile
-    are left out of what is stored.
+    Returns those deltas, or None, with nothing changed, if a source is gone. Indexes that have been dropped
+    are not stored.
     """
     dropped: tuple[DeltaMeta, ...] | None = None
 
@@ -161,7 +161,7 @@ def commit_delta_merge(
 def commit_index_build(
     catalog: Catalog, collection_id: int, segment_id: int, built: SegmentIndexMeta
 ) -> SegmentMeta | None:
-    """The segment with its new index, or None if segment or index are gone meanwhile."""
+    """The segment with its new index, or None if the segment or the index is gone."""
     result: SegmentMeta | None = None
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:

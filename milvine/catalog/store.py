@@ -33,7 +33,7 @@ from milvine.model.users import User
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
 _NOT_OURS = (KeyError, ValueError, TypeError)
-"""What decoding rows of a damaged database ends in."""
+"""What decoding rows of a damaged database raises."""
 
 tables = sa.MetaData()
 versions = sa.Table("catalog_version", tables, sa.Column("version", sa.Integer, nullable=False))
@@ -300,7 +300,7 @@ class Catalog:
             return following
 
     def max_id_or_ts(self) -> int:
-        """The largest id or timestamp stored anywhere, for the clock to start behind."""
+        """The largest id or timestamp stored anywhere; the clock starts after it."""
         candidates = [0]
         candidates += [u.created_ts for u in self.snapshot.users.values()]
         for collection in self.snapshot.collections.values():

@@ -46,7 +46,7 @@ class Flusher:
         if view is None:
             return ()
         sealed: list[SegmentMeta] = []
-        # Only before the commit: of a commit that fails nobody knows whether it will be there after a crash.
+        # Only before the commit: a commit that fails may still be there after a crash.
         with removed_on_failure() as made:
             make_directory(self._paths.collection(collection_id))
             for segment in view.growing:

@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 class MergeOrder:
     """Sources of one partition, oldest first, become segment `segment_id`.
 
-    Rows deleted at or before `fold_ts`, or inserted before `expired_ts`, are left behind.
+    Rows deleted at or before `fold_ts`, or inserted before `expired_ts`, are left out.
     """
 
     paths: SegmentPaths

@@ -1,9 +1,8 @@
 """The order of one collection's writes.
 
-Under the lock a write takes its timestamp and its place in the log. Outside of it one of the waiting writers syncs
-the log for all; what readers will need of the rows is made while the disk works. Then writes are published in
-timestamp order, then acknowledged: nothing that is not on disk is ever visible, and nothing is visible before what
-came before it.
+Under the lock a write takes its timestamp and its place in the log. Outside the lock one of the waiting writers syncs
+the log for all of them; what readers need of the rows is made while the disk works. Then writes are published in
+timestamp order and acknowledged: a write is never visible before it is on disk, nor before the writes ahead of it.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ class Frozen:
 
 
 class KeysWritten(Exception):
-    """Rows that were read to be written anew have been written meanwhile."""
+    """Another write changed rows after they were read for a partial upsert."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Keys (int64 arrays or StringArrays) of the writes that came while somebody watched."""
+    """Keys (int64 arrays or StringArrays) of the writes since the watch began."""
 
     written: list[Any] = field(default_factory=list)
 
@@ -61,8 +60,8 @@ class Watch:
 
 
 class _Rows:
-    """The rows of one write. Their chunks are made once, by the writer while the disk is at work, or by who is quicker
-    to publish them. `parts`: segment id, partition id, rows."""
+    """The rows of one write. Their chunks are made once: by their writer while the disk works, or by the thread that
+    publishes them if it is quicker. `parts`: segment id, partition id, rows."""
 
     def __init__(self, schema: CollectionSchema, parts: Sequence[tuple[int, int, ColumnBatch]], ts: int) -> None:
         self.schema = schema
@@ -73,10 +72,10 @@ class _Rows:
         self._grown: dict[int, tuple[GrowingSegment, GrowingSegment]] = {}
 
     def join(self, view: ReadView) -> None:
-        """Join the chunks with the segments as they are now, for the case that they still are when it counts."""
+        """Join the chunks with the segments as they are now; `added` uses the result if those are still the same."""
         chunks = self.chunks()
         if view.schema is not self.schema:
-            return  # a field was added meanwhile, which these chunks do not know yet
+            return  # these chunks do not know a field that was just added
         found = {segment.segment_id: segment for segment in view.growing}
         for chunk in chunks:
             if (segment := found.get(chunk.segment_id)) is not None:
@@ -144,11 +143,14 @@ class CollectionWriter:
         return self._commit(RecordType.UPSERT, partition_id, keys, body, batch, watch)
 
     def delete(self, keys: Any, partition_id: int) -> int:
-        """Delete keys (int64 or StringArray) blindly; returns the timestamp once durable and visible."""
+        """Delete keys (int64 or StringArray) without looking for their rows.
+
+        Returns the timestamp once the delete is durable and visible.
+        """
         return self._commit(RecordType.DELETE, partition_id, keys)
 
     def set_schema(self, schema: CollectionSchema) -> None:
-        """Let all growing rows, those not yet visible included, know fields that were added."""
+        """Give all growing rows, visible or not, a schema with added fields."""
         with self._publish_lock:
             self._schema = schema
             self._views.replace(
@@ -157,7 +159,7 @@ class CollectionWriter:
             )
 
     def watch(self) -> Watch:
-        """See the keys of all writes from here on; what came before is visible when this returns."""
+        """Collect the keys of all writes from now on; earlier writes are visible when this returns."""
         watch = Watch()
         with self._lock:
             self._watches.append(watch)
@@ -212,8 +214,8 @@ class CollectionWriter:
         return segment_id
 
     def _publish_until(self, ticket: int) -> None:
-        """Publish, in order, all writes up to `ticket`, which is synced. What could not be published, for want of
-        memory, stays the first, so that nothing after it is visible without it."""
+        """Publish, in order, all writes up to `ticket`, which is synced. A write that could not be published, for lack
+        of memory, stays the first, so that no later write is visible without it."""
         with self._publish_lock:
             while self._unpublished and self._unpublished[0][0] <= ticket:
                 _, deletes, rows = self._unpublished[0]
@@ -221,7 +223,7 @@ class CollectionWriter:
                 self._unpublished.popleft()
 
     def _publish(self, deletes: DeleteBatch | None, rows: _Rows) -> None:
-        """Until the last step readers read before the timestamp, where old rows live and new ones are not yet."""
+        """Until the last step readers read at an earlier timestamp, at which old rows live and new ones do not yet."""
         chunks = rows.chunks()
         if rows.schema is not self._schema:
             chunks = [replace(chunk, schema=self._schema) for chunk in chunks]
@@ -230,7 +232,7 @@ class CollectionWriter:
         self._views.replace(self.collection_id, lambda view: _written(view, deletes, rows, chunks))
 
     def settle(self) -> None:
-        """Return once every write that has a timestamp is visible; a log that failed has nothing more to show."""
+        """Return once every write that has a timestamp is visible; a failed log has no more writes to show."""
         with self._lock:
             ticket = self._last_ticket
         with contextlib.suppress(MilvineError):
@@ -262,10 +264,10 @@ class CollectionWriter:
             self._frozen_deletes -= frozen.deletes
 
     def forget(self, partition_id: int) -> None:
-        """Take no more writes to a partition that has left the catalog; all that were taken are visible then."""
+        """Refuse writes to a partition that has left the catalog; earlier ones are visible when this returns."""
         with self._lock:
             self._dropped.add(partition_id)
-            with contextlib.suppress(MilvineError):  # a log that failed has nothing more to show
+            with contextlib.suppress(MilvineError):  # a failed log has no more writes to show
                 self._wal.sync(self._last_ticket)
                 self._publish_until(self._last_ticket)
             self._active.pop(partition_id, None)

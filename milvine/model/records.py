@@ -1,4 +1,4 @@
-"""A frozen dataclass to whoever writes and checks the code, a plain one to the interpreter.
+"""A frozen dataclass for the type checker, a plain one for the interpreter.
 
 A frozen one sets each field through `object.__setattr__`, at five times the cost. A search makes a dozen of these
 objects, a tenth of what it costs in Python.
@@ -14,6 +14,6 @@ _Class = TypeVar("_Class")
 
 @dataclass_transform(frozen_default=True)
 def record(cls: type[_Class]) -> type[_Class]:
-    """`@dataclass(frozen=True, slots=True)` for what every request makes anew; it is compared by its fields and has no
-    hash."""
+    """`@dataclass(frozen=True, slots=True)` for objects that every request makes; it is compared by its fields and has
+    no hash."""
     return dataclass(slots=True)(cls)

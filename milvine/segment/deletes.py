@@ -1,4 +1,4 @@
-"""Which rows are dead at a timestamp, and deletes that no file holds yet.
+"""Which rows are dead at a timestamp, and the deletes that are in no file but the log.
 
 A row is alive at read_ts if insert_ts <= read_ts and no delete of its key has insert_ts < ts <= read_ts.
 """
@@ -24,7 +24,7 @@ class _MarkLog:
     """Marks in ts order, one a row, and the rows that they kill as a bitmap. Several DeleteMarks share it.
 
     Readers take no lock. A mark is written first, then counted by `length`, then set in `dead`; arrays that are full
-    are replaced, never cut. So whoever copies `dead` before reading `length` finds every row of the copy in the log.
+    are replaced, never cut. So a reader that copies `dead` before it reads `length` finds all dead rows in the log.
     """
 
     __slots__ = ("dead", "length", "rows", "ts")

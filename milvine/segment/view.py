@@ -1,4 +1,4 @@
-"""What one read of a collection sees, and who is told when that changes.
+"""What one read of a collection sees, and the listeners that hear of its changes.
 
 The data node replaces the view whole; a reader takes it with one attribute read and no lock. A frozen growing
 segment stays in the view until its sealed successor is open wherever it is needed; then the view changes at once.
@@ -37,7 +37,7 @@ class ReadView:
 
     @property
     def growing_bytes(self) -> int:
-        """Memory of what no file but the log holds: growing rows and deletes."""
+        """Memory of what is in no file but the log: growing rows and deletes."""
         return sum(s.bytes_used for s in self.growing) + sum(b.bytes_used for b in self.deletes)
 
     @property
@@ -48,7 +48,7 @@ class ReadView:
 
 
 class ViewListener(Protocol):
-    """Who holds sealed segments. Called by the data node, in the order of its commits."""
+    """A holder of sealed segments. The data node calls it in the order of its commits."""
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         """Mark rows of the held segments; the writer acknowledges after this returns."""

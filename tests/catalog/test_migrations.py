@@ -6,6 +6,7 @@ sealed and growing rows, flushed and unflushed deletes, built indexes, an alias,
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
@@ -23,11 +24,15 @@ import pytest
 import sqlalchemy as sa
 from pymilvus import MilvusClient
 
+from milvine.catalog import store
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step, latest_version
 from milvine.catalog.store import CATALOG_FILE, Snapshot, open_catalog, read_catalog
 from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
+from milvine.model.collections import LoadConfig
+from milvine.model.resource_groups import ResourceGroupConfig
+from milvine.model.schema import CollectionSchema, FieldSchema
 
 OLD_DIRECTORY = Path(__file__).parent / "directory-3.tar.xz"
 WITH_USERS = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
@@ -137,6 +142,24 @@ def test_an_upgraded_catalog_has_the_tables_and_columns_of_a_new_one(data_dir: P
 
 def test_the_steps_have_the_numbers_after_the_first_version() -> None:
     assert [step.version for step in STEPS] == list(range(FIRST_VERSION + 1, latest_version(STEPS) + 1))
+
+
+STORED_FORMS = {3: "d22c2973d2b97d39"}
+"""Digest of the tables and the members of their JSON, by version."""
+
+
+def test_what_is_stored_changes_only_with_a_step() -> None:
+    columns = {t.name: [(c.name, str(c.type), c.nullable) for c in t.columns] for t in store.tables.sorted_tables}
+    members = {
+        "schema": sorted(store.encode_schema(CollectionSchema(()))),
+        "field": sorted(FieldSchema.__slots__),
+        "load": sorted(store.encode_load(LoadConfig(frozenset(), frozenset())) or ()),
+        "resource group": sorted(ResourceGroupConfig.__slots__),
+    }
+    digest = hashlib.sha256(repr((sorted(columns.items()), members)).encode()).hexdigest()[:16]
+    assert STORED_FORMS.get(latest_version(STEPS)) == digest, (
+        "tables or JSON changed: add a step to catalog/migrations, and the digest of the new version here"
+    )
 
 
 # A step as a later Milvine may have it: a table more, a column more, and JSON that has another form.

@@ -1,4 +1,4 @@
-"""Looking keys up, against a dict."""
+"""Key look-ups, compared with a dict."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ def check(stored: list[Any], asked: list[Any], keys: Any, wanted: Any) -> None:
     oracle: dict[Any, list[int]] = defaultdict(list)
     for row, key in enumerate(stored):
         oracle[key].append(row)
-    rows, places = KeyIndex.build(keys).find(wanted)
+    index = KeyIndex.build(keys)
+    rows, places = index.find(wanted)
     assert rows.dtype == np.int64
     found: list[tuple[int, int]] = list(zip(places.tolist(), rows.tolist(), strict=True))
     expected = [(place, row) for place, key in enumerate(asked) for row in oracle.get(key, [])]
     assert found == expected, "every row of every key, key by key, equal keys in row order"
+    ends = (min(stored), max(stored)) if stored else None
+    for place, key in enumerate(asked[:50]):
+        assert index.may_hold(key, key) == (ends is not None and ends[0] <= key <= ends[1])
+        assert index.find(wanted[place : place + 1])[0].tolist() == oracle.get(key, [])
 
 
 @given(integers, integers)

@@ -1,7 +1,8 @@
 """How a catalog of an earlier version becomes one of this program's.
 
-Whoever changes the tables, or what their JSON means, adds a module beside this one with a function that does the same
-to a stored catalog, and a `Step` with the next number to the end of STEPS. A step that was released never changes.
+A change of the tables, or of the members or the meaning of their JSON, comes with a module beside this one, whose
+function makes the same change to a stored catalog, and with a `Step` of the next number at the end of STEPS. The number
+also keeps earlier programs from opening what they cannot read. A step that was released never changes.
 """
 
 from __future__ import annotations
