@@ -63,7 +63,9 @@ def build_engine(settings: Settings) -> Engine:
         PartKind.SCALAR_INDEX: settings.mmap_scalar_index,
     }
     serves_unlisted = settings.load_fields_mode == HINT
-    loader = Loader(catalog, views, node, budget, threads, mmap_by_default, serves_unlisted_fields=serves_unlisted)
+    loader = Loader(
+        catalog, views, node, budget, threads, mmap_by_default, background, serves_unlisted_fields=serves_unlisted
+    )
     cluster = Cluster(catalog, views, node, loader, max(1, 3 * settings.worker_threads // 4))
     datanode.recover()
     datanode.start()

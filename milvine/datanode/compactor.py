@@ -1,12 +1,13 @@
 """Merges small segments and rewrites those with many dead rows, one plan at a time, in the background.
 
 Level-triggered: every look compares the views with what is worth doing. The work happens in a child process on
-files; here the sources are replaced by the result in one catalog transaction, the result is opened where its rows
-are loaded, the view changes, and the old files go. A row's insert_ts stays, so that every delete still finds it.
+files; here the result is opened where its rows are loaded, the sources are replaced by it in one catalog transaction,
+the view changes, and the old files go. A row's insert_ts stays, so that every delete still finds it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -355,23 +356,26 @@ class Compactor:
             self._fold_ts(),
             collection.expired_ts(),
         )
+        handing_over = contextlib.ExitStack()
         try:
             result: SegmentMeta | None = run_task("merge", order, is_wanted)
             if result is not None:
                 result = self._indexed(collection, source_ids, result, is_wanted)
             plan.row_count = 0 if result is None else result.row_count
+            crash_point("merge.files_written")
+            handing_over.enter_context(self._views.prepared(collection_id, () if result is None else (result,)))
         except BaseException:
             remove_tree(self._paths.segment(collection_id, plan.target))
             raise
-        crash_point("merge.files_written")
-        # Of a commit that fails nobody knows whether it will be there after a crash: its files stay until a start.
-        folded_ts = _folded_ts(order, plan.row_count)
-        dropped = commit_compaction(self._catalog, collection_id, source_ids, result, folded_ts)
-        if dropped is None:
-            remove_tree(self._paths.segment(collection_id, plan.target))
-            raise NotWanted
-        crash_point("merge.committed")
-        self._swap(plan, result, dropped)
+        with handing_over:
+            # A commit that fails may be there after a crash all the same: its files stay until a start.
+            folded_ts = _folded_ts(order, plan.row_count)
+            dropped = commit_compaction(self._catalog, collection_id, source_ids, result, folded_ts)
+            if dropped is None:
+                remove_tree(self._paths.segment(collection_id, plan.target))
+                raise NotWanted
+            crash_point("merge.committed")
+            self._swap(plan, dropped)
 
     def _indexed(
         self, collection: Collection, source_ids: frozenset[int], result: SegmentMeta, is_wanted: Callable[[], bool]
@@ -390,11 +394,9 @@ class Compactor:
         }
         return replace(result, indexes=built)
 
-    def _swap(self, plan: Plan, result: SegmentMeta | None, dropped: tuple[DeltaMeta, ...]) -> None:
+    def _swap(self, plan: Plan, dropped: tuple[DeltaMeta, ...]) -> None:
         collection_id, source_ids = plan.collection_id, plan.source_ids
         gone = {d.delta_id for d in dropped}
-        if result is not None:
-            self._views.prepare(collection_id, (result,))
 
         def change(view: ReadView) -> ReadView:
             # As the catalog has it now: an index may have been committed since.

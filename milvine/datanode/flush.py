@@ -46,29 +46,42 @@ class Flusher:
         if view is None:
             return ()
         sealed: list[SegmentMeta] = []
-        # Only before the commit: a commit that fails may still be there after a crash.
-        with removed_on_failure() as made:
-            make_directory(self._paths.collection(collection_id))
-            for segment in view.growing:
-                if segment.segment_id in frozen.segment_ids and segment.row_count:
-                    sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks), made))
-            delta = self._save_delta(view, frozen, made)
-            sync_directory(self._paths.collection(collection_id))
-        crash_point("flush.files_written")
-        if not commit_flush(self._catalog, collection_id, tuple(sealed), delta, frozen.checkpoint_file):
-            return ()
-        crash_point("flush.committed")
-        # The delta must be in the view before the successors open, so that they find all their deletes.
-        if delta is not None:
-            self._views.replace(collection_id, lambda v: replace(v, deltas=(*v.deltas, delta)))
-        self._views.prepare(collection_id, tuple(sealed))
-        self._views.replace(collection_id, lambda v: _hand_over(v, frozen, self._stored(collection_id, sealed)))
+        with contextlib.ExitStack() as handing_over:
+            # Only before the commit: a commit that fails may still be there after a crash.
+            with removed_on_failure() as made:
+                make_directory(self._paths.collection(collection_id))
+                for segment in view.growing:
+                    if segment.segment_id in frozen.segment_ids and segment.row_count:
+                        sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks), made))
+                delta = self._save_delta(view, frozen, made)
+                sync_directory(self._paths.collection(collection_id))
+                crash_point("flush.files_written")
+                handing_over.enter_context(self._views.prepared(collection_id, tuple(sealed)))
+            if not commit_flush(self._catalog, collection_id, tuple(sealed), delta, frozen.checkpoint_file):
+                return ()
+            crash_point("flush.committed")
+            self._views.replace(collection_id, lambda v: self._hand_over(v, frozen, sealed, delta))
         writer.flushed(frozen)
         self._views.changed(collection_id)
         crash_point("flush.published")
         with contextlib.suppress(OSError):  # what stays goes at the next start
             remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
         return tuple(sealed)
+
+    def _hand_over(
+        self, view: ReadView, frozen: Frozen, sealed: list[SegmentMeta], delta: DeltaMeta | None
+    ) -> ReadView:
+        """The view with what the catalog has of the flush now: an index may have been committed since, or the delta
+        dropped because no segment needs it."""
+        known = self._catalog.snapshot.deltas.get(view.collection_id, ())
+        flushed = () if delta is None else tuple(d for d in known if d.delta_id == delta.delta_id)
+        return replace(
+            view,
+            growing=tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids),
+            sealed=(*view.sealed, *self._stored(view.collection_id, sealed)),
+            deltas=(*view.deltas, *flushed),
+            deletes=split_deletes(view.deletes, frozen.deletes)[1],
+        )
 
     def _stored(self, collection_id: int, sealed: list[SegmentMeta]) -> tuple[SegmentMeta, ...]:
         """The segments as the catalog has them now: an index may have been committed since."""
@@ -108,12 +121,3 @@ class Flusher:
         made.append(path)
         size = save_delta(path, deletes)
         return DeltaMeta(delta_id, view.collection_id, len(deletes), int(deletes.ts.max()), size)
-
-
-def _hand_over(view: ReadView, frozen: Frozen, sealed: tuple[SegmentMeta, ...]) -> ReadView:
-    return replace(
-        view,
-        growing=tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids),
-        sealed=(*view.sealed, *sealed),
-        deletes=split_deletes(view.deletes, frozen.deletes)[1],
-    )

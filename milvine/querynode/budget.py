@@ -20,7 +20,7 @@ class Budget:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._reserved: dict[int, int] = defaultdict(int)
+        self._reserved: dict[int, int] = {}
         self._held: dict[int, dict[int, Mapping[PartKey, int]]] = defaultdict(dict)
         self._held_bytes: dict[int, int] = defaultdict(int)
         metrics.memory_limit_bytes.set(limit_bytes)
@@ -56,26 +56,29 @@ class Budget:
         needed_bytes: int,
         names: Callable[[], Mapping[int, str]],
         *,
-        anew: bool = False,
+        instead_of: int = 0,
     ) -> None:
-        """Set bytes aside for a collection, `anew`: in the place of what is set aside for it. Raises
-        MemoryLimitExceeded, with nothing changed, when they do not fit; `names` gives the collections' names for the
-        sentence."""
+        """Set bytes aside for a collection in place of `instead_of` bytes that were set aside for it before. Raises
+        MemoryLimitExceeded, with nothing changed, when they do not fit; `names` are those of the collections that the
+        refusal may tell."""
         with self._lock:
-            given_back = self._reserved.get(collection_id, 0) if anew else 0
-            free = self.limit_bytes - self._used() + given_back
-            if needed_bytes > free:
+            free = self.limit_bytes - self._used() + instead_of
+            if needed_bytes > max(free, instead_of):
                 raise MemoryLimitExceeded(self._refusal(collection_id, needed_bytes, free, names()))
-            self._give_back(collection_id, given_back - needed_bytes)
+            self._give_back(collection_id, instead_of - needed_bytes)
 
     def _refusal(self, collection_id: int, needed_bytes: int, free: int, names: Mapping[int, str]) -> str:
-        others = ((i, size) for i, size in self._reserved.items() if i != collection_id)
-        loading = ", ".join(f"{names.get(i, i)} {size} bytes" for i, size in others if size)
-        holders = sorted(((size, str(names.get(i, i))) for i, size in self._held_bytes.items()), reverse=True)
-        held = ", ".join(f"{name} {size} bytes" for size, name in holders if size) or "nothing"
+        def listed(sizes: Mapping[int, int]) -> str:
+            known = sorted(((size, names[i]) for i, size in sizes.items() if size and i in names), reverse=True)
+            others = sum(size for i, size in sizes.items() if i not in names)
+            found = [f"{name} {size} bytes" for size, name in known]
+            return ", ".join([*found, f"other databases {others} bytes"] if others else found)
+
+        held = listed(self._held_bytes)
+        loading = listed({i: size for i, size in self._reserved.items() if i != collection_id})
         return (
             f"loading {names.get(collection_id, collection_id)} needs {needed_bytes} bytes, "
-            f"{max(free, 0)} of {self.limit_bytes} are free; loaded now: {held}"
+            f"{max(free, 0)} of {self.limit_bytes} are free; loaded now: {held or 'nothing'}"
             + (f"; being loaded: {loading}" if loading else "")
         )
 
@@ -87,10 +90,10 @@ class Budget:
             self._held[collection_id][segment_id] = dict(measured)
             self._held_bytes[collection_id] += sum(measured.values())
 
-    def cancel(self, collection_id: int) -> None:
-        """Give back all reservations of a collection."""
+    def give_back(self, collection_id: int, reserved_bytes: int) -> None:
+        """Bytes that were set aside are not needed."""
         with self._lock:
-            self._reserved.pop(collection_id, None)
+            self._give_back(collection_id, reserved_bytes)
 
     def free(self, collection_id: int, segment_id: int) -> None:
         """A segment was closed."""
@@ -105,8 +108,9 @@ class Budget:
         self._held_bytes[collection_id] -= sum(parts.values())
 
     def _give_back(self, collection_id: int, reserved_bytes: int) -> None:
-        left = self._reserved[collection_id] - reserved_bytes
-        if left > 0:
+        left = self._reserved.get(collection_id, 0) - reserved_bytes
+        assert left >= 0, "bytes are given back twice"
+        if left:
             self._reserved[collection_id] = left
         else:
             self._reserved.pop(collection_id, None)

@@ -21,7 +21,6 @@ from milvine.segment.search import search_row_sets
 from milvine.segment.view import ReadView, Views
 
 MAX_WAIT_SECONDS = 10.0
-_LOOK_AGAIN_SECONDS = 0.05
 _Result = TypeVar("_Result")
 
 
@@ -102,22 +101,27 @@ class Cluster:
         return self._read(target, plan.field_ids, on_share)
 
     def _read(self, target: Target, field_ids: frozenset[int], on_share: Callable[[_Share], _Result]) -> _Result:
-        """Run a read over one view; a segment that was swapped away under it means a newer view exists."""
+        """Run a read over one view; when what it names does not serve, wait for a change and run it over a new one."""
+        deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
-            share = self._share(target, field_ids)
-            try:
-                return on_share(share)
-            except SegmentNotHeld:
-                if time.monotonic() >= target.deadline:
-                    raise CollectionNotFullyLoaded(target.collection_id) from None
-                time.sleep(0.001)
+            seen = self._loader.changes(target.collection_id)
+            partition_ids = self._readable(target, field_ids)
+            if partition_ids is not None:
+                try:
+                    return on_share(self._share(target, partition_ids))
+                except SegmentNotHeld:
+                    if time.monotonic() >= deadline:
+                        raise CollectionNotFullyLoaded(target.collection_id) from None
+                    # Between two views most often, and then the change has come already.
+                    if self._loader.changes(target.collection_id) != seen:
+                        continue
+            self._wait_for_change(target, field_ids, seen, deadline)
 
-    def _share(self, target: Target, field_ids: frozenset[int]) -> _Share:
-        loaded = self._loaded_partitions(target, field_ids)
+    def _share(self, target: Target, partition_ids: frozenset[int]) -> _Share:
         view = self._views.current(target.collection_id)
         if view is None:
             raise CollectionNotLoaded(target.collection_id)
-        return _share_of(view, loaded)
+        return _share_of(view, partition_ids)
 
     def _readable(self, target: Target, field_ids: frozenset[int]) -> frozenset[int] | None:
         """The partitions to read, None while they are being loaded. A partition, or a field, that is not to be loaded
@@ -136,26 +140,19 @@ class Cluster:
             return None
         return collection.load.partition_ids if named is None else named
 
-    def _loaded_partitions(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
-        found = self._readable(target, field_ids)
-        if found is not None:
-            return found
+    def _wait_for_change(self, target: Target, field_ids: frozenset[int], seen: int, deadline: float) -> None:
+        """Return when the read may run, after something has changed since `changes` was `seen`."""
         if not self._places_to_wait.acquire(blocking=False):
             raise CollectionNotFullyLoaded(target.collection_id)
         try:
-            return self._wait_until_loaded(target, field_ids)
+            while True:
+                if not self._loader.wait_for_change(target.collection_id, seen, deadline):
+                    raise CollectionNotFullyLoaded(target.collection_id)
+                seen = self._loader.changes(target.collection_id)
+                if self._readable(target, field_ids) is not None:
+                    return
         finally:
             self._places_to_wait.release()
-
-    def _wait_until_loaded(self, target: Target, field_ids: frozenset[int]) -> frozenset[int]:
-        deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
-        while True:
-            self._loader.wait_loaded(target.collection_id, _LOOK_AGAIN_SECONDS)
-            found = self._readable(target, field_ids)
-            if found is not None:
-                return found
-            if time.monotonic() >= deadline:
-                raise CollectionNotFullyLoaded(target.collection_id)
 
 
 def _share_of(view: ReadView, partition_ids: frozenset[int]) -> _Share:

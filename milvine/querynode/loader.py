@@ -1,21 +1,24 @@
-"""Keeps in memory what should be there: compares load configuration x current view with what is held, and acts.
+"""Keeps open what should be: compares load configuration x current view with what is held, and acts.
 
 Load, release, new segments, new indexes, changed fields and restart are this one comparison. Memory is reserved
-before the configuration is stored, so that a load that does not fit changes nothing.
+before the configuration is stored, so that a load that does not fit changes nothing. The comparison only decides;
+segments are opened and closed by other threads, which wake it when they are done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from milvine import metrics
+from milvine.background import Supervisor, Work
 from milvine.catalog.collections import change_load_config, set_load_config
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
@@ -28,17 +31,42 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import Collection, LoadConfig
-from milvine.model.properties import PartKey, PartKind, placements
+from milvine.model.properties import PartKey, PartKind
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
+from milvine.querynode.load_state import Closing, LoadState, Opening
+from milvine.querynode.load_targets import (
+    Difference,
+    Held,
+    LoadTarget,
+    common_config,
+    difference,
+    lacking_bytes,
+    load_spec,
+    load_target,
+    needed_bytes,
+    oldest_first,
+    percent_of,
+    reads_files,
+)
 from milvine.querynode.node import QueryNode
-from milvine.segment.sealed import LoadSpec, is_to_warm, part_plans, part_sizes
+from milvine.querynode.opener import Opener
+from milvine.querynode.reservations import Reservations
+from milvine.querynode.warmer import Warmer
+from milvine.segment.sealed import LoadSpec, part_sizes
 from milvine.segment.view import Views
-from milvine.storage.files import OnBytes, ignore_bytes
 
 _log = logging.getLogger(__name__)
 RELEASE_DEADLINE_SECONDS = 30.0
+"""How long a segment that is closed waits for its readers."""
+STOP_SECONDS = 2.0
+"""How long a release, or a load that lacks memory, waits for openings that are not wanted any more. They stop after a
+few megabytes, unless the disk stalls; their memory stays reserved until they do."""
+_RETRY_SECONDS = 1.0
+_CLOSERS = 4
+_LOADS_AT_A_TIME = 4
+"""So many collections with long loads; the others wait until a segment is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +75,6 @@ class LoadProgress:
 
     percent: int
     is_loaded: bool
-
-
-class _LoadCancelled(Exception):
-    """What is being opened is not wanted any more."""
-
-
-class _Status:
-    """One collection's loading. `lock` serialises everything that opens or closes its segments."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.loaded = threading.Event()
-        self.scheduled = False
-        self.again = False
-        """Something came while it was being reconciled."""
-        self.waiting_changes = 0
-        """Loads of something else that wait for `lock`: what is being opened is not worth going on with."""
-        self.served_config: LoadConfig | None = None
-        """What goes on being served while another configuration is opened in its place."""
-        self.opened: dict[int, int] = defaultdict(int)
-        """Bytes that are resident of segments that do not serve yet."""
-        self.reserved: dict[int, int] = {}
-        self.prepared: set[int] = set()
-        """Successors that are open and not in the view yet."""
-
-
-def _both(first: LoadConfig, second: LoadConfig) -> LoadConfig:
-    """What two configurations have in common."""
-    partition_ids, field_ids = first.partition_ids & second.partition_ids, first.field_ids & second.field_ids
-    return replace(second, partition_ids=partition_ids, field_ids=field_ids)
-
-
-def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSpec) -> bool:
-    """Whether an opened segment lacks or exceeds what is wanted now."""
-    held_spec = replace(held[1], mapped=False)
-    return part_plans(held[0], held_spec) != part_plans(meta, spec) or held_spec.schema != spec.schema
-
-
-def _lacking_bytes(sizes: Mapping[PartKey, int], held: Mapping[PartKey, int]) -> int:
-    """What making the parts resident adds to those that are (`held` has 0 for the ones that are only mapped)."""
-    return sum(size for key, size in sizes.items() if not held.get(key))
 
 
 def _as_load_failure(error: Exception) -> MilvineError:
@@ -100,7 +87,7 @@ def _as_load_failure(error: Exception) -> MilvineError:
 
 
 class Loader:
-    """A ViewListener, and the one who loads and releases."""
+    """A ViewListener that loads and releases."""
 
     def __init__(
         self,
@@ -110,10 +97,12 @@ class Loader:
         budget: Budget,
         threads: int,
         mmap_by_default: Mapping[PartKind, bool],
+        background: Supervisor,
         *,
         serves_unlisted_fields: bool = False,
     ) -> None:
-        """`serves_unlisted_fields`: from their mapped files; else they cannot be read."""
+        """`threads` segments of a collection are opened at a time. `serves_unlisted_fields`: from their mapped files;
+        else they cannot be read."""
         self._catalog = catalog
         self._mmap_by_default = mmap_by_default
         self._views = views
@@ -121,87 +110,106 @@ class Loader:
         self.budget = budget
         self.serves_unlisted_fields = serves_unlisted_fields
         self._lock = threading.Lock()
-        self._status: dict[int, _Status] = {}
+        self._is_closing = False
+        self._resuming: set[int] = set()
+        self._states: dict[int, LoadState] = {}
         self._failures: dict[int, MilvineError] = {}
+        self._threads = threads
         self._collections = ThreadPoolExecutor(threads, thread_name_prefix="loader")
-        self._segments = ThreadPoolExecutor(threads, thread_name_prefix="segment-loader")
-        self._warmer = ThreadPoolExecutor(1, thread_name_prefix="warm-up")
+        self._segments = ThreadPoolExecutor(_LOADS_AT_A_TIME * threads, thread_name_prefix="segment-loader")
+        self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="segment-closer")
+        self._warm_ups = ThreadPoolExecutor(1, thread_name_prefix="warm-up")
+        self._opener = Opener(node, budget, views, self._target)
+        self._warmer = Warmer(node, budget, self._target, self._open_one)
+        self._work: Work[tuple[int, int]] = background.work("load")
+        """Segments, with their collection, that could not be opened and are tried again."""
+        self._retrier = background.worker("load", self._retry)
+        self._retrier.start()
         views.subscribe(self)
 
     def resume(self) -> None:
         """Load again what was loaded when the process ended."""
         for collection in self._catalog.snapshot.collections.values():
             if collection.load is not None:
+                state = self._state(collection.collection_id)
                 try:
-                    self._reserve(collection, collection.load)
+                    with state.lock:
+                        self._reserve(collection, state, collection.load)
                 except MemoryLimitExceeded as error:
                     _log.error("%s", error)
-                    self._fail(collection.collection_id, SegmentRequestResourceFailed("Memory"))
-                    continue
+                    self._fail(collection.collection_id, state, SegmentRequestResourceFailed("Memory"))
                 except MilvineError as error:
-                    self._fail(collection.collection_id, error)
-                    continue
-                self._schedule(collection.collection_id)
+                    self._fail(collection.collection_id, state, error)
+                else:
+                    self._resuming.add(collection.collection_id)
+                    self._schedule(collection.collection_id)
 
-    def _names(self) -> Mapping[int, str]:
-        return {i: c.name for i, c in self._catalog.snapshot.collections.items()}
+    def close(self) -> None:
+        """End what is being opened, and open nothing more. What is to be loaded stays as it is stored."""
+        self._is_closing = True
+        for state in list(self._states.values()):
+            with state.lock:
+                state.to_open.clear()
+                state.generation += 1
+        for pool in (self._collections, self._warm_ups, self._segments, self._closers):
+            pool.shutdown(cancel_futures=True)
 
-    def _state(self, collection_id: int) -> _Status:
+    def _state(self, collection_id: int) -> LoadState:
         with self._lock:
-            return self._status.setdefault(collection_id, _Status())
+            state = self._states.get(collection_id)
+            if state is None:
+                names = partial(self._names, collection_id)
+                state = LoadState(Reservations(self.budget, collection_id, names))
+                self._states[collection_id] = state
+            return state
 
-    def _wanted(
-        self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
-    ) -> tuple[SegmentMeta, ...]:
-        """Segments to be open, of some partitions or of all that the configuration names."""
-        view = self._views.current(collection.collection_id)
-        metas = () if view is None else view.sealed
-        wanted = config.partition_ids if partition_ids is None else partition_ids
-        return tuple(m for m in metas if m.partition_id in wanted)
+    def _names(self, collection_id: int) -> Mapping[int, str]:
+        """The collections of one collection's database."""
+        collections = self._catalog.snapshot.collections
+        own = collections.get(collection_id)
+        return {i: c.name for i, c in collections.items() if own is not None and c.database == own.database}
+
+    # What is wanted
 
     def _spec(self, collection: Collection, config: LoadConfig) -> LoadSpec:
         database = self._catalog.snapshot.databases.get(collection.database)
-        placed = placements(collection, {} if database is None else database.properties, self._mmap_by_default)
-        all_ids = frozenset(collection.schema.by_id)
-        field_ids = config.field_ids & all_ids
-        return LoadSpec(
-            collection.schema,
-            field_ids,
-            collection.index_by_field,
-            tuple(i for i in collection.scalar_indexes if i.field_id in field_ids),
-            unlisted_field_ids=all_ids - field_ids if self.serves_unlisted_fields else frozenset(),
-            placements=placed,
+        spec = load_spec(
+            collection,
+            {} if database is None else database.properties,
+            self._mmap_by_default,
+            config,
+            serves_unlisted_fields=self.serves_unlisted_fields,
         )
+        state = self._states.get(collection.collection_id)
+        wider = None if state is None else state.wider_schema
+        return spec if wider is None else replace(spec, schema=wider)
+
+    def _target_of(
+        self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
+    ) -> LoadTarget:
+        view = self._views.current(collection.collection_id)
+        return load_target(config, self._spec(collection, config), view, partition_ids)
+
+    def _target(self, collection_id: int) -> LoadTarget | None:
+        """What is wanted now; None if nothing is to be loaded."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        if collection is None or collection.load is None or self._is_closing:
+            return None
+        return self._target_of(collection, collection.load)
 
     def estimate(
         self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
     ) -> list[tuple[SegmentMeta, dict[PartKey, int]]]:
         """Bytes that each part will hold once loaded, by segment, of some partitions or of all."""
-        spec = self._spec(collection, config)
-        return [(meta, part_sizes(meta, spec)) for meta in self._wanted(collection, config, partition_ids)]
-
-    def _needed(self, collection: Collection, config: LoadConfig) -> dict[int, int]:
-        held = self._held_sizes(collection.collection_id)
-        return {
-            meta.segment_id: _lacking_bytes(sizes, held.get(meta.segment_id, {}))
-            for meta, sizes in self.estimate(collection, config)
-        }
+        target = self._target_of(collection, config, partition_ids)
+        return [(meta, part_sizes(meta, target.spec)) for meta in target.segments.values()]
 
     def needed_bytes(self, collection: Collection, config: LoadConfig) -> int:
         """What loading would add to what is held now."""
-        return sum(self._needed(collection, config).values())
+        target = self._target_of(collection, config)
+        return sum(needed_bytes(target, self._node.held(collection.collection_id)).values())
 
-    def _held_sizes(self, collection_id: int) -> dict[int, dict[PartKey, int]]:
-        """What was estimated of the parts that are open, by segment; 0 of those that are only mapped."""
-        return {i: part_sizes(meta, spec) for i, (meta, spec) in self._node.held(collection_id).items()}
-
-    def _reserve(self, collection: Collection, config: LoadConfig) -> None:
-        """Set aside what loading would add now. Raises MemoryLimitExceeded with nothing changed."""
-        status = self._state(collection.collection_id)
-        with status.lock:
-            needed = self._needed(collection, config)
-            self.budget.reserve(collection.collection_id, sum(needed.values()), self._names, anew=True)
-            status.reserved = needed
+    # Load and release
 
     def load(self, collection: Collection, config: LoadConfig) -> None:
         """Make `config` what is to be loaded; see `load_chosen`."""
@@ -216,41 +224,66 @@ class Loader:
         current = self._catalog.snapshot.collections.get(collection_id)
         if current is None or current.load == choose(current):
             return
-        status = self._state(collection_id)
+        state = self._state(collection_id)
+        deadline = time.monotonic() + STOP_SECONDS
         try:
-            with self._change_of(status), status.lock:
-                current = self._catalog.snapshot.collections.get(collection_id)
-                if current is not None and current.load != choose(current):
-                    self._change(current, status, choose)
-        except MemoryLimitExceeded:
-            if current is not None and current.load is None:
-                self._failures[collection_id] = SegmentRequestResourceFailed("Memory")
-            raise
+            with state.lock:
+                while not self._try_to_change(collection_id, state, choose, deadline):
+                    pass
         finally:
-            # Not before this change has ceased to wait: what is opened while one waits stops at once.
             self._schedule(collection_id)
 
-    @contextmanager
-    def _change_of(self, status: _Status) -> Iterator[None]:
-        """Whoever opens what was to be loaded until now stops at once."""
-        with self._lock:
-            status.waiting_changes += 1
+    def _try_to_change(
+        self, collection_id: int, state: LoadState, choose: Callable[[Collection], LoadConfig], deadline: float
+    ) -> bool:
+        """Whether all is said. False after other openings of the collection, whose memory it lacks, have stopped."""
+        current = self._catalog.snapshot.collections.get(collection_id)
+        config = None if current is None else choose(current)
+        if current is None or config is None or current.load == config:
+            return True
         try:
-            yield
-        finally:
-            with self._lock:
-                status.waiting_changes -= 1
-
-    def _change(self, current: Collection, status: _Status, choose: Callable[[Collection], LoadConfig]) -> None:
-        config = choose(current)
-        self._reserve(current, config)
-        served = current.load if status.loaded.is_set() else status.served_config
+            self._reserve(current, state, config)
+        except MemoryLimitExceeded:
+            if not self._stop_openings(state, deadline):
+                if current.load is None:
+                    self._failures[collection_id] = SegmentRequestResourceFailed("Memory")
+                raise
+            return False
+        served = current.load if state.loaded.is_set() else state.served_config
         # Chosen again in the transaction: a partition may have been created or dropped meanwhile.
-        change_load_config(self._catalog, current.collection_id, choose)
+        change_load_config(self._catalog, collection_id, choose)
         crash_point("load.committed")
-        self._failures.pop(current.collection_id, None)
-        status.served_config = None if served is None else _both(served, config)
-        status.loaded.clear()
+        self._failures.pop(collection_id, None)
+        state.served_config = None if served is None else common_config(served, config)
+        state.loaded.clear()
+        state.generation += 1
+        state.note_change()
+        return True
+
+    def _reserve(self, collection: Collection, state: LoadState, config: LoadConfig) -> None:
+        """Set aside what loading would add now. Raises MemoryLimitExceeded with nothing changed."""
+        target = self._target_of(collection, config)
+        needed = needed_bytes(target, self._held(collection.collection_id, state))
+        for opening in state.openings():
+            has_memory = opening.reserved_bytes is not None and not opening.is_cancelled
+            if has_memory and target.wants(opening.meta, opening.wanted):  # it goes on
+                needed.pop(opening.meta.segment_id, None)
+        state.reservations.plan(needed)
+
+    @staticmethod
+    def _stop_openings(state: LoadState, deadline: float) -> bool:
+        """Wait until one of the segments that are opened and closed gives its memory back; False if there is none, or
+        none does before `deadline`."""
+        state.to_open.clear()
+        stopping = {i: w for i, w in state.working.items() if isinstance(w, Closing) or not w.is_successor}
+        for work in stopping.values():
+            if isinstance(work, Opening):
+                work.is_cancelled = True
+
+        def has_stopped() -> bool:
+            return any(state.working.get(i) is not work for i, work in stopping.items())
+
+        return bool(stopping) and state.wait_until(has_stopped, max(0.0, deadline - time.monotonic()))
 
     def release(self, collection_id: int) -> None:
         """Store NotLoad first, so that new reads are refused; then close everything and give the memory back."""
@@ -269,202 +302,28 @@ class Loader:
         self._close_released(collection_id)
 
     def _close_released(self, collection_id: int) -> None:
+        """Close what is not wanted any more, and wait for what still opens and closes it."""
         self._failures.pop(collection_id, None)
-        status = self._state(collection_id)
-        with status.lock:
-            collection = self._catalog.snapshot.collections.get(collection_id)
-            if collection is None or collection.load is None:
-                self._close_all(collection_id)
-                return
-            wanted = {m.segment_id for m in self._wanted(collection, collection.load)}
-            self._close_unwanted(collection, collection.load, wanted, status)
-        self._schedule(collection_id)  # a load that was under way has stopped
+        state = self._state(collection_id)
+        with state.lock:
+            state.generation += 1
+            state.note_change()
+            closing = self._begin_closing(collection_id, state, self._differ(collection_id, state).to_close)
+        self._close(collection_id, state, closing)
+        with state.lock:
+            state.wait_until(lambda: not self._unwanted_openings(collection_id, state), STOP_SECONDS)
+            closing = self._begin_closing(collection_id, state, self._differ(collection_id, state).to_close)
+        self._close(collection_id, state, closing)
+        with state.lock:
+            state.wait_until(
+                lambda: not any(isinstance(work, Closing) for work in state.working.values()),
+                RELEASE_DEADLINE_SECONDS,
+            )
+        self._schedule(collection_id)
 
-    def _close_unwanted(self, collection: Collection, config: LoadConfig, wanted: set[int], status: _Status) -> None:
-        """Close what is open beyond `wanted`, but for successors that will come into the view."""
-        collection_id = collection.collection_id
-        metas = self._catalog.snapshot.segments.get(collection_id, ())
-        coming = {m.segment_id for m in metas if m.partition_id in config.partition_ids} - wanted
-        status.prepared &= coming
-        for segment_id in self._node.held(collection_id).keys() - wanted - status.prepared:
-            self._node.release_segment(collection_id, segment_id, time.monotonic() + RELEASE_DEADLINE_SECONDS)
-            self.budget.free(collection_id, segment_id)
-
-    def _close_all(self, collection_id: int) -> None:
-        status = self._state(collection_id)
-        status.loaded.clear()
-        status.served_config = None
-        deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
-        for segment_id in self._node.held(collection_id):
-            self._node.release_segment(collection_id, segment_id, deadline)
-            self.budget.free(collection_id, segment_id)
-        self.budget.cancel(collection_id)
-        status.reserved = {}
-
-    def progress(self, collection: Collection, partition_ids: frozenset[int] | None = None) -> LoadProgress:
-        """How far the collection's load configuration, or the part of it for some partitions, is fulfilled."""
-        config = collection.load
-        if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
-            return LoadProgress(0, False)
-        status = self._state(collection.collection_id)
-        if status.loaded.is_set() or (partition_ids is not None and self._are_open(collection, config, partition_ids)):
-            return LoadProgress(100, True)
-        opened = dict(status.opened)  # before what is held: a segment leaves the one after it has come to the other
-        held = self._held_sizes(collection.collection_id)
-        total = done = 0
-        for meta, sizes in self.estimate(collection, config, partition_ids):
-            size = sum(sizes.values())
-            lacking = _lacking_bytes(sizes, held.get(meta.segment_id, {}))
-            total += size
-            done += min(size, size - lacking + opened.get(meta.segment_id, 0))
-        return LoadProgress(min(99, 100 * done // total) if total else 0, False)
-
-    def _are_open(self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int]) -> bool:
-        """Whether the partitions' segments are open as the configuration wants them."""
-        spec = self._spec(collection, config)
-        held = self._node.held(collection.collection_id)
-        wanted = self._wanted(collection, config, partition_ids)
-        return all(m.segment_id in held and not _differs(held[m.segment_id], m, spec) for m in wanted)
-
-    def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
-        """Open segments that the view names, with their bytes in memory by part, oldest first."""
-        held = self._node.held(collection_id)
-        usage = self.budget.usage(collection_id)
-        metas = sorted((meta for meta, _ in held.values() if self._is_in_view(meta)), key=lambda m: m.min_ts)
-        return [(meta, usage.get(meta.segment_id, {})) for meta in metas]
-
-    def failure(self, collection_id: int) -> MilvineError | None:
-        """Why the last load ended, if it failed."""
-        return self._failures.get(collection_id)
-
-    def serves(self, collection: Collection, partition_ids: frozenset[int] | None, field_ids: frozenset[int]) -> bool:
-        """Whether a read of these (None: all partitions that are to be loaded) can run now. It takes no lock."""
-        status = self._status.get(collection.collection_id)
-        if status is None or collection.load is None:
-            return False
-        if status.loaded.is_set():
-            return True
-        served = status.served_config
-        if served is not None and (partition_ids or collection.load.partition_ids) <= served.partition_ids:
-            return self.serves_unlisted_fields or field_ids <= served.field_ids
-        return partition_ids is not None and self._are_open(collection, collection.load, partition_ids)
-
-    def wait_loaded(self, collection_id: int, timeout: float) -> bool:
-        """Wait until the collection is loaded; False if it is not in time."""
-        return self._state(collection_id).loaded.wait(timeout)
-
-    def all_loaded(self) -> bool:
-        """Whether everything that is to be loaded is."""
-        return all(
-            self._state(c.collection_id).loaded.is_set()
-            for c in self._catalog.snapshot.collections.values()
-            if c.load is not None
-        )
-
-    def _schedule(self, collection_id: int) -> None:
-        status = self._state(collection_id)
-        with self._lock:
-            status.again = True
-            if status.scheduled:
-                return
-            status.scheduled = True
-        self._collections.submit(self._reconcile, collection_id)
-
-    def _reconcile(self, collection_id: int) -> None:
-        status = self._state(collection_id)
-        while True:
-            with self._lock:
-                if not status.again:
-                    status.scheduled = False
-                    return
-                status.again = False
-            with status.lock:
-                try:
-                    self._reconcile_once(collection_id, status)
-                except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
-                    self._fail(collection_id, _as_load_failure(error))
-
-    def _reconcile_once(self, collection_id: int, status: _Status) -> None:
-        collection = self._catalog.snapshot.collections.get(collection_id)
-        if collection is None or collection.load is None:
-            self._close_all(collection_id)
-            if collection is None:
-                with self._lock:
-                    self._status.pop(collection_id, None)
-            return
-        config = collection.load
-        spec = self._spec(collection, config)
-        wanted = {m.segment_id: m for m in self._wanted(collection, config)}
-        held = self._node.held(collection_id)
-        missing = [
-            meta
-            for segment_id, meta in wanted.items()
-            if segment_id not in held or _differs(held[segment_id], meta, spec)
-        ]
-
-        def is_wanted() -> bool:
-            now = self._catalog.snapshot.collections.get(collection_id)
-            return now is not None and now.load == config and not status.waiting_changes
-
-        def open_one(meta: SegmentMeta) -> None:
-            def on_bytes(more_bytes: int) -> None:
-                if not is_wanted():
-                    raise _LoadCancelled
-                with self._lock:
-                    status.opened[meta.segment_id] += more_bytes
-                crash_point("load.bytes_opened")
-
-            if not is_wanted():
-                return
-            try:
-                self._open(meta, spec, status.reserved.get(meta.segment_id), on_bytes=on_bytes)
-                status.reserved.pop(meta.segment_id, None)
-            except _LoadCancelled:
-                pass
-            except (MilvineError, OSError):
-                if self._is_in_view(meta):
-                    raise
-            finally:
-                status.opened.pop(meta.segment_id, None)
-
-        opening = [self._segments.submit(open_one, meta) for meta in missing]
-        wait(opening)  # all of them, so that none opens behind the back of a failure
-        for opened in opening:
-            opened.result()
-        self._close_unwanted(collection, config, set(wanted), status)
-        self._make_resident([m for i, m in wanted.items() if i in held and held[i][1].mapped], spec)
-        if is_wanted():
-            self.budget.cancel(collection_id)
-            status.reserved = {}
-            status.loaded.set()
-            status.served_config = None
-        if any(is_to_warm(*one) for one in self._node.held(collection_id).values()):
-            self._warmer.submit(self._warm_up, collection_id)
-
-    def _warm_up(self, collection_id: int) -> None:
-        """Read in the pages of what was loaded without them, one segment after the other."""
-        status = self._state(collection_id)
-        for segment_id in self._node.held(collection_id):
-            with status.lock:
-                held = self._node.held(collection_id).get(segment_id)
-                if held is None or not is_to_warm(*held):
-                    continue
-                try:
-                    self._warm(*held)
-                except Exception as error:  # noqa: BLE001 - what cannot be read must not go on serving
-                    self._fail(collection_id, _as_load_failure(error))
-
-    def _warm(self, meta: SegmentMeta, spec: LoadSpec) -> None:
-        usage = self.budget.usage(meta.collection_id).get(meta.segment_id, {})
-        needed = _lacking_bytes(part_sizes(meta, spec), usage)
-        try:
-            self.budget.reserve(meta.collection_id, needed, self._names)
-        except MemoryLimitExceeded as error:
-            _log.warning("segment %s stays mapped: %s", meta.segment_id, error)
-            metrics.mapped_for_lack_of_memory.inc()
-            return
-        measured = self._node.load_segment(meta, replace(spec, warmed=True))
-        self.budget.settle(meta.collection_id, meta.segment_id, needed, measured)
+    def _unwanted_openings(self, collection_id: int, state: LoadState) -> bool:
+        target = self._target(collection_id)
+        return any(target is None or not target.wants(o.meta, o.wanted) for o in state.openings() if not o.is_successor)
 
     def change_schema(
         self,
@@ -473,124 +332,320 @@ class Loader:
         commit: Callable[[CollectionSchema], None],
     ) -> None:
         """Give the collection a schema with more fields. Open segments know them before `commit` lets reads name them;
-        no segment is opened and no other schema made in between."""
-        status = self._state(collection_id)
-        with status.lock:
+        those that are opened meanwhile know them, too."""
+        state = self._state(collection_id)
+        with state.widening:
             current = self._catalog.snapshot.collections.get(collection_id)
             if current is None:
                 raise CollectionNotFound(str(collection_id))
             schema = widened(current)
-            for meta, spec in self._node.held(collection_id).values():
-                self._node.load_segment(meta, replace(spec, schema=schema))
-            commit(schema)
+            with state.lock:
+                state.wider_schema = schema
+                self._node.set_schema(collection_id, schema)
+            try:
+                commit(schema)
+            finally:
+                with state.lock:
+                    state.wider_schema = None
+                    state.generation += 1
+                self._schedule(collection_id)
 
-    def _open(
-        self,
-        meta: SegmentMeta,
-        spec: LoadSpec,
-        reserved: int | None,
-        *,
-        is_successor: bool = False,
-        on_bytes: OnBytes = ignore_bytes,
+    # What serves
+
+    def progress(self, collection: Collection, partition_ids: frozenset[int] | None = None) -> LoadProgress:
+        """How far the collection's load configuration, or the part of it for some partitions, is fulfilled."""
+        config = collection.load
+        if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
+            return LoadProgress(0, False)
+        state = self._state(collection.collection_id)
+        if state.loaded.is_set():
+            return LoadProgress(100, True)
+        opened = state.opened_bytes()
+        target = self._target_of(collection, config, partition_ids)
+        held = self._node.held(collection.collection_id)
+        if partition_ids is not None and target.is_open(held):
+            return LoadProgress(100, True)
+        return LoadProgress(percent_of(target, held, opened), False)
+
+    def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
+        """Open segments that the view names, with their bytes in memory by part, oldest first."""
+        view = self._views.current(collection_id)
+        named = set() if view is None else {m.segment_id for m in view.sealed}
+        usage = self.budget.usage(collection_id)
+        metas = oldest_first(meta for i, (meta, _) in self._node.held(collection_id).items() if i in named)
+        return [(meta, usage.get(meta.segment_id, {})) for meta in metas]
+
+    def failure(self, collection_id: int) -> MilvineError | None:
+        """Why the last load ended, if it failed."""
+        return self._failures.get(collection_id)
+
+    def serves(self, collection: Collection, partition_ids: frozenset[int] | None, field_ids: frozenset[int]) -> bool:
+        """Whether a read of these (None: all partitions that are to be loaded) can run now. It takes no lock."""
+        state = self._states.get(collection.collection_id)
+        if state is None or collection.load is None:
+            return False
+        if state.loaded.is_set():
+            return True
+        served = state.served_config
+        if served is not None and (partition_ids or collection.load.partition_ids) <= served.partition_ids:
+            return self.serves_unlisted_fields or field_ids <= served.field_ids
+        if partition_ids is None:
+            return False
+        target = self._target_of(collection, collection.load, partition_ids)
+        return target.is_open(self._node.held(collection.collection_id))
+
+    def changes(self, collection_id: int) -> int:
+        """How often something changed that a read of the collection may wait for. It takes no lock."""
+        state = self._states.get(collection_id)
+        return 0 if state is None else state.changes
+
+    def wait_for_change(self, collection_id: int, seen: int, deadline: float) -> bool:
+        """Wait until `changes` is not `seen` any more; False if it still is at `deadline` (time.monotonic)."""
+        return self._state(collection_id).wait_for_change(seen, deadline)
+
+    def wait_loaded(self, collection_id: int, timeout: float) -> bool:
+        """Wait until the collection is loaded; False if it is not in time."""
+        return self._state(collection_id).loaded.wait(timeout)
+
+    def all_loaded(self) -> bool:
+        """Whether everything that was loaded when the process ended is loaded again, or not to be any more."""
+        collections = self._catalog.snapshot.collections
+        for collection_id in list(self._resuming):
+            collection = collections.get(collection_id)
+            if collection is None or collection.load is None or self._state(collection_id).loaded.is_set():
+                self._resuming.discard(collection_id)
+        return not self._resuming
+
+    # The comparison
+
+    def _schedule(self, collection_id: int) -> None:
+        state = self._state(collection_id)
+        with state.lock:
+            state.compare_again = True
+            if state.comparing or self._is_closing:
+                return
+            state.comparing = True
+        self._submit(self._collections, self._compare, collection_id, state)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, work: Callable[..., None], collection_id: int, state: LoadState, *more: Any
     ) -> None:
-        """Open one segment under a reservation; without one (it came after the load) mapped if need be."""
-        if reserved is None:
-            held = self._held_sizes(meta.collection_id).get(meta.segment_id, {})
-            reserved, spec = self._reserve_late(meta, spec, held)
-        measured = self._load_segment(meta, spec, on_bytes)
-        try:
-            serves = self._catch_up(meta, is_successor=is_successor)
-        except MilvineError:
-            self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
-            raise
-        self.budget.settle(meta.collection_id, meta.segment_id, reserved, measured)
-        if not serves:
-            self._node.release_segment(meta.collection_id, meta.segment_id, time.monotonic())
-            self.budget.free(meta.collection_id, meta.segment_id)
-
-    def _reserve_late(self, meta: SegmentMeta, spec: LoadSpec, held: Mapping[PartKey, int]) -> tuple[int, LoadSpec]:
-        """Bytes that were set aside, and what to open with them: without scalar indexes rather than mapped."""
-        for attempt in (spec, replace(spec, scalar_indexes=())):
-            needed = _lacking_bytes(part_sizes(meta, attempt), held)
+        def guarded() -> None:
             try:
-                self.budget.reserve(meta.collection_id, needed, self._names)
-            except MemoryLimitExceeded as error:
-                failure = error
-            else:
-                return needed, attempt
-        _log.warning("segment %s is opened mapped: %s", meta.segment_id, failure)
-        metrics.mapped_for_lack_of_memory.inc()
-        return 0, replace(spec, mapped=True)
+                work(collection_id, state, *more)
+            except Exception as error:  # noqa: BLE001 - a thread pool would swallow it
+                self._keep_failure(collection_id, state, collection_id, error)
 
-    def _load_segment(
-        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes
-    ) -> Mapping[PartKey, int]:
-        """Open it without the indexes that were dropped, with their files, while it was being opened."""
+        with contextlib.suppress(RuntimeError):  # the process ends
+            pool.submit(guarded)
+
+    def _keep_failure(
+        self, collection_id: int, state: LoadState, segment_id: int, error: Exception, spent_seconds: float = 0.0
+    ) -> None:
+        """Look at a segment, or at all of them (the collection's id), again after a while."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        what = f"load of collection {collection_id if collection is None else collection.name}"
+        with state.lock:
+            state.failing.add(segment_id)
+            self._work.failed([(collection_id, segment_id)], what, error, spent_seconds)
+        self._retrier.wake()
+
+    def _compare(self, collection_id: int, state: LoadState) -> None:
         while True:
+            with state.lock:
+                if not state.compare_again:
+                    state.comparing = False
+                    return
+                state.compare_again = False
             try:
-                return self._node.load_segment(meta, spec, on_bytes)
-            except DataIntegrityError:
-                collection = self._catalog.snapshot.collections.get(meta.collection_id)
-                known = () if collection is None else collection.indexes
-                kept = tuple(i for i in spec.scalar_indexes if i in known)
-                if kept == spec.scalar_indexes:
-                    raise
-                spec = replace(spec, scalar_indexes=kept)
+                self._compare_once(collection_id, state)
+            except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
+                self._fail(collection_id, state, _as_load_failure(error))
 
-    def _is_in_view(self, meta: SegmentMeta) -> bool:
-        view = self._views.current(meta.collection_id)
-        return view is not None and view.names(meta.segment_id)
+    def _held(self, collection_id: int, state: LoadState) -> Held:
+        """What is open and is not being closed."""
+        held = self._node.held(collection_id)
+        return {i: one for i, one in held.items() if not isinstance(state.working.get(i), Closing)}
 
-    def _catch_up(self, meta: SegmentMeta, *, is_successor: bool) -> bool:
-        """Bring all deletes to an opened segment and let it serve; False if compaction has replaced it.
+    def _differ(self, collection_id: int, state: LoadState) -> Difference:
+        """What is to be done. What was planned for anything else is given back."""
+        target, held = self._target(collection_id), self._held(collection_id, state)
+        if target is None:
+            state.loaded.clear()
+            state.served_config = None
+            state.to_open.clear()
+        found = difference(target, held, state.prepared)
+        state.reservations.keep({m.segment_id for m in found.to_open})
+        return found
 
-        The deltas must be those of a view that names the segment: a later view may lack those that only it needed.
-        """
-        while True:
-            view = self._views.current(meta.collection_id)
-            if view is None or not (is_successor or view.names(meta.segment_id)):
-                return False
-            try:
-                self._node.catch_up(meta, view.deltas, view.deletes)
-            except DataIntegrityError:
-                now = self._views.current(meta.collection_id)
-                if now is None or now.deltas is view.deltas:
-                    raise
-            else:
-                return True
+    def _compare_once(self, collection_id: int, state: LoadState) -> None:
+        with state.lock:
+            found = self._differ(collection_id, state)
+            closing = self._begin_closing(collection_id, state, found.to_close)
+            shared = self._plan_openings(collection_id, state, found)
+            self._forget_failures(collection_id, state)
+            self._start_openers(collection_id, state)
+        if closing:
+            self._submit(self._closers, self._close_and_compare, collection_id, state, closing)
+        for opening in shared:
+            self._open_one(collection_id, state, opening)
+        with state.lock:
+            self._conclude(collection_id, state)
+        if self._warmer.lacking(collection_id):
+            self._submit(self._warm_ups, self._warmer.warm_up, collection_id, state, self._work.waiting())
 
-    def _make_resident(self, metas: list[SegmentMeta], spec: LoadSpec) -> None:
-        """Segments that were opened mapped become resident as far as there is room now."""
-        for meta in metas:
-            needed = sum(part_sizes(meta, spec).values())
-            try:
-                self.budget.reserve(meta.collection_id, needed, self._names)
-            except MemoryLimitExceeded:
+    def _plan_openings(self, collection_id: int, state: LoadState, found: Difference) -> list[Opening]:
+        """Make what is to be opened the openers' list; returns openings that read no file, begun."""
+        state.to_open = {}
+        shared: list[Opening] = []
+        target, held = self._target(collection_id), self._held(collection_id, state)
+        if target is None:
+            return shared
+        waiting = self._work.waiting() if state.failing else set()
+        if (collection_id, collection_id) in waiting:
+            return shared
+        for meta in found.to_open:
+            segment_id = meta.segment_id
+            if segment_id in state.working or (collection_id, segment_id) in waiting:
                 continue
-            measured = self._load_segment(meta, spec)
-            self.budget.settle(meta.collection_id, meta.segment_id, needed, measured)
+            opening = Opening(meta, target.spec, target.spec, state.generation)
+            if reads_files(held.get(segment_id), meta, target.spec):
+                state.to_open[segment_id] = opening
+            else:
+                state.begin(segment_id, opening)
+                shared.append(opening)
+        for meta in found.short:
+            segment_id = meta.segment_id
+            if segment_id in state.working or (collection_id, segment_id) in waiting:
+                continue
+            needed = lacking_bytes(part_sizes(meta, target.spec), part_sizes(*held[segment_id]))
+            with contextlib.suppress(MemoryLimitExceeded):  # there is still no room
+                state.reservations.plan_more(segment_id, needed)
+                state.to_open[segment_id] = Opening(meta, target.spec, target.spec, state.generation)
+        return shared
 
-    def _fail(self, collection_id: int, error: MilvineError) -> None:
+    def _conclude(self, collection_id: int, state: LoadState) -> None:
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        target, held = self._target(collection_id), self._held(collection_id, state)
+        if target is not None and not state.loaded.is_set() and target.is_open(held):
+            state.reservations.keep(state.to_open.keys())
+            state.loaded.set()
+            state.served_config = None
+            state.note_change()
+        if collection is None and not self._node.held(collection_id) and not state.working:
+            with self._lock:
+                self._states.pop(collection_id, None)
+
+    # Opening and closing
+
+    def _start_openers(self, collection_id: int, state: LoadState) -> None:
+        while state.openers < min(self._threads, len(state.to_open)):
+            state.openers += 1
+            self._submit(self._segments, self._open_next, collection_id, state)
+
+    def _open_next(self, collection_id: int, state: LoadState) -> None:
+        """Open one segment and queue up again behind other collections, so that a long load lets a short one pass."""
+        with state.lock:
+            opening = None
+            if state.to_open:
+                segment_id = next(iter(state.to_open))
+                opening = state.to_open.pop(segment_id)
+                if segment_id in state.working:
+                    opening = None  # its end wakes the comparison
+                else:
+                    state.begin(segment_id, opening)
+        try:
+            if opening is not None:
+                self._open_one(collection_id, state, opening)
+        finally:
+            with state.lock:
+                goes_on = bool(state.to_open)
+                if not goes_on:
+                    state.openers -= 1
+            if goes_on:
+                self._submit(self._segments, self._open_next, collection_id, state)
+            else:
+                self._schedule(collection_id)
+
+    def _open_one(self, collection_id: int, state: LoadState, opening: Opening) -> None:
+        started = time.monotonic()
+        try:
+            serves = self._opener.open(state, opening)
+        except Exception as error:  # noqa: BLE001 - it ends the load, or is kept and tried again
+            self._opening_failed(collection_id, state, opening.meta, error, time.monotonic() - started)
+        else:
+            if not serves:
+                self._schedule(collection_id)
+
+    def _opening_failed(
+        self, collection_id: int, state: LoadState, meta: SegmentMeta, error: Exception, spent_seconds: float
+    ) -> None:
+        """Damage, and every failure of a load that is not done, ends the load. What serves goes on serving after any
+        other failure, and is opened as wanted later."""
+        if isinstance(error, DataIntegrityError) or not state.loaded.is_set():
+            self._fail(collection_id, state, _as_load_failure(error))
+            return
+        self._keep_failure(collection_id, state, meta.segment_id, error, spent_seconds)
+
+    def _forget_failures(self, collection_id: int, state: LoadState) -> None:
+        """Of segments that are open as wanted now, or are gone."""
+        if not state.failing:
+            return
+        target, held = self._target(collection_id), self._node.held(collection_id)
+        wrong = {m.segment_id for m in difference(target, held).to_open} | set(self._warmer.lacking(collection_id))
+        if target is not None and not state.loaded.is_set():
+            wrong.add(collection_id)
+        done = state.failing - wrong
+        state.failing -= done
+        self._work.succeeded([(collection_id, segment_id) for segment_id in done])
+
+    def _retry(self) -> float | None:
+        failing = [collection_id for collection_id, state in list(self._states.items()) if state.failing]
+        for collection_id in failing:
+            self._schedule(collection_id)
+        return _RETRY_SECONDS if failing else None
+
+    def _begin_closing(self, collection_id: int, state: LoadState, segment_ids: Iterable[int]) -> list[int]:
+        """The segments that no one works on; the others are looked at again when that has ended."""
+        closing = [i for i in segment_ids if i not in state.working]
+        for segment_id in closing:
+            state.begin(segment_id, Closing())
+        return closing
+
+    def _close(self, collection_id: int, state: LoadState, segment_ids: list[int]) -> None:
+        deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
+        for segment_id in segment_ids:
+            try:
+                self._node.release_segment(collection_id, segment_id, deadline)
+            finally:
+                self.budget.free(collection_id, segment_id)
+                state.end(segment_id)
+
+    def _close_and_compare(self, collection_id: int, state: LoadState, segment_ids: list[int]) -> None:
+        self._close(collection_id, state, segment_ids)
+        self._schedule(collection_id)
+
+    def _fail(self, collection_id: int, state: LoadState, error: MilvineError) -> None:
         """A load that cannot be done leaves its reason, the partitions that were loaded before, or else NotLoad, and
         no memory but theirs."""
-        collection = self._catalog.snapshot.collections.get(collection_id)
-        if collection is None:
-            return
-        _log.error("loading %s: %s", collection.name, error)
-        metrics.background_failures.labels("load").inc()
-        self._failures[collection_id] = error
-        status = self._state(collection_id)
-        with status.lock:
-            left = self._still_loaded(collection, status.served_config)
-            set_load_config(self._catalog, collection_id, left)
-            if left is None:
-                self._close_all(collection_id)
+        with state.lock:
+            collection = self._catalog.snapshot.collections.get(collection_id)
+            if collection is None or collection.load is None or self._is_closing:
                 return
-            status.served_config = None
-            status.loaded.clear()
-            self.budget.cancel(collection_id)
-            status.reserved = {}
-            self._close_unwanted(collection, left, {m.segment_id for m in self._wanted(collection, left)}, status)
+            _log.error("loading %s: %s", collection.name, error)
+            metrics.background_failures.labels("load").inc()
+            self._failures[collection_id] = error
+            try:
+                set_load_config(self._catalog, collection_id, self._still_loaded(collection, state.served_config))
+            except Exception as failure:  # noqa: BLE001 - the disk is full, say: the load runs, and fails, once more
+                self._keep_failure(collection_id, state, collection_id, failure)
+                return
+            state.generation += 1
+            state.served_config = None
+            state.loaded.clear()
+            state.to_open.clear()
+            state.reservations.keep(set())
+            state.note_change()
         self._schedule(collection_id)
 
     def _still_loaded(self, collection: Collection, before: LoadConfig | None) -> LoadConfig | None:
@@ -599,31 +654,52 @@ class Loader:
         if now is None or before is None or before.field_ids != now.field_ids:
             return None
         left = before.partition_ids & now.partition_ids
-        is_whole = bool(left) and self._are_open(collection, now, left)
+        target = self._target_of(collection, now, left)
+        is_whole = bool(left) and target.is_open(self._node.held(collection.collection_id))
         return replace(now, partition_ids=left) if is_whole else None
+
+    # What the data node tells
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         self._node.apply_deletes(collection_id, batch)
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
-        """Open the sealed successors of growing rows or of sealed segments. A failure ends the load, never the flush
-        or the compaction that calls."""
-        status = self._state(collection_id)
-        with status.lock:
-            collection = self._catalog.snapshot.collections.get(collection_id)
-            if collection is None or collection.load is None:
-                return
-            spec = self._spec(collection, collection.load)
-            try:
-                for meta in segments:
-                    if meta.partition_id in collection.load.partition_ids:
-                        status.prepared.add(meta.segment_id)
-                        self._open(meta, spec, None, is_successor=True)
-            except Exception as error:  # noqa: BLE001 - the flush has committed and must go on to its end
-                self._fail(collection_id, _as_load_failure(error))
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        if collection is None or collection.load is None:
+            return
+        state = self._state(collection_id)
+        try:
+            for meta in segments:
+                # Not opened in the pool, where it would wait for what a long load reads.
+                while (opening := self._begin_successor(state, meta)) is not None:
+                    if self._opener.open(state, opening, in_parallel=False):
+                        break
+        except OSError as error:
+            raise _as_load_failure(error) from error
+
+    def _begin_successor(self, state: LoadState, meta: SegmentMeta) -> Opening | None:
+        with state.lock:
+            target = self._target(meta.collection_id)
+            if target is None or meta.partition_id not in target.config.partition_ids:
+                return None
+            state.prepared.add(meta.segment_id)
+            opening = Opening(meta, target.spec, target.spec, state.generation, is_successor=True)
+            state.begin(meta.segment_id, opening)
+            return opening
+
+    def handed_over(self, collection_id: int, segment_ids: Set[int]) -> None:
+        with self._lock:
+            state = self._states.get(collection_id)
+        if state is not None:
+            with state.lock:
+                state.prepared -= segment_ids
+            self._schedule(collection_id)
 
     def view_changed(self, collection_id: int) -> None:
         with self._lock:
-            known = collection_id in self._status
-        if known:
+            state = self._states.get(collection_id)
+        if state is not None:
+            with state.lock:
+                state.generation += 1
+                state.note_change()
             self._schedule(collection_id)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from milvine import metrics
 from milvine.model.properties import PartKey
+from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import SegmentNotHeld
 from milvine.segment.deletes import concat_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
-from milvine.segment.sealed import LoadSpec, SealedSegment, open_segment
+from milvine.segment.sealed import LoadSpec, Part, SealedSegment, open_segment
 from milvine.segment.search import search_row_sets
 from milvine.storage.files import OnBytes, ignore_bytes
 from milvine.storage.segment_files import SegmentPaths, open_delta
@@ -28,9 +32,11 @@ class LocalNode:
     """See QueryNode. `_serving` is read without a lock; changes to it and to delete marks take `_lock`."""
 
     def __init__(self, paths: SegmentPaths, threads: int) -> None:
-        """`threads`: how many files are opened at a time."""
+        """`threads`: how many files of one collection are opened at a time."""
         self._paths = paths
-        self._parts = ThreadPoolExecutor(threads, thread_name_prefix="part-loader")
+        self._threads = threads
+        self._pools: dict[int, tuple[ThreadPoolExecutor, int]] = {}
+        """Of collections that are being loaded, with how many segments are being opened."""
         self._lock = threading.Lock()
         self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
@@ -41,22 +47,52 @@ class LocalNode:
         return sum(s.mapped_bytes for segments in list(self._serving.values()) for s in list(segments.values()))
 
     def load_segment(
-        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes
-    ) -> Mapping[PartKey, int]:
+        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes, in_parallel: bool = True
+    ) -> None:
         previous = self._serving[meta.collection_id].get(meta.segment_id)
-        opened = open_segment(self._paths, meta, spec, previous, self._parts.map, on_bytes)
+        map_parts = partial(self._map_parts, meta.collection_id) if in_parallel else map
+        opened = open_segment(self._paths, meta, spec, previous, map_parts, on_bytes)
         with self._lock:
-            if previous is not None:
-                opened.marks = previous.marks
-                self._serving[meta.collection_id][meta.segment_id] = opened
-            else:
-                # From here on new deletes reach it; `catch_up` brings the older ones, in any order.
-                self._opening[meta.collection_id][meta.segment_id] = opened
-        return opened.memory_bytes
+            # From here on new deletes reach it; `catch_up` brings the older ones, in any order.
+            self._opening[meta.collection_id][meta.segment_id] = opened
+
+    def _map_parts(
+        self, collection_id: int, open_part: Callable[[PartKey], Part], keys: Collection[PartKey]
+    ) -> list[Part]:
+        """Open parts in the collection's pool. When one fails, nothing is being read any more by the time this
+        raises."""
+        if not keys:
+            return []
+        with self._pool(collection_id) as pool:
+            opening = [pool.submit(open_part, key) for key in keys]
+            _, left = wait(opening, return_when=FIRST_EXCEPTION)
+            for one in left:
+                one.cancel()
+            wait(left)
+        failed = next((error for one in opening if not one.cancelled() and (error := one.exception())), None)
+        if failed is not None:
+            raise failed
+        return [one.result() for one in opening]
+
+    @contextmanager
+    def _pool(self, collection_id: int) -> Iterator[ThreadPoolExecutor]:
+        """Threads that only the openings of one collection share, so that none waits for what another one reads."""
+        with self._lock:
+            pool, users = self._pools.get(collection_id) or (ThreadPoolExecutor(self._threads, "part-loader"), 0)
+            self._pools[collection_id] = pool, users + 1
+        try:
+            yield pool
+        finally:
+            with self._lock:
+                pool, users = self._pools.pop(collection_id)
+                if users > 1:
+                    self._pools[collection_id] = pool, users - 1
+            if users == 1:
+                pool.shutdown(wait=False)
 
     def catch_up(self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]) -> None:
         segment = self._opening[meta.collection_id].get(meta.segment_id)
-        if segment is None:
+        if segment is None or meta.segment_id in self._serving[meta.collection_id]:
             return
         flushed = [
             open_delta(self._paths.delta(delta.collection_id, delta.delta_id))
@@ -69,12 +105,28 @@ class LocalNode:
         with self._lock:
             if found is not None:
                 segment.mark(*found)
-            del self._opening[meta.collection_id][meta.segment_id]
-            self._serving[meta.collection_id][meta.segment_id] = segment
+
+    def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> Mapping[PartKey, int]:
+        with self._lock:
+            opened = self._opening[collection_id].pop(segment_id)
+            previous = self._serving[collection_id].get(segment_id)
+            if previous is not None:
+                opened.marks = previous.marks
+            opened.spec = replace(opened.spec, schema=schema)
+            self._serving[collection_id][segment_id] = opened
+            return opened.memory_bytes
+
+    def discard(self, collection_id: int, segment_id: int) -> None:
+        with self._lock:
+            self._opening[collection_id].pop(segment_id, None)
+
+    def set_schema(self, collection_id: int, schema: CollectionSchema) -> None:
+        with self._lock:
+            for segment in self._serving[collection_id].values():
+                segment.spec = replace(segment.spec, schema=schema)
 
     def release_segment(self, collection_id: int, segment_id: int, deadline: float) -> None:
         with self._lock:
-            self._opening[collection_id].pop(segment_id, None)
             segment = self._serving[collection_id].pop(segment_id, None)
         if segment is not None:
             # Files are unmapped when the last reference goes, so a reader that outlasts the deadline stays safe.

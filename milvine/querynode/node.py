@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from milvine.model.properties import PartKey
+from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows
@@ -14,24 +15,38 @@ from milvine.storage.files import OnBytes, ignore_bytes
 
 
 class SegmentNotHeld(Exception):
-    """A read named a segment, or a field of one, that this node does not hold (any more, or yet): take a new view and
-    try again."""
+    """A read named a segment, or a field of one, that this node does not hold now: the read takes a new view when
+    something has changed."""
 
 
 class QueryNode(Protocol):
     """`read_ts` of a plan is at most the ts of the last deletes that `apply_deletes` returned from."""
 
     def load_segment(
-        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes
-    ) -> Mapping[PartKey, int]:
-        """Open a segment, or open it anew beside the old one and swap; returns bytes in memory by part.
+        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes, in_parallel: bool = True
+    ) -> None:
+        """Open a segment, or open it anew beside the one that serves. The caller opens one at a time of a segment.
 
-        Deletes are caught up with `catch_up` before it serves. `on_bytes` may be called by several threads.
+        It does not serve yet: `catch_up`, then `serve` or `discard` follow. `on_bytes` may be called by several
+        threads, or by the caller's alone, which waits for no other opening, if `in_parallel` is False.
         """
         ...
 
     def catch_up(self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]) -> None:
-        """Apply flushed and unflushed deletes to an opened segment and let it serve."""
+        """Apply flushed and unflushed deletes to an opened segment, unless it takes over those of the one that
+        serves."""
+        ...
+
+    def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> Mapping[PartKey, int]:
+        """Let an opened segment serve, in place of an older opening of it; returns bytes in memory by part."""
+        ...
+
+    def discard(self, collection_id: int, segment_id: int) -> None:
+        """Close an opened segment that is not to serve; nothing happens if there is none."""
+        ...
+
+    def set_schema(self, collection_id: int, schema: CollectionSchema) -> None:
+        """Let the segments that serve know of all fields of a schema."""
         ...
 
     def release_segment(self, collection_id: int, segment_id: int, deadline: float) -> None:

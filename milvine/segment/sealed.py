@@ -1,12 +1,13 @@
 """A sealed segment opened for reading: its files mapped, resident or not, and counted byte by byte.
 
-An opened segment never changes but for its delete marks. Another field list or a new index makes another
-SealedSegment that shares the parts both have; the old one goes when its last reader does.
+An opened segment never changes but for its delete marks and the schema, which may come to name more fields. Another
+field list or a new index makes another SealedSegment that shares the parts both have; the old one goes when its last
+reader does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class LoadSpec:
     """What of a segment is to be opened: fields, the index of each vector field among them, and scalar indexes.
 
     `placements`: which part goes where; one that is not named is resident, but for vectors beside their index.
-    `mapped`: nothing is made resident (the segment opened in place of growing rows that a full budget refused).
+    `mapped`, `without_scalar_indexes`: what a full budget refused; nothing is made resident, or those are left out.
     `unlisted_field_ids`: opened too, with their vector indexes, but served from their mapped files.
     `warmed`: parts whose pages are read in later have them.
     """
@@ -56,6 +57,7 @@ class LoadSpec:
     indexes: Mapping[int, IndexSpec]
     scalar_indexes: tuple[IndexSpec, ...] = ()
     mapped: bool = False
+    without_scalar_indexes: bool = False
     unlisted_field_ids: frozenset[int] = frozenset()
     placements: Mapping[PartKey, Placement] = field(default_factory=dict)
     warmed: bool = False
@@ -115,7 +117,7 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
             add(("field", field_id), size, MAPPED, is_listed=is_listed)
         else:
             add(("field", field_id), size, RESIDENT, placed_as=("scan", field_id), is_listed=is_listed)
-    for scalar_index in spec.scalar_indexes:
+    for scalar_index in () if spec.without_scalar_indexes else spec.scalar_indexes:
         built = meta.indexes.get(scalar_index.index_id)
         if built is not None and not built.is_scan:
             add(("index", scalar_index.index_id), built.file_bytes, RESIDENT)
@@ -225,7 +227,7 @@ class SealedSegment:
         self.marks = self.marks.with_marks(rows, ts, self.row_count)
 
 
-MapParts = Callable[[Callable[[PartKey], Part], Iterable[PartKey]], Iterable[Part]]
+MapParts = Callable[[Callable[[PartKey], Part], Collection[PartKey]], Iterable[Part]]
 
 
 def open_segment(

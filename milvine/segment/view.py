@@ -7,7 +7,8 @@ segment stays in the view until its sealed successor is open wherever it is need
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -56,7 +57,11 @@ class ViewListener(Protocol):
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
         """Open sealed successors of growing or sealed segments, if their rows are loaded, before the view names
-        them."""
+        them. What it raises is for the caller, which tries again with other successors."""
+        ...
+
+    def handed_over(self, collection_id: int, segment_ids: Set[int]) -> None:
+        """The view names these successors now, or never will."""
         ...
 
     def view_changed(self, collection_id: int) -> None:
@@ -148,9 +153,17 @@ class Views:
         for listener in self._listeners:
             listener.apply_deletes(collection_id, batch)
 
-    def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
-        for listener in self._listeners:
-            listener.prepare(collection_id, segments)
+    @contextmanager
+    def prepared(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> Iterator[None]:
+        """Sealed successors, on disk and in nothing else yet, are open in this block wherever their rows are loaded.
+        It commits them and puts them into the view; otherwise they are closed."""
+        try:
+            for listener in self._listeners:
+                listener.prepare(collection_id, segments)
+            yield
+        finally:
+            for listener in self._listeners:
+                listener.handed_over(collection_id, frozenset(m.segment_id for m in segments))
 
     def changed(self, collection_id: int) -> None:
         for listener in self._listeners:

@@ -30,7 +30,7 @@ from load_calls import (
     release,
     until,
 )
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import c1_rows, make_c1
 
@@ -206,6 +206,25 @@ def test_a_load_of_other_fields_ends_a_load_in_the_middle(held: Held) -> None:
     assert found is not None
     parts = {p["name"] for p in found["partitions"][0]["segments"][0]["parts"]}
     assert parts == {"rows", "id", "vec"}
+
+
+def test_a_flush_an_added_field_another_load_and_a_release_do_not_wait_for_a_load(held: Held) -> None:
+    name, other = held.make("long"), held.make("short")
+    held.held_back(name)
+    held.client.insert(name, c1_rows(10, first=2 * ROWS))
+    held.client.flush(name)
+    held.client.add_collection_field(name, "b", data_type=DataType.INT64, nullable=True)
+    assert_ok(load(held.stub, name, load_fields=["id", "vec"]))
+    held.client.insert(other, c1_rows(10, first=2 * ROWS))
+    held.client.flush(other)
+    assert load_state(held.stub, name) == LOADING
+    assert_ok(release(held.stub, name))
+    assert load_state(held.stub, name) == NOT_LOAD
+    held.gate.let_through()
+    loaded(held.stub, name)
+    assert count(held.stub, name) == 2 * ROWS + 10
+    answer = assert_ok(held.stub.Query(query_request(name, "b is null", ["count(*)"])))
+    assert answer.fields_data[0].scalars.long_data.data[0] == 2 * ROWS + 10
 
 
 def test_reads_go_on_while_a_field_is_added_in_place(held: Held) -> None:

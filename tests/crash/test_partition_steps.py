@@ -14,6 +14,7 @@ from test_recovery import PK, VEC, batch, keys_of, new_collection, start, wait_u
 
 from milvine.catalog import partitions
 from milvine.catalog.partitions import create_partition
+from milvine.catalog.segments import commit_compaction
 from milvine.datanode.check import Check
 from milvine.errors import (
     CollectionNotFullyLoaded,
@@ -223,13 +224,25 @@ def test_truncating_during_inserts_keeps_what_came_after_it(engine: Engine, two:
     assert keys_of(again, two) == keys
 
 
-def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(engine: Engine, two: Collection) -> None:
+def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(
+    engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = ids(two)
     load(engine, two, first, second)
     assert engine.loader.wait_loaded(two.collection_id, 10)
-    meta = next(m for m in engine.catalog.snapshot.segments[two.collection_id] if m.partition_id == first)
-    engine.loader._state(two.collection_id).prepared.add(meta.segment_id)
-    engine.datanode.truncate(two.collection_id)
+    truncating = threading.Thread(target=engine.datanode.truncate, args=(two.collection_id,))
+
+    def after_truncation(*arguments: Any) -> Any:
+        """The successor is open, and in no catalog or view yet."""
+        if truncating.ident is None:
+            truncating.start()
+        assert wait_until(lambda: not engine.catalog.snapshot.segments.get(two.collection_id), 10)
+        return commit_compaction(*arguments)
+
+    monkeypatch.setattr("milvine.datanode.compactor.commit_compaction", after_truncation)
+    engine.datanode.compactor.request(two.collection_id)
+    assert wait_until(lambda: truncating.ident is not None, 20)
+    truncating.join(20)
     assert wait_until(lambda: not engine.loader._node.held(two.collection_id), 10)
     assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10), "given back once its readers are done"
 

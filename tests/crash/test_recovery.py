@@ -326,9 +326,10 @@ def test_a_load_that_fails_gives_back_the_segments_that_open_after_the_failure(
             return real(meta, *rest)
         wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 1)
         time.sleep(0.1)
-        found = real(meta, *rest)
-        opened.set()
-        return found
+        try:
+            return real(meta, *rest)
+        finally:
+            opened.set()
 
     monkeypatch.setattr(node, "load_segment", slow)
     partitions = frozenset({collection.partitions[0].partition_id})
@@ -336,7 +337,7 @@ def test_a_load_that_fails_gives_back_the_segments_that_open_after_the_failure(
     failed = wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 10)
     assert failed, "a load with a missing file neither ends nor fails"
     assert opened.wait(10)
-    time.sleep(0.2)  # for what comes behind the opening
+    time.sleep(0.2)  # for what comes after the opening
     left = wait_until(lambda: not node.held(collection.collection_id), 2)
     assert left, "a segment of a collection that is not loaded is still open"
 

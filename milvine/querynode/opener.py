@@ -1,0 +1,131 @@
+"""Opens one segment: reserves, reads, brings the deletes, and lets it serve if it is still wanted then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from milvine.crash_points import crash_point
+from milvine.errors import DataIntegrityError, MilvineError
+from milvine.querynode.budget import Budget
+from milvine.querynode.load_state import LoadState, Opening
+from milvine.querynode.load_targets import LoadTarget
+from milvine.querynode.node import QueryNode
+from milvine.segment.sealed import part_sizes
+from milvine.segment.view import Views
+
+
+class _NotWanted(Exception):
+    """What is being opened is not wanted any more."""
+
+
+class Opener:
+    """Works in its callers' threads. No lock is held while it reads."""
+
+    def __init__(
+        self, node: QueryNode, budget: Budget, views: Views, target_of: Callable[[int], LoadTarget | None]
+    ) -> None:
+        """`target_of` says what is wanted of a collection now."""
+        self._node = node
+        self._budget = budget
+        self._views = views
+        self._target_of = target_of
+
+    def open(self, state: LoadState, opening: Opening, *, in_parallel: bool = True) -> bool:
+        """Do the work that `state.working` names, and end it. False if it is not wanted any more; its failure is
+        raised only if it is."""
+        meta = opening.meta
+        serves = False
+        failed = True
+        try:
+            self._reserve(state, opening)
+            on_bytes = partial(self._on_bytes, state, opening)
+            self._node.load_segment(meta, opening.spec, on_bytes, in_parallel)
+            self._catch_up(opening)
+            serves = self._publish(state, opening)
+            failed = False
+        except _NotWanted:
+            failed = False
+        except (MilvineError, OSError):
+            # Files go after the view has changed: what is missing may be so because it is not wanted.
+            failed = self._wanted(state, opening) is not None
+            if failed:
+                raise
+        finally:
+            self._end(state, opening, serves=serves, failed=failed)
+        return serves
+
+    def _reserve(self, state: LoadState, opening: Opening) -> None:
+        meta = opening.meta
+        with state.lock:
+            if self._wanted(state, opening) is None:
+                raise _NotWanted
+            if opening.reserved_bytes is None:
+                held = self._node.held(meta.collection_id).get(meta.segment_id)
+                sizes = {} if held is None else part_sizes(*held)
+                opening.reserved_bytes, opening.spec = state.reservations.take(meta, opening.spec, sizes)
+
+    def _on_bytes(self, state: LoadState, opening: Opening, more_bytes: int) -> None:
+        generation = state.generation
+        if opening.is_cancelled or (generation != opening.generation and self._wanted(state, opening) is None):
+            raise _NotWanted
+        opening.generation = generation
+        with state.lock:
+            opening.opened_bytes += more_bytes
+        if not opening.is_successor:
+            crash_point("load.bytes_opened")
+
+    def _catch_up(self, opening: Opening) -> None:
+        """Bring all deletes to the segment.
+
+        The deltas must be those of a view that names it: a later view may lack those that only it needed.
+        """
+        meta = opening.meta
+        while True:
+            view = self._views.current(meta.collection_id)
+            if view is None or not (opening.is_successor or view.names(meta.segment_id)):
+                raise _NotWanted
+            try:
+                self._node.catch_up(meta, view.deltas, view.deletes)
+            except DataIntegrityError:
+                now = self._views.current(meta.collection_id)
+                if now is None or now.deltas is view.deltas:
+                    raise
+            else:
+                return
+
+    def _publish(self, state: LoadState, opening: Opening) -> bool:
+        meta = opening.meta
+        with state.lock:
+            target = self._wanted(state, opening)
+            if target is None:
+                return False
+            measured = self._node.serve(meta.collection_id, meta.segment_id, target.spec.schema)
+            self._budget.settle(meta.collection_id, meta.segment_id, opening.reserved_bytes or 0, measured)
+            opening.reserved_bytes = None
+        state.note_change()
+        return True
+
+    def _wanted(self, state: LoadState, opening: Opening) -> LoadTarget | None:
+        """The target that wants what is being opened, or None."""
+        with state.lock:
+            target = None if opening.is_cancelled else self._target_of(opening.meta.collection_id)
+            if target is not None and opening.is_successor:
+                target = target.with_successor(opening.meta)
+            return target if target is not None and target.wants(opening.meta, opening.wanted) else None
+
+    def _end(self, state: LoadState, opening: Opening, *, serves: bool, failed: bool) -> None:
+        meta = opening.meta
+        with state.lock:
+            try:
+                if not serves:
+                    self._node.discard(meta.collection_id, meta.segment_id)
+                if opening.reserved_bytes is not None:
+                    target = self._target_of(meta.collection_id)
+                    is_to_open_again = target is not None and meta.segment_id in target.segments
+                    if is_to_open_again and not (failed or state.loaded.is_set()):
+                        state.reservations.take_back(meta.segment_id, opening.reserved_bytes)
+                    else:
+                        state.reservations.give_back(opening.reserved_bytes)
+            finally:
+                state.end(meta.segment_id)
