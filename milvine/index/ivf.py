@@ -19,7 +19,9 @@ from milvine.model.types import MetricType
 COVER_EXPONENT = 0.3
 """Of the rows that an unfiltered search looks at, this power of the share suffices for its recall (measured)."""
 MIN_SCANNED = 2000
-"""So few rows are looked at one by one sooner than lists are chosen for them."""
+"""So few rows are scanned rather than lists chosen for them."""
+_CELLS = 1 << 20
+"""Queries x lists whose allowed rows are counted at a time."""
 
 
 class IvfIndex:
@@ -86,9 +88,12 @@ class IvfIndex:
         counts = np.zeros(self._index.nlist, np.int64)
         in_lists = mask.take(self._order).view(np.uint8)
         counts[self._filled] = np.add.reduceat(in_lists, self._starts, dtype=np.int64)
-        _, nearest = self._index.quantizer.search(queries, self._index.nlist)
-        covered = np.cumsum(counts[nearest], axis=1)
-        needed: Array = np.count_nonzero(covered < target, axis=1) + 1
+        needed = np.empty(len(queries), np.int64)
+        step = max(1, _CELLS // int(self._index.nlist))
+        for start in range(0, len(queries), step):
+            _, nearest = self._index.quantizer.search(queries[start : start + step], self._index.nlist)
+            covered = np.cumsum(counts[nearest], axis=1)
+            needed[start : start + step] = np.count_nonzero(covered < target, axis=1) + 1
         return needed
 
     def _probe(self, queries: Array, k: int, nprobe: int, mask: Array | None) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,21 @@ def test_an_index_over_narrow_vectors_is_as_narrow_and_leaves_nulls_out(
         exact = scan(vectors, None, queries, 10, metric, mask)[1]
         inside = [len(set(f) & set(e)) for f, e in zip(found.rows.tolist(), exact.tolist(), strict=True)]
         assert np.mean(inside) >= 9.5
+
+
+def test_a_filtered_search_of_many_queries_over_many_lists_takes_bounded_memory(tmp_path: Path) -> None:
+    vectors, queries = sample(4096, dim=4), sample(10_000, dim=4, seed=2)
+    path = tmp_path / "index"
+    dense.save(dense.build(vectors, "IVF_FLAT", {"nlist": 1024}, MetricType.L2, 2), path)
+    seal_written(path, INDEX_KIND, FORMAT_VERSION)
+    index = dense.open_index(open_index_file(path, resident=True).payload, "IVF_FLAT", MetricType.L2, path)
+    mask = np.arange(4096) % 2 == 0
+    few = index.search(queries[:5], 3, Effort(64, 8, 3), mask)
+    tracemalloc.start()
+    try:
+        many = index.search(queries, 3, Effort(64, 8, 3), mask)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(many.rows[:5], few.rows)
+    assert peak < 64 << 20  # all queries by all lists at once would be 280 MB
