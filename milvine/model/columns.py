@@ -88,6 +88,55 @@ class Column:
         return Column(self.data_type, taken, None if self.validity is None else self.validity[row_offsets])
 
 
+class ConstantColumn(Column):
+    """One value for all of `row_count` rows; only what is taken of it is built."""
+
+    __slots__ = ("_one", "_row_count")
+
+    def __init__(self, one: Column, row_count: int) -> None:
+        """`one`: a column of one row."""
+        self._one = one
+        self._row_count = row_count
+
+    def __len__(self) -> int:
+        return self._row_count
+
+    @property
+    def data_type(self) -> DataType:
+        return self._one.data_type
+
+    @property
+    def values(self) -> Any:
+        one = self._one.values
+        if isinstance(one, np.ndarray):
+            return np.broadcast_to(one, (self._row_count, *one.shape[1:]))
+        return pa.repeat(one[0], self._row_count) if self._row_count else one[:0]
+
+    @property
+    def validity(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        one = self._one.validity
+        return None if one is None else np.broadcast_to(one, self._row_count)
+
+    @property
+    def paths(self) -> ShreddedPaths | None:
+        return self._one.paths
+
+    @property
+    def bytes_used(self) -> int:
+        return self._one.bytes_used
+
+    def slice(self, start: int, stop: int) -> Column:
+        return ConstantColumn(self._one, len(range(self._row_count)[start:stop]))
+
+    def take(self, row_offsets: np.ndarray[Any, Any]) -> Column:
+        return ConstantColumn(self._one, len(row_offsets))
+
+
+def lacking_column(field: FieldSchema, row_count: int) -> Column:
+    """As `absent_column`, for reads: it holds no memory and costs what is taken of it."""
+    return ConstantColumn(absent_column(field, 1), row_count)
+
+
 def absent_column(field: FieldSchema, row_count: int) -> Column:
     """What rows read as that were written without the field: its default value, or NULL; of `$meta` no key."""
     if field.is_dynamic:

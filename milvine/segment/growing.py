@@ -15,7 +15,7 @@ import numpy as np
 
 from milvine.index.base import VectorIndex
 from milvine.index.scan import squared_norms
-from milvine.model.columns import Column, ColumnBatch, absent_column, concat_batches, json_column
+from milvine.model.columns import Column, ColumnBatch, concat_batches, json_column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
@@ -61,7 +61,7 @@ class Chunk:
 
     def column(self, field_id: int) -> Column:
         column = self.batch.columns.get(field_id)
-        return absent_column(self.schema.by_id[field_id], self.row_count) if column is None else column
+        return lacking_column(self.schema.by_id[field_id], self.row_count) if column is None else column
 
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
         return self.extracted.find(field_id, self.column(field_id), path)

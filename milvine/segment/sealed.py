@@ -21,7 +21,7 @@ from milvine.index.base import VectorIndex
 from milvine.index.partial import PartialIndex
 from milvine.index.scalar import ValueIndex
 from milvine.index.scan import squared_norms
-from milvine.model.columns import Column, absent_column
+from milvine.model.columns import Column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Populate
 from milvine.model.schema import CollectionSchema, IndexSpec
@@ -191,7 +191,7 @@ class SealedSegment:
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
         if part is None:
-            return absent_column(self.spec.schema.by_id[field_id], self.row_count)
+            return lacking_column(self.spec.schema.by_id[field_id], self.row_count)
         column: Column = part.value[0]
         return column
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, ColumnBatch, absent_column, with_default
+from milvine.model.columns import (
+    ARROW_TYPES,
+    NUMPY_DTYPES,
+    Column,
+    ColumnBatch,
+    absent_column,
+    concat_columns,
+    lacking_column,
+    with_default,
+)
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.types import DataType
 from milvine.segment.growing import make_chunk
@@ -43,6 +54,52 @@ def test_a_default_fills_what_is_missing_and_what_is_null(data_type: DataType) -
         assert mixed.values.dtype == whole.values.dtype == NUMPY_DTYPES[data_type]
     else:
         assert mixed.values.type == whole.values.type == ARROW_TYPES[data_type]
+
+
+_ARRAY = FieldSchema(101, "x", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=3, nullable=True)
+_VECTOR = FieldSchema(101, "x", DataType.FLOAT_VECTOR, dim=768, nullable=True)
+_META = FieldSchema(101, "$meta", DataType.JSON, is_dynamic=True)
+_OTHERS = [_ARRAY, _VECTOR, _META, FieldSchema(101, "x", DataType.JSON, nullable=True)]
+
+
+def _fields() -> list[FieldSchema]:
+    nulls = [FieldSchema(101, "x", t, max_length=9, nullable=True) for t in DEFAULTS]
+    return [*nulls, *(FieldSchema(101, "x", t, max_length=9, default_value=v) for t, v in DEFAULTS.items()), *_OTHERS]
+
+
+@pytest.mark.parametrize("field", _fields(), ids=lambda f: f"{f.data_type.name}-{f.default_value}")
+def test_a_column_that_rows_lack_reads_as_one_that_is_built(field: FieldSchema) -> None:
+    lacking, built = lacking_column(field, 5), absent_column(field, 5)
+    pairs = [
+        (lacking, built),
+        (lacking.slice(1, 9), built.slice(1, 9)),
+        (lacking.take(np.array([4, 0])), built.take(np.array([4, 0]))),
+        (lacking.slice(2, 2), built.slice(2, 2)),
+        (concat_columns([lacking, built]), concat_columns([built, built])),
+    ]
+    for found, expected in pairs:
+        assert (found.data_type, len(found)) == (expected.data_type, len(expected))
+        assert _values(found) == _values(expected)
+        assert type(found.values) is type(expected.values)
+        assert (found.validity is None) == (expected.validity is None)
+        assert found.validity is None or np.array_equal(found.validity, expected.validity)
+    assert lacking.paths == built.paths
+
+
+@pytest.mark.parametrize("field", _fields(), ids=lambda f: f"{f.data_type.name}-{f.default_value}")
+def test_a_few_values_of_a_column_that_a_million_rows_lack_cost_a_few_values(field: FieldSchema) -> None:
+    allocated = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        column = lacking_column(field, 1_000_000)
+        taken = column.take(np.arange(10))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
+    assert pa.total_allocated_bytes() - allocated < 100_000
+    assert column.bytes_used < 10_000
+    assert len(_values(taken)) == 10
 
 
 def test_rows_written_before_a_field_was_there_read_as_its_default_or_null() -> None:
