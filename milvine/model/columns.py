@@ -194,6 +194,32 @@ def text_lengths(values: pa.StringArray | pa.BinaryArray) -> np.ndarray[Any, np.
     return offsets[1:] - offsets[:-1]
 
 
+def taken_bytes(column: Column, row_offsets: np.ndarray[Any, Any]) -> int:
+    """The bytes of the values at `row_offsets`, without taking them."""
+    if isinstance(column, ConstantColumn):
+        return len(row_offsets) * (column.bytes_used if column.validity is None else 1)
+    values = column.values
+    if isinstance(values, np.ndarray):
+        return int(len(row_offsets) * values[:1].nbytes) if len(values) else 0
+    starts, ends = _bounds(values, row_offsets)
+    if not isinstance(values, pa.ListArray):
+        return int((ends - starts).sum())
+    elements = values.values
+    if pa.types.is_string(elements.type):
+        offsets = np.frombuffer(elements.buffers()[1], np.int32, len(elements) + 1, 4 * elements.offset)
+        return int((offsets[ends] - offsets[starts]).sum())
+    width: int = elements.type.bit_width
+    return int((ends - starts).sum()) * max(1, width // 8)
+
+
+def _bounds(values: Any, row_offsets: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """int64: where the texts, or the elements, of the rows start and end."""
+    if len(values) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, 4 * values.offset)
+    return offsets[row_offsets].astype(np.int64), offsets[row_offsets + 1].astype(np.int64)
+
+
 def concat_columns(columns: Sequence[Column]) -> Column:
     first = columns[0]
     if len(columns) == 1:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from milvine.model.columns import ColumnBatch, concat_batches, concat_columns
+from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import QueryPlan
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.search import allowed, gather, visible
@@ -48,7 +49,9 @@ def query_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan) -> FoundRows | N
     keys = concat_columns([r.column(pk).take(f) for r, f in zip(chosen, found, strict=True)])
     places = first_by_key(keys.values, insert_ts, plan.limit)
     fields = tuple(dict.fromkeys((pk, *plan.output_field_ids)))
-    return FoundRows(gather(chosen, numbers[places], offsets[places], fields), insert_ts[places])
+    numbers, offsets = numbers[places], offsets[places]
+    check_output_size("query", chosen, numbers, offsets, fields)
+    return FoundRows(gather(chosen, numbers, offsets, fields), insert_ts[places])
 
 
 def merge_found(found: Sequence[FoundRows], plan: QueryPlan) -> FoundRows:
@@ -58,7 +61,10 @@ def merge_found(found: Sequence[FoundRows], plan: QueryPlan) -> FoundRows:
     rows = concat_batches([f.rows for f in found])
     insert_ts = np.concatenate([f.insert_ts for f in found])
     places = first_by_key(rows.columns[plan.primary_field_id].values, insert_ts, plan.limit)
-    return FoundRows(rows.take(places), insert_ts[places])
+    rows = rows.take(places)
+    if rows.bytes_used > MAX_OUTPUT_BYTES:
+        raise too_large("query")
+    return FoundRows(rows, insert_ts[places])
 
 
 def count_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan) -> int:

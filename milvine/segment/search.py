@@ -16,19 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from milvine.errors import UnexpectedError
 from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
 from milvine.index.scan import exact_distances, first_of, padded, scan, scan_band
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
+from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import has_repeats, select_winners
 
 Array = np.ndarray[Any, Any]
 SCAN = "scan"
-MAX_OUTPUT_BYTES = 100 << 20
 _HIT_BYTES = 12
 _BLOCK_CELLS = 1 << 20
 _BAND_MARGIN = 16
@@ -191,10 +190,10 @@ def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None
     size = 0
     for start in range(0, nq, step):
         blocks.append(_search_block(chosen, replace(plan, queries=plan.queries[start : start + step])))
-        size += len(blocks[-1].distances) * _HIT_BYTES
+        size += len(blocks[-1].distances) * _HIT_BYTES + blocks[-1].rows.bytes_used
         # Twice too much at this rate is refused at once, not after minutes.
         if size > MAX_OUTPUT_BYTES or size * nq / min(start + step, nq) > 2 * MAX_OUTPUT_BYTES:
-            raise UnexpectedError(f"search results exceed the maxOutputSize Limit {MAX_OUTPUT_BYTES}")
+            raise too_large("search")
     return Hits(
         np.concatenate([b.counts for b in blocks]),
         np.concatenate([b.distances for b in blocks]),
@@ -218,7 +217,9 @@ def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
     distances, offsets, numbers = distances[query, place], offsets[query, place], numbers[place]
     keys = gather(chosen, numbers, offsets, [plan.primary_field_id]).columns[plan.primary_field_id]
     winners, counts = select_winners(query, distances, keys.values, nq, plan.k)
-    rows = gather(chosen, numbers[winners], offsets[winners], fields)
+    numbers, offsets = numbers[winners], offsets[winners]
+    check_output_size("search", chosen, numbers, offsets, fields)
+    rows = gather(chosen, numbers, offsets, fields)
     return Hits(counts, distances[winners], rows, tuple(f.stats for f in found))
 
 
@@ -229,6 +230,7 @@ def _answer_of_one(rows: RowSet, answer: _Answer, primary_field_id: int, fields:
     """
     offsets = answer.rows[0]
     count = len(offsets) if len(offsets) and offsets[-1] >= 0 else int(np.count_nonzero(offsets >= 0))
+    check_output_size("search", [rows], offsets[:count], offsets[:count], fields)
     batch = _take(rows, offsets[:count], fields)
     if has_repeats(batch.columns[primary_field_id].values):
         return None

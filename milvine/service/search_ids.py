@@ -13,7 +13,7 @@ from milvine.model.columns import NUMPY_DTYPES, Column
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.segment.keys import has_duplicates
-from milvine.segment.search import MAX_OUTPUT_BYTES
+from milvine.segment.output_size import MAX_OUTPUT_BYTES, too_large
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +53,7 @@ def _searched_field(schema: CollectionSchema, name: str) -> FieldSchema:
 def check_size(field: FieldSchema, count: int) -> None:
     """A few bytes of keys must not bring any number of vectors into memory."""
     if count * (field.dim or 0) * NUMPY_DTYPES[field.data_type].itemsize > MAX_OUTPUT_BYTES:
-        raise ParameterInvalid(f"query results exceed the maxOutputSize Limit {MAX_OUTPUT_BYTES}")
+        raise too_large("query")
 
 
 def vectors_of(ids: Any, keys: Any, found: Column) -> tuple[Array, Array]:

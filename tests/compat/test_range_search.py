@@ -268,5 +268,5 @@ def test_as_many_queries_as_are_allowed_are_answered_and_too_large_an_answer_is_
     first = list(answer.results.ids.int_id.data)
     assert first[: 512 * 3] == first[-512 * 3 :]
     answer = stub.Search(search_request(filled, queries, "COSINE", topk="3000"))
-    assert answer.status.code == 65535
+    assert answer.status.code == 1100
     assert "search results exceed the maxOutputSize Limit" in answer.status.reason
