@@ -1,4 +1,4 @@
-"""How many are at something, counted without a lock: every request says so, and few ever wait for it."""
+"""How many requests or readers are under way, counted without a lock: all of them count, and few wait for the end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._inside: list[None] = []
+        self.is_closed = False
+        """Nothing more should enter; those inside go on."""
 
     def enter(self) -> None:
         self._inside.append(None)
@@ -20,7 +22,7 @@ class InFlight:
         self._inside.pop()
 
     def wait_for_none(self, deadline: float) -> bool:
-        """Wait until nobody is inside, at most until `deadline` (time.monotonic)."""
+        """Wait until none is inside, at most until `deadline` (time.monotonic)."""
         while self._inside and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return not self._inside

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +35,7 @@ from milvine.storage.segment_files import SegmentPaths
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 0.5
 
 
 def build_engine(settings: Settings) -> Engine:
@@ -52,7 +52,7 @@ def build_engine(settings: Settings) -> Engine:
     sync_directory(root)
     background = Supervisor()
     views, clock = Views(), HybridClock()
-    datanode = DataNode(settings, catalog, views, paths, clock)
+    datanode = DataNode(settings, catalog, views, paths, clock, background)
     threads = max(2, os.cpu_count() or 1)
     node = LocalNode(paths, threads)
     budget = Budget(settings.memory_limit_bytes)
@@ -81,6 +81,9 @@ def make_application(engine: Engine, intake: Intake) -> Application:
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with intake.visit() as visit:
+            if intake.handling.is_closed:  # gRPC's clients read it as UNAVAILABLE, and try again
+                start_response("503 Service Unavailable", [("Content-Length", "0")])
+                return []
             if wire.is_grpc(environ):
                 return wire.handle(engine, visit, environ, start_response)
             return rest(visit, environ, start_response)
@@ -90,12 +93,12 @@ def make_application(engine: Engine, intake: Intake) -> Application:
 
 def health(engine: Engine) -> tuple[int, bytes]:
     """Status and body of /healthz."""
-    healthy, reasons = admin.is_healthy(engine)
+    healthy, reasons = admin.is_serving(engine)
     return (200, b"OK") if healthy else (503, "; ".join(reasons).encode())
 
 
 def start_metrics_port(settings: Settings, engine: Engine) -> None:
-    """Serve /healthz and /metrics on a small port of their own, if there is to be one."""
+    """Serve /healthz and /metrics on a small port of their own, unless it is switched off."""
     if not settings.metrics_port:
         return
 
@@ -121,6 +124,12 @@ def start_metrics_port(settings: Settings, engine: Engine) -> None:
 
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        timeout = _POLL_SECONDS
 
     ports = Server((settings.host or LOOPBACK, settings.metrics_port), Handler)
-    threading.Thread(target=ports.serve_forever, name="metrics-port", daemon=True).start()
+
+    def step() -> float:
+        ports.handle_request()
+        return 0.0
+
+    engine.background.worker("metrics_port", step).start()

@@ -22,9 +22,11 @@ from milvine.front import LOOPBACKS, STOP_SIGNALS
 from milvine.in_flight import InFlight
 from milvine.intake import Intake
 from milvine.process import forget_garbage, keep_pandas_out
+from milvine.service.context import Engine
 
 _POLL_SECONDS = 0.005
 _GRACE_SECONDS = 3.0
+_CLOSE_SECONDS = 5.0
 _FLUSH_SECONDS = 0.05
 
 
@@ -64,12 +66,21 @@ def _announce(settings: config.Settings) -> None:
     sys.stdout.flush()
 
 
-def _end_on_signal(requests: InFlight) -> None:
-    """Wait for a signal to stop, let requests in flight finish, and end. What was acknowledged is on disk already."""
+def _end_on_signal(engine: Engine, requests: InFlight) -> None:
+    """Wait for a signal to stop, let requests in flight finish, and close the engine. What was acknowledged is on disk
+    already, so that the process may end hard where something takes too long, and at last: Envoy cannot be ended from
+    within."""
     signal.sigwait(STOP_SIGNALS)
+    last_resort = threading.Timer(_GRACE_SECONDS + 2 * _CLOSE_SECONDS, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
+    requests.is_closed = True
     requests.wait_for_none(time.monotonic() + _GRACE_SECONDS)
     time.sleep(_FLUSH_SECONDS)  # the front has the last answers, but may not have sent them
-    os._exit(0)
+    try:
+        engine.close(time.monotonic() + _CLOSE_SECONDS)
+    finally:
+        os._exit(0)
 
 
 def _start() -> server.Application:
@@ -88,7 +99,7 @@ def _start() -> server.Application:
         sys.stderr.flush()
         os._exit(1)  # an exception here would end in Envoy's own words
     intake = Intake(settings.worker_threads, settings.request_limit_bytes)
-    threading.Thread(target=_end_on_signal, args=(intake.handling,), name="stopper", daemon=True).start()
+    threading.Thread(target=_end_on_signal, args=(engine, intake.handling), name="stopper", daemon=True).start()
     application = server.make_application(engine, intake)
     forget_garbage()
     threading.Thread(target=_announce, args=(settings,), name="announcer", daemon=True).start()

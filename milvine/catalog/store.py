@@ -32,6 +32,7 @@ from milvine.model.users import User
 
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_WRITE")
 _NOT_OURS = (KeyError, ValueError, TypeError)
 """What decoding rows of a damaged database raises."""
 
@@ -257,9 +258,15 @@ class Catalog:
     """The one writer of the SQL database. `change` is a transaction and the next snapshot, or nothing."""
 
     def __init__(
-        self, url: str, steps: Sequence[Step] = STEPS, before_upgrade: Callable[[int], object] = lambda _version: None
+        self,
+        url: str,
+        steps: Sequence[Step] = STEPS,
+        before_upgrade: Callable[[int], object] = lambda _version: None,
+        *,
+        without_shared_memory: bool = False,
     ) -> None:
-        """`before_upgrade` is called with the stored version when `steps` are about to change it."""
+        """`before_upgrade` is called with the stored version when `steps` are about to change it.
+        `without_shared_memory`: SQLite needs no file for it, and no other process can read the catalog."""
         self._lock = threading.Lock()
         self._engine = sa.create_engine(
             url,
@@ -268,6 +275,8 @@ class Catalog:
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
         )
+        if without_shared_memory:
+            sa.event.listen(self._engine, "connect", _lock_exclusively)
         sa.event.listen(self._engine, "connect", _set_durable)
         sa.event.listen(self._engine, "begin", _begin)
         with self._engine.begin() as connection:
@@ -324,8 +333,15 @@ def open_catalog(path: Path, steps: Sequence[Step] = STEPS) -> Catalog:
 
     Raises DataIntegrityError naming the file when it is damaged, or of a version that cannot be read.
     """
+    open_it = partial(Catalog, f"sqlite:///{path}", steps, partial(keep_copy, path))
     try:
-        return Catalog(f"sqlite:///{path}", steps, partial(keep_copy, path))
+        try:
+            return open_it()
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlite_errorname", "") not in _NO_ROOM:
+                raise
+            # A full disk must not keep a server from starting.
+            return open_it(without_shared_memory=True)
     except sa.exc.DatabaseError as error:
         raise DataIntegrityError(f"the catalog {path} cannot be read: {error.orig}") from error
 
@@ -336,6 +352,10 @@ def _create(connection: sa.Connection, version: int) -> None:
     connection.execute(sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={}))
     for group in initial_groups().values():
         connection.execute(sa.insert(resource_groups).values(encode_resource_group(group)))
+
+
+def _lock_exclusively(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
 
 
 def _set_durable(connection: Any, _record: object) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from milvine import metrics
+from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_compaction
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
@@ -26,7 +27,6 @@ from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_mer
 from milvine.datanode.delta_merge import merge_deltas, worth_merging
 from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
-from milvine.datanode.retries import Retries
 from milvine.errors import CollectionNotFound, MilvineError
 from milvine.model.collections import Collection
 from milvine.model.segments import DeltaMeta, SegmentMeta
@@ -84,6 +84,7 @@ class Compactor:
         paths: SegmentPaths,
         clock: HybridClock,
         indexes: IndexBuilder,
+        supervisor: Supervisor,
     ) -> None:
         self._indexes = indexes
         self._catalog = catalog
@@ -98,20 +99,20 @@ class Compactor:
         self._running: Plan | None = None
         self._plans: deque[Plan] = deque(maxlen=_KEPT_PLANS)
         self._requests: dict[int, list[Plan]] = {}
-        self._retries: Retries[int] = Retries()
-        self._delta_retries: Retries[int] = Retries()
+        self._compactions: Work[int] = supervisor.work("compaction")
+        """By segment of a plan, or by collection in which none could be planned."""
+        self._delta_merges: Work[int] = supervisor.work("delta_merge")
+        self._worker = supervisor.worker("compaction", self._step)
         self._working_on: int | None = None
         self._looked: dict[int, tuple[ReadView, float]] = {}
         self._dead_rows: dict[int, tuple[tuple[int, int], int]] = {}
-        self._thread = threading.Thread(target=self._run, name="compactor", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker.start()
 
     def look(self) -> None:
         """Something may be worth doing now."""
-        with self._condition:
-            self._condition.notify_all()
+        self._worker.wake()
 
     # Requests
 
@@ -147,7 +148,7 @@ class Compactor:
             self._requests[request_id] = plans
             if len(self._requests) > _KEPT_PLANS:
                 del self._requests[next(iter(self._requests))]
-            self._condition.notify_all()
+        self._worker.wake()
         return request_id, len(plans)
 
     def plans_of_request(self, request_id: int) -> list[Plan]:
@@ -172,7 +173,7 @@ class Compactor:
         """
         if self.is_busy_with(meta.segment_id):
             return True
-        view = self._views.current(meta.collection_id)
+        view = self._views.peek(meta.collection_id)
         if view is None or self._age_ms(meta.segment_id) >= self._idle_ms:
             return False
         neighbours = [m for m in view.sealed if m.partition_id == meta.partition_id]
@@ -214,21 +215,43 @@ class Compactor:
         return from_physical_ms(time.time_ns() // 1_000_000 - self._retention_ms)
 
     def _find_work(self) -> None:
+        """Plan what is worth doing and merge deltas. Damaged collections are left as they are."""
         now = time.monotonic()
-        self._looked = {i: seen for i, seen in self._looked.items() if i in self._catalog.snapshot.collections}
+        self._forget_gone()
+        waiting = self._compactions.waiting()
         for collection in self._catalog.snapshot.collections.values():
-            view = self._views.current(collection.collection_id)
-            if view is None:
+            collection_id = collection.collection_id
+            view = self._views.peek(collection_id)
+            if view is None or collection_id in waiting or self._worker.is_stopping:
                 continue
-            seen, look_again = self._looked.get(collection.collection_id, (None, 0.0))
+            seen, look_again = self._looked.get(collection_id, (None, 0.0))
             if seen is not None and seen.sealed is view.sealed and seen.deltas is view.deltas and now < look_again:
                 continue
-            self._look_at(collection, view, now)
-            self._merge_deltas(view)
+            try:
+                self._look_at(collection, view, now)
+                self._merge_deltas(view)
+            except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections go on
+                self._compactions.failed(
+                    [collection_id], f"planning compactions of collection {collection.name}", error
+                )
+            else:
+                self._compactions.succeeded([collection_id])
+
+    def _forget_gone(self) -> None:
+        snapshot = self._catalog.snapshot
+        self._looked = {i: seen for i, seen in self._looked.items() if i in snapshot.collections}
+        self._delta_merges.retain(snapshot.collections.keys())
+        if self._compactions.keys():
+            segment_ids = {m.segment_id for metas in snapshot.segments.values() for m in metas}
+            self._compactions.retain(segment_ids | snapshot.collections.keys())
+
+    def _name(self, collection_id: int) -> str:
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        return str(collection_id) if collection is None else collection.name
 
     def _merge_deltas(self, view: ReadView) -> None:
         collection_id = view.collection_id
-        if not worth_merging(view.deltas, self._fold_ts()) or collection_id in self._delta_retries.waiting():
+        if not worth_merging(view.deltas, self._fold_ts()) or collection_id in self._delta_merges.waiting():
             return
         with self._condition:
             if self._queue:
@@ -236,16 +259,16 @@ class Compactor:
             self._working_on = collection_id
         try:
             merge_deltas(self._catalog, self._views, self._paths, self._clock, view, self._fold_ts())
-            self._delta_retries.forget([collection_id])
-        except Exception as error:  # noqa: BLE001 - one bad file must not end the loop; it is told and tried again
-            now = self._views.current(collection_id)
-            if now is not None and now.deltas is view.deltas:  # else they went under our eyes, and it looks again
-                self._delta_retries.failed([collection_id], str(error))
-                _log.error("delta files of collection %s: %s", collection_id, error)
-                metrics.background_failures.labels("delta_merge").inc()
-        with self._condition:
-            self._working_on = None
-            self._condition.notify_all()
+            self._delta_merges.succeeded([collection_id])
+        except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections go on
+            now = self._views.peek(collection_id)
+            if now is not None and now.deltas is view.deltas:  # else they were removed meanwhile, and it looks again
+                what = f"merge of delta files of collection {self._name(collection_id)}"
+                self._delta_merges.failed([collection_id], what, error)
+        finally:
+            with self._condition:
+                self._working_on = None
+                self._condition.notify_all()
 
     def _look_at(self, collection: Collection, view: ReadView, now: float) -> None:
         heavy = []
@@ -256,7 +279,7 @@ class Compactor:
         age_ms = self._age_ms(max((m.segment_id for m in view.sealed), default=0))
         wait = min(_LOOK_AGAIN_SECONDS, max(0, self._idle_ms - age_ms) / 1000 or _LOOK_AGAIN_SECONDS)
         with self._condition:
-            busy = self._busy() | self._retries.waiting()
+            busy = self._busy() | self._compactions.waiting()
             for metas in by_partition(view.sealed):
                 while sources := next_merge(metas, self._limits, busy):
                     self._add(collection.collection_id, sources)
@@ -304,44 +327,43 @@ class Compactor:
 
     # Execution
 
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                if not self._queue:
-                    self._condition.wait(_LOOK_SECONDS)
+    def _step(self) -> float:
+        """Execute one plan."""
+        if not self._queue:
+            self._find_work()
+        with self._condition:
             if not self._queue:
-                self._find_work()
+                return _LOOK_SECONDS
+            plan = self._running = self._queue.popleft()
+            plan.state = PlanState.EXECUTING
+            self._working_on = plan.collection_id
+        failure = "it did not end"
+        started = time.monotonic()
+        try:
+            self._execute(plan)
+            self._compactions.succeeded(plan.source_ids)
+            failure = ""
+        except NotWanted:
+            failure = "a source is gone"
+        except Exception as error:  # noqa: BLE001 - it is recorded, and the other plans go on
+            failure = str(error)
+            what = f"compaction of segments {sorted(plan.source_ids)} of collection {self._name(plan.collection_id)}"
+            self._compactions.failed(plan.source_ids, what, error, time.monotonic() - started)
+        finally:
             with self._condition:
-                if not self._queue:
-                    continue
-                plan = self._running = self._queue.popleft()
-                plan.state = PlanState.EXECUTING
-                self._working_on = plan.collection_id
-            failure: str | None = None
-            started = time.monotonic()
-            try:
-                self._execute(plan)
-                self._retries.forget(plan.source_ids)
-            except NotWanted:
-                failure = "a source is gone"
-            except Exception as error:  # noqa: BLE001 - one bad plan must not end the loop; its failure is kept
-                failure = str(error)
-                self._retries.failed(plan.source_ids, failure, time.monotonic() - started)
-                _log.error("compaction of segments %s: %s", sorted(plan.source_ids), error)
-                metrics.background_failures.labels("compaction").inc()
-            with self._condition:
-                plan.failure = failure or ""
-                plan.state = PlanState.COMPLETED if failure is None else PlanState.FAILED
+                plan.failure = failure
+                plan.state = PlanState.FAILED if failure else PlanState.COMPLETED
                 self._running = self._working_on = None
                 self._condition.notify_all()
             self._indexes.look()
+        return 0.0
 
     def _execute(self, plan: Plan) -> None:
         collection_id, source_ids = plan.collection_id, plan.source_ids
 
         def is_wanted() -> bool:
             metas = self._catalog.snapshot.segments.get(collection_id, ())
-            return source_ids <= {m.segment_id for m in metas}
+            return source_ids <= {m.segment_id for m in metas} and not self._worker.is_stopping
 
         collection = self._catalog.snapshot.collections.get(collection_id)
         view = self._views.current(collection_id)

@@ -1,12 +1,11 @@
 """Builds what is missing: for every sealed segment, every index of its collection, one at a time, in the background.
 
-Level-triggered: a wake-up only makes it look sooner. A build that fails is tried again, ever more rarely; when it
-failed twice the index says so until one succeeds.
+Level-triggered: a wake-up only makes it look sooner. A build that fails is tried again, ever more rarely, while the
+others go on; after two failures the index says so until a build succeeds.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -14,13 +13,12 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from milvine import metrics
+from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.child import NotWanted, run_task
-from milvine.datanode.retries import Retries
 from milvine.index import params
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
@@ -29,7 +27,6 @@ from milvine.segment.view import Views
 from milvine.storage.files import sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
-_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 _SMALL_ROWS = 20_000
 """Sorting so few values takes less than starting a process does."""
@@ -47,35 +44,37 @@ class IndexProgress:
 class IndexBuilder:
     """One thread that looks for work, one child process that does it."""
 
-    def __init__(self, catalog: Catalog, views: Views, paths: SegmentPaths) -> None:
+    def __init__(self, catalog: Catalog, views: Views, paths: SegmentPaths, supervisor: Supervisor) -> None:
         self._catalog = catalog
         self._views = views
         self._paths = paths
-        self._wake = threading.Event()
-        self._retries: Retries[tuple[int, int]] = Retries()
+        self._builds: Work[tuple[int, int]] = supervisor.work("index_build")
+        """By segment and index."""
+        self._worker = supervisor.worker("index_build", self._step)
         self._has_deferred = False
         self._building: SegmentMeta | None = None
         self._ended = threading.Condition()
         self._will_merge: Callable[[SegmentMeta], bool] = lambda _meta: False
         self._is_merging: Callable[[int], bool] = lambda _segment_id: False
-        self._thread = threading.Thread(target=self._run, name="index-builder", daemon=True)
 
     def start(self, will_merge: Callable[[SegmentMeta], bool], is_merging: Callable[[int], bool]) -> None:
         """An index of a segment that will merge soon is not begun, of one (by id) that is merging not finished."""
         self._will_merge = will_merge
         self._is_merging = is_merging
-        self._thread.start()
+        self._worker.start()
 
     def look(self) -> None:
         """Something may be missing now."""
-        self._wake.set()
+        self._worker.wake()
 
     def progress(self, collection_id: int, index_id: int) -> IndexProgress:
         metas = self._catalog.snapshot.segments.get(collection_id, ())
         missing = [m for m in metas if index_id not in m.indexes]
         total = sum(m.row_count for m in metas)
         # Committing a build comes before forgetting its failures: what has the index has not failed.
-        failures = (self._retries.lasting((m.segment_id, index_id)) for m in missing)
+        failures = [self._builds.lasting((m.segment_id, index_id)) for m in missing]
+        if missing and (damage := self._views.damage(collection_id)) is not None:
+            failures.insert(0, damage.message)
         return IndexProgress(total, total - sum(m.row_count for m in missing), next(filter(None, failures), ""))
 
     def dropped(self, collection_id: int, index_id: int) -> None:
@@ -85,31 +84,36 @@ class IndexBuilder:
         for meta in self._catalog.snapshot.segments.get(collection_id, ()):
             self._paths.index(collection_id, meta.segment_id, _file_name(index_id)).unlink(missing_ok=True)
 
-    def _run(self) -> None:
-        while True:
-            missing = self._next_missing()
-            if missing is None:
-                self._wake.wait(_LOOK_SECONDS if self._has_deferred else None)
-                self._wake.clear()
-                continue
-            meta, index = missing
-            self._building = meta
-            key, started = (meta.segment_id, index.index_id), time.monotonic()
-            try:
-                self._build(meta, index)
-                self._retries.forget([key])
-            except NotWanted:
-                self._retries.forget([key])
-            except Exception as error:  # noqa: BLE001 - one bad build must not end the loop; its failure is kept
-                # The segment or its collection may have been dropped under the build.
-                metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
-                if any(m.segment_id == meta.segment_id for m in metas):
-                    _log.error("index %s of segment %s: %s", index.index_id, meta.segment_id, error)
-                    metrics.background_failures.labels("index_build").inc()
-                    self._retries.failed([key], str(error), time.monotonic() - started)
+    def _step(self) -> float | None:
+        """Build one index."""
+        missing = self._next_missing()
+        if missing is None:
+            return _LOOK_SECONDS if self._has_deferred else None
+        meta, index = missing
+        self._building = meta
+        started = time.monotonic()
+        try:
+            self._build(meta, index)
+        except NotWanted:
+            self._builds.succeeded([(meta.segment_id, index.index_id)])
+        except Exception as error:  # noqa: BLE001 - it is recorded, and the other builds go on
+            self._failed(meta, index, error, time.monotonic() - started)
+        else:
+            self._builds.succeeded([(meta.segment_id, index.index_id)])
+        finally:
             with self._ended:
                 self._building = None
                 self._ended.notify_all()
+        return 0.0
+
+    def _failed(self, meta: SegmentMeta, index: IndexSpec, error: Exception, seconds: float = 0.0) -> None:
+        """Record a failure, unless the segment or its collection was dropped during the build."""
+        snapshot = self._catalog.snapshot
+        collection = snapshot.collections.get(meta.collection_id)
+        metas = snapshot.segments.get(meta.collection_id, ())
+        if collection is not None and any(m.segment_id == meta.segment_id for m in metas):
+            what = f"build of index {index.name} for segment {meta.segment_id} of collection {collection.name}"
+            self._builds.failed([(meta.segment_id, index.index_id)], what, error, seconds)
 
     def end(self, collection_id: int) -> None:
         """Return when nothing is built for a collection that has left the catalog."""
@@ -128,25 +132,38 @@ class IndexBuilder:
         return building is not None and building.segment_id == segment_id
 
     def _next_missing(self) -> tuple[SegmentMeta, IndexSpec] | None:
+        """What to build now. Damaged collections are left as they are."""
         snapshot = self._catalog.snapshot
         self._has_deferred = False
-        waiting = self._retries.waiting()
+        waiting = self._builds.waiting()
+        missing = set()
         for collection in snapshot.collections.values():
+            if self._views.peek(collection.collection_id) is None:
+                continue
             for meta in snapshot.segments.get(collection.collection_id, ()):
                 for index in collection.indexes:
                     key = (meta.segment_id, index.index_id)
                     if index.index_id in meta.indexes:
                         continue
-                    if key in waiting or (not _needs_no_build(meta, index) and self._will_merge(meta)):
-                        self._has_deferred = True
-                    else:
+                    missing.add(key)
+                    if key not in waiting and not self._is_deferred(meta, index):
                         return meta, index
+                    self._has_deferred = True
+        self._builds.retain(missing)
         return None
+
+    def _is_deferred(self, meta: SegmentMeta, index: IndexSpec) -> bool:
+        try:
+            return not _needs_no_build(meta, index) and self._will_merge(meta)
+        except Exception as error:  # noqa: BLE001 - it is recorded, and the other builds go on
+            self._failed(meta, index, error)
+            return True
 
     def _build(self, meta: SegmentMeta, index: IndexSpec) -> None:
         def is_wanted() -> bool:
             metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
-            return any(m.segment_id == meta.segment_id for m in metas) and not self._is_merging(meta.segment_id)
+            is_there = any(m.segment_id == meta.segment_id for m in metas)
+            return is_there and not self._is_merging(meta.segment_id) and not self._worker.is_stopping
 
         collection = self._catalog.snapshot.collections.get(meta.collection_id)
         if collection is None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from milvine import metrics
+from milvine.background import Supervisor, Work
 from milvine.catalog import partitions
 from milvine.catalog.partitions import Removed
 from milvine.catalog.store import Catalog
@@ -26,6 +27,7 @@ from milvine.errors import (
     ChannelTSafeStalled,
     CollectionNotFound,
     DataIntegrityError,
+    MilvineError,
     QuotaExceeded,
     RequestTimeout,
 )
@@ -66,7 +68,13 @@ class DataNode:
     """Writes of collections that the catalog has. A dropped collection's writer raises CollectionNotFound."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, views: Views, paths: SegmentPaths, clock: HybridClock
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        views: Views,
+        paths: SegmentPaths,
+        clock: HybridClock,
+        supervisor: Supervisor,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
@@ -75,13 +83,17 @@ class DataNode:
         self._clock = clock
         self._held: dict[int, _Held] = {}
         self._flusher = Flusher(catalog, views, paths, clock)
-        self.indexes = IndexBuilder(catalog, views, paths)
-        self.compactor = Compactor(settings, catalog, views, paths, clock, self.indexes)
-        self._full = threading.Condition()
+        self.indexes = IndexBuilder(catalog, views, paths, supervisor)
+        self.compactor = Compactor(settings, catalog, views, paths, clock, self.indexes, supervisor)
+        self._scrubber = Scrubber(settings, catalog, paths, supervisor)
+        self._recoveries: Work[int] = supervisor.work("recovery")
+        self._flushes: Work[int] = supervisor.work("flush")
+        self._worker = supervisor.worker("flush", self._flush_one)
         metrics.growing_bytes.set_function(lambda: views.all_growing_bytes)
 
     def recover(self) -> None:
-        """Open everything that the catalog names; a collection whose log is damaged is not there until it is mended."""
+        """Open everything that the catalog names. A collection that cannot be opened, since its log is damaged, raises
+        the reason for every call until it is mended or dropped."""
         snapshot = self._catalog.snapshot
         self._clock.observe(self._catalog.max_id_or_ts())
         removed = recovery.remove_garbage(self._paths, snapshot)
@@ -90,18 +102,24 @@ class DataNode:
         for collection in snapshot.collections.values():
             try:
                 view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)
-            except DataIntegrityError as error:
-                _log.error("collection %s (%d): %s", collection.name, collection.collection_id, error)
-                metrics.background_failures.labels("recovery").inc()
-                self._views.mark_damaged(collection.collection_id, error)
+            except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections open
+                damage = error if isinstance(error, DataIntegrityError) else _as_damage(error)
+                self._views.mark_damaged(collection.collection_id, damage)
+                what = f"collection {collection.name} ({collection.collection_id}) cannot be opened"
+                self._recoveries.failed([collection.collection_id], what, error, is_final=True)
             else:
                 self._open(collection, view, wal)
 
     def start(self) -> None:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
         self.compactor.start()
-        Scrubber(self._settings, self._catalog, self._paths).start()
-        threading.Thread(target=self._flush_full, name="flusher", daemon=True).start()
+        self._scrubber.start()
+        self._worker.start()
+
+    def close(self) -> None:
+        """Close all logs; later writes fail. Background work must have ended."""
+        for held in list(self._held.values()):
+            held.writer.close()
 
     def create(self, collection: Collection) -> None:
         """Start the log of a collection that is about to be committed."""
@@ -121,6 +139,8 @@ class DataNode:
             self.indexes.end(collection_id)
         with contextlib.nullcontext() if held is None else held.flush_lock:
             self._views.remove(collection_id)
+            self._recoveries.succeeded([collection_id])
+            self._flushes.succeeded([collection_id])
             if held is not None:
                 held.writer.close()
             remove_tree(self._paths.wal(collection_id))
@@ -270,8 +290,7 @@ class DataNode:
 
     def _seal_if_full(self, writer: CollectionWriter) -> None:
         if self._is_full(writer) or self._views.all_growing_bytes > self._settings.write_buffer_bytes:
-            with self._full:
-                self._full.notify()
+            self._worker.wake()
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
         """Delete keys (int64 or StringArray) blindly; returns the timestamp."""
@@ -291,6 +310,7 @@ class DataNode:
                 return ()
             sealed = self._flusher.flush(held.writer, frozen)
             held.frozen = None
+        self._flushes.succeeded([collection_id])
         self.indexes.look()
         self.compactor.look()
         return sealed
@@ -333,13 +353,16 @@ class DataNode:
         return oldest is None or oldest > ts
 
     def _next_full(self) -> int | None:
-        """A collection whose rows are to be sealed now: too many, too old, or the largest of too many together."""
-        held = list(self._held.items())
+        """A collection whose rows are to be sealed now: too many, too old, or the largest of too many together. One
+        whose flush has just failed is skipped."""
+        waiting = self._flushes.waiting()
+        held = [item for item in list(self._held.items()) if item[0] not in waiting]
         for collection_id, one in held:
             if self._is_full(one.writer) or self._is_old(collection_id):
                 return collection_id
-        if self._views.all_growing_bytes > self._settings.write_buffer_bytes:
-            return max(held, key=lambda item: item[1].writer.growing_bytes)[0]
+        if held and self._views.all_growing_bytes > self._settings.write_buffer_bytes:
+            collection_id, largest = max(held, key=lambda item: item[1].writer.growing_bytes)
+            return collection_id if largest.writer.growing_bytes else None
         return None
 
     def _is_old(self, collection_id: int) -> bool:
@@ -349,20 +372,26 @@ class DataNode:
             return False
         return time.time_ns() // 1_000_000 - physical_ms(oldest) > 1000 * self._settings.segment_seal_seconds
 
-    def _flush_full(self) -> None:
-        while True:
-            with self._full:
-                collection_id = self._next_full()
-                if collection_id is None:
-                    self._full.wait(_LOOK_SECONDS)
-                    continue
-            try:
-                self.flush(collection_id)
-            except Exception as error:  # noqa: BLE001 - the rows stay growing and in the log; the next flush retries
-                if collection_id in self._held:
-                    _log.error("flush of collection %s: %s", collection_id, error)
-                    metrics.background_failures.labels("flush").inc()
-                time.sleep(_LOOK_SECONDS)
+    def _flush_one(self) -> float:
+        """Flush one collection, if one is to be sealed now."""
+        collection_id = self._next_full()
+        if collection_id is None:
+            return _LOOK_SECONDS
+        started = time.monotonic()
+        try:
+            self.flush(collection_id)
+        except Exception as error:  # noqa: BLE001 - it is recorded; the rows stay in memory and in the log
+            collection = self._catalog.snapshot.collections.get(collection_id)
+            if collection is not None:
+                seconds = time.monotonic() - started
+                self._flushes.failed([collection_id], f"flush of collection {collection.name}", error, seconds)
+        return 0.0
+
+
+def _as_damage(error: Exception) -> DataIntegrityError:
+    if isinstance(error, OSError):
+        return DataIntegrityError(f"{error.filename or 'its log'} cannot be read: {error.strerror}")
+    return DataIntegrityError(str(error) if isinstance(error, MilvineError) else f"{type(error).__name__}: {error}")
 
 
 def _frozen(held: _Held) -> Frozen | None:

@@ -1,16 +1,15 @@
-"""Reads every sealed file that the catalog names, slowly and again and again, and says which no longer hold what was
-written. Nothing else comes of it: a damaged file serves as it is until it is opened, or until its collection is
+"""Reads every sealed file that the catalog names, slowly and again and again, and reports those that no longer hold
+what was written. It changes nothing: a damaged file serves as it is until it is opened, or until its collection is
 dropped or restored.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from pathlib import Path
 
 from milvine import metrics
+from milvine.background import Supervisor, Work
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode.check import check_size
@@ -19,62 +18,59 @@ from milvine.errors import DataIntegrityError
 from milvine.storage.files import read_and_verify
 from milvine.storage.segment_files import SegmentPaths
 
-_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 60.0
+
+
+class _Stopped(Exception):
+    """The server ends while a file is read."""
 
 
 class Scrubber:
     """One thread. What it has verified is forgotten at the end of the process."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, paths: SegmentPaths) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, paths: SegmentPaths, supervisor: Supervisor) -> None:
         self._bytes_per_second = settings.scrub_bytes_per_second
         self._interval_seconds = settings.scrub_interval_seconds
         self._catalog = catalog
         self._paths = paths
         self._verified_at: dict[Path, float] = {}
-        self._damaged: set[Path] = set()
+        self._files: Work[Path] = supervisor.work("scrub")
+        """Those that are damaged."""
+        self._worker = supervisor.worker("scrub", self._step)
+        metrics.damaged_files.set_function(lambda: len(self._files.keys()))
 
     def start(self) -> None:
         if self._bytes_per_second:
-            threading.Thread(target=self._run, name="scrubber", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(min(_LOOK_SECONDS, self._interval_seconds))
-            try:
-                self._pass()
-            except Exception as error:  # noqa: BLE001 - the next pass may do better
-                _log.error("verifying sealed files: %s", error)
-                metrics.background_failures.labels("scrub").inc()
+            self._worker.start()
 
     def _named(self) -> dict[Path, int]:
         return named_files(self._paths, self._catalog.snapshot)
 
-    def _pass(self) -> None:
+    def _step(self) -> float:
         """Verify the files whose turn it is, longest unverified first."""
         named = self._named()
         self._verified_at = {path: at for path, at in self._verified_at.items() if path in named}
-        self._count_damaged(self._damaged & named.keys())
+        self._files.retain(named.keys())
         due = time.monotonic() - self._interval_seconds
         for path in sorted(named, key=lambda path: self._verified_at.get(path, 0.0)):
             if self._verified_at.get(path, due) <= due:
-                self._verify(path, named[path])
+                try:
+                    self._verify(path, named[path])
+                except _Stopped:
+                    break
                 self._verified_at[path] = time.monotonic()
+        return min(_LOOK_SECONDS, self._interval_seconds)
 
     def _verify(self, path: Path, size: int) -> None:
         try:
             check_size(path, size)
             read_and_verify(path, self._pause)
         except (DataIntegrityError, OSError) as error:
-            if path in self._named() and path not in self._damaged:
-                _log.error("a sealed file is damaged: %s", error)
-                self._count_damaged(self._damaged | {path})
+            if path in self._named() and self._files.failure(path) is None:
+                self._files.failed([path], "a sealed file is damaged", error, is_final=True)
         else:
-            self._count_damaged(self._damaged - {path})
-
-    def _count_damaged(self, damaged: set[Path]) -> None:
-        self._damaged = damaged
-        metrics.damaged_files.set(len(damaged))
+            self._files.succeeded([path])
 
     def _pause(self, byte_count: int) -> None:
-        time.sleep(byte_count / self._bytes_per_second)
+        if self._worker.pause(byte_count / self._bytes_per_second):
+            raise _Stopped

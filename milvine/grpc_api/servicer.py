@@ -37,7 +37,7 @@ def check_health(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def get_component_states(engine: Engine, context: RequestContext, request: Any) -> Any:
-    healthy, _ = admin.is_healthy(engine)
+    healthy, _ = admin.is_serving(engine)
     state = milvus_pb2.ComponentInfo(
         nodeID=1,
         role="proxy",

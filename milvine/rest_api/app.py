@@ -206,7 +206,7 @@ class _Health:
         self._engine = engine
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        healthy, reasons = admin.is_healthy(self._engine)
+        healthy, reasons = admin.is_serving(self._engine)
         response.status = falcon.HTTP_200 if healthy else falcon.HTTP_503
         response.content_type = _TEXT
         response.data = b"OK" if healthy else "; ".join(reasons).encode()

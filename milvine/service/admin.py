@@ -14,8 +14,16 @@ def allocate_timestamp(engine: Engine) -> int:
     return engine.clock.next()
 
 
+def is_serving(engine: Engine) -> tuple[bool, list[str]]:
+    """Whether requests should be sent here, and the reasons if not: what was loaded at the last end is not loaded again
+    yet, or a background thread has died, which a restart mends. Work that fails and is tried again is no reason."""
+    reasons = [] if engine.loader.all_loaded() else ["collections are being loaded"]
+    reasons += engine.background.dead()
+    return not reasons, reasons
+
+
 def is_healthy(engine: Engine) -> tuple[bool, list[str]]:
-    """Healthy once all that was loaded before the start is loaded again."""
-    if engine.loader.all_loaded():
-        return True, []
-    return False, ["collections are being loaded"]
+    """Whether all is well, and the reasons if not, background work that fails again and again included."""
+    _, reasons = is_serving(engine)
+    reasons += engine.background.failing()
+    return not reasons, reasons

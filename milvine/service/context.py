@@ -41,6 +41,16 @@ class Engine:
     logins: Logins
     background: Supervisor
 
+    def close(self, deadline: float) -> bool:
+        """Stop background work and loading, then close the logs and the catalog; no request may be under way. Returns
+        False, with logs and catalog still open, if some work does not end by `deadline` (time.monotonic)."""
+        self.loader.close()
+        has_ended = self.background.stop(deadline)
+        if has_ended:
+            self.datanode.close()
+            self.catalog.close()
+        return has_ended
+
 
 @record
 class RequestContext:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import struct
 import sys
@@ -29,6 +30,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
 
+_log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
 _ROLL_SECONDS = 0.1
@@ -41,6 +43,7 @@ _RECORD_HEAD = struct.Struct("<4sIQQQ")
 _RECORD_CRC = struct.Struct("<II")
 _RECORD_HEADER_BYTES = _RECORD_HEAD.size + _RECORD_CRC.size
 _IOV_MAX = 512
+_NOT_BEGUN = -1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _AHEAD_BYTES = 512 << 10
 _ZEROS = bytes(_AHEAD_BYTES)
@@ -67,7 +70,11 @@ class Wal:
     """
 
     def __init__(self, directory: Path, collection_id: int, file_number: int, previous_end: int) -> None:
-        """Start a new file `file_number`; `previous_end` is the valid end of the file before, 0 for none."""
+        """Start a new file `file_number`; `previous_end` is the valid end of the file before, 0 for none.
+
+        Where that cannot be done and there is a file before, the first write tries again: a full disk must not keep
+        a server from starting.
+        """
         self._directory = directory
         self._collection_id = collection_id
         self._lock = threading.Lock()
@@ -77,10 +84,25 @@ class Wal:
         self._leader_active = False
         self._failure: BaseException | None = None
         self._earlier_bytes = sum(wal_path(directory, n).stat().st_size for n in wal_file_numbers(directory))
+        self._previous_end = previous_end
+        self._file_offset = 0
+        self._descriptor = _NOT_BEGUN
+        self.file_number = file_number
         try:
-            self._open_file(file_number, previous_end)
-        except OSError as error:
-            raise _failed(directory, error) from error
+            self._begin()
+        except MilvineError as error:
+            if not previous_end:
+                raise
+            _log.error("%s", error)
+
+    def _begin(self) -> None:
+        """Create the first file, unless it is there. Raises DiskLimitExceeded or ServiceInternal, with nothing changed:
+        the file before gets no more records, so that this may be tried again."""
+        if self._descriptor == _NOT_BEGUN:
+            try:
+                self._open_file(self.file_number, self._previous_end)
+            except OSError as error:
+                raise _error(f"the log in {self._directory} cannot be written: {error.strerror}", error) from error
 
     def _open_file(self, file_number: int, previous_end: int) -> None:
         make_directory(self._directory)
@@ -93,6 +115,8 @@ class Wal:
             sync_directory(self._directory)
         except OSError:
             os.close(descriptor)
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
         self.file_number = file_number
         self._descriptor = descriptor
@@ -105,6 +129,7 @@ class Wal:
             # Those who wait for the records of a full file sync them, and the last one rolls; let it.
             self._synced.wait_for(self._has_room, _ROLL_SECONDS)
             self._raise_failure()
+            self._begin()
             head = _RECORD_HEAD.pack(_RECORD_MAGIC, record_type, length, ts, self._synced_offset)
         tail = _RECORD_CRC.pack(crc32c([head, *body]), 0)
         padding = bytes(-length % 8)
@@ -221,7 +246,10 @@ class Wal:
             self._raise_failure()
             assert not self._pending and self._durable == self._appended
             try:
-                self._next_file()
+                if self._descriptor == _NOT_BEGUN:
+                    self._begin()
+                else:
+                    self._next_file()
             except OSError as error:
                 self._failure = error
                 self._raise_failure()
@@ -241,7 +269,9 @@ class Wal:
                 self._synced.wait()
             if self._failure is None:
                 self._failure = ValueError("it is closed")
-            os.close(self._descriptor)
+            if self._descriptor != _NOT_BEGUN:
+                os.close(self._descriptor)
+                self._descriptor = _NOT_BEGUN
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -249,9 +279,12 @@ class Wal:
 
 
 def _failed(directory: Path, failure: BaseException) -> MilvineError:
+    return _error(f"the log in {directory} failed and takes no writes until restart: {failure}", failure)
+
+
+def _error(text: str, failure: BaseException) -> MilvineError:
     is_full = isinstance(failure, OSError) and failure.errno in _FULL
-    error = DiskLimitExceeded if is_full else ServiceInternal
-    return error(f"the log in {directory} failed and takes no writes until restart: {failure}")
+    return DiskLimitExceeded(text) if is_full else ServiceInternal(text)
 
 
 def _write_all(descriptor: int, offset: int, buffers: list[Buffer]) -> None:

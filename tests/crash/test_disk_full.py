@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from pymilvus import DataType, MilvusClient, MilvusException
-from test_recovery import end_background, insert, keys_of, load, new_collection, start, start_loaded
+from test_recovery import insert, keys_of, load, new_collection, start, start_loaded
 
 from milvine.catalog.store import open_catalog
 from milvine.errors import DiskLimitExceeded
@@ -113,7 +113,7 @@ def test_a_catalog_on_a_full_disk_changes_nothing_and_goes_on_when_there_is_room
         with engine.catalog._engine.connect() as connection:
             connection.execute(sa.text(f"PRAGMA max_page_count = {pages}"))
 
-    end_background(engine)  # a merge could make room in the catalog
+    assert engine.background.stop(time.monotonic() + 60)  # a merge could make room in the catalog
     limit(1)  # as small as the database is
     with pytest.raises(DiskLimitExceeded, match="the catalog cannot be written"):
         for number in range(200):
@@ -187,7 +187,7 @@ def code_of(call: Callable[[], object]) -> int:
     return int(caught.value.code)
 
 
-def test_a_server_on_a_full_disk_refuses_writes_serves_reads_and_is_well_again_with_room(
+def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_is_well_again_with_room(
     small_disk: Path, new_server: Callable[..., Any]
 ) -> None:
     server = new_server(data_dir=small_disk / "data")
@@ -232,22 +232,30 @@ def test_a_server_on_a_full_disk_refuses_writes_serves_reads_and_is_well_again_w
     code_of(lambda: client.create_collection("e", schema=schema))
     assert not client.has_collection("e")
 
-    # No room for a start, either: it says so and leaves everything as it is.
-    client.close()
-    server.kill()
+    # No room at all: the server starts after a crash and after a clean stop, reads go on, writes fail.
     fill_more = small_disk / "more"
-    with contextlib.suppress(OSError), fill_more.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    server.spawn()
-    assert server.process.wait(30) != 0
+    for end in (server.kill, server.stop):
+        with contextlib.suppress(OSError), fill_more.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        client.close()
+        end()
+        with contextlib.suppress(OSError), fill_more.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        server.start()
+        client = MilvusClient(uri=server.uri)
+        client.load_collection("c")
+        assert count() in (acknowledged, acknowledged + 200)
+        code_of(lambda: client.insert("c", rows(10**6, 200), retry_times=0))
+        code_of(lambda: client.insert("d", rows(0, 1), retry_times=0))
+        code_of(lambda: client.flush("c"))
+        assert count("d") == 0
     assert "Traceback" not in server.log
+
+    # Room is enough: no restart is needed.
     ballast.unlink()
     fill_more.unlink(missing_ok=True)
-    server.start()
-    client = MilvusClient(uri=server.uri)
-    client.load_collection("c")
-    assert count() in (acknowledged, acknowledged + 200)
     client.insert("c", rows(10**6, 200))
     client.insert("d", rows(0, 2000))
     client.flush("d")

@@ -17,7 +17,6 @@ from milvine import server
 from milvine.catalog.collections import create_collection, drop_collection
 from milvine.config import load_settings
 from milvine.datanode import flush as flush_module
-from milvine.datanode.child import NotWanted
 from milvine.errors import MilvineError, ServiceInternal
 from milvine.model.collections import DEFAULT_DATABASE, DEFAULT_PARTITION, Collection, LoadConfig, Partition
 from milvine.model.columns import Column, ColumnBatch
@@ -40,28 +39,10 @@ PK, VEC = 100, 101
 _running: dict[Path, Engine] = {}
 
 
-def end_background(engine: Engine) -> None:
-    """Nothing is built or merged any more, as in a process that is gone; what is being done is waited for."""
-
-    def refused(_plan: object) -> None:
-        raise NotWanted
-
-    compactor, indexes = engine.datanode.compactor, engine.datanode.indexes
-    for part, method, stand_in in (
-        (compactor, "_execute", refused),
-        (compactor, "_merge_deltas", lambda _view: None),
-        (indexes, "_next_missing", lambda: None),
-    ):
-        setattr(part, method, stand_in)
-    for collection_id in engine.catalog.snapshot.collections:
-        compactor.end(collection_id)
-        indexes.end(collection_id)
-
-
 def start(directory: Path, **environment: str) -> Engine:
-    """A second one on the same directory is a restart: the first one does nothing any more."""
+    """A second one on the same directory is a restart: the first one is closed."""
     if directory in _running:
-        end_background(_running[directory])
+        assert _running[directory].close(time.monotonic() + 60)
     _running[directory] = server.build_engine(load_settings({"data_dir": str(directory)}, environment, None))
     return _running[directory]
 

@@ -25,7 +25,7 @@ def test_builds_that_failed_are_told_until_the_segment_has_the_index(tmp_path: P
 
     def fail() -> None:
         for meta in (built, bare):
-            builder._retries.failed([(meta.segment_id, INDEX)], f"segment {meta.segment_id}")
+            builder._builds.failed([(meta.segment_id, INDEX)], "a build", OSError(f"segment {meta.segment_id}"))
 
     fail()
     assert progress(built, bare) == IndexProgress(200, 100, ""), "once may be an accident"
