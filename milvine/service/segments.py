@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from milvine.datanode.compactor import Plan, PlanState
-from milvine.errors import CollectionNotFound, ParameterInvalid, ParameterMissing
+from milvine.errors import CollectionNotFound, MilvineError, ParameterInvalid, ParameterMissing
 from milvine.model.collections import Collection
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentMeta
@@ -77,14 +77,25 @@ def flush_all(
     engine: Engine, database: str, targets: Sequence[tuple[str, tuple[str, ...]]] = ()
 ) -> tuple[int, list[FlushedCollection]]:
     """Flush the collections of a database ("": of all), or those named by `targets`; returns a timestamp at or before
-    which all of them are sealed. A collection that is dropped meanwhile is left out."""
+    which all of them are sealed. A collection that is dropped meanwhile is left out.
+
+    All others are flushed before the error of one is raised, with the names of all that failed.
+    """
     ts = engine.clock.next()
     flushed: list[FlushedCollection] = []
+    failures: dict[str, MilvineError] = {}
     for collection in _targets(engine, database, targets):
         try:
             flushed.append(_flush(engine, collection))
         except CollectionNotFound:
             continue
+        except MilvineError as error:
+            failures[f"{collection.database}.{collection.name}"] = error
+    if failures:
+        count, names = len(failures) + len(flushed), ", ".join(failures)
+        raise next(iter(failures.values())).prefixed(
+            f"{len(failures)} of {count} collections were not flushed: {names}"
+        )
     return ts, flushed
 
 

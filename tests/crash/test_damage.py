@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from crash_load import create, row_of, vector_of
 from damage import (
     GRAPH,
@@ -28,8 +29,10 @@ from damage import (
     one_file,
 )
 from pymilvus import MilvusClient, MilvusException
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 START_SECONDS = 20.0
+WAIT_SECONDS = 90.0
 NewServer = Callable[..., Any]
 
 
@@ -165,6 +168,64 @@ def test_a_collection_whose_log_is_damaged_answers_with_the_files_name_and_the_r
     client = MilvusClient(uri=server.uri)
     client.load_collection(SMALL)
     assert client.query(SMALL, filter="", output_fields=["count(*)"])[0]["count(*)"] == 300
+    client.close()
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)
+
+
+def forget_builds(data_dir: Path, name: str) -> None:
+    """The catalog as it is before the collection's segments are indexed."""
+    with sqlite3.connect(data_dir / "catalog.sqlite") as connection:
+        connection.execute(
+            "DELETE FROM segment_indexes WHERE segment_id IN (SELECT segment_id FROM segments WHERE collection_id = ?)",
+            (collection_id(data_dir, name),),
+        )
+    connection.close()
+
+
+def test_a_damaged_collection_holds_up_no_other_and_is_reported(new_server: NewServer, data_dir: Path) -> None:
+    """An index of it is missing, so that every kind of background work has a reason to look at it."""
+    path = log_files(data_dir, GRAPH)[-1]
+    flip_header(path)
+    forget_builds(data_dir, GRAPH)
+    server = new_server(data_dir=data_dir, env={"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1"})
+    client = MilvusClient(uri=server.uri)
+
+    def health() -> Any:
+        return server.stub.CheckHealth(milvus_pb2.CheckHealthRequest())
+
+    create(client, "new", "HNSW")
+    for start in range(0, 3 * GRAPH_ROWS, GRAPH_ROWS):
+        client.insert("new", [row_of(k, "new") for k in range(start, start + GRAPH_ROWS)])
+        client.flush("new")
+    until(lambda: len(client.list_persistent_segments("new")) == 1, "the segments of another collection are merged")
+    until(lambda: client.describe_index("new", "vec")["indexed_rows"] == 3 * GRAPH_ROWS, "and indexed")
+
+    client.insert("new", [row_of(k, "new") for k in range(10**6, 10**6 + 50)])
+    refused = f"1 of 4 collections were not flushed: default.{GRAPH}: .*{path}"
+    with pytest.raises(MilvusException, match=refused) as caught:
+        client.flush_all()
+    assert caught.value.code == 1009
+    for name, count in (("new", 3 * GRAPH_ROWS + 50), (OTHER, 200)):
+        stored = client.list_persistent_segments(name)
+        assert sum(s.num_rows for s in stored) == count, "the others are flushed all the same"
+
+    (index,) = server.stub.DescribeIndex(milvus_pb2.DescribeIndexRequest(collection_name=GRAPH)).index_descriptions
+    assert index.state == common_pb2.IndexState.Failed and str(path) in index.index_state_fail_reason
+    found = health()
+    assert not found.isHealthy
+    assert len(found.reasons) == 1 and GRAPH in found.reasons[0] and str(path) in found.reasons[0]
+    assert requests.get(f"{server.uri}/healthz", timeout=10).status_code == 200, "the others serve"
+    metrics = requests.get(f"{server.uri}/metrics", timeout=10).text
+    assert 'milvine_background_failing{work="recovery"} 1.0' in metrics
+    assert 'milvine_background_alive{work="compaction"} 1.0' in metrics
+    client.drop_collection(GRAPH)
+    assert health().isHealthy
     client.close()
 
 

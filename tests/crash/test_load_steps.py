@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_recovery import PK, VEC, end_background, insert, keys_of, load, new_collection, start, wait_until
+from test_recovery import PK, VEC, insert, keys_of, load, new_collection, start, wait_until
 
 from milvine import metrics
 from milvine.catalog.altering import alter_collection
@@ -64,7 +64,7 @@ class SlowReads:
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = start(tmp_path, MILVINE_SEGMENT_MERGE_IDLE_SECONDS="600", MILVINE_COMMON_RETENTIONDURATION="0")
     yield engine
-    end_background(engine)
+    assert engine.close(time.monotonic() + 60)
 
 
 @pytest.fixture

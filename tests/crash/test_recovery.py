@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from milvine import server
 from milvine.catalog.collections import create_collection, drop_collection
 from milvine.config import load_settings
 from milvine.datanode import flush as flush_module
-from milvine.errors import MilvineError, ServiceInternal
+from milvine.errors import DataIntegrityError, MilvineError, ServiceInternal
 from milvine.model.collections import DEFAULT_DATABASE, DEFAULT_PARTITION, Collection, LoadConfig, Partition
 from milvine.model.columns import Column, ColumnBatch
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
@@ -25,6 +26,7 @@ from milvine.model.segments import ALL_PARTITIONS
 from milvine.model.types import ConsistencyLevel, DataType
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import QueryPlan
+from milvine.service import admin
 from milvine.service.context import Engine
 from milvine.storage.segment_files import SegmentPaths
 
@@ -192,6 +194,84 @@ def test_a_log_that_fails_takes_no_writes_but_reads_go_on_and_a_restart_heals(
     assert keys_of(again, collection) in ([*range(10)], [*range(20)])
     insert(again, collection, range(30, 35))
     assert keys_of(start_loaded(tmp_path, collection), collection)[-5:] == list(range(30, 35))
+
+
+def test_a_log_that_fails_does_not_keep_other_collections_from_being_sealed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have rows that are to be sealed by now; the one that fails comes first."""
+    broken, other = new_collection(engine), new_collection(engine, "other")
+    insert(engine, broken, range(10))
+
+    def no_sync(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", no_sync)
+        with pytest.raises(ServiceInternal):
+            insert(engine, broken, range(10, 20))
+    insert(engine, other, range(5))
+    settings = replace(engine.settings, segment_seal_seconds=0)
+    monkeypatch.setattr(engine.datanode, "_settings", settings)
+
+    def until(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def sealed_rows() -> int:
+        return sum(m.row_count for m in engine.catalog.snapshot.segments.get(other.collection_id, ()))
+
+    until(lambda: sealed_rows() == 5)
+    until(lambda: admin.is_healthy(engine)[1])
+    _, (reason,) = admin.is_healthy(engine)
+    assert reason.startswith("flush of collection c: the log in") and "Input/output error" in reason
+    assert admin.is_serving(engine) == (True, [])
+    insert(engine, other, range(5, 8))
+    until(lambda: sealed_rows() == 8)
+    drop_collection(engine.catalog, broken.collection_id)
+    engine.datanode.drop(broken.collection_id)
+    assert admin.is_healthy(engine) == (True, [])
+
+
+def test_a_collection_whose_log_cannot_be_read_does_not_keep_a_server_from_starting(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, other = new_collection(engine), new_collection(engine, "other")
+    insert(engine, broken, range(10))
+    insert(engine, other, range(5))
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.parent.name == str(broken.collection_id):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", read_bytes)
+        again = start(tmp_path)
+    load(again, other)
+    assert keys_of(again, other) == list(range(5))
+    with pytest.raises(DataIntegrityError, match="Input/output error"):
+        insert(again, broken, range(5))
+    assert not admin.is_healthy(again)[0]
+    whole = start(tmp_path)
+    load(whole, broken)
+    assert keys_of(whole, broken) == list(range(10))
+
+
+def test_an_engine_that_is_closed_has_no_thread_at_work_and_takes_no_writes(tmp_path: Path, engine: Engine) -> None:
+    collection = new_collection(engine)
+    load(engine, collection)
+    insert(engine, collection, range(10))
+    threads = [worker._thread for worker in engine.background._workers]
+    assert any(thread.is_alive() for thread in threads)
+    assert engine.close(time.monotonic() + 60)
+    assert not any(thread.is_alive() for thread in threads)
+    with pytest.raises(ServiceInternal, match="it is closed"):
+        insert(engine, collection, range(10, 20))
+    assert keys_of(start_loaded(tmp_path, collection), collection) == list(range(10))
 
 
 def start_loaded(directory: Path, collection: Collection) -> Engine:
