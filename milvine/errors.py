@@ -92,6 +92,13 @@ class AccessDisabled(QuotaExceeded):
         MilvineError.__init__(self, _bracketed(self.text, reason=reason))
 
 
+class ServiceUnimplemented(MilvineError):
+    code, text = 10, "service unimplemented"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
 class ResourceInsufficient(MilvineError):
     code, retriable, text = 12, True, "service resource insufficient"
 

@@ -15,7 +15,10 @@ from google.protobuf.message import DecodeError
 
 from milvine.errors import ParameterInvalid
 from milvine.grpc_api.proto import common_pb2, schema_pb2
+from milvine.grpc_api.unserved import refuse_unserved_fields
+from milvine.model import known_keys
 from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.known_keys import refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import (
     CreateCollectionRequest,
@@ -27,7 +30,7 @@ from milvine.model.requests import (
     SearchRequest,
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
-from milvine.model.schema_rules import NO_STRING
+from milvine.model.schema_rules import NO_STRING, check_timezone
 from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
 
@@ -148,9 +151,10 @@ def _int_param(field: Any, params: Mapping[str, str], name: str) -> int | None:
 
 
 def _field(field: Any) -> FieldSchema:
-    if field.is_clustering_key:
-        raise ParameterInvalid(f"a clustering key (field {field.name}) is not supported by this version of Milvine")
+    of = f", field name = {field.name}"
+    refuse_unserved_fields(field, of)
     params = pairs(field.type_params)
+    refuse_unserved(known_keys.FIELD, params, of)
     data_type = _data_type(field)
     element_type = _element_type(field) if data_type is DataType.ARRAY else None
     return FieldSchema(
@@ -187,8 +191,7 @@ def create_collection(request: Any) -> CreateCollectionRequest:
         schema = schema_pb2.CollectionSchema.FromString(request.schema)
     except DecodeError as error:
         raise ParameterInvalid(f"failed to unmarshal the collection schema: {error}") from error
-    if schema.functions or schema.struct_array_fields:
-        raise ParameterInvalid("functions and struct fields are not supported by this version of Milvine")
+    refuse_unserved_fields(schema)
     fields = tuple(_field(f) for f in schema.fields if not f.is_dynamic)
     return CreateCollectionRequest(
         request.collection_name or schema.name,
@@ -414,8 +417,6 @@ def _ids(ids: Any) -> Any | None:
 
 
 def search(request: Any) -> SearchRequest:
-    if request.sub_reqs or request.HasField("function_score"):
-        raise ParameterInvalid("rerank functions are not supported by this version of Milvine")
     ids = _ids(request.ids) if request.HasField("ids") else None
     given = tuple([text for pair in request.search_params for text in (pair.key, pair.value)])
     is_short = sum(map(len, given)) <= _REMEMBERED_CHARACTERS
@@ -483,9 +484,8 @@ def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
 
 def query(request: Any) -> QueryRequest:
     params = pairs(request.query_params)
-    for name, what in (("order_by_fields", "query order_by"), ("query_iter_last_element_offset", "element cursor")):
-        if params.get(name, "False") not in ("", "False", "false"):
-            raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    check_timezone(params)
+    refuse_unserved(known_keys.QUERY, params)
     _bool(params, "reduce_stop_for_best")  # pages are always in key order, as either way of reducing wants
     limit = _int(params, "limit", -1) if params.get("limit") else None
     return QueryRequest(

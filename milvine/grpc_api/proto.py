@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import message_factory
+
 
 def _import_generated() -> tuple[Any, Any, Any, Any]:
     names = ("pymilvus", "pymilvus.grpc_gen")
@@ -46,5 +48,4 @@ def request_class(method: str) -> Any:
 
 def response_class(method: str) -> Any:
     """The message class that an RPC answers with."""
-    name = _METHODS[method].output_type.name
-    return getattr(common_pb2, name) if name == "Status" else getattr(milvus_pb2, name)
+    return message_factory.GetMessageClass(_METHODS[method].output_type)

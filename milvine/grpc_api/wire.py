@@ -18,10 +18,11 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from milvine import metrics
-from milvine.errors import MilvineError, RequestRateLimited, UnexpectedError
+from milvine.errors import MilvineError, RequestRateLimited, ServiceUnimplemented, UnexpectedError
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS
+from milvine.grpc_api.unserved import ABSENT, refusal, refuse_unserved_fields
 from milvine.grpc_api.users import Unauthenticated, authenticated_user
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
@@ -137,11 +138,13 @@ def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
 def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) -> tuple[bytes, int]:
     """The response, and Milvus's code for the counters."""
     rpc = RPCS.get(method)
-    if rpc is None:
+    if rpc is None and method not in ABSENT:
         raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {SERVICE_NAME}")
     try:
         visit.check_room()
         user = _user(engine, environ)
+        if rpc is None:
+            return refusal(method).SerializeToString(), ServiceUnimplemented.code
         request = _request(visit, environ, method)
     except RequestRateLimited as error:
         return encode.failure(method, error).SerializeToString(), error.code
@@ -151,6 +154,7 @@ def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) 
     error_code = 0
     try:
         check_allowed(engine, context, method)
+        refuse_unserved_fields(request)
         response = rpc(engine, context, request)
     except MilvineError as error:
         error_code = error.code

@@ -22,6 +22,7 @@ QUERY_MODE_PROPERTY, _LARGE_TOPK = "query_mode", "large_topk"
 INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
 ISOLATION_PROPERTY = "partitionkey.isolation"
 TIMEZONE_PROPERTY = "timezone"
+TTL_FIELD_PROPERTY = "ttl_field"
 SHARDING_PROPERTY = "namespace.sharding.enabled"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from zoneinfo import available_timezones
 
 from milvine.errors import (
     DatabaseNameInvalid,
@@ -16,7 +17,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import MAX_PARTITIONS, TTL_PROPERTY
-from milvine.model.properties import SKIP_LOAD_PROPERTY, WARMUP_PROPERTY, check_warmup, parse_bool
+from milvine.model.properties import SKIP_LOAD_PROPERTY, TIMEZONE_PROPERTY, WARMUP_PROPERTY, check_warmup, parse_bool
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -342,3 +343,10 @@ def check_ttl(properties: Mapping[str, str]) -> None:
         raise ParameterInvalid("collection TTL is not a valid positive integer") from None
     if not -1 <= seconds <= MAX_TTL_SECONDS:
         raise ParameterInvalid(f"collection TTL is out of range, expect [-1, {MAX_TTL_SECONDS}], got {seconds}")
+
+
+def check_timezone(values: Mapping[str, str]) -> None:
+    """The time zone that properties, or the parameters of a read, name."""
+    zone = values.get(TIMEZONE_PROPERTY)
+    if zone and str(zone) not in available_timezones():
+        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")

@@ -51,11 +51,6 @@ _DEFAULT_KINDS = {
 }
 """How Go's encoder names the kinds of a default value."""
 _GO_TYPES = {"null": "<nil>", "bool": "bool", "object": "map[string]interface {}", "array": "[]interface {}"}
-_SEARCH_PARAMS_OF_BODY = {
-    "groupingField": "group_by_field",
-    "groupSize": "group_size",
-    "orderByFields": "order_by_fields",
-}
 
 
 def _check_level(body: Body) -> None:
@@ -104,9 +99,6 @@ def delete(body: Body) -> DeleteRequest:
 def query(body: Body) -> QueryRequest:
     """count(*) drops the limit that is there by default."""
     _check_level(body)
-    for name, what in (("orderByFields", "query order_by"), ("groupByFields", "query group_by")):
-        if body.texts(name):
-            raise ParameterInvalid(f"{what} {UNSUPPORTED}")
     names = body.texts("outputFields", ("*",))
     if [n.strip().lower() for n in names] == [_COUNT]:
         names = (_COUNT,)
@@ -223,9 +215,7 @@ def _search_params(body: Body) -> dict[str, Any]:
             raise ParameterInvalid(
                 f"ambiguous parameter: {name}, in search_param: {value}, in search_param.params: {inner[name]}"
             )
-    params = {**{k: v for k, v in outer.items() if k != "params"}, **inner}
-    of_body = {_SEARCH_PARAMS_OF_BODY[k]: body.values.get(k) for k in _SEARCH_PARAMS_OF_BODY}
-    return params | {k: v for k, v in of_body.items() if v}
+    return {**{k: v for k, v in outer.items() if k != "params"}, **inner}
 
 
 def search(body: Body, schema: CollectionSchema) -> SearchRequest:
@@ -237,9 +227,6 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         raise RestMissingParameters(
             "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
         )
-    for name in ("functionScore", "functionChains", "searchAggregation"):
-        if body.values.get(name):
-            raise ParameterInvalid(f"{name} {UNSUPPORTED}")
     params = _search_params(body)
     metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
     anns_field, query_type, queries, keys = body.text("annsField"), 0, np.zeros((0, 0), np.float32), None

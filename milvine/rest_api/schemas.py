@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
+from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
@@ -117,10 +118,11 @@ def added_field(body: Body) -> FieldSchema:
 def _field(field: Body, auto_id: bool) -> FieldSchema:
     name = field.text("fieldName")
     data_type = _data_type(name, field.text("dataType"))
-    if field.boolean("isClusteringKey"):
-        raise ParameterInvalid(f"a clustering key (field {name}) {UNSUPPORTED}")
+    of = f", field name = {name}"
+    refuse_unserved("CollectionReq.schema.fields", field.values, of)
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
     params = {**field.mapping("elementTypeParams"), **field.mapping("typeParams")}
+    refuse_unserved(FIELD, params, of)
     is_primary = field.boolean("isPrimary")
     return FieldSchema(
         0,
@@ -172,8 +174,7 @@ def _default_value(data_type: DataType, value: Any) -> bool | int | float | str 
 
 def _custom_schema(body: Body) -> CollectionSchema:
     schema = body.inner("schema")
-    if schema.array("functions") or schema.array("structFields"):
-        raise ParameterInvalid("functions and struct fields are not supported by this version of Milvine")
+    refuse_unserved("CollectionReq.schema", schema.values)
     # Milvus spells it autoID, its documentation autoId as well: Go's decoder ignores case.
     auto_id = schema.boolean("autoID") or schema.boolean("autoId")
     fields = tuple(_field(f, auto_id) for f in schema.inners("fields"))

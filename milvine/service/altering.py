@@ -15,6 +15,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
 from milvine.model import schema_rules
 from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection, LoadConfig
+from milvine.model.known_keys import COLLECTION, refuse_unserved
 from milvine.model.properties import (
     COLLECTION_WARMUP_PROPERTIES,
     DYNAMIC_PROPERTY,
@@ -36,7 +37,7 @@ from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSche
 from milvine.model.types import ConsistencyLevel, DataType
 from milvine.service.collection_properties import (
     check_isolation_property,
-    check_timezone,
+    check_ttl_field,
     refuse_altered_sharding,
 )
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
@@ -44,8 +45,6 @@ from milvine.service.context import Engine, RequestContext, find_by_any_name, fi
 _DESCRIPTION = "collection.description"
 _FIELD_DESCRIPTION = "field.description"
 _LEVEL = "consistency_level"
-_TTL_FIELD = "ttl_field"
-_EXTERNAL = ("collection.external_source", "collection.external_spec")
 _ANALYZER = ("enable_analyzer", "analyzer_params")
 _DROPPABLE_OF_FIELD = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, *COLLECTION_WARMUP_PROPERTIES, *_ANALYZER})
 _ALTERABLE_OF_FIELD = _DROPPABLE_OF_FIELD | {"max_length", "max_capacity", _FIELD_DESCRIPTION}
@@ -64,10 +63,8 @@ def alter_collection(
     """Set properties, or delete them: one call cannot do both."""
     if properties and delete_keys:
         raise ParameterInvalid(_BOTH)
-    for key in _EXTERNAL:
-        if key in properties or key in delete_keys:
-            raise ParameterInvalid(f"{key} is of external collections, which this version of Milvine does not support")
     refuse_altered_sharding(properties, delete_keys)
+    refuse_unserved(COLLECTION, properties)
     collection = find_by_any_name(engine, context, name)
 
     def changed(current: Collection) -> Collection:
@@ -97,23 +94,14 @@ def _check_collection_properties(name: str, current: Collection, properties: Map
         schema_rules.check_description(description)
     if allows_inserted_ids(properties) and not current.schema.primary_field.auto_id:
         raise ParameterInvalid("the value for allow_insert_auto_id must be false when autoID is false")
-    check_timezone(properties)
+    schema_rules.check_timezone(properties)
     schema_rules.check_ttl(properties)
-    _check_ttl_field(current, properties)
+    check_ttl_field(current.schema, properties)
     check_collection_warmup(properties)
     check_query_mode(properties)
     check_isolation_property(name, current.schema, properties)
     if MAX_FIELD_ID_PROPERTY in properties:
         raise ParameterInvalid(f"cannot alter reserved collection property {MAX_FIELD_ID_PROPERTY}")
-
-
-def _check_ttl_field(current: Collection, properties: Mapping[str, str]) -> None:
-    field_name = properties.get(_TTL_FIELD)
-    if field_name is None:
-        return
-    if field_name not in current.schema.by_name:
-        raise ParameterInvalid(f"ttl field name {field_name} not found in schema")
-    raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
 
 
 def _check_deleted(name: str, current: Collection, keys: Sequence[str]) -> None:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from zoneinfo import available_timezones
 
 from milvine.errors import CollectionIllegalSchema, ParameterInvalid
+from milvine.model.known_keys import COLLECTION, refuse_unserved
 from milvine.model.properties import (
     ISOLATION_PROPERTY,
     SHARDING_PROPERTY,
     TIMEZONE_PROPERTY,
+    TTL_FIELD_PROPERTY,
     check_collection_warmup,
     check_query_mode,
     parse_bool,
 )
 from milvine.model.schema import CollectionSchema
-from milvine.model.schema_rules import check_ttl
+from milvine.model.schema_rules import check_timezone, check_ttl
 
 _DEFAULT_TIMEZONE = "UTC"
 
 
 def check_new_properties(name: str, schema: CollectionSchema, properties: Mapping[str, str]) -> None:
+    refuse_unserved(COLLECTION, properties)
     check_isolation_property(name, schema, properties)
     check_query_mode(properties)
     _check_sharding(properties)
     check_timezone(properties)
     check_ttl(properties)
     check_collection_warmup(properties)
+    check_ttl_field(schema, properties)
 
 
 def with_defaults(properties: Mapping[str, str], database: Mapping[str, str]) -> dict[str, str]:
@@ -35,10 +38,13 @@ def with_defaults(properties: Mapping[str, str], database: Mapping[str, str]) ->
     return {SHARDING_PROPERTY: "false", TIMEZONE_PROPERTY: timezone, **properties}
 
 
-def check_timezone(properties: Mapping[str, str]) -> None:
-    zone = properties.get(TIMEZONE_PROPERTY)
-    if zone is not None and zone not in available_timezones():
-        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")
+def check_ttl_field(schema: CollectionSchema, properties: Mapping[str, str]) -> None:
+    field_name = properties.get(TTL_FIELD_PROPERTY)
+    if field_name is None:
+        return
+    if field_name not in schema.by_name:
+        raise ParameterInvalid(f"ttl field name {field_name} not found in schema")
+    raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
 
 
 def check_isolation_property(name: str, schema: CollectionSchema, properties: Mapping[str, str]) -> None:

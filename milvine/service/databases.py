@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from milvine.catalog import databases as changes
 from milvine.errors import DatabaseNotFound, ParameterInvalid, ResourceGroupNotFound, UnexpectedError
 from milvine.model.collections import DEFAULT_DATABASE, Database
-from milvine.model.schema_rules import check_database_name
+from milvine.model.known_keys import DATABASE, refuse_unserved
+from milvine.model.schema_rules import check_database_name, check_timezone
 from milvine.service.context import Engine
 from milvine.service.replicas import DATABASE_RESOURCE_GROUPS, listed_groups
 
-_TIMEZONE = "timezone"
 _CIPHER_ENABLED = "cipher.enabled"
 _CIPHER_KEYS = frozenset({_CIPHER_ENABLED, "cipher.key", "cipher.ezID"})
 
 
 def create_database(engine: Engine, name: str, properties: Mapping[str, str]) -> None:
     check_database_name(name)
-    _check_timezone(properties)
+    refuse_unserved(DATABASE, properties)
+    check_timezone(properties)
     enabled = properties.get(_CIPHER_ENABLED, "false").lower()
     if enabled not in ("true", "false"):
         value = properties[_CIPHER_ENABLED]
@@ -53,7 +53,8 @@ def alter_database(engine: Engine, name: str, properties: Mapping[str, str], del
     for group in listed_groups(properties.get(DATABASE_RESOURCE_GROUPS, "")):
         if group not in engine.catalog.snapshot.resource_groups:
             raise ResourceGroupNotFound(group)
-    _check_timezone(properties)
+    refuse_unserved(DATABASE, properties)
+    check_timezone(properties)
     if not name:
         raise ParameterInvalid("alter database failed, database name does not exists")
     if not properties and not delete_keys:
@@ -69,13 +70,3 @@ def alter_database(engine: Engine, name: str, properties: Mapping[str, str], del
         return {k: v for k, v in {**old, **properties}.items() if k not in delete_keys}
 
     changes.change_properties(engine.catalog, name, changed)
-
-
-def _check_timezone(properties: Mapping[str, str]) -> None:
-    name = properties.get(_TIMEZONE)
-    if name is None:
-        return
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {name}") from None

@@ -23,11 +23,13 @@ from milvine.expr import Predicate, compile_filter, is_always_true, primary_keys
 from milvine.index import params as index_params
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
+from milvine.model.known_keys import SEARCH, refuse_unserved
 from milvine.model.properties import is_of_large_topk
 from milvine.model.records import record
 from milvine.model.requests import OutputField, QueryRequest, QueryResult, SearchRequest, SearchResult
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
+from milvine.model.schema_rules import check_timezone
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.service import ann_params, search_ids
@@ -42,10 +44,6 @@ MAX_NQ = 16384
 COUNT = "count(*)"
 _DYNAMIC_KEY = re.compile(r"""(?P<plain>[A-Za-z_]\w*)|\$meta\[(?P<quote>["'])(?P<key>[^"']+)(?P=quote)\]""", re.ASCII)
 _Result = TypeVar("_Result")
-_UNSUPPORTED_SEARCH = {
-    "group_by_field": "grouping search",
-    "order_by_fields": "search order_by",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,9 +383,8 @@ def _new_search(
         raise ParameterInvalid(
             f"round_decimal [{request.round_decimal}] is invalid, should be -1 or an integer in range [0, 6]"
         )
-    for key, what in _UNSUPPORTED_SEARCH.items():
-        if request.params.get(key) not in (None, "", False, "False", "false"):
-            raise ParameterInvalid(f"{what} is not supported by this version of Milvine")
+    check_timezone(request.params)
+    refuse_unserved(SEARCH, request.params)
     ann_params.check_range(request.params)
     iterator = ann_params.iterator_v2(request.params, request.offset, len(request.queries), MAX_TOPK)
     ann_params.check_collection_id(request.params, collection.collection_id)

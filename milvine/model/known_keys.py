@@ -1,0 +1,452 @@
+"""Every key that Milvus knows, and what becomes of it here: nothing that is asked for is ignored in silence.
+
+Places: the properties of databases, collections, fields and indexes, the parameters of searches, queries and loads,
+the fields of each request message (by the message's name), the keys of each REST body (by Milvus's name for it).
+A key that is not listed is not Milvus's: as a property it is kept as the user's own, elsewhere it is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache
+
+from milvine.errors import ParameterInvalid
+
+
+class Verdict(Enum):
+    """REFUSED: only where it asks for something; the value that it has by default is taken."""
+
+    SERVED = auto()
+    HARMLESS = auto()
+    REFUSED = auto()
+
+
+_ASKS_NOTHING = frozenset({"", "false", "null", "none", "[]", "{}"})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """`text`: of a harmless key why ignoring it changes nothing, of a refused one what the caller is told.
+
+    `neutral`: the values, in small letters, with which a refused key says no more than if it were left out.
+    """
+
+    verdict: Verdict
+    text: str = ""
+    neutral: frozenset[str] = _ASKS_NOTHING
+
+    def asks_nothing(self, value: object) -> bool:
+        """`value` is text or decoded JSON."""
+        if isinstance(value, bool):
+            value = str(value)
+        return value.strip().lower() in self.neutral if isinstance(value, str) else not value
+
+
+_SERVED = Known(Verdict.SERVED)
+
+
+def unsupported(what: str) -> str:
+    return f"{what} is not supported by this version of Milvine"
+
+
+def _served(names: str) -> dict[str, Known]:
+    return dict.fromkeys(names.split(), _SERVED)
+
+
+def _harmless(why: str, names: str) -> dict[str, Known]:
+    return dict.fromkeys(names.split(), Known(Verdict.HARMLESS, why))
+
+
+def _refused(**what: str) -> dict[str, Known]:
+    """Keys with the nouns of what they ask for."""
+    return {name: Known(Verdict.REFUSED, unsupported(noun)) for name, noun in what.items()}
+
+
+def _refused_keys(names: str, neutral: frozenset[str] = _ASKS_NOTHING) -> dict[str, Known]:
+    """Keys that are refused by their own name."""
+    return {name: Known(Verdict.REFUSED, unsupported(name), neutral) for name in names.split()}
+
+
+DATABASE, COLLECTION, FIELD, INDEX = "database properties", "collection properties", "field params", "index params"
+SEARCH, QUERY, LOAD = "search params", "query params", "load params"
+
+_NAMESPACE = {"namespace": Known(Verdict.REFUSED, "namespace data is set but namespace disabled")}
+_BASE = _harmless("who sent it and when; Milvus overwrites it", "base")
+_ID = _harmless("the collection's name says which it is", "collectionID")
+_TIME_TRAVEL = _harmless("Milvus ignores it since 2.3", "travel_timestamp")
+_COLLECTION_OF = {**_BASE, **_served("db_name collection_name")}
+_HASH_KEYS = _harmless("Milvus computes them itself", "hash_keys")
+_PRESENT = "what is there now is described, which is what every SDK asks for"
+_PLACING = "mmap.enabled warmup.scalarField warmup.scalarIndex warmup.vectorField warmup.vectorIndex"
+_WITHOUT_TYPE = "index types that read it are refused, and the others do not know it, in Milvus neither"
+_RATES = " ".join(
+    f"collection.{rate}"
+    for kind in ("insertRate.{}.mb", "deleteRate.{}.mb", "bulkLoadRate.{}.mb", "queryRate.{}.qps", "searchRate.{}.vps")
+    for rate in (kind.format("max"), kind.format("min"))
+)
+
+KEYS: dict[str, dict[str, Known]] = {
+    DATABASE: {
+        **_served("database.replica.number database.resource_groups database.diskQuota.mb database.max.collections"),
+        **_served("database.force.deny.writing database.force.deny.reading database.force.deny.ddl"),
+        **_served("database.force.deny.collectionDDL database.force.deny.partitionDDL database.force.deny.index"),
+        **_served("database.force.deny.flush database.force.deny.compaction"),
+        **_served(f"timezone cipher.enabled {_PLACING}"),
+        **_harmless("nothing is encrypted while cipher.enabled is off, and on it is refused", "cipher.key cipher.ezID"),
+        **_refused_keys("replicate.id"),
+    },
+    COLLECTION: {
+        **_served("collection.ttl.seconds collection.description collection.diskProtection.diskQuota.mb"),
+        **_served("collection.replica.number collection.resource_groups consistency_level dynamicfield.enabled"),
+        **_served("partitionkey.isolation allow_insert_auto_id timezone query_mode namespace.sharding.enabled"),
+        **_served(f"max_field_id ttl_field {_PLACING}"),
+        **_harmless("there are no functions", "disable_func_runtime_check"),
+        **_harmless("there are no functions", "collection.function.allowInsertNonBM25FunctionOutputs"),
+        **_harmless("Milvus sets it itself while it truncates", "collection.on.truncating"),
+        **_refused_keys(f"{_RATES} partition.diskProtection.diskQuota.mb", neutral=frozenset({"", "-1"})),
+        **_refused_keys("namespace.mode cipher.enabled cipher.key cipher.ezID replicate.id"),
+        **_refused_keys("local_format", neutral=frozenset({"", "raw"})),
+        **_refused_keys("index.nonEncoding"),
+        **_refused_keys("collection.autocompaction.enabled", neutral=frozenset({"", "true", "t", "1"})),
+        **_refused(
+            **{
+                "collection.external_source": "an external collection",
+                "collection.external_spec": "an external collection",
+            }
+        ),
+    },
+    FIELD: {
+        **_served(f"dim max_length max_capacity field.skipLoad warmup {_PLACING}"),
+        **_refused_keys("enable_analyzer enable_match analyzer_params multi_analyzer_params"),
+        **_refused_keys("local_format", neutral=frozenset({"", "raw"})),
+        **_refused_keys("index.nonEncoding"),
+        **_harmless("fields have it as a flag of their schema", "nullable"),
+    },
+    INDEX: {
+        **_served("index_type metric_type params nlist m nbits M efConstruction sq_type refine refine_type"),
+        **_served("with_raw_data mmap.enabled warmup indexoffsetcache.enabled json_path json_cast_type"),
+        **_served("json_cast_function"),
+        **_harmless(_WITHOUT_TYPE, "min_gram max_gram inverted_index_algo drop_ratio_build bm25_k1 bm25_b"),
+        **_harmless(_WITHOUT_TYPE, "max_degree search_list_size intermediate_graph_degree graph_degree build_algo"),
+        **_harmless(_WITHOUT_TYPE, "mh_element_bit_width mh_lsh_band with_raw_data_mh rbq_bits_query"),
+        **_harmless("how it is built is chosen by the values", "bitmap_cardinality_limit"),
+        **_harmless("the field's own says it; Milvus leaves it out, too", "dim max_length"),
+    },
+    SEARCH: {
+        **_served("anns_field topk limit offset metric_type params round_decimal ignore_growing iterator"),
+        **_served("collection_id search_iter_v2 search_iter_batch_size search_iter_last_bound search_iter_id"),
+        **_served("radius range_filter ef nprobe refine_k reorder_k hints"),
+        **_refused(
+            group_by_field="grouping search",
+            group_by_fields="grouping search",
+            order_by_fields="search order_by",
+        ),
+        **_refused_keys("analyzer_name timezone time_fields pipeline_trace recall_eval"),
+        **_harmless("it says how groups are made, and grouping is refused", "group_size strict_group_size"),
+        **_harmless("it says how groups are made, and grouping is refused", "rank_group_scorer json_path json_type"),
+        **_harmless("it says how groups are made, and grouping is refused", "strict_cast"),
+        **_harmless(_WITHOUT_TYPE, "drop_ratio_search dim_max_score_ratio search_list rbq_query_bits"),
+        **_harmless("only the hosted AUTOINDEX reads it", "level"),
+        **_harmless("pages always keep one order", "page_retain_order retain_iterator_order"),
+        **_harmless("lists are read until the limit is full", "ensure_topk_full max_empty_result_buckets"),
+        **_harmless("a hint of how to filter", "expr_use_json_stats iterative_filter"),
+        **_harmless("of a cluster's reduce; here one process sees all segments", "global_refine"),
+        **_harmless("of a cluster's reduce; here one process sees all segments", "search_topk_ratio refine_topk_ratio"),
+        **_harmless("iterators read at the request's own timestamp", "guarantee_timestamp"),
+        **_harmless("the number of vectors sent says it", "nq"),
+    },
+    QUERY: {
+        **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing"),
+        **_refused(
+            order_by_fields="query order_by",
+            group_by_fields="query group_by",
+            query_iter_last_element_offset="element cursor",
+        ),
+        **_refused_keys("timezone time_fields"),
+        **_harmless("it belongs to query_iter_last_element_offset", "query_iter_last_pk"),
+        **_harmless("a hint of how to filter", "expr_use_json_stats"),
+    },
+    LOAD: _harmless("loads do not wait for each other", "load_priority"),
+    # Request messages
+    "AddCollectionFieldRequest": {**_COLLECTION_OF, **_ID, **_served("schema")},
+    "AllocTimestampRequest": _BASE,
+    "AlterAliasRequest": {**_COLLECTION_OF, **_served("alias")},
+    "AlterCollectionFieldRequest": {**_COLLECTION_OF, **_served("field_name properties delete_keys")},
+    "AlterCollectionRequest": {**_COLLECTION_OF, **_ID, **_served("properties delete_keys")},
+    "AlterDatabaseRequest": {
+        **_BASE,
+        **_served("db_name properties delete_keys"),
+        **_harmless("the database's name says which it is", "db_id"),
+    },
+    "AlterIndexRequest": {**_COLLECTION_OF, **_served("index_name extra_params delete_keys")},
+    "BatchDescribeCollectionRequest": {**_served("db_name collection_name"), **_ID},
+    "CheckHealthRequest": {},
+    "ConnectRequest": {**_BASE, **_harmless("it names the client for Milvus's own list", "client_info")},
+    "CreateAliasRequest": {**_COLLECTION_OF, **_served("alias")},
+    "CreateCollectionRequest": {
+        **_COLLECTION_OF,
+        **_served("schema shards_num consistency_level properties num_partitions"),
+    },
+    "CreateCredentialRequest": {
+        **_BASE,
+        **_served("username password description"),
+        **_harmless("Milvus sets them itself", "created_utc_timestamps modified_utc_timestamps"),
+    },
+    "CreateDatabaseRequest": {**_BASE, **_served("db_name properties")},
+    "CreateIndexRequest": {**_COLLECTION_OF, **_served("field_name extra_params index_name")},
+    "CreatePartitionRequest": {**_COLLECTION_OF, **_served("partition_name")},
+    "CreateResourceGroupRequest": {**_BASE, **_served("resource_group config")},
+    "DeleteCredentialRequest": {**_BASE, **_served("username")},
+    "DeleteRequest": {
+        **_COLLECTION_OF,
+        **_NAMESPACE,
+        **_HASH_KEYS,
+        **_served("partition_name expr expr_template_values"),
+        **_harmless("deletes see all that was written before", "consistency_level"),
+    },
+    "DescribeAliasRequest": {**_BASE, **_served("db_name alias")},
+    "DescribeCollectionRequest": {**_COLLECTION_OF, **_served("collectionID"), **_harmless(_PRESENT, "time_stamp")},
+    "DescribeDatabaseRequest": {**_BASE, **_served("db_name")},
+    "DescribeIndexRequest": {
+        **_COLLECTION_OF,
+        **_served("field_name index_name"),
+        **_harmless("rows that came later are counted, too", "timestamp"),
+    },
+    "DescribeResourceGroupRequest": {**_BASE, **_served("resource_group")},
+    "DropAliasRequest": {**_BASE, **_served("db_name alias")},
+    "DropCollectionRequest": _COLLECTION_OF,
+    "DropDatabaseRequest": {**_BASE, **_served("db_name")},
+    "DropIndexRequest": {**_COLLECTION_OF, **_served("field_name index_name")},
+    "DropPartitionRequest": {**_COLLECTION_OF, **_served("partition_name")},
+    "DropResourceGroupRequest": {**_BASE, **_served("resource_group")},
+    "FlushAllRequest": {**_BASE, **_served("db_name flush_targets")},
+    "FlushRequest": {**_BASE, **_served("db_name collection_names")},
+    "GetCollectionStatisticsRequest": _COLLECTION_OF,
+    "GetCompactionPlansRequest": {
+        **_served("compactionID db_name collection_name"),
+        **_harmless("the collection's name says which it is", "collection_id"),
+    },
+    "GetCompactionStateRequest": _served("compactionID"),
+    "GetComponentStatesRequest": {},
+    "GetFlushAllStateRequest": {**_BASE, **_served("flush_all_ts db_name flush_targets flush_all_tss")},
+    "GetFlushStateRequest": _served("segmentIDs flush_ts db_name collection_name"),
+    "GetLoadStateRequest": {**_COLLECTION_OF, **_served("partition_names")},
+    "GetLoadingProgressRequest": {**_COLLECTION_OF, **_served("partition_names")},
+    "GetPartitionStatisticsRequest": {**_COLLECTION_OF, **_served("partition_name")},
+    "GetPersistentSegmentInfoRequest": {**_BASE, **_served("dbName collectionName states")},
+    "GetQuerySegmentInfoRequest": {**_BASE, **_served("dbName collectionName")},
+    "GetReplicasRequest": {
+        **_COLLECTION_OF,
+        **_served("collectionID"),
+        **_harmless("the nodes of the shards are always told", "with_shard_nodes"),
+    },
+    "GetVersionRequest": {},
+    "HasCollectionRequest": {**_COLLECTION_OF, **_harmless(_PRESENT, "time_stamp")},
+    "HasPartitionRequest": {**_COLLECTION_OF, **_served("partition_name")},
+    "InsertRequest": {
+        **_COLLECTION_OF,
+        **_NAMESPACE,
+        **_HASH_KEYS,
+        **_served("partition_name fields_data num_rows schema_timestamp"),
+    },
+    "ListAliasesRequest": _COLLECTION_OF,
+    "ListCredUsersRequest": _BASE,
+    "ListDatabasesRequest": _BASE,
+    "ListResourceGroupsRequest": _BASE,
+    "LoadCollectionRequest": {
+        **_COLLECTION_OF,
+        **_served("replica_number resource_groups refresh load_fields skip_load_dynamic_field load_params"),
+    },
+    "LoadPartitionsRequest": {
+        **_COLLECTION_OF,
+        **_served("partition_names replica_number resource_groups refresh load_fields skip_load_dynamic_field"),
+        **_served("load_params"),
+    },
+    "ManualCompactionRequest": {
+        **_served("collectionID majorCompaction collection_name db_name l0Compaction target_size"),
+        **_harmless("Milvus ignores it since 2.3", "timetravel"),
+        **_refused(
+            partition_id="a compaction of one partition",
+            channel="a compaction of one channel",
+            segment_ids="a compaction of chosen segments",
+        ),
+    },
+    "QueryRequest": {
+        **_COLLECTION_OF,
+        **_NAMESPACE,
+        **_TIME_TRAVEL,
+        **_served("expr output_fields partition_names guarantee_timestamp query_params consistency_level"),
+        **_served("use_default_consistency expr_template_values"),
+        **_harmless("answers have no more than they need", "not_return_all_meta"),
+    },
+    "ReleaseCollectionRequest": _COLLECTION_OF,
+    "ReleasePartitionsRequest": {**_COLLECTION_OF, **_served("partition_names")},
+    "RenameCollectionRequest": {**_BASE, **_served("db_name oldName newName newDBName")},
+    "SearchRequest": {
+        **_COLLECTION_OF,
+        **_NAMESPACE,
+        **_TIME_TRAVEL,
+        **_served("partition_names dsl placeholder_group ids output_fields search_params guarantee_timestamp"),
+        **_served("consistency_level use_default_consistency expr_template_values"),
+        **_harmless("only expressions are left of the kinds of filters", "dsl_type"),
+        **_harmless("the vectors that were sent say it", "nq"),
+        **_harmless("answers have no more than they need", "not_return_all_meta"),
+        **_harmless("ids say it", "search_by_primary_keys"),
+        **_refused(
+            sub_reqs="hybrid search",
+            function_score="reranking by functions",
+            highlighter="a highlighter",
+            search_aggregation="search aggregation",
+            function_chains="a function chain",
+        ),
+    },
+    "ShowCollectionsRequest": {
+        **_BASE,
+        **_served("db_name type collection_names"),
+        **_harmless(_PRESENT, "time_stamp"),
+    },
+    "ShowPartitionsRequest": {**_COLLECTION_OF, **_ID, **_served("partition_names type")},
+    "TransferNodeRequest": {**_BASE, **_served("source_resource_group target_resource_group num_node")},
+    "TransferReplicaRequest": {
+        **_COLLECTION_OF,
+        **_served("source_resource_group target_resource_group num_replica"),
+    },
+    "TruncateCollectionRequest": _COLLECTION_OF,
+    "UpdateCredentialRequest": {
+        **_BASE,
+        **_served("username oldPassword newPassword description"),
+        **_harmless("Milvus sets them itself", "created_utc_timestamps modified_utc_timestamps"),
+    },
+    "UpdateResourceGroupsRequest": {**_BASE, **_served("resource_groups")},
+    "UpsertRequest": {
+        **_COLLECTION_OF,
+        **_NAMESPACE,
+        **_HASH_KEYS,
+        **_served("partition_name fields_data num_rows schema_timestamp partial_update field_ops"),
+    },
+    "CollectionSchema": {
+        **_served("name description fields enable_dynamic_field"),
+        **_harmless("the key's field says it, and the request has the rest", "autoID dbName properties version"),
+        **_refused(
+            functions="a function",
+            struct_array_fields="a struct field",
+            external_source="an external collection",
+            external_spec="an external collection",
+            enable_namespace="a namespace",
+            do_physical_backfill="a physical backfill",
+            file_resource_ids="a file resource",
+        ),
+    },
+    "FieldSchema": {
+        **_served("name is_primary_key description data_type type_params autoID element_type default_value"),
+        **_served("is_dynamic is_partition_key nullable"),
+        **_harmless("Milvus sets them itself", "fieldID state"),
+        **_harmless("indexes are made by CreateIndex; Milvus does not read them either", "index_params"),
+        **_refused(
+            is_clustering_key="a clustering key",
+            is_function_output="a function",
+            external_field="an external collection",
+        ),
+    },
+    # REST bodies
+    "AliasCollectionReq": _served("dbName collectionName aliasName"),
+    "AliasReq": _served("dbName aliasName"),
+    "CollectionDataReq": {
+        **_served("dbName collectionName partitionName data partialUpdate fieldOps"),
+    },
+    "CollectionFieldReqWithParams": _served("dbName collectionName fieldName fieldParams"),
+    "CollectionFieldReqWithSchema": _served("dbName collectionName schema"),
+    "CollectionFilterReq": _served("dbName collectionName partitionName filter exprParams"),
+    "CollectionIDReq": {
+        **_served("dbName collectionName partitionNames outputFields id consistencyLevel"),
+        **_harmless("partitionNames says it; Milvus does not read it either", "partitionName"),
+    },
+    "CollectionNameReq": _served("dbName collectionName partitionNames"),
+    "CollectionReq": {
+        **_served("dbName collectionName dimension idType autoID metricType vectorFieldType consistencyLevel"),
+        **_served("primaryFieldName vectorFieldName schema indexParams params properties description"),
+        **_refused(externalSource="an external collection", externalSpec="an external collection"),
+    },
+    "CollectionReq.schema": {
+        **_served("fields autoID enableDynamicField"),
+        **_refused(
+            structFields="a struct field",
+            functions="a function",
+            externalSource="an external collection",
+            externalSpec="an external collection",
+        ),
+    },
+    "CollectionReq.schema.fields": {
+        **_served("fieldName description dataType elementDataType isPrimary isPartitionKey elementTypeParams"),
+        **_served("typeParams nullable defaultValue"),
+        **_refused(externalField="an external collection", isClusteringKey="a clustering key", fields="a struct field"),
+    },
+    "CollectionReqWithProperties": _served("dbName collectionName properties"),
+    "CompactReq": _served("dbName collectionName isClustering"),
+    "DatabaseReq": _served("dbName"),
+    "DatabaseReqRequiredName": _served("dbName"),
+    "DatabaseReqWithProperties": _served("dbName properties"),
+    "DropCollectionPropertiesReq": _served("dbName collectionName propertyKeys"),
+    "DropDatabasePropertiesReq": _served("dbName propertyKeys"),
+    "DropIndexPropertiesReq": _served("dbName collectionName indexName propertyKeys"),
+    "EmptyReq": {},
+    "FlushReq": _served("dbName collectionName"),
+    "GetCompactionStateReq": _served("jobID"),
+    "GetSegmentsInfoReq": {
+        **_served("collectionID segmentIDs"),
+        **_harmless("the ids say which segments are meant", "dbName"),
+    },
+    "IndexParamReq": _served("dbName collectionName indexParams"),
+    "IndexReq": {
+        **_served("dbName collectionName indexName"),
+        **_harmless("rows that came later are counted, too", "timestamp"),
+    },
+    "IndexReqWithProperties": _served("dbName collectionName indexName properties"),
+    "NewPasswordReq": _served("userName password newPassword description"),
+    "OptionalCollectionNameReq": _served("dbName collectionName"),
+    "PartitionReq": _served("dbName collectionName partitionName"),
+    "PartitionsReq": _served("dbName collectionName partitionNames"),
+    "PasswordReq": _served("userName password description"),
+    "QueryReqV2": {
+        **_served("dbName collectionName partitionNames outputFields filter limit offset exprParams"),
+        **_served("consistencyLevel"),
+        **_refused(orderByFields="query order_by", groupByFields="query group_by"),
+    },
+    "RenameCollectionReq": _served("dbName collectionName newCollectionName newDbName"),
+    "ResourceGroupReq": _served("name config"),
+    "SearchReqV2": {
+        **_served("dbName collectionName data ids annsField partitionNames filter limit offset outputFields"),
+        **_served("searchParams consistencyLevel exprParams"),
+        **_refused(
+            groupingField="grouping search",
+            orderByFields="search order_by",
+            functionScore="functionScore",
+            functionChains="functionChains",
+            searchAggregation="searchAggregation",
+        ),
+        **_harmless("it says how groups are made, and grouping is refused", "groupSize strictGroupSize"),
+        **_harmless("searchParams says it; Milvus does not read it either", "params"),
+    },
+    "TransferReplicaReq": {
+        **_served("sourceRgName targetRgName collectionName replicaNum"),
+        **_harmless("the body has no key for it in Milvus", "dbName"),
+    },
+    "UpdateResourceGroupReq": _served("resource_groups"),
+    "UserReq": _served("userName"),
+}
+
+
+@cache
+def refused_keys(place: str) -> tuple[tuple[str, Known], ...]:
+    return tuple((key, known) for key, known in KEYS.get(place, {}).items() if known.verdict is Verdict.REFUSED)
+
+
+def refuse_unserved(place: str, given: Mapping[str, object], of: str = "") -> None:
+    """Raises ParameterInvalid for the first key that asks for something that is not served; `of` says of what."""
+    if not given:
+        return
+    for key, known in refused_keys(place):
+        if key in given and not known.asks_nothing(given[key]):
+            raise ParameterInvalid(f"{known.text}{of}")
