@@ -74,24 +74,6 @@ def test_orm_connects_and_lists(server: Server) -> None:
         connections.disconnect("orm-connection")
 
 
-@pytest.mark.parametrize(
-    ("method", "request_name"),
-    [
-        ("HybridSearch", "HybridSearchRequest"),
-        ("CreateRole", "CreateRoleRequest"),
-        ("OperatePrivilege", "OperatePrivilegeRequest"),
-        ("Import", "ImportRequest"),
-        ("ListImportTasks", "ListImportTasksRequest"),
-        ("GetImportState", "GetImportStateRequest"),
-    ],
-)
-def test_an_rpc_that_is_not_here_answers_unimplemented(stub: Any, method: str, request_name: str) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        getattr(stub, method)(getattr(milvus_pb2, request_name)())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert method in caught.value.details()
-
-
 def test_an_unknown_service_answers_unimplemented(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary("/no.such.Service/Method")
