@@ -6,12 +6,23 @@ NULL_LITERAL = "NULL literal is not supported in expressions; use '<field> is nu
 
 
 class FilterError(Exception):
-    """A filter that does not parse or does not fit the schema; `position` is an offset in its text."""
+    """A filter that does not parse or does not fit the schema; `position` is an offset in its text.
+
+    `sentinel` ends Milvus's text.
+    """
+
+    sentinel = "query plan failed"
 
     def __init__(self, message: str, position: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.position = position
+
+
+class ArgumentError(FilterError):
+    """Those that Milvus calls invalid parameters."""
+
+    sentinel = "invalid parameter"
 
 
 class PlanError(FilterError):

@@ -5,33 +5,35 @@ numpy's and pyarrow's. What is unknown: NULL in a comparison, and in JSON also a
 a value of another kind than the literal (Milvus 3: `"2" != 2` is unknown, not true). Numbers are one kind,
 whether integer or floating. `in` over literals of several kinds is the `or` of its `==`.
 
-`exists` is true for all but JSON null and a missing path. Milvus also calls empty objects and arrays not
-existing; path columns do not tell those from full ones, so here they exist.
+`exists` is known for every row: false where the whole document is NULL, and for a missing path, JSON null, and an
+object or an array that holds nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from milvine.expr import arrays
+from milvine.expr import arrays, path_values
 from milvine.expr.arithmetic import compute
 from milvine.expr.indexed import ValueIndex, answer
-from milvine.expr.like import match_pattern
+from milvine.expr.like import match_pattern, starts_with
 from milvine.expr.predicate import (
     OPERATORS,
     Always,
     And,
     ArrayEquals,
+    BloomMatch,
     Compare,
     CompareComputed,
     CompareFields,
     Contains,
+    ContainsLists,
     Exists,
     In,
     IsNull,
@@ -40,25 +42,19 @@ from milvine.expr.predicate import (
     Not,
     Or,
     Predicate,
+    RandomSample,
+    Regex,
+    StartsWith,
     Target,
-    integer_equivalent,
     literal_set,
 )
-from milvine.expr.tree import Comparator, ContainsMode, Scalar
+from milvine.expr.regex import match_regex
+from milvine.expr.tree import Comparator, Scalar
 from milvine.model.columns import NUMPY_DTYPES, Column
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements
 from milvine.model.types import DataType
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
-_PYARROW_COMPARATORS = {
-    Comparator.EQ: pc.equal,
-    Comparator.NE: pc.not_equal,
-    Comparator.LT: pc.less,
-    Comparator.LE: pc.less_equal,
-    Comparator.GT: pc.greater,
-    Comparator.GE: pc.greater_equal,
-}
 
 
 class ColumnSource(Protocol):
@@ -71,7 +67,9 @@ class ColumnSource(Protocol):
 
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
 
-    def json_elements(self, field_id: int, path: JsonPath) -> PathElements: ...
+    def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements:
+        """`depth`: how deep arrays in arrays are looked into."""
+        ...
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
         """What may answer in place of the column: an index of the values there, or of the elements of arrays."""
@@ -135,17 +133,21 @@ class _Evaluation:
                 return _where_known(*found)
             case Exists(target):
                 return self._exists(target)
+            case RandomSample(operand, share):
+                return _Truth(_sample(self.truth(operand).true, share))
             case CompareComputed():
                 return self._compare_computed(predicate)
             case CompareFields():
                 return self._compare_fields(predicate)
             case Contains():
                 return self._contains(predicate)
-            case ArrayEquals(target, values):
-                column = self._source.column(target.field_id)
-                assert target.element_type is not None
-                return _where_known(arrays.equals(column, target.element_type, values), column.validity)
-            case Compare(target) | In(target) | Like(target) if target.path and target.value_type is DataType.JSON:
+            case ContainsLists() | ArrayEquals():
+                return self._lists(predicate)
+            case StartsWith():
+                return self._starts_with(predicate)
+            case BloomMatch():
+                return self._bloom_match(predicate)
+            case Compare(target) | In(target) | Like(target) | Regex(target) if _is_at_path(target):
                 known, matches = self._at_path(predicate)
                 return _where_known(matches, self._and_valid(known, target))
             case Compare(target, comparator, value):
@@ -156,7 +158,10 @@ class _Evaluation:
                 return _where_known(_is_in(column, values), column.validity)
             case Like(target, pattern):
                 column = self._column(target)
-                return _where_known(_to_mask(match_pattern(column.values, pattern)), column.validity)
+                return _where_known(path_values.to_mask(match_pattern(column.values, pattern)), column.validity)
+            case Regex(target, pattern):
+                column = self._column(target)
+                return _where_known(path_values.to_mask(match_regex(column.values, pattern)), column.validity)
 
     def _column(self, target: Target) -> Column:
         """The values that a target outside of JSON paths has, one a row."""
@@ -177,17 +182,61 @@ class _Evaluation:
             column = self._source.column(target.field_id)
             return _where_known(arrays.contains(column, target.element_type, mode, values), column.validity)
         elements = self._source.json_elements(target.field_id, target.path)
-        matches = _path_contains(elements, mode, values)
+        matches = path_values.contains(elements, mode, values)
         return _where_known(matches, self._and_valid(elements.is_array, target))
+
+    def _lists(self, predicate: ContainsLists | ArrayEquals) -> _Truth:
+        target = predicate.target
+        if target.element_type is not None:
+            assert isinstance(predicate, ArrayEquals)
+            column = self._source.column(target.field_id)
+            matches = arrays.equals(column, target.element_type, cast(Sequence[Scalar], predicate.values))
+            return _where_known(matches, column.validity)
+        values = predicate.values if isinstance(predicate, ArrayEquals) else predicate.lists
+        elements = self._source.json_elements(target.field_id, target.path, path_values.depth_of(values))
+        if isinstance(predicate, ArrayEquals):
+            matches = path_values.equal_lists(elements, values)
+        else:
+            matches = path_values.contains_lists(elements, predicate.mode, predicate.lists)
+        return _where_known(matches, self._and_valid(elements.is_array, target))
+
+    def _starts_with(self, predicate: StartsWith) -> _Truth:
+        columns = [
+            self._source.column(side.field_id)
+            if isinstance(side, Target)
+            else Column(DataType.VARCHAR, pa.repeat(pa.scalar(side, pa.string()), self._source.row_count))
+            for side in (predicate.text, predicate.prefix)
+        ]
+        validities = [c.validity for c in columns if c.validity is not None]
+        matches = starts_with(columns[0].values, columns[1].values)
+        return _where_known(matches, reduce(np.logical_and, validities) if validities else None)
+
+    def _bloom_match(self, predicate: BloomMatch) -> _Truth:
+        target, bloom = predicate.target, predicate.bloom
+        if target.data_type is not DataType.JSON:
+            column = self._source.column(target.field_id)
+            is_text = column.data_type is DataType.VARCHAR
+            matches = bloom.has_texts(column.values) if is_text else bloom.has_integers(column.values)
+            return _where_known(matches, column.validity)
+        values = self._source.json_path(target.field_id, target.path)
+        matches = path_values.no_row(values)
+        integers, texts = (np.flatnonzero(values.kinds == kind) for kind in (JsonKind.INT, JsonKind.STRING))
+        if values.integers is not None:
+            matches[integers] = bloom.has_integers(values.integers[integers])
+        if values.strings is not None:
+            matches[texts] = bloom.has_texts(values.strings.take(pa.array(texts)))
+        known = np.isin(values.kinds, (JsonKind.INT, JsonKind.STRING))
+        return _where_known(matches, self._and_valid(known, target))
 
     def _is_null(self, target: Target) -> _Truth:
         validity = self._source.column(target.field_id).validity
         return _Truth(np.zeros(self._source.row_count, np.bool_) if validity is None else ~validity)
 
     def _exists(self, target: Target) -> _Truth:
-        """Unknown where the whole field is NULL, so that its negation is no match either."""
         kinds = self._source.json_path(target.field_id, target.path).kinds
-        return _where_known(kinds > JsonKind.NULL, self._and_valid(None, target))
+        exists = (kinds > JsonKind.NULL) & (kinds != JsonKind.EMPTY)
+        valid = self._and_valid(None, target)
+        return _Truth(exists if valid is None else exists & valid)
 
     def _and_valid(self, known: Mask | None, target: Target) -> Mask | None:
         """`known` without the rows where the JSON field itself is NULL."""
@@ -206,7 +255,7 @@ class _Evaluation:
                 operand, value = predicate.operand, predicate.value
             return _where_known(compare(compute(column.values, predicate.operation, operand), value), column.validity)
         numbers = self._source.json_path(target.field_id, target.path)
-        matches, known = _none(numbers), _none(numbers)
+        matches, known = path_values.no_row(numbers), path_values.no_row(numbers)
         for kind, values in ((JsonKind.INT, numbers.integers), (JsonKind.DOUBLE, numbers.doubles)):
             if values is not None:
                 is_kind = numbers.kinds == kind
@@ -219,41 +268,51 @@ class _Evaluation:
         left = self._source.column(predicate.left.field_id)
         right = self._source.column(predicate.right.field_id)
         if left.data_type is DataType.VARCHAR:
-            matches = _to_mask(_PYARROW_COMPARATORS[predicate.comparator](left.values, right.values))
+            matches = path_values.to_mask(path_values.TEXT_COMPARATORS[predicate.comparator](left.values, right.values))
         else:
             matches = OPERATORS[predicate.comparator](left.values, right.values)
         validities = [c.validity for c in (left, right) if c.validity is not None]
         return _where_known(matches, reduce(np.logical_and, validities) if validities else None)
 
-    def _at_path(self, predicate: Compare | In | Like) -> tuple[Mask, Mask]:
+    def _at_path(self, predicate: Compare | In | Like | Regex) -> tuple[Mask, Mask]:
         """(rows whose value is comparable, rows that match) in a JSON path; only rows of both count."""
         column = self._source.json_path(predicate.target.field_id, predicate.target.path)
         match predicate:
             case Compare(_, comparator, value):
-                return _kind_known(column, literal_set([value])), _compare_path(column, comparator, value)
+                return path_values.known_to(column, literal_set([value])), path_values.compare(
+                    column, comparator, value
+                )
             case In(_, values):
-                matches = _path_is_in(column, values)
-                return _kind_known(column, values) | matches, matches
-            case Like(_, pattern):
+                matches = path_values.is_in(column, values)
+                return path_values.known_to(column, values) | matches, matches
+            case Like(_, pattern) | Regex(_, pattern):
+                match_texts = match_pattern if isinstance(predicate, Like) else match_regex
                 texts = column.strings
-                matches = _none(column) if texts is None else _to_mask(match_pattern(texts, pattern))
+                matches = path_values.no_row(column)
+                if texts is not None:
+                    matches = path_values.to_mask(match_texts(texts, pattern))
                 return column.kinds == JsonKind.STRING, matches
 
 
-def _to_mask(matches: Any) -> Mask:
-    if matches.null_count:
-        matches = matches.fill_null(False)
-    mask: Mask = matches.to_numpy(zero_copy_only=False)
-    return mask
+def _is_at_path(target: Target) -> bool:
+    """Whether values of several kinds are looked at."""
+    return target.data_type is DataType.JSON and not target.is_length
 
 
-def _none(column: PathColumn) -> Mask:
-    return np.zeros(len(column), np.bool_)
+def _sample(passing: Mask, share: float) -> Mask:
+    rows = np.flatnonzero(passing)
+    sampled = np.zeros(len(passing), np.bool_)
+    if len(rows):
+        size = max(int(np.float32(len(rows)) * np.float32(share)), 1)
+        sampled[np.random.default_rng().choice(rows, size, replace=False)] = True
+    return sampled
 
 
 def _compare(column: Column, comparator: Comparator, value: Scalar) -> Mask:
     if column.data_type is DataType.VARCHAR:
-        return _to_mask(_PYARROW_COMPARATORS[comparator](column.values, pa.scalar(value, pa.string())))
+        return path_values.to_mask(
+            path_values.TEXT_COMPARATORS[comparator](column.values, pa.scalar(value, pa.string()))
+        )
     if column.data_type is DataType.FLOAT:
         with np.errstate(over="ignore"):  # beyond float32 is infinite, as in C++
             value = NUMPY_DTYPES[DataType.FLOAT].type(value)
@@ -263,7 +322,7 @@ def _compare(column: Column, comparator: Comparator, value: Scalar) -> Mask:
 
 def _is_in(column: Column, values: LiteralSet) -> Mask:
     if column.data_type is DataType.VARCHAR:
-        return _is_in_texts(column.values, values)
+        return path_values.is_in_texts(column.values, values)
     keys: np.ndarray[Any, Any] | None
     if column.data_type is DataType.BOOL:
         keys = values.booleans
@@ -273,79 +332,3 @@ def _is_in(column: Column, values: LiteralSet) -> Mask:
         with np.errstate(over="ignore"):
             keys = None if values.doubles is None else values.doubles.astype(column.values.dtype)
     return np.zeros(len(column), np.bool_) if keys is None else np.isin(column.values, keys)
-
-
-def _is_in_texts(texts: Any, values: LiteralSet) -> Mask:
-    if texts is None or values.strings is None:
-        return np.zeros(0 if texts is None else len(texts), np.bool_)
-    return _to_mask(pc.is_in(texts, value_set=values.strings))
-
-
-def _kind_known(column: PathColumn, values: LiteralSet) -> Mask:
-    """Rows comparable with every literal: with literals of two kinds, none is."""
-    kinds: list[tuple[JsonKind, ...]] = []
-    if values.booleans is not None:
-        kinds.append((JsonKind.BOOL,))
-    if values.integers is not None or values.doubles is not None:
-        kinds.append((JsonKind.INT, JsonKind.DOUBLE))
-    if values.strings is not None:
-        kinds.append((JsonKind.STRING,))
-    if not kinds:
-        return column.kinds > JsonKind.NULL
-    if len(kinds) > 1:
-        return _none(column)
-    return np.isin(column.kinds, kinds[0])
-
-
-def _compare_path(column: PathColumn, comparator: Comparator, value: Scalar) -> Mask:
-    compare = OPERATORS[comparator]
-    matches = _none(column)
-    if isinstance(value, str):
-        if column.strings is None:
-            return matches
-        return _to_mask(_PYARROW_COMPARATORS[comparator](column.strings, pa.scalar(value, pa.string())))
-    if column.integers is not None:
-        whole = integer_equivalent(comparator, value) if isinstance(value, float) else (comparator, int(value))
-        is_kind = column.kinds == (JsonKind.BOOL if isinstance(value, bool) else JsonKind.INT)
-        matches |= is_kind & OPERATORS[whole[0]](column.integers, whole[1])
-    if column.doubles is not None and not isinstance(value, bool):
-        matches |= (column.kinds == JsonKind.DOUBLE) & compare(column.doubles, float(value))
-    return matches
-
-
-def _path_is_in(column: PathColumn, values: LiteralSet) -> Mask:
-    matches = _none(column)
-    if column.strings is not None and values.strings is not None:
-        matches |= _is_in_texts(column.strings, values)
-    if column.integers is not None:
-        for kind, keys in (
-            (JsonKind.BOOL, None if values.booleans is None else values.booleans.astype(np.int64)),
-            (JsonKind.INT, values.integers),
-            (JsonKind.INT, None if values.doubles is None else _whole(values.doubles)),
-        ):
-            if keys is not None:
-                matches |= (column.kinds == kind) & np.isin(column.integers, keys)
-    if column.doubles is not None:
-        for numbers in (values.integers, values.doubles):
-            if numbers is not None:
-                matches |= (column.kinds == JsonKind.DOUBLE) & np.isin(column.doubles, numbers.astype(np.float64))
-    return matches
-
-
-def _path_contains(elements: PathElements, mode: ContainsMode, values: LiteralSet) -> Mask:
-    flat, starts = elements.elements, elements.starts
-    if mode is not ContainsMode.ALL:
-        return arrays.rows_with(starts, np.flatnonzero(_path_is_in(flat, values)), None, 0)
-    matches = np.ones(len(starts) - 1, np.bool_)
-    for value in values.scalars():
-        hits = np.flatnonzero(_compare_path(flat, Comparator.EQ, value))
-        matches &= arrays.rows_with(starts, hits, None, 0)
-        if not matches.any():
-            break
-    return matches
-
-
-def _whole(doubles: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The int64 values among `doubles`."""
-    is_whole: Mask = (doubles == np.floor(doubles)) & (doubles >= -(2.0**63)) & (doubles < 2.0**63)
-    return np.asarray(doubles[is_whole].astype(np.int64))

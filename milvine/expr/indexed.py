@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from milvine.expr.arrays import comparable
 from milvine.expr.like import prefix_of
+from milvine.expr.path_values import whole
 from milvine.expr.predicate import Compare, Contains, In, Like, LiteralSet, Target, integer_equivalent
 from milvine.expr.tree import Comparator, ContainsMode, Scalar
 from milvine.model.columns import Column
@@ -76,6 +77,8 @@ def answer(predicate: Compare | In | Like | Contains, source: IndexSource) -> An
     target = predicate.target
     if target.is_length or (target.path and target.data_type is DataType.ARRAY):
         return None
+    if target.data_type is DataType.JSON and not target.path and not isinstance(predicate, Contains):
+        return None  # an index of whole documents may be from before their own values were indexed
     index = source.value_index(target.field_id, target.path, isinstance(predicate, Contains))
     if index is None:
         return None
@@ -223,7 +226,7 @@ def _among_kind(index: ValueIndex, kind: JsonKind, values: LiteralSet, row_count
         return postings.among(_of_kind(values, kind))
     both = [numbers for numbers in (values.integers, values.doubles) if numbers is not None]
     if kind is JsonKind.INT:
-        return postings.among(np.concatenate([_whole(numbers) for numbers in both]))
+        return postings.among(np.concatenate([whole(numbers) for numbers in both]))
     return postings.among(np.concatenate([numbers.astype(np.float64) for numbers in both]))
 
 
@@ -241,11 +244,3 @@ def _has_all(index: ValueIndex, values: LiteralSet, row_count: int) -> Mask:
 
 
 _SET_OF: dict[type, str] = {bool: "booleans", int: "integers", float: "doubles", str: "strings"}
-
-
-def _whole(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The int64 values among numbers."""
-    if numbers.dtype == np.int64:
-        return numbers
-    is_whole = (numbers == np.floor(numbers)) & (numbers >= -(2.0**63)) & (numbers < 2.0**63)
-    return np.asarray(numbers[is_whole].astype(np.int64))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from milvine.expr.errors import FilterError
+from milvine.model.columns import text_lengths
 
 MAX_REGEX_CHARACTERS = 16_384
 """Of patterns with wildcards inside. RE2 refuses much longer ones, and only while rows are looked at."""
@@ -58,3 +60,23 @@ def _to_regex(pattern: str) -> str:
         return _REGEX_SPECIAL.sub(r"\\\g<0>", token["escaped"] or token["literal"])
 
     return rf"(?s)\A{_TOKEN.sub(translate, pattern)}\z"
+
+
+def starts_with(texts: Any, prefixes: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """bool (n,): which of n texts start with the prefix of their row; both are StringArrays without nulls."""
+    lengths, counts = text_lengths(texts), text_lengths(prefixes)
+    matches: np.ndarray[Any, np.dtype[np.bool_]] = lengths >= counts
+    rows = np.flatnonzero(matches)
+    counts = counts[rows].astype(np.int64)
+    steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    different = _bytes_at(texts, rows, counts, steps) != _bytes_at(prefixes, rows, counts, steps)
+    matches[np.repeat(rows, counts)[different]] = False
+    return matches
+
+
+def _bytes_at(texts: Any, rows: Any, counts: Any, steps: Any) -> Any:
+    """The first `counts` bytes of the texts at `rows`, one after another."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, 4 * texts.offset)
+    data = texts.buffers()[2]
+    flat = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return flat[np.repeat(offsets[rows].astype(np.int64), counts) + steps]

@@ -12,7 +12,7 @@ from typing import cast
 
 import orjson
 
-from milvine.expr.errors import NULL_LITERAL, FilterError
+from milvine.expr.errors import NULL_LITERAL, ArgumentError, FilterError
 from milvine.expr.tree import Scalar
 
 MAX_COMPUTED_ELEMENTS = 1000
@@ -24,6 +24,7 @@ _SIMPLE_ESCAPES = {
     **{letter: bytes([letter]) for letter in b"\\'\"?"},
 }
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL)
+_LONG_INTEGER = re.compile(r"(?<![\w.])\d{19,}(?![\d.eE])")
 _ELEMENT = re.compile(
     r"""\s*(?:
         (?P<string>"(?:[^"\\\r\n]|\\.)*+"|'(?:[^'\\\r\n]|\\.)*+')
@@ -63,7 +64,7 @@ def decode_float(text: str, position: int, sign: int = 1) -> float:
 
 
 def decode_string(quoted: str, position: int) -> str:
-    """The content of '…' or "…". Escapes are Go's; any other, such as a single `\\%`, is invalid syntax."""
+    """The content of '…', "…" or, as it is, r"…". Escapes are Go's; any other, such as `\\%`, is invalid syntax."""
 
     def unescape(match: re.Match[bytes]) -> bytes:
         byte, short, long, octal, letter = match.groups()
@@ -73,6 +74,8 @@ def decode_string(quoted: str, position: int) -> str:
             return chr(int(short or long, 16)).encode()
         return _SIMPLE_ESCAPES[letter[0]]
 
+    if quoted[0] in "rR":
+        return quoted[2:-1]
     content = quoted[1:-1]
     if "\\" not in content:
         return content
@@ -80,6 +83,13 @@ def decode_string(quoted: str, position: int) -> str:
         return _ESCAPE.sub(unescape, content.encode()).decode()
     except (KeyError, ValueError, OverflowError) as error:
         raise FilterError("invalid syntax", position) from error
+
+
+def decode_pattern(quoted: str) -> str:
+    """The regular expression in '…', "…" or r"…": a backslash only escapes itself and the quote."""
+    if quoted[0] in "rR":
+        return quoted[2:-1]
+    return re.sub(rf"\\([\\{quoted[0]}])", r"\1", quoted[1:-1])
 
 
 def decode_list(text: str, position: int, constant: Callable[[str], Scalar | None]) -> list[Scalar]:
@@ -95,9 +105,11 @@ def decode_list(text: str, position: int, constant: Callable[[str], Scalar | Non
         return _decode_elements(body, position, constant)
     kinds = set(map(type, values))
     if type(None) in kinds:
-        raise FilterError(NULL_LITERAL, position)
+        raise ArgumentError(NULL_LITERAL, position)
     if not kinds <= {bool, int, float, str}:
-        raise FilterError(f"array element type must be generic value, but got: {text}", position)
+        raise ArgumentError(f"array element type must be generic value, but got: {text}", position)
+    if float in kinds and _LONG_INTEGER.search(body):
+        return _decode_elements(body, position, constant)  # orjson rounds integers beyond 64 bits
     if int in kinds:
         highest = max(values) if kinds == {int} else max(v for v in values if type(v) is int)
         if highest > INT64_MAX:
@@ -118,7 +130,7 @@ def _decode_elements(body: str, position: int, constant: Callable[[str], Scalar 
                 raise FilterError(f"list has more than {MAX_COMPUTED_ELEMENTS} elements to compute", position)
             value = constant(element) if element and end != len(body) - 1 else None
             if value is None:
-                raise FilterError(f"array element type must be generic value, but got: {element}", position)
+                raise ArgumentError(f"array element type must be generic value, but got: {element}", position)
             values.append(value)
             offset = len(body) if end < 0 else end + 1
             continue
@@ -127,7 +139,7 @@ def _decode_elements(body: str, position: int, constant: Callable[[str], Scalar 
         elif match["boolean"]:
             values.append(match["boolean"].lower() == "true")
         elif match["null"]:
-            raise FilterError(NULL_LITERAL, position)
+            raise ArgumentError(NULL_LITERAL, position)
         else:
             values.append(decode_number(match["number"], position, -1 if match["sign"] == "-" else 1))
         offset = match.end()

@@ -16,20 +16,20 @@ from typing import cast
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, v_args
 
 from milvine.expr import tree
-from milvine.expr.errors import FilterError
+from milvine.expr.errors import ArgumentError, FilterError
 from milvine.expr.folding import fold, fold_signed, shortened
-from milvine.expr.literals import decode_index, decode_list, decode_number, decode_string
+from milvine.expr.literals import decode_index, decode_list, decode_number, decode_pattern, decode_string
 from milvine.expr.tree import Comparator, ContainsMode, Literal, Node, Operation, Scalar
 from milvine.model.json_paths import JsonPath
 
 MAX_DEPTH = 128
-"""Nodes below one another; parentheses alone and chains of and/or add none."""
+"""Nodes below one another, or lists in one another; parentheses alone and chains of and/or add none."""
 MAX_TOKENS = 200_000
 """A list of literals is one token, whatever its length."""
 _CACHED_TEXT_CHARACTERS = 16_384
 """Longer texts (lists of keys, mostly) are seldom sent twice and would hold memory."""
 
-_STEP = re.compile(r"""\[(?:(?P<key>"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+')|(?P<index>\d+))\]""")
+_STEP = re.compile(r"""\[(?:(?P<key>[rR]?(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'))|(?P<index>\d+))\]""")
 
 
 def _start(token: Token) -> int:
@@ -63,11 +63,20 @@ class _TreeBuilder(Transformer[Token, Node]):
     def like(self, operand: Node, pattern: Node) -> Node:
         return tree.Like(operand.position, operand, pattern)
 
+    def regex(self, operand: Node, sign: Token, pattern: Node) -> Node:
+        node = tree.Regex(operand.position, operand, pattern)
+        return tree.Not(operand.position, node) if sign == "!~" else node
+
+    def regex_literal(self, operand: Node, token: Token) -> Node:
+        """The operator and its pattern are one token, since a pattern has its own escapes."""
+        sign, quoted = Token("REGEX", token[:2]), token[2:].lstrip()
+        return self.regex(operand, sign, Literal(_start(token), decode_pattern(quoted), quoted))
+
     def is_null(self, column: tree.Column) -> Node:
         return tree.IsNull(column.position, column)
 
     def is_not_null(self, column: tree.Column) -> Node:
-        return tree.Not(column.position, tree.IsNull(column.position, column))
+        return tree.IsNull(column.position, column, is_negated=True)
 
     def exists(self, word: Token, operand: Node) -> Node:
         return tree.Exists(_start(word), operand)
@@ -110,17 +119,38 @@ class _TreeBuilder(Transformer[Token, Node]):
                 return replace(inner, is_enclosed=True)
             case Literal():
                 return replace(inner, text=shortened(f"({inner.text})", inner.value))
+            case tree.Column() | tree.LiteralList():
+                return replace(inner, text=f"({inner.text})")
             case _:
                 return inner
 
     def string(self, token: Token) -> Node:
         return Literal(_start(token), decode_string(token, _start(token)), str(token))
 
+    def raw_string(self, token: Token) -> Node:
+        return Literal(_start(token), token[2:-1], str(token))
+
     def boolean(self, token: Token) -> Node:
         return Literal(_start(token), token.lower() == "true", str(token))
 
     def literal_list(self, token: Token) -> Node:
         return tree.LiteralList(_start(token), decode_list(token, _start(token), _constant), str(token))
+
+    def nested_list(self, *elements: Node | None) -> Node:
+        found = [element for element in elements if element is not None]
+        position = found[0].position
+        for element in found:
+            if not isinstance(element, Literal | tree.LiteralList):
+                raise ArgumentError(f"array element type must be generic value, but got: {element}", element.position)
+        constants = cast(list[Literal | tree.LiteralList], found)
+        depth = 1 + max(c.depth if isinstance(c, tree.LiteralList) else 0 for c in constants)
+        if depth > MAX_DEPTH:
+            raise FilterError(f"lists are nested deeper than {MAX_DEPTH} levels", position)
+        values = [c.values if isinstance(c, tree.LiteralList) else c.value for c in constants]
+        return tree.LiteralList(position, values, f"[{','.join(map(str, constants))}]", depth)
+
+    def call(self, name: Token, *arguments: Node | None) -> Node:
+        return tree.Call(_start(name), str(name), tuple(a for a in arguments if a is not None))
 
     def template(self, token: Token) -> Node:
         return tree.Template(_start(token), token[1:-1].strip())

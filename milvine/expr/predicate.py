@@ -1,6 +1,6 @@
 """What a filter means for one schema: names are field ids, literals fit their fields, templates are filled.
 
-Every predicate is true, false or unknown for a row. All of them leave NULL rows unknown, but IsNull.
+Every predicate is true, false or unknown for a row. All but IsNull and Exists leave NULL rows unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from milvine.expr.tree import Comparator, ContainsMode, Operation, Scalar
+from milvine.expr.bloom import BloomFilter
+from milvine.expr.tree import Comparator, ContainsMode, Element, Operation, Scalar
 from milvine.model.json_paths import JsonPath
 from milvine.model.types import DataType
 
@@ -30,10 +31,9 @@ OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is looked at: a field, or with `path` what stands there in a JSON field or in an ARRAY (one index).
+    """What a predicate reads: a field, or with `path` what stands there in a JSON field or in an ARRAY (one index).
 
-    `is_length`: the number of elements of the array that stands there. A JSON field's root is looked at for its
-    elements only.
+    `is_length`: the number of elements of the array that stands there.
     """
 
     field_id: int
@@ -147,8 +147,40 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
+class Regex:
+    """The text has a match of RE2's `pattern`, which is valid."""
+
+    target: Target
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith:
+    """A field, or a constant, starts with another."""
+
+    text: Target | str
+    prefix: Target | str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BloomMatch:
+    """The value may be one of those that a Bloom filter was made of; false positives are possible."""
+
+    target: Target
+    bloom: BloomFilter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RandomSample:
+    """`share` of the rows that pass, one at least, drawn anew at each evaluation."""
+
+    operand: Predicate
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class IsNull:
-    """A whole field; for a JSON path, `is null` is Not(Exists)."""
+    """A whole field is NULL; for a JSON path, `is null` is Not(Exists)."""
 
     target: Target
 
@@ -167,12 +199,21 @@ class Contains:
     values: LiteralSet
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayEquals:
-    """A whole ARRAY is the list, element by element."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ContainsLists:
+    """An array at a JSON path has any of the lists, or with ALL each, as elements."""
 
     target: Target
-    values: tuple[Scalar, ...]
+    mode: ContainsMode
+    lists: tuple[Sequence[Element], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayEquals:
+    """A whole ARRAY, or the array at a JSON path, is the list, element by element."""
+
+    target: Target
+    values: Sequence[Element]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +238,14 @@ Predicate = (
     | CompareFields
     | In
     | Like
+    | Regex
+    | StartsWith
+    | BloomMatch
+    | RandomSample
     | IsNull
     | Exists
     | Contains
+    | ContainsLists
     | ArrayEquals
     | Not
     | And
@@ -266,6 +312,19 @@ def is_always_true(predicate: Predicate | None) -> bool:
     return predicate is None or predicate == Always(True)
 
 
+def is_approximate(predicate: Predicate) -> bool:
+    """Whether rows may pass that should not."""
+    match predicate:
+        case BloomMatch():
+            return True
+        case And(operands) | Or(operands):
+            return any(map(is_approximate, operands))
+        case Not(operand) | RandomSample(operand):
+            return is_approximate(operand)
+        case _:
+            return False
+
+
 def referenced_field_ids(predicate: Predicate) -> frozenset[int]:
     return frozenset(target.field_id for target in _targets(predicate))
 
@@ -279,9 +338,10 @@ def _targets(predicate: Predicate) -> Iterator[Target]:
                 yield from _targets(operand)
         case Not(operand):
             yield from _targets(operand)
-        case CompareFields(left, _, right):
-            yield left
-            yield right
+        case RandomSample(operand):
+            yield from _targets(operand)
+        case CompareFields(left, _, right) | StartsWith(left, right):
+            yield from (side for side in (left, right) if isinstance(side, Target))
         case _:
             yield predicate.target
 

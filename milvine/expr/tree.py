@@ -12,6 +12,8 @@ from enum import StrEnum
 from milvine.model.json_paths import JsonPath
 
 Scalar = bool | int | float | str
+Element = Scalar | Sequence["Element"]
+"""Of a list of literals."""
 
 
 class Comparator(StrEnum):
@@ -60,7 +62,7 @@ class ContainsMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A name, or a name with keys and indexes behind it."""
+    """A name, or a name followed by keys and indexes."""
 
     position: int
     name: str
@@ -84,8 +86,10 @@ class Literal:
 @dataclass(frozen=True, slots=True)
 class LiteralList:
     position: int
-    values: Sequence[Scalar]
+    values: Sequence[Element]
     text: str
+    depth: int = 1
+    """How deep its lists are nested."""
 
     def __str__(self) -> str:
         return self.text
@@ -178,12 +182,25 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
-class IsNull:
+class Regex:
     position: int
-    column: Column
+    operand: Node
+    pattern: Node
 
     def __str__(self) -> str:
-        return f"{self.column}is null"
+        return f"{self.operand}=~{self.pattern}"
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """`is null`, or `is not null`."""
+
+    position: int
+    column: Column
+    is_negated: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.column}is {'not ' if self.is_negated else ''}null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +234,18 @@ class ArrayLength:
 
     def __str__(self) -> str:
         return f"{self.word}({self.column})"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function that is no keyword, by its name as written."""
+
+    position: int
+    name: str
+    arguments: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}({','.join(map(str, self.arguments))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +286,12 @@ Node = (
     | ChainedRange
     | Membership
     | Like
+    | Regex
     | IsNull
     | Exists
     | Contains
     | ArrayLength
+    | Call
     | Not
     | And
     | Or
@@ -279,8 +310,10 @@ def children(node: Node) -> tuple[Node, ...]:
             return node.first, node.middle, node.last
         case Membership() | Contains():
             return node.operand, node.values
-        case Like():
+        case Like() | Regex():
             return node.operand, node.pattern
+        case Call():
+            return node.arguments
         case _:
             return ()
 

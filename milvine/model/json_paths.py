@@ -6,6 +6,7 @@ paths beyond the cap are built on demand by `extract`, once per column and path,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,12 +17,14 @@ import orjson
 import pyarrow as pa
 
 JsonPath = tuple[str | int, ...]
+"""A step that is an integer is a place in an array, or the key in an object that has its digits."""
 MAX_PATHS = 256
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
 class JsonKind(IntEnum):
-    """What stands at a path in one row. MISSING: no such key; OTHER: an object or an array."""
+    """What stands at a path in one row. MISSING: no such key; OTHER: an object or an array; EMPTY: one that holds
+    nothing but NULLs and others that are empty."""
 
     MISSING = 0
     NULL = 1
@@ -30,6 +33,7 @@ class JsonKind(IntEnum):
     DOUBLE = 4
     STRING = 5
     OTHER = 6
+    EMPTY = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,22 @@ class _Builder:
                     doubles = np.zeros(row_count, np.float64)
                 doubles[row] = value
             else:
-                kinds[row] = JsonKind.NULL if value is None else JsonKind.OTHER
+                kinds[row] = JsonKind.NULL if value is None else JsonKind.EMPTY if _is_empty(value) else JsonKind.OTHER
         return PathColumn(kinds, integers, doubles, None if strings is None else pa.array(strings, pa.string()))
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether an object or an array holds nothing but NULLs and others that are empty."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif item is not None:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +128,13 @@ class PathElements:
     """The elements of the arrays at one path, n rows.
 
     is_array: bool (n,), rows with an array there. starts: int64 (n + 1,), where each row's elements start among
-    `elements`, and the end of the last.
+    `elements`, and the end of the last. inner: the elements of those elements, where they were asked for.
     """
 
     is_array: np.ndarray[Any, np.dtype[np.bool_]]
     starts: np.ndarray[Any, np.dtype[np.int64]]
     elements: PathColumn
+    inner: PathElements | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +154,7 @@ class ShreddedPaths:
     def known(self, row_count: int, path: JsonPath) -> PathColumn | None:
         """The column at `path` if it was shredded or is known to be absent; else only `extract` can tell."""
         column = self.columns.get(path)
-        if column is None and self.is_complete and all(isinstance(step, str) for step in path):
+        if column is None and self.is_complete and path and all(isinstance(step, str) for step in path):
             return missing(row_count)
         return column
 
@@ -181,33 +200,44 @@ def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
     return builder.build(len(texts))
 
 
-def extract_elements(texts: pa.BinaryArray, path: JsonPath) -> PathElements:
-    """The elements of the arrays at `path`, by parsing every row."""
-    is_array = np.zeros(len(texts), np.bool_)
-    counts = np.zeros(len(texts), np.int64)
+def extract_elements(texts: pa.BinaryArray, path: JsonPath, depth: int = 1) -> PathElements:
+    """The elements of the arrays at `path`, by parsing every row; `depth`: of arrays in them, too, and so on."""
+    return _elements([_at(orjson.loads(text), path) for text in texts.to_pylist()], depth)
+
+
+def _elements(values: list[Any], depth: int) -> PathElements:
+    is_array = np.zeros(len(values), np.bool_)
+    counts = np.zeros(len(values), np.int64)
     builder = _Builder()
-    for row, text in enumerate(texts.to_pylist()):
-        value = _at(orjson.loads(text), path)
+    for row, value in enumerate(values):
         if isinstance(value, list):
             is_array[row] = True
             counts[row] = len(value)
             builder.values += value
     builder.rows = list(range(len(builder.values)))
-    return PathElements(is_array, np.concatenate(([0], np.cumsum(counts))), builder.build(len(builder.values)))
+    inner = _elements(builder.values, depth - 1) if depth > 1 else None
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    return PathElements(is_array, starts, builder.build(len(builder.values)), inner)
 
 
+def pointer(path: JsonPath) -> JsonPath:
+    """The path as JSON pointers have it: a key of digits is also a place in an array."""
+    return tuple(int(s) if isinstance(s, str) and _PLACE.fullmatch(s) else s for s in path)
+
+
+_PLACE = re.compile(r"0|[1-9][0-9]{0,17}")
 _NOTHING = object()
 
 
 def _at(value: Any, path: JsonPath) -> Any:
     """What stands at `path` in a parsed document, or _NOTHING."""
     for step in path:
-        if isinstance(step, str):
-            if not isinstance(value, dict) or step not in value:
-                return _NOTHING
-        elif not isinstance(value, list) or not 0 <= step < len(value):
+        if isinstance(value, dict):
+            value = value.get(str(step), _NOTHING)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
             return _NOTHING
-        value = value[step]
     return value
 
 

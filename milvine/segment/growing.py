@@ -66,8 +66,8 @@ class Chunk:
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
         return self.extracted.find(field_id, self.column(field_id), path)
 
-    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
-        return self.extracted.find_elements(field_id, self.column(field_id), path)
+    def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements:
+        return self.extracted.find_elements(field_id, self.column(field_id), path, depth)
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> None:
         return None

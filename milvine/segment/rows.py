@@ -15,6 +15,7 @@ from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
 
 Array = np.ndarray[Any, Any]
+_Key = TypeVar("_Key")
 _Kept = TypeVar("_Kept")
 
 
@@ -39,7 +40,7 @@ class RowSet(Protocol):
     def marks(self) -> DeleteMarks: ...
     def column(self, field_id: int) -> Column: ...
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
-    def json_elements(self, field_id: int, path: JsonPath) -> PathElements: ...
+    def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements: ...
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None: ...
     def index(self, field_id: int) -> VectorIndex | None:
         """The index over a vector field, or None: scan."""
@@ -75,7 +76,7 @@ class ExtractedPaths:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[tuple[int, JsonPath], PathColumn] = {}
-        self._kept_elements: dict[tuple[int, JsonPath], PathElements] = {}
+        self._kept_elements: dict[tuple[int, JsonPath, int], PathElements] = {}
 
     def find(self, field_id: int, column: Column, path: JsonPath) -> PathColumn:
         assert column.paths is not None
@@ -85,14 +86,15 @@ class ExtractedPaths:
             self._keep(self._kept, (field_id, path), known)
         return known
 
-    def find_elements(self, field_id: int, column: Column, path: JsonPath) -> PathElements:
-        known = self._kept_elements.get((field_id, path))
+    def find_elements(self, field_id: int, column: Column, path: JsonPath, depth: int) -> PathElements:
+        key = (field_id, path, depth)
+        known = self._kept_elements.get(key)
         if known is None:
-            known = extract_elements(column.values, path)
-            self._keep(self._kept_elements, (field_id, path), known)
+            known = extract_elements(column.values, path, depth)
+            self._keep(self._kept_elements, key, known)
         return known
 
-    def _keep(self, kept: dict[tuple[int, JsonPath], _Kept], key: tuple[int, JsonPath], value: _Kept) -> None:
+    def _keep(self, kept: dict[_Key, _Kept], key: _Key, value: _Kept) -> None:
         with self._lock:
             kept[key] = value
             if len(kept) > self.MAX_KEPT:

@@ -198,8 +198,8 @@ class SealedSegment:
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn:
         return self._extracted.find(field_id, self.column(field_id), path)
 
-    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
-        return self._extracted.find_elements(field_id, self.column(field_id), path)
+    def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements:
+        return self._extracted.find_elements(field_id, self.column(field_id), path, depth)
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
         return self._value_indexes.get((field_id, path, has_elements))

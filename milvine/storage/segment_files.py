@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from milvine.errors import DataIntegrityError
 from milvine.model.columns import Column
-from milvine.model.json_paths import PathColumn, ShreddedPaths
+from milvine.model.json_paths import JsonKind, PathColumn, ShreddedPaths
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
 from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
@@ -72,6 +72,7 @@ def save_column(path: Path, column: Column) -> int:
                     arrays[f"{number}.{part}"] = pa.array(values) if isinstance(values, np.ndarray) else values
         metadata["paths"] = orjson.dumps([list(p) for p in column.paths.columns]).decode()
         metadata["paths_complete"] = "1" if column.paths.is_complete else "0"
+        metadata["paths_tell_empty"] = "1"
     return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, encode_stream(arrays, metadata))
 
 
@@ -86,6 +87,9 @@ def open_column(
             names = [tuple(p) for p in orjson.loads(metadata["paths"])]
             paths = {name: _path_column(arrays, number) for number, name in enumerate(names)}
             complete = metadata["paths_complete"] == "1"
+            if "paths_tell_empty" not in metadata:
+                paths = {name: c for name, c in paths.items() if not (c.kinds == JsonKind.OTHER).any()}
+                complete = complete and len(paths) == len(names)
             column = Column(data_type, column.values, column.validity, ShreddedPaths(paths, complete))
     except _NOT_OURS as error:
         raise DataIntegrityError(f"{path} does not hold a column of {data_type.milvus_name}: {error!r}") from error

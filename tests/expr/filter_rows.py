@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pytest
 
+from milvine.errors import ParameterInvalid
 from milvine.expr import compile_filter, evaluate
 from milvine.expr.indexed import ValueIndex
+from milvine.index.scalar import index_field, index_json
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
@@ -76,8 +79,8 @@ class Rows:
         assert column.paths is not None
         return column.paths.known(self.row_count, path) or extract(column.values, path)
 
-    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
-        return extract_elements(self.columns[field_id].values, path)
+    def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements:
+        return extract_elements(self.columns[field_id].values, path, depth)
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
         return self.indexes.get((field_id, path, has_elements))
@@ -94,6 +97,35 @@ def kept(text: str, rows: Sequence[Mapping[str, Any]], **templates: object) -> l
     assert mask.dtype == np.bool_
     assert mask.shape == (len(rows),)
     return [int(i) for i in np.flatnonzero(mask)]
+
+
+def kept_by_indexes(text: str, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """As `kept`, but all fields and some paths have scalar indexes."""
+    source = rows_of(rows)
+    indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
+    for f in SCHEMA.fields:
+        column = source.columns[f.field_id]
+        if f.data_type is DataType.JSON:
+            for path in ((), ("a",), ("a", "b"), ("a", 1)):
+                for cast in ("JSON", "ARRAY_VARCHAR", "ARRAY_DOUBLE"):
+                    found = index_json(column, path, cast)
+                    indexes |= {(f.field_id, p, index.has_elements): index for p, index in found.items()}
+        elif not f.data_type.is_vector:
+            indexes[f.field_id, (), f.data_type is DataType.ARRAY] = index_field(column)
+    indexed = Rows(source.row_count, source.columns, indexes)
+    return [int(i) for i in np.flatnonzero(evaluate(compile_filter(text, SCHEMA), indexed))]
+
+
+def refusal(text: str, schema: CollectionSchema = SCHEMA, /, **templates: object) -> str:
+    """Why a filter is refused, without what Milvus puts around it."""
+    with pytest.raises(ParameterInvalid) as caught:
+        compile_filter(text, schema, None, templates)
+    assert caught.value.code == 1100
+    message = caught.value.message
+    for sentinel in (": query plan failed: invalid parameter", ": invalid parameter: invalid parameter"):
+        if message.endswith(sentinel):
+            return message.removeprefix(f"cannot parse expression: {text}: ").removesuffix(sentinel)
+    raise AssertionError(f"no text of Milvus: {message}")
 
 
 def _column(field: FieldSchema, values: list[Any]) -> Column:

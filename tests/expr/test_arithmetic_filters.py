@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filter_rows import COMPARATORS, MIRRORED, SCHEMA, kept
+from filter_rows import COMPARATORS, MIRRORED, SCHEMA, kept, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milvine.errors import ParameterInvalid
 from milvine.expr import compile_filter
 from milvine.expr.errors import FilterError
 from milvine.expr.literals import MAX_COMPUTED_ELEMENTS
@@ -23,13 +22,6 @@ from milvine.expr.tree import Literal
 
 Row = Mapping[str, Any]
 LOWEST = -(2**63)
-
-
-def refusal(text: str, /, **templates: object) -> str:
-    with pytest.raises(ParameterInvalid) as caught:
-        compile_filter(text, SCHEMA, None, templates)
-    message = str(caught.value).removesuffix(": invalid parameter")
-    return message.removeprefix(f"cannot parse expression: {text}, error: ")
 
 
 @pytest.mark.parametrize(

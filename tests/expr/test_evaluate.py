@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from filter_rows import COMPARATORS, MIRRORED, kept
+from filter_rows import COMPARATORS, MIRRORED, kept, kept_by_indexes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,10 +62,12 @@ JSON_ROWS: list[Row] = [{"doc": document} for document in _DOCUMENTS]
         ('not (doc["s"] like "a%")', []),
         ('doc["list"][0] == 1', [13]),
         ('doc["list"][1] == "x"', [13]),
-        ('doc["list"][2] is null', [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        ('doc["list"][2] is null', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
         ('exists doc["a"]', [3, 4, 5, 6, 7, 8, 9, 15]),
-        ('doc["a"] is null', [1, 2, 10, 11, 12, 13, 14]),
+        ('doc["a"] is null', [0, 1, 2, 10, 11, 12, 13, 14]),
         ("doc is null", [0]),
+        ('not exists doc["list"]', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15]),
+        ('doc["list"] is not null', [13]),
         ('not (doc["a"] > 100 and doc["a"] < 50)', [4, 5, 6, 15]),
         ('doc["missing"] == 1 or doc["a"] == 2', [4]),
     ],
@@ -179,9 +181,12 @@ _INTEGERS = st.integers(-3, 3)
 _FLOATS = st.integers(-6, 6).map(lambda n: n / 2)
 _TEXTS = st.text("ab%_", max_size=3)
 _JSON_SCALARS = st.one_of(st.none(), st.booleans(), _INTEGERS, _FLOATS, _TEXTS)
+_SCALARS: st.SearchStrategy[Any] = st.one_of(st.booleans(), _INTEGERS, _FLOATS, _TEXTS)
+_LISTS: st.SearchStrategy[Any] = st.lists(_SCALARS | st.lists(st.sampled_from([1, 2.0, "a"]), max_size=1), max_size=2)
+_JSON_LISTS = st.lists(_JSON_SCALARS | st.lists(st.sampled_from([1, 2.0, "a", None]), max_size=1), max_size=2)
 _JSON = st.dictionaries(
-    st.sampled_from("ab"),
-    st.one_of(_JSON_SCALARS, st.lists(_JSON_SCALARS, max_size=2), st.dictionaries(st.just("b"), _JSON_SCALARS)),
+    st.sampled_from(["a", "b", "1"]),
+    st.one_of(_JSON_SCALARS, _JSON_LISTS, st.dictionaries(st.sampled_from("b1"), _JSON_SCALARS)),
 )
 _ROWS = st.lists(
     st.fixed_dictionaries(
@@ -194,7 +199,7 @@ _ROWS = st.lists(
             "price": _FLOATS,
             "name": st.none() | _TEXTS,
             "title": _TEXTS,
-            "doc": st.none() | _JSON,
+            "doc": st.one_of(st.none(), _JSON, _SCALARS, _JSON_LISTS),
             "$meta": _JSON,
         }
     ),
@@ -205,6 +210,8 @@ _PATHS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     'doc["a"]': ("doc", ("a",)),
     'doc["a"]["b"]': ("doc", ("a", "b")),
     'doc["a"][1]': ("doc", ("a", 1)),
+    'doc["a"]["1"]': ("doc", ("a", 1)),
+    "doc": ("doc", ()),
     "a": ("$meta", ("a",)),
     '$meta["b"]': ("$meta", ("b",)),
 }
@@ -223,8 +230,8 @@ def _at(row: Row, operand: str) -> Any:
     field, path = _PATHS[operand]
     value = row[field]
     for step in path:
-        if isinstance(value, dict) and isinstance(step, str):
-            value = value.get(step)
+        if isinstance(value, dict):
+            value = value.get(str(step))
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             value = value[step]
         else:
@@ -239,6 +246,21 @@ def _kind(value: Any) -> str:
 
 def _compared(left: Any, sign: str, right: Any) -> bool | None:
     return COMPARATORS[sign](left, right) if _kind(left) == _kind(right) != "other" else None
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Within lists an integer literal is no floating element."""
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(_same, found, wanted))
+    if isinstance(wanted, float):
+        return _kind(found) == "number" and found == wanted
+    return type(found) is type(wanted) and found == wanted
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_empty, value.values() if isinstance(value, dict) else value))
+    return value is None
 
 
 def _any_of(verdicts: Sequence[bool | None]) -> bool | None:
@@ -259,10 +281,12 @@ def _leaves(draw: st.DrawFn) -> tuple[str, Verdict]:
     operand = draw(st.sampled_from([*_NUMERIC_FIELDS, "flag", "name", "title", *_PATHS]))
     is_path = operand in _PATHS
     is_integer = operand in ("id", "small", "big")
-    values: st.SearchStrategy[Any] = st.one_of(st.booleans(), _INTEGERS, _FLOATS, _TEXTS)
+    values = _SCALARS
     if not is_path:
         values = {"flag": st.booleans(), "name": _TEXTS, "title": _TEXTS}.get(operand, _INTEGERS | _FLOATS)
-    shape = draw(st.sampled_from(["compare", "in", "like", "null", "range", "fields"]))
+    shape = draw(
+        st.sampled_from(["compare", "in", "like", "regex", "lists", "contains", "texts", "null", "range", "fields"])
+    )
     if shape == "in":
         chosen = draw(st.lists(_INTEGERS if is_integer else values, max_size=3))
         sign = draw(st.sampled_from(["in", "not in"]))
@@ -281,10 +305,56 @@ def _leaves(draw: st.DrawFn) -> tuple[str, Verdict]:
             return _fits(pattern, found) if isinstance(found, str) else None
 
         return f"{operand} like {pattern!r}", is_like
+    if shape == "regex" and (is_path or operand in ("name", "title")):
+        pattern = draw(st.sampled_from(["^a", "b$", "^ab$", "a.", "[ab]+%", "^(a|b)*$", "", "a|_", "^$", "(?i)A"]))
+        sign = draw(st.sampled_from(["=~", "!~"]))
+
+        def has_match(row: Row) -> bool | None:
+            found = _at(row, operand)
+            verdict = re.search(pattern, found) is not None if isinstance(found, str) else None
+            return verdict if sign == "=~" else _negated(verdict)
+
+        return f"{operand} {sign} {pattern!r}", has_match
+    if shape == "lists" and is_path:
+        wanted = draw(st.lists(_LISTS, min_size=1, max_size=2))
+        sign = draw(st.sampled_from(["==", "!=", "in", "not in"]))
+        wanted = wanted if "in" in sign else wanted[:1]
+
+        def is_list(row: Row) -> bool | None:
+            found = _at(row, operand)
+            if not isinstance(found, list):
+                return None
+            verdict = any(_same(found, w) for w in wanted)
+            return verdict if sign in ("==", "in") else not verdict
+
+        return f"{operand} {sign} {_written(wanted if 'in' in sign else wanted[0])}", is_list
+    if shape == "contains" and is_path:
+        wanted = draw(st.lists(st.lists(st.sampled_from([1, 2.0, "a"]), max_size=2), min_size=1, max_size=2))
+        mode = draw(st.sampled_from(["", "_any", "_all"]))
+        wanted = wanted if mode else wanted[:1]
+
+        def has_lists(row: Row) -> bool | None:
+            found = _at(row, operand)
+            if not isinstance(found, list):
+                return None
+            return (all if mode == "_all" else any)(any(_same(f, w) for f in found) for w in wanted)
+
+        return f"json_contains{mode}({operand}, {_written(wanted if mode else wanted[0])})", has_lists
+    if shape == "texts" and operand in ("name", "title"):
+        prefix = draw(st.sampled_from(["name", "title", "'a'", "''", "'a%'"]))
+        if draw(st.booleans()):
+            return f"empty({operand})", lambda row: None if row[operand] is None else row[operand] == ""
+
+        def starts(row: Row) -> bool | None:
+            text, start = row[operand], row[prefix] if prefix in row else prefix[1:-1]
+            return None if text is None or start is None else text.startswith(start)
+
+        return f"starts_with({operand}, {prefix})", starts
     if shape == "null":
 
         def is_null(row: Row) -> bool | None:
-            return None if is_path and row[_PATHS[operand][0]] is None else _at(row, operand) is None
+            found = _at(row, operand)
+            return found is None if operand == "doc" or not is_path else _is_empty(found)
 
         return f"{operand} is null", is_null
     if shape == "range" and (is_path or operand in _NUMERIC_FIELDS):
@@ -324,4 +394,6 @@ def _grown(inner: st.SearchStrategy[tuple[str, Verdict]]) -> st.SearchStrategy[t
 @given(_ROWS, st.recursive(_leaves(), _grown, max_leaves=6))
 def test_random_filters_keep_what_a_row_by_row_reading_keeps(rows: list[Row], node: tuple[str, Verdict]) -> None:
     text, verdict = node
-    assert kept(text, rows) == [i for i, row in enumerate(rows) if verdict(row) is True], text
+    expected = [i for i, row in enumerate(rows) if verdict(row) is True]
+    assert kept(text, rows) == expected, text
+    assert kept_by_indexes(text, rows) == expected, text

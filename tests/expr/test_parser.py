@@ -79,7 +79,20 @@ def test_lists_hold_the_same_literals_fast_or_slow(text: str, values: list[objec
 
 @pytest.mark.parametrize(
     "text",
-    ["[,]", "[1,,2]", "[1 2]", "[null]", "[1, NULL]", "[a]", "[{x}]", '[{"k": 1}]', "[[1]]", "[1", "['a]"],
+    [
+        "[,]",
+        "[1,,2]",
+        "[1 2]",
+        "[null]",
+        "[1, NULL]",
+        "[a]",
+        "[{x}]",
+        '[{"k": 1}]',
+        "[[a]]",
+        "[[1],,[2]]",
+        "[1",
+        "['a]",
+    ],
 )
 def test_lists_of_anything_else_are_refused(text: str) -> None:
     with pytest.raises(FilterError):
@@ -144,10 +157,8 @@ def test_refusals_say_what_and_where(text: str, message: str, position: int) -> 
     [
         "array_contains(a)",
         "array_length(a, 1) == 1",
-        "a =~ 'x'",
-        "random_sample(0.1)",
-        "text_match(a, 'x')",
-        "a == r'x'",
+        "a =~",
+        "a == r'x",
         "a[0][b] == 1",
         "a = 1",
     ],

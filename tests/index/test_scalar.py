@@ -64,7 +64,7 @@ class Source:
         assert self._column.paths is not None
         return self._column.paths.known(self.row_count, path) or extract(self._column.values, path)
 
-    def json_elements(self, field_id: int, path: JsonPath) -> PathElements:
+    def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements:
         return extract_elements(self._column.values, path)
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:

@@ -1,0 +1,45 @@
+"""Regular expressions as Milvus has them: RE2's, anywhere in the text, and `.` also matches a line break.
+
+RE2 is pyarrow's, and takes time linear in the text. Patterns that are a plain text at one end are LIKE patterns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.expr.errors import FilterError
+
+_PLAIN = re.compile(r"(\^?)((?:\\[.+*?^${}()|\[\]\\]|[^.+*?^${}()|\[\]\\])*+)(\$?)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_LIKE_SPECIAL = re.compile(r"[%_\\]")
+
+
+def check_regex(pattern: str, position: int) -> None:
+    """Raises FilterError if RE2 does not take the pattern."""
+    try:
+        match_regex(pa.array([""]), pattern)
+    except pa.ArrowInvalid as error:
+        raise FilterError(f"invalid regex pattern: {error}", position) from error
+
+
+def match_regex(texts: Any, pattern: str) -> Any:
+    """pyarrow.BooleanArray for a StringArray; null stays null. The pattern has passed `check_regex`."""
+    return pc.match_substring_regex(texts, f"(?s){pattern}")
+
+
+def as_like(pattern: str) -> str | None:
+    """The LIKE pattern that matches the same, if the pattern is a text with `^` before it or `$` after it."""
+    plain = _PLAIN.fullmatch(pattern)
+    if plain is None or not (plain[1] or plain[3]):
+        return None
+    text = like_text(_ESCAPED.sub(r"\1", plain[2]))
+    return f"{'' if plain[1] else '%'}{text}{'' if plain[3] else '%'}"
+
+
+def like_text(text: str) -> str:
+    """The LIKE pattern of the text itself."""
+    return _LIKE_SPECIAL.sub(r"\\\g<0>", text)
