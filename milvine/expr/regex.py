@@ -18,12 +18,27 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _LIKE_SPECIAL = re.compile(r"[%_\\]")
 
 
+_GO_TEXTS = {
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid repetition size": "invalid repeat count",
+    "trailing \\": "trailing backslash at end of expression",
+}
+"""How Go's parser, which Milvus asks first, says what RE2 says."""
+
+
 def check_regex(pattern: str, position: int) -> None:
     """Raises FilterError if RE2 does not take the pattern."""
     try:
+        pc.match_substring_regex(pa.array([""]), pattern)
         match_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
-        raise FilterError(f"invalid regex pattern: {error}", position) from error
+        reason, _, place = str(error).removeprefix("Invalid regular expression: ").partition(": ")
+        reason = f"error parsing regexp: {_GO_TEXTS.get(reason, reason)}: `{place}`"
+        raise FilterError(f"invalid regex pattern: {reason}", position) from error
 
 
 def match_regex(texts: Any, pattern: str) -> Any:

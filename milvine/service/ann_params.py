@@ -53,6 +53,13 @@ def check_range(params: Mapping[str, Any]) -> None:
         raise ParameterInvalid("Not allowed to do range-search when doing search-group-by", expected="", actual="")
 
 
+def check_hints(params: Mapping[str, Any]) -> None:
+    """How to filter is decided here by costs; a range search looks at no hint at all."""
+    hint = params.get("hints") or ""
+    if hint not in ("", "disable", "iterative_filter") and "radius" not in params:
+        raise UnexpectedError(f"hints: {hint} not supported")
+
+
 def band(params: Mapping[str, Any], metric: MetricType) -> Band | None:
     """L2: range_filter <= distance < radius. IP and COSINE: radius < score <= range_filter. None: no range search."""
     if "radius" not in params:

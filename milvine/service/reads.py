@@ -411,6 +411,7 @@ def _new_search(
     queries = checked_queries(field, request.query_type, request.queries)
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     try:
+        ann_params.check_hints(request.params)
         effort = index_params.effort(index.build_type, index.build_params, request.params, k, field.data_type)
         band = ann_params.band(request.params, index.metric_type)
     except MilvineError as error:

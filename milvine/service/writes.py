@@ -17,7 +17,7 @@ from milvine.errors import (
     PartitionNotFound,
     UnexpectedError,
 )
-from milvine.expr import compile_filter, is_always_true, primary_keys
+from milvine.expr import compile_filter, is_always_true, is_approximate, primary_keys
 from milvine.model.collections import DEFAULT_PARTITION, Collection
 from milvine.model.columns import (
     NUMPY_DTYPES,
@@ -348,6 +348,8 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
             raise error.prefixed("failed to create delete plan") from error
     if predicate is None or is_always_true(predicate):
         raise ParameterInvalid(f"delete plan can't be empty or always true : {request.filter}")
+    if is_approximate(predicate):
+        raise ParameterInvalid("bloom_match is approximate and cannot be used in delete expressions")
     refuse_names_with_key(collection, (request.partition_name,))
     partitions = holding(collection, predicate)
     if request.partition_name:

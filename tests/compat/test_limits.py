@@ -110,6 +110,14 @@ def test_graph_effort_must_be_a_sensible_integer(
         assert_refused(answered, 65535, "param 'ef'")
 
 
+def test_hints_are_those_that_milvus_knows(client: MilvusClient, stub: Any, collection_name: str) -> None:
+    make_c1(client, collection_name, load=True)
+    for hint in ("", "disable", "iterative_filter"):
+        assert_ok(stub.Search(search_request(collection_name, [ORIGIN], 3, params={}, hints=hint)))
+    refused = stub.Search(search_request(collection_name, [ORIGIN], 3, params={}, hints="nope"))
+    assert_refused(refused, 65535, "failed to search: hints: nope not supported")
+
+
 def test_graph_effort_smaller_than_the_limit_is_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
     make_c1(client, collection_name, index=False)
     add_index(client, collection_name, "vec", "HNSW", "L2")

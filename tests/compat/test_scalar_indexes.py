@@ -54,6 +54,16 @@ FILTERS = [
     "not array_contains(reals, 0.5)",
     'json_contains(doc["list"], 7)',
     "dyn == 3",
+    'text =~ "^k11"',
+    'text =~ "k1+$"',
+    'text !~ "k[0-8]"',
+    'starts_with(text, "k11") or empty(text)',
+    'doc["s"] =~ "x1.$"',
+    'doc["s"] !~ "^x1"',
+    'doc["list"] == [7, "e"]',
+    'doc["list"] in [[7, "e"], [1, "e"]]',
+    'doc["list"]["0"] == 7',
+    'exists doc["a"]["b"]',
 ]
 
 
