@@ -359,7 +359,10 @@ def _template(value: Any) -> object:
     if inner == "array_data":
         return [_template(schema_pb2.TemplateValue(array_val=item)) for item in data]
     if inner == "json_data":
-        return [orjson.loads(item) for item in data]
+        try:
+            return [orjson.loads(item) for item in data]
+        except orjson.JSONDecodeError as error:
+            raise ParameterInvalid(f"a template value is not JSON: {error}") from error
     return list(data)
 
 
