@@ -99,6 +99,14 @@ class ServiceUnimplemented(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class DiskQuotaExceeded(QuotaExceeded):
+    """A property bounds what a collection, or a database, may hold on disk."""
+
+    def __init__(self) -> None:
+        reason = "disk quota exceeded, please allocate more resources"
+        MilvineError.__init__(self, _bracketed(self.text, reason=reason))
+
+
 class ResourceInsufficient(MilvineError):
     code, retriable, text = 12, True, "service resource insufficient"
 

@@ -30,7 +30,8 @@ _ELEMENT = re.compile(
         (?P<string>"(?:[^"\\\r\n]|\\.)*+"|'(?:[^'\\\r\n]|\\.)*+')
       | (?P<boolean>true|True|TRUE|false|False|FALSE)\b
       | (?P<null>null\b)
-      | (?P<sign>[+-]?)\s*(?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]*\.?[0-9]+\.?(?:[eE][+-]?[0-9]+)?)
+      | (?P<sign>[+-]?)\s*(?P<number>0[xX][0-9a-fA-F]*\.?[0-9a-fA-F]+\.?[pP][+-]?[0-9]+
+          |0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]*\.?[0-9]+\.?(?:[eE][+-]?[0-9]+)?)
     )\s*(?P<comma>,|$)""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -57,7 +58,11 @@ def decode_index(digits: str, position: int) -> int:
 
 
 def decode_float(text: str, position: int, sign: int = 1) -> float:
-    value = sign * float(text)
+    """Decimal, or hexadecimal with a binary exponent (`0x1.8p0`)."""
+    try:
+        value = sign * (float.fromhex(text) if _is_hexadecimal(text) else float(text))
+    except OverflowError:
+        value = math.inf
     if math.isinf(value):
         raise FilterError(f'strconv.ParseFloat: parsing "{text}": value out of range', position)
     return value
@@ -146,6 +151,10 @@ def _decode_elements(body: str, position: int, constant: Callable[[str], Scalar 
     return values
 
 
+def _is_hexadecimal(text: str) -> bool:
+    return text[:2] in ("0x", "0X")
+
+
 def decode_number(text: str, position: int, sign: int = 1) -> int | float:
-    is_float = text[:2].lower() != "0x" and any(mark in text for mark in ".eE")
+    is_float = any(mark in text for mark in (".pP" if _is_hexadecimal(text) else ".eE"))
     return (decode_float if is_float else decode_integer)(text, position, sign)

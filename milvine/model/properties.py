@@ -23,6 +23,7 @@ INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
 ISOLATION_PROPERTY = "partitionkey.isolation"
 TIMEZONE_PROPERTY = "timezone"
 TTL_FIELD_PROPERTY = "ttl_field"
+COLLECTION_DISK_QUOTA, DATABASE_DISK_QUOTA = "collection.diskProtection.diskQuota.mb", "database.diskQuota.mb"
 SHARDING_PROPERTY = "namespace.sharding.enabled"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})

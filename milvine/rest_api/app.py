@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -88,6 +90,10 @@ _VISIT = "milvine.visit"
 _TOO_LARGE = RestBadJson("error: http: request body too large")
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
+_INITIALIZING, _HEALTHY = 0, 1
+"""Milvus's codes of states."""
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""https://www.w3.org/TR/trace-context/#traceparent-header"""
 _TEXT = "text/plain; charset=utf-8"
 _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _log = logging.getLogger(__name__)
@@ -191,12 +197,19 @@ class _Endpoint:
             _log.exception("%s failed", self._path)
             answer = _failure(UnexpectedError(f"{type(error).__name__}: {error}"))
         response.content_type = _JSON
+        response.set_header("X-Milvus-Trace-Id", _trace_id(request))
         response.data = orjson.dumps(answer, option=_JSON_OPTIONS)
         metrics.requests_of("rest", self._path, answer["code"]).inc()
         metrics.seconds_of(self._path).observe(time.perf_counter() - started)
 
     def on_options(self, request: falcon.Request, response: falcon.Response) -> None:
         raise falcon.HTTPNotFound
+
+
+def _trace_id(request: falcon.Request) -> str:
+    """The one that the request belongs to, or a new one."""
+    match = _TRACE_PARENT.fullmatch(request.get_header("traceparent") or "")
+    return match[1] if match else secrets.token_hex(16)
 
 
 def _failure(error: MilvineError) -> dict[str, Any]:
@@ -208,10 +221,17 @@ class _Health:
         self._engine = engine
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Text, or JSON as Milvus's health page has it if the request's own type is JSON."""
         healthy, reasons = admin.is_serving(self._engine)
         response.status = falcon.HTTP_200 if healthy else falcon.HTTP_503
-        response.content_type = _TEXT
-        response.data = b"OK" if healthy else "; ".join(reasons).encode()
+        state = "OK" if healthy else "; ".join(reasons)
+        if request.content_type == "application/json":
+            response.content_type = "application/json"
+            detail = {"name": "standalone", "code": _HEALTHY if healthy else _INITIALIZING}
+            response.data = orjson.dumps({"state": state, "detail": [detail]})
+        else:
+            response.content_type = _TEXT
+            response.data = state.encode()
 
 
 class _Metrics:

@@ -39,6 +39,7 @@ from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
 from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.disk_quotas import check_disk_quota
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.vectors import (
@@ -67,6 +68,7 @@ _WIRE_NAMES = {
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
     collection = find_collection(engine, context, request.name)
+    check_disk_quota(engine, collection)
     partition_id = _partition_id(collection, request.partition_name)
     _check_row_count(request)
     primary = collection.schema.primary_field
@@ -87,6 +89,7 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     Where a partition key places the rows, a key's old row goes wherever it is. Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
+    check_disk_quota(engine, collection)
     partition_id = _partition_id(collection, request.partition_name)
     _check_schema_ts(collection, request)
     primary = collection.schema.primary_field

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import requests
 from conftest import Server
 from grpc_calls import create_request, field, insert_request, pairs, scalars, search_request, vectors
 from pymilvus import DataType
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
-from world import ISOLATED, KEYED, PLAIN, QUERY, World, add_index, answer_of, make_world, search
+from world import ISOLATED, KEYED, PLAIN, QUERY, World, add_index, answer_of, make, make_world, random_rows, search
 
 KEY = field("id", schema_pb2.Int64, primary=True)
 VECTOR = field("vec", schema_pb2.FloatVector, dim=4)
@@ -170,6 +171,44 @@ def _keyed(world: World) -> Any:
 
 
 LARGEST = {"num_partitions": 1024, "num_shards": 16}
+
+
+def _counted(expression: str) -> Callable[[World], Any]:
+    """How many of the rows with d = 1.5, -1.5 and 2 pass the filter."""
+
+    def call(world: World) -> Any:
+        name = world.fresh(index="FLAT", dynamic=True)
+        rows = [{"id": i, "vec": QUERY, "d": d} for i, d in enumerate((1.5, -1.5, 2.0))]
+        world.client.insert(name, rows)
+        world.client.load_collection(name)
+        return world.client.query(name, filter=expression, output_fields=["count(*)"])[0]["count(*)"]
+
+    return call
+
+
+def _insert_above_quota(collection: str = "", database: str = "", verb: str = "insert") -> Callable[[World], Any]:
+    """Rows into a collection that has flushed some, in a database of its own."""
+
+    def call(world: World) -> Any:
+        world.client.create_database("contract_quota", {"database.diskQuota.mb": database} if database else {})
+        client = world.server.client(db_name="contract_quota")
+        try:
+            make(client, "rows")
+            client.insert("rows", random_rows(100, 4))
+            client.flush("rows")
+            if collection:
+                client.alter_collection_properties("rows", {"collection.diskProtection.diskQuota.mb": collection})
+            return client.delete("rows", ids=[1]) if verb == "delete" else client.insert("rows", random_rows(1, 4))
+        finally:
+            client.drop_collection("rows")
+            client.close()
+            world.client.drop_database("contract_quota")
+
+    return call
+
+
+GRAMMAR = "internal/parser/planparserv2/Plan.g4 FloatingConstant"
+QUOTA = "quota exceeded[reason=disk quota exceeded, please allocate more resources]"
 IDS = scalars("id", schema_pb2.Int64, [1, 2])
 CHECKER = "internal/util/exprutil/expr_checker.go"
 NO_KEY = "partition key not found in expr or the expr is invalid when validating partition key isolation"
@@ -451,6 +490,38 @@ ROWS = [
         "general capacity exceeded[newGeneralSize=",
         "internal/rootcoord/util.go checkGeneralCapacity",
     ),
+    Row("a hexadecimal float", _counted("d == 0x1.8p0"), 0, "", GRAMMAR, (1).__eq__),
+    Row("a hexadecimal float without a point", _counted("d == -0x3p-1"), 0, "", GRAMMAR, (1).__eq__),
+    Row("hexadecimal floats in a list", _counted("d in [0x1.8p0, -0x.cp1, 0x10]"), 0, "", GRAMMAR, (2).__eq__),
+    Row("a hexadecimal float that is too large", _counted("d == 0x1p9999"), 1100, "value out of range", GRAMMAR),
+    Row(
+        "an insert above the quota of a collection",
+        _insert_above_quota(collection="0"),
+        9,
+        QUOTA,
+        "internal/rootcoord/quota_center.go checkDiskQuota",
+    ),
+    Row(
+        "an insert above the quota of a database",
+        _insert_above_quota(database="0.0001"),
+        9,
+        QUOTA,
+        "internal/rootcoord/quota_center.go checkDBDiskQuota",
+    ),
+    Row(
+        "an insert within the quotas",
+        _insert_above_quota(collection="10", database="20"),
+        0,
+        "",
+        "internal/rootcoord/quota_center.go checkDiskQuota",
+    ),
+    Row(
+        "a delete above the quota",
+        _insert_above_quota(collection="0", verb="delete"),
+        0,
+        "",
+        "internal/rootcoord/quota_center.go forceDenyWriting",
+    ),
     Row(
         "a partition of a collection with a partition key",
         lambda world: world.client.create_partition(KEYED, "p"),
@@ -467,3 +538,20 @@ def test_a_call_is_answered_as_milvus_answers_it(world: World, row: Row) -> None
     assert (code, row.text in text) == (row.code, True), f"{code} {text!r}, but {row.source} has {row.text!r}"
     if row.result is not None:
         assert row.result(result), f"{result!r} is not what {row.source} has"
+
+
+def test_the_health_page_is_json_when_json_is_asked_for(server: Server) -> None:
+    """internal/http/healthz/healthz_handler.go"""
+    answer = requests.get(f"{server.uri}/healthz", headers={"Content-Type": "application/json"}, timeout=30)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+    assert answer.json() == {"state": "OK", "detail": [{"name": "standalone", "code": 1}]}
+    assert requests.get(f"{server.uri}/healthz", timeout=30).text == "OK"
+
+
+def test_a_rest_answer_names_its_trace(world: World) -> None:
+    """internal/distributed/proxy/httpserver/utils.go TraceIDHandlerFunc"""
+    found = [world.rest.send("collections/list", b"{}").headers["X-Milvus-Trace-Id"] for _ in range(2)]
+    assert found[0] != found[1] and all(len(bytes.fromhex(trace)) == 16 for trace in found)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    sent = world.rest.send("collections/list", b"{}", traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    assert sent.headers["X-Milvus-Trace-Id"] == trace
