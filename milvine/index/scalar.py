@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from milvine.model.columns import Column
-from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements, extract, extract_elements
+from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements, dense, extract, extract_elements
 from milvine.model.types import DataType
 
 Array = np.ndarray[Any, Any]
@@ -291,7 +291,7 @@ def index_json(column: Column, path: JsonPath, cast: str) -> dict[JsonPath, Valu
         return {path: _index_elements(extract_elements(column.values, path), CAST_KINDS[cast.removeprefix("ARRAY_")])}
     found = {path: column.paths.known(len(column), path) or extract(column.values, path)}
     if cast == "JSON":
-        found |= {p: c for p, c in column.paths.columns.items() if p[: len(path)] == path}
+        found |= {p: dense(c) for p, c in column.paths.columns.items() if p[: len(path)] == path}
     return {p: _index_kinds(c, CAST_KINDS[cast]) for p, c in found.items()}
 
 

@@ -19,6 +19,8 @@ import pyarrow as pa
 JsonPath = tuple[str | int, ...]
 """A step that is an integer is a place in an array, or the key in an object that has its digits."""
 MAX_PATHS = 256
+_SPARSE_SHARE = 0.25
+"""A path that a smaller part of the rows has is kept sparsely: its dense arrays would be mostly filler."""
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
@@ -69,14 +71,82 @@ class PathColumn:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SparsePathColumn:
+    """The values at a path that few of `row_count` rows have. rows: int32 (m,), ascending; values: of these m rows."""
+
+    row_count: int
+    rows: np.ndarray[Any, np.dtype[np.int32]]
+    values: PathColumn
+
+    def __len__(self) -> int:
+        return self.row_count
+
+    @property
+    def bytes_used(self) -> int:
+        return self.rows.nbytes + self.values.bytes_used
+
+    def slice(self, start: int, stop: int) -> SparsePathColumn:
+        chosen = range(self.row_count)[start:stop]
+        first, end = np.searchsorted(self.rows, (chosen.start, chosen.stop)).tolist()
+        rows = self.rows[first:end] - np.int32(chosen.start)
+        return SparsePathColumn(len(chosen), rows, self.values.slice(first, end))
+
+    def dense(self) -> PathColumn:
+        def scattered(part: np.ndarray[Any, Any] | None) -> Any:
+            if part is None:
+                return None
+            whole = np.zeros(self.row_count, part.dtype)
+            whole[self.rows] = part
+            return whole
+
+        strings = None
+        if self.values.strings is not None:
+            places = np.full(self.row_count, len(self.rows), np.int32)
+            places[self.rows] = np.arange(len(self.rows), dtype=np.int32)
+            strings = self.values.strings.take(pa.array(places, mask=places == len(self.rows)))
+        values = self.values
+        return PathColumn(scattered(values.kinds), scattered(values.integers), scattered(values.doubles), strings)
+
+
+AnyPathColumn = PathColumn | SparsePathColumn
+
+
+def dense(column: AnyPathColumn) -> PathColumn:
+    """One entry a row; a sparse column is spread out anew at each call."""
+    return column.dense() if isinstance(column, SparsePathColumn) else column
+
+
+def _sparse(column: AnyPathColumn) -> SparsePathColumn:
+    if isinstance(column, SparsePathColumn):
+        return column
+    rows = np.flatnonzero(column.kinds).astype(np.int32)
+    integers = None if column.integers is None else column.integers[rows]
+    doubles = None if column.doubles is None else column.doubles[rows]
+    strings = None if column.strings is None else column.strings.take(pa.array(rows))
+    return SparsePathColumn(len(column), rows, PathColumn(column.kinds[rows], integers, doubles, strings))
+
+
+def _present(column: AnyPathColumn) -> int:
+    """How many rows have the path."""
+    return len(column.rows) if isinstance(column, SparsePathColumn) else int(np.count_nonzero(column.kinds))
+
+
 class _Builder:
-    """Collects (row, value) pairs of one path and turns them into arrays at the end."""
+    """Collects (row, value) pairs of one path, rows ascending, and turns them into arrays at the end."""
 
     __slots__ = ("rows", "values")
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.values: list[Any] = []
+
+    def shredded(self, row_count: int) -> AnyPathColumn:
+        """As `build`, sparsely if few rows have the path."""
+        if len(self.rows) >= _SPARSE_SHARE * row_count:
+            return self.build(row_count)
+        rows, self.rows = self.rows, list(range(len(self.rows)))
+        return SparsePathColumn(row_count, np.array(rows, np.int32), self.build(len(rows)))
 
     def build(self, row_count: int) -> PathColumn:
         kinds = np.zeros(row_count, np.uint8)
@@ -141,7 +211,7 @@ class PathElements:
 class ShreddedPaths:
     """The path columns of one JSON column. `is_complete`: an object path not in `columns` is in no row."""
 
-    columns: Mapping[JsonPath, PathColumn]
+    columns: Mapping[JsonPath, AnyPathColumn]
     is_complete: bool
 
     @property
@@ -156,7 +226,7 @@ class ShreddedPaths:
         column = self.columns.get(path)
         if column is None and self.is_complete and path and all(isinstance(step, str) for step in path):
             return missing(row_count)
-        return column
+        return None if column is None else dense(column)
 
 
 def shred(texts: pa.BinaryArray) -> ShreddedPaths:
@@ -186,7 +256,7 @@ def shred(texts: pa.BinaryArray) -> ShreddedPaths:
             raise ValueError(f"row {row}: {error}") from error
         if isinstance(document, dict):
             collect(row, (), document)
-    return ShreddedPaths({path: builder.build(len(texts)) for path, builder in builders.items()}, is_complete)
+    return ShreddedPaths({path: builder.shredded(len(texts)) for path, builder in builders.items()}, is_complete)
 
 
 def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
@@ -257,12 +327,27 @@ def concat(pieces: Sequence[tuple[int, ShreddedPaths]]) -> ShreddedPaths:
     partial = [paths.columns for _, paths in pieces if not paths.is_complete]
     kept = [name for name in names if all(name in columns for columns in partial)]
     joined = {
-        name: _join([paths.columns.get(name) or missing(count) for count, paths in pieces]) for name in kept[:MAX_PATHS]
+        name: _join([paths.columns.get(name) or _nowhere(count) for count, paths in pieces])
+        for name in kept[:MAX_PATHS]
     }
     return ShreddedPaths(joined, not partial and len(names) <= MAX_PATHS)
 
 
-def _join(columns: Sequence[PathColumn]) -> PathColumn:
+def _nowhere(row_count: int) -> SparsePathColumn:
+    return SparsePathColumn(row_count, np.zeros(0, np.int32), missing(0))
+
+
+def _join(columns: Sequence[AnyPathColumn]) -> AnyPathColumn:
+    row_count = sum(map(len, columns))
+    if sum(map(_present, columns)) >= _SPARSE_SHARE * row_count:
+        return _join_dense([dense(c) for c in columns])
+    pieces = [_sparse(c) for c in columns]
+    starts = np.cumsum([0, *(len(c) for c in columns[:-1])])
+    rows = np.concatenate([p.rows + np.int32(start) for p, start in zip(pieces, starts, strict=True)])
+    return SparsePathColumn(row_count, rows, _join_dense([p.values for p in pieces]))
+
+
+def _join_dense(columns: Sequence[PathColumn]) -> PathColumn:
     def numbers(name: str, dtype: type) -> Any:
         parts = [getattr(c, name) for c in columns]
         if all(part is None for part in parts):

@@ -6,6 +6,7 @@ into the given buffer wherever the type allows (all but BOOL and validity), so a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,11 +93,23 @@ def encode_stream(arrays: Mapping[str, pa.Array], metadata: Mapping[str, str] | 
 
 def decode_stream(buffer: Any, source: object) -> tuple[dict[str, pa.Array], dict[str, str]]:
     """Arrays by name, viewing `buffer`, and the metadata. Raises DataIntegrityError naming `source`."""
+    return decode_streams(buffer, source)[0]
+
+
+def decode_streams(buffer: Any, source: object) -> list[tuple[dict[str, pa.Array], dict[str, str]]]:
+    """As `decode_stream`, of all streams that follow one another in `buffer`, one at least."""
+    found: list[tuple[dict[str, pa.Array], dict[str, str]]] = []
+    whole = pa.py_buffer(buffer)
+    file = pa.BufferReader(whole)
     try:
-        with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(buffer))) as reader:
-            batch = reader.read_next_batch()
-            metadata = {k.decode(): v.decode() for k, v in (reader.schema.metadata or {}).items()}
-        batch.validate()
-        return dict(zip(batch.schema.names, batch.columns, strict=True)), metadata
+        while not found or file.tell() < whole.size:
+            with pa.ipc.open_stream(file) as reader:
+                batch = reader.read_next_batch()
+                metadata = {k.decode(): v.decode() for k, v in (reader.schema.metadata or {}).items()}
+                with contextlib.suppress(StopIteration):  # reads the end of the stream
+                    reader.read_next_batch()
+            batch.validate()
+            found.append((dict(zip(batch.schema.names, batch.columns, strict=True)), metadata))
     except (pa.ArrowException, OSError, StopIteration, ValueError) as error:
         raise DataIntegrityError(f"{source} is not what was written there: {error}") from error
+    return found

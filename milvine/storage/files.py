@@ -125,14 +125,14 @@ def ignore_bytes(_more_bytes: int) -> None:
 
 
 def open_sealed(path: Path, kind: str, version: int, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> MappedFile:
-    """Map a sealed file. `resident` verifies its checksum and brings every page into memory.
+    """Map a sealed file of a version up to `version`. `resident` verifies its checksum and reads every page.
 
     Raises DataIntegrityError, naming the file, for a missing, short, flipped or unknown file.
     """
     mapped, found_kind, found_version, crc = _map_sealed(path)
     if found_kind != kind:
         raise DataIntegrityError(f"{path} is not a {kind} file")
-    if found_version != version:
+    if not 1 <= found_version <= version:
         raise DataIntegrityError(f"{path} has format version {found_version}, this program reads version {version}")
     if resident:
         _verify(mapped, crc, on_bytes, populate=True)

@@ -19,14 +19,16 @@ import pyarrow as pa
 
 from milvine.errors import DataIntegrityError
 from milvine.model.columns import Column
-from milvine.model.json_paths import JsonKind, PathColumn, ShreddedPaths
+from milvine.model.json_paths import AnyPathColumn, JsonKind, PathColumn, ShreddedPaths, SparsePathColumn, dense
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
-from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arrow, to_arrow
+from milvine.storage.arrow_batches import decode_stream, decode_streams, encode_stream, from_arrow, to_arrow
 from milvine.storage.files import MappedFile, OnBytes, ignore_bytes, open_sealed, save_sealed
 from milvine.storage.wal_records import decode_deletes, encode_deletes
 
 FORMAT_VERSION = 1
+_SPARSE_COLUMN_VERSION = 2
+"""Of a column with paths that few rows have; its other columns are of version 1."""
 COLUMN_KIND, ROWS_KIND, INDEX_KIND, DELTA_KIND = "column", "rows", "index", "delta"
 SCALAR_KIND = "scalar"
 ROWS_FILE = "rows.seg"
@@ -63,37 +65,55 @@ class SegmentPaths:
 def save_column(path: Path, column: Column) -> int:
     """Returns the file's size in bytes; see `save_sealed` for errors and durability."""
     arrays: dict[str, pa.Array] = {"value": to_arrow(column)}
+    sparse: dict[str, pa.Array] = {}
     metadata = {"data_type": str(int(column.data_type))}
     if column.paths is not None:
         for number, path_column in enumerate(column.paths.columns.values()):
-            for part in _PATH_PARTS:
-                values = getattr(path_column, part)
-                if values is not None:
-                    arrays[f"{number}.{part}"] = pa.array(values) if isinstance(values, np.ndarray) else values
+            if isinstance(path_column, SparsePathColumn):
+                sparse[f"{number}.rows"] = _as_row(path_column.rows)
+                sparse |= {name: _as_row(part) for name, part in _path_parts(number, path_column.values).items()}
+            else:
+                arrays |= _path_parts(number, path_column)
         metadata["paths"] = orjson.dumps([list(p) for p in column.paths.columns]).decode()
         metadata["paths_complete"] = "1" if column.paths.is_complete else "0"
         metadata["paths_tell_empty"] = "1"
-    return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, encode_stream(arrays, metadata))
+    stream = encode_stream(arrays, metadata)
+    if not sparse:
+        return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, stream)
+    return save_sealed(path, COLUMN_KIND, _SPARSE_COLUMN_VERSION, [*stream, *encode_stream(sparse)])
+
+
+def _path_parts(number: int, column: PathColumn) -> dict[str, pa.Array]:
+    parts = {f"{number}.{part}": getattr(column, part) for part in _PATH_PARTS}
+    return {n: pa.array(p) if isinstance(p, np.ndarray) else p for n, p in parts.items() if p is not None}
 
 
 def open_column(
     path: Path, data_type: DataType, *, resident: bool, on_bytes: OnBytes = ignore_bytes
 ) -> tuple[Column, MappedFile]:
-    mapped = open_sealed(path, COLUMN_KIND, FORMAT_VERSION, resident=resident, on_bytes=on_bytes)
-    arrays, metadata = decode_stream(mapped.payload, path)
+    mapped = open_sealed(path, COLUMN_KIND, _SPARSE_COLUMN_VERSION, resident=resident, on_bytes=on_bytes)
+    (arrays, metadata), *more = decode_streams(mapped.payload, path)
     try:
         column = from_arrow(data_type, arrays["value"])
         if data_type is DataType.JSON:
             names = [tuple(p) for p in orjson.loads(metadata["paths"])]
-            paths = {name: _path_column(arrays, number) for number, name in enumerate(names)}
+            sparse = {name: row.flatten() for name, row in (more[0][0] if more else {}).items()}
+            paths = {name: _any_path_column(arrays, sparse, number) for number, name in enumerate(names)}
             complete = metadata["paths_complete"] == "1"
             if "paths_tell_empty" not in metadata:
-                paths = {name: c for name, c in paths.items() if not (c.kinds == JsonKind.OTHER).any()}
+                paths = {name: c for name, c in paths.items() if not (dense(c).kinds == JsonKind.OTHER).any()}
                 complete = complete and len(paths) == len(names)
             column = Column(data_type, column.values, column.validity, ShreddedPaths(paths, complete))
     except _NOT_OURS as error:
         raise DataIntegrityError(f"{path} does not hold a column of {data_type.milvus_name}: {error!r}") from error
     return column, mapped
+
+
+def _any_path_column(arrays: dict[str, pa.Array], sparse: dict[str, pa.Array], number: int) -> AnyPathColumn:
+    rows = sparse.get(f"{number}.rows")
+    if rows is None:
+        return _path_column(arrays, number)
+    return SparsePathColumn(len(arrays["value"]), rows.to_numpy(), _path_column(sparse, number))
 
 
 def _path_column(arrays: dict[str, pa.Array], number: int) -> PathColumn:

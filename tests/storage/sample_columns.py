@@ -10,6 +10,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from milvine.model.columns import NUMPY_DTYPES, Column, json_column
+from milvine.model.json_paths import dense
 from milvine.model.types import DataType
 
 _integers = st.integers(-(2**63), 2**63 - 1)
@@ -73,7 +74,8 @@ def paths_of(column: Column) -> dict[Any, list[Any]]:
     """Shredded paths as Python values."""
     assert column.paths is not None
     found: dict[Any, list[Any]] = {}
-    for name, path in column.paths.columns.items():
+    for name, kept in column.paths.columns.items():
+        path = dense(kept)
         parts = [
             [None] * len(path) if part is None else part.tolist()
             for part in (path.integers, path.doubles, path.strings)
