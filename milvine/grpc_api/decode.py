@@ -33,6 +33,7 @@ from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING, check_timezone
 from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
+from milvine.service.ann_params import ignores_growing
 
 Array = np.ndarray[Any, Any]
 _SCALARS: dict[str, DataType] = {
@@ -501,6 +502,7 @@ def query(request: Any) -> QueryRequest:
         tuple(request.partition_names),
         _iterator(request, params) if _bool(params, "iterator") else None,
         _read_ts(request),
+        ignores_growing(params),
     )
 
 

@@ -155,6 +155,7 @@ class QueryRequest:
     partition_names: tuple[str, ...] = ()
     iterator: QueryIterator | None = None
     read_ts: int = 0
+    ignores_growing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,12 +69,12 @@ class Cluster:
         def on_share(share: _Share) -> Hits | None:
             found = [
                 self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
-                search_row_sets(share.growing, plan) if share.growing and not plan.ignores_growing else None,
+                search_row_sets(share.growing, plan) if share.growing else None,
             ]
             hits = [h for h in found if h is not None]
             return merge_hits(hits, plan) if hits else None
 
-        return self._read(target, plan.field_ids, on_share)
+        return self._read(target, plan, on_share)
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
         if expired_ts := self._expired_ts(target):
@@ -88,7 +88,7 @@ class Cluster:
             rows = [f for f in found if f is not None]
             return merge_found(rows, plan) if rows else None
 
-        return self._read(target, plan.field_ids, on_share)
+        return self._read(target, plan, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
         if expired_ts := self._expired_ts(target):
@@ -98,30 +98,30 @@ class Cluster:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)
 
-        return self._read(target, plan.field_ids, on_share)
+        return self._read(target, plan, on_share)
 
-    def _read(self, target: Target, field_ids: frozenset[int], on_share: Callable[[_Share], _Result]) -> _Result:
+    def _read(self, target: Target, plan: SearchPlan | QueryPlan, on_share: Callable[[_Share], _Result]) -> _Result:
         """Run a read over one view; when what it names does not serve, wait for a change and run it over a new one."""
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
             seen = self._loader.changes(target.collection_id)
-            partition_ids = self._readable(target, field_ids)
+            partition_ids = self._readable(target, plan.field_ids)
             if partition_ids is not None:
                 try:
-                    return on_share(self._share(target, partition_ids))
+                    return on_share(self._share(target, partition_ids, plan))
                 except SegmentNotHeld:
                     if time.monotonic() >= deadline:
                         raise CollectionNotFullyLoaded(target.collection_id) from None
                     # Between two views most often, and then the change has come already.
                     if self._loader.changes(target.collection_id) != seen:
                         continue
-            self._wait_for_change(target, field_ids, seen, deadline)
+            self._wait_for_change(target, plan.field_ids, seen, deadline)
 
-    def _share(self, target: Target, partition_ids: frozenset[int]) -> _Share:
+    def _share(self, target: Target, partition_ids: frozenset[int], plan: SearchPlan | QueryPlan) -> _Share:
         view = self._views.current(target.collection_id)
         if view is None:
             raise CollectionNotLoaded(target.collection_id)
-        return _share_of(view, partition_ids)
+        return _share_of(view, partition_ids, not plan.ignores_growing)
 
     def _readable(self, target: Target, field_ids: frozenset[int]) -> frozenset[int] | None:
         """The partitions to read, None while they are being loaded. A partition, or a field, that is not to be loaded
@@ -155,8 +155,8 @@ class Cluster:
             self._places_to_wait.release()
 
 
-def _share_of(view: ReadView, partition_ids: frozenset[int]) -> _Share:
+def _share_of(view: ReadView, partition_ids: frozenset[int], with_growing: bool) -> _Share:
     return _Share(
         tuple(m.segment_id for m in view.sealed if m.partition_id in partition_ids),
-        tuple(c for s in view.growing if s.partition_id in partition_ids for c in s.chunks),
+        tuple(c for s in view.growing if with_growing and s.partition_id in partition_ids for c in s.chunks),
     )

@@ -215,7 +215,10 @@ def _search_params(body: Body) -> dict[str, Any]:
             raise ParameterInvalid(
                 f"ambiguous parameter: {name}, in search_param: {value}, in search_param.params: {inner[name]}"
             )
-    return {**{k: v for k, v in outer.items() if k != "params"}, **inner}
+    params = {**{k: v for k, v in outer.items() if k != "params"}, **inner}
+    if "ignoreGrowing" in params:
+        params["ignore_growing"] = params.pop("ignoreGrowing")
+    return params
 
 
 def search(body: Body, schema: CollectionSchema) -> SearchRequest:

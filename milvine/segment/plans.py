@@ -67,6 +67,7 @@ class QueryPlan:
     limit: int | None
     output_field_ids: tuple[int, ...]
     primary_field_id: int
+    ignores_growing: bool = False
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
 

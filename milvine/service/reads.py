@@ -484,6 +484,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Que
         None if request.limit is None else request.limit + request.offset,
         tuple(f.field_id for f in outputs.fields),
         primary.field_id,
+        request.ignores_growing,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
     asked_ts = request.read_ts if request.iterator is None else request.iterator.read_ts

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from grpc_calls import assert_ok, query_request, search_request
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 from sample_collections import (
     Array,
     add_index,
     c1_rows,
     clustered,
     make_c1,
+    make_quick,
     nearest,
     recall,
     scores,
@@ -270,3 +271,37 @@ def test_two_vector_fields_are_searched_each_by_its_own_name(client: MilvusClien
     second = client.search(collection_name, [[1.0, 0.0, 0.0]], anns_field="v1", limit=2)[0]
     assert [(h["id"], h["distance"]) for h in first] == [(0, 0.0), (1, 1.0)]
     assert [(h["id"], h["distance"]) for h in second] == [(4, 4.0), (3, 3.0)]
+
+
+def test_queries_counts_and_iterators_leave_out_growing_rows_if_asked(
+    client: MilvusClient, collection_name: str
+) -> None:
+    make_quick(client, collection_name, 4, metric="L2", index_type="FLAT")
+    client.insert(collection_name, [{"id": i, "vector": [float(i), 0, 0, 0]} for i in range(10)])
+    client.flush(collection_name)
+    client.insert(collection_name, [{"id": i, "vector": [float(i), 0, 0, 0]} for i in range(10, 20)])
+    client.upsert(collection_name, [{"id": 1, "vector": [50.0, 0, 0, 0]}])
+    sealed = [0, *range(2, 10)]
+
+    def keys(**options: Any) -> list[int]:
+        return [r["id"] for r in client.query(collection_name, filter="id >= 0", output_fields=["id"], **options)]
+
+    assert keys() == keys(ignore_growing=False) == [*range(20)]
+    assert keys(ignore_growing=True) == sealed
+    assert keys(ignore_growing=True, limit=3, offset=2) == sealed[2:5]
+    count = client.query(collection_name, filter="", output_fields=["count(*)"], ignore_growing=True)
+    assert count[0]["count(*)"] == 9
+    iterator = client.query_iterator(
+        collection_name, batch_size=4, filter="id >= 0", output_fields=["id"], ignore_growing=True
+    )
+    found: list[int] = []
+    while batch := iterator.next():
+        found += [r["id"] for r in batch]
+    iterator.close()
+    assert found == sealed
+    hits = client.search(collection_name, [[1.0, 0.0, 0.0, 0.0]], limit=20, ignore_growing=True)[0]
+    assert sorted(h["id"] for h in hits) == sealed
+    for value in (2.3, "perhaps"):
+        with pytest.raises(MilvusException, match="parse ignore growing field failed") as caught:
+            keys(ignore_growing=value)
+        assert caught.value.code == 1100
