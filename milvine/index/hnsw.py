@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from milvine.index.base import Effort, Found
-from milvine.index.scan import Array, first_of, padded, scan, unit
+from milvine.index.scan import Array, bound_cosines, first_of, padded, scan, unit
 from milvine.model.types import MetricType
 
 EFFORT_EXPONENT, EFFORT_FACTOR = 0.7, 1.15
@@ -63,7 +63,10 @@ class HnswIndex:
 
     def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
         if self._metric is MetricType.COSINE:
-            return scan(self.vectors, None, unit(queries), k, MetricType.IP, mask)
+            distances, rows = scan(self.vectors, None, unit(queries), k, MetricType.IP, mask)
+            bound_cosines(distances)
+            distances[rows < 0] = np.inf
+            return distances, rows
         return scan(self.vectors, None, queries, k, self._metric, mask)
 
     def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
@@ -87,7 +90,7 @@ class HnswIndex:
                 found = self._nearest(queries[some], ef, ef)
                 allowed = mask[found[1]] & (found[1] >= 0)
                 distances[some], rows[some] = first_of(*found, allowed, k)
-                trusted[some] = allowed.sum(axis=1) >= min(max(k, TRUSTED_SHARE * effort.ef), kept)
+                trusted[some] = allowed.sum(axis=1) >= min(TRUSTED_SHARE * effort.ef, kept)
             harder = 4 * ef
             if trusted.all() or kept <= SCANNED_PER_EDGE * self._edges * harder:
                 return Found(distances, rows, trusted, ef)
@@ -101,5 +104,7 @@ class HnswIndex:
         self._index.search_c(len(queries), faiss.swig_ptr(queries), k, *where, _options(ef))
         if self._metric is not MetricType.L2:
             np.negative(distances, out=distances)
+        if self._metric is MetricType.COSINE:
+            bound_cosines(distances, ascending=True)
         distances[rows < 0] = np.inf
         return distances, rows

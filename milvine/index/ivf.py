@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from milvine.index.base import Effort, Found
-from milvine.index.scan import Array, padded, unit
+from milvine.index.scan import Array, bound_cosines, padded, unit
 from milvine.model.types import MetricType
 
 COVER_EXPONENT = 0.3
@@ -69,7 +69,7 @@ class IvfIndex:
             distances, rows = self._probe(queries, k, nprobe, None)
             return Found(distances, rows, trusted, nprobe)
         kept = int(np.count_nonzero(mask))
-        needed = self._needed_lists(queries, max(self._target(effort, kept), k), mask)
+        needed = self._needed_lists(queries, self._target(effort, kept), mask)
         needed = np.clip(needed, nprobe, self._index.nlist)
         # In steps of a quarter, so that queries with nearly the same need are searched together.
         steps = np.ceil(np.log(needed) / np.log(1.25))
@@ -105,5 +105,7 @@ class IvfIndex:
         distances, rows = self._index.search(queries, k, params=options)
         if self._metric is not MetricType.L2:
             np.negative(distances, out=distances)
+        if self._metric is MetricType.COSINE:
+            bound_cosines(distances)
         distances[rows < 0] = np.inf
         return distances, rows

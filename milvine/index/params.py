@@ -117,9 +117,8 @@ AUTOINDEX_BUILD: dict[str, int] = {"M": 16, "efConstruction": 200}
 DEFAULT_EF = 64
 DEFAULT_NPROBE = 8
 _CANDIDATES = {HNSW_SQ: 2, IVF_SQ8: 2, HNSW_PQ: 4, IVF_PQ: 4, SCANN: 4}
-"""So many times k rows are measured when nobody says how many: codes do not know the order of near rows."""
-_MIN_REORDERED = 64
-"""SCANN's 4-bit codes need some candidates to choose from, whatever k is."""
+"""So many times `depth` rows are measured if no parameter says how many: codes do not know the order of near rows."""
+_LEAST_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +200,11 @@ def metric_type(name: str, kind: str = "float") -> MetricType:
         ) from None
 
 
+def depth(k: int) -> int:
+    """How many rows a search for k of them looks for: 16, 32, 64 and so on, so that the pages of a list look alike."""
+    return max(_LEAST_DEPTH, 1 << (k - 1).bit_length())
+
+
 def effort(
     build_type: str,
     build_params: Mapping[str, Any],
@@ -209,27 +213,28 @@ def effort(
     data_type: DataType = DataType.FLOAT_VECTOR,
 ) -> Effort:
     """How hard to search for k rows. Raises UnexpectedError, as knowhere's refusals arrive, for a parameter that the
-    index type has and that does not fit; unknown ones are ignored."""
+    index type has and that does not fit; unknown ones are ignored.
+
+    A graph measures all `ef` rows that it finds; so the list that pages are cut from does not depend on k.
+    """
     factor = _CANDIDATES.get(build_type, 1 if data_type is DataType.FLOAT_VECTOR else 2)
-    ef, nprobe, candidates = max(DEFAULT_EF, k), DEFAULT_NPROBE, k * factor
+    candidates, nprobe = max(DEFAULT_EF, depth(k) * factor), DEFAULT_NPROBE
     if build_type in (HNSW, HNSW_SQ, HNSW_PQ) and "ef" in params:
         given = _searched_int(params, "ef", _INT32_MAX)
         if given < k and build_type != HNSW_PQ:
             raise UnexpectedError(f"ef({given}) should be larger than k({k})")
-        ef = max(given, k)
+        candidates = given if given >= k else depth(k)
     if build_type in (IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN) and "nprobe" in params:
         nprobe = _searched_int(params, "nprobe", 65536)
     if build_type in (HNSW_SQ, HNSW_PQ) and "refine_k" in params:
         refined = _searched_factor(params, "refine_k")
         if build_params.get("refine"):
-            candidates = max(candidates, math.ceil(min(k * refined, _INT32_MAX)))
-    if build_type == SCANN:
-        candidates = max(_MIN_REORDERED, candidates)
-        if "reorder_k" in params:
-            candidates = _searched_int(params, "reorder_k", _INT32_MAX)
-            if candidates < k:
-                raise UnexpectedError(f"reorder_k({candidates}) should be larger than k({k})")
-    return Effort(max(ef, candidates), nprobe, candidates)
+            candidates = math.ceil(min(candidates * refined, _INT32_MAX))
+    if build_type == SCANN and "reorder_k" in params:
+        candidates = _searched_int(params, "reorder_k", _INT32_MAX)
+        if candidates < k:
+            raise UnexpectedError(f"reorder_k({candidates}) should be larger than k({k})")
+    return Effort(candidates, nprobe, candidates)
 
 
 def _conflict(name: str, value: object, wanted: str) -> UnexpectedError:

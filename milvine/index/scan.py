@@ -1,7 +1,8 @@
 """Exact nearest rows by looking at all of them.
 
-Distances come out smaller-is-nearer: squared L2, and the negative of the inner product and of the cosine. Vectors may
-be of any type of `model.vectors`; narrow ones become float32 block by block, so that no large copy is made.
+Distances come out smaller-is-nearer: squared L2, and the negative of the inner product and of the cosine, which is
+never outside [-1, 1]. Vectors may be of any type of `model.vectors`; narrow ones become float32 block by block, so that
+no large copy is made. Which of several rows at the k-th distance are returned is left open.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _GATHER_SHARE = 1 / 16
 """Fewer rows than this are copied together before they are looked at; of more, looking past the others is cheaper."""
 _SMALLEST = np.finfo(np.float64).tiny
 """Less than any norm of a float32 vector but zero."""
+_FEW_QUERIES = 4
+"""Of more, a product of matrices costs less than one pass over the vectors for each."""
+_BY_POSITION = 16
+"""Below this dimension faiss computes several vectors together and the rest one by one, and rounds the two unlike."""
 
 # Above this many queries faiss would expand L2 to |x|2 - 2xq + |q|2, which loses all digits far from the origin.
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
@@ -31,8 +36,8 @@ def squared_norms(vectors: Array) -> Array:
     """float32 (n,) of (n, dim)."""
     result = np.empty(len(vectors), np.float32)
     for block in _float32_blocks(vectors):
-        wide = as_float32(vectors[block])
-        np.einsum("ij,ij->i", wide, wide, out=result[block])
+        wide = np.ascontiguousarray(as_float32(vectors[block]))
+        faiss.fvec_norms_L2sqr(faiss.swig_ptr(result[block]), faiss.swig_ptr(wide), wide.shape[1], len(wide))
     return result
 
 
@@ -48,6 +53,14 @@ def unit(vectors: Array) -> Array:
     wide /= np.maximum(norms, _SMALLEST)[:, None]
     scaled: Array = wide.astype(np.float32)
     return scaled
+
+
+def bound_cosines(distances: Array, ascending: bool = False) -> None:
+    """Brings cosines back, in place, that rounding took beyond 1 or -1. `ascending`: every line is."""
+    if ascending and len(distances) == 1 and -1 <= distances[0, 0] <= distances[0, -1] <= 1:
+        return  # which spares the usual search two array calls
+    np.maximum(distances, -1, out=distances)
+    np.minimum(distances, 1, out=distances)
 
 
 def scan(
@@ -82,19 +95,29 @@ def scan(
 def _scan_narrow(
     vectors: Array, norms2: Array | None, queries: Array, k: int, metric: MetricType, mask: Array | None
 ) -> tuple[Array, Array]:
-    """As `scan`: the best of every block compete with the best so far."""
+    """As `scan`: the best of all blocks, put together whenever there are several times k of them."""
     offsets = None if mask is None else np.flatnonzero(mask)
-    distances, rows = padded(len(queries), k)
-    for block in blocks(len(vectors) if offsets is None else len(offsets), vectors.shape[1]):
+    count = len(vectors) if offsets is None else len(offsets)
+    pieces: list[tuple[Array, Array]] = []
+    for block in blocks(count, vectors.shape[1]):
         taken = np.arange(block.start, block.stop) if offsets is None else offsets[block]
         norms = None if norms2 is None else norms2[taken]
         some = vectors[block] if offsets is None else vectors[taken]
-        near, found = scan(as_float32(some), norms, queries, k, metric, None)
-        found = np.where(found >= 0, taken[found], -1)
-        distances, rows = np.hstack((distances, near)), np.hstack((rows, found))
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        distances, rows = np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        near, found = scan(as_float32(some), norms, queries, min(k, len(taken)), metric, None)
+        pieces.append((near, np.where(found >= 0, taken[found], -1)))
+        if sum(near.shape[1] for near, _ in pieces) > 8 * k:
+            pieces = [_nearest_of(pieces, k)]
+    distances, rows = padded(len(queries), k)
+    if pieces:
+        near, found = _nearest_of(pieces, k)
+        distances[:, : near.shape[1]], rows[:, : near.shape[1]] = near, found
     return distances, rows
+
+
+def _nearest_of(pieces: list[tuple[Array, Array]], k: int) -> tuple[Array, Array]:
+    distances, rows = (np.hstack(parts) for parts in zip(*pieces, strict=True))
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 def padded(nq: int, k: int) -> tuple[Array, Array]:
@@ -147,9 +170,10 @@ def _scan_cosine(
 def _scan_cosine_block(
     vectors: Array, lengths: Array, queries: Array, k: int, mask: Array | None
 ) -> tuple[Array, Array]:
-    distances = queries @ vectors.T
+    distances = queries @ vectors.T if len(queries) > _FEW_QUERIES else _inner_products(vectors, queries)
     distances /= lengths
     np.negative(distances, out=distances)
+    bound_cosines(distances)
     if mask is not None:
         distances[:, ~mask] = np.inf
     n = distances.shape[1]
@@ -165,6 +189,25 @@ def _scan_cosine_block(
     result[1][:, :wanted] = np.take_along_axis(rows, order, axis=1)
     result[1][np.isinf(result[0])] = -1
     return result
+
+
+def _inner_products(vectors: Array, queries: Array) -> Array:
+    """float32 (nq, n). Equal vectors have equal products, wherever they stand."""
+    vectors = np.ascontiguousarray(vectors)
+    products = np.empty((len(queries), len(vectors)), np.float32)
+    for line, query in zip(products, np.ascontiguousarray(queries), strict=True):
+        _for_each(faiss.fvec_inner_products_ny, faiss.fvec_inner_products_by_idx, line, query, vectors)
+    return products
+
+
+def _for_each(quick: Any, by_offset: Any, result: Array, query: Array, vectors: Array) -> None:
+    """One of faiss's functions of one query and all vectors, so that each is computed alike."""
+    where = faiss.swig_ptr(result), faiss.swig_ptr(query), faiss.swig_ptr(vectors)
+    if vectors.shape[1] >= _BY_POSITION:
+        quick(*where, vectors.shape[1], len(vectors))
+    else:
+        offsets = np.arange(len(vectors))
+        by_offset(*where, faiss.swig_ptr(offsets), vectors.shape[1], 1, len(vectors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,24 +276,17 @@ def _distances_to(vectors: Array, query: Array, metric: MetricType) -> Array:
         near = [_distances_to(as_float32(vectors[block]), query, metric) for block in blocks(*vectors.shape)]
         return np.concatenate(near)
     vectors = np.ascontiguousarray(vectors)
-    result = np.empty(len(vectors), np.float32)
-    if metric is MetricType.COSINE:
-        query = unit(query[None])[0]
-    query = np.ascontiguousarray(query)
-    arguments = [
-        faiss.swig_ptr(result),
-        faiss.swig_ptr(query),
-        faiss.swig_ptr(vectors),
-        vectors.shape[1],
-        len(vectors),
-    ]
+    result: Array = np.empty(len(vectors), np.float32)
     if metric is MetricType.L2:
-        faiss.fvec_L2sqr_ny(*arguments)
+        query = np.ascontiguousarray(query)
+        _for_each(faiss.fvec_L2sqr_ny, faiss.fvec_L2sqr_by_idx, result, query, vectors)
         return result
-    faiss.fvec_inner_products_ny(*arguments)
+    query = unit(query[None])[0] if metric is MetricType.COSINE else np.ascontiguousarray(query)
+    _for_each(faiss.fvec_inner_products_ny, faiss.fvec_inner_products_by_idx, result, query, vectors)
+    np.negative(result, out=result)
     if metric is MetricType.COSINE:
-        norms2 = np.empty_like(result)
-        faiss.fvec_norms_L2sqr(faiss.swig_ptr(norms2), faiss.swig_ptr(vectors), vectors.shape[1], len(vectors))
-        norms2[norms2 == 0] = 1
-        result /= np.sqrt(norms2)
-    return np.negative(result, out=result)
+        lengths = np.sqrt(squared_norms(vectors))
+        lengths[lengths == 0] = 1
+        result /= lengths
+        bound_cosines(result)
+    return result

@@ -28,11 +28,19 @@ class KeyIndex:
     order: Array
     first: Any = field(init=False, default=None)
     last: Any = field(init=False, default=None)
+    _has_repeats: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if len(self.order):
             object.__setattr__(self, "first", _plain(self.sorted_keys, 0))
             object.__setattr__(self, "last", _plain(self.sorted_keys, len(self.order) - 1))
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether a key is there twice; found out at the first call."""
+        if self._has_repeats is None:
+            object.__setattr__(self, "_has_repeats", _has_equal_neighbours(self.sorted_keys))
+        return bool(self._has_repeats)
 
     @classmethod
     def build(cls, keys: Any) -> KeyIndex:
@@ -105,6 +113,12 @@ class _Texts:
             return low, low
         is_last = low + 1 == len(self) or self[low + 1] != text
         return low, low + 1 if is_last else bisect_right(self, text, low)
+
+
+def _has_equal_neighbours(keys: Any) -> bool:
+    if isinstance(keys, np.ndarray):
+        return bool((keys[1:] == keys[:-1]).any())
+    return len(keys) > 1 and bool(pc.any(pc.equal(keys[1:], keys[:-1])).as_py())
 
 
 def has_duplicates(keys: Any) -> bool:

@@ -18,21 +18,23 @@ import numpy as np
 
 from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
-from milvine.index.scan import exact_distances, first_of, padded, scan, scan_band
+from milvine.index.scan import exact_distances, padded, scan, scan_band
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
+from milvine.segment.collect import TopKeys, is_plain
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.rows import RowSet, alive
-from milvine.segment.topk import has_repeats, select_winners
+from milvine.segment.topk import select_winners
 
 Array = np.ndarray[Any, Any]
 SCAN = "scan"
 _HIT_BYTES = 12
 _BLOCK_CELLS = 1 << 20
-_BAND_MARGIN = 16
-"""More than the rows of equal distance that an index may order otherwise."""
-_BAND_SHARE = 0.05
+_MORE_SCANNED = 16
+_SCANNED_CELLS = 1 << 22
+_MORE_ASKED = 4
+_ASKED_SHARE = 0.05
 """Beyond this part of the rows, asking an index for ever more costs more than looking at all of them."""
 _THREADS = os.cpu_count() or 1
 _QUERIES_PER_THREAD = 8
@@ -63,6 +65,7 @@ class _Answer:
 
 
 def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
+    """The k nearest rows of each query, one per key, by distance and key."""
     started = time.perf_counter()
     mask = allowed(rows, plan.predicate, plan.read_ts, plan.expired_ts)
     validity = rows.column(plan.field_id).validity
@@ -73,82 +76,133 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     way, effort, scanned = SCAN, 0, len(plan.queries)
     if kept == 0:
         distances, offsets = padded(len(plan.queries), plan.k)
-    elif index is None or plan.k >= kept or index.scan_pays(plan.effort, kept):
-        distances, offsets = _scan(rows, plan, plan.queries, mask)
+    elif index is None or index.scan_pays(plan.effort, kept):
+        distances, offsets = _scanned(rows, plan, mask, kept)
     else:
-        found = _ask(rows, index, plan, mask)
-        way, effort, scanned = index.name, found.effort, len(plan.queries) - int(np.count_nonzero(found.trusted))
-        distances, offsets = found.distances, found.rows
-        if scanned:
-            left = ~found.trusted
-            distances[left], offsets[left] = _scan(rows, plan, plan.queries[left], mask)
+        distances, offsets, effort, scanned = _ask_for(rows, index, plan, mask, kept)
+        way = index.name
     ms = 1000 * (time.perf_counter() - started)
     stats = SegmentSearchStats(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
     return _Answer(distances, offsets, stats)
 
 
-def _scan(rows: RowSet, plan: SearchPlan, queries: Array, mask: Array | None) -> tuple[Array, Array]:
+def _scanned(rows: RowSet, plan: SearchPlan, mask: Array | None, kept: int) -> tuple[Array, Array]:
+    """Distances and rows (nq, k) of an exact search."""
+    distances, offsets = _scan(rows, plan, plan.queries, min(plan.k + 1, kept), mask)
+    if len(plan.queries) == 1 and is_plain(rows, plan.primary_field_id, distances[0], offsets[0], plan.k):
+        return distances[:, : plan.k], offsets[:, : plan.k]
+    top = TopKeys(rows, plan.primary_field_id, len(plan.queries), plan.k)
+    top.add(top.left, distances, offsets, (offsets[:, -1] < 0) | (plan.k + 1 >= kept))
+    _scan_for(top, rows, plan, mask, kept, (_MORE_SCANNED * (plan.k + 1), kept))
+    return top.distances, top.rows
+
+
+def _scan_for(
+    top: TopKeys, rows: RowSet, plan: SearchPlan, mask: Array | None, kept: int, sizes: tuple[int, ...]
+) -> None:
+    """Fills what is left of `top` by looking for ever more rows, `sizes` of them."""
+    for size in sizes:
+        left = top.left
+        wanted = min(size, kept)
+        step = max(1, _SCANNED_CELLS // wanted)
+        for start in range(0, len(left), step):
+            lines = left[start : start + step]
+            distances, offsets = _scan(rows, plan, plan.queries[lines], wanted, mask)
+            top.add(lines, distances, offsets, (offsets[:, -1] < 0) | (wanted == kept))
+
+
+def _scan(rows: RowSet, plan: SearchPlan, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
     """Exact, from an index that holds the vectors or else from the column, which is mapped beside an index."""
     vectors, norms2 = rows.vectors(plan.field_id)
     if plan.band is not None:
-        return scan_band(vectors, queries, plan.k, plan.metric, mask, plan.band)
+        return scan_band(vectors, queries, k, plan.metric, mask, plan.band)
     index = rows.index(plan.field_id)
     if index is not None and index.is_exact:
-        return index.scan(queries, plan.k, mask)
-    return scan(vectors, norms2, queries, plan.k, plan.metric, mask)
+        return index.scan(queries, k, mask)
+    return scan(vectors, norms2, queries, k, plan.metric, mask)
 
 
-def _ask(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
-    """What the index finds for all queries; several threads share many of them, each query is answered by one."""
-    ask = _in_band if plan.band is not None else _nearest
-    parts = min(_THREADS, len(plan.queries) // _QUERIES_PER_THREAD)
+def _ask_for(
+    rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None, kept: int
+) -> tuple[Array, Array, int, int]:
+    """Distances and rows (nq, k), the effort that was used, and how many queries were scanned after all.
+
+    An exact index is first asked for one row more than is needed, which mostly tells that the rows are in order.
+    """
+    nq, k, effort = len(plan.queries), plan.k, plan.effort
+    is_glance = index.is_exact and plan.band is None and k < effort.candidates
+    found = _ask(rows, index, plan, plan.queries, k + 1 if is_glance else effort.candidates, effort, mask)
+    if nq == 1 and plan.band is None and found.trusted[0]:
+        distances, offsets = found.distances, found.rows
+        if is_plain(rows, plan.primary_field_id, distances[0], offsets[0], k):
+            return distances[:, :k], offsets[:, :k], found.effort, 0
+    top = TopKeys(rows, plan.primary_field_id, nq, k)
+    doubted = ~found.trusted
+    if is_glance:
+        answered = np.flatnonzero(found.trusted)
+        top.add(answered, found.distances[answered], found.rows[answered], np.zeros(len(answered), np.bool_))
+        lines = np.flatnonzero(~top.is_full & ~doubted)
+        found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask) if len(lines) else found
+    else:
+        lines = np.arange(nq)
+    used = found.effort
+    # Ties at the end of what an index finds first stay as they are, if there are keys enough: looking for all the
+    # others would often end in a scan. A range holds all rows of a distance, so that iterators go on beyond it.
+    suffices = max(effort.candidates, k) if plan.band is None else None
+    while len(lines):
+        used = max(used, found.effort)
+        doubted[lines] = ~found.trusted
+        _add_found(top, lines, found, plan, kept, suffices)
+        effort = Effort(*(_MORE_ASKED * e for e in (effort.ef, effort.nprobe, effort.candidates)))
+        lines = np.flatnonzero(~top.is_full & ~doubted)
+        if effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept) or not len(lines):
+            break
+        found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask)
+        suffices = None
+    scanned = len(top.left)
+    if scanned:
+        _scan_for(top, rows, plan, mask, kept, (k + 1, _MORE_SCANNED * (k + 1), kept))
+    return top.distances, top.rows, used, scanned
+
+
+def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept: int, suffices: int | None) -> None:
+    distances, rows = found.distances, found.rows
+    is_whole = np.count_nonzero(rows >= 0, axis=1) >= kept
+    if plan.band is not None:
+        is_whole |= (rows[:, -1] >= 0) & (distances[:, -1] >= plan.band.high)
+        inside = plan.band.holds(distances)
+        distances, rows = np.where(inside, distances, np.inf), np.where(inside, rows, -1)
+    some = found.trusted
+    top.add(lines[some], distances[some], rows[some], is_whole[some], suffices)
+
+
+def _ask(
+    rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Array, k: int, effort: Effort, mask: Array | None
+) -> Found:
+    """Up to k rows that the index finds for each query; several threads share many, each query is answered by one.
+
+    Distances of a range are taken from the column, so that rows at its ends are in or out for every plan alike.
+    """
+
+    k = min(k, rows.row_count)
+
+    def ask(queries: Array) -> Found:
+        found = index.search(queries, k, effort, mask)
+        if index.is_exact and plan.band is None:
+            return found
+        vectors, _ = rows.vectors(plan.field_id)
+        return Found(*exact_distances(vectors, queries, found.rows, k, plan.metric), found.trusted, found.effort)
+
+    parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
     if parts < 2:
-        return ask(rows, index, plan, mask)
-    plans = [plan.again(queries, plan.read_ts) for queries in np.array_split(plan.queries, parts)]
-    found = list(_pool.map(lambda part: ask(rows, index, part, mask), plans))
+        return ask(queries)
+    found = list(_pool.map(ask, np.array_split(queries, parts)))
     return Found(
         np.concatenate([f.distances for f in found]),
         np.concatenate([f.rows for f in found]),
         np.concatenate([f.trusted for f in found]),
         max(f.effort for f in found),
     )
-
-
-def _nearest(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
-    if index.is_exact:
-        return index.search(plan.queries, plan.k, plan.effort, mask)
-    found = index.search(plan.queries, min(plan.effort.candidates, rows.row_count), plan.effort, mask)
-    vectors, _ = rows.vectors(plan.field_id)
-    return Found(*exact_distances(vectors, plan.queries, found.rows, plan.k, plan.metric), found.trusted, found.effort)
-
-
-def _in_band(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> Found:
-    """Ask for more and more of the nearest rows until k of them lie inside the band, or the next would lie beyond it.
-
-    Distances are measured from the column, so that rows at the band's edges are in or out for every plan alike.
-    """
-    assert plan.band is not None
-    vectors, _ = rows.vectors(plan.field_id)
-    nq, wanted = len(plan.queries), plan.k + _BAND_MARGIN
-    distances, offsets = padded(nq, plan.k)
-    done = np.zeros(nq, np.bool_)
-    effort = plan.effort
-    while True:
-        left = np.flatnonzero(~done)
-        candidates = min(max(wanted, plan.effort.candidates), rows.row_count)
-        effort = Effort(max(plan.effort.ef, candidates), effort.nprobe, candidates)
-        found = index.search(plan.queries[left], candidates, effort, mask)
-        near, near_rows = exact_distances(vectors, plan.queries[left], found.rows, candidates, plan.metric)
-        inside = plan.band.holds(near)
-        is_full = found.rows[:, -1] >= 0
-        enough = (inside.sum(axis=1) >= plan.k) | (is_full & (near[:, -1] >= plan.band.high))
-        ready = enough & found.trusted
-        some = left[ready]
-        distances[some], offsets[some] = first_of(near[ready], near_rows[ready], inside[ready], plan.k)
-        done[some] = True
-        wanted *= 4
-        if done.all() or wanted > _BAND_SHARE * rows.row_count:
-            return Found(distances, offsets, done, found.effort)
 
 
 def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:
@@ -206,10 +260,8 @@ def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
     nq = len(plan.queries)
     found = [search_one(rows, plan) for rows in chosen]
     fields = tuple(dict.fromkeys((plan.primary_field_id, *plan.output_field_ids)))
-    if len(chosen) == 1 and nq == 1:
-        hits = _answer_of_one(chosen[0], found[0], plan.primary_field_id, fields)
-        if hits is not None:
-            return hits
+    if len(chosen) == 1:
+        return _answer_of_one(chosen[0], found[0], fields)
     distances = np.concatenate([f.distances for f in found], axis=1)
     offsets = np.concatenate([f.rows for f in found], axis=1)
     numbers = np.repeat(np.arange(len(chosen)), [f.distances.shape[1] for f in found])
@@ -223,15 +275,18 @@ def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
     return Hits(counts, distances[winners], rows, tuple(f.stats for f in found))
 
 
-def _answer_of_one(rows: RowSet, answer: _Answer, primary_field_id: int, fields: Sequence[int]) -> Hits | None:
-    """One query's answer from one segment, which needs no merging; None if it holds a key twice.
+def _answer_of_one(rows: RowSet, answer: _Answer, fields: Sequence[int]) -> Hits:
+    """The answer of one segment, which needs no merging.
 
-    This is what most searches of a compacted collection are, so it is spared the general way's twenty array calls.
+    This is what most searches of a compacted collection are, so one query is spared what several need.
     """
-    offsets = answer.rows[0]
-    count = len(offsets) if len(offsets) and offsets[-1] >= 0 else int(np.count_nonzero(offsets >= 0))
-    check_output_size("search", [rows], offsets[:count], offsets[:count], fields)
-    batch = _take(rows, offsets[:count], fields)
-    if has_repeats(batch.columns[primary_field_id].values):
-        return None
-    return Hits(np.array([count]), answer.distances[0, :count], batch, (answer.stats,))
+    if len(answer.rows) == 1:
+        offsets = answer.rows[0]
+        count = len(offsets) if len(offsets) and offsets[-1] >= 0 else int(np.count_nonzero(offsets >= 0))
+        offsets, distances, counts = offsets[:count], answer.distances[0, :count], np.array([count])
+    else:
+        is_there = answer.rows >= 0
+        offsets, distances = answer.rows[is_there], answer.distances[is_there]
+        counts = np.count_nonzero(is_there, axis=1)
+    check_output_size("search", [rows], offsets, offsets, fields)
+    return Hits(counts, distances, _take(rows, offsets, fields), (answer.stats,))

@@ -1,10 +1,11 @@
-"""Choosing winners: the k nearest of each query, one per key."""
+"""Choosing winners: the k nearest of each query in the order of distance and key, one per key."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 Array = np.ndarray[Any, Any]
@@ -24,12 +25,13 @@ def has_repeats(keys: Any) -> bool:
     return len(set(plain)) < len(plain)
 
 
-def select_winners(query: Array, distances: Array, keys: Any, nq: int, k: int) -> tuple[Array, Array]:
-    """Places of the winners among the candidates, query by query and nearest first, and how many each query has.
+def select_winners(query: Array, distances: Array, keys: Any, nq: int, k: int | None) -> tuple[Array, Array]:
+    """Places of the first k (None: of all) candidates by distance and key, one per key, query by query; and how many
+    each query has.
 
-    query: int64 (m,), the candidate's query. Ties keep the candidates' order. Of equal keys the nearest wins.
+    query: int64 (m,), the candidate's query. Of equal keys the nearest wins, of equally near ones the last candidate.
     """
-    order = np.lexsort((np.arange(len(query)), distances, query))
+    order = _by_distance_and_key(query, distances, keys)
     codes = key_codes(keys)[order]
     sorted_query = query[order]
     pairs = np.lexsort((np.arange(len(order)), codes, sorted_query))
@@ -39,8 +41,36 @@ def select_winners(query: Array, distances: Array, keys: Any, nq: int, k: int) -
         first[pairs[1:][repeated]] = False
         order, sorted_query = order[first], sorted_query[first]
     counts = np.bincount(sorted_query, minlength=nq)
+    if k is None:
+        return order, counts
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     return order[rank < k], np.minimum(counts, k)
+
+
+def _by_distance_and_key(query: Array, distances: Array, keys: Any) -> Array:
+    """Places by query, distance and key, the last candidate first among equals."""
+    last_first = np.arange(len(query) - 1, -1, -1)
+    query, distances = query[last_first], distances[last_first]
+    if isinstance(keys, np.ndarray):
+        return last_first[np.lexsort((keys[last_first], distances, query))]
+    order = np.lexsort((distances, query))
+    same = (query[order[1:]] == query[order[:-1]]) & (distances[order[1:]] == distances[order[:-1]])
+    if not same.any():
+        return last_first[order]
+    # Only the keys that a tie is about are compared: text is slow to rank.
+    is_tied = np.zeros(len(order), np.bool_)
+    is_tied[1:] = same
+    is_tied[:-1] |= same
+    tied = order[is_tied]
+    ranks = np.zeros(len(order), np.int64)
+    ranks[tied] = key_ranks(keys.take(pa.array(last_first[tied])))
+    return last_first[np.lexsort((ranks, distances, query))]
+
+
+def key_ranks(keys: pa.StringArray) -> Array:
+    """int64 (n,), which order the keys; equal ones are equal."""
+    ranks: Array = pc.rank(keys, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+    return ranks
 
 
 def first_by_key(keys: Any, insert_ts: Array, limit: int | None) -> Array:
@@ -54,8 +84,7 @@ def first_by_key(keys: Any, insert_ts: Array, limit: int | None) -> Array:
         if limit is None or len(chosen) == limit or len(candidates) == len(keys):
             return candidates[chosen]
         return _sorted_unique(keys, insert_ts, limit)
-    ranks = pc.rank(keys, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
-    return _sorted_unique(ranks, insert_ts, limit)
+    return _sorted_unique(key_ranks(keys), insert_ts, limit)
 
 
 def _sorted_unique(keys: Array, insert_ts: Array, limit: int | None) -> Array:

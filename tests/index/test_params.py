@@ -77,12 +77,12 @@ def test_unknown_types_and_metrics_are_refused() -> None:
     )
 
 
-def test_the_search_effort_defaults_to_64_or_k_and_must_not_be_below_k() -> None:
+def test_the_search_effort_defaults_to_a_step_from_64_on_and_must_not_be_below_k() -> None:
     def ef(given: dict[str, object], k: int) -> int:
         return params.effort("HNSW", {}, given, k).ef
 
     assert ef({}, 10) == params.DEFAULT_EF == 64
-    assert ef({}, 500) == 500
+    assert [ef({}, k) for k in (1, 64, 65, 128, 129, 500, 16384)] == [64, 64, 128, 128, 256, 512, 16384]
     assert ef({"ef": 100}, 100) == 100
     assert ef({"ef": "77"}, 10) == 77
     with pytest.raises(UnexpectedError, match=r"ef\(9\) should be larger than k\(10\)"):
@@ -97,13 +97,21 @@ def test_the_search_effort_defaults_to_64_or_k_and_must_not_be_below_k() -> None
 
 def test_parameters_of_other_index_types_are_ignored() -> None:
     given: dict[str, object] = {"ef": "silly", "nprobe": None, "refine_k": [], "reorder_k": 0}
-    assert params.effort("FLAT", {}, given, 10).candidates == 10
     assert params.effort("IVF_FLAT", {}, {**given, "nprobe": 99}, 10).nprobe == 99
     assert params.effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "which is no error for this type"
 
 
-def test_refining_more_rows_is_up_to_the_index_and_the_caller() -> None:
-    assert params.effort("HNSW_SQ", {"refine": True}, {"refine_k": "7.5"}, 10).candidates == 75
-    assert params.effort("HNSW_SQ", {"refine": False}, {"refine_k": 7.5}, 10).candidates == 20
+def test_a_graph_measures_all_rows_that_it_finds() -> None:
+    for build_type in ("HNSW", "HNSW_SQ", "HNSW_PQ"):
+        for k in (1, 60, 100):
+            found = params.effort(build_type, {}, {"ef": 100}, k)
+            assert (found.ef, found.candidates) == (100, 100), "or pages of one list would be cut from several"
+    assert params.effort("HNSW_SQ", {"refine": True}, {"ef": 100, "refine_k": "7.5"}, 10).candidates == 750
+    assert params.effort("HNSW_SQ", {"refine": False}, {"ef": 100, "refine_k": 7.5}, 10).candidates == 100
+    assert params.effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 64
+
+
+def test_codes_are_measured_in_steps_several_times_as_many_as_asked_for() -> None:
+    assert [params.effort("IVF_SQ8", {}, {}, k).candidates for k in (1, 32, 33, 64, 65)] == [64, 64, 128, 128, 256]
+    assert [params.effort("HNSW_PQ", {}, {}, k).ef for k in (1, 16, 17, 33)] == [64, 64, 128, 256]
     assert params.effort("SCANN", {}, {"reorder_k": 33}, 10).candidates == 33
-    assert params.effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 10

@@ -119,6 +119,33 @@ def test_many_queries_in_blocks_are_as_if_they_came_alone(metric: MetricType, mo
     assert rows.tolist() == [a.tolist() for a in alone]
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 8, 12, 16, 40])
+def test_a_row_has_one_distance_whatever_rows_are_measured_with_it(metric: MetricType, dim: int) -> None:
+    """Or it would lie on both sides of the last score of an iterator's page."""
+    rng = np.random.default_rng(dim)
+    vectors, query = rng.standard_normal((203, dim), np.float32), rng.standard_normal((1, dim), np.float32)
+    together, order = exact_distances(vectors, query, np.arange(203)[None], 203, metric)
+    alone = [exact_distances(vectors, query, np.array([[row]]), 1, metric)[0][0, 0] for row in order[0]]
+    assert together[0].tolist() == alone
+    equal, _ = scan(np.repeat(vectors[:1], 203, axis=0), None, query, 203, metric, None)
+    assert len(np.unique(equal)) == 1, "equal vectors have equal distances"
+
+
+@pytest.mark.parametrize("dim", [3, 100, 128])
+def test_a_cosine_is_never_beyond_one(dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    vectors = rng.standard_normal((400, dim), np.float32)
+    for queries in (vectors[:3], vectors, -vectors):
+        distances, _ = scan(vectors, None, queries, 400, MetricType.COSINE, None)
+        assert distances.min() >= -1
+        assert distances.max() <= 1
+        rows = np.tile(np.arange(400), (len(queries), 1))
+        distances, _ = exact_distances(vectors, queries, rows, 400, MetricType.COSINE)
+        assert distances.min() >= -1
+        assert distances.max() <= 1
+
+
 def test_inputs_are_left_as_they_are() -> None:
     rng = np.random.default_rng(9)
     vectors, queries = rng.standard_normal((90, 4), np.float32), rng.standard_normal((3, 4), np.float32)

@@ -21,10 +21,14 @@ def as_keys(numbers: list[int], as_text: bool) -> Any:
     return pa.array([f"k{n}" for n in numbers], pa.string()) if as_text else np.array(numbers, np.int64)
 
 
+def as_key(number: int, as_text: bool) -> Any:
+    return f"k{number}" if as_text else number
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 @given(found=candidates, k=st.integers(1, 12))
 @settings(max_examples=200, deadline=None)
-def test_winners_are_the_nearest_one_per_key_with_ties_in_order(
+def test_winners_are_the_nearest_one_per_key_with_ties_in_key_order(
     as_text: bool, found: list[tuple[int, float, int]], k: int
 ) -> None:
     query = np.array([q for q, _, _ in found], np.int64)
@@ -35,7 +39,8 @@ def test_winners_are_the_nearest_one_per_key_with_ties_in_order(
     for wanted in range(4):
         best: list[int] = []
         seen: set[int] = set()
-        for place in sorted((p for p, f in enumerate(found) if f[0] == wanted), key=lambda p: (found[p][1], p)):
+        mine = [p for p, f in enumerate(found) if f[0] == wanted]
+        for place in sorted(mine, key=lambda p: (found[p][1], as_key(found[p][2], as_text), -p)):
             if found[place][2] not in seen:
                 seen.add(found[place][2])
                 best.append(place)
