@@ -202,6 +202,37 @@ SETTINGS: tuple[Setting, ...] = (
         parse_request_limit,
         "bytes that the bodies of all requests under way may hold together",
     ),
+    Setting(
+        "deny_writing",
+        "quotaAndLimits.limitWriting.forceDeny",
+        False,
+        parse_bool,
+        "inserts, upserts and deletes are refused",
+    ),
+    Setting(
+        "deny_reading", "quotaAndLimits.limitReading.forceDeny", False, parse_bool, "searches and queries are refused"
+    ),
+    Setting(
+        "disk_quota_mb",
+        "quotaAndLimits.limitWriting.diskProtection.diskQuota",
+        -1,
+        float,
+        "MB of flushed rows above which no more are taken; negative: no quota",
+    ),
+    Setting(
+        "database_disk_quota_mb",
+        "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerDB",
+        -1,
+        float,
+        "the same of each database without a `database.diskQuota.mb`",
+    ),
+    Setting(
+        "collection_disk_quota_mb",
+        "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerCollection",
+        -1,
+        float,
+        "the same of each collection without a `collection.diskProtection.diskQuota.mb`",
+    ),
     Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
     Setting(
         "authorization_enabled",
@@ -273,6 +304,11 @@ class Settings:
     scrub_bytes_per_second: int
     scrub_interval_seconds: float
     request_limit_bytes: int
+    deny_writing: bool
+    deny_reading: bool
+    disk_quota_mb: float
+    database_disk_quota_mb: float
+    collection_disk_quota_mb: float
     worker_threads: int
     authorization_enabled: bool
     default_root_password: str

@@ -1,4 +1,4 @@
-"""What the properties of a database deny: whole kinds of calls, by the names of their RPCs."""
+"""What the settings and the properties of a database deny: whole kinds of calls, by the names of their RPCs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ _PROPERTIES: dict[str, tuple[str, ...]] = {
 
 
 def check_allowed(engine: Engine, context: RequestContext, method: str) -> None:
-    """Raises AccessDisabled if the database's properties deny calls like this RPC."""
+    """Raises AccessDisabled if the settings or the database's properties deny calls like this RPC."""
     names = _PROPERTIES.get(method)
+    if names is None:
+        return
+    if engine.settings.deny_writing and _WRITING in names:
+        raise AccessDisabled("config force deny writing")
+    if engine.settings.deny_reading and _READING in names:
+        raise AccessDisabled("config force deny reading")
     database = engine.catalog.snapshot.databases.get(context.database)
-    if names is None or database is None or not database.properties:
+    if database is None or not database.properties:
         return
     for name in names:
         if database.properties.get(name) in _TRUE:

@@ -1,9 +1,8 @@
-"""How much a collection and a database may hold on disk: above it no rows come in, and deletes still do."""
+"""How much a collection, a database and the server may hold on disk: above it no rows come in, and deletes still do."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from milvine.catalog.store import Snapshot
 from milvine.errors import DiskQuotaExceeded
@@ -13,28 +12,35 @@ from milvine.service.context import Engine
 
 
 def check_disk_quota(engine: Engine, collection: Collection) -> None:
-    """Raises DiskQuotaExceeded if the flushed rows of the collection, or of its database, reach their quota."""
-    snapshot = engine.catalog.snapshot
-    quota = _quota_bytes(collection.properties, COLLECTION_DISK_QUOTA)
-    if quota is not None and _flushed_bytes(snapshot, collection) >= quota:
-        raise DiskQuotaExceeded
+    """Raises DiskQuotaExceeded if the flushed rows of the collection, its database or the server reach their quota."""
+    snapshot, settings = engine.catalog.snapshot, engine.settings
     database = snapshot.databases.get(collection.database)
-    quota = None if database is None else _quota_bytes(database.properties, DATABASE_DISK_QUOTA)
-    if quota is None:
-        return
-    collections = (c for c in snapshot.collections.values() if c.database == collection.database)
-    if sum(_flushed_bytes(snapshot, c) for c in collections) >= quota:
+    general = {} if database is None else database.properties
+    own = _quota_bytes(collection.properties, COLLECTION_DISK_QUOTA, settings.collection_disk_quota_mb)
+    of_database = _quota_bytes(general, DATABASE_DISK_QUOTA, settings.database_disk_quota_mb)
+    of_all = _quota_bytes({}, "", settings.disk_quota_mb)
+    collections = snapshot.collections.values()
+    if (
+        (own is not None and _flushed_bytes(snapshot, [collection]) >= own)
+        or (
+            of_database is not None
+            and _flushed_bytes(snapshot, (c for c in collections if c.database == collection.database)) >= of_database
+        )
+        or (of_all is not None and _flushed_bytes(snapshot, collections) >= of_all)
+    ):
         raise DiskQuotaExceeded
 
 
-def _quota_bytes(properties: Mapping[str, str], key: str) -> float | None:
-    """None if there is no quota; what is no number, or negative, is none, as in Milvus."""
+def _quota_bytes(properties: Mapping[str, str], key: str, otherwise_mb: float) -> float | None:
+    """None if there is no quota. A property that is no number, or negative, does not count, as in Milvus."""
     try:
         megabytes = float(properties.get(key, ""))
     except ValueError:
-        return None
-    return megabytes * 2**20 if megabytes >= 0 and math.isfinite(megabytes) else None
+        megabytes = -1
+    if not megabytes >= 0:
+        megabytes = otherwise_mb
+    return megabytes * 2**20 if megabytes >= 0 else None
 
 
-def _flushed_bytes(snapshot: Snapshot, collection: Collection) -> int:
-    return sum(meta.data_bytes for meta in snapshot.segments.get(collection.collection_id, ()))
+def _flushed_bytes(snapshot: Snapshot, collections: Iterable[Collection]) -> int:
+    return sum(meta.data_bytes for c in collections for meta in snapshot.segments.get(c.collection_id, ()))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Server
+from conftest import Server, ServerFactory
 from grpc_calls import create_request, field, insert_request, pairs, scalars, search_request, vectors
-from pymilvus import DataType
+from pymilvus import DataType, MilvusException
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 from world import ISOLATED, KEYED, PLAIN, QUERY, World, add_index, answer_of, make, make_world, random_rows, search
 
@@ -555,3 +555,32 @@ def test_a_rest_answer_names_its_trace(world: World) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     sent = world.rest.send("collections/list", b"{}", traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     assert sent.headers["X-Milvus-Trace-Id"] == trace
+
+
+@pytest.mark.parametrize(
+    ("settings", "denied", "text"),
+    [
+        ({"LIMITWRITING_FORCEDENY": "true"}, "insert", "administrator: config force deny writing]"),
+        ({"LIMITREADING_FORCEDENY": "true"}, "search", "administrator: config force deny reading]"),
+        ({"LIMITWRITING_DISKPROTECTION_DISKQUOTA": "0"}, "insert", QUOTA),
+        ({"LIMITWRITING_DISKPROTECTION_DISKQUOTAPERDB": "0"}, "insert", QUOTA),
+        ({"LIMITWRITING_DISKPROTECTION_DISKQUOTAPERCOLLECTION": "0"}, "insert", QUOTA),
+    ],
+    ids=["writing", "reading", "disk", "disk of a database", "disk of a collection"],
+)
+def test_settings_deny_calls_of_a_kind(
+    new_server: ServerFactory, settings: dict[str, str], denied: str, text: str
+) -> None:
+    """internal/rootcoord/quota_center.go"""
+    server = new_server(env={f"MILVINE_QUOTAANDLIMITS_{key}": value for key, value in settings.items()})
+    client = server.client()
+    make(client, "rows")
+    calls: dict[str, Callable[[], Any]] = {
+        "insert": lambda: client.insert("rows", random_rows(1, 4)),
+        "search": lambda: client.search("rows", [QUERY], anns_field="vec"),
+    }
+    with pytest.raises(MilvusException) as caught:
+        calls.pop(denied)()
+    assert (caught.value.code, text in caught.value.message) == (9, True), caught.value.message
+    for call in calls.values():
+        call()
