@@ -141,6 +141,12 @@ _TOO_CLOSE = (
         ("starts_with(name)", "function starts_with(VARCHAR) not found."),
         ("empty(id)", "function empty(INT64) not found."),
         ("starts_with(doc['a'], 'x')", "function starts_with(JSON, VARCHAR) not found."),
+        (
+            "ST_WITHIN(name, 'x')",
+            "spatial operation are only supported on geometry fields now, got: ST_WITHIN(name,'x')",
+        ),
+        ("text_match(id, 'x')", "text match operation on non-string is unsupported"),
+        ("PHRASE_MATCH(name, 'x')", 'field "name" does not enable match'),
         ("nope(id, 1.5, [1])", "function nope(INT64, DOUBLE, ARRAY) not found."),
     ],
 )

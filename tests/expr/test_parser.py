@@ -71,6 +71,8 @@ def test_literals_have_the_values_that_go_gives_them(text: str, value: object) -
         ('["]", "["]', ["]", "["]),
         ("[True, false]", [True, False]),
         ("[0x10, 017, -0b11, 1., 1e2]", [16, 15, -3, 1.0, 100.0]),
+        ("[0x1.8p0, -0X.8P+1, 0x1p-2]", [1.5, -1.0, 0.25]),
+        ("[1.5, 9223372036854775807]", [1.5, 2**63 - 1]),
     ],
 )
 def test_lists_hold_the_same_literals_fast_or_slow(text: str, values: list[object]) -> None:
@@ -200,3 +202,17 @@ def test_a_list_of_many_keys_is_one_literal() -> None:
     keys = list(range(-50_000, 50_000))
     assert elements(str(keys)) == keys
     assert elements(str([str(k) for k in keys])) == [str(k) for k in keys]
+
+
+@pytest.mark.parametrize(
+    "text", ["[-9223372036854775809]", "[1, 'a', 99999999999999999999999999]", "[[18446744073709551616]]"]
+)
+def test_integers_beyond_int64_are_refused_in_lists(text: str) -> None:
+    with pytest.raises(FilterError, match="int64 overflow"):
+        parse(f"a in {text}")
+
+
+def test_a_float_is_finite() -> None:
+    for number in ("1e400", "0x1p2000"):
+        with pytest.raises(FilterError, match="value out of range"):
+            parse(f"a == {number}")

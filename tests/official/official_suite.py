@@ -1,6 +1,6 @@
 """Runs cases of Milvus's own Python client tests against a fresh Milvine and prints two pass rates.
 
-usage: official_suite.py --tests DIR --python VENV_PYTHON [--sets engine loading] [--out DIR]
+usage: official_suite.py --tests DIR --python VENV_PYTHON [--sets engine filters loading] [--out DIR]
 
 `--tests` is `tests/python_client` of a Milvus checkout, `--python` the interpreter of an environment with that folder's
 requirements. A case that cannot pass stands in exclusions.txt with its reason; the second rate leaves these out.
@@ -32,6 +32,10 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/indexes/test_hnsw.py", ""),
         ("testcases/indexes/test_hnsw_sq.py", ""),
         ("testcases/indexes/test_hnsw_pq.py", ""),
+    ),
+    "filters": (
+        ("milvus_client/test_milvus_client_regex_filter.py", ""),
+        ("milvus_client/expressions/test_filtering_expression_matrix.py", ""),
     ),
     "loading": (
         ("milvus_client/test_milvus_client_search_load.py", ""),
