@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from milvine.model.columns import Column, json_column
 from milvine.model.json_paths import MAX_PATHS
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
+from milvine.storage import segment_files
+from milvine.storage.arrow_batches import encode_stream
 from milvine.storage.segment_files import (
     RowsFile,
     SegmentPaths,
@@ -73,6 +76,25 @@ def test_more_paths_than_are_kept_are_remembered_as_incomplete(tmp_path: Path) -
     assert not found.paths.is_complete
     assert len(found.paths.columns) == MAX_PATHS
     assert found.paths.known(1, (f"k{MAX_PATHS + 1}",)) is None
+
+
+def test_paths_of_a_file_that_does_not_tell_empty_objects_apart_are_read_from_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = json_column(pa.array([b'{"a": {}, "b": 1}', b'{"a": {"c": 2}}'], pa.binary()))
+    assert column.paths is not None
+    encode = encode_stream
+
+    def encode_as_before(arrays: dict[str, Any], metadata: dict[str, str]) -> Any:
+        olden = {n: pc.min_element_wise(a, pa.scalar(6, a.type)) if "kinds" in n else a for n, a in arrays.items()}
+        return encode(olden, {name: text for name, text in metadata.items() if name != "paths_tell_empty"})
+
+    monkeypatch.setattr(segment_files, "encode_stream", encode_as_before)
+    save_column(tmp_path / "old.col", column)
+    opened, _ = open_column(tmp_path / "old.col", DataType.JSON, resident=True)
+    assert opened.paths is not None
+    assert (sorted(opened.paths.columns), opened.paths.is_complete) == ([("a", "c"), ("b",)], False)
+    assert opened.paths.known(2, ("a",)) is None
 
 
 def test_nested_and_odd_names_of_json_paths_stay_apart(tmp_path: Path) -> None:
