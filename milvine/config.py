@@ -140,6 +140,13 @@ SETTINGS: tuple[Setting, ...] = (
         "bytes, or a share of the machine, that loading may take",
     ),
     Setting(
+        "json_cache_bytes",
+        "memory.jsonCache.limit",
+        "256MB",
+        parse_bytes,
+        "what filters parse from JSON text is kept up to this size",
+    ),
+    Setting(
         "segment_seal_bytes",
         "segment.seal.bytes",
         "128MB",
@@ -289,6 +296,7 @@ class Settings:
     port: int
     metrics_port: int
     memory_limit_bytes: int
+    json_cache_bytes: int
     segment_seal_bytes: int
     wal_limit_bytes: int
     segment_seal_seconds: int

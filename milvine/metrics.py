@@ -30,6 +30,9 @@ loaded_bytes = Gauge("milvine_loaded_bytes", "Memory that loading holds", regist
 mapped_bytes = Gauge(
     "milvine_mapped_bytes", "Files of loaded segments that are mapped and not counted as memory", registry=registry
 )
+cache_bytes = Gauge(
+    "milvine_cache_bytes", "Memory that a cache holds beside what loading holds", ["cache"], registry=registry
+)
 memory_limit_bytes = Gauge("milvine_memory_limit_bytes", "Memory that loading may hold", registry=registry)
 mapped_for_lack_of_memory = Counter(
     "milvine_segments_mapped_for_lack_of_memory",

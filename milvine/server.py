@@ -25,6 +25,7 @@ from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
 from milvine.rest_api.app import make_app
+from milvine.segment.rows import parsed_json
 from milvine.segment.view import Views
 from milvine.service import admin, users
 from milvine.service.context import Engine
@@ -56,6 +57,7 @@ def build_engine(settings: Settings) -> Engine:
     threads = max(2, os.cpu_count() or 1)
     node = LocalNode(paths, threads)
     budget = Budget(settings.memory_limit_bytes)
+    parsed_json.set_limit(settings.json_cache_bytes)
     mmap_by_default = {
         PartKind.VECTOR_FIELD: settings.mmap_vector_field,
         PartKind.VECTOR_INDEX: settings.mmap_vector_index,

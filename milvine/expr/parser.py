@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +20,7 @@ from milvine.expr.folding import fold, fold_signed, shortened
 from milvine.expr.literals import decode_index, decode_list, decode_number, decode_pattern, decode_string
 from milvine.expr.tree import Comparator, ContainsMode, Literal, Node, Operation, Scalar
 from milvine.model.json_paths import JsonPath
+from milvine.sized_cache import SizedCache
 
 MAX_DEPTH = 128
 """Nodes below one another, or lists in one another; parentheses alone and chains of and/or add none."""
@@ -28,6 +28,9 @@ MAX_TOKENS = 200_000
 """A list of literals is one token, whatever its length."""
 _CACHED_TEXT_CHARACTERS = 16_384
 """Longer texts (lists of keys, mostly) are seldom sent twice and would hold memory."""
+_TREE_BYTES_PER_CHARACTER = 36
+"""What a tree of short comparisons takes (measured)."""
+_CACHE_BYTES = 16 << 20
 
 _STEP = re.compile(r"""\[(?:(?P<key>[rR]?(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'))|(?P<index>\d+))\]""")
 
@@ -179,7 +182,13 @@ _lark = Lark(
 
 def parse(text: str) -> Node:
     """The tree of a filter that is not blank. Raises FilterError."""
-    return _parse_cached(text) if len(text) <= _CACHED_TEXT_CHARACTERS else _parse(text)
+    if len(text) > _CACHED_TEXT_CHARACTERS:
+        return _parse(text)
+    known = _parsed.get(text)
+    if known is None:
+        known = _parse(text)
+        _parsed.put(text, known, _TREE_BYTES_PER_CHARACTER * len(text))
+    return known
 
 
 def _parse(text: str) -> Node:
@@ -195,7 +204,7 @@ def _parse(text: str) -> Node:
     return root
 
 
-_parse_cached = lru_cache(maxsize=1024)(_parse)
+_parsed: SizedCache[str, Node] = SizedCache("parsed_filters", _CACHE_BYTES)
 
 
 def _constant(text: str) -> Scalar | None:

@@ -206,6 +206,11 @@ class PathElements:
     elements: PathColumn
     inner: PathElements | None = None
 
+    @property
+    def bytes_used(self) -> int:
+        inner = 0 if self.inner is None else self.inner.bytes_used
+        return self.is_array.nbytes + self.starts.nbytes + self.elements.bytes_used + inner
+
 
 @dataclass(frozen=True, slots=True)
 class ShreddedPaths:

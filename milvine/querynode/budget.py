@@ -90,6 +90,14 @@ class Budget:
             self._held[collection_id][segment_id] = dict(measured)
             self._held_bytes[collection_id] += sum(measured.values())
 
+    def grow(self, collection_id: int, segment_id: int, key: PartKey, more_bytes: int) -> None:
+        """A part of an open segment holds more. It is counted, never refused."""
+        with self._lock:
+            held = self._held.get(collection_id, {}).get(segment_id)
+            if held is not None:
+                self._held[collection_id][segment_id] = {**held, key: held.get(key, 0) + more_bytes}
+                self._held_bytes[collection_id] += more_bytes
+
     def give_back(self, collection_id: int, reserved_bytes: int) -> None:
         """Bytes that were set aside are not needed."""
         with self._lock:

@@ -661,7 +661,8 @@ class Loader:
     # What the data node tells
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
-        self._node.apply_deletes(collection_id, batch)
+        for segment_id, more_bytes in self._node.apply_deletes(collection_id, batch).items():
+            self.budget.grow(collection_id, segment_id, ("rows", 0), more_bytes)
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)

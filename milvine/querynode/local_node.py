@@ -135,11 +135,17 @@ class LocalNode:
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
 
-    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
+    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Mapping[int, int]:
+        more: dict[int, int] = {}
         with self._lock:
-            for segments in (self._serving[collection_id], self._opening[collection_id]):
-                for segment in segments.values():
-                    segment.apply_deletes(batch)
+            for segment in self._opening[collection_id].values():
+                segment.apply_deletes(batch)
+            for segment_id, segment in self._serving[collection_id].items():
+                before = segment.marks.bytes_used
+                segment.apply_deletes(batch)
+                if segment.marks.bytes_used != before:
+                    more[segment_id] = segment.marks.bytes_used - before
+        return more
 
     def _read(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any, Protocol, TypeVar
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -13,10 +15,10 @@ from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.keys import KeyIndex
+from milvine.sized_cache import SizedCache
 
 Array = np.ndarray[Any, Any]
-_Key = TypeVar("_Key")
-_Kept = TypeVar("_Kept")
+_Parsed = TypeVar("_Parsed", PathColumn, PathElements)
 
 
 class RowSet(Protocol):
@@ -67,35 +69,40 @@ def alive(rows: RowSet, read_ts: int, expired_ts: int = 0) -> Array | None:
     return inserted if living is None else inserted & living
 
 
-class ExtractedPaths:
-    """Path columns that were not shredded and elements of arrays at paths, parsed at their first use and kept; of
-    each kind the oldest go beyond MAX_KEPT."""
+_Key = tuple[int, int, JsonPath, int | None]
+parsed_json: SizedCache[_Key, PathColumn | PathElements] = SizedCache("parsed_json", 256 << 20)
+"""What filters parsed from JSON text, of all segments and chunks. The key: whose, field, path, and of elements of
+arrays how deep."""
+_numbers = itertools.count()
 
-    MAX_KEPT = 32
+
+class ExtractedPaths:
+    """Path columns that were not shredded and elements of arrays at paths, parsed at their first use and kept as long
+    as `parsed_json` has room and this object lives."""
+
+    __slots__ = ("__weakref__", "_number")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[tuple[int, JsonPath], PathColumn] = {}
-        self._kept_elements: dict[tuple[int, JsonPath, int], PathElements] = {}
+        self._number: int | None = None
 
     def find(self, field_id: int, column: Column, path: JsonPath) -> PathColumn:
         assert column.paths is not None
-        known = column.paths.known(len(column), path) or self._kept.get((field_id, path))
+        known = column.paths.known(len(column), path)
         if known is None:
-            known = extract(column.values, path)
-            self._keep(self._kept, (field_id, path), known)
+            known = self._kept((field_id, path, None), lambda: extract(column.values, path))
         return known
 
     def find_elements(self, field_id: int, column: Column, path: JsonPath, depth: int) -> PathElements:
-        key = (field_id, path, depth)
-        known = self._kept_elements.get(key)
-        if known is None:
-            known = extract_elements(column.values, path, depth)
-            self._keep(self._kept_elements, key, known)
-        return known
+        return self._kept((field_id, path, depth), lambda: extract_elements(column.values, path, depth))
 
-    def _keep(self, kept: dict[_Key, _Kept], key: _Key, value: _Kept) -> None:
-        with self._lock:
-            kept[key] = value
-            if len(kept) > self.MAX_KEPT:
-                del kept[next(iter(kept))]
+    def _kept(self, what: tuple[int, JsonPath, int | None], parse: Callable[[], _Parsed]) -> _Parsed:
+        if self._number is None:
+            number = next(_numbers)
+            weakref.finalize(self, parsed_json.remove, lambda key: key[0] == number).atexit = False
+            self._number = number
+        key = (self._number, *what)
+        known = cast(_Parsed | None, parsed_json.get(key))
+        if known is None:
+            known = parse()
+            parsed_json.put(key, known, known.bytes_used)
+        return known

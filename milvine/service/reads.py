@@ -37,6 +37,7 @@ from milvine.service.context import Engine, RequestContext, channel_name, find_b
 from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.vectors import checked_queries
+from milvine.sized_cache import SizedCache
 
 MAX_TOPK = 16384
 LARGE_TOPK = 1_000_000
@@ -207,25 +208,26 @@ class _Search:
 
 
 class PreparedSearchCache:
-    """The last searches that others may repeat with other vectors, by database, name and shape."""
+    """Searches that others may repeat with other vectors, by database, name and shape."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._searches: dict[Hashable, _Search] = {}
+    def __init__(self, limit_bytes: int) -> None:
+        self._searches: SizedCache[Hashable, _Search] = SizedCache("prepared_searches", limit_bytes)
 
     def find(self, key: Hashable, collection: Collection) -> _Search | None:
         """Nothing unless the collection is as it was then, its indexes and what is loaded of it included."""
         found = self._searches.get(key)
         return found if found is not None and found.collection is collection else None
 
-    def keep(self, key: Hashable, search: _Search) -> None:
-        if len(self._searches) >= self._size:
-            self._searches.clear()
-        self._searches[key] = replace(search, plan=search.plan.again(_NO_QUERIES, 0))
+    def keep(self, key: Hashable, search: _Search, filter_text: str) -> None:
+        """The predicate holds the literals of the filter once or twice more, and the key its text."""
+        size = _PREPARED_BYTES + _PREPARED_BYTES_PER_CHARACTER * len(filter_text)
+        self._searches.put(key, replace(search, plan=search.plan.again(_NO_QUERIES, 0)), size)
 
 
 _NO_QUERIES = np.zeros((0, 0), np.float32)
-_prepared_searches = PreparedSearchCache(256)
+_PREPARED_BYTES = 4096
+_PREPARED_BYTES_PER_CHARACTER = 8
+_prepared_searches = PreparedSearchCache(32 << 20)
 
 
 def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> SearchResult:
@@ -364,7 +366,7 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
     known = _prepared_searches.find(key, collection)
     if known is None:
         prepared = _new_search(engine, context, request, collection, at_ts)
-        _prepared_searches.keep(key, prepared)
+        _prepared_searches.keep(key, prepared, request.filter)
         return prepared
     _check_nq(len(request.queries))
     queries = checked_queries(known.field, request.query_type, request.queries)
