@@ -57,7 +57,7 @@ def unit(vectors: Array) -> Array:
 
 def bound_cosines(distances: Array, ascending: bool = False) -> None:
     """Brings cosines back, in place, that rounding took beyond 1 or -1. `ascending`: every line is."""
-    if ascending and len(distances) == 1 and -1 <= distances[0, 0] <= distances[0, -1] <= 1:
+    if ascending and len(distances) == 1 and -1 <= distances.item(0) <= distances.item(-1) <= 1:
         return  # which spares the usual search two array calls
     np.maximum(distances, -1, out=distances)
     np.minimum(distances, 1, out=distances)

@@ -25,9 +25,9 @@ Array = np.ndarray[Any, Any]
 def is_plain(segment: RowSet, primary_field_id: int, distances: Array, rows: Array, k: int) -> bool:
     """Whether the first k of one query's rows (c,) are its answer as they stand: k + 1 of them, no distance twice and
     no key. It is what TopKeys would say, at a tenth of the cost."""
-    if len(rows) <= k or rows[k] < 0:
+    if len(rows) <= k or rows.item(k) < 0:
         return False
-    near = distances[: k + 1].tolist()
+    near = distances.tolist() if len(rows) == k + 1 else distances[: k + 1].tolist()
     if len(set(near)) <= k:
         return False
     return not segment.keys.has_repeats or not has_repeats(segment.column(primary_field_id).take(rows[:k]).values)

@@ -183,26 +183,28 @@ def _ask(
 
     Distances of a range are taken from the column, so that rows at its ends are in or out for every plan alike.
     """
-
     k = min(k, rows.row_count)
-
-    def ask(queries: Array) -> Found:
-        found = index.search(queries, k, effort, mask)
-        if index.is_exact and plan.band is None:
-            return found
-        vectors, _ = rows.vectors(plan.field_id)
-        return Found(*exact_distances(vectors, queries, found.rows, k, plan.metric), found.trusted, found.effort)
-
     parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
     if parts < 2:
-        return ask(queries)
-    found = list(_pool.map(ask, np.array_split(queries, parts)))
+        return _ask_here(rows, index, plan, queries, k, effort, mask)
+    pieces = np.array_split(queries, parts)
+    found = list(_pool.map(lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask), pieces))
     return Found(
         np.concatenate([f.distances for f in found]),
         np.concatenate([f.rows for f in found]),
         np.concatenate([f.trusted for f in found]),
         max(f.effort for f in found),
     )
+
+
+def _ask_here(
+    rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Array, k: int, effort: Effort, mask: Array | None
+) -> Found:
+    found = index.search(queries, k, effort, mask)
+    if index.is_exact and plan.band is None:
+        return found
+    vectors, _ = rows.vectors(plan.field_id)
+    return Found(*exact_distances(vectors, queries, found.rows, k, plan.metric), found.trusted, found.effort)
 
 
 def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:
