@@ -311,7 +311,7 @@ class Loader:
             closing = self._begin_closing(collection_id, state, self._differ(collection_id, state).to_close)
         self._close(collection_id, state, closing)
         with state.lock:
-            state.wait_until(lambda: not self._unwanted_openings(collection_id, state), STOP_SECONDS)
+            state.wait_until(lambda: not self._unwanted_openings(state), STOP_SECONDS)
             closing = self._begin_closing(collection_id, state, self._differ(collection_id, state).to_close)
         self._close(collection_id, state, closing)
         with state.lock:
@@ -321,9 +321,8 @@ class Loader:
             )
         self._schedule(collection_id)
 
-    def _unwanted_openings(self, collection_id: int, state: LoadState) -> bool:
-        target = self._target(collection_id)
-        return any(target is None or not target.wants(o.meta, o.wanted) for o in state.openings() if not o.is_successor)
+    def _unwanted_openings(self, state: LoadState) -> bool:
+        return any(self._opener.target_that_wants(state, opening) is None for opening in state.openings())
 
     def change_schema(
         self,
@@ -572,20 +571,23 @@ class Loader:
         try:
             serves = self._opener.open(state, opening)
         except Exception as error:  # noqa: BLE001 - it ends the load, or is kept and tried again
-            self._opening_failed(collection_id, state, opening.meta, error, time.monotonic() - started)
+            self._opening_failed(collection_id, state, opening, error, time.monotonic() - started)
         else:
             if not serves:
                 self._schedule(collection_id)
 
     def _opening_failed(
-        self, collection_id: int, state: LoadState, meta: SegmentMeta, error: Exception, spent_seconds: float
+        self, collection_id: int, state: LoadState, opening: Opening, error: Exception, spent_seconds: float
     ) -> None:
         """Damage, and every failure of a load that is not done, ends the load. What serves goes on serving after any
         other failure, and is opened as wanted later."""
-        if isinstance(error, DataIntegrityError) or not state.loaded.is_set():
-            self._fail(collection_id, state, _as_load_failure(error))
-            return
-        self._keep_failure(collection_id, state, meta.segment_id, error, spent_seconds)
+        with state.lock:
+            if state.generation != opening.generation:
+                self._schedule(collection_id)  # of another load, perhaps: what is wanted now fails once more, or not
+            elif isinstance(error, DataIntegrityError) or not state.loaded.is_set():
+                self._fail(collection_id, state, _as_load_failure(error))
+            else:
+                self._keep_failure(collection_id, state, opening.meta.segment_id, error, spent_seconds)
 
     def _forget_failures(self, collection_id: int, state: LoadState) -> None:
         """Of segments that are open as wanted now, or are gone."""

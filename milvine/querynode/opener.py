@@ -48,17 +48,27 @@ class Opener:
             failed = False
         except (MilvineError, OSError):
             # Files go after the view has changed: what is missing may be so because it is not wanted.
-            failed = self._wanted(state, opening) is not None
+            with state.lock:
+                failed = self.target_that_wants(state, opening) is not None
+                opening.generation = state.generation
             if failed:
                 raise
         finally:
             self._end(state, opening, serves=serves, failed=failed)
         return serves
 
+    def target_that_wants(self, state: LoadState, opening: Opening) -> LoadTarget | None:
+        """The target that wants what is being opened, or None."""
+        with state.lock:
+            target = None if opening.is_cancelled else self._target_of(opening.meta.collection_id)
+            if target is not None and opening.is_successor:
+                target = target.with_successor(opening.meta)
+            return target if target is not None and target.wants(opening.meta, opening.wanted) else None
+
     def _reserve(self, state: LoadState, opening: Opening) -> None:
         meta = opening.meta
         with state.lock:
-            if self._wanted(state, opening) is None:
+            if self.target_that_wants(state, opening) is None:
                 raise _NotWanted
             if opening.reserved_bytes is None:
                 held = self._node.held(meta.collection_id).get(meta.segment_id)
@@ -67,7 +77,8 @@ class Opener:
 
     def _on_bytes(self, state: LoadState, opening: Opening, more_bytes: int) -> None:
         generation = state.generation
-        if opening.is_cancelled or (generation != opening.generation and self._wanted(state, opening) is None):
+        has_changed = opening.is_cancelled or generation != opening.generation
+        if has_changed and self.target_that_wants(state, opening) is None:
             raise _NotWanted
         opening.generation = generation
         with state.lock:
@@ -97,7 +108,7 @@ class Opener:
     def _publish(self, state: LoadState, opening: Opening) -> bool:
         meta = opening.meta
         with state.lock:
-            target = self._wanted(state, opening)
+            target = self.target_that_wants(state, opening)
             if target is None:
                 return False
             measured = self._node.serve(meta.collection_id, meta.segment_id, target.spec.schema)
@@ -105,14 +116,6 @@ class Opener:
             opening.reserved_bytes = None
         state.note_change()
         return True
-
-    def _wanted(self, state: LoadState, opening: Opening) -> LoadTarget | None:
-        """The target that wants what is being opened, or None."""
-        with state.lock:
-            target = None if opening.is_cancelled else self._target_of(opening.meta.collection_id)
-            if target is not None and opening.is_successor:
-                target = target.with_successor(opening.meta)
-            return target if target is not None and target.wants(opening.meta, opening.wanted) else None
 
     def _end(self, state: LoadState, opening: Opening, *, serves: bool, failed: bool) -> None:
         meta = opening.meta

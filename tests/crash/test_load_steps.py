@@ -3,6 +3,7 @@ reads until it is let go, and asks at every step whether it is still wanted."""
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -105,8 +106,8 @@ def is_idle(engine: Engine, collection: Collection) -> Callable[[], bool]:
 def loads_again(engine: Engine, collection: Collection, keys: list[int]) -> None:
     """A load after all of it serves the rows and takes what any load of them takes."""
     load(engine, collection)
-    assert keys_of(engine, collection) == keys
-    assert engine.loader.budget.reserved_bytes() == 0
+    assert sorted(keys_of(engine, collection)) == keys
+    assert wait_until(lambda: engine.loader.budget.reserved_bytes() == 0, PATIENCE_SECONDS)
     engine.loader.release(collection.collection_id)
     assert is_idle(engine, collection)()
 
@@ -309,6 +310,69 @@ def test_a_long_load_lets_the_loads_of_other_collections_pass(
     assert not engine.loader.wait_loaded(sealed.collection_id, 0)
     reads.go.set()
     assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+
+
+def test_loads_releases_writes_and_merges_of_many_threads_neither_exceed_nor_leak_the_budget(engine: Engine) -> None:
+    collection = sealed_in(engine)
+    collection_id = collection.collection_id
+    budget = engine.loader.budget
+    budget.limit_bytes = 3 * engine.loader.needed_bytes(collection, config_of(collection))
+    rng, ending = random.Random(7), threading.Event()
+    wrong: list[str] = []
+
+    def repeat(step: Callable[[], object]) -> threading.Thread:
+        def run() -> None:
+            while not ending.is_set():
+                try:
+                    step()
+                except (CollectionNotLoaded, CollectionNotFullyLoaded, MemoryLimitExceeded):
+                    pass
+                except Exception as error:  # noqa: BLE001 - it fails the test, in its own thread
+                    if "field vec is not loaded" not in str(error):
+                        wrong.append(repr(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def watch() -> None:
+        used = budget.held_bytes() + budget.reserved_bytes()
+        if used > budget.limit_bytes:
+            wrong.append(f"{used} of {budget.limit_bytes} bytes are used")
+        time.sleep(0.001)
+
+    def read() -> None:
+        keys = keys_of(engine, collection)
+        if len(set(keys)) != len(keys):
+            wrong.append("a row is there twice")
+
+    def load_some() -> None:
+        engine.loader.load(collection, config_of(collection, *rng.choice([(PK, VEC), (PK,)])))
+        time.sleep(rng.random() / 50)
+
+    def release() -> None:
+        time.sleep(rng.random() / 20)
+        engine.loader.release(collection_id)
+
+    def compact() -> None:
+        engine.datanode.compactor.request(collection_id)
+        time.sleep(0.2)
+
+    threads = [repeat(step) for step in (load_some, load_some, release, compact, read, watch)]
+    for first in range(1000, 1100, 10):
+        insert(engine, collection, range(first, first + 10))
+        engine.datanode.delete(collection_id, np.arange(first, first + 5), ALL_PARTITIONS)
+        engine.datanode.flush(collection_id)
+    ending.set()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+    assert wrong == []
+    assert wait_until(lambda: budget.reserved_bytes() == 0 or not engine.loader.wait_loaded(collection_id, 0), 10)
+    engine.loader.release(collection_id)
+    assert wait_until(is_idle(engine, collection), PATIENCE_SECONDS)
+    assert engine.loader.failure(collection_id) is None
+    loads_again(engine, collection, sorted([*range(200), *(k for k in range(1000, 1100) if k % 10 >= 5)]))
 
 
 # Failures
