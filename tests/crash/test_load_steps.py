@@ -425,18 +425,19 @@ def test_a_compaction_whose_result_cannot_be_opened_changes_nothing_and_is_tried
 
 
 def test_what_fails_to_open_in_a_loaded_collection_is_tried_again_and_told(
-    engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A segment that came into the view without a successor prepared, say."""
-    load(engine, sealed)
+    collection = new_collection(engine)
+    load(engine, collection)
     failures = metrics.background_failures.labels("load")._value.get()
     monkeypatch.setattr(engine.loader, "prepare", lambda *_: None)
     failing_once(engine, monkeypatch, times=2)
-    insert(engine, sealed, range(200, 210))
-    engine.datanode.flush(sealed.collection_id)
+    insert(engine, collection, range(10))
+    engine.datanode.flush(collection.collection_id)
     assert wait_until(lambda: any("load of collection c" in r for r in engine.background.failing()), PATIENCE_SECONDS)
-    assert engine.catalog.snapshot.collections[sealed.collection_id].load == config_of(sealed)
-    assert keys_of(engine, sealed) == [*range(210)]
+    assert engine.catalog.snapshot.collections[collection.collection_id].load == config_of(collection)
+    assert keys_of(engine, collection) == [*range(10)]
     assert wait_until(lambda: not engine.background.failing(), PATIENCE_SECONDS)
     assert metrics.background_failures.labels("load")._value.get() == failures + 2
 
