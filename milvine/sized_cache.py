@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -21,6 +21,7 @@ class SizedCache(Generic[Key, Value]):
         self._limit_bytes = limit_bytes
         self._bytes_used = 0
         self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+        self._removals: deque[Callable[[Key], bool]] = deque()
         metrics.cache_bytes.labels(name).set_function(lambda: self._bytes_used)
 
     @property
@@ -34,6 +35,7 @@ class SizedCache(Generic[Key, Value]):
 
     def get(self, key: Key) -> Value | None:
         with self._lock:
+            self._remove_gone()
             found = self._values.get(key)
             if found is None:
                 return None
@@ -43,6 +45,7 @@ class SizedCache(Generic[Key, Value]):
     def put(self, key: Key, value: Value, size_bytes: int) -> None:
         """Keep a value; one that is larger than the whole cache is not kept."""
         with self._lock:
+            self._remove_gone()
             self._bytes_used -= self._values.pop(key, (None, 0))[1]
             if size_bytes <= self._limit_bytes:
                 self._values[key] = value, size_bytes
@@ -50,8 +53,20 @@ class SizedCache(Generic[Key, Value]):
                 self._shrink()
 
     def remove(self, is_gone: Callable[[Key], bool]) -> None:
-        """Forget the keys for which `is_gone`."""
-        with self._lock:
+        """Forget the keys for which `is_gone`, now or, if the cache is in use, at its next use.
+
+        Never waits: a finalizer that calls this may run in the thread that holds the lock.
+        """
+        self._removals.append(is_gone)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._remove_gone()
+            finally:
+                self._lock.release()
+
+    def _remove_gone(self) -> None:
+        while self._removals:
+            is_gone = self._removals.popleft()
             for key in [key for key in self._values if is_gone(key)]:
                 self._bytes_used -= self._values.pop(key)[1]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from milvine.model.columns import Column, concat_columns, json_column
@@ -44,6 +44,7 @@ def _check(column: Column) -> None:
         assert _values(known) == _values(extract(column.values, path))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(DOCUMENTS, min_size=1, max_size=4), st.integers(0, 20), st.integers(0, 20))
 def test_paths_read_as_if_each_row_was_parsed_whatever_is_joined_and_cut(
     pieces: list[list[dict[str, Any]]], start: int, count: int

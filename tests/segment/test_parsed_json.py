@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -28,6 +30,27 @@ def test_a_cache_holds_no_more_bytes_than_its_limit_and_forgets_what_was_unused_
     assert (cache.get(0), cache.bytes_used) == (None, 10)
     cache.set_limit(5)
     assert cache.bytes_used == 0
+
+
+def test_a_finalizer_that_runs_inside_the_cache_removes_keys_without_waiting() -> None:
+    cache: SizedCache[Any, str] = SizedCache("test", 100)
+    cache.put("gone", "value", 25)
+
+    class Key:
+        hashed = 0
+
+        def __hash__(self) -> int:  # a garbage collection may start anywhere, so under the lock too
+            self.hashed += 1
+            if self.hashed == 1:
+                remover = threading.Thread(target=cache.remove, args=(lambda key: key == "gone",), daemon=True)
+                remover.start()
+                remover.join(10)
+                assert not remover.is_alive()
+            return 1
+
+    cache.put(Key(), "other", 25)
+    assert cache.get("gone") is None
+    assert cache.bytes_used == 25
 
 
 @pytest.fixture
