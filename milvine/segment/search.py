@@ -243,12 +243,14 @@ def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None
     if nq <= step:
         return _search_block(chosen, plan)  # so few cells are no large answer
     blocks: list[Hits] = []
-    size = 0
+    size = hit_count = 0
     for start in range(0, nq, step):
         blocks.append(_search_block(chosen, replace(plan, queries=plan.queries[start : start + step])))
         size += len(blocks[-1].distances) * _HIT_BYTES + blocks[-1].rows.bytes_used
-        # Twice too much at this rate is refused at once, not after minutes.
-        if size > MAX_OUTPUT_BYTES or size * nq / min(start + step, nq) > 2 * MAX_OUTPUT_BYTES:
+        hit_count += len(blocks[-1].distances)
+        # Twice too many hits at this rate are refused at once, not after minutes. Their fields may differ in size.
+        expected = hit_count * _HIT_BYTES * nq / min(start + step, nq)
+        if size > MAX_OUTPUT_BYTES or expected > 2 * MAX_OUTPUT_BYTES:
             raise too_large("search")
     return Hits(
         np.concatenate([b.counts for b in blocks]),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from segment_rows import (
     DIM,
@@ -18,6 +20,7 @@ from segment_rows import (
     SCHEMA,
     VEC,
     Array,
+    batch_of,
     chunk_of,
     deletes_of,
     joined,
@@ -25,14 +28,15 @@ from segment_rows import (
     seal,
 )
 
-from milvine.errors import DataIntegrityError
+from milvine.errors import DataIntegrityError, ParameterInvalid
 from milvine.expr import compile_filter
 from milvine.in_flight import InFlight
 from milvine.index.base import Effort
 from milvine.index.scan import Band, scan
+from milvine.model.columns import ColumnBatch, json_column
 from milvine.model.types import DataType, MetricType
 from milvine.segment import search
-from milvine.segment.growing import GrowingSegment
+from milvine.segment.growing import GrowingSegment, make_chunk
 from milvine.segment.plans import QueryPlan, SearchPlan
 from milvine.segment.retrieve import count_row_sets, query_row_sets
 from milvine.segment.rows import RowSet
@@ -241,6 +245,23 @@ def test_only_the_partitions_asked_for_are_read() -> None:
     hits = search_row_sets(row_sets, search_plan(queries, MetricType.L2, partition_ids=frozenset({2})))
     assert hits is not None
     assert hits.rows.columns[PK].values.tolist() == [3, 3]
+
+
+def test_an_answer_within_the_bound_is_given_although_its_first_rows_are_the_largest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = json_column(pa.array([b'{"text": "%s"}' % (b"x" * 3000), b"{}"], pa.binary()))
+    rows = ColumnBatch(2, {**batch_of([1, 2]).columns, META: texts})
+    chunk = make_chunk(SCHEMA, 5, 1, rows, 10)
+    monkeypatch.setattr(search, "_BLOCK_CELLS", 1)
+    monkeypatch.setattr(search, "MAX_OUTPUT_BYTES", 6000)
+    queries = np.array([np.full(DIM, x) for x in (1, 2, 2, 2, 2, 2, 2, 2)], np.float32)
+    plan = search_plan(queries, MetricType.L2, k=1, effort=Effort(1, 1, 1), output_field_ids=(META,))
+    hits = search_row_sets([chunk], plan)
+    assert hits is not None
+    assert hits.rows.columns[PK].values.tolist() == [1, 2, 2, 2, 2, 2, 2, 2]
+    with pytest.raises(ParameterInvalid, match="search results exceed the maxOutputSize Limit"):
+        search_row_sets([chunk], replace(plan, queries=queries[[0, 0, 0, 1]]))
 
 
 def test_a_filter_that_nothing_passes_gives_no_hits_but_an_answer() -> None:
