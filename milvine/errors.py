@@ -7,6 +7,16 @@ Numbers and texts: Milvus's pkg/util/merr/errors.go.
 
 from __future__ import annotations
 
+_QUOTED_CHARACTERS = 16_384
+
+
+def excerpt(text: str) -> str:
+    """A caller's text for a message: as it came, or only both ends of a very long one."""
+    if len(text) <= _QUOTED_CHARACTERS:
+        return text
+    half = _QUOTED_CHARACTERS // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
 
 class MilvineError(Exception):
     """Base of all errors that reach a caller."""

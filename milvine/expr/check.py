@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import ParameterInvalid, excerpt
 from milvine.expr import calls, comparisons, tree
 from milvine.expr import predicate as bound
 from milvine.expr.computed import check_operand, computed_type, sides_of
@@ -60,8 +60,8 @@ def compile_filter(
         node = parse(text)
         return bind(node, schema, loaded_field_ids=loaded_field_ids, templates=templates, text=text)
     except FilterError as error:
-        place = "" if isinstance(error, PlanError) else f"cannot parse expression: {text}: "
-        raise ParameterInvalid(f"{place}{error.message}: {error.sentinel}") from error
+        place = "" if isinstance(error, PlanError) else f"cannot parse expression: {excerpt(text)}: "
+        raise ParameterInvalid(f"{place}{excerpt(error.message)}: {error.sentinel}") from error
 
 
 def bind(

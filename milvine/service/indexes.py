@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.catalog import collections as changes
-from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError
+from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError, excerpt
 from milvine.expr import FilterError, parse_identifier
 from milvine.index import params
 from milvine.index.scalar_params import JSON_PATH, PATH, resolve_scalar
@@ -59,9 +59,9 @@ def _json_path(collection: Collection, field: FieldSchema, text: str) -> list[st
     try:
         target = parse_identifier(text, collection.schema)
     except FilterError as error:
-        raise UnexpectedError(f"cannot parse identifier: {text}: {error.message}") from error
+        raise UnexpectedError(f"cannot parse identifier: {excerpt(text)}: {excerpt(error.message)}") from error
     if target is None:
-        raise UnexpectedError(f"cannot parse identifier: {text}")
+        raise UnexpectedError(f"cannot parse identifier: {excerpt(text)}")
     if target.field_id != field.field_id:
         raise ParameterInvalid("fieldID not match with field name")
     return list(target.path)
