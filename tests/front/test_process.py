@@ -184,10 +184,21 @@ def test_a_setting_that_cannot_be_read_is_refused_in_one_sentence(new_server: Se
     assert "memory.limit" in _refused(server)
 
 
-def test_a_server_is_ready_within_seconds(new_server: ServerFactory) -> None:
-    started = time.monotonic()
-    new_server()
-    assert time.monotonic() - started < 5
+def test_a_start_takes_a_few_times_what_loading_its_libraries_takes(new_server: ServerFactory) -> None:
+    """Both are timed side by side, so that a busy machine slows both down; usually it is twice as long."""
+    libraries = [sys.executable, "-c", "import faiss, google.protobuf.message, numpy, pyarrow.compute, sqlalchemy"]
+    ratios: list[float] = []
+
+    def is_quick() -> bool:
+        started = time.monotonic()
+        subprocess.run(libraries, check=True)
+        loaded = time.monotonic()
+        server = new_server()
+        ratios.append((time.monotonic() - loaded) / (loaded - started))
+        server.stop()
+        return ratios[-1] < 8
+
+    assert any(is_quick() for _ in range(3)), ratios
 
 
 def _builders(server: Server) -> list[psutil.Process]:
