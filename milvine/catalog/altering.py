@@ -7,6 +7,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from milvine.catalog import store
+from milvine.catalog.collections import without_indexes
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.model.collections import Collection
 
@@ -14,8 +15,8 @@ from milvine.model.collections import Collection
 def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Collection], Collection]) -> None:
     """Put what `change` makes of the collection in its place; nothing else changes it meanwhile.
 
-    Schema, consistency level, properties, load configuration and the parameters of its indexes may differ. What
-    `change` raises leaves everything as it was.
+    Schema, consistency level, properties, load configuration and the parameters of its indexes may differ, and indexes
+    may be left out. What `change` raises leaves everything as it was.
     """
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
@@ -39,6 +40,8 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
                     .where(store.indexes.c.index_id == index.index_id)
                     .values(params=index.params)
                 )
-        return snapshot.with_collection(following)
+        gone = known.keys() - {i.index_id for i in following.indexes}
+        altered = snapshot.with_collection(following)
+        return without_indexes(connection, altered, collection_id, gone) if gone else altered
 
     catalog.change(work)

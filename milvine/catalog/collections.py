@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -119,10 +119,15 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
 
 
 def add_index(catalog: Catalog, collection_id: int, index: IndexSpec) -> None:
+    """Raises ParameterInvalid if its field has been dropped meanwhile."""
+
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
         if collection is None:
             return snapshot
+        if index.field_id not in collection.schema.field_ids:
+            name = collection.schema.by_id[index.field_id].name
+            raise ParameterInvalid(f"cannot create index on non-exist field: {name}")
         connection.execute(
             sa.insert(store.indexes).values(
                 index_id=index.index_id,
@@ -145,20 +150,25 @@ def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:
     """Forget an index and what was built for it; its files are garbage from now on."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
-        collection = snapshot.collections.get(collection_id)
-        if collection is None:
+        if collection_id not in snapshot.collections:
             return snapshot
-        connection.execute(sa.delete(store.indexes).where(store.indexes.c.index_id == index_id))
-        connection.execute(sa.delete(store.segment_indexes).where(store.segment_indexes.c.index_id == index_id))
-        kept = tuple(i for i in collection.indexes if i.index_id != index_id)
-        metas = tuple(
-            replace(s, indexes={i: m for i, m in s.indexes.items() if i != index_id})
-            for s in snapshot.segments.get(collection_id, ())
-        )
-        following = snapshot.with_collection(replace(collection, indexes=kept))
-        return replace(following, segments={**snapshot.segments, collection_id: metas})
+        return without_indexes(connection, snapshot, collection_id, {index_id})
 
     catalog.change(work)
+
+
+def without_indexes(connection: sa.Connection, snapshot: Snapshot, collection_id: int, index_ids: Set[int]) -> Snapshot:
+    """The snapshot, and the tables, without indexes of a collection and what was built for them."""
+    for table in (store.indexes, store.segment_indexes):
+        connection.execute(sa.delete(table).where(table.c.index_id.in_(index_ids)))
+    collection = snapshot.collections[collection_id]
+    kept = tuple(i for i in collection.indexes if i.index_id not in index_ids)
+    metas = tuple(
+        replace(s, indexes={i: m for i, m in s.indexes.items() if i not in index_ids})
+        for s in snapshot.segments.get(collection_id, ())
+    )
+    following = snapshot.with_collection(replace(collection, indexes=kept))
+    return replace(following, segments={**snapshot.segments, collection_id: metas})
 
 
 def set_load_config(catalog: Catalog, collection_id: int, load: LoadConfig | None) -> None:

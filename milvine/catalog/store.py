@@ -186,19 +186,28 @@ def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
         "enable_dynamic_field": schema.enable_dynamic_field,
         "version": schema.version,
         "updated_ts": schema.updated_ts,
-        "fields": [{name: getattr(f, name) for name in FieldSchema.__slots__} for f in schema.fields],
+        "fields": [_encode_field(f) for f in schema.fields],
+        "dropped_fields": [_encode_field(f) for f in schema.dropped_fields],
     }
 
 
+def _encode_field(field: FieldSchema) -> dict[str, Any]:
+    return {name: getattr(field, name) for name in FieldSchema.__slots__}
+
+
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
-    fields = tuple(FieldSchema(**{k: _decode_type(k, v) for k, v in f.items()}) for f in stored["fields"])
     return CollectionSchema(
-        fields,
+        tuple(map(_decode_field, stored["fields"])),
         stored["description"],
         stored["enable_dynamic_field"],
         stored.get("version", 0),
         stored.get("updated_ts", 0),
+        tuple(map(_decode_field, stored["dropped_fields"])),
     )
+
+
+def _decode_field(stored: Mapping[str, Any]) -> FieldSchema:
+    return FieldSchema(**{k: _decode_type(k, v) for k, v in stored.items()})
 
 
 def _decode_type(name: str, value: Any) -> Any:

@@ -269,7 +269,7 @@ class DataNode:
             held.merge_lock.release()
 
     def set_schema(self, collection_id: int, schema: CollectionSchema) -> None:
-        """Growing rows read what they lack of a schema with more fields as NULL or the default from now on."""
+        """From now on growing rows read fields that they lack as NULL or the default, and lack dropped ones."""
         self._writer(collection_id).writer.set_schema(schema)
 
     def _check_room(self, size: int) -> None:

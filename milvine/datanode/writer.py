@@ -75,7 +75,7 @@ class _Rows:
         """Join the chunks with the segments as they are now; `added` uses the result if those are still the same."""
         chunks = self.chunks()
         if view.schema is not self.schema:
-            return  # these chunks do not know a field that was just added
+            return  # fields have just been added or dropped
         found = {segment.segment_id: segment for segment in view.growing}
         for chunk in chunks:
             if (segment := found.get(chunk.segment_id)) is not None:
@@ -150,7 +150,7 @@ class CollectionWriter:
         return self._commit(RecordType.DELETE, partition_id, keys)
 
     def set_schema(self, schema: CollectionSchema) -> None:
-        """Give all growing rows, visible or not, a schema with added fields."""
+        """Give all growing rows, visible or not, a schema with fields added or dropped."""
         with self._publish_lock:
             self._schema = schema
             self._views.replace(
@@ -226,7 +226,7 @@ class CollectionWriter:
         """Until the last step readers read at an earlier timestamp, at which old rows live and new ones do not yet."""
         chunks = rows.chunks()
         if rows.schema is not self._schema:
-            chunks = [replace(chunk, schema=self._schema) for chunk in chunks]
+            chunks = [chunk.with_schema(self._schema) for chunk in chunks]
         if deletes is not None:
             self._views.publish_deletes(self.collection_id, deletes)
         self._views.replace(self.collection_id, lambda view: _written(view, deletes, rows, chunks))

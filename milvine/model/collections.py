@@ -95,7 +95,7 @@ class Collection:
     @property
     def described_properties(self) -> dict[str, str]:
         """The properties, and those that follow from the schema."""
-        return {**self.properties, MAX_FIELD_ID_PROPERTY: str(max(self.schema.by_id))}
+        return {**self.properties, MAX_FIELD_ID_PROPERTY: str(self.schema.max_field_id)}
 
     @property
     def updated_ts(self) -> int:

@@ -46,7 +46,8 @@ class FieldSchema:
 class CollectionSchema:
     """Fields in the order of creation; with a dynamic field, `$meta` is the last of them.
 
-    `version` counts the changes since the collection was created, the last of them at `updated_ts`.
+    `version` counts the changes since the collection was created, the last of them at `updated_ts`. Files and the log
+    may still hold columns of `dropped_fields`, and their ids are never given to others.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -54,6 +55,7 @@ class CollectionSchema:
     enable_dynamic_field: bool = False
     version: int = field(default=0, compare=False)
     updated_ts: int = field(default=0, compare=False)
+    dropped_fields: tuple[FieldSchema, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, FieldSchema]:
@@ -61,7 +63,18 @@ class CollectionSchema:
 
     @cached_property
     def by_id(self) -> dict[int, FieldSchema]:
-        return {f.field_id: f for f in self.fields}
+        """All fields that there ever were: reads that began before a field was dropped go on to its end."""
+        return {f.field_id: f for f in (*self.fields, *self.dropped_fields)}
+
+    @cached_property
+    def field_ids(self) -> frozenset[int]:
+        """Of the fields that there are now."""
+        return frozenset(f.field_id for f in self.fields)
+
+    @property
+    def max_field_id(self) -> int:
+        """The highest id ever given to a field."""
+        return max(self.by_id)
 
     @cached_property
     def primary_field(self) -> FieldSchema:
@@ -125,10 +138,23 @@ def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
 
 def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> CollectionSchema:
     """The schema with one more field, under the next free id and before `$meta`."""
-    numbered = replace(added, field_id=max(schema.by_id) + 1)
+    numbered = replace(added, field_id=schema.max_field_id + 1)
     fields = (*schema.user_fields, numbered, *(f for f in schema.fields if f.is_dynamic))
     dynamic = schema.enable_dynamic_field or added.is_dynamic
     return replace(schema, fields=fields, enable_dynamic_field=dynamic, version=schema.version + 1, updated_ts=ts)
+
+
+def without_dynamic_field(schema: CollectionSchema, ts: int) -> CollectionSchema:
+    """The schema with `$meta` among the dropped fields."""
+    dropped = tuple(f for f in schema.fields if f.is_dynamic)
+    return replace(
+        schema,
+        fields=schema.user_fields,
+        enable_dynamic_field=False,
+        version=schema.version + 1,
+        updated_ts=ts,
+        dropped_fields=(*schema.dropped_fields, *dropped),
+    )
 
 
 def with_field_ids(fields: list[FieldSchema]) -> tuple[FieldSchema, ...]:

@@ -130,7 +130,8 @@ class Cluster:
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
         if not self._loader.serves_unlisted_fields:
-            for field_id in field_ids - collection.load.field_ids:
+            # A read that began before a field was dropped reads it as absent.
+            for field_id in (field_ids & collection.schema.field_ids) - collection.load.field_ids:
                 raise UnexpectedError(f"field {collection.schema.by_id[field_id].name} is not loaded")
         named = target.partition_ids
         if named is not None:

@@ -56,7 +56,7 @@ def load_spec(
     *,
     serves_unlisted_fields: bool,
 ) -> LoadSpec:
-    all_ids = frozenset(collection.schema.by_id)
+    all_ids = collection.schema.field_ids
     field_ids = config.field_ids & all_ids
     return LoadSpec(
         collection.schema,

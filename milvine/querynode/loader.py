@@ -330,8 +330,8 @@ class Loader:
         widened: Callable[[Collection], CollectionSchema],
         commit: Callable[[CollectionSchema], None],
     ) -> None:
-        """Give the collection a schema with more fields. Open segments know them before `commit` lets reads name them;
-        those that are opened meanwhile know them, too."""
+        """Give the collection a schema with more fields, or with some dropped. Open segments know added fields before
+        `commit` lets reads name them; those that are opened meanwhile know them, too."""
         state = self._state(collection_id)
         with state.widening:
             current = self._catalog.snapshot.collections.get(collection_id)
@@ -387,7 +387,7 @@ class Loader:
             return True
         served = state.served_config
         if served is not None and (partition_ids or collection.load.partition_ids) <= served.partition_ids:
-            return self.serves_unlisted_fields or field_ids <= served.field_ids
+            return self.serves_unlisted_fields or field_ids & collection.schema.field_ids <= served.field_ids
         if partition_ids is None:
             return False
         target = self._target_of(collection, collection.load, partition_ids)

@@ -59,6 +59,10 @@ class Chunk:
     def row_count(self) -> int:
         return self.batch.row_count
 
+    def with_schema(self, schema: CollectionSchema) -> Chunk:
+        """The rows without the columns of dropped fields, whose bytes stay in the log."""
+        return replace(self, schema=schema, batch=_batch_of(schema, self.batch))
+
     def column(self, field_id: int) -> Column:
         column = self.batch.columns.get(field_id)
         return lacking_column(self.schema.by_id[field_id], self.row_count) if column is None else column
@@ -79,13 +83,19 @@ class Chunk:
         return self.column(field_id).values, self.norms2.get(field_id)
 
 
+def _batch_of(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:
+    if batch.columns.keys() <= schema.field_ids:
+        return batch
+    return ColumnBatch(batch.row_count, {i: c for i, c in batch.columns.items() if i in schema.field_ids})
+
+
 def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int) -> Chunk:
     """One insert as a chunk; all its work over rows happens here, outside of locks that others wait for."""
     return Chunk(
         segment_id,
         partition_id,
         schema,
-        batch,
+        _batch_of(schema, batch),
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
@@ -168,7 +178,7 @@ class GrowingSegment:
         return replace(self, chunks=chunks)
 
     def with_schema(self, schema: CollectionSchema) -> GrowingSegment:
-        return replace(self, chunks=tuple(replace(c, schema=schema) for c in self.chunks))
+        return replace(self, chunks=tuple(c.with_schema(schema) for c in self.chunks))
 
     def with_deletes(self, batch: DeleteBatch) -> GrowingSegment:
         """The same segment if the batch kills none of its rows."""

@@ -185,8 +185,9 @@ class SealedSegment:
         return sum(part.mapped_bytes for part in self.parts.values())
 
     def lacks(self, field_ids: Iterable[int]) -> bool:
-        """Whether one of the fields has values here that were not opened."""
-        return any(i in self.meta.field_bytes and ("field", i) not in self.parts for i in field_ids)
+        """Whether one of the fields has values here that were not opened. A dropped field has none."""
+        known = self.spec.schema.field_ids & self.meta.field_bytes.keys()
+        return any(i in known and ("field", i) not in self.parts for i in field_ids)
 
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))

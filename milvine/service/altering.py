@@ -1,4 +1,4 @@
-"""Change what exists: properties of collections, fields and indexes, and fields added to a collection with rows.
+"""Change what exists: properties of collections, fields and indexes, fields added, and `$meta` dropped.
 
 What says where loaded data lives cannot change while it is loaded. Checks run under the catalog's lock, on the
 collection as it is then; their order and texts are Milvus's (proxy's alter tasks, root and index coordinator).
@@ -33,7 +33,14 @@ from milvine.model.properties import (
     is_isolated,
     parse_bool,
 )
-from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, IndexSpec, with_field
+from milvine.model.schema import (
+    DYNAMIC_FIELD_NAME,
+    CollectionSchema,
+    FieldSchema,
+    IndexSpec,
+    with_field,
+    without_dynamic_field,
+)
 from milvine.model.types import ConsistencyLevel, DataType
 from milvine.service.collection_properties import (
     check_isolation_property,
@@ -78,7 +85,7 @@ def alter_collection(
         return following
 
     if DYNAMIC_PROPERTY in properties:
-        _enable_dynamic_field(engine, collection, properties)
+        _switch_dynamic_field(engine, collection, properties)
     else:
         change_collection(engine.catalog, collection.collection_id, changed)
 
@@ -152,7 +159,7 @@ def _level(text: str, otherwise: ConsistencyLevel) -> ConsistencyLevel:
     return next((level for level in ConsistencyLevel if text in (level.milvus_name, str(int(level)))), otherwise)
 
 
-def _enable_dynamic_field(engine: Engine, collection: Collection, properties: Mapping[str, str]) -> None:
+def _switch_dynamic_field(engine: Engine, collection: Collection, properties: Mapping[str, str]) -> None:
     wanted = parse_bool(properties[DYNAMIC_PROPERTY])
     if wanted is None:
         raise ParameterInvalid(f"invalid dynamic schema property value: {properties[DYNAMIC_PROPERTY]}")
@@ -160,10 +167,44 @@ def _enable_dynamic_field(engine: Engine, collection: Collection, properties: Ma
         raise ParameterInvalid("cannot alter dynamic schema with other properties at the same time")
     if collection.schema.enable_dynamic_field == wanted:
         return
-    if not wanted:
-        raise ParameterInvalid("dynamic schema cannot supported to be disabled")
-    field = FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True)
-    _add_field(engine, collection, field, lambda schema: not schema.enable_dynamic_field)
+    if wanted:
+        field = FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True)
+        _add_field(engine, collection, field, lambda schema: not schema.enable_dynamic_field)
+    else:
+        _drop_dynamic_field(engine, collection)
+
+
+def _drop_dynamic_field(engine: Engine, collection: Collection) -> None:
+    """Drop `$meta` and the indexes of its paths. Files and the log keep its columns, which merges leave out."""
+    collection_id = collection.collection_id
+    ts = engine.clock.next()
+
+    def narrowed(current: Collection) -> CollectionSchema:
+        return without_dynamic_field(current.schema, ts) if current.schema.enable_dynamic_field else current.schema
+
+    def commit(schema: CollectionSchema) -> None:
+        if schema.updated_ts != ts:
+            return
+        dropped_ids: set[int] = set()
+
+        def changed(current: Collection) -> Collection:
+            following = without_dynamic_field(current.schema, ts)
+            kept = tuple(i for i in current.indexes if i.field_id in following.field_ids)
+            dropped_ids.update(i.index_id for i in current.indexes if i not in kept)
+            load = current.load
+            if load is not None:
+                load = replace(load, field_ids=load.field_ids & following.field_ids)
+            return replace(current, schema=following, indexes=kept, load=load)
+
+        crash_point("drop_field.prepared")
+        change_collection(engine.catalog, collection_id, changed)
+        crash_point("drop_field.committed")
+        # Growing rows lose the column for good, so not before the commit.
+        engine.datanode.set_schema(collection_id, schema)
+        for index_id in dropped_ids:
+            engine.datanode.indexes.dropped(collection_id, index_id)
+
+    engine.loader.change_schema(collection_id, narrowed, commit)
 
 
 def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:

@@ -209,7 +209,8 @@ def _checked_batch(engine: Engine, collection: Collection, request: InsertReques
         else:
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
     made = {field.field_id: _made_column(engine, field, request.row_count) for field in missing}
-    return ColumnBatch(request.row_count, {i: columns.get(i) or made[i] for i in schema.by_id})
+    ids = [field.field_id for field in schema.fields]
+    return ColumnBatch(request.row_count, {i: columns.get(i) or made[i] for i in ids})
 
 
 def _check_names(schema: CollectionSchema, request: InsertRequest) -> None:

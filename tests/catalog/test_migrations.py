@@ -144,7 +144,7 @@ def test_the_steps_have_the_numbers_after_the_first_version() -> None:
     assert [step.version for step in STEPS] == list(range(FIRST_VERSION + 1, latest_version(STEPS) + 1))
 
 
-STORED_FORMS = {3: "d22c2973d2b97d39"}
+STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9"}
 """Digest of the tables and the members of their JSON, by version."""
 
 
@@ -198,7 +198,7 @@ def test_steps_run_in_order_and_a_copy_of_the_old_catalog_stays(data_dir: Path) 
     catalog.close()
     assert len(rows_of(path, "SELECT text FROM notes")) == len(before.collections) == 3
     assert rows_of(path, "SELECT version FROM catalog_version") == [(_NEXT + 1,)]
-    copy = data_dir / f"catalog-{_NEXT - 1}.sqlite"
+    copy = data_dir / f"catalog-{FIRST_VERSION}.sqlite"
     assert read_catalog(copy) == before, "the program before opens the copy"
     again = open_catalog(path, SYNTHETIC)
     assert again.snapshot == upgraded(before)
@@ -262,7 +262,7 @@ def test_a_step_that_fails_leaves_the_catalog_as_it_was(data_dir: Path) -> None:
 def test_if_the_copy_cannot_be_written_nothing_is_upgraded(data_dir: Path) -> None:
     path = data_dir / CATALOG_FILE
     before = read_catalog(path)
-    (data_dir / f"catalog-{_NEXT - 1}.sqlite" / "in the way").mkdir(parents=True)
+    (data_dir / f"catalog-{FIRST_VERSION}.sqlite" / "in the way").mkdir(parents=True)
     with pytest.raises(DiskLimitExceeded, match="cannot be copied before its upgrade"):
         open_catalog(path, SYNTHETIC)
     assert read_catalog(path) == before
@@ -284,7 +284,7 @@ def test_a_crash_in_the_middle_of_an_upgrade_leaves_the_old_state_or_the_new(dat
     path = data_dir / CATALOG_FILE
     before = read_catalog(path)
     crash(data_dir, point)
-    assert read_catalog(data_dir / f"catalog-{_NEXT - 1}.sqlite") == before
+    assert read_catalog(data_dir / f"catalog-{FIRST_VERSION}.sqlite") == before
     if point != "migration.committed":
         assert read_catalog(path) == before
     catalog = open_catalog(path, SYNTHETIC)

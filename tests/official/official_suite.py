@@ -29,6 +29,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/test_compaction.py", ""),
         ("testcases/test_large_topk.py", ""),
         ("milvus_client/test_milvus_client_index.py", ""),
+        ("milvus_client/test_drop_field_feature.py", "disable_dynamic"),
         ("testcases/indexes/test_hnsw.py", ""),
         ("testcases/indexes/test_hnsw_sq.py", ""),
         ("testcases/indexes/test_hnsw_pq.py", ""),

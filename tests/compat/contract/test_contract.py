@@ -131,6 +131,13 @@ def _max_field_id_grows(world: World) -> Any:
     return world.client.describe_collection(name)["properties"]["max_field_id"]
 
 
+def _dynamic_field_disabled(world: World) -> Any:
+    name = world.fresh(dynamic=True)
+    world.client.alter_collection_properties(name, {"dynamicfield.enabled": False})
+    described = world.client.describe_collection(name)
+    return described["enable_dynamic_field"], described["properties"]["max_field_id"]
+
+
 def _alter(name: str, properties: dict[str, object], delete: tuple[str, ...] = ()) -> Callable[[World], Any]:
     request = milvus_pb2.AlterCollectionRequest(
         collection_name=name, properties=pairs(properties), delete_keys=list(delete)
@@ -286,6 +293,14 @@ ROWS = [
         lambda r: r["timezone"] == "Europe/Berlin",
     ),
     Row("max_field_id after a field was added", _max_field_id_grows, 0, "", "internal/rootcoord/util.go", "103".__eq__),
+    Row(
+        "max_field_id after the dynamic field was disabled",
+        _dynamic_field_disabled,
+        0,
+        "",
+        "internal/rootcoord/ddl_callbacks_alter_collection_properties.go",
+        (False, "103").__eq__,
+    ),
     Row(
         "IVF_PQ without m",
         _index_of_dim(4, index_type="IVF_PQ"),
