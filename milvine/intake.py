@@ -8,6 +8,7 @@ handled when its body is complete: slow senders hold a thread each, never a turn
 from __future__ import annotations
 
 import threading
+import time
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,8 @@ MAX_BODY_BYTES = 256 << 20
 _FREE_BYTES = 64 << 10
 """Bodies up to this size are not counted: as many as there are threads hold 9 MB together."""
 _FIRST_BYTES, _PIECE_BYTES = 64 << 10, 4 << 20
+_PAUSE_BYTES, _PAUSE_SECONDS = 1 << 20, 0.001
+"""While so much is to come, more of it at a time is taken after a pause: it costs a thread switch to take anything."""
 
 
 def client_address(environ: dict[str, Any]) -> str:
@@ -135,6 +138,8 @@ class Visit:
                     raise BodyTooLarge
                 self.hold(received)
             pieces.append(piece)
+            if size is not None and size - received > _PAUSE_BYTES:
+                time.sleep(_PAUSE_SECONDS)
         return b"".join(pieces)
 
     def hold(self, size_bytes: int) -> None:

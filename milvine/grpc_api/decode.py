@@ -9,14 +9,13 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from milvine.errors import ParameterInvalid
 from milvine.grpc_api.proto import common_pb2, schema_pb2
 from milvine.grpc_api.unserved import refuse_unserved_fields
-from milvine.model import known_keys
+from milvine.model import json_text, known_keys
 from milvine.model.columns import NUMPY_DTYPES, Column
 from milvine.model.known_keys import refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
@@ -361,8 +360,8 @@ def _template(value: Any) -> object:
         return [_template(schema_pb2.TemplateValue(array_val=item)) for item in data]
     if inner == "json_data":
         try:
-            return [orjson.loads(item) for item in data]
-        except orjson.JSONDecodeError as error:
+            return [json_text.loads(item) for item in data]
+        except json_text.NotJson as error:
             raise ParameterInvalid(f"a template value is not JSON: {error}") from error
     return list(data)
 
@@ -467,8 +466,8 @@ def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
     given = dict(zip(keys_and_values[::2], keys_and_values[1::2], strict=True))
     text = given.pop("params", "") or "{}"
     try:
-        inner = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        inner = json_text.loads(text)
+    except json_text.NotJson as error:
         raise ParameterInvalid(f"failed to parse search params {text}: {error}") from error
     if "topk" not in given and "limit" not in given:
         raise ParameterInvalid("topk not found in search_params")

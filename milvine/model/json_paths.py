@@ -13,8 +13,9 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
+
+from milvine.model import json_text
 
 JsonPath = tuple[str | int, ...]
 """A step that is an integer is a place in an array, or the key in an object that has its digits."""
@@ -256,8 +257,8 @@ def shred(texts: pa.BinaryArray) -> ShreddedPaths:
 
     for row, text in enumerate(texts.to_pylist()):
         try:
-            document = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
+            document = json_text.loads(text)
+        except json_text.NotJson as error:
             raise ValueError(f"row {row}: {error}") from error
         if isinstance(document, dict):
             collect(row, (), document)
@@ -268,7 +269,7 @@ def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
     """Build one path column by parsing every row: for array elements and for paths beyond the cap."""
     builder = _Builder()
     for row, text in enumerate(texts.to_pylist()):
-        value = _at(orjson.loads(text), path)
+        value = _at(json_text.loads(text), path)
         if value is not _NOTHING:
             builder.rows.append(row)
             builder.values.append(value)
@@ -277,7 +278,7 @@ def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
 
 def extract_elements(texts: pa.BinaryArray, path: JsonPath, depth: int = 1) -> PathElements:
     """The elements of the arrays at `path`, by parsing every row; `depth`: of arrays in them, too, and so on."""
-    return _elements([_at(orjson.loads(text), path) for text in texts.to_pylist()], depth)
+    return _elements([_at(json_text.loads(text), path) for text in texts.to_pylist()], depth)
 
 
 def _elements(values: list[Any], depth: int) -> PathElements:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import orjson
-
 from milvine.errors import ParameterInvalid
+from milvine.model import json_text
 from milvine.model.types import DataType, MetricType
 
 DYNAMIC_FIELD_NAME = "$meta"
@@ -127,13 +126,13 @@ def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
     if not nested:
         return flat
     try:
-        inner = orjson.loads(nested)
-    except orjson.JSONDecodeError as error:
+        inner = json_text.loads(nested)
+    except json_text.NotJson as error:
         raise ParameterInvalid(f"failed to unmarshal index params {nested}: {error}") from error
     if not isinstance(inner, dict):
         return flat
     given = {k: v for k, v in inner.items() if v is not None}
-    return {k: v if isinstance(v, str) else orjson.dumps(v).decode() for k, v in given.items()} | flat
+    return {k: v if isinstance(v, str) else json_text.dumps(v).decode() for k, v in given.items()} | flat
 
 
 def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> CollectionSchema:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from milvine.errors import ParameterInvalid
+from milvine.model.json_text import plain_text
 from milvine.rest_api import schemas
-from milvine.rest_api.body import Body, plain_text
+from milvine.rest_api.body import Body
 from milvine.rest_api.call import Call, Route
 from milvine.service import altering
 

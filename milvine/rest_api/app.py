@@ -28,7 +28,6 @@ from milvine.errors import (
 )
 from milvine.intake import MAX_BODY_BYTES, BodyLost, BodyTooLarge, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
-from milvine.model.known_keys import refuse_unserved
 from milvine.rest_api import (
     aliases,
     altering,
@@ -162,7 +161,7 @@ def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) ->
     visit.wait_for_turn()
     body = parse(route.kind, content)
     body.require(route.required)
-    refuse_unserved(route.kind, body.values)
+    body.refuse_unserved(route.kind)
     call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
     try:
         check_allowed(engine, call.context, RPC_NAMES.get(path, ""))

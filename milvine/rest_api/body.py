@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from milvine.errors import RestBadJson, RestMissingParameters
+from milvine.model import json_text
+from milvine.model.json_text import Sent
+from milvine.model.known_keys import refuse_unserved, refused_keys
 
 _GO_NAMES = {"id": "ID"}
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
@@ -32,11 +33,6 @@ def json_kind(value: object) -> str:
     return "array"
 
 
-def plain_text(value: object) -> str:
-    """A string's own characters, anything else as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
 def parse_bool(text: str) -> bool:
     """The spellings that Go's ParseBool takes. Raises ValueError with its text."""
     if text in _TRUE:
@@ -53,13 +49,39 @@ def _go_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """`kind` is Milvus's name for the request, which its messages show. A null counts as not given."""
+    """`kind` is Milvus's name for the request, which its messages show. A null counts as not given.
+
+    Keys are read in any letter case, as Go's decoder does for the fields of a struct; those of `mapping` are not.
+    `content` is the text of the whole body.
+    """
 
     kind: str
     values: Mapping[str, Any]
+    content: bytes = b""
+
+    def _key(self, name: str) -> str:
+        """The key under which `name` was given."""
+        if name in self.values:
+            return name
+        folded = name.lower()
+        return next((key for key in self.values if key.lower() == folded), name)
+
+    def value(self, name: str) -> Any:
+        """Whatever was given, None for nothing."""
+        return self.values.get(self._key(name))
+
+    def refuse_unserved(self, place: str = "", of: str = "") -> None:
+        """Raises ParameterInvalid for the first key of `place` (else of this kind) that is known and not served."""
+        given = {key: self.value(key) for key, _ in refused_keys(place or self.kind)}
+        refuse_unserved(place or self.kind, {k: v for k, v in given.items() if v is not None}, of)
+
+    def sent_rows(self, name: str) -> list[dict[str, Sent]]:
+        """The members of an object, or of all objects of a list, as they were sent."""
+        sent = json_text.members(self.content)[self._key(name)]
+        return json_text.rows(sent) if isinstance(self.value(name), list) else [json_text.members(sent)]
 
     def require(self, names: Sequence[str]) -> None:
-        lacking = [_go_name(n) for n in names if self.values.get(n) in (None, "")]
+        lacking = [_go_name(n) for n in names if self.value(n) in (None, "")]
         if lacking:
             kind = ".".join(_go_name(part) for part in self.kind.split("."))
             raise RestMissingParameters(
@@ -77,7 +99,7 @@ class Body:
         )
 
     def _typed(self, name: str, python_type: type, default: Any, wanted: str) -> Any:
-        value = self.values.get(name)
+        value = self.value(name)
         if value is None:
             return default
         if not isinstance(value, python_type):
@@ -146,9 +168,9 @@ def parse(kind: str, content: bytes) -> Body:
     if not content.strip():
         raise RestBadJson("the request body should be nil, however {} is valid")
     try:
-        values = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        values = json_text.loads(content)
+    except json_text.NotJson as error:
         raise RestBadJson(f"error: {error}") from error
     if values is not None and not isinstance(values, dict):
         raise RestBadJson(f"error: json: cannot unmarshal {json_kind(values)} into Go value of type {kind}")
-    return Body(kind, values or {})
+    return Body(kind, values or {}, content)

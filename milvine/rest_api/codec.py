@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from milvine.errors import (
 )
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
+from milvine.model.json_text import plain_text
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import (
     DeleteRequest,
@@ -31,7 +33,7 @@ from milvine.model.requests import (
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType, IndexState, LoadState
 from milvine.rest_api import rows, vectors
-from milvine.rest_api.body import Body, json_kind, plain_text
+from milvine.rest_api.body import Body, json_kind
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
 from milvine.segment.plans import SegmentSearchStats
 
@@ -76,14 +78,15 @@ def upsert(body: Body, schema: CollectionSchema) -> InsertRequest:
 def _rows(
     body: Body,
     schema: CollectionSchema,
-    to_columns: Callable[[CollectionSchema, Sequence[Mapping[str, Any]]], dict[str, Column]],
+    to_columns: Callable[[CollectionSchema, rows.Rows], dict[str, Column]],
 ) -> InsertRequest:
-    data = body.values["data"]
+    data = body.value("data")
     given = data if isinstance(data, list) else [data]
     for row in given:
         if not isinstance(row, dict):
             raise body.bad_type("data", row, "map[string]interface {}")
-    columns = to_columns(schema, given) if given else {}
+    sent = functools.cache(lambda: body.sent_rows("data"))
+    columns = to_columns(schema, rows.Rows(given, sent)) if given else {}
     return InsertRequest(body.text("collectionName"), body.text("partitionName"), len(given), columns)
 
 
@@ -127,7 +130,7 @@ def _key(primary: FieldSchema, value: object) -> int | str:
 def get(body: Body, schema: CollectionSchema) -> QueryRequest:
     """The rows of one id or a list of ids, whatever the key's field is called."""
     _check_level(body)
-    given = body.values["id"]
+    given = body.value("id")
     ids = [_key(schema.primary_field, v) for v in (given if isinstance(given, list) else [given])]
     return QueryRequest(
         body.text("collectionName"),

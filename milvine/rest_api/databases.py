@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from milvine.rest_api.body import plain_text
+from milvine.model.json_text import plain_text
 from milvine.rest_api.call import Call, Route
 from milvine.service import databases
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,19 +14,34 @@ import orjson
 import pyarrow as pa
 
 from milvine.errors import ParameterInvalid, RestInvalidInsertData
+from milvine.model import json_text
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
+from milvine.model.json_text import Sent, plain_text
 from milvine.model.requests import OutputField, QueryResult, SearchResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.rest_api import vectors
-from milvine.rest_api.body import parse_bool, plain_text
+from milvine.rest_api.body import parse_bool
 
 Array = np.ndarray[Any, Any]
 Row = Mapping[str, Any]
 DISTANCE = "distance"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBERS = frozenset({int, float})
+_LARGEST_DOUBLE = int(sys.float_info.max)
+_TEXTS = frozenset({str, type(None)})
+_CONTAINERS = frozenset({dict, list})
+_PLAIN = frozenset({str, int, float, bool})
+_KEEPS_TEXT = frozenset({DataType.VARCHAR, DataType.JSON})
 _MAX_SHOWN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a body: decoded, and each member as it was sent, which costs a look at the body's text."""
+
+    decoded: Sequence[Row]
+    sent: Callable[[], Sequence[Mapping[str, Sent]]]
 
 
 def _refused(detail: str, **fields: object) -> RestInvalidInsertData:
@@ -88,8 +105,12 @@ def _number(field: FieldSchema, value: object) -> float:
 def _float_values(field: FieldSchema, values: list[Any]) -> Array:
     if not set(map(type, values)) <= _NUMBERS:
         values = [_number(field, v) for v in values]
-    with np.errstate(over="ignore"):
-        return np.array(values, NUMPY_DTYPES[field.data_type])
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, NUMPY_DTYPES[field.data_type])
+    except OverflowError:
+        wrong = next(v for v in values if type(v) is int and abs(v) > _LARGEST_DOUBLE)
+        raise _bad_value(field, wrong, f'strconv.ParseFloat: parsing "{shown(wrong)}": value out of range') from None
 
 
 def _boolean(field: FieldSchema, value: object) -> bool:
@@ -105,14 +126,26 @@ def _boolean_values(field: FieldSchema, values: list[Any]) -> Array:
     return np.array(values, np.bool_)
 
 
-def _text_values(_field: FieldSchema, values: list[Any]) -> pa.StringArray:
-    """Numbers and the like become their text, as in Milvus."""
-    return pa.array([v if type(v) is str else plain_text(v) for v in values], pa.string())
+def _as_texts(field: FieldSchema, values: list[Any], rows: Rows) -> list[Any]:
+    """Values of a field that keeps text, as the text that Milvus keeps of them: objects and lists as they were sent."""
+    kinds = set(map(type, values))
+    if kinds <= _TEXTS:
+        return values
+    if not kinds & _CONTAINERS:
+        return [None if v is None else plain_text(v) for v in values]
+    return [
+        (None if v is None else bytes(sent[field.name]).decode()) if type(v) not in _PLAIN else plain_text(v)
+        for v, sent in zip(values, rows.sent(), strict=True)
+    ]
 
 
-def _json_values(_field: FieldSchema, values: list[Any]) -> pa.BinaryArray:
+def _text_values(_field: FieldSchema, values: list[str]) -> pa.StringArray:
+    return pa.array(values, pa.string())
+
+
+def _json_values(_field: FieldSchema, values: list[str]) -> pa.BinaryArray:
     """A string is JSON text itself, as in Milvus."""
-    return pa.array([plain_text(v).encode() for v in values], pa.binary())
+    return pa.array([v.encode() for v in values], pa.binary())
 
 
 _ELEMENT_KINDS: dict[DataType, frozenset[type]] = {
@@ -136,6 +169,8 @@ def _array_values(field: FieldSchema, values: list[Any]) -> pa.ListArray:
             raise _bad_array(field, value, "its elements are of another type")
     flat = list(chain.from_iterable(lists))
     try:
+        if field.element_type.is_floating:
+            flat = list(map(float, flat))
         elements = pa.array(flat, ARROW_TYPES[field.element_type])
     except (pa.ArrowInvalid, OverflowError) as error:
         raise _bad_array(field, lists[0] if len(lists) == 1 else lists, "an element is out of range") from error
@@ -146,8 +181,8 @@ def _array_values(field: FieldSchema, values: list[Any]) -> pa.ListArray:
 
 def _parsed_list(field: FieldSchema, text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return json_text.loads(text)
+    except json_text.NotJson as error:
         raise _bad_array(field, text, str(error)) from error
 
 
@@ -180,7 +215,10 @@ _FILLERS: dict[DataType, object] = {
 }
 
 
-def _column(field: FieldSchema, values: list[Any]) -> Column:
+def _column(field: FieldSchema, rows: Rows) -> Column:
+    values = [row.get(field.name) for row in rows.decoded]
+    if field.data_type in _KEEPS_TEXT:
+        values = _as_texts(field, values, rows)
     validity: Array = np.fromiter((v is not None for v in values), np.bool_, len(values))
     if validity.all():
         return Column(field.data_type, _DECODERS[field.data_type](field, values))
@@ -197,45 +235,49 @@ def _column(field: FieldSchema, values: list[Any]) -> Column:
     return Column(field.data_type, _DECODERS[field.data_type](field, filled), validity)
 
 
-def _dynamic_column(schema: CollectionSchema, rows: Sequence[Row]) -> Column | None:
+def _dynamic_column(schema: CollectionSchema, rows: Rows) -> Column | None:
     """What the schema does not name, as JSON objects; nulls are left out."""
     static = {f.name for f in schema.user_fields}
-    extras = [{k: v for k, v in row.items() if k not in static} for row in rows]
+    extras = [{k: v for k, v in row.items() if k not in static} for row in rows.decoded]
     if not schema.enable_dynamic_field:
         if any(extras):
             raise _refused("has pass more field without dynamic schema, please check it")
         return None
     if any(DYNAMIC_FIELD_NAME in extra for extra in extras):
         raise _refused(f"use the invalid field name({DYNAMIC_FIELD_NAME}) when enable dynamicField")
-    texts = [orjson.dumps({k: v for k, v in extra.items() if v is not None}) for extra in extras]
+    for place, extra in enumerate(extras):
+        for name, value in extra.items():
+            if type(value) is float and value.is_integer() and b"." not in bytes(rows.sent()[place][name]):
+                extra[name] = int(value)  # as Milvus reads 1e2
+    texts = [json_text.dumps({k: v for k, v in extra.items() if v is not None}) for extra in extras]
     return Column(DataType.JSON, pa.array(texts, pa.binary()))
 
 
-def to_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+def to_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
     """Columns of an insert. Raises RestInvalidInsertData for the first value that does not fit the schema."""
     primary = schema.primary_field
-    if primary.auto_id and any(row.get(primary.name) not in (None, "") for row in rows):
+    if primary.auto_id and any(row.get(primary.name) not in (None, "") for row in rows.decoded):
         raise _refused(f"no need to pass pk field({primary.name}) when autoid==true in insert")
     return _to_columns(schema, rows, frozenset({primary.name} if primary.auto_id else ()))
 
 
-def to_columns_with_keys(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+def to_columns_with_keys(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
     """Columns of an insert that may bring keys where ids are automatic. Raises as `to_columns` does."""
     primary = schema.primary_field
-    if primary.auto_id and all(row.get(primary.name) in (None, "") for row in rows):
+    if primary.auto_id and all(row.get(primary.name) in (None, "") for row in rows.decoded):
         return to_columns(schema, rows)
     return _to_columns(schema, rows)
 
 
-def to_upsert_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+def to_upsert_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
     """Columns of an upsert, which names its rows by key even where ids are automatic. Raises as `to_columns` does."""
     return _to_columns(schema, rows)
 
 
-def to_partial_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[str, Column]:
+def to_partial_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
     """Columns of a partial upsert: those that its rows, which all name the same fields, bring."""
-    given = {f.name for f in schema.user_fields if f.name in rows[0]}
-    for number, row in enumerate(rows):
+    given = {f.name for f in schema.user_fields if f.name in rows.decoded[0]}
+    for number, row in enumerate(rows.decoded):
         lacking = sorted(given - row.keys())
         if lacking:
             raise _refused(f"row {number} does not has field {lacking[0]}")
@@ -243,18 +285,16 @@ def to_partial_columns(schema: CollectionSchema, rows: Sequence[Row]) -> dict[st
         if more:
             raise _refused(f"row 0 does not has field {more[0]}")
     columns = _to_columns(schema, rows, frozenset(schema.by_name.keys() - given))
-    if schema.enable_dynamic_field and all(row.keys() <= given for row in rows):
+    if schema.enable_dynamic_field and all(row.keys() <= given for row in rows.decoded):
         del columns[DYNAMIC_FIELD_NAME]
     return columns
 
 
-def _to_columns(
-    schema: CollectionSchema, rows: Sequence[Row], left_out: frozenset[str] = frozenset()
-) -> dict[str, Column]:
+def _to_columns(schema: CollectionSchema, rows: Rows, left_out: frozenset[str] = frozenset()) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for field in schema.user_fields:
         if field.name not in left_out:
-            columns[field.name] = _column(field, [row.get(field.name) for row in rows])
+            columns[field.name] = _column(field, rows)
     dynamic = _dynamic_column(schema, rows)
     if dynamic is not None:
         columns[DYNAMIC_FIELD_NAME] = dynamic
@@ -282,6 +322,8 @@ def _values(column: Column, int64_as_text: bool) -> list[Any]:
         case DataType.ARRAY if pa.types.is_float32(values.type.value_type):
             ends = np.cumsum(values.value_lengths().to_numpy())
             plain = np.split(values.flatten().to_numpy(), ends[:-1]) if len(ends) else []
+        case DataType.ARRAY if int64_as_text and pa.types.is_int64(values.type.value_type):
+            plain = values.cast(pa.list_(pa.string())).to_pylist()
         case DataType.ARRAY:
             plain = values.to_pylist()
         case DataType.INT64 | DataType.VARCHAR:
@@ -304,9 +346,12 @@ def _spread_dynamic(rows: list[dict[str, Any]], fields: Sequence[OutputField], d
     if dynamic is None:
         return
     for row, text in zip(rows, dynamic.values.to_pylist(), strict=True):
-        found = orjson.loads(text)
         # A field that was added under the name of a key wins over the key.
-        row.update({k: v for k, v in found.items() if k not in row and (not dynamic_keys or k in dynamic_keys)})
+        row.update(
+            (k, orjson.Fragment(bytes(v)))
+            for k, v in json_text.members(text).items()
+            if k not in row and (not dynamic_keys or k in dynamic_keys)
+        )
 
 
 def _static(fields: Sequence[OutputField], int64_as_text: bool) -> dict[str, list[Any]]:

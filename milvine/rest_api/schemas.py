@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
+from milvine.model import json_text
+from milvine.model.json_text import plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
-from milvine.rest_api.body import Body, json_kind, parse_bool, plain_text
+from milvine.rest_api.body import Body, json_kind, parse_bool
 
 LEVELS = {level.milvus_name: level for level in ConsistencyLevel}
 LEVEL_NAMES = ", ".join(LEVELS)
@@ -81,7 +82,7 @@ def index(params: Body) -> NewIndex:
     given = {
         "index_type": index_type,
         "metric_type": params.text("metricType"),
-        "params": orjson.dumps(nested).decode() if nested else "",
+        "params": json_text.dumps(nested).decode() if nested else "",
     }
     return NewIndex(params.text("fieldName"), params.text("indexName"), {k: v for k, v in given.items() if v})
 
@@ -119,7 +120,7 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
     name = field.text("fieldName")
     data_type = _data_type(name, field.text("dataType"))
     of = f", field name = {name}"
-    refuse_unserved("CollectionReq.schema.fields", field.values, of)
+    field.refuse_unserved("CollectionReq.schema.fields", of)
     element_type = _element_type(name, field.text("elementDataType")) if data_type is DataType.ARRAY else None
     params = {**field.mapping("elementTypeParams"), **field.mapping("typeParams")}
     refuse_unserved(FIELD, params, of)
@@ -136,7 +137,7 @@ def _field(field: Body, auto_id: bool) -> FieldSchema:
         max_length=_int_param(name, params, "max_length") if DataType.VARCHAR in (data_type, element_type) else None,
         element_type=element_type,
         max_capacity=_int_param(name, params, "max_capacity") if data_type is DataType.ARRAY else None,
-        default_value=_default_value(data_type, field.values.get("defaultValue")),
+        default_value=_default_value(data_type, field.value("defaultValue")),
         properties={k: plain_text(v) for k, v in params.items() if k in FIELD_PROPERTIES},
         is_partition_key=field.boolean("isPartitionKey"),
     )
@@ -174,9 +175,8 @@ def _default_value(data_type: DataType, value: Any) -> bool | int | float | str 
 
 def _custom_schema(body: Body) -> CollectionSchema:
     schema = body.inner("schema")
-    refuse_unserved("CollectionReq.schema", schema.values)
-    # Milvus spells it autoID, its documentation autoId as well: Go's decoder ignores case.
-    auto_id = schema.boolean("autoID") or schema.boolean("autoId")
+    schema.refuse_unserved("CollectionReq.schema")
+    auto_id = schema.boolean("autoID")
     fields = tuple(_field(f, auto_id) for f in schema.inners("fields"))
     return CollectionSchema(fields, body.text("description"), schema.boolean("enableDynamicField"))
 

@@ -41,7 +41,7 @@ def create_user(call: Call) -> dict[str, Any]:
 
 def update_password(call: Call) -> dict[str, Any]:
     body = call.body
-    description = body.text("description") if body.values.get("description") is not None else None
+    description = body.text("description") if body.value("description") is not None else None
     users.update_user(call.engine, body.text("userName"), body.text("password"), body.text("newPassword"), description)
     return _done()
 

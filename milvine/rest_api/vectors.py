@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from milvine.model.columns import NUMPY_DTYPES
+from milvine.model.json_text import plain_text
 from milvine.model.types import DataType
 from milvine.model.vectors import from_float32
-from milvine.rest_api.body import json_kind, plain_text
+from milvine.rest_api.body import json_kind
 
 Array = np.ndarray[Any, Any]
 _NUMBERS = frozenset({int, float})
@@ -74,8 +75,11 @@ def _numbers(values: Sequence[Any]) -> Array | None:
         raise ValueError(f"json: cannot unmarshal {json_kind(wrong)} into Go value of type float32")
     if len(set(map(len, values))) > 1:
         return None
-    with np.errstate(over="ignore"):
-        made: Array = np.array(values, np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            made: Array = np.array(values, np.float32)
+    except OverflowError:
+        made = np.array([np.inf])
     if not np.isfinite(made).all():
         raise ValueError("json: cannot unmarshal number into Go value of type float32: out of range")
     return made

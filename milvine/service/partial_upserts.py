@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from milvine.errors import ParameterInvalid
+from milvine.model import json_text
 from milvine.model.columns import Column, ColumnBatch, absent_column, concat_columns, json_column
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -69,5 +69,5 @@ def _check_complete(schema: CollectionSchema, given: Mapping[int, Column]) -> No
 def _merged_keys(old: Column, new: Column) -> Column:
     """`$meta` with the given keys in the place of the old ones, those of each row apart."""
     pairs = zip(old.values.to_pylist(), new.values.to_pylist(), strict=True)
-    texts = [orjson.dumps({**orjson.loads(was), **orjson.loads(now)}) for was, now in pairs]
+    texts = [json_text.dumps({**json_text.members(was), **json_text.members(now)}) for was, now in pairs]
     return Column(DataType.JSON, pa.array(texts, pa.binary()))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from milvine.errors import (
@@ -21,6 +20,7 @@ from milvine.errors import (
 )
 from milvine.expr import Predicate, compile_filter, is_always_true, primary_keys
 from milvine.index import params as index_params
+from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
 from milvine.model.known_keys import SEARCH, refuse_unserved
@@ -453,8 +453,8 @@ def _with_keys(column: Column, keys: tuple[str, ...]) -> Column:
     """`$meta` of the result rows, cut down to the keys that were asked for (() for all)."""
     if not keys:
         return column
-    documents = map(orjson.loads, column.values.to_pylist())
-    texts = [orjson.dumps({k: d[k] for k in keys if k in d}) for d in documents]
+    documents = map(json_text.members, column.values.to_pylist())
+    texts = [json_text.dumps({k: d[k] for k in keys if k in d}) for d in documents]
     return Column(column.data_type, pa.array(texts, column.values.type), column.validity)
 
 

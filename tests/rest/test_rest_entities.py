@@ -70,7 +70,7 @@ def test_every_type_comes_back_as_it_went_in(rest: Rest, collection_name: str) -
     _create(rest, collection_name, ALL_TYPES)
     assert _insert(rest, collection_name, [ROW])["data"] == {"insertCount": 1, "insertIds": [ROW["id"]]}
     (found,) = _query(rest, collection_name, filter="id > 0")
-    assert found == {**ROW, "j": '{"a":[1,null,"x"]}'}
+    assert found == {**ROW, "j": '{"a": [1, null, "x"]}'}
 
 
 def test_rows_survive_a_flush_unchanged(rest: Rest, collection_name: str) -> None:
@@ -80,7 +80,7 @@ def test_rows_survive_a_flush_unchanged(rest: Rest, collection_name: str) -> Non
     before = _query(rest, collection_name, filter="id > 0")
     rest.ok("collections/flush", {"collectionName": collection_name})
     assert _query(rest, collection_name, filter="id > 0") == before
-    assert before == [{**row, "j": '{"a":[1,null,"x"]}'}]
+    assert before == [{**row, "j": '{"a": [1, null, "x"]}'}]
 
 
 def test_one_object_is_as_good_as_a_list(rest: Rest, collection_name: str) -> None:
@@ -105,7 +105,7 @@ def test_nulls_and_left_out_nullable_fields_read_as_null(rest: Rest, collection_
     first, second, third = _query(rest, collection_name, filter="id > 0")
     assert first == {"id": 1, "vec": [1, 2], **nulls}
     assert second == {"id": 2, "vec": [1, 2], **nulls}
-    assert third == {**ROW, "id": 3, "j": '{"a":[1,null,"x"]}'}
+    assert third == {**ROW, "id": 3, "j": '{"a": [1, null, "x"]}'}
     assert [r["id"] for r in _query(rest, collection_name, filter="t is null")] == [1, 2]
 
 

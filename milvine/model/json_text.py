@@ -1,0 +1,71 @@
+"""JSON text: decoded as Milvus decodes it, or taken apart with its members kept as they were sent.
+
+Integers keep all their digits. A lone UTF-16 surrogate, which no text may hold, becomes U+FFFD, as in Go. NaN and
+infinities are no JSON, nor are numbers beyond float64.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+_T = TypeVar("_T")
+Sent = msgspec.Raw
+"""A value as it was sent; `bytes` gives its text."""
+_decode_value = msgspec.json.Decoder().decode
+_decode_members = msgspec.json.Decoder(dict[str, Sent]).decode
+_decode_rows = msgspec.json.Decoder(list[dict[str, Sent]]).decode
+_encode = msgspec.json.Encoder().encode
+_SURROGATE = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+"""An escaped backslash, a pair, or a surrogate that stands alone."""
+
+
+class NotJson(ValueError):
+    """What is wrong with a text."""
+
+
+def loads(text: bytes | str) -> Any:
+    """The one value of a text. Raises NotJson."""
+    return _decoded(_decode_value, text)
+
+
+def members(text: bytes | str | Sent) -> dict[str, Sent]:
+    """The members of an object as they were sent. Raises NotJson, also for what is no object."""
+    return _decoded(_decode_members, text)
+
+
+def rows(text: bytes | str | Sent) -> list[dict[str, Sent]]:
+    """The members of the objects of a list. Raises NotJson, also for other lists."""
+    return _decoded(_decode_rows, text)
+
+
+def dumps(value: object) -> bytes:
+    """Text of a value, in which parts may be `Sent`."""
+    return _encode(value)
+
+
+def plain_text(value: object) -> str:
+    """What Milvus makes of a JSON value where it wants text: a string's own characters, a number without an exponent,
+    anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return str(np.format_float_positional(value, trim="-"))
+    return dumps(value).decode()
+
+
+def _decoded(decode: Callable[[Any], _T], text: bytes | str | Sent) -> _T:
+    try:
+        return decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        content = text.encode("utf-8", "replace") if isinstance(text, str) else bytes(text)
+        mended = _SURROGATE.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], content)
+        if mended == content:
+            raise NotJson(str(error)) from error
+    return _decoded(decode, mended)
