@@ -29,6 +29,7 @@ from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
 from milvine.errors import CollectionNotFound, MilvineError
 from milvine.model.collections import Collection
+from milvine.model.properties import is_compacted_automatically
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock, from_physical_ms, physical_ms
 from milvine.segment.view import ReadView, Views
@@ -174,7 +175,10 @@ class Compactor:
         if self.is_busy_with(meta.segment_id):
             return True
         view = self._views.peek(meta.collection_id)
-        if view is None or self._age_ms(meta.segment_id) >= self._idle_ms:
+        collection = self._catalog.snapshot.collections.get(meta.collection_id)
+        if view is None or collection is None or not is_compacted_automatically(collection.properties):
+            return False
+        if self._age_ms(meta.segment_id) >= self._idle_ms:
             return False
         neighbours = [m for m in view.sealed if m.partition_id == meta.partition_id]
         for metas in by_partition(neighbours):
@@ -228,7 +232,8 @@ class Compactor:
             if seen is not None and seen.sealed is view.sealed and seen.deltas is view.deltas and now < look_again:
                 continue
             try:
-                self._look_at(collection, view, now)
+                if is_compacted_automatically(collection.properties):
+                    self._look_at(collection, view, now)
                 self._merge_deltas(view)
             except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections go on
                 self._compactions.failed(

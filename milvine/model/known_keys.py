@@ -99,6 +99,7 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     COLLECTION: {
         **_served("collection.ttl.seconds collection.description collection.diskProtection.diskQuota.mb"),
+        **_served("collection.autocompaction.enabled"),
         **_served("collection.replica.number collection.resource_groups consistency_level dynamicfield.enabled"),
         **_served("partitionkey.isolation allow_insert_auto_id timezone query_mode namespace.sharding.enabled"),
         **_served(f"max_field_id ttl_field {_PLACING}"),
@@ -109,7 +110,6 @@ KEYS: dict[str, dict[str, Known]] = {
         **_refused_keys("namespace.mode cipher.enabled cipher.key cipher.ezID replicate.id"),
         **_refused_keys("local_format", neutral=frozenset({"", "raw"})),
         **_refused_keys("index.nonEncoding"),
-        **_refused_keys("collection.autocompaction.enabled", neutral=frozenset({"", "true", "t", "1"})),
         **_refused(
             **{
                 "collection.external_source": "an external collection",

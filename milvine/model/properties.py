@@ -24,6 +24,7 @@ ISOLATION_PROPERTY = "partitionkey.isolation"
 TIMEZONE_PROPERTY = "timezone"
 TTL_FIELD_PROPERTY = "ttl_field"
 COLLECTION_DISK_QUOTA, DATABASE_DISK_QUOTA = "collection.diskProtection.diskQuota.mb", "database.diskQuota.mb"
+AUTO_COMPACTION_PROPERTY = "collection.autocompaction.enabled"
 SHARDING_PROPERTY = "namespace.sharding.enabled"
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -74,6 +75,11 @@ def parse_bool(text: str) -> bool | None:
 def allows_inserted_ids(properties: Mapping[str, str]) -> bool:
     """Whether a collection's rows may bring keys though its ids are automatic."""
     return parse_bool(properties.get(INSERTED_IDS_PROPERTY, "")) is True
+
+
+def is_compacted_automatically(properties: Mapping[str, str]) -> bool:
+    """Whether a collection's segments are merged without a call; not if the value is no boolean, as in Milvus."""
+    return parse_bool(properties.get(AUTO_COMPACTION_PROPERTY, "true")) is True
 
 
 def is_isolated(properties: Mapping[str, str]) -> bool:

@@ -159,6 +159,26 @@ def test_a_manual_compaction_says_what_it_merges_and_what_became_of_it(lazy: Any
     assert count(client, "told") == 200
 
 
+def test_a_collection_without_automatic_compaction_is_merged_by_calls_only(lazy: Any) -> None:
+    client = lazy.client()
+    create(client, "by_hand", properties={"collection.autocompaction.enabled": "false"})
+    create(client, "by_itself")
+    for name in ("by_hand", "by_itself"):
+        for start in (0, 100, 200):
+            insert(client, name, range(start, start + 100))
+            client.flush(name)
+    until(lambda: len(ids(client, "by_itself")) == 1, "the merge of the other collection")
+    assert len(ids(client, "by_hand")) == 3
+    finish(client, client.compact("by_hand"))
+    assert len(ids(client, "by_hand")) == 1
+    for start in (300, 400, 500):
+        insert(client, "by_hand", range(start, start + 100))
+        client.flush("by_hand")
+    client.alter_collection_properties("by_hand", {"collection.autocompaction.enabled": "true"})
+    until(lambda: len(ids(client, "by_hand")) < 4, "the merge after automatic compaction was switched on")
+    assert count(client, "by_hand") == 600
+
+
 def test_a_compaction_with_nothing_to_do_is_minus_one(lazy: Any) -> None:
     client = lazy.client()
     create(client, "nothing")
