@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Server
-from grpc_calls import STRONG, pairs, search_request, status_of
+from grpc_calls import STRONG, assert_refused, pairs, search_request, status_of
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
@@ -309,3 +309,12 @@ def test_a_body_is_answered_or_refused_in_words(rows: str, server: Server, body:
 @given(_BODIES)
 def test_many_bodies_are_answered_or_refused_in_words(rows: str, server: Server, body: dict[str, Any]) -> None:
     _check_rest(server.uri, rows, body)
+
+
+@pytest.mark.parametrize("number", [2**64, 2**70, -(2**63) - 1, 10**25])
+def test_an_integer_beyond_64_bits_in_a_json_template_is_refused_and_not_rounded(
+    rows: str, stub: Any, number: int
+) -> None:
+    request = milvus_pb2.QueryRequest(collection_name=rows, expr="json_contains_any(j, {x})", output_fields=["id"])
+    request.expr_template_values["x"].array_val.json_data.data.append(str(number).encode())
+    assert_refused(stub.Query(request), 1100, "expression elements can only be scalars")
