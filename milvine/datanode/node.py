@@ -49,6 +49,8 @@ MAX_WAIT_FOR_TS_MS = 1000
 REFUSED_AT = 2
 """Writes are refused when growing rows reach this many times the write buffer's limit."""
 _LOOK_SECONDS = 1.0
+_LEFTOVERS = 0
+"""Stands for the leftovers of all collections where failures are kept by collection."""
 Merged = tuple[ColumnBatch, Any | None]
 """Rows, and the keys of the rows that they replace (None: their own)."""
 
@@ -96,9 +98,11 @@ class DataNode:
         the reason for every call until it is mended or dropped."""
         snapshot = self._catalog.snapshot
         self._clock.observe(self._catalog.max_id_or_ts())
-        removed = recovery.remove_garbage(self._paths, snapshot)
-        if removed:
-            _log.info("removed %d leftovers of an unclean end", removed)
+        try:
+            if removed := recovery.remove_garbage(self._paths, snapshot):
+                _log.info("removed %d leftovers of an unclean end", removed)
+        except OSError as error:
+            self._recoveries.failed([_LEFTOVERS], "removing leftovers of an unclean end", error, is_final=True)
         for collection in snapshot.collections.values():
             try:
                 view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)
@@ -339,7 +343,8 @@ class DataNode:
         return sealed + sum(s.row_count for s in view.growing if partition_id in (ALL_PARTITIONS, s.partition_id))
 
     def growing(self, collection_id: int) -> tuple[GrowingSegment, ...]:
-        view = self._views.current(collection_id)
+        """None for a collection that is gone or damaged."""
+        view = self._views.peek(collection_id)
         return () if view is None else view.growing
 
     def growing_ids(self) -> set[int]:

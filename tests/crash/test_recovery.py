@@ -25,6 +25,7 @@ from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.segments import ALL_PARTITIONS
 from milvine.model.types import ConsistencyLevel, DataType
 from milvine.querynode.cluster import Target
+from milvine.querynode.local_node import LocalNode
 from milvine.segment.plans import QueryPlan
 from milvine.service import admin
 from milvine.service.context import Engine
@@ -272,6 +273,35 @@ def test_an_engine_that_is_closed_has_no_thread_at_work_and_takes_no_writes(tmp_
     with pytest.raises(ServiceInternal, match="it is closed"):
         insert(engine, collection, range(10, 20))
     assert keys_of(start_loaded(tmp_path, collection), collection) == list(range(10))
+
+
+def test_an_engine_that_is_closed_during_a_load_loads_again_after_a_restart(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = new_collection(engine)
+    insert(engine, collection, range(10))
+    engine.datanode.flush(collection.collection_id)
+    loading = threading.Event()
+    real = LocalNode.load_segment
+
+    def load_segment(node: LocalNode, meta: Any, spec: Any, *more: Any) -> None:
+        loading.set()
+        while not engine.loader._is_closing:
+            time.sleep(0.001)
+        real(node, meta, spec, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalNode, "load_segment", load_segment)
+        partitions = frozenset({collection.partitions[0].partition_id})
+        engine.loader.load(
+            engine.catalog.snapshot.collections[collection.collection_id],
+            LoadConfig(partitions, frozenset({PK, VEC})),
+        )
+        assert loading.wait(60)
+        assert engine.close(time.monotonic() + 60)
+    again = start_loaded(tmp_path, collection)
+    assert admin.is_healthy(again) == (True, [])
+    assert keys_of(again, collection) == list(range(10))
 
 
 def start_loaded(directory: Path, collection: Collection) -> Engine:

@@ -39,6 +39,7 @@ def test_a_signal_ends_an_idle_server_well_and_soon(new_server: ServerFactory, n
     started = time.monotonic()
     server.stop(number)
     assert time.monotonic() - started < 5
+    assert not (server.data_dir / "catalog.sqlite-wal").exists(), "the catalog was not closed"
     assert "Traceback" not in server.log
 
 
