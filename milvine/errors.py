@@ -459,6 +459,13 @@ class RestRejected(MilvineError):
         super().__init__(f"{self.text}, error: {error.message}")
 
 
+class MetricNotFound(MilvineError):
+    code, text = 1200, "metric not found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_bracketed(self.text, metric=name))
+
+
 class FieldIndexNotLoaded(MilvineError):
     """A search on a vector that has no index."""
 

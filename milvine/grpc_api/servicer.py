@@ -8,9 +8,10 @@ from typing import Any
 from milvine.errors import MilvineError, ParameterMissing
 from milvine.grpc_api import aliases, altering, databases, decode, encode, partitions, resource_groups, users
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
+from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
-from milvine.service import admin, collections, indexes, loading, reads, segments, writes
+from milvine.service import admin, collections, indexes, loading, reads, segments, system_info, writes
 from milvine.service.context import Engine, RequestContext, check_database
 
 Rpc = Callable[[Engine, RequestContext, Any], Any]
@@ -44,6 +45,15 @@ def get_component_states(engine: Engine, context: RequestContext, request: Any) 
         state_code=common_pb2.StateCode.Healthy if healthy else common_pb2.StateCode.Initializing,
     )
     return milvus_pb2.ComponentStates(state=state, status=encode.status())
+
+
+def get_metrics(engine: Engine, context: RequestContext, request: Any) -> Any:
+    topology = system_info.metrics(engine, request.request)
+    return milvus_pb2.GetMetricsResponse(
+        status=encode.status(),
+        response=json_text.dumps(topology).decode(),
+        component_name=system_info.component_name("proxy"),
+    )
 
 
 def alloc_timestamp(engine: Engine, context: RequestContext, request: Any) -> Any:
@@ -290,6 +300,7 @@ RPCS: dict[str, Rpc] = {
     "GetFlushState": get_flush_state,
     "GetLoadState": get_load_state,
     "GetLoadingProgress": get_loading_progress,
+    "GetMetrics": get_metrics,
     "GetPersistentSegmentInfo": get_persistent_segment_info,
     "GetQuerySegmentInfo": get_query_segment_info,
     "GetVersion": get_version,

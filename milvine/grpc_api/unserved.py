@@ -46,7 +46,6 @@ ABSENT = {
     "GetIndexBuildProgress": "GetIndexBuildProgress",
     "GetIndexState": "GetIndexState",
     "GetIndexStatistics": "GetIndexStatistics",
-    "GetMetrics": "GetMetrics",
     "GetNamespaceStats": "a namespace",
     "GetRefreshExternalCollectionProgress": "an external collection",
     "GetReplicateConfiguration": "replication",

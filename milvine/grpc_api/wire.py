@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from milvine import metrics
 from milvine.errors import MilvineError, RequestRateLimited, ServiceUnimplemented, UnexpectedError
-from milvine.grpc_api import encode
+from milvine.grpc_api import encode, health
 from milvine.grpc_api.proto import SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS
 from milvine.grpc_api.unserved import ABSENT, refusal, refuse_unserved_fields
@@ -174,9 +174,12 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     path: str = environ["PATH_INFO"]
     service, _, method = path.lstrip("/").partition("/")
     try:
-        if service != SERVICE_NAME:
+        if service == health.SERVICE_NAME and method in health.METHODS:
+            payload, error_code = health.answer(engine), 0
+        elif service != SERVICE_NAME:
             raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
-        payload, error_code = _answer(engine, visit, environ, method)
+        else:
+            payload, error_code = _answer(engine, visit, environ, method)
     except GrpcError as error:
         metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")

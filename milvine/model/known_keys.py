@@ -235,6 +235,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "GetLoadStateRequest": {**_COLLECTION_OF, **_served("partition_names")},
     "GetLoadingProgressRequest": {**_COLLECTION_OF, **_served("partition_names")},
     "GetPartitionStatisticsRequest": {**_COLLECTION_OF, **_served("partition_name")},
+    "GetMetricsRequest": {**_BASE, **_served("request")},
     "GetPersistentSegmentInfoRequest": {**_BASE, **_served("dbName collectionName states")},
     "GetQuerySegmentInfoRequest": {**_BASE, **_served("dbName collectionName")},
     "GetReplicasRequest": {

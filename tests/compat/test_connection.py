@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -48,6 +49,46 @@ def test_health_is_green_without_reasons(stub: Any) -> None:
     response = assert_ok(stub.CheckHealth(milvus_pb2.CheckHealthRequest()))
     assert response.isHealthy
     assert list(response.reasons) == []
+
+
+@pytest.mark.parametrize("call", ["unary_unary", "unary_stream"])
+def test_a_probe_of_grpc_health_hears_that_the_server_serves(server: Server, call: str) -> None:
+    method = {"unary_unary": "Check", "unary_stream": "Watch"}[call]
+    with grpc.insecure_channel(server.address) as channel:
+        probe = getattr(channel, call)(f"/grpc.health.v1.Health/{method}")
+        for service in (b"", b"\n\x01x"):  # all services, and the one called x
+            found = probe(service, timeout=30)
+            answers = [found] if call == "unary_unary" else list(found)
+            assert answers == [b"\x08\x01"], "SERVING, once"
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/grpc.health.v1.Health/List")(b"", timeout=30)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_system_info_tells_the_roles_and_the_machine(stub: Any) -> None:
+    request = milvus_pb2.GetMetricsRequest(request='{"metric_type": "system_info"}')
+    response = assert_ok(stub.GetMetrics(request))
+    assert response.component_name == "proxy1"
+    nodes = json.loads(response.response)["nodes_info"]
+    assert {n["infos"]["type"] for n in nodes} >= {"proxy", "rootcoord", "querynode", "datanode"}
+    for node in nodes:
+        hardware = node["infos"]["hardware_infos"]
+        assert 0 < hardware["memory_usage"] < hardware["memory"]
+        assert 0 < hardware["disk_usage"] <= hardware["disk"]
+        assert node["infos"]["system_info"]["deploy_mode"] == "STANDALONE"
+        assert node["infos"]["has_error"] is False
+    assert nodes[0]["connected"]
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"type": 1}'])
+def test_metrics_without_a_type_are_refused(stub: Any, text: str) -> None:
+    response = stub.GetMetrics(milvus_pb2.GetMetricsRequest(request=text))
+    assert_refused(response, 1100, "metric_type or req_type not found in request")
+
+
+def test_metrics_of_another_type_are_refused(stub: Any) -> None:
+    response = stub.GetMetrics(milvus_pb2.GetMetricsRequest(request='{"metric_type": "nosuch"}'))
+    assert_refused(response, 1200, "metric not found[metric=nosuch]")
 
 
 def test_component_states_say_healthy(stub: Any) -> None:

@@ -1,0 +1,105 @@
+"""What Attu and the SDKs show of the system: Milvus's topology, here with all roles in this one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from milvine.config import machine_memory_bytes
+from milvine.errors import MetricNotFound, ParameterInvalid
+from milvine.model import json_text
+from milvine.model.resource_groups import NODE_ID
+from milvine.service.admin import version
+from milvine.service.context import Engine
+
+SYSTEM_INFO = "system_info"
+_ROLES = ("proxy", "rootcoord", "datacoord", "querycoord", "querynode", "datanode")
+_FORWARD = 1
+"""Milvus's ConnectionType of an edge between roles."""
+_started = time.time()
+
+
+def component_name(role: str) -> str:
+    return f"{role}{NODE_ID}"
+
+
+def metrics(engine: Engine, request: str) -> dict[str, Any]:
+    """The topology that `request`, JSON text with a `metric_type` (or `req_type`), asks for.
+
+    Raises MetricNotFound for another type than system_info.
+    """
+    try:
+        asked = json_text.loads(request)
+    except json_text.NotJson:
+        asked = None
+    given = asked if isinstance(asked, dict) else {}
+    metric_type = given.get("req_type", given.get("metric_type"))
+    if metric_type is None:
+        raise ParameterInvalid("metric_type or req_type not found in request")
+    if metric_type != SYSTEM_INFO:
+        raise MetricNotFound(json_text.plain_text(metric_type))
+    hardware = _hardware(engine)
+    return {"nodes_info": [_node(engine, role, hardware) for role in _ROLES]}
+
+
+def _node(engine: Engine, role: str, hardware: dict[str, Any]) -> dict[str, Any]:
+    """A role, and where its calls go: the proxy's to all others."""
+    connected = [
+        {"connected_identifier": NODE_ID, "type": _FORWARD, "target_type": other}
+        for other in (_ROLES[1:] if role == "proxy" else ())
+    ]
+    reasons = engine.background.failing()
+    infos = {
+        "has_error": bool(reasons),
+        "error_reason": "; ".join(reasons),
+        "name": component_name(role),
+        "hardware_infos": hardware,
+        "system_info": {
+            "system_version": version(),
+            "deploy_mode": "STANDALONE",
+            "build_version": version(),
+            "build_time": "",
+            "used_go_version": "",
+        },
+        "created_time": _time_text(_started),
+        "updated_time": _time_text(time.time()),
+        "type": role,
+        "id": NODE_ID,
+        "system_configurations": _CONFIGURATIONS.get(role, {}),
+        "quota_metrics": None,
+    }
+    return {"identifier": NODE_ID, "connected": connected, "infos": infos}
+
+
+_CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "proxy": {"default_partition_name": "_default", "default_index_name": "_default_idx"},
+}
+
+
+def _time_text(seconds: float) -> str:
+    """As Go prints a time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(seconds))
+
+
+def _hardware(engine: Engine) -> dict[str, Any]:
+    """Sizes in bytes, usage of the cores in percent of all of them over the last minute."""
+    disk = shutil.disk_usage(engine.settings.data_dir)
+    cores = os.cpu_count() or 1
+    return {
+        "ip": f"{engine.settings.host or '127.0.0.1'}:{engine.settings.port}",
+        "cpu_core_count": cores,
+        "cpu_core_usage": round(min(100.0, 100 * os.getloadavg()[0] / cores), 2),
+        "memory": machine_memory_bytes(),
+        "memory_usage": _resident_bytes(),
+        "disk": disk.total,
+        "disk_usage": disk.used,
+        "io_wait_percentage": 0,
+    }
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
