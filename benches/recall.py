@@ -99,7 +99,7 @@ def opened(path: Path, vectors: Array, index_type: str, metric: MetricType) -> t
 
 def marks_of(kept: Array) -> DeleteMarks:
     rows = np.flatnonzero(~kept)
-    return DeleteMarks.of(rows, np.ones(len(rows), np.int64), len(kept))
+    return DeleteMarks.none().with_marks(rows, np.ones(len(rows), np.int64), len(kept))
 
 
 def measure(rows: Rows, plan: SearchPlan, exact: Array) -> str:
