@@ -220,6 +220,11 @@ def test_a_body_of_a_type_that_any_web_page_may_send_is_refused(
     assert rest.ok("collections/has", {"collectionName": collection_name}) == {"has": True}
 
 
+def test_the_header_that_the_node_sdk_sends_names_the_type(rest: Rest) -> None:
+    answer = rest.send("databases/list", b"{}", Content_Type="text/plain;charset=UTF-8", ContentType="application/json")
+    assert answer.json() == {"code": 0, "data": ["default"]}
+
+
 @pytest.mark.parametrize(
     "headers",
     [
