@@ -80,6 +80,15 @@ def test_system_info_tells_the_roles_and_the_machine(stub: Any) -> None:
     assert nodes[0]["connected"]
 
 
+def test_coordinators_are_connected_to_each_other_and_manage_their_nodes(stub: Any) -> None:
+    request = milvus_pb2.GetMetricsRequest(request='{"metric_type": "system_info"}')
+    nodes = json.loads(assert_ok(stub.GetMetrics(request)).response)["nodes_info"]
+    edges = {n["infos"]["type"]: {e["target_type"]: e["type"] for e in n["connected"]} for n in nodes}
+    assert edges["querycoord"] == {"rootcoord": "forward", "datacoord": "forward", "querynode": "manage"}
+    assert edges["datacoord"] == {"rootcoord": "forward", "querycoord": "forward", "datanode": "manage"}
+    assert set(edges["proxy"]) == set(edges) - {"proxy"}
+
+
 @pytest.mark.parametrize("text", ["", "no json", "[]", '{"type": 1}'])
 def test_metrics_without_a_type_are_refused(stub: Any, text: str) -> None:
     response = stub.GetMetrics(milvus_pb2.GetMetricsRequest(request=text))

@@ -83,6 +83,10 @@ async function count(name = collection_name) {
 const search = async (options) => (await ok(client.search({ collection_name, ...options }))).results;
 const state = async () => (await ok(client.getLoadState({ collection_name }))).state;
 
+await step("system info", async () => {
+  const { response } = await ok(client.getMetric({ request: { metric_type: "system_info" } }));
+  assert.ok(response.nodes_info.some((node) => node.infos.type === "querynode"));
+});
 await step("version", async () => assert.match((await client.getVersion()).version, /^v2/));
 await step("create_collection", async () => {
   await ok(client.createCollection({ collection_name, fields, enable_dynamic_field: true }));
