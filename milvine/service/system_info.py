@@ -25,7 +25,7 @@ _CONNECTED: dict[str, dict[str, str]] = {
     "querynode": {},
     "datanode": {},
 }
-"""To which others each role is connected in Milvus, and how. Attu lists the nodes that a coordinator is connected to."""
+"""To which others each role is connected in Milvus, and how. Attu lists the nodes of a coordinator by these."""
 _started = time.time()
 
 
