@@ -44,8 +44,10 @@ class Failure:
 class Work(Generic[Key]):
     """The failures of one kind of work. Any thread may report and read them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, is_current: Callable[[Key], bool] | None = None) -> None:
+        """`is_current`: whether a key that failed is still there; one that is gone is no reason for anything."""
         self.name = name
+        self._is_current = is_current
         self._lock = threading.Lock()
         self._failures: dict[Any, Failure] = {}
         metrics.background_failing.labels(name).set_function(lambda: len(self._failures))
@@ -112,7 +114,13 @@ class Work(Generic[Key]):
     def reasons(self) -> list[str]:
         """One sentence for each thing that fails again and again; the last one counts those left out."""
         with self._lock:
-            lasting = {f.what: f for f in self._failures.values() if f.is_lasting}
+            kept = dict(self._failures)
+        is_current = self._is_current
+        lasting = {
+            f.what: f
+            for key, f in kept.items()
+            if f.is_lasting and (is_current is None or key is _WHOLE_STEP or is_current(key))
+        }
         found = [f"{f.what}: {f.text}" for f in list(lasting.values())[:_SHOWN_FAILURES]]
         if len(lasting) > _SHOWN_FAILURES:
             found.append(f"{self.name}: {len(lasting) - _SHOWN_FAILURES} more failures")
@@ -190,10 +198,10 @@ class Supervisor:
         self._works: dict[str, Work[Any]] = {}
         self._workers: list[Worker] = []
 
-    def work(self, name: str) -> Work[Any]:
-        """The failures of a kind of work, whose threads are the caller's (a pool's, say)."""
+    def work(self, name: str, is_current: Callable[[Any], bool] | None = None) -> Work[Any]:
+        """The failures of a kind of work, whose threads are the caller's (a pool's, say); see Work."""
         if name not in self._works:
-            self._works[name] = Work(name)
+            self._works[name] = Work(name, is_current)
         return self._works[name]
 
     def worker(self, name: str, step: Callable[[], float | None]) -> Worker:

@@ -34,7 +34,7 @@ class Scrubber:
         self._catalog = catalog
         self._paths = paths
         self._verified_at: dict[Path, float] = {}
-        self._files: Work[Path] = supervisor.work("scrub")
+        self._files: Work[Path] = supervisor.work("scrub", lambda path: path in self._named())
         """Those that are damaged."""
         self._worker = supervisor.worker("scrub", self._step)
         metrics.damaged_files.set_function(lambda: len(self._files.keys()))

@@ -136,3 +136,13 @@ def test_a_thousand_failures_are_not_a_thousand_reasons() -> None:
         work.failed([key], f"collection {key}", ServiceInternal("damaged"), is_final=True)
     assert len(work.reasons()) == 11
     assert work.reasons()[-1] == "five: 990 more failures"
+
+
+def test_a_key_that_is_gone_is_no_reason_any_more() -> None:
+    there = {1, 2}
+    work = Supervisor().work("gone", lambda key: key in there)
+    work.failed([1], "the first", OSError("no"), is_final=True)
+    work.failed([2], "the second", OSError("no"), is_final=True)
+    assert work.reasons() == ["the first: no", "the second: no"]
+    there.remove(1)
+    assert work.reasons() == ["the second: no"]
