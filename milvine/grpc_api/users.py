@@ -14,6 +14,9 @@ from milvine.service import users
 from milvine.service.context import Engine, RequestContext
 
 
+_WRONG_PASSWORD = "auth check failure, please check username and password are correct"
+
+
 class Unauthenticated(Exception):
     """Why a caller is not let in, in Milvus's words."""
 
@@ -29,9 +32,9 @@ def authenticated_user(engine: Engine, authorization: str | None, address: str) 
     try:
         is_let_in = users.authenticate(engine, name, password, address)
     except users.TooManyFailures as error:
-        raise Unauthenticated(f"auth check failure, {error}") from None
+        raise Unauthenticated(f"{_WRONG_PASSWORD}; {error}") from None
     if not is_let_in:
-        raise Unauthenticated("auth check failure, please check username and password are correct")
+        raise Unauthenticated(_WRONG_PASSWORD)
     return name
 
 
