@@ -13,7 +13,6 @@ from milvine.grpc_api.proto import milvus_pb2
 from milvine.service import users
 from milvine.service.context import Engine, RequestContext
 
-
 _WRONG_PASSWORD = "auth check failure, please check username and password are correct"
 
 
