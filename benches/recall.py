@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from milvine.model.columns import Column
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 from milvine.segment.deletes import DeleteMarks
+from milvine.segment.keys import KeyIndex
 from milvine.segment.plans import SearchPlan
 from milvine.segment.rows import RowSet
 from milvine.segment.search import search_one
@@ -32,6 +34,8 @@ from milvine.storage.files import seal_written
 from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_index_file
 
 Array = np.ndarray[Any, Any]
+KEY, VECTOR = 0, 1
+"""Field ids."""
 K = 10
 QUERIES = 1000
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -63,7 +67,13 @@ class Rows:
     def row_count(self) -> int:
         return len(self.column_values)
 
+    @cached_property
+    def keys(self) -> KeyIndex:
+        return KeyIndex.build(np.arange(self.row_count))
+
     def column(self, field_id: int) -> Column:
+        if field_id == KEY:
+            return Column(DataType.INT64, self.keys.sorted_keys)
         return Column(DataType.FLOAT_VECTOR, self.column_values)
 
     def index(self, field_id: int) -> VectorIndex:
@@ -149,7 +159,7 @@ def main() -> None:
         print("kept             recall   p50 ms   p99 ms  how")
         for kind, share, kept in masks:
             rows = Rows(vectors, index, marks_of(kept))
-            plan = SearchPlan(1, queries, K, given.metric, effort, 2, None, None, (), 0)
+            plan = SearchPlan(VECTOR, queries, K, given.metric, effort, 2, None, None, (), KEY)
             print(f"{share:5.0%} {kind:8} {measure(rows, plan, exact[kind, share])}", flush=True)
 
 
