@@ -1,1 +1,1 @@
-"""Vectors to nearest rows: which indexes there are, their parameters, and faiss behind them."""
+"""Indexes: from vectors to nearest rows, and from values to rows; their types and parameters, on faiss."""

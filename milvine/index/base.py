@@ -1,7 +1,7 @@
-"""What an index over one vector column of one segment does, whatever is behind it.
+"""The interface of an index over one vector column of one segment.
 
 Distances are smaller-is-nearer, as in `scan`. An exact index gives the distances of the vectors themselves; the others
-only name candidates, whose distances the caller takes from the raw column. So no quantised distance ever leaves.
+only name candidates, whose distances the caller takes from the raw column. So no quantised distance is ever returned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to look for k rows, as asked for: `ef` of a graph, `nprobe` lists, and how many candidates of an index
+    """The requested effort of a search for k rows: `ef` of a graph, `nprobe` lists, and how many candidates of an index
     that is not exact are measured (at least k)."""
 
     ef: int
@@ -30,8 +30,8 @@ class Effort:
 class Found:
     """distances float32 (nq, k) and rows int64 (nq, k), nearest first, padded with inf and -1.
 
-    `trusted` bool (nq,): False where too few allowed rows lie near the query for the answer to be as good as that of
-    an unfiltered search. `effort`: the ef or nprobe that was used in the end.
+    `trusted` bool (nq,): False where too few allowed rows are near the query for the recall of an unfiltered search.
+    `effort`: the ef or nprobe that was finally used.
     """
 
     distances: Array
@@ -45,25 +45,25 @@ class VectorIndex(Protocol):
 
     @property
     def name(self) -> str:
-        """Its type, for people."""
+        """The index type, for display."""
         ...
 
     @property
     def row_count(self) -> int: ...
     @property
     def memory_bytes(self) -> int:
-        """What a resident index holds: its mapped pages and its heap."""
+        """Bytes of a resident index: its mapped pages and its heap."""
         ...
 
     @property
     def heap_bytes(self) -> int:
-        """What it holds even if it is only mapped."""
+        """Bytes that it holds even if it is only mapped."""
         ...
 
     @property
     def is_exact(self) -> bool: ...
     def scan_pays(self, effort: Effort, kept: int) -> bool:
-        """Whether looking at all `kept` rows costs less than a search that keeps its recall among them."""
+        """Whether a scan of all `kept` rows costs less than a search that keeps its recall among them."""
         ...
 
     def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
@@ -71,5 +71,5 @@ class VectorIndex(Protocol):
         ...
 
     def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
-        """All rows of `mask` looked at; only of an exact index."""
+        """The nearest k of all rows of `mask`, exactly; only an exact index has it."""
         ...

@@ -22,7 +22,7 @@ from milvine.model.types import DataType, MetricType
 from milvine.model.vectors import as_float32
 
 faiss.omp_set_num_threads(1)
-"""One thread a search: requests are the parallelism. Builds run in a process of their own."""
+"""One thread per search, since requests run in parallel. Builds run in their own process."""
 
 _QUANTIZERS = {
     "sq4u": faiss.ScalarQuantizer.QT_4bit_uniform,
@@ -41,7 +41,7 @@ _NARROW_UNIT = {
     DataType.BFLOAT16_VECTOR: faiss.ScalarQuantizer.QT_fp16,
     DataType.INT8_VECTOR: faiss.ScalarQuantizer.QT_8bit,
 }
-# Tables that faiss would compute at opening, on the heap: larger than the index, and worth little for single queries.
+# faiss would compute these tables at opening, on the heap; they exceed the index and help single queries little.
 _OPEN_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 _GRAPHS = (params.HNSW, params.HNSW_SQ, params.HNSW_PQ)
 
@@ -54,9 +54,9 @@ def build(
     threads: int,
     data_type: DataType = DataType.FLOAT_VECTOR,
 ) -> Any:
-    """Build an index over vectors (n, dim) of `data_type`; the result is only good for `save`.
+    """Build an index over vectors (n, dim) of `data_type`; the result can only be saved.
 
-    HNSW and IVF_FLAT over narrow vectors hold codes that are as narrow.
+    HNSW and IVF_FLAT over narrow vectors hold equally narrow codes.
     """
     faiss.omp_set_num_threads(threads)
     data = as_float32(vectors)
@@ -72,7 +72,7 @@ def build(
 def _narrow_codes(data_type: DataType, metric: MetricType) -> Any | None:
     """faiss's quantizer of the same width, None for float32.
 
-    Unit vectors are other numbers than those stored: FLOAT16 holds them better than BFLOAT16, and no int8 does.
+    Unit vectors are not the stored numbers: FLOAT16 holds them more exactly than BFLOAT16, and int8 cannot hold them.
     """
     return (_NARROW_UNIT if metric is MetricType.COSINE else _NARROW).get(data_type)
 
@@ -82,12 +82,12 @@ def _faiss_metric(metric: MetricType) -> Any:
 
 
 def _nbits(build_params: Mapping[str, Any], row_count: int) -> int:
-    """A code book cannot have more entries than there are rows to learn it from."""
+    """A code book cannot have more entries than rows to train it."""
     return min(int(build_params["nbits"]), row_count.bit_length() - 1)
 
 
 def _build_graph(data: Array, build_type: str, build_params: Mapping[str, Any], metric: Any, codes: Any | None) -> Any:
-    """The edges are always chosen by the vectors themselves; only what a search reads at the nodes differs."""
+    """The edges are always chosen by the exact vectors; only the data at the nodes differs."""
     dim, edges = data.shape[1], int(build_params["M"])
     graph = faiss.IndexHNSWFlat(dim, edges, metric)
     graph.hnsw.efConstruction = int(build_params["efConstruction"])
@@ -114,7 +114,7 @@ def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], 
     dim, nlist = data.shape[1], min(int(build_params["nlist"]), len(data))
     centroids = faiss.IndexFlat(dim, metric)
     if build_type == params.IVF_FLAT and codes is not None:
-        index = faiss.IndexIVFScalarQuantizer(centroids, dim, nlist, codes, metric, False)  # not of residuals
+        index = faiss.IndexIVFScalarQuantizer(centroids, dim, nlist, codes, metric, False)  # codes are not of residuals
     elif build_type == params.IVF_FLAT:
         index = faiss.IndexIVFFlat(centroids, dim, nlist, metric)
     elif build_type == params.IVF_SQ8:
@@ -124,7 +124,7 @@ def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], 
     else:
         pieces = dim // 2 if dim % 2 == 0 else dim
         index = faiss.IndexIVFPQFastScan(centroids, dim, nlist, pieces, 4, metric)
-    index.cp.min_points_per_centroid = 1  # few rows are no reason for a warning on stderr
+    index.cp.min_points_per_centroid = 1  # no warning on stderr if there are few rows
     if build_type in (params.IVF_PQ, params.SCANN):
         index.pq.cp.min_points_per_centroid = 1
     index.train(data)
@@ -133,19 +133,19 @@ def _build_lists(data: Array, build_type: str, build_params: Mapping[str, Any], 
 
 
 def save(index: Any, path: Path) -> None:
-    """Write what faiss writes; the caller adds the footer and syncs."""
+    """Writes the index in faiss's format. The caller adds the footer and syncs."""
     faiss.write_index(index, str(path))
 
 
 def memory_bytes(build_type: str, file_bytes: int, row_count: int) -> int:
-    """What an index will hold in memory, at most, told from its file."""
+    """The most bytes that an index will hold in memory, read from its file."""
     if build_type in _GRAPHS:
         return file_bytes
     return (2 if build_type == params.SCANN else 1) * file_bytes + 4 * row_count
 
 
 def open_index(payload: memoryview, name: str, metric: MetricType, path: Path) -> VectorIndex:
-    """`payload` must be verified before, since faiss trusts it. `name`: the index's type, for people.
+    """`payload` must be verified first, since faiss trusts it. `name`: the index's type, for display.
 
     Raises DataIntegrityError, naming the file.
     """

@@ -1,8 +1,8 @@
 """HNSW graphs, over the vectors themselves or over codes of them.
 
-faiss's own selector looks at as many nodes as an unfiltered search does, and cannot say whether any of them were
-allowed. So a filtered search here asks for all `ef` rows that the graph finds and takes the allowed ones: how many of
-them there are tells how good the answer is, also when the filter keeps a region that the query is not in.
+faiss's own selector visits as many nodes as an unfiltered search does, and does not report how many were allowed. So a
+filtered search here asks for all `ef` rows that the graph finds and keeps the allowed ones. Their number shows how good
+the answer is, even if the filter leaves only a region far from the query.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from milvine.index.scan import Array, bound_cosines, first_of, padded, scan, uni
 from milvine.model.types import MetricType
 
 EFFORT_EXPONENT, EFFORT_FACTOR = 0.7, 1.15
-"""ef grows by 1.15 * share ** -0.7: less than the loss of allowed rows, since recall grows with the rank (measured)."""
+"""ef grows by 1.15 * share ** -0.7: less than the number of allowed rows falls, since recall grows with the rank
+(measured)."""
 TRUSTED_SHARE = 0.5
-"""An answer stands if this part of the ef that was asked for was found among the allowed rows."""
+"""An answer is trusted if this fraction of the requested ef was found among the allowed rows."""
 SCANNED_PER_EDGE = 1.2
-"""A scan looks at this many rows in the time that one unit of ef takes, per edge of a node (measured at 128 and 768
-dimensions: both grow alike with them)."""
+"""A scan reads this many rows in the time that one unit of ef takes, per edge of a node (measured at 128 and 768
+dimensions, with which both grow alike)."""
 _CELLS = 1 << 21
 
 
 @lru_cache(maxsize=256)
 def _options(ef: int) -> Any:
-    """faiss only reads them, so threads share them."""
+    """faiss only reads the parameters, so threads share them."""
     return faiss.SearchParametersHNSW(efSearch=ef)
 
 
 class HnswIndex:
-    """A graph read in place. `payload` is the memory that faiss reads from; it is held as long as this object."""
+    """A graph read in place. `payload` is the memory that faiss reads from; this object keeps it alive."""
 
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
         self._index = index
         self._metric = metric
-        self._payload = payload  # set after the index, so that it goes after it
+        self._payload = payload  # set after the index, so that it is freed after it
         self.name = name
         self.row_count = int(index.ntotal)
         self.memory_bytes = payload.nbytes
@@ -48,7 +49,7 @@ class HnswIndex:
         storage = faiss.downcast_index(index.storage)
         self.is_exact = isinstance(storage, faiss.IndexFlat)
         if self.is_exact:
-            # A view into our own buffer: one made from faiss's pointer would not keep the mapping alive.
+            # A view into our own buffer, since one made from faiss's pointer would not keep the mapping alive.
             start = faiss.rev_swig_ptr(storage.get_xb(), 1).ctypes.data - payload.ctypes.data
             flat = payload[start : start + self.row_count * index.d * 4].view(np.float32)
             self.vectors: Array = flat.reshape(self.row_count, index.d)
@@ -81,7 +82,7 @@ class HnswIndex:
         ef = max(self._ef(effort, kept), k)
         distances, rows = padded(nq, k)
         trusted = np.zeros(nq, np.bool_)
-        # Where too little was allowed, look harder as long as that is cheaper than a scan.
+        # Where too few rows were allowed, increase ef while that is cheaper than a scan.
         while True:
             left = np.flatnonzero(~trusted)
             step = max(1, _CELLS // ef)
@@ -99,7 +100,7 @@ class HnswIndex:
     def _nearest(self, queries: Array, k: int, ef: int) -> tuple[Array, Array]:
         queries = np.ascontiguousarray(queries)
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        # What faiss's `search` wraps: its checks are made by now, and cost a twentieth of a search.
+        # faiss's `search` wraps this. Its checks are already done, and cost a twentieth of a search.
         where = faiss.swig_ptr(distances), faiss.swig_ptr(rows)
         self._index.search_c(len(queries), faiss.swig_ptr(queries), k, *where, _options(ef))
         if self._metric is not MetricType.L2:

@@ -1,7 +1,7 @@
-"""Inverted lists: vectors or codes of them, by nearest centroid.
+"""Inverted lists: vectors, or their codes, by nearest centroid.
 
-Under a filter a search looks at as many lists as hold nearly as many allowed rows as it would see without the filter,
-for each query by itself; so a filter that keeps a region far from the query is followed there.
+Under a filter a search visits as many lists as are needed for nearly as many allowed rows as it would see without the
+filter. The number is chosen per query, so a search reaches allowed rows in a region far from the query.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from milvine.index.scan import Array, bound_cosines, padded, unit
 from milvine.model.types import MetricType
 
 COVER_EXPONENT = 0.3
-"""Of the rows that an unfiltered search looks at, this power of the share suffices for its recall (measured)."""
+"""This power of the share of allowed rows, times the rows of an unfiltered search, keeps its recall (measured)."""
 MIN_SCANNED = 2000
-"""So few rows are scanned rather than lists chosen for them."""
+"""Up to this many rows are scanned instead of choosing lists for them."""
 _CELLS = 1 << 20
-"""Queries x lists whose allowed rows are counted at a time."""
+"""Allowed rows are counted for this many queries x lists at a time."""
 
 
 class IvfIndex:
-    """Lists read in place; of SCANN's, which are small, faiss makes a copy on the heap besides.
+    """Lists read in place. faiss also copies SCANN's lists, which are small, to the heap.
 
-    `payload` is the memory that faiss reads from; it is held as long as this object.
+    `payload` is the memory that faiss reads from; this object keeps it alive.
     """
 
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
         self._index = index
         self._metric = metric
-        self._payload = payload  # set after the index, so that it goes after it
+        self._payload = payload  # set after the index, so that it is freed after it
         self.name = name
         self.row_count = int(index.ntotal)
         self.is_exact = isinstance(index, faiss.IndexIVFFlat)
@@ -51,7 +51,7 @@ class IvfIndex:
         self.memory_bytes = payload.nbytes + self.heap_bytes
 
     def _target(self, effort: Effort, kept: int) -> float:
-        """How many allowed rows to look at."""
+        """How many allowed rows to visit."""
         unfiltered = min(effort.nprobe / int(self._index.nlist), 1.0) * self.row_count
         return max(unfiltered * math.pow(kept / self.row_count, COVER_EXPONENT), effort.candidates)
 

@@ -1,4 +1,4 @@
-"""Index types, their parameters and ranges, and what AUTOINDEX stands for.
+"""Index types, their parameters and ranges, and the meaning of AUTOINDEX.
 
 Defaults and ranges: Milvus's index documentation and knowhere; texts: Milvus's proxy and knowhere.
 """
@@ -28,7 +28,7 @@ MIN_INDEXED_ROWS = 1024
 
 _INT32_MAX = 2**31 - 1
 _SCANN_PIECE = 2
-"""Dimensions that one code of SCANN covers."""
+"""Dimensions per code of SCANN."""
 _MAX_PARAMS_BYTES = 100 << 10
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
 _OTHER_VECTOR_TYPES = frozenset(
@@ -117,13 +117,13 @@ AUTOINDEX_BUILD: dict[str, int] = {"M": 16, "efConstruction": 200}
 DEFAULT_EF = 64
 DEFAULT_NPROBE = 8
 _CANDIDATES = {HNSW_SQ: 2, IVF_SQ8: 2, HNSW_PQ: 4, IVF_PQ: 4, SCANN: 4}
-"""So many times `depth` rows are measured if no parameter says how many: codes do not know the order of near rows."""
+"""This many times `depth` rows are measured if no parameter gives a number: codes cannot order near rows."""
 _LEAST_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedIndex:
-    """What was asked for, checked; a scalar index has no metric. `user_params` is what DescribeIndex returns."""
+    """A checked index definition. A scalar index has no metric. DescribeIndex returns `user_params`."""
 
     index_type: str
     metric_type: MetricType | None
@@ -138,12 +138,12 @@ def check_size(flat: Mapping[str, str]) -> None:
 
 
 def is_vector_type(index_type: str) -> bool:
-    """Whether Milvus knows it as an index for vectors of some kind."""
+    """Whether it is an index type of Milvus for any kind of vectors."""
     return index_type in BUILD_PARAMS or index_type in _OTHER_VECTOR_TYPES
 
 
 def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
-    """Check an index for a vector field. Raises ParameterInvalid with Milvus's texts."""
+    """Checks an index for a vector field. Raises ParameterInvalid with Milvus's texts."""
     flat = flatten_params(params)
     check_size(flat)
     index_type = flat.get("index_type", "") or AUTOINDEX
@@ -189,7 +189,7 @@ def _build_params(rules: Mapping[str, Param], given: Mapping[str, str]) -> dict[
 
 
 def metric_type(name: str, kind: str = "float") -> MetricType:
-    """A metric by its case-insensitive name. `kind` of vectors, for the message."""
+    """A metric by its case-insensitive name. `kind`: that of the vectors, for the message."""
     try:
         return MetricType(name.upper())
     except ValueError:
@@ -201,7 +201,7 @@ def metric_type(name: str, kind: str = "float") -> MetricType:
 
 
 def depth(k: int) -> int:
-    """How many rows a search for k of them looks for: 16, 32, 64 and so on, so that the pages of a list look alike."""
+    """How many rows a search for k rows asks for: 16, 32, 64 and so on, so that pages of one list agree."""
     return max(_LEAST_DEPTH, 1 << (k - 1).bit_length())
 
 
@@ -212,10 +212,10 @@ def effort(
     k: int,
     data_type: DataType = DataType.FLOAT_VECTOR,
 ) -> Effort:
-    """How hard to search for k rows. Raises UnexpectedError, as knowhere's refusals arrive, for a parameter that the
-    index type has and that does not fit; unknown ones are ignored.
+    """The effort of a search for k rows. Raises UnexpectedError, as Milvus returns knowhere's refusals, if a parameter
+    of the index type is out of range; unknown parameters are ignored.
 
-    A graph measures all `ef` rows that it finds; so the list that pages are cut from does not depend on k.
+    A graph measures all `ef` rows that it finds, so the list that pages are cut from does not depend on k.
     """
     factor = _CANDIDATES.get(build_type, 1 if data_type is DataType.FLOAT_VECTOR else 2)
     candidates, nprobe = max(DEFAULT_EF, depth(k) * factor), DEFAULT_NPROBE

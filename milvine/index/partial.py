@@ -1,4 +1,4 @@
-"""An index over some rows of a segment: those that have a vector at all."""
+"""An index over the rows of a segment that have a vector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from milvine.index.scan import Array
 
 
 class PartialIndex:
-    """Speaks of the segment's rows, though the index within counts only the valid ones. Masks allow valid rows only."""
+    """Takes and returns row offsets of the segment; the inner index has only the valid rows. Masks allow only those."""
 
     def __init__(self, index: VectorIndex, validity: Array) -> None:
         self._index = index
@@ -33,7 +33,7 @@ class PartialIndex:
         return distances, self._outside(rows)
 
     def _within(self, mask: Array | None) -> Array | None:
-        """The mask over the index's own rows, None if it allows them all."""
+        """The mask over the rows of the inner index; None if it allows all of them."""
         if mask is None or int(np.count_nonzero(mask)) == len(self._places):
             return None
         return mask.take(self._places)

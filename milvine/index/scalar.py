@@ -1,8 +1,8 @@
-"""Which rows hold which values: one structure for every type of scalar index, read in place from its file.
+"""From values to rows: one structure for every type of scalar index, read in place from its file.
 
-The values of a column, or of a JSON path, are kept sorted and each once. Beside them stands for each value who has it:
-one list of row offsets, value by value, or, when there are few values, a packed bitmap for each, which is smaller then.
-So `==` and `in` are binary searches, and a range or a prefix is a run of neighbours.
+The distinct values of a column, or of a JSON path, are kept sorted, with the rows of each value: one list of row
+offsets, value by value, or a packed bitmap per value if there are few values, since bitmaps are then smaller. So `==`
+and `in` are binary searches, and a range or a prefix is a run of consecutive values.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from milvine.model.types import DataType
 
 Array = np.ndarray[Any, Any]
 Encoded = dict[str, Any]
-"""numpy and pyarrow arrays by name, of different lengths: what goes to a file and comes back."""
+"""numpy and pyarrow arrays by name, of different lengths: the contents of a file."""
 
 MAX_BITMAPS = 32
-"""With more values bitmaps take more bytes than lists of rows."""
+"""With more values, bitmaps take more bytes than lists of rows."""
 LISTED_SHARE = 0.05
-"""Writing down more than this part of the rows takes longer than comparing a whole column of numbers."""
+"""Setting more than this fraction of the rows takes longer than comparing a whole column of numbers."""
 
 
 class Postings:
@@ -55,7 +55,7 @@ class Postings:
         self.bitmaps = bitmaps
         self.is_single = is_single
         self.may_decline = may_decline and isinstance(values, np.ndarray)
-        self._searched = values  # without NaN, which no search finds
+        self._searched = values  # without NaN, which a search never finds
         if isinstance(values, np.ndarray) and values.dtype.kind == "f" and len(values) and np.isnan(values[-1]):
             self._searched = values[:-1]
 
@@ -96,14 +96,14 @@ class Postings:
         return cls(row_count, distinct, None, rows[:0], np.packbits(bits, axis=1), is_single=is_single)
 
     def between(self, low: Any, high: Any, with_low: bool, with_high: bool) -> Array | None:
-        """bool (n,) of the rows with a value in the interval; a bound that is None is open. None: a look at the column
+        """bool (n,): rows with a value in the interval; a bound of None is open. Returns None if scanning the column
         would be faster."""
         first = 0 if low is None else self._place(low, "left" if with_low else "right")
         last = len(self._searched) if high is None else self._place(high, "right" if with_high else "left")
         return self._run(first, max(first, last))
 
     def starting_with(self, prefix: str) -> Array | None:
-        """Rows with a text that starts so."""
+        """Rows with a text that has the prefix."""
         first = self._place(prefix, "left")
         following = _after_prefix(prefix)
         return self._run(first, len(self.values) if following is None else self._place(following, "left"))
@@ -118,7 +118,7 @@ class Postings:
         return mask
 
     def with_all(self, wanted: Any) -> Array:
-        """Rows that have each of the values, of which there is one at least, each once."""
+        """Rows that have all of the values, which are distinct and at least one."""
         codes = self._codes(wanted)
         if len(codes) < len(wanted):
             return np.zeros(self.row_count, np.bool_)
@@ -138,7 +138,7 @@ class Postings:
             return int(np.searchsorted(self._searched, self.values.dtype.type(value), side=side))
 
     def _codes(self, wanted: Any) -> Array:
-        """The places of those of the values that are there, each once."""
+        """The positions of the given values that are in the index, each once."""
         found: Array
         if not isinstance(self.values, np.ndarray):
             places = pc.search_sorted(self.values, wanted).to_numpy().astype(np.int64)
@@ -158,13 +158,13 @@ class Postings:
         return found
 
     def _run(self, first: int, last: int) -> Array | None:
-        """Rows of the values from one place to another."""
+        """Rows of the values between two positions."""
         if self.bitmaps is not None:
             codes = np.arange(first, last)
             return self._unpacked(np.bitwise_or, codes) if len(codes) else np.zeros(self.row_count, np.bool_)
         assert self.starts is not None
         begin, end = int(self.starts[first]), int(self.starts[last])
-        # The complement is shorter to write, but rows without a value, which nobody asks for, are in it.
+        # The complement is shorter to write. It also has rows without a value, which callers do not use.
         is_inverse = self.is_single and end - begin > len(self.rows) // 2
         effort = len(self.rows) - (end - begin) if is_inverse else end - begin
         if self.may_decline and effort > LISTED_SHARE * self.row_count:
@@ -210,8 +210,8 @@ def _unpack(bits: Array, row_count: int) -> Array:
 
 
 def _after_prefix(prefix: str) -> str | None:
-    """The least text that is greater than all that start with `prefix`, or None. Texts are ordered by code point, as
-    their bytes are; surrogates are no characters."""
+    """The least text greater than all texts that start with `prefix`, or None. Texts are ordered by code point,
+    which is the order of their bytes; surrogates are not characters."""
     while prefix:
         code = ord(prefix[-1]) + 1
         if code <= 0x10FFFF:
@@ -232,10 +232,10 @@ CAST_KINDS: dict[str, tuple[JsonKind, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ValueIndex:
-    """All that an index knows of one column or path, apart by the kind of the values; an ordinary field has one kind.
+    """The index of one column or path, separated by the kind of the values; an ordinary field has one kind.
 
-    `covered` kinds are all there; one without postings has no row. `has_elements`: the values are those of arrays, and
-    `arrays` tells (packed) which rows have one.
+    All values of the `covered` kinds are indexed; such a kind without postings has no row. `has_elements`: the values
+    are array elements, and `arrays` is a packed bitmap of the rows that have an array.
     """
 
     row_count: int
@@ -252,7 +252,7 @@ class ValueIndex:
         return self.by_kind.get(kind)
 
     def known(self, kinds: Sequence[JsonKind]) -> Array:
-        """bool (n,): rows with a value of these kinds, or, if values are elements, with an array. Of JSON only."""
+        """bool (n,): rows with a value of these kinds or, if values are elements, with an array. Only for JSON."""
         bits = [self.known_bits[k] for k in kinds if k in self.known_bits]
         if self.arrays is not None:
             bits = [self.arrays]
@@ -282,9 +282,9 @@ def index_field(column: Column) -> ValueIndex:
 
 
 def index_json(column: Column, path: JsonPath, cast: str) -> dict[JsonPath, ValueIndex]:
-    """Index what a JSON column has at `path`, by path: of the kinds that `cast` (a json_cast_type) names.
+    """Indexes the values of a JSON column at `path`, by path, of the kinds that `cast` (a json_cast_type) names.
 
-    JSON takes in what stands below, too, as far as its paths are kept apart in the column.
+    The cast JSON also includes the paths below, as far as the column has them shredded.
     """
     assert column.paths is not None
     if cast.startswith("ARRAY_"):
@@ -329,7 +329,7 @@ def _of_kind(column: PathColumn, kind: JsonKind, places: Array) -> Any:
 
 
 def encode(indexes: Mapping[JsonPath, ValueIndex]) -> tuple[Encoded, list[Any]]:
-    """Arrays, and a description for `decode` that JSON can hold."""
+    """Arrays, and a description for `decode` that can be written as JSON."""
     arrays: Encoded = {}
     described = []
     for number, (path, index) in enumerate(indexes.items()):

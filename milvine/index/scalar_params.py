@@ -1,6 +1,6 @@
-"""Scalar index types: which fields they may stand on and what they may be given.
+"""Scalar index types: the fields and parameters that they allow.
 
-The type is what the user asked for and gets described; how rows are listed is told by the values (see `scalar`).
+The type is the one the user asked for, and is described as such. The values decide how rows are listed (see `scalar`).
 Texts: Milvus's indexparamcheck.
 """
 
@@ -19,7 +19,7 @@ INVERTED, STL_SORT, BITMAP = "INVERTED", "STL_SORT", "BITMAP"
 _TRIES = ("Trie", "TRIE", "marisa-trie")
 JSON_PATH, JSON_CAST_TYPE, JSON_CAST_FUNCTION = "json_path", "json_cast_type", "json_cast_function"
 DATA_TYPE, PATH, CAST = "data_type", "path", "cast"
-"""Build parameters: the field's type; of JSON what is indexed, a list of keys and a json_cast_type."""
+"""Build parameters: the field's type and, for JSON, the indexed path (a list of keys) and a json_cast_type."""
 
 _MMAP, _OFFSET_CACHE = "mmap.enabled", "indexoffsetcache.enabled"
 _WITHOUT_MMAP = frozenset({STL_SORT, "TRIE", "marisa-trie"})
@@ -33,7 +33,7 @@ _CASTS = {
 
 
 def resolve_scalar(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
-    """Check an index for a field that is no vector. Raises ParameterInvalid and ParameterMissing."""
+    """Checks an index for a field that is not a vector. Raises ParameterInvalid and ParameterMissing."""
     flat = flatten_params(params)
     check_size(flat)
     index_type = flat.get("index_type", "") or AUTOINDEX
@@ -88,7 +88,7 @@ def _check_field(index_type: str, field: FieldSchema) -> None:
 
 
 def _cast(index_type: str, flat: Mapping[str, str]) -> str:
-    """What of a JSON path is indexed."""
+    """The indexed path and kinds of a JSON field."""
     if JSON_CAST_TYPE not in flat:
         raise ParameterMissing("json index must specify cast type", missing_param=JSON_CAST_TYPE)
     cast = flat[JSON_CAST_TYPE].strip().upper()
@@ -97,6 +97,6 @@ def _cast(index_type: str, flat: Mapping[str, str]) -> str:
         raise ParameterInvalid(f"json_cast_type {cast} is not supported{suffix}")
     function = flat.get(JSON_CAST_FUNCTION)
     if function is not None and index_type == INVERTED:
-        # With STRING_TO_DOUBLE Milvus's filters find other rows through the index than without it.
+        # With STRING_TO_DOUBLE, Milvus's filters find different rows with the index than without it.
         raise ParameterInvalid(f"{JSON_CAST_FUNCTION} {function.strip().upper()} is not supported")
     return cast

@@ -1,8 +1,8 @@
-"""Exact nearest rows by looking at all of them.
+"""Exact nearest rows, by comparing all of them.
 
 Distances come out smaller-is-nearer: squared L2, and the negative of the inner product and of the cosine, which is
 never outside [-1, 1]. Vectors may be of any type of `model.vectors`; narrow ones become float32 block by block, so that
-no large copy is made. Which of several rows at the k-th distance are returned is left open.
+no large copy is made. Which of several rows at the k-th distance are returned is not defined.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from milvine.model.vectors import as_float32, blocks
 Array = np.ndarray[Any, Any]
 _BLOCK_BYTES = 64 << 20
 _GATHER_SHARE = 1 / 16
-"""Fewer rows than this are copied together before they are looked at; of more, looking past the others is cheaper."""
+"""Fewer rows than this are copied together before the scan; with more rows, skipping the others is cheaper."""
 _SMALLEST = np.finfo(np.float64).tiny
-"""Less than any norm of a float32 vector but zero."""
+"""Less than the norm of any float32 vector except zero."""
 _FEW_QUERIES = 4
-"""Of more, a product of matrices costs less than one pass over the vectors for each."""
+"""With more queries, a product of matrices costs less than one pass over the vectors per query."""
 _BY_POSITION = 16
-"""Below this dimension faiss computes several vectors together and the rest one by one, and rounds the two unlike."""
+"""Below this dimension faiss computes vectors in groups and the rest singly, and rounds the two differently."""
 
 # Above this many queries faiss would expand L2 to |x|2 - 2xq + |q|2, which loses all digits far from the origin.
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
@@ -42,7 +42,7 @@ def squared_norms(vectors: Array) -> Array:
 
 
 def _float32_blocks(vectors: Array) -> Iterator[slice]:
-    """What may be taken as float32 at once: all of what is float32 already."""
+    """Rows that may be converted to float32 at once; all of them if they are float32 already."""
     return iter([slice(None)]) if vectors.dtype == np.float32 else blocks(*vectors.shape)
 
 
@@ -56,9 +56,9 @@ def unit(vectors: Array) -> Array:
 
 
 def bound_cosines(distances: Array, ascending: bool = False) -> None:
-    """Brings cosines back, in place, that rounding took beyond 1 or -1. `ascending`: every line is."""
+    """Clips cosines, in place, that rounding took beyond 1 or -1. `ascending`: every line is sorted."""
     if ascending and len(distances) == 1 and -1 <= distances.item(0) <= distances.item(-1) <= 1:
-        return  # which spares the usual search two array calls
+        return  # saves the usual search two array calls
     np.maximum(distances, -1, out=distances)
     np.minimum(distances, 1, out=distances)
 
@@ -95,7 +95,7 @@ def scan(
 def _scan_narrow(
     vectors: Array, norms2: Array | None, queries: Array, k: int, metric: MetricType, mask: Array | None
 ) -> tuple[Array, Array]:
-    """As `scan`: the best of all blocks, put together whenever there are several times k of them."""
+    """As `scan`: the best of all blocks, merged whenever there are several times k of them."""
     offsets = None if mask is None else np.flatnonzero(mask)
     count = len(vectors) if offsets is None else len(offsets)
     pieces: list[tuple[Array, Array]] = []
@@ -125,7 +125,7 @@ def padded(nq: int, k: int) -> tuple[Array, Array]:
 
 
 def _scan_direct(vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None) -> tuple[Array, Array]:
-    """L2 and IP, row by row in SIMD, without expanding anything."""
+    """L2 and IP, row by row in SIMD, without expanding the formula."""
     vectors, queries = np.ascontiguousarray(vectors), np.ascontiguousarray(queries)
     distances, rows = padded(len(queries), k)
     wanted = min(k, len(vectors))
@@ -192,7 +192,7 @@ def _scan_cosine_block(
 
 
 def _inner_products(vectors: Array, queries: Array) -> Array:
-    """float32 (nq, n). Equal vectors have equal products, wherever they stand."""
+    """float32 (nq, n). Equal vectors have equal products at any position."""
     vectors = np.ascontiguousarray(vectors)
     products = np.empty((len(queries), len(vectors)), np.float32)
     for line, query in zip(products, np.ascontiguousarray(queries), strict=True):
@@ -201,7 +201,7 @@ def _inner_products(vectors: Array, queries: Array) -> Array:
 
 
 def _for_each(quick: Any, by_offset: Any, result: Array, query: Array, vectors: Array) -> None:
-    """One of faiss's functions of one query and all vectors, so that each is computed alike."""
+    """One of faiss's functions of one query and all vectors, which computes every vector alike."""
     where = faiss.swig_ptr(result), faiss.swig_ptr(query), faiss.swig_ptr(vectors)
     if vectors.shape[1] >= _BY_POSITION:
         quick(*where, vectors.shape[1], len(vectors))
@@ -212,7 +212,7 @@ def _for_each(quick: Any, by_offset: Any, result: Array, query: Array, vectors: 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Distances that are wanted: low <= distance < high, compared as float32."""
+    """The range of allowed distances: low <= distance < high, compared as float32."""
 
     low: np.float32
     high: np.float32
@@ -271,7 +271,7 @@ def first_of(distances: Array, rows: Array, wanted: Array, k: int) -> tuple[Arra
 
 
 def _distances_to(vectors: Array, query: Array, metric: MetricType) -> Array:
-    """float32 (n,): from one query to all vectors, each by the same arithmetic whatever its neighbours are."""
+    """float32 (n,): from one query to all vectors. The arithmetic of each does not depend on its neighbours."""
     if vectors.dtype != np.float32:
         near = [_distances_to(as_float32(vectors[block]), query, metric) for block in blocks(*vectors.shape)]
         return np.concatenate(near)

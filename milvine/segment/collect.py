@@ -1,12 +1,12 @@
 """The k nearest rows of one segment for each query, one per key, in the order of distance and key.
 
-What a segment finds ends somewhere among rows of equal distance, and copies of a key take up places. So a search asks
-for one row more than it needs; where the answer does not tell which keys come first, it asks for more and more, until
-it knows or has seen all rows.
+The result of a segment may end among rows of equal distance, and copies of a key take up places. So a search asks for
+one row more than it needs. If the order of the keys is still open, it asks for more and more rows, until the order is
+known or all rows have been seen.
 
-For one effort there is one list, whatever k is, and an answer is its beginning; so pages never overlap. The list
-is what an index finds at first, in order. Where that holds too few keys, the list goes on with what harder looks find
-beyond it.
+Each effort has one list, which does not depend on k, and an answer is its beginning; so pages never overlap. The list
+starts with the first result of an index, in order. If that has too few keys, the list continues with the rows that
+searches of more effort find beyond it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 
 
 def is_plain(segment: RowSet, primary_field_id: int, distances: Array, rows: Array, k: int) -> bool:
-    """Whether the first k of one query's rows (c,) are its answer as they stand: k + 1 of them, no distance twice and
-    no key. It is what TopKeys would say, at a tenth of the cost."""
+    """Whether the first k of one query's rows (c,) are already its answer: there are k + 1 rows, and no distance and
+    no key is repeated. TopKeys gives the same answer at ten times the cost."""
     if len(rows) <= k or rows.item(k) < 0:
         return False
     near = distances.tolist() if len(rows) == k + 1 else distances[: k + 1].tolist()
@@ -42,7 +42,7 @@ class TopKeys:
         self._k = k
         self.distances, self.rows = padded(nq, k)
         self.is_full: Array = np.zeros(nq, np.bool_)
-        """bool (nq,): there is no more to ask for these queries."""
+        """bool (nq,): True for queries whose answer is complete."""
 
     @property
     def left(self) -> Array:
@@ -51,8 +51,8 @@ class TopKeys:
     def add(self, lines: Array, distances: Array, rows: Array, is_whole: Array, suffices: int | None = None) -> None:
         """Rows (m, c) found for the queries `lines`, nearest first, padded with inf and -1.
 
-        `is_whole` bool (m,): there are no other rows; else some as far as the last one may be missing, and rows of
-        that distance are left for the next look, unless `suffices` keys are there.
+        `is_whole` bool (m,): these are all rows. Otherwise rows at the distance of the last one may be missing, and
+        rows of that distance are left for the next search, unless `suffices` keys have been found.
         """
         if not len(lines):
             return
@@ -66,7 +66,7 @@ class TopKeys:
             self._merge(lines[others], distances[others], rows[others], is_whole[others], suffices)
 
     def _plain(self, lines: Array, distances: Array, rows: Array, is_whole: Array, suffices: int | None) -> Array:
-        """bool (m,): where the rows are the list's beginning as they stand."""
+        """bool (m,): where the rows are already the beginning of the list."""
         count, k = distances.shape[1], self._k
         head = distances[:, : k + 1]
         plain: Array = (head[:, 1:] > head[:, :-1]).all(axis=1) & (rows[:, min(k, count - 1)] >= 0)
@@ -87,7 +87,7 @@ class TopKeys:
         beyond = valid & ~(distances <= ends[:, None])
         query, place = np.nonzero(np.hstack((known_rows >= 0, beyond)))
         near, found = np.hstack((known, distances))[query, place], np.hstack((known_rows, rows))[query, place]
-        # Later rows come last, so that of equally near copies of a key the newest wins.
+        # Later rows come last, so that the newest of equally near copies of a key wins.
         order = np.lexsort((found, query))
         query, near, found = query[order], near[order], found[order]
         winners, counts = select_winners(query, near, self._keys.take(found).values, len(lines), None)

@@ -1,4 +1,4 @@
-"""Which rows are dead at a timestamp, and the deletes that are in no file but the log.
+"""The rows that are dead at a timestamp, and the deletes that only the log holds.
 
 A row is alive at read_ts if insert_ts <= read_ts and no delete of its key has insert_ts < ts <= read_ts.
 """
@@ -21,10 +21,10 @@ _MAX_JOINED_DELETES = 1 << 17
 
 
 class _MarkLog:
-    """Marks in ts order, one a row, and the rows that they kill as a bitmap. Several DeleteMarks share it.
+    """Marks in ts order, one per row, and a bitmap of the rows that they kill. Several DeleteMarks share it.
 
-    Readers take no lock. A mark is written first, then counted by `length`, then set in `dead`; arrays that are full
-    are replaced, never cut. So a reader that copies `dead` before it reads `length` finds all dead rows in the log.
+    Readers take no lock. A mark is written first, then counted by `length`, then set in `dead`. Full arrays are
+    replaced, never cut. So a reader that copies `dead` before it reads `length` finds all dead rows in the log.
     """
 
     __slots__ = ("dead", "length", "rows", "ts")
@@ -61,8 +61,8 @@ def _with_room(values: Array, length: int, room: int) -> Array:
 class DeleteMarks:
     """Dead rows of one segment, each with the ts of its first delete: the first `count` marks of a log.
 
-    It never changes. Further marks make another one, which shares the log if this is the newest of it; one writer at a
-    time makes them.
+    Immutable. Further marks make a new object, which shares the log if this object is the newest that uses it. One
+    writer at a time adds marks.
     """
 
     count: int
@@ -76,7 +76,7 @@ class DeleteMarks:
 
     @classmethod
     def of(cls, rows: Array, ts: Array, row_count: int) -> DeleteMarks:
-        """Marks in any order; of several of one row the earliest counts. rows and ts: int64 (m,)."""
+        """Marks in any order; the earliest mark of a row counts. rows and ts: int64 (m,)."""
         by_row = np.lexsort((ts, rows))
         rows, ts = rows[by_row], ts[by_row]
         first = np.ones(len(rows), np.bool_)
@@ -91,7 +91,7 @@ class DeleteMarks:
 
     @property
     def rows(self) -> Array:
-        """int32 (count,), in the order of their deletes."""
+        """Row offsets, int32 (count,), in the order of their deletes."""
         return self._log.rows[: self.count]
 
     @property
@@ -100,7 +100,7 @@ class DeleteMarks:
         return self._log.ts[: self.count]
 
     def living_at(self, read_ts: int) -> Array | None:
-        """bool (n,), the caller's own, of the rows that no mark kills at or before `read_ts`; None if none is dead."""
+        """bool (n,), a new array: the rows that no mark kills at or before `read_ts`. None if no row is dead."""
         seen = self.count if read_ts >= self.newest_ts else int(np.searchsorted(self.ts, read_ts, side="right"))
         if seen == 0:
             return None
@@ -112,7 +112,7 @@ class DeleteMarks:
         return living
 
     def with_deletes(self, batch: DeleteBatch, keys: KeyIndex, insert_ts: Array, partition_id: int) -> DeleteMarks:
-        """These marks and those of `batch`; applying a batch twice, or late, changes nothing."""
+        """These marks and those of `batch`. A batch that is applied again, or late, gives the same result."""
         return self.with_marks(*find_deleted(batch, keys, insert_ts, partition_id), len(insert_ts))
 
     def with_marks(self, rows: Array, ts: Array, row_count: int) -> DeleteMarks:
@@ -139,7 +139,7 @@ _NO_DELETES = DeleteMarks(0, 0, 0, _MarkLog(_NONE, _NONE, 0))
 
 
 def find_deleted(batch: DeleteBatch, keys: KeyIndex, insert_ts: Array, partition_id: int) -> tuple[Array, Array]:
-    """Rows of a segment that the batch kills, and the ts of each, both int64 (m,); a row may be there several times."""
+    """Rows of a segment that the batch kills, and the ts of each, both int64 (m,); a row may occur several times."""
     if not keys.may_hold(*batch.key_range):
         return _NONE, _NONE
     is_single = len(batch) == 1
@@ -166,7 +166,7 @@ def join_marks(pieces: list[tuple[int, DeleteMarks]]) -> DeleteMarks:
 
 
 def concat_deletes(batches: Sequence[DeleteBatch]) -> DeleteBatch:
-    """Delete batches in order, as one."""
+    """Joins delete batches in order."""
     if len(batches) == 1:
         return batches[0]
     keys: Any
@@ -180,8 +180,8 @@ def concat_deletes(batches: Sequence[DeleteBatch]) -> DeleteBatch:
 
 
 def append_deletes(batches: tuple[DeleteBatch, ...], batch: DeleteBatch) -> tuple[DeleteBatch, ...]:
-    """Batches in ts order and the next one. Small ones are joined like digits of a counter to the base of 16, so that
-    there are few however many come, and each delete is copied O(log deletes) times."""
+    """Batches in ts order, with the next one added. Small batches are joined like the digits of a counter in base 16,
+    so that few remain and each delete is copied O(log deletes) times."""
     batches = (*batches, batch)
     while len(batches) >= _JOINED and len(batches[-_JOINED]) < _JOINED * len(batches[-1]):
         last = batches[-_JOINED:]

@@ -1,8 +1,8 @@
 """Rows in memory, covered by the log: a tuple of immutable chunks that the writer replaces.
 
-Small chunks are merged like a counter to the base of 4 (the last four become one when they are about as large, or as
-many of them as make no large one), so every row is copied O(log rows) times, whatever the size of the inserts. Large
-ones stay apart: a copy in memory that was never touched costs more than a search saves by one chunk less.
+Small chunks are merged like the digits of a counter in base 4: the last four become one if they are about equally
+large, or as many of them as stay below the size of a large chunk. So every row is copied O(log rows) times, for inserts
+of any size. Large chunks are not merged: a copy into fresh memory costs more than a search saves with one chunk less.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Chunk:
         return self.batch.row_count
 
     def with_schema(self, schema: CollectionSchema) -> Chunk:
-        """The rows without the columns of dropped fields, whose bytes stay in the log."""
+        """The rows without the columns of dropped fields. The log keeps their bytes."""
         return replace(self, schema=schema, batch=_batch_of(schema, self.batch))
 
     def column(self, field_id: int) -> Column:
@@ -90,7 +90,7 @@ def _batch_of(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:
 
 
 def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int) -> Chunk:
-    """One insert as a chunk; all its work over rows happens here, outside of locks that others wait for."""
+    """One insert as a chunk. All work over its rows happens here, outside locks that other threads wait for."""
     return Chunk(
         segment_id,
         partition_id,
@@ -106,7 +106,7 @@ def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, bat
 def join_inserts(
     schema: CollectionSchema, segment_id: int, partition_id: int, inserts: Sequence[tuple[ColumnBatch, int]]
 ) -> Chunk:
-    """Inserts of the same fields as the log has them, each with its timestamp, as one chunk. JSON is shredded here."""
+    """Joins inserts of the same fields, read from the log with their timestamps, in one chunk. Shreds JSON."""
     batch = concat_batches([rows for rows, _ in inserts])
     shredded = {
         i: json_column(c.values, c.validity) if c.data_type is DataType.JSON else c for i, c in batch.columns.items()
@@ -117,11 +117,11 @@ def join_inserts(
 
 
 def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
-    """Consecutive chunks of one segment as one."""
+    """Joins consecutive chunks of one segment."""
     first = chunks[0]
     if len(chunks) == 1:
         return first
-    # A chunk from before a field was added lacks its column; it reads it as the others' schema says.
+    # A chunk older than an added field lacks its column; the schema of the other chunks says what it reads as.
     field_ids = dict.fromkeys(i for c in chunks for i in c.batch.columns)
     batch = concat_batches([ColumnBatch(c.row_count, {i: c.column(i) for i in field_ids}) for c in chunks])
     vectors = dict.fromkeys(i for c in chunks for i in c.norms2)
@@ -154,7 +154,7 @@ def _fit_one(chunks: tuple[Chunk, ...]) -> bool:
 
 @record
 class GrowingSegment:
-    """One growing segment as a reader sees it. Deletes and inserts make a new one."""
+    """One growing segment as a reader sees it. Deletes and inserts make a new object."""
 
     segment_id: int
     partition_id: int
@@ -181,7 +181,7 @@ class GrowingSegment:
         return replace(self, chunks=tuple(c.with_schema(schema) for c in self.chunks))
 
     def with_deletes(self, batch: DeleteBatch) -> GrowingSegment:
-        """The same segment if the batch kills none of its rows."""
+        """Returns this same object if the batch kills none of its rows."""
         changed: dict[int, Chunk] = {}
         for place, chunk in enumerate(self.chunks):
             marks = chunk.marks.with_deletes(batch, chunk.keys, chunk.insert_ts, chunk.partition_id)

@@ -1,4 +1,4 @@
-"""Which rows have a key: sorted keys and the row offset of each, searched without a Python loop."""
+"""Finds the rows of keys: sorted keys with their row offsets, searched without a Python loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from milvine.model.records import record
 
 Array = np.ndarray[Any, Any]
 _FEW_TEXTS = 16
-"""So many texts are looked up sooner one by one than all at once."""
+"""Up to this many texts are faster to look up one by one than all at once."""
 
 
 @record
@@ -37,7 +37,7 @@ class KeyIndex:
 
     @property
     def has_repeats(self) -> bool:
-        """Whether a key is there twice; found out at the first call."""
+        """Whether a key occurs twice; computed at the first call."""
         if self._has_repeats is None:
             object.__setattr__(self, "_has_repeats", _has_equal_neighbours(self.sorted_keys))
         return bool(self._has_repeats)
@@ -55,11 +55,11 @@ class KeyIndex:
         return int(self.sorted_keys.nbytes + self.order.nbytes)
 
     def may_hold(self, smallest: Any, largest: Any) -> bool:
-        """Whether a key from `smallest` to `largest`, int or str, may be there."""
+        """Whether a key from `smallest` to `largest` (int or str) may be in the index."""
         return self.first is not None and bool(smallest <= self.last and largest >= self.first)
 
     def find(self, keys: Any) -> tuple[Array, Array]:
-        """Rows with any of `keys` (same type as the index): row offsets int64 (m,), and for each the key's place."""
+        """Rows with any of `keys` (same type as the index): row offsets int64 (m,), and the position of each's key."""
         if len(keys) == 0 or len(self.order) == 0:
             return _NONE, _NONE
         if isinstance(self.sorted_keys, np.ndarray):
@@ -87,12 +87,12 @@ _NONE = np.zeros(0, np.int64)
 
 
 def _plain(keys: Any, place: int) -> Any:
-    """One of keys (int64 or StringArray) as an int or str. Both orders of texts, by bytes and by characters, agree."""
+    """One of the keys (int64 or StringArray) as int or str. Texts sort alike by bytes and by characters."""
     return keys.item(place) if isinstance(keys, np.ndarray) else keys[place].as_py()
 
 
 class _Texts:
-    """A StringArray as a sequence of UTF-8, at a fifth of what Arrow takes to hand out one value."""
+    """A StringArray as a sequence of UTF-8 bytes; five times as fast as reading single values through Arrow."""
 
     def __init__(self, values: pa.StringArray) -> None:
         _, offsets, data = values.buffers()
@@ -107,7 +107,7 @@ class _Texts:
         return bytes(self._data[self._offsets[place] : self._offsets[place + 1]])
 
     def span(self, text: bytes) -> tuple[int, int]:
-        """Where equal texts begin and end, if the texts are sorted."""
+        """Where the equal texts begin and end. The texts must be sorted."""
         low = bisect_left(self, text)
         if low == len(self) or self[low] != text:
             return low, low
@@ -122,7 +122,7 @@ def _has_equal_neighbours(keys: Any) -> bool:
 
 
 def has_duplicates(keys: Any) -> bool:
-    """Whether any of keys (int64 or StringArray) is there twice."""
+    """Whether one of the keys (int64 or StringArray) occurs twice."""
     if isinstance(keys, np.ndarray):
         ordered = np.sort(keys, axis=None)
         return bool((ordered[1:] == ordered[:-1]).any())

@@ -1,4 +1,4 @@
-"""How large an answer may be, and how large rows will be once they are fetched."""
+"""The limit on the size of an answer, and the size that rows will have once they are fetched."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def too_large(answer: str) -> ParameterInvalid:
 def check_output_size(
     answer: str, row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]
 ) -> None:
-    """Raises ParameterInvalid before rows of several segments are fetched that would make too large an answer.
+    """Raises ParameterInvalid if rows of several segments, not fetched yet, would make too large an answer.
 
-    set_numbers, row_offsets: int64 (m,), which of `row_sets` a row is in, and where.
+    set_numbers, row_offsets: int64 (m,), the position of each row's set in `row_sets` and its row offset there.
     """
     size = 0
     for number, rows in enumerate(row_sets):

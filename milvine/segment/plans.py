@@ -1,4 +1,4 @@
-"""A read, ready to run: everything resolved to ids, timestamps and compiled filters; and what comes back."""
+"""A read, ready to run, with ids, timestamps and compiled filters; and its results."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """Top k of `queries` (nq, dim) float32. `partition_ids` None: every partition that the reader may see.
+    """Top k of `queries` (nq, dim) float32. `partition_ids` None: all partitions that the reader may see.
 
-    `effort` is as asked for; only rows whose distance lies in `band` count; `output_field_ids` are fetched for the
-    winners.
+    `effort` is the requested effort. Only rows whose distance is in `band` count. `output_field_ids` are fetched for
+    the hits.
     """
 
     field_id: int
@@ -47,7 +47,7 @@ class SearchPlan:
         return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids))
 
     def again(self, queries: Array, read_ts: int) -> SearchPlan:
-        """The same search for other vectors at another time, at a fifth of what `replace` costs."""
+        """The same search for other vectors at another time; five times as fast as `replace`."""
         plan = object.__new__(SearchPlan)
         plan.__dict__.update(self.__dict__, field_ids=self.field_ids, queries=queries, read_ts=read_ts)
         return plan
@@ -55,9 +55,9 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class QueryPlan:
-    """Rows that pass, in key order, the first `limit` of them (None: all).
+    """The first `limit` rows (None: all) that pass, in key order.
 
-    `keys` (int64 or StringArray) replaces a scan when the filter is nothing but keys.
+    `keys` (int64 or StringArray) replaces a scan when the filter only compares keys.
     """
 
     read_ts: int
@@ -84,7 +84,8 @@ def _looked_at(predicate: Predicate | None, field_ids: tuple[int, ...]) -> froze
 @record
 class SegmentSearchStats:
     """How one segment, or one chunk of a growing one, was searched. `way`: "scan" or the index's type; `effort`: its
-    ef or nprobe; `scanned_queries`: those that the index could not answer well, so that all rows were looked at."""
+    ef or nprobe; `scanned_queries`: the number of queries that the index could not answer well, so all rows were
+    scanned."""
 
     segment_id: int
     is_growing: bool
@@ -98,8 +99,8 @@ class SegmentSearchStats:
 
 @record
 class Hits:
-    """Search results. counts: int64 (nq,), hits of each query; distances and rows follow query by query,
-    nearest first. `rows` has the output fields and always the key."""
+    """Search results. counts: int64 (nq,), hits of each query. Distances and rows are ordered by query, nearest first.
+    `rows` has the output fields and always the key."""
 
     counts: Array
     distances: Array

@@ -1,4 +1,4 @@
-"""Rows by filter or by key from a set of segments, and how many there are."""
+"""Fetches, or counts, rows of a set of segments by filter or by key."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class FoundRows:
-    """Rows in ascending key order, one per key; insert_ts int64 (n,) tells the newest of equal keys."""
+    """Rows in ascending key order, one per key; insert_ts: int64 (n,), to find the newest of equal keys."""
 
     rows: ColumnBatch
     insert_ts: Array
 
 
 def passing_offsets(rows: RowSet, plan: QueryPlan) -> Array:
-    """Row offsets int64 of the rows that pass."""
+    """Row offsets, int64, of the rows that pass."""
     if plan.keys is not None:
         offsets = np.unique(rows.keys.find(plan.keys)[0])
         living = alive(rows, plan.read_ts, plan.expired_ts)
@@ -37,7 +37,7 @@ def passing_offsets(rows: RowSet, plan: QueryPlan) -> Array:
 
 
 def query_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan) -> FoundRows | None:
-    """The rows that pass; None if there is nothing to look at."""
+    """The rows that pass; None if there are no row sets."""
     chosen = visible(row_sets, plan.partition_ids)
     if not chosen:
         return None
@@ -55,7 +55,7 @@ def query_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan) -> FoundRows | N
 
 
 def merge_found(found: Sequence[FoundRows], plan: QueryPlan) -> FoundRows:
-    """Results of several holders as one, under the same order and limit."""
+    """Merges results of several holders under the same order and limit."""
     if len(found) == 1:
         return found[0]
     rows = concat_batches([f.rows for f in found])
@@ -68,5 +68,5 @@ def merge_found(found: Sequence[FoundRows], plan: QueryPlan) -> FoundRows:
 
 
 def count_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan) -> int:
-    """How many rows pass; equal keys count each, as in Milvus."""
+    """How many rows pass; rows with equal keys count separately, as in Milvus."""
     return sum(len(passing_offsets(rows, plan)) for rows in visible(row_sets, plan.partition_ids))

@@ -1,4 +1,4 @@
-"""What a growing chunk and a sealed segment have in common: rows that can be filtered, searched and fetched."""
+"""The interface of growing chunks and sealed segments: rows that can be filtered, searched and fetched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Parsed = TypeVar("_Parsed", PathColumn, PathElements)
 
 
 class RowSet(Protocol):
-    """Rows 0..row_count-1 of one partition; immutable but for `marks`, which is replaced whole."""
+    """Rows 0..row_count-1 of one partition. Immutable, except that `marks` may be replaced."""
 
     @property
     def segment_id(self) -> int: ...
@@ -45,19 +45,19 @@ class RowSet(Protocol):
     def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements: ...
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None: ...
     def index(self, field_id: int) -> VectorIndex | None:
-        """The index over a vector field, or None: scan."""
+        """The index over a vector field, or None if the field must be scanned."""
         ...
 
     def vectors(self, field_id: int) -> tuple[Array, Array | None]:
-        """What an exact scan reads: vectors (n, dim) and their squared norms, None if not kept.
+        """The data of an exact scan: vectors (n, dim) and their squared norms, None if not kept.
 
-        Beside an index they are mapped and not resident.
+        If the field has an index, the vectors are mapped and not resident.
         """
         ...
 
 
 def alive(rows: RowSet, read_ts: int, expired_ts: int = 0) -> Array | None:
-    """bool (n,) of the rows alive at `read_ts` and not inserted before `expired_ts`, or None when all are."""
+    """bool (n,): rows alive at `read_ts` and not inserted before `expired_ts`. None if this is true of all rows."""
     if expired_ts:
         living = alive(rows, read_ts)
         fresh: Array = rows.insert_ts >= expired_ts
@@ -71,14 +71,14 @@ def alive(rows: RowSet, read_ts: int, expired_ts: int = 0) -> Array | None:
 
 _Key = tuple[int, int, JsonPath, int | None]
 parsed_json: SizedCache[_Key, PathColumn | PathElements] = SizedCache("parsed_json", 256 << 20)
-"""What filters parsed from JSON text, of all segments and chunks. The key: whose, field, path, and of elements of
-arrays how deep."""
+"""Columns that filters parsed from JSON text, of all segments and chunks. The key: owner, field, path and, for array
+elements, their depth."""
 _numbers = itertools.count()
 
 
 class ExtractedPaths:
-    """Path columns that were not shredded and elements of arrays at paths, parsed at their first use and kept as long
-    as `parsed_json` has room and this object lives."""
+    """Path columns that were not shredded, and array elements at paths. They are parsed at their first use and kept
+    while `parsed_json` has room and this object is alive."""
 
     __slots__ = ("__weakref__", "_number")
 

@@ -1,8 +1,7 @@
-"""A sealed segment opened for reading: its files mapped, resident or not, and counted byte by byte.
+"""A sealed segment opened for reading. Its files are mapped, resident or not, and their bytes are counted.
 
-An opened segment never changes but for its delete marks and the schema, which may come to name more fields. Another
-field list or a new index makes another SealedSegment that shares the parts both have; the old one goes when its last
-reader does.
+An opened segment is immutable except for its delete marks and the schema, to which fields may be added. Another field
+list or a new index makes a new SealedSegment that shares the common parts. The old one is closed after its last reader.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What of a segment is to be opened: fields, the index of each vector field among them, and scalar indexes.
+    """The parts of a segment to open: fields, the index of each vector field among them, and scalar indexes.
 
-    `placements`: which part goes where; one that is not named is resident, but for vectors beside their index.
-    `mapped`, `without_scalar_indexes`: what a full budget refused; nothing is made resident, or those are left out.
-    `unlisted_field_ids`: opened too, with their vector indexes, but served from their mapped files.
-    `warmed`: parts whose pages are read in later have them.
+    `placements`: where each part goes. A part without a placement is resident, except vectors beside their index.
+    `mapped`: the budget is full, so no part is made resident. `without_scalar_indexes`: the budget is full, so scalar
+    indexes are left out. `unlisted_field_ids`: fields that are opened with their vector indexes, but served from
+    mapped files. `warmed`: parts whose pages are read in later now have their pages.
     """
 
     schema: CollectionSchema
@@ -65,9 +64,9 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One opened file. `memory_bytes` is resident and counted, but for its heap a part that is mapped has 0 of it.
+    """One opened file. `memory_bytes` is resident and counted; of a mapped part only the heap counts.
 
-    `populated`: its pages were read in when it was opened.
+    `populated`: the pages were read in when the file was opened.
     """
 
     value: Any
@@ -79,7 +78,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PartPlan:
-    """`size`: what the part will hold if it is in memory, in bytes."""
+    """`size`: the bytes that the part will hold if it is in memory."""
 
     size: int
     placement: Placement
@@ -90,7 +89,7 @@ class PartPlan:
 
 
 def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
-    """The parts to open of a segment."""
+    """The parts of a segment to open."""
     plans: dict[PartKey, PartPlan] = {}
 
     def add(
@@ -125,12 +124,12 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
 
 
 def part_sizes(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, int]:
-    """Bytes that each part will hold in memory once all of them are populated."""
+    """The bytes that each part will hold in memory once all parts are populated."""
     return {key: plan.memory_bytes for key, plan in part_plans(meta, spec).items()}
 
 
 def is_to_warm(meta: SegmentMeta, spec: LoadSpec) -> bool:
-    """Whether parts of a segment opened by `spec` wait for their pages to be read in."""
+    """Whether pages of a segment opened by `spec` are still to be read in."""
     return not spec.warmed and any(p.placement.populate is Populate.LATER for p in part_plans(meta, spec).values())
 
 
@@ -174,18 +173,18 @@ class SealedSegment:
 
     @property
     def memory_bytes(self) -> dict[PartKey, int]:
-        """What each part holds in memory, measured; delete marks are counted with the rows."""
+        """Measured bytes in memory of each part; delete marks are counted with the rows."""
         sizes = {key: part.memory_bytes for key, part in self.parts.items()}
         sizes["rows", 0] += self.marks.bytes_used
         return sizes
 
     @property
     def mapped_bytes(self) -> int:
-        """Files that are mapped and not counted as memory."""
+        """Bytes of the files that are mapped and not counted as memory."""
         return sum(part.mapped_bytes for part in self.parts.values())
 
     def lacks(self, field_ids: Iterable[int]) -> bool:
-        """Whether one of the fields has values here that were not opened. A dropped field has none."""
+        """Whether the segment has values of one of the fields that were not opened. A dropped field has none."""
         known = self.spec.schema.field_ids & self.meta.field_bytes.keys()
         return any(i in known and ("field", i) not in self.parts for i in field_ids)
 
@@ -217,7 +216,7 @@ class SealedSegment:
         return part.value[0].values, part.value[1]
 
     def find_deleted(self, batch: DeleteBatch) -> tuple[Array, Array]:
-        """Rows that the batch kills and the ts of each, for `mark`."""
+        """Rows that the batch kills and the ts of each; the input of `mark`."""
         return find_deleted(batch, self.keys, self.insert_ts, self.partition_id)
 
     def apply_deletes(self, batch: DeleteBatch) -> None:
@@ -239,9 +238,10 @@ def open_segment(
     map_parts: MapParts = map,
     on_bytes: OnBytes = ignore_bytes,
 ) -> SealedSegment:
-    """Map what `spec` names, sharing with `previous` what it has in the same place.
+    """Maps the parts that `spec` names, and shares those that `previous` has in the same place.
 
-    `map_parts` may open several at a time. Marks are not taken over. Raises DataIntegrityError, naming the file.
+    `map_parts` may open several parts at a time. Delete marks are not copied. Raises DataIntegrityError, naming the
+    file.
     """
     shared: dict[PartKey, Part] = {}
     lacking: dict[PartKey, Placement] = {}

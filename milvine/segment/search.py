@@ -1,8 +1,8 @@
 """Top k over a set of segments: mask, scan or index, winners, their output fields.
 
-The planner: an index is cheap but loses its recall when few rows are allowed; a scan of few rows is cheap and exact.
-Each index tells which of the two costs less at the recall that is asked for, works harder the fewer rows are allowed,
-and names the queries that it could not answer well; those are scanned.
+The planner: an index is cheap but loses recall when few rows are allowed; a scan of few rows is cheap and exact. Each
+index estimates which of the two costs less at the requested recall, and uses more effort if fewer rows are allowed. It
+also reports the queries that it could not answer well; those are scanned.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _MORE_SCANNED = 16
 _SCANNED_CELLS = 1 << 22
 _MORE_ASKED = 4
 _ASKED_SHARE = 0.05
-"""Beyond this part of the rows, asking an index for ever more costs more than looking at all of them."""
+"""Beyond this fraction of the rows, asking an index for more costs more than scanning all rows."""
 _THREADS = os.cpu_count() or 1
 _QUERIES_PER_THREAD = 8
-"""Of fewer, handing them to another thread costs more than it saves."""
+"""With fewer queries, using another thread costs more than it saves."""
 _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="search")
 
 
 def allowed(rows: RowSet, predicate: Any | None, read_ts: int, expired_ts: int = 0) -> Array | None:
-    """bool (n,) of the rows alive at `read_ts` that pass the filter, or None when all do."""
+    """bool (n,): rows alive at `read_ts` that pass the filter. None if all rows do."""
     living = alive(rows, read_ts, expired_ts)
     if predicate is None:
         return living
@@ -57,7 +57,7 @@ def visible(row_sets: Sequence[RowSet], partition_ids: frozenset[int] | None) ->
 
 @record
 class _Answer:
-    """Distances (nq, k) and row offsets (nq, k) inside one segment, padded with inf and -1, and how they came."""
+    """Distances (nq, k) and row offsets (nq, k) in one segment, padded with inf and -1, and how they were found."""
 
     distances: Array
     rows: Array
@@ -100,7 +100,7 @@ def _scanned(rows: RowSet, plan: SearchPlan, mask: Array | None, kept: int) -> t
 def _scan_for(
     top: TopKeys, rows: RowSet, plan: SearchPlan, mask: Array | None, kept: int, sizes: tuple[int, ...]
 ) -> None:
-    """Fills what is left of `top` by looking for ever more rows, `sizes` of them."""
+    """Completes `top` by scanning for more rows, `sizes` of them in turn."""
     for size in sizes:
         left = top.left
         wanted = min(size, kept)
@@ -112,7 +112,7 @@ def _scan_for(
 
 
 def _scan(rows: RowSet, plan: SearchPlan, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
-    """Exact, from an index that holds the vectors or else from the column, which is mapped beside an index."""
+    """Exact search, of an index that holds the vectors or else of the column, which is mapped beside an index."""
     vectors, norms2 = rows.vectors(plan.field_id)
     if plan.band is not None:
         return scan_band(vectors, queries, k, plan.metric, mask, plan.band)
@@ -125,9 +125,9 @@ def _scan(rows: RowSet, plan: SearchPlan, queries: Array, k: int, mask: Array | 
 def _ask_for(
     rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None, kept: int
 ) -> tuple[Array, Array, int, int]:
-    """Distances and rows (nq, k), the effort that was used, and how many queries were scanned after all.
+    """Distances and rows (nq, k), the effort that was used, and how many queries were scanned in the end.
 
-    An exact index is first asked for one row more than is needed, which mostly tells that the rows are in order.
+    An exact index is first asked for one row more than is needed, which usually shows that the rows are in order.
     """
     nq, k, effort = len(plan.queries), plan.k, plan.effort
     is_glance = index.is_exact and plan.band is None and k < effort.candidates
@@ -146,8 +146,8 @@ def _ask_for(
     else:
         lines = np.arange(nq)
     used = found.effort
-    # Ties at the end of what an index finds first stay as they are, if there are keys enough: looking for all the
-    # others would often end in a scan. A range holds all rows of a distance, so that iterators go on beyond it.
+    # Ties at the end of an index's first result are left as they are if it has enough keys: a search for all the other
+    # ties would often end in a scan. A range holds all rows of a distance, so that iterators can continue after it.
     suffices = max(effort.candidates, k) if plan.band is None else None
     while len(lines):
         used = max(used, found.effort)
@@ -179,9 +179,9 @@ def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept:
 def _ask(
     rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Array, k: int, effort: Effort, mask: Array | None
 ) -> Found:
-    """Up to k rows that the index finds for each query; several threads share many, each query is answered by one.
+    """Up to k rows that the index finds for each query. Many queries are divided among threads.
 
-    Distances of a range are taken from the column, so that rows at its ends are in or out for every plan alike.
+    Distances of a range are computed from the column, so that every plan treats rows at its ends alike.
     """
     k = min(k, rows.row_count)
     parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
@@ -208,7 +208,7 @@ def _ask_here(
 
 
 def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:
-    """Fields of rows that lie in several segments, in the order given."""
+    """Fields of rows in several segments, in the given order."""
     if len(row_sets) == 1 or len(row_offsets) == 0:
         return _take(row_sets[0], row_offsets, field_ids)
     grouped = np.argsort(set_numbers, kind="stable")
@@ -228,9 +228,9 @@ def _take(rows: RowSet, row_offsets: Array, field_ids: Sequence[int]) -> ColumnB
 
 
 def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None:
-    """The k nearest rows of all segments for each query, one per key; None if there is nothing to look at.
+    """The k nearest rows of all segments for each query, one per key; None if there are no row sets.
 
-    Many queries are taken in blocks, which bounds the memory. Raises UnexpectedError when the answer grows too large.
+    Many queries are searched in blocks, which bounds the memory. Raises UnexpectedError if the answer is too large.
     """
     chosen = visible(row_sets, plan.partition_ids)
     if not chosen:
@@ -241,14 +241,14 @@ def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None
     nq = len(plan.queries)
     step = max(1, _BLOCK_CELLS // (max(plan.k, min(plan.effort.candidates, row_count)) * len(chosen)))
     if nq <= step:
-        return _search_block(chosen, plan)  # so few cells are no large answer
+        return _search_block(chosen, plan)  # so few cells cannot make a large answer
     blocks: list[Hits] = []
     size = hit_count = 0
     for start in range(0, nq, step):
         blocks.append(_search_block(chosen, replace(plan, queries=plan.queries[start : start + step])))
         size += len(blocks[-1].distances) * _HIT_BYTES + blocks[-1].rows.bytes_used
         hit_count += len(blocks[-1].distances)
-        # Twice too many hits at this rate are refused at once, not after minutes. Their fields may differ in size.
+        # At twice the limit at this rate, fail now and not after minutes. The size of the fields may vary.
         expected = hit_count * _HIT_BYTES * nq / min(start + step, nq)
         if size > MAX_OUTPUT_BYTES or expected > 2 * MAX_OUTPUT_BYTES:
             raise too_large("search")
@@ -280,9 +280,9 @@ def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
 
 
 def _answer_of_one(rows: RowSet, answer: _Answer, fields: Sequence[int]) -> Hits:
-    """The answer of one segment, which needs no merging.
+    """The answer of one segment, which needs no merge.
 
-    This is what most searches of a compacted collection are, so one query is spared what several need.
+    Most searches of a compacted collection are like this, so one query skips the work that several need.
     """
     if len(answer.rows) == 1:
         offsets = answer.rows[0]

@@ -1,4 +1,4 @@
-"""Choosing winners: the k nearest of each query in the order of distance and key, one per key."""
+"""Chooses the k nearest candidates of each query in the order of distance and key, one per key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = np.ndarray[Any, Any]
 
 
 def key_codes(keys: Any) -> Array:
-    """int64 codes, equal exactly where keys (int64 array or StringArray) are equal."""
+    """int64 codes that are equal exactly where the keys (int64 array or StringArray) are equal."""
     if isinstance(keys, np.ndarray):
         return keys
     codes: Array = keys.dictionary_encode().indices.to_numpy().astype(np.int64)
@@ -20,16 +20,16 @@ def key_codes(keys: Any) -> Array:
 
 
 def has_repeats(keys: Any) -> bool:
-    """Whether a key (int64 array or StringArray) is there twice."""
+    """Whether one of the keys (int64 array or StringArray) occurs twice."""
     plain = keys.tolist() if isinstance(keys, np.ndarray) else keys.to_pylist()
     return len(set(plain)) < len(plain)
 
 
 def select_winners(query: Array, distances: Array, keys: Any, nq: int, k: int | None) -> tuple[Array, Array]:
-    """Places of the first k (None: of all) candidates by distance and key, one per key, query by query; and how many
-    each query has.
+    """Positions of the first k candidates (None: all) by distance and key, one per key, query by query; and their
+    number for each query.
 
-    query: int64 (m,), the candidate's query. Of equal keys the nearest wins, of equally near ones the last candidate.
+    query: int64 (m,), the candidate's query. The nearest of equal keys wins; of equally near ones the last candidate.
     """
     order = _by_distance_and_key(query, distances, keys)
     codes = key_codes(keys)[order]
@@ -48,7 +48,7 @@ def select_winners(query: Array, distances: Array, keys: Any, nq: int, k: int | 
 
 
 def _by_distance_and_key(query: Array, distances: Array, keys: Any) -> Array:
-    """Places by query, distance and key, the last candidate first among equals."""
+    """Positions in the order of query, distance and key; of equal candidates the last comes first."""
     last_first = np.arange(len(query) - 1, -1, -1)
     query, distances = query[last_first], distances[last_first]
     if isinstance(keys, np.ndarray):
@@ -57,7 +57,7 @@ def _by_distance_and_key(query: Array, distances: Array, keys: Any) -> Array:
     same = (query[order[1:]] == query[order[:-1]]) & (distances[order[1:]] == distances[order[:-1]])
     if not same.any():
         return last_first[order]
-    # Only the keys that a tie is about are compared: text is slow to rank.
+    # Only the keys in ties are compared, since ranking text is slow.
     is_tied = np.zeros(len(order), np.bool_)
     is_tied[1:] = same
     is_tied[:-1] |= same
@@ -68,13 +68,13 @@ def _by_distance_and_key(query: Array, distances: Array, keys: Any) -> Array:
 
 
 def key_ranks(keys: pa.StringArray) -> Array:
-    """int64 (n,), which order the keys; equal ones are equal."""
+    """int64 (n,) that order as the keys do; equal for equal keys."""
     ranks: Array = pc.rank(keys, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
     return ranks
 
 
 def first_by_key(keys: Any, insert_ts: Array, limit: int | None) -> Array:
-    """Places of the rows in ascending key order, the first `limit`; of equal keys the newest row."""
+    """Positions of the first `limit` rows in ascending key order; of equal keys the newest row."""
     if isinstance(keys, np.ndarray):
         candidates = np.arange(len(keys))
         if limit is not None and len(keys) > 4 * limit + 1024:

@@ -1,6 +1,6 @@
-"""What one read of a collection sees, and the listeners that hear of its changes.
+"""The view that one read of a collection sees, and the listeners to its changes.
 
-The data node replaces the view whole; a reader takes it with one attribute read and no lock. A frozen growing
+The data node replaces the view as a whole; a reader takes it with one attribute read and no lock. A frozen growing
 segment stays in the view until its sealed successor is open wherever it is needed; then the view changes at once.
 """
 
@@ -22,7 +22,7 @@ from milvine.segment.growing import GrowingSegment
 
 @record
 class ReadView:
-    """`ts`: everything acknowledged at or before it is in here. `deletes` are those not yet in a delta file."""
+    """`ts`: the view has everything acknowledged at or before it. `deletes` are those not yet in a delta file."""
 
     collection_id: int
     schema: CollectionSchema
@@ -33,17 +33,17 @@ class ReadView:
     deletes: tuple[DeleteBatch, ...] = ()
 
     def names(self, segment_id: int) -> bool:
-        """Whether a sealed segment is in here."""
+        """Whether the view has this sealed segment."""
         return any(m.segment_id == segment_id for m in self.sealed)
 
     @property
     def growing_bytes(self) -> int:
-        """Memory of what is in no file but the log: growing rows and deletes."""
+        """Memory of the growing rows and deletes, which only the log holds on disk."""
         return sum(s.bytes_used for s in self.growing) + sum(b.bytes_used for b in self.deletes)
 
     @property
     def oldest_unsealed_ts(self) -> int | None:
-        """The timestamp of the oldest row or delete that is in no file but the log; None if there is none."""
+        """The timestamp of the oldest row or delete that only the log holds on disk; None if there is none."""
         rows = [int(s.chunks[0].insert_ts[0]) for s in self.growing if s.chunks]
         return min([*rows, *(int(batch.ts[0]) for batch in self.deletes[:1])], default=None)
 
@@ -52,25 +52,25 @@ class ViewListener(Protocol):
     """A holder of sealed segments. The data node calls it in the order of its commits."""
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
-        """Mark rows of the held segments; the writer acknowledges after this returns."""
+        """Marks rows of the held segments. The writer acknowledges after this returns."""
         ...
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
-        """Open sealed successors of growing or sealed segments, if their rows are loaded, before the view names
-        them. What it raises is for the caller, which tries again with other successors."""
+        """Opens sealed successors of growing or sealed segments, if their rows are loaded, before the view names
+        them. If it raises, the caller tries again with other successors."""
         ...
 
     def handed_over(self, collection_id: int, segment_ids: Set[int]) -> None:
-        """The view names these successors now, or never will."""
+        """Called when the view names these successors, or never will."""
         ...
 
     def view_changed(self, collection_id: int) -> None:
-        """Sealed segments, indexes or the collection itself came or went; only a wake-up."""
+        """Called when sealed segments, indexes or the collection were added or removed; only wakes the holder."""
         ...
 
 
 class Views:
-    """The current view of every collection. Changes of one collection are serialised by a lock of its own."""
+    """The current view of every collection. Each collection has a lock that serialises its changes."""
 
     def __init__(self) -> None:
         self._locks: dict[int, threading.Lock] = {}
@@ -85,14 +85,14 @@ class Views:
         self._listeners = (*self._listeners, listener)
 
     def current(self, collection_id: int) -> ReadView | None:
-        """None for a collection that is gone. Raises DataIntegrityError for one that could not be recovered."""
+        """None if the collection is gone. Raises DataIntegrityError if it could not be recovered."""
         view = self._views.get(collection_id)
         if view is None and (damage := self._damaged.get(collection_id)) is not None:
             raise damage.prefixed(f"collection {collection_id} cannot be opened")
         return view
 
     def peek(self, collection_id: int) -> ReadView | None:
-        """None for a collection that is gone, or damaged: for work that goes over all collections."""
+        """None if the collection is gone or damaged; for work on all collections."""
         return self._views.get(collection_id)
 
     def damage(self, collection_id: int) -> DataIntegrityError | None:
@@ -100,7 +100,7 @@ class Views:
         return self._damaged.get(collection_id)
 
     def mark_damaged(self, collection_id: int, damage: DataIntegrityError) -> None:
-        """There is no view, and asking for it raises the reason."""
+        """Records that the collection has no view; `current` raises the reason."""
         self._damaged[collection_id] = damage
 
     def add(self, view: ReadView) -> None:
@@ -121,7 +121,7 @@ class Views:
             listener.view_changed(collection_id)
 
     def replace(self, collection_id: int, change: Callable[[ReadView], ReadView]) -> None:
-        """Swap the view for what `change` makes of it; nothing happens to a collection that is gone."""
+        """Replaces the view by the result of `change`. Does nothing if the collection is gone."""
         lock = self._locks.get(collection_id)
         if lock is None:
             return
@@ -133,7 +133,7 @@ class Views:
                     self._count(collection_id, following.growing_bytes)
 
     def growing_bytes(self, collection_id: int) -> int:
-        """`ReadView.growing_bytes` of the current view, 0 for a collection that is gone."""
+        """`ReadView.growing_bytes` of the current view; 0 if the collection is gone."""
         return self._growing_bytes.get(collection_id, 0)
 
     @property
@@ -142,21 +142,21 @@ class Views:
         return self._all_growing_bytes
 
     def _count(self, collection_id: int, growing_bytes: int) -> None:
-        """Keep the sum up to date; the caller holds the collection's lock, or alone knows the collection."""
+        """Updates the sum. The caller holds the collection's lock, or no other thread knows the collection yet."""
         with self._count_lock:
             self._all_growing_bytes += growing_bytes - self._growing_bytes.get(collection_id, 0)
             self._growing_bytes[collection_id] = growing_bytes
 
     def publish_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
-        """Make deletes known to loaders first and to holders second, so that no opening segment misses them."""
+        """Publishes deletes to loaders first and to holders second, so that no opening segment misses them."""
         self.replace(collection_id, lambda view: replace(view, deletes=append_deletes(view.deletes, batch)))
         for listener in self._listeners:
             listener.apply_deletes(collection_id, batch)
 
     @contextmanager
     def prepared(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> Iterator[None]:
-        """Sealed successors, on disk and in nothing else yet, are open in this block wherever their rows are loaded.
-        It commits them and puts them into the view; otherwise they are closed."""
+        """Opens sealed successors, which are only on disk so far, wherever their rows are loaded. The block commits
+        them and puts them into the view; otherwise they are closed."""
         try:
             for listener in self._listeners:
                 listener.prepare(collection_id, segments)
