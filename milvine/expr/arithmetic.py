@@ -1,6 +1,6 @@
 """`values operation operand` over whole columns, as C++ computes it.
 
-Integers are int64 and wrap around, division goes towards zero, and what remains has the sign of the dividend.
+Integers are int64 and wrap around, division truncates towards zero, and a remainder has the sign of the dividend.
 """
 
 from __future__ import annotations

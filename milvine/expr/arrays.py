@@ -1,4 +1,4 @@
-"""What filters ask of ARRAY columns, answered over their offsets and flat elements."""
+"""Filters over ARRAY columns, computed from their offsets and flat elements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_ELEMENTS = 2**31 - 1
 
 
 def _flat(column: Column) -> tuple[Array, Any]:
-    """Where each array starts, with the end behind them: (n + 1,); and the elements: numpy, strings a StringArray."""
+    """Array starts and the end of the last, (n + 1,); and the elements: numpy, or for strings a StringArray."""
     offsets = column.values.offsets.to_numpy()
     elements = column.values.values.slice(offsets[0], offsets[-1] - offsets[0])
     if not pa.types.is_string(elements.type):
@@ -35,7 +35,7 @@ def lengths(column: Column) -> Column:
 
 
 def element_at(column: Column, element_type: DataType, index: int) -> Column:
-    """The elements at one place; a row whose array is shorter has none."""
+    """The elements at one index; a row with a shorter array has none."""
     starts, elements = _flat(column)
     index = min(index, _MOST_ELEMENTS)
     there = np.diff(starts) > index
@@ -68,7 +68,7 @@ def equals(column: Column, element_type: DataType, wanted: Sequence[Scalar]) -> 
 
 
 def _as_elements(element_type: DataType, values: Any) -> Array:
-    """Literals as wide as comparing them with elements takes: floats as the elements are, integers as written."""
+    """Literals in the type for comparison with elements: floats in that of the elements, integers as written."""
     if element_type is DataType.FLOAT:
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)
@@ -76,7 +76,7 @@ def _as_elements(element_type: DataType, values: Any) -> Array:
 
 
 def contains(column: Column, element_type: DataType, mode: ContainsMode, values: LiteralSet) -> Array:
-    """bool (n,): rows that have any, or with ALL each, of the literals."""
+    """bool (n,): rows that have any, or with ALL all, of the literals."""
     starts, elements = _flat(column)
     wanted, count = comparable(element_type, values)
     matches = np.full(len(starts) - 1, mode is ContainsMode.ALL and count == 0)
@@ -92,7 +92,7 @@ def contains(column: Column, element_type: DataType, mode: ContainsMode, values:
 
 
 def rows_with(starts: Array, hits: Array, codes: Array | None, count: int) -> Array:
-    """bool (n,): rows with an element among `hits` (its places), or with all of the `count` codes among them."""
+    """bool (n,): rows with an element among `hits` (positions), or with all of the `count` codes among them."""
     matches = np.zeros(len(starts) - 1, np.bool_)
     rows = np.searchsorted(starts, hits, side="right") - 1
     if codes is None:

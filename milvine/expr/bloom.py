@@ -30,7 +30,7 @@ _P1, _P2, _P3, _P4, _P5 = (
 
 
 class BloomFilter:
-    """A client's envelope, checked. Raises PlanError with Milvus's text for one that is not valid."""
+    """A client's envelope, checked. Raises PlanError with Milvus's text if it is not valid."""
 
     def __init__(self, blob: bytes, position: int) -> None:
         _check_size(blob, position)
@@ -41,7 +41,7 @@ class BloomFilter:
         self._domains = blob[28]
 
     def check_kind(self, data_type_name: str, *, is_text: bool, position: int) -> None:
-        """Raises PlanError if the filter was made of values of another kind than the field's."""
+        """Raises PlanError if the filter was made from values of another kind than the field's."""
         wanted = _UTF8 if is_text else _INT64
         if self._domains and not self._domains & wanted:
             raise _EnvelopeError(
@@ -90,7 +90,7 @@ def _check_size(blob: bytes, position: int) -> None:
 
 
 def _advice(blob: bytes) -> str:
-    """The rate of false positives with which the filter would be small enough."""
+    """The rate of false positives at which the filter would be small enough."""
     count = int.from_bytes(blob[8:16], "little")
     if not 0 < count < 2**63:
         return ""
@@ -155,7 +155,7 @@ def _hashes_of_words(words: Array) -> Array:
 
 
 def _hashes_of_texts(texts: Any) -> Array:
-    """XXH64 with seed 0 of the bytes of each text; all of one length are hashed at once."""
+    """XXH64 with seed 0 of the bytes of each text; texts of one length are hashed together."""
     offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, 4 * texts.offset)
     data = texts.buffers()[2]
     flat = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)

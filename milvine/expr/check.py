@@ -1,7 +1,7 @@
 """Tree + schema + template values -> predicate. Names, types and texts are Milvus's (planparserv2).
 
-Beyond Milvus: `not` binds weaker than comparisons (`not a == 1` is refused there), and a float literal
-against an integer field is compared exactly, not refused. `in` and chained ranges are as strict as there.
+Beyond Milvus: `not` binds weaker than comparisons (Milvus refuses `not a == 1`), and a float literal is compared
+exactly with an integer field (Milvus refuses it). `in` and chained ranges are as strict as in Milvus.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def compile_filter(
     loaded_field_ids: frozenset[int] | None = None,
     templates: Mapping[str, object] | None = None,
 ) -> Predicate:
-    """Parse and bind a filter that is not blank. Raises ParameterInvalid with Milvus's text."""
+    """Parses and binds a filter that is not blank. Raises ParameterInvalid with Milvus's text."""
     try:
         node = parse(text)
         return bind(node, schema, loaded_field_ids=loaded_field_ids, templates=templates, text=text)
@@ -77,7 +77,7 @@ def bind(
 
 
 def parse_identifier(text: str, schema: CollectionSchema) -> Target | None:
-    """What a field's name, or a path in a JSON field, stands for; None if `text` is no name. Raises FilterError."""
+    """The target of a field name, or of a path in a JSON field; None if `text` is not a name. Raises FilterError."""
     node = parse(text)
     return _Binder(schema, None, {})._target(node) if isinstance(node, tree.Column) else None
 
@@ -101,7 +101,7 @@ class _Binder:
         raise PlanError(reason, node.position)
 
     def _operand(self, node: Node) -> Operand:
-        """What `node` stands for. A constant that is true or false is Always, written or folded."""
+        """The predicate of `node`. A constant, written or folded, that is true or false becomes Always."""
         match node:
             case tree.Column():
                 return self._target(node)
@@ -401,7 +401,7 @@ class _Binder:
         return calls.text_function(node, [self._argument(a) for a in node.arguments])
 
     def _argument(self, node: Node) -> Target | Element | None:
-        """A field or the value of a constant; None for anything else."""
+        """A field, or the value of a constant; None for anything else."""
         operand = without_folding(self._operand(node), node)
         if isinstance(operand, Constant):
             return self._value(operand)
@@ -453,7 +453,7 @@ class _Binder:
         if not isinstance(constant, Constant):
             reason = f"{word} operation are only supported explicitly specified element, got: {node.values}"
             raise ArgumentError(reason, node.position)
-        # Milvus checks a template's value with the plan, so that text does not quote the filter.
+        # Milvus checks a template's value with the plan, so its message does not quote the filter.
         refusal = PlanError if isinstance(constant, Template) else FilterError
         value, element_type = self._value(constant), target.element_type
         if node.mode is ContainsMode.ONE:
@@ -486,7 +486,7 @@ def _refuse_whole_array(target: Target, node: Node) -> None:
 
 
 def _not_in(target: Target, values: Sequence[Element]) -> Element | None:
-    """The first value that the target cannot be compared with, if there is one."""
+    """The first value that cannot be compared with the target, or None."""
     refused = [k for k in set(map(type, values)) if not accepts(target.value_type, k(), is_strict=True)]
     if refused:
         return next(v for v in values if type(v) in refused)
@@ -497,7 +497,7 @@ def _not_in(target: Target, values: Sequence[Element]) -> Element | None:
 
 
 def _is_element(value: object, depth: int = 0) -> bool:
-    """Whether a filter could have the value as a literal."""
+    """Whether the value can be written as a literal of a filter."""
     match value:
         case bool() | float() | str():
             return True

@@ -57,7 +57,7 @@ def _are_comparable(left: DataType, right: DataType) -> bool:
 
 
 def compare(target: Target, comparator: Comparator, value: Scalar) -> Predicate:
-    """The value takes the field's own kind; JSON keeps it as it was written."""
+    """The value is converted to the field's kind; for JSON it is kept as written."""
     if target.value_type.is_integer and isinstance(value, float):
         return Compare(target, *integer_equivalent(comparator, value))
     if target.value_type.is_floating:
@@ -66,7 +66,7 @@ def compare(target: Target, comparator: Comparator, value: Scalar) -> Predicate:
 
 
 def membership(target: Target, values: Sequence[Element]) -> Predicate:
-    """`in` over the values, which fit: lists are compared with arrays, one by one."""
+    """`in` over values that fit the field. Lists are compared with arrays one by one."""
     lists = [v for v in values if isinstance(v, list | tuple)]
     if lists:
         scalars = _scalars(values)
@@ -89,7 +89,7 @@ def _scalar_membership(target: Target, values: Sequence[Scalar]) -> Predicate:
 
 
 def contains(target: Target, mode: ContainsMode, values: Sequence[Element]) -> Predicate:
-    """An array has any of the values, which fit, or with ALL each of them."""
+    """An array has any of the values, or with ALL all of them. The values fit the field."""
     lists = tuple(v for v in values if isinstance(v, list | tuple))
     if not lists:
         return bound.Contains(target, mode, literal_set(cast(Sequence[Scalar], values)))
@@ -102,7 +102,7 @@ def contains(target: Target, mode: ContainsMode, values: Sequence[Element]) -> P
 
 
 def gathered(operands: list[Predicate]) -> list[Predicate]:
-    """`f == 1 or f == 2 or …` as `f in [1, 2, …]`: one pass over the column instead of one for each."""
+    """`f == 1 or f == 2 or …` as `f in [1, 2, …]`: one pass over the column instead of one per value."""
     values: dict[Target, list[Scalar]] = {}
     others: list[Predicate] = []
     for operand in operands:

@@ -1,4 +1,4 @@
-"""Arithmetic over fields: which types it takes, and the one form that a plan can have."""
+"""Arithmetic over fields: the allowed types, and the one form that a plan can have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from milvine.model.types import DataType
 
 
 def computed_type(node: tree.Arithmetic, left: Operand, right: Operand, name: str | None = None) -> DataType:
-    """The type in which it is computed: INT64 or DOUBLE. With a template, that of the other side."""
+    """The type of the computation: INT64 or DOUBLE. With a template, that of the other side."""
     if isinstance(left, Template) or isinstance(right, Template):
         other = right if isinstance(left, Template) else left
         return data_type_of(other)
@@ -33,7 +33,7 @@ def computed_type(node: tree.Arithmetic, left: Operand, right: Operand, name: st
 
 
 def _number_type(operand: Operand) -> DataType | None:
-    """The type of its numbers, JSON where it may have some; None if it has none."""
+    """The type of the operand's numbers; JSON if it may have numbers; None if it has none."""
     data_type = None if isinstance(operand, Template) else data_type_of(operand)
     return data_type if data_type is not None and _has_numbers(data_type) else None
 
@@ -53,7 +53,7 @@ def _can_compute(field: DataType | None, other: DataType | None) -> bool:
 def _refuse_fractions(
     operation: Operation, types: Sequence[DataType | None], position: int, refusal: type[FilterError]
 ) -> None:
-    """Remainders and bits are of integers, and of what JSON has."""
+    """Remainders and bit operators need integers, or JSON."""
     if any(t is None or not (t.is_integer or t is DataType.JSON) for t in types):
         if operation is Operation.MODULO:
             raise refusal("modulo can only apply on integer types", position)
@@ -62,7 +62,7 @@ def _refuse_fractions(
 
 
 def sides_of(computed: Computed, node: Node) -> tuple[Target, Constant]:
-    """The field and the constant. Milvus has one operation on one field, and a constant first only if it may swap."""
+    """The field and the constant. Milvus allows one operation on one field; a constant may be first only in + and *."""
     sides = computed.left, computed.right
     if all(isinstance(s, Target) and not s.is_length for s in sides):
         raise FilterError("not supported to do arithmetic operations between multiple fields", node.position)
@@ -80,7 +80,7 @@ def sides_of(computed: Computed, node: Node) -> tuple[Target, Constant]:
 def check_operand(
     operation: Operation, field_type: DataType, number: Element, position: int, refusal: type[FilterError]
 ) -> DataType:
-    """The type in which it is computed. What a template stands for has the same to fulfil as a literal."""
+    """The type of the computation. The value of a template must meet the same rules as a literal."""
     if not isinstance(number, Scalar):
         raise refusal("can not comparisons array directly", position)
     operand_type = LITERAL_TYPES[type(number)]

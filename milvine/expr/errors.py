@@ -1,4 +1,4 @@
-"""What is wrong with a filter, before `compile_filter` puts it into Milvus's words."""
+"""Errors in a filter, before `compile_filter` words them as Milvus does."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class FilterError(Exception):
 
 
 class ArgumentError(FilterError):
-    """Those that Milvus calls invalid parameters."""
+    """Errors that Milvus reports as invalid parameters."""
 
     sentinel = "invalid parameter"
 
 
 class PlanError(FilterError):
-    """A filter that parses and fits, and yet is no plan: Milvus prints these without quoting the filter."""
+    """A filter that parses and fits the schema but cannot be a plan. Milvus's message does not quote the filter."""

@@ -1,12 +1,12 @@
 """Predicate + columns -> the rows for which it is true.
 
-Inside, logic is Kleene's with three values; at the top an unknown row is dropped. All work over rows is
-numpy's and pyarrow's. What is unknown: NULL in a comparison, and in JSON also a missing path, JSON null, and
-a value of another kind than the literal (Milvus 3: `"2" != 2` is unknown, not true). Numbers are one kind,
-whether integer or floating. `in` over literals of several kinds is the `or` of its `==`.
+The logic is Kleene's, with three values; at the end unknown rows are dropped. All work over rows is done by numpy and
+pyarrow. Unknown are: NULL in a comparison, and in JSON also a missing path, JSON null, and a value of another kind than
+the literal (Milvus 3: `"2" != 2` is unknown, not true). Integers and floating numbers are one kind. `in` over literals
+of several kinds is the `or` of its `==`.
 
 `exists` is known for every row: false where the whole document is NULL, and for a missing path, JSON null, and an
-object or an array that holds nothing else.
+object or an array that holds only those.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class ColumnSource(Protocol):
-    """The rows to look at; what is asked for once may be asked for again."""
+    """The rows to filter. A column may be requested again."""
 
     @property
     def row_count(self) -> int: ...
@@ -68,11 +68,11 @@ class ColumnSource(Protocol):
     def json_path(self, field_id: int, path: JsonPath) -> PathColumn: ...
 
     def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements:
-        """`depth`: how deep arrays in arrays are looked into."""
+        """`depth`: how many levels of arrays in arrays are read."""
         ...
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
-        """What may answer in place of the column: an index of the values there, or of the elements of arrays."""
+        """An index that may answer in place of the column: of its values, or of array elements."""
         ...
 
 
@@ -83,7 +83,7 @@ def evaluate(predicate: Predicate, source: ColumnSource) -> Mask:
 
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """Disjoint masks; `unknown` None: no row is."""
+    """Disjoint masks; `unknown` None: no row is unknown."""
 
     true: Mask
     unknown: Mask | None = None
@@ -164,7 +164,7 @@ class _Evaluation:
                 return _where_known(path_values.to_mask(match_regex(column.values, pattern)), column.validity)
 
     def _column(self, target: Target) -> Column:
-        """The values that a target outside of JSON paths has, one a row."""
+        """The values, one per row, of a target that is not a JSON path."""
         if target.is_length and target.data_type is DataType.JSON:
             elements = self._source.json_elements(target.field_id, target.path)
             known = self._and_valid(elements.is_array, target)
@@ -275,7 +275,7 @@ class _Evaluation:
         return _where_known(matches, reduce(np.logical_and, validities) if validities else None)
 
     def _at_path(self, predicate: Compare | In | Like | Regex) -> tuple[Mask, Mask]:
-        """(rows whose value is comparable, rows that match) in a JSON path; only rows of both count."""
+        """(rows with a comparable value, rows that match) at a JSON path; a row must be in both."""
         column = self._source.json_path(predicate.target.field_id, predicate.target.path)
         match predicate:
             case Compare(_, comparator, value):
@@ -295,7 +295,7 @@ class _Evaluation:
 
 
 def _is_at_path(target: Target) -> bool:
-    """Whether values of several kinds are looked at."""
+    """Whether values of several kinds are compared."""
     return target.data_type is DataType.JSON and not target.is_length
 
 
@@ -314,7 +314,7 @@ def _compare(column: Column, comparator: Comparator, value: Scalar) -> Mask:
             path_values.TEXT_COMPARATORS[comparator](column.values, pa.scalar(value, pa.string()))
         )
     if column.data_type is DataType.FLOAT:
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, as in C++
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, as in C++
             value = NUMPY_DTYPES[DataType.FLOAT].type(value)
     matches: Mask = OPERATORS[comparator](column.values, value)
     return matches

@@ -1,4 +1,4 @@
-"""Arithmetic between literals, as Go computes it: integers wrap around in 64 bits, floats may become infinite."""
+"""Arithmetic between literals, as in Go: integers wrap around at 64 bits, floats may become infinite."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ COMPUTE: dict[Operation, Callable[[Any, Any], Any]] = {
     Operation.SHIFT_LEFT: operator.lshift,
     Operation.SHIFT_RIGHT: operator.rshift,
 }
-"""Of two numbers, or of an array and a number. Integers are divided in a way of their own."""
+"""For two numbers, or an array and a number. Division of integers is separate."""
 
 
 def fold(left: Literal, operation: Operation, right: Literal) -> Literal:
-    """Raises FilterError where Milvus computes nothing."""
+    """Raises FilterError for constants that Milvus does not compute."""
     text = f"{left.text}{operation}{right.text}"
     value = _folded(left, operation, right, text)
     return Literal(left.position, value, shortened(text, value))
@@ -67,7 +67,7 @@ def fold_signed(position: int, sign: str, operand: Literal) -> Literal:
 
 
 def shortened(text: str, value: Scalar) -> str:
-    """How messages quote a constant: as written, but long chains of operations by their value."""
+    """A constant as messages quote it: as written, or for a long chain of operations its value."""
     return text if len(text) <= _TEXT_CHARACTERS or isinstance(value, str) else repr(value)
 
 
@@ -102,7 +102,7 @@ def _folded(left: Literal, operation: Operation, right: Literal, text: str) -> i
 
 
 def _of_integers(a: int, operation: Operation, b: int) -> int:
-    """Division goes towards zero, and what remains has the sign of the dividend."""
+    """Division truncates towards zero, and a remainder has the sign of the dividend."""
     if operation not in (Operation.DIVIDE, Operation.MODULO):
         return wrapped(COMPUTE[operation](a, b))
     quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
@@ -110,7 +110,7 @@ def _of_integers(a: int, operation: Operation, b: int) -> int:
 
 
 def _power(a: int | float, b: int | float) -> int | float:
-    """In double precision; of two integers an integer, unless the exponent is negative or the power too high."""
+    """In double precision. Two integers give an integer, unless the exponent is negative or the power too large."""
     with np.errstate(all="ignore"):
         power = float(np.power(np.float64(a), np.float64(b)))
     if not (isinstance(a, int) and isinstance(b, int)) or b < 0 or math.isnan(power) or power > 2.0**63:

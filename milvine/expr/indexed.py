@@ -1,6 +1,6 @@
-"""Filters answered by an index of values, just as the columns would answer them; or not at all.
+"""Filters answered by an index of values, with the same result as from the columns.
 
-An index may decline: where it lacks a kind of values, and where a look at the column is faster.
+An index may decline if it lacks a kind of values, or if scanning the column is faster.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from milvine.model.types import DataType
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Answer = tuple[Mask, Mask | None]
-"""Rows that match, and rows that are comparable (None: all); only rows of both count."""
+"""Rows that match, and rows that are comparable (None: all); a row must be in both."""
 
 _NUMBERS = (JsonKind.INT, JsonKind.DOUBLE)
 
 
 class Postings(Protocol):
-    """The rows of values of one kind; a row without one is in no answer. NaN is neither found nor in any interval."""
+    """Finds rows by values of one kind; rows without such a value never match, nor does NaN."""
 
     def between(self, low: Any, high: Any, with_low: bool, with_high: bool) -> Mask | None:
-        """Rows with a value in the interval, and perhaps rows without any; a bound that is None is open.
+        """Rows with a value in the interval, and perhaps rows without a value; a bound of None is open.
 
-        None: a look at the column would be faster.
+        Returns None if scanning the column would be faster.
         """
         ...
 
@@ -43,23 +43,23 @@ class Postings(Protocol):
     def among(self, wanted: Any) -> Mask: ...
 
     def with_all(self, wanted: Any) -> Mask:
-        """Rows whose array has each of the values, of which there is one at least, each once."""
+        """Rows whose array has all of the values, which are distinct and at least one."""
         ...
 
 
 class ValueIndex(Protocol):
-    """The values of a field or of a JSON path, apart by kind; a field that is not JSON has one kind."""
+    """The values of a field or of a JSON path, separated by kind; a field that is not JSON has one kind."""
 
     def covers(self, kinds: Sequence[JsonKind]) -> bool:
-        """Whether all values of these kinds are in it."""
+        """Whether all values of these kinds are indexed."""
         ...
 
     def postings(self, kind: JsonKind) -> Postings | None:
-        """None: no row has such a value."""
+        """None if no row has such a value."""
         ...
 
     def known(self, kinds: Sequence[JsonKind]) -> Mask:
-        """Rows with a value of these kinds in JSON, or, for elements, with an array."""
+        """JSON rows with a value of these kinds or, if elements are indexed, with an array."""
         ...
 
 
@@ -73,12 +73,12 @@ class IndexSource(Protocol):
 
 
 def answer(predicate: Compare | In | Like | Contains, source: IndexSource) -> Answer | None:
-    """None: there is no such index, or it declines."""
+    """None if there is no such index, or it declines."""
     target = predicate.target
     if target.is_length or (target.path and target.data_type is DataType.ARRAY):
         return None
     if target.data_type is DataType.JSON and not target.path and not isinstance(predicate, Contains):
-        return None  # an index of whole documents may be from before their own values were indexed
+        return None  # an older index of whole documents may lack their own values
     index = source.value_index(target.field_id, target.path, isinstance(predicate, Contains))
     if index is None:
         return None
@@ -182,7 +182,7 @@ def _no_row(row_count: int) -> Mask:
 
 
 def _group(kind: JsonKind) -> JsonKind:
-    """Numbers are one kind, whether integer or floating."""
+    """Integers and floating numbers are one kind."""
     return JsonKind.INT if kind is JsonKind.DOUBLE else kind
 
 
@@ -206,7 +206,7 @@ def _kinds_among(values: LiteralSet) -> tuple[JsonKind, ...]:
 def _compare_kind(
     index: ValueIndex, kind: JsonKind, comparator: Comparator, value: Scalar, row_count: int
 ) -> Mask | None:
-    """Rows of one kind that match, and no others: those of another kind may fail to."""
+    """Only rows of one kind that match; rows of other kinds are left out."""
     postings = index.postings(kind)
     if postings is None:
         return _no_row(row_count)

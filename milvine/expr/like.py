@@ -1,4 +1,4 @@
-"""LIKE patterns: `%` any text, `_` one character, a backslash takes the next character as it is."""
+"""LIKE patterns: `%` matches any text, `_` one character; a backslash escapes the next character."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from milvine.expr.errors import FilterError
 from milvine.model.columns import text_lengths
 
 MAX_REGEX_CHARACTERS = 16_384
-"""Of patterns with wildcards inside. RE2 refuses much longer ones, and only while rows are looked at."""
+"""For patterns with inner wildcards. RE2 refuses much longer patterns, but only while it reads rows."""
 _TOKEN = re.compile(r"\\(?P<escaped>.)|(?P<wildcard>[%_])|(?P<literal>[^\\%_]+)", re.DOTALL)
 _ONLY_OUTER_PERCENTS = re.compile(r"(%*)((?:\\.|[^\\%_])*+)(%*)", re.DOTALL)
 _REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
@@ -26,7 +26,7 @@ def check_pattern(pattern: str, position: int) -> None:
 
 
 def prefix_of(pattern: str) -> str | None:
-    """The text that must stand at the beginning, if the pattern asks for nothing else and for some text."""
+    """The prefix, if the pattern requires a non-empty prefix and nothing else."""
     simple = _ONLY_OUTER_PERCENTS.fullmatch(pattern)
     if simple is None or simple[1] or not simple[2] or not simple[3]:
         return None

@@ -16,7 +16,7 @@ from milvine.expr.errors import NULL_LITERAL, ArgumentError, FilterError
 from milvine.expr.tree import Scalar
 
 MAX_COMPUTED_ELEMENTS = 1000
-"""Elements of a list that are arithmetic: each costs a parse of its own."""
+"""Elements of a list that are arithmetic; each is parsed separately."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _SIMPLE_ESCAPES = {
@@ -50,7 +50,7 @@ def decode_integer(text: str, position: int, sign: int = 1) -> int:
 
 
 def decode_index(digits: str, position: int) -> int:
-    """The place in an array, a decimal int64."""
+    """The index in an array, a decimal int64."""
     if len(digits) > 19 or int(digits) > INT64_MAX:
         reason = f'json key must be enclosed in double quotes or single quotes: "{digits}"'
         raise FilterError(reason, position)
@@ -69,7 +69,7 @@ def decode_float(text: str, position: int, sign: int = 1) -> float:
 
 
 def decode_string(quoted: str, position: int) -> str:
-    """The content of '…', "…" or, as it is, r"…". Escapes are Go's; any other, such as `\\%`, is invalid syntax."""
+    """The content of '…', "…" or, unchanged, r"…". Escapes are Go's; any other, such as `\\%`, is invalid syntax."""
 
     def unescape(match: re.Match[bytes]) -> bytes:
         byte, short, long, octal, letter = match.groups()
@@ -98,12 +98,12 @@ def decode_pattern(quoted: str) -> str:
 
 
 def decode_list(text: str, position: int, constant: Callable[[str], Scalar | None]) -> list[Scalar]:
-    """`constant` computes an element that is no literal; None if it is no constant either."""
+    """`constant` computes an element that is not a literal; it returns None if the element is not a constant."""
     body = text[1:-1].strip()
     if body.endswith(",") and body != ",":
         body = body[:-1]
     if '"' not in body and "\\" not in body:
-        body = body.replace("'", '"')  # no quote can stand inside a string now
+        body = body.replace("'", '"')  # no string contains a quote here
     try:
         values = orjson.loads(f"[{body}]")
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What the sides of an operator stand for in one schema: their types, their Milvus names, which values fit them."""
+"""The operands of operators in one schema: their types, their names in Milvus, and the values that fit them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Constant = Literal | LiteralList | Template
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """`left operation right`, of which one at least is no literal. Its comparison tells whether it can be a plan."""
+    """`left operation right`, not both literals. The comparison around it decides whether it can be a plan."""
 
     left: Operand
     operation: Operation
@@ -98,7 +98,7 @@ def cannot_cast(data_type: DataType, value: Element, position: int) -> PlanError
 
 
 def without_folding(operand: Operand, node: Node) -> Operand:
-    """A folded constant as the literal it amounts to."""
+    """A folded constant as the literal of its value."""
     return Literal(node.position, operand.value, str(node)) if isinstance(operand, Always) else operand
 
 
@@ -110,7 +110,7 @@ def has_elements(operand: Operand) -> TypeGuard[Target]:
 
 
 def unlike_elements(element_type: DataType | None, values: Sequence[Element]) -> Element | None:
-    """The first value that elements of the type cannot be compared with, if there is one."""
+    """The first value that cannot be compared with elements of the type, or None."""
     if element_type is None:
         return None
     refused = [k for k in set(map(type, values)) if not accepts(element_type, k())]

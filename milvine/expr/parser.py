@@ -1,7 +1,7 @@
-"""Text -> tree. Nothing here knows a schema, so trees are cached by text alone.
+"""Text -> tree, without a schema, so that trees are cached by text alone.
 
-The parser is a table with a stack of its own: nesting costs no Python frames while parsing, and MAX_DEPTH
-bounds what the recursive steps after it (check, evaluate) have to go down.
+The parser is a table with its own stack, so nesting takes no Python frames while parsing. MAX_DEPTH bounds the
+recursion of the later steps (check, evaluate).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from milvine.model.json_paths import JsonPath
 from milvine.sized_cache import SizedCache
 
 MAX_DEPTH = 128
-"""Nodes below one another, or lists in one another; parentheses alone and chains of and/or add none."""
+"""Nested nodes or lists; parentheses alone and chains of and/or do not count."""
 MAX_TOKENS = 200_000
-"""A list of literals is one token, whatever its length."""
+"""A list of literals of any length is one token."""
 _CACHED_TEXT_CHARACTERS = 16_384
-"""Longer texts (lists of keys, mostly) are seldom sent twice and would hold memory."""
+"""Longer texts, mostly lists of keys, are seldom repeated and would hold memory."""
 _TREE_BYTES_PER_CHARACTER = 36
-"""What a tree of short comparisons takes (measured)."""
+"""Memory of a tree of short comparisons (measured)."""
 _CACHE_BYTES = 16 << 20
 
 _STEP = re.compile(r"""\[(?:(?P<key>[rR]?(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'))|(?P<index>\d+))\]""")
@@ -71,7 +71,7 @@ class _TreeBuilder(Transformer[Token, Node]):
         return tree.Not(operand.position, node) if sign == "!~" else node
 
     def regex_literal(self, operand: Node, token: Token) -> Node:
-        """The operator and its pattern are one token, since a pattern has its own escapes."""
+        """One token for the operator and its pattern, since a pattern has its own escapes."""
         sign, quoted = Token("REGEX", token[:2]), token[2:].lstrip()
         return self.regex(operand, sign, Literal(_start(token), decode_pattern(quoted), quoted))
 
@@ -160,7 +160,7 @@ class _TreeBuilder(Transformer[Token, Node]):
 
 
 class _TokenLimit:
-    """Between lexer and parser: a text of many megabytes is not parsed to its end to be refused."""
+    """Between lexer and parser, so that a text of many megabytes is refused before it is parsed to its end."""
 
     always_accept: tuple[str, ...] = ()
 
@@ -193,7 +193,7 @@ def parse(text: str) -> Node:
 
 def _parse(text: str) -> Node:
     try:
-        # With a transformer inside the parser, what comes back is its result and not lark's tree.
+        # With a transformer in the parser, lark returns the transformer's result and not a tree.
         root = cast(Node, _lark.parse(text))
     except UnexpectedToken as error:
         raise _syntax_error(text, error) from error
@@ -208,7 +208,7 @@ _parsed: SizedCache[str, Node] = SizedCache("parsed_filters", _CACHE_BYTES)
 
 
 def _constant(text: str) -> Scalar | None:
-    """The value of an element of a list, if it is a constant that has to be computed."""
+    """The value of a list element that is a constant to be computed."""
     try:
         node = cast(Node, _lark.parse(text))
     except UnexpectedInput:
@@ -224,6 +224,6 @@ def _syntax_error(text: str, error: UnexpectedToken) -> FilterError:
         return FilterError(f"{place} mismatched input '<EOF>'", len(text))
     if "$END" in error.expected:
         return FilterError(f"invalid expression: {text}", _start(token))
-    # ANTLR's way to say where: lines from 1, columns from 0.
+    # Positions as ANTLR gives them: lines from 1, columns from 0.
     place = f"line {token.line}:{(token.column or 1) - 1}"
     return FilterError(f"{place} mismatched input '{token}'", _start(token))

@@ -1,7 +1,7 @@
-"""What filters ask of the values at a JSON path, answered over its typed columns.
+"""Filters over the values at a JSON path, computed from its typed columns.
 
-Numbers are one kind, whether integer or floating. Only within lists an integer literal is no floating element, as in
-Milvus; a floating literal is equal to an integer element.
+Integers and floating numbers are one kind. Only within lists, as in Milvus, an integer literal does not equal a
+floating element; a floating literal equals an integer element.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def is_in_texts(texts: Any, values: LiteralSet) -> Mask:
 
 
 def known_to(column: PathColumn, values: LiteralSet) -> Mask:
-    """Rows comparable with every literal: with literals of two kinds, none is."""
+    """Rows comparable with every literal; none if the literals are of two kinds."""
     kinds: list[tuple[JsonKind, ...]] = []
     if values.booleans is not None:
         kinds.append((JsonKind.BOOL,))
@@ -112,12 +112,12 @@ def contains(elements: PathElements, mode: ContainsMode, values: LiteralSet) -> 
 
 
 def depth_of(values: Sequence[Element]) -> int:
-    """How deep lists are nested."""
+    """How deeply lists are nested."""
     return 1 + max((depth_of(v) for v in values if isinstance(v, list | tuple)), default=0)
 
 
 def equal_lists(elements: PathElements, wanted: Sequence[Element]) -> Mask:
-    """bool (n,): rows whose array is the list. The elements are there as deep as the list is nested."""
+    """bool (n,): rows whose array equals the list. `elements` are as deep as the list is nested."""
     rows = np.flatnonzero(elements.is_array & (np.diff(elements.starts) == len(wanted)))
     for place, literal in enumerate(wanted):
         if not len(rows):
@@ -129,7 +129,7 @@ def equal_lists(elements: PathElements, wanted: Sequence[Element]) -> Mask:
 
 
 def contains_lists(elements: PathElements, mode: ContainsMode, lists: Sequence[Sequence[Element]]) -> Mask:
-    """bool (n,): rows whose array has any of the lists as an element, or with ALL each."""
+    """bool (n,): rows whose array has any of the lists as an element, or with ALL all of them."""
     assert elements.inner is not None
     found = []
     for wanted in lists:
@@ -140,7 +140,7 @@ def contains_lists(elements: PathElements, mode: ContainsMode, lists: Sequence[S
 
 
 def _equals(elements: PathElements, places: Any, literal: Element) -> Mask:
-    """Which of the elements at the places are the literal."""
+    """Which of the elements at the positions equal the literal."""
     flat = elements.elements
     kinds = flat.kinds[places]
     if isinstance(literal, list | tuple):

@@ -1,6 +1,6 @@
-"""What a filter means for one schema: names are field ids, literals fit their fields, templates are filled.
+"""The meaning of a filter for one schema: names are field ids, literals fit their fields, templates are filled in.
 
-Every predicate is true, false or unknown for a row. All but IsNull and Exists leave NULL rows unknown.
+A predicate is true, false or unknown for a row. For NULL rows all predicates except IsNull and Exists are unknown.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a predicate reads: a field, or with `path` what stands there in a JSON field or in an ARRAY (one index).
+    """The input of a predicate: a field or, with `path`, the value there in a JSON field or an ARRAY (one index).
 
-    `is_length`: the number of elements of the array that stands there.
+    `is_length`: the number of elements of the array there.
     """
 
     field_id: int
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def value_type(self) -> DataType:
-        """The type of what literals are compared with."""
+        """The type that literals are compared with."""
         if self.is_length:
             return DataType.INT64
         return self.element_type if self.element_type is not None and self.path else self.data_type
@@ -75,7 +75,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class CompareComputed:
-    """`target operation operand comparator value`; both numbers are of the kind in which it is computed."""
+    """`target operation operand comparator value`; both numbers are of the kind of the computation."""
 
     target: Target
     operation: Operation
@@ -93,7 +93,7 @@ class CompareFields:
 
 @dataclass(frozen=True, slots=True)
 class LiteralSet:
-    """Values of `in`, each once, apart by kind; None where there is none of the kind.
+    """Distinct values of `in`, separated by kind; None if there is none of the kind.
 
     The numpy arrays are sorted; `strings` is a pyarrow.StringArray.
     """
@@ -104,14 +104,14 @@ class LiteralSet:
     strings: Any | None = None
 
     def scalars(self) -> Iterator[Scalar]:
-        """The values one by one, as Python's own."""
+        """The values one by one, as Python objects."""
         for values in (self.booleans, self.integers, self.doubles):
             yield from () if values is None else values.tolist()
         yield from () if self.strings is None else self.strings.to_pylist()
 
 
 def _sorted_once(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """numpy.unique, but a third of its time for many keys."""
+    """numpy.unique, but three times as fast for many keys."""
     values.sort()
     is_first = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=is_first[1:])
@@ -164,7 +164,7 @@ class StartsWith:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BloomMatch:
-    """The value may be one of those that a Bloom filter was made of; false positives are possible."""
+    """The value may be in a Bloom filter; false positives are possible."""
 
     target: Target
     bloom: BloomFilter
@@ -172,7 +172,7 @@ class BloomMatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RandomSample:
-    """`share` of the rows that pass, one at least, drawn anew at each evaluation."""
+    """`share` of the rows that pass, at least one row, drawn anew at each evaluation."""
 
     operand: Predicate
     share: float
@@ -201,7 +201,7 @@ class Contains:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContainsLists:
-    """An array at a JSON path has any of the lists, or with ALL each, as elements."""
+    """An array at a JSON path has any of the lists, or with ALL all of them, as elements."""
 
     target: Target
     mode: ContainsMode
@@ -210,7 +210,7 @@ class ContainsLists:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayEquals:
-    """A whole ARRAY, or the array at a JSON path, is the list, element by element."""
+    """A whole ARRAY, or the array at a JSON path, equals the list element by element."""
 
     target: Target
     values: Sequence[Element]
@@ -254,11 +254,11 @@ Predicate = (
 
 
 BEYOND_INT64 = 2**64
-"""An integer that no row holds; numpy compares it with int64 arrays correctly."""
+"""An integer that no row holds, and that numpy compares correctly with int64 arrays."""
 
 
 def integer_equivalent(comparator: Comparator, value: float) -> tuple[Comparator, int]:
-    """A comparison with an integer that each int64 answers just as it answers the one with `value`."""
+    """A comparison with an integer that has the same result for each int64 as the one with `value`."""
     if math.isnan(value):
         is_below = comparator in (Comparator.LT, Comparator.LE)
         return comparator, -BEYOND_INT64 if is_below else BEYOND_INT64
@@ -272,7 +272,7 @@ def integer_equivalent(comparator: Comparator, value: float) -> tuple[Comparator
 
 
 def is_storable(value: Scalar) -> bool:
-    """Whether a row can hold the value: integers are int64."""
+    """Whether a row can hold the value; integers must fit int64."""
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
@@ -282,7 +282,7 @@ def compare_scalars(left: Any, comparator: Comparator, right: Any) -> Any:
 
 
 def conjunction(operands: list[Predicate]) -> Predicate:
-    """All of them, with constants folded away: false wins, even over unknown."""
+    """The conjunction, with constants folded: false wins, even over unknown."""
     if Always(False) in operands:
         return Always(False)
     kept = tuple(p for p in operands if p != Always(True))
@@ -290,7 +290,7 @@ def conjunction(operands: list[Predicate]) -> Predicate:
 
 
 def disjunction(operands: list[Predicate]) -> Predicate:
-    """Any of them, with constants folded away: true wins, even over unknown."""
+    """The disjunction, with constants folded: true wins, even over unknown."""
     if Always(True) in operands:
         return Always(True)
     kept = tuple(p for p in operands if p != Always(False))
@@ -308,12 +308,12 @@ def negation(operand: Predicate) -> Predicate:
 
 
 def is_always_true(predicate: Predicate | None) -> bool:
-    """Whether no row can fail it. None: there is no filter."""
+    """Whether every row passes it. None: there is no filter."""
     return predicate is None or predicate == Always(True)
 
 
 def is_approximate(predicate: Predicate) -> bool:
-    """Whether rows may pass that should not."""
+    """Whether rows may pass that do not match."""
     match predicate:
         case BloomMatch():
             return True

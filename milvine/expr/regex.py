@@ -1,6 +1,6 @@
 """Regular expressions as Milvus has them: RE2's, anywhere in the text, and `.` also matches a line break.
 
-RE2 is pyarrow's, and takes time linear in the text. Patterns that are a plain text at one end are LIKE patterns.
+RE2 is pyarrow's, and takes time linear in the text. A pattern that is a plain text at one end becomes a LIKE pattern.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _GO_TEXTS = {
     "invalid repetition size": "invalid repeat count",
     "trailing \\": "trailing backslash at end of expression",
 }
-"""How Go's parser, which Milvus asks first, says what RE2 says."""
+"""RE2's errors in the words of Go's parser, which Milvus runs first."""
 
 
 def check_regex(pattern: str, position: int) -> None:
-    """Raises FilterError if RE2 does not take the pattern."""
+    """Raises FilterError if RE2 does not accept the pattern."""
     try:
         pc.match_substring_regex(pa.array([""]), pattern)
         match_regex(pa.array([""]), pattern)

@@ -26,7 +26,7 @@ class Comparator(StrEnum):
 
     @property
     def mirrored(self) -> Comparator:
-        """The comparator that holds with both sides swapped."""
+        """The equivalent comparator with both sides swapped."""
         return _MIRRORED.get(self, self)
 
 
@@ -53,7 +53,7 @@ class Operation(StrEnum):
 
 
 class ContainsMode(StrEnum):
-    """How many of the elements have to be there."""
+    """How many of the elements must be present."""
 
     ONE = ""
     ALL = "all"
@@ -89,7 +89,7 @@ class LiteralList:
     values: Sequence[Element]
     text: str
     depth: int = 1
-    """How deep its lists are nested."""
+    """How deeply its lists are nested."""
 
     def __str__(self) -> str:
         return self.text
@@ -97,7 +97,7 @@ class LiteralList:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`{name}`: a value that the caller gives beside the filter."""
+    """`{name}`: a value that the caller sends with the filter."""
 
     position: int
     name: str
@@ -108,7 +108,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Not of two literals: those are folded when they are parsed."""
+    """Never of two literals, which are folded while parsing."""
 
     position: int
     left: Node
@@ -123,7 +123,7 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """`-operand` or `~operand`, and no number: those are folded when they are parsed."""
+    """`-operand` or `~operand`. The operand is not a number, since numbers are folded while parsing."""
 
     position: int
     sign: str
@@ -146,7 +146,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ChainedRange:
-    """`lower < middle <= upper`, or the same downwards; both comparators point one way."""
+    """`lower < middle <= upper`, or downwards; both comparators point the same way."""
 
     position: int
     first: Node
@@ -238,7 +238,7 @@ class ArrayLength:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function that is no keyword, by its name as written."""
+    """A function that is not a keyword, by its name as written."""
 
     position: int
     name: str
@@ -319,7 +319,7 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def depth(root: Node) -> int:
-    """The longest way down from `root`, counted in nodes, without recursion."""
+    """The longest path down from `root`, in nodes, computed without recursion."""
     deepest, pending = 0, [(root, 1)]
     while pending:
         node, level = pending.pop()
