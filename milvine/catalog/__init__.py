@@ -1,1 +1,1 @@
-"""What exists: one SQL database, one transaction per change, and an immutable snapshot that readers take."""
+"""The catalog: one SQL database, one transaction per change, and an immutable snapshot for readers."""

@@ -1,4 +1,4 @@
-"""Changes to what a collection and its indexes are: properties, fields, parameters."""
+"""Changes to properties and fields of collections, and to parameters of indexes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from milvine.model.collections import Collection
 
 
 def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Collection], Collection]) -> None:
-    """Put what `change` makes of the collection in its place; nothing else changes it meanwhile.
+    """Replaces the collection by the result of `change`; no other change comes in between.
 
     Schema, consistency level, properties, load configuration and the parameters of its indexes may differ, and indexes
-    may be left out. What `change` raises leaves everything as it was.
+    may be left out. If `change` raises, everything stays as it was.
     """
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:

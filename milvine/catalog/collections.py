@@ -1,4 +1,4 @@
-"""Changes to collections, their indexes and what of them is to be loaded."""
+"""Changes to collections, their indexes and their load configurations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_capacity(snapshot: Snapshot, added: int) -> None:
 
 
 def check_room(snapshot: Snapshot, database_name: str, name: str) -> None:
-    """Whether a database may have one more collection, of this name. Raises the error that says why not."""
+    """Checks that a database may have a further collection, of this name. Raises the reason if not."""
     database = snapshot.databases.get(database_name)
     if database is None:
         raise DatabaseNotFound(database_name)
@@ -51,7 +51,7 @@ def check_room(snapshot: Snapshot, database_name: str, name: str) -> None:
 
 
 def create_collection(catalog: Catalog, collection: Collection) -> bool:
-    """Store a new collection with its partitions; False, with nothing changed, if another collection has the name."""
+    """Stores a new collection with its partitions. False, with nothing changed, if another collection has the name."""
     created = True
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
@@ -91,7 +91,7 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
 
 
 def drop_collection(catalog: Catalog, collection_id: int) -> None:
-    """Forget a collection and all that hangs on it; no error if it is gone. One with aliases is refused."""
+    """Removes a collection and all that belongs to it; no error if it is gone. One with aliases is refused."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
@@ -119,7 +119,7 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
 
 
 def add_index(catalog: Catalog, collection_id: int, index: IndexSpec) -> None:
-    """Raises ParameterInvalid if its field has been dropped meanwhile."""
+    """Raises ParameterInvalid if its field has been dropped in the meantime."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
@@ -147,7 +147,7 @@ def add_index(catalog: Catalog, collection_id: int, index: IndexSpec) -> None:
 
 
 def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:
-    """Forget an index and what was built for it; its files are garbage from now on."""
+    """Removes an index and its builds; their files become garbage."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if collection_id not in snapshot.collections:
@@ -158,7 +158,7 @@ def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:
 
 
 def without_indexes(connection: sa.Connection, snapshot: Snapshot, collection_id: int, index_ids: Set[int]) -> Snapshot:
-    """The snapshot, and the tables, without indexes of a collection and what was built for them."""
+    """Removes indexes of a collection and their builds from the snapshot and the tables."""
     for table in (store.indexes, store.segment_indexes):
         connection.execute(sa.delete(table).where(table.c.index_id.in_(index_ids)))
     collection = snapshot.collections[collection_id]
@@ -172,12 +172,12 @@ def without_indexes(connection: sa.Connection, snapshot: Snapshot, collection_id
 
 
 def set_load_config(catalog: Catalog, collection_id: int, load: LoadConfig | None) -> None:
-    """Make durable what is to be loaded; None releases."""
+    """Stores a load configuration; None releases."""
     change_load_config(catalog, collection_id, lambda _collection: load)
 
 
 def change_load_config(catalog: Catalog, collection_id: int, choose: Callable[[Collection], LoadConfig | None]) -> None:
-    """Make durable what `choose` makes of the collection as it is then."""
+    """Stores the load configuration that `choose` returns for the collection as it is in the transaction."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
@@ -193,7 +193,7 @@ def change_load_config(catalog: Catalog, collection_id: int, choose: Callable[[C
 
 
 def set_resource_group(catalog: Catalog, collection_id: int, name: str) -> None:
-    """Put the replica of a loaded collection into another resource group."""
+    """Moves the replica of a loaded collection to another resource group."""
     collection = catalog.snapshot.collections.get(collection_id)
     if collection is None or collection.load is None or collection.load.resource_group == name:
         return

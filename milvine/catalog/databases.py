@@ -1,4 +1,4 @@
-"""Changes to databases. What is refused is decided inside the transaction."""
+"""Changes to databases. Checks run inside the transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from milvine.errors import DatabaseNotFound, DatabaseNumLimitExceeded, Parameter
 from milvine.model.collections import DEFAULT_DATABASE, Database
 
 MAX_DATABASES = 64
-"""Besides the default one."""
+"""In addition to the default database."""
 
 
 def create_database(catalog: Catalog, database: Database) -> None:
@@ -36,7 +36,7 @@ def create_database(catalog: Catalog, database: Database) -> None:
 
 
 def drop_database(catalog: Catalog, name: str) -> None:
-    """Forget a database without collections; dropping what is not there is a success."""
+    """Removes a database without collections; no error if it does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if name == DEFAULT_DATABASE:
@@ -52,7 +52,7 @@ def drop_database(catalog: Catalog, name: str) -> None:
 
 
 def change_properties(catalog: Catalog, name: str, changed: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
-    """Put what `changed` makes of a database's properties in their place."""
+    """Replaces the properties of a database by the result of `changed`."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         database = snapshot.databases.get(name)

@@ -1,4 +1,4 @@
-"""Changes to the names of collections: aliases and renaming. What is refused is decided inside the transaction."""
+"""Changes to the names of collections: aliases and renaming. Checks run inside the transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from milvine.model.collections import Alias, Collection
 
 
 def _collection_for_alias(snapshot: Snapshot, database: str, alias: str, name: str) -> Collection | None:
-    """The collection that the alias is to name. Raises what CreateAlias and AlterAlias both refuse."""
+    """The collection that the alias is to name. Raises the errors that CreateAlias and AlterAlias share."""
     if database not in snapshot.databases:
         raise DatabaseNotFound(database)
     if (database, alias) in snapshot.names:
@@ -29,7 +29,7 @@ def _collection_for_alias(snapshot: Snapshot, database: str, alias: str, name: s
 
 
 def create_alias(catalog: Catalog, database: str, alias: str, name: str, created_ts: int) -> None:
-    """Name a collection, given by its name or an alias, once more; the same again changes nothing."""
+    """Adds an alias to a collection, given by its name or an alias; no change if it exists already."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = _collection_for_alias(snapshot, database, alias, name)
@@ -53,7 +53,7 @@ def create_alias(catalog: Catalog, database: str, alias: str, name: str, created
 
 
 def alter_alias(catalog: Catalog, database: str, alias: str, name: str) -> None:
-    """Let an alias name another collection."""
+    """Moves an alias to another collection."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = _collection_for_alias(snapshot, database, alias, name)
@@ -74,7 +74,7 @@ def alter_alias(catalog: Catalog, database: str, alias: str, name: str) -> None:
 
 
 def drop_alias(catalog: Catalog, database: str, alias: str) -> None:
-    """Dropping what is not there is a success."""
+    """No error if the alias does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if database not in snapshot.databases:
@@ -90,7 +90,7 @@ def drop_alias(catalog: Catalog, database: str, alias: str) -> None:
 
 
 def rename_collection(catalog: Catalog, database: str, name: str, new_database: str, new_name: str) -> None:
-    """Give a collection another name, also in another database; its id and all that hangs on it stay."""
+    """Renames a collection, also into another database; its id and all that belongs to it stay."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = _renamable(snapshot, database, name, new_database, new_name)
@@ -111,7 +111,7 @@ def rename_collection(catalog: Catalog, database: str, name: str, new_database: 
 
 
 def _renamable(snapshot: Snapshot, database: str, name: str, new_database: str, new_name: str) -> Collection:
-    """The collection, if it may be renamed so. Raises the error that says why not."""
+    """The collection, if it may get the name. Raises the reason if not."""
     if database != new_database:
         if database not in snapshot.databases:
             raise DatabaseNotFound(database).prefixed("failed to get original database")

@@ -17,14 +17,14 @@ from milvine.model.segments import DeltaMeta, SegmentMeta
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What the catalog no longer names."""
+    """Segments and deltas that the catalog no longer names."""
 
     segments: tuple[SegmentMeta, ...]
     deltas: tuple[DeltaMeta, ...]
 
 
 def create_partition(catalog: Catalog, collection_id: int, partition: Partition) -> None:
-    """Store a partition; one that is there under the name stays. Of a collection that is loaded it is loaded, too."""
+    """Stores a partition unless the name exists. A new partition of a loaded collection is also loaded."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.existing(collection_id)
@@ -55,7 +55,7 @@ def create_partition(catalog: Catalog, collection_id: int, partition: Partition)
 
 
 def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Partition, Removed] | None:
-    """Forget a partition, its segments and the deltas that only they needed; None if there is no such partition.
+    """Removes a partition, its segments and the deltas that only they needed; None if there is no such partition.
 
     Raises ParameterInvalid for one that is to be loaded and for the default one.
     """
@@ -85,9 +85,9 @@ def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Par
 
 
 def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: int | None, folded_ts: int) -> Removed:
-    """Forget all segments and deltas of a collection and, with a checkpoint, what the log holds before it.
+    """Removes all segments and deltas of a collection and, with a checkpoint, the rows in the log before it.
 
-    No read is at a timestamp before `folded_ts`, which is past all of them.
+    Reads before `folded_ts`, which is after all of them, are refused.
     """
     removed = Removed((), ())
 

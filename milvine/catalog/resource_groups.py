@@ -1,4 +1,4 @@
-"""Changes to resource groups. What is refused is decided inside the transaction, which also places the node."""
+"""Changes to resource groups. The transaction also runs the checks and places the node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from milvine.model.resource_groups import (
 
 
 def create_resource_group(catalog: Catalog, name: str, config: ResourceGroupConfig) -> None:
-    """The same again changes nothing, another configuration under the name is refused."""
+    """No change if the group exists with this configuration; another configuration is refused."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         groups = snapshot.resource_groups
@@ -44,7 +44,7 @@ def create_resource_group(catalog: Catalog, name: str, config: ResourceGroupConf
 
 
 def update_resource_groups(catalog: Catalog, configs: Mapping[str, ResourceGroupConfig]) -> None:
-    """All of the configurations, or none."""
+    """Stores all of the configurations, or none."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         groups = dict(snapshot.resource_groups)
@@ -59,7 +59,7 @@ def update_resource_groups(catalog: Catalog, configs: Mapping[str, ResourceGroup
 
 
 def drop_resource_group(catalog: Catalog, name: str) -> None:
-    """Dropping what is not there is a success."""
+    """No error if the group does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if name not in snapshot.resource_groups:
@@ -71,7 +71,7 @@ def drop_resource_group(catalog: Catalog, name: str) -> None:
 
 
 def transfer_node(catalog: Catalog, source: str, target: str, count: int) -> None:
-    """Ask for `count` nodes less in one group and more in another."""
+    """Requests `count` fewer nodes in one group and more in another."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         groups = dict(snapshot.resource_groups)
@@ -81,7 +81,7 @@ def transfer_node(catalog: Catalog, source: str, target: str, count: int) -> Non
         giving, taking = groups[source], groups[target]
         if giving.node_count < count:
             raise ResourceGroupNodeNotEnough(source, giving.node_count, count)
-        # The default group keeps its limits: it takes whatever node no other group wants.
+        # The default group keeps its limits, since it takes any node that no other group wants.
         limits = giving.limits if source == DEFAULT_RESOURCE_GROUP else max(0, giving.limits - count)
         less = replace(giving.config, requests=max(0, giving.requests - count), limits=limits)
         requests = taking.requests + count

@@ -94,9 +94,9 @@ def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentInde
 def commit_compaction(
     catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: SegmentMeta | None, folded_ts: int
 ) -> tuple[DeltaMeta, ...] | None:
-    """Put `result` (None: no row is left) in the place of its sources, and drop the deltas that no segment needs now.
+    """Replaces the sources by `result` (None: no row is left), and drops the deltas that no segment needs now.
 
-    `folded_ts` of the collection becomes at least the one given.
+    `folded_ts` of the collection becomes at least the given one.
     Returns those deltas, or None, with nothing changed, if a source is gone. Indexes that have been dropped
     are not stored.
     """
@@ -137,8 +137,8 @@ def commit_compaction(
 def commit_delta_merge(
     catalog: Catalog, collection_id: int, source_ids: frozenset[int], result: DeltaMeta | None
 ) -> bool:
-    """Put `result` (None: no delete is needed any more) in the place of deltas; False, with nothing changed, if one
-    of them is gone."""
+    """Replaces deltas by `result` (None: no delete is needed any more). False, with nothing changed, if one of them
+    is gone."""
     done = False
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:

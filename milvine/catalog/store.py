@@ -34,7 +34,7 @@ CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
 _NO_ROOM = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_WRITE")
 _NOT_OURS = (KeyError, ValueError, TypeError)
-"""What decoding rows of a damaged database raises."""
+"""Errors from decoding rows of a damaged database."""
 
 tables = sa.MetaData()
 versions = sa.Table("catalog_version", tables, sa.Column("version", sa.Integer, nullable=False))
@@ -143,8 +143,8 @@ users = sa.Table(
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All of the catalog at one moment. `names` maps (database, collection name) to the collection's id; `aliases` has
-    the same keys."""
+    """The whole catalog at one moment. `names` maps (database, collection name) to the collection's id; `aliases` has
+    keys of the same form."""
 
     databases: Mapping[str, Database] = field(default_factory=dict)
     collections: Mapping[int, Collection] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class Snapshot:
     users: Mapping[str, User] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
-        """The collection of a name or an alias; no name is both."""
+        """The collection with a name or an alias; a name is never both."""
         collection_id = self.names.get((database, name))
         if collection_id is None:
             alias = self.aliases.get((database, name))
@@ -164,14 +164,14 @@ class Snapshot:
         return self.collections[collection_id]
 
     def existing(self, collection_id: int) -> Collection:
-        """Raises CollectionNotFound for one that is gone."""
+        """Raises CollectionNotFound if it is gone."""
         collection = self.collections.get(collection_id)
         if collection is None:
             raise CollectionNotFound(str(collection_id))
         return collection
 
     def with_collection(self, collection: Collection) -> Snapshot:
-        """The collection under its name, beside the others or in the place of what it was."""
+        """Adds the collection under its name, or replaces its earlier state."""
         found = {**self.collections, collection.collection_id: collection}
         names = {**self.names, (collection.database, collection.name): collection.collection_id}
         return replace(self, collections=found, names=names)
@@ -264,7 +264,7 @@ def _decode_resource_group(row: Any) -> ResourceGroup:
 
 
 class Catalog:
-    """The one writer of the SQL database. `change` is a transaction and the next snapshot, or nothing."""
+    """The one writer of the SQL database. A `change` commits and replaces the snapshot, or has no effect."""
 
     def __init__(
         self,
@@ -304,9 +304,9 @@ class Catalog:
             crash_point("migration.committed")
 
     def change(self, work: Callable[[sa.Connection, Snapshot], Snapshot]) -> Snapshot:
-        """Run `work` in one transaction; what it returns is the snapshot once the commit is durable.
+        """Runs `work` in one transaction. Its result becomes the snapshot once the commit is durable.
 
-        An exception of `work` rolls back and leaves the snapshot as it was. Raises DiskLimitExceeded on a full disk.
+        An exception in `work` rolls back and leaves the snapshot as it was. Raises DiskLimitExceeded on a full disk.
         """
         with self._lock:
             try:
@@ -318,7 +318,7 @@ class Catalog:
             return following
 
     def max_id_or_ts(self) -> int:
-        """The largest id or timestamp stored anywhere; the clock starts after it."""
+        """The largest stored id or timestamp; the clock starts after it."""
         candidates = [0]
         candidates += [u.created_ts for u in self.snapshot.users.values()]
         for collection in self.snapshot.collections.values():
@@ -338,9 +338,9 @@ class Catalog:
 
 
 def open_catalog(path: Path, steps: Sequence[Step] = STEPS) -> Catalog:
-    """The catalog in an SQLite file, brought to the version of this program; a copy of the old one stays beside it.
+    """The catalog in an SQLite file, upgraded to the version of this program; a copy of the old file stays beside it.
 
-    Raises DataIntegrityError naming the file when it is damaged, or of a version that cannot be read.
+    Raises DataIntegrityError naming the file if it is damaged or has a version that cannot be read.
     """
     open_it = partial(Catalog, f"sqlite:///{path}", steps, partial(keep_copy, path))
     try:
@@ -368,7 +368,7 @@ def _lock_exclusively(connection: Any, _record: object) -> None:
 
 
 def _set_durable(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # sqlite3 would begin no transaction before a change of tables
+    connection.isolation_level = None  # sqlite3 begins no transaction before a change of tables
     for pragma in ("journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -378,8 +378,8 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def read_catalog(path: Path, steps: Sequence[Step] = STEPS) -> Snapshot:
-    """Read the whole catalog, changing nothing, after SQLite's own check; one of an earlier version is upgraded in
-    memory. Raises DataIntegrityError naming the file."""
+    """Reads the whole catalog after SQLite's own check, without changes; an earlier version is upgraded in memory.
+    Raises DataIntegrityError naming the file."""
     if not path.is_file():
         raise DataIntegrityError(f"{path} is missing")
     engine = sa.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true", json_deserializer=orjson.loads)

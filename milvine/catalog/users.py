@@ -13,7 +13,7 @@ from milvine.model.users import User
 
 
 def create_user(catalog: Catalog, user: User, max_users: int) -> None:
-    """Raises UserAlreadyExists, and QuotaExceeded when there are `max_users` already."""
+    """Raises UserAlreadyExists, or QuotaExceeded if there are already `max_users`."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if user.name in snapshot.users:
@@ -34,7 +34,7 @@ def create_user(catalog: Catalog, user: User, max_users: int) -> None:
 
 
 def update_user(catalog: Catalog, name: str, password_hash: str | None, description: str | None) -> None:
-    """Change what is given. Raises UserNotFound."""
+    """Changes the given fields. Raises UserNotFound."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         user = snapshot.users.get(name)
@@ -55,7 +55,7 @@ def update_user(catalog: Catalog, name: str, password_hash: str | None, descript
 
 
 def drop_user(catalog: Catalog, name: str) -> None:
-    """No error if there is no such user."""
+    """No error if the user does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         connection.execute(sa.delete(store.users).where(store.users.c.name == name))

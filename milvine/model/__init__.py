@@ -1,1 +1,1 @@
-"""Words and values of the field; imports nothing of ours but errors."""
+"""Terms and values of the domain; imports nothing of ours except errors."""

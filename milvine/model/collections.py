@@ -1,4 +1,4 @@
-"""What the catalog knows of databases and collections, frozen: a change makes a new object."""
+"""The catalog's records of databases and collections. They are frozen: a change makes a new object."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
-    """What is to be in memory. `field_ids` includes `$meta` when it is to be loaded; all partitions are ids.
+    """The data to load. `field_ids` includes `$meta` if it is to be loaded; partitions are listed by id.
 
-    The replica's `resource_group` says nothing of what is loaded, so it does not count when two are compared.
+    The replica's `resource_group` does not affect the loaded data, so comparisons ignore it.
     """
 
     partition_ids: frozenset[int]
@@ -85,7 +85,7 @@ class Collection:
 
     @cached_property
     def index_by_field(self) -> dict[int, IndexSpec]:
-        """Of vector fields, which have one index each."""
+        """The indexes of vector fields, which have one index each."""
         return {i.field_id: i for i in self.indexes if i.metric_type is not None}
 
     @cached_property
@@ -94,21 +94,21 @@ class Collection:
 
     @property
     def described_properties(self) -> dict[str, str]:
-        """The properties, and those that follow from the schema."""
+        """The properties, including those that follow from the schema."""
         return {**self.properties, MAX_FIELD_ID_PROPERTY: str(self.schema.max_field_id)}
 
     @property
     def updated_ts(self) -> int:
-        """When its fields were last changed."""
+        """When the fields were last changed."""
         return self.schema.updated_ts or self.created_ts
 
     @property
     def ttl_seconds(self) -> int:
-        """How long rows live; at most 0: for ever."""
+        """How long rows live; 0 or less means for ever."""
         return int(self.properties.get(TTL_PROPERTY, -1))
 
     def expired_ts(self) -> int:
-        """Rows inserted before it are expired now: nobody sees them and compaction removes them. 0: none are."""
+        """Rows inserted before it are expired: reads skip them and compaction removes them. 0: no row is expired."""
         if self.ttl_seconds <= 0:
             return 0
         return max(0, from_physical_ms(time.time_ns() // 1_000_000 - 1000 * self.ttl_seconds))

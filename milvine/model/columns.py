@@ -1,4 +1,4 @@
-"""Rows, which exist in no other form than columns.
+"""Rows, which exist only as columns.
 
 Shapes, for a batch of n rows:
   BOOL, INT*, FLOAT, DOUBLE   numpy (n,), of the type's own dtype
@@ -8,7 +8,7 @@ Shapes, for a batch of n rows:
   JSON                        pyarrow.BinaryArray of UTF-8 JSON text, without nulls, and its shredded paths
 `validity` is None (every row has a value) or numpy bool (n,); where it is False the value is a filler (of an
 ARRAY the empty list, of a vector zeros).
-All of it is immutable once made: readers hold it without a lock.
+Columns are immutable, so readers hold them without a lock.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ class Column:
         )
 
     def take(self, row_offsets: np.ndarray[Any, Any]) -> Column:
-        """The rows at `row_offsets` (int64), in that order; shredded paths are left behind."""
+        """The rows at `row_offsets` (int64), in that order, without shredded paths."""
         values = self.values
         taken = values[row_offsets] if isinstance(values, np.ndarray) else values.take(pa.array(row_offsets))
         return Column(self.data_type, taken, None if self.validity is None else self.validity[row_offsets])
 
 
 class ConstantColumn(Column):
-    """One value for all of `row_count` rows; only what is taken of it is built."""
+    """One value for all of `row_count` rows; only the rows that are taken are built."""
 
     __slots__ = ("_one", "_row_count")
 
@@ -133,12 +133,12 @@ class ConstantColumn(Column):
 
 
 def lacking_column(field: FieldSchema, row_count: int) -> Column:
-    """As `absent_column`, for reads: it holds no memory and costs what is taken of it."""
+    """As `absent_column`, for reads: it holds no memory, and only the rows that are taken are built."""
     return ConstantColumn(absent_column(field, 1), row_count)
 
 
 def absent_column(field: FieldSchema, row_count: int) -> Column:
-    """What rows read as that were written without the field: its default value, or NULL; of `$meta` no key."""
+    """The values of rows written without the field: its default value, or NULL; for `$meta` no key."""
     if field.is_dynamic:
         return Column(DataType.JSON, pa.repeat(pa.scalar(b"{}", pa.binary()), row_count), None, ShreddedPaths({}, True))
     return null_column(field, row_count) if field.default_value is None else default_column(field, row_count)
@@ -152,7 +152,7 @@ def default_column(field: FieldSchema, row_count: int) -> Column:
 
 
 def with_default(field: FieldSchema, column: Column) -> Column:
-    """The column with the field's default value in the place of its NULLs, if the field has one."""
+    """The column with NULLs replaced by the field's default value, if the field has one."""
     if column.validity is None or field.default_value is None:
         return column
     if field.data_type is DataType.VARCHAR:
@@ -182,12 +182,12 @@ def null_column(field: FieldSchema, row_count: int) -> Column:
 
 
 def json_column(values: pa.BinaryArray, validity: np.ndarray[Any, Any] | None = None) -> Column:
-    """Parse and shred JSON text once. Raises ValueError with the row's offset for text that is not JSON."""
+    """Parses and shreds JSON text once. Raises ValueError with the row's offset if a text is not JSON."""
     return Column(DataType.JSON, values, validity, json_paths.shred(values))
 
 
 def text_lengths(values: pa.StringArray | pa.BinaryArray) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """The bytes of each text, at a third of what `pc.binary_length` costs for a few."""
+    """The bytes of each text; three times as fast as `pc.binary_length` for a few texts."""
     if len(values) == 0:
         return np.zeros(0, np.int32)
     offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, 4 * values.offset)
@@ -213,7 +213,7 @@ def taken_bytes(column: Column, row_offsets: np.ndarray[Any, Any]) -> int:
 
 
 def _bounds(values: Any, row_offsets: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """int64: where the texts, or the elements, of the rows start and end."""
+    """int64: the starts and ends of the rows' texts or elements."""
     if len(values) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, 4 * values.offset)
@@ -256,7 +256,7 @@ class ColumnBatch:
 
 
 def concat_batches(batches: Sequence[ColumnBatch]) -> ColumnBatch:
-    """Join batches of the same fields, in order."""
+    """Joins batches of the same fields, in order."""
     if len(batches) == 1:
         return batches[0]
     return ColumnBatch(

@@ -1,7 +1,7 @@
-"""JSON text, parsed once per batch and kept as typed path columns, so that no filter parses text per row.
+"""JSON text, parsed once per batch and kept as typed path columns, so that filters do not parse text per row.
 
-Object keys are followed to any depth, up to MAX_PATHS paths a batch (the first ones met); array elements and
-paths beyond the cap are built on demand by `extract`, once per column and path, by whoever caches it.
+Object keys are followed to any depth, up to the first MAX_PATHS paths of a batch. `extract` builds array elements and
+further paths on demand; callers cache the result by column and path.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import pyarrow as pa
 from milvine.model import json_text
 
 JsonPath = tuple[str | int, ...]
-"""A step that is an integer is a place in an array, or the key in an object that has its digits."""
+"""A step that is an integer is an index into an array, or the object key with the same digits."""
 MAX_PATHS = 256
 _SPARSE_SHARE = 0.25
-"""A path that a smaller part of the rows has is kept sparsely: its dense arrays would be mostly filler."""
+"""A path that a smaller fraction of the rows has is kept sparsely, since its dense arrays would be mostly filler."""
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
 class JsonKind(IntEnum):
-    """What stands at a path in one row. MISSING: no such key; OTHER: an object or an array; EMPTY: one that holds
-    nothing but NULLs and others that are empty."""
+    """The kind of value at a path in one row. MISSING: no such key; OTHER: an object or an array; EMPTY: an object or
+    array that holds only NULLs and further empty ones."""
 
     MISSING = 0
     NULL = 1
@@ -114,7 +114,7 @@ AnyPathColumn = PathColumn | SparsePathColumn
 
 
 def dense(column: AnyPathColumn) -> PathColumn:
-    """One entry a row; a sparse column is spread out anew at each call."""
+    """The column with one entry per row; a sparse column is expanded at each call."""
     return column.dense() if isinstance(column, SparsePathColumn) else column
 
 
@@ -143,7 +143,7 @@ class _Builder:
         self.values: list[Any] = []
 
     def shredded(self, row_count: int) -> AnyPathColumn:
-        """As `build`, sparsely if few rows have the path."""
+        """As `build`, but sparse if few rows have the path."""
         if len(self.rows) >= _SPARSE_SHARE * row_count:
             return self.build(row_count)
         rows, self.rows = self.rows, list(range(len(self.rows)))
@@ -181,7 +181,7 @@ class _Builder:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether an object or an array holds nothing but NULLs and others that are empty."""
+    """Whether an object or an array holds only NULLs and further empty ones."""
     pending = [value]
     while pending:
         item = pending.pop()
@@ -198,8 +198,8 @@ def _is_empty(value: Any) -> bool:
 class PathElements:
     """The elements of the arrays at one path, n rows.
 
-    is_array: bool (n,), rows with an array there. starts: int64 (n + 1,), where each row's elements start among
-    `elements`, and the end of the last. inner: the elements of those elements, where they were asked for.
+    is_array: bool (n,), rows with an array there. starts: int64 (n + 1,), where each row's elements start in
+    `elements`, and the end of the last. inner: the elements of those elements, if requested.
     """
 
     is_array: np.ndarray[Any, np.dtype[np.bool_]]
@@ -228,7 +228,7 @@ class ShreddedPaths:
         return ShreddedPaths({k: c.slice(start, stop) for k, c in self.columns.items()}, self.is_complete)
 
     def known(self, row_count: int, path: JsonPath) -> PathColumn | None:
-        """The column at `path` if it was shredded or is known to be absent; else only `extract` can tell."""
+        """The column at `path` if it was shredded or is known to be absent; otherwise `extract` is needed."""
         column = self.columns.get(path)
         if column is None and self.is_complete and path and all(isinstance(step, str) for step in path):
             return missing(row_count)
@@ -266,7 +266,7 @@ def shred(texts: pa.BinaryArray) -> ShreddedPaths:
 
 
 def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
-    """Build one path column by parsing every row: for array elements and for paths beyond the cap."""
+    """Builds one path column by parsing every row, for array elements and for paths beyond the cap."""
     builder = _Builder()
     for row, text in enumerate(texts.to_pylist()):
         value = _at(json_text.loads(text), path)
@@ -277,7 +277,7 @@ def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
 
 
 def extract_elements(texts: pa.BinaryArray, path: JsonPath, depth: int = 1) -> PathElements:
-    """The elements of the arrays at `path`, by parsing every row; `depth`: of arrays in them, too, and so on."""
+    """The elements of the arrays at `path`, by parsing every row. `depth`: levels of nested arrays to read."""
     return _elements([_at(json_text.loads(text), path) for text in texts.to_pylist()], depth)
 
 
@@ -297,7 +297,7 @@ def _elements(values: list[Any], depth: int) -> PathElements:
 
 
 def pointer(path: JsonPath) -> JsonPath:
-    """The path as JSON pointers have it: a key of digits is also a place in an array."""
+    """The path as a JSON pointer: a key of digits is also an index into an array."""
     return tuple(int(s) if isinstance(s, str) and _PLACE.fullmatch(s) else s for s in path)
 
 
@@ -306,7 +306,7 @@ _NOTHING = object()
 
 
 def _at(value: Any, path: JsonPath) -> Any:
-    """What stands at `path` in a parsed document, or _NOTHING."""
+    """The value at `path` in a parsed document, or _NOTHING."""
     for step in path:
         if isinstance(value, dict):
             value = value.get(str(step), _NOTHING)
@@ -323,9 +323,9 @@ def missing(row_count: int) -> PathColumn:
 
 
 def concat(pieces: Sequence[tuple[int, ShreddedPaths]]) -> ShreddedPaths:
-    """Join the path columns of consecutive batches, given as (row count, paths).
+    """Joins the path columns of consecutive batches, given as (row count, paths).
 
-    An incomplete batch may hold rows of a path that it did not shred, so such a path is left out.
+    An incomplete batch may have rows with a path that it did not shred, so such a path is left out.
     """
     names: dict[JsonPath, None] = {}
     for _, paths in pieces:

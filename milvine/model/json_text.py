@@ -1,7 +1,7 @@
-"""JSON text: decoded as Milvus decodes it, or taken apart with its members kept as they were sent.
+"""JSON text: decoded as in Milvus, or split into members with their text as sent.
 
-Integers keep all their digits. A lone UTF-16 surrogate, which no text may hold, becomes U+FFFD, as in Go. NaN and
-infinities are no JSON, nor are numbers beyond float64.
+Integers keep all their digits. A lone UTF-16 surrogate, which is invalid in text, becomes U+FFFD, as in Go. NaN,
+infinities and numbers beyond float64 are not JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 _T = TypeVar("_T")
 Sent = msgspec.Raw
-"""A value as it was sent; `bytes` gives its text."""
+"""A value as sent; `bytes` gives its text."""
 _decode_value = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, Sent]).decode
 _decode_rows = msgspec.json.Decoder(list[dict[str, Sent]]).decode
@@ -23,11 +23,11 @@ _encode = msgspec.json.Encoder().encode
 _SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-"""An escaped backslash, a pair, or a surrogate that stands alone."""
+"""An escaped backslash, a surrogate pair, or a lone surrogate."""
 
 
 class NotJson(ValueError):
-    """What is wrong with a text."""
+    """The error in a text."""
 
 
 def loads(text: bytes | str) -> Any:
@@ -36,23 +36,23 @@ def loads(text: bytes | str) -> Any:
 
 
 def members(text: bytes | str | Sent) -> dict[str, Sent]:
-    """The members of an object as they were sent. Raises NotJson, also for what is no object."""
+    """The members of an object as sent. Raises NotJson, also if the text is not an object."""
     return _decoded(_decode_members, text)
 
 
 def rows(text: bytes | str | Sent) -> list[dict[str, Sent]]:
-    """The members of the objects of a list. Raises NotJson, also for other lists."""
+    """The members of each object in a list. Raises NotJson, also if the list has other elements."""
     return _decoded(_decode_rows, text)
 
 
 def dumps(value: object) -> bytes:
-    """Text of a value, in which parts may be `Sent`."""
+    """The text of a value, parts of which may be `Sent`."""
     return _encode(value)
 
 
 def plain_text(value: object) -> str:
-    """What Milvus makes of a JSON value where it wants text: a string's own characters, a number without an exponent,
-    anything else as JSON."""
+    """A JSON value as text, as in Milvus: the characters of a string, a number without an exponent, anything else as
+    JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Every key that Milvus knows, and what becomes of it here: nothing that is asked for is ignored in silence.
+"""All keys of Milvus and how each is handled here, so that no request is silently ignored.
 
 Places: the properties of databases, collections, fields and indexes, the parameters of searches, queries and loads,
 the fields of each request message (by the message's name), the keys of each REST body (by Milvus's name for it).
-A key that is not listed is not Milvus's: as a property it is kept as the user's own, elsewhere it is passed over.
+A key that is not listed is not a key of Milvus. As a property it is kept for the user; elsewhere it is ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from milvine.errors import ParameterInvalid
 
 
 class Verdict(Enum):
-    """REFUSED: only where it asks for something; the value that it has by default is taken."""
+    """REFUSED: unless it has its default value."""
 
     SERVED = auto()
     HARMLESS = auto()
@@ -28,9 +28,9 @@ _ASKS_NOTHING = frozenset({"", "false", "null", "none", "[]", "{}"})
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """`text`: of a harmless key why ignoring it changes nothing, of a refused one what the caller is told.
+    """`text`: for a harmless key the reason why ignoring it changes nothing, for a refused key the error message.
 
-    `neutral`: the values, in small letters, with which a refused key says no more than if it were left out.
+    `neutral`: values, in small letters, with which a refused key means the same as without it.
     """
 
     verdict: Verdict
@@ -60,12 +60,12 @@ def _harmless(why: str, names: str) -> dict[str, Known]:
 
 
 def _refused(**what: str) -> dict[str, Known]:
-    """Keys with the nouns of what they ask for."""
+    """Keys with the nouns of the features that they request."""
     return {name: Known(Verdict.REFUSED, unsupported(noun)) for name, noun in what.items()}
 
 
 def _refused_keys(names: str, neutral: frozenset[str] = _ASKS_NOTHING) -> dict[str, Known]:
-    """Keys that are refused by their own name."""
+    """Keys that the refusal names by the key itself."""
     return {name: Known(Verdict.REFUSED, unsupported(name), neutral) for name in names.split()}
 
 
@@ -445,7 +445,7 @@ def refused_keys(place: str) -> tuple[tuple[str, Known], ...]:
 
 
 def refuse_unserved(place: str, given: Mapping[str, object], of: str = "") -> None:
-    """Raises ParameterInvalid for the first key that asks for something that is not served; `of` says of what."""
+    """Raises ParameterInvalid for the first key that requests a feature that is not served; `of` names its owner."""
     if not given:
         return
     for key, known in refused_keys(place):

@@ -1,4 +1,4 @@
-"""Which partition a row belongs to when a field, the partition key, decides it.
+"""Assigns rows to partitions by a field, the partition key.
 
 The hash is part of the file formats: sealed rows and the log were routed by it.
 """
@@ -37,7 +37,7 @@ def _text_hashes(values: pa.StringArray) -> Array:
     offsets = offsets.astype(np.int64)
     content = np.zeros(0, np.uint8) if values.buffers()[2] is None else np.frombuffer(values.buffers()[2], np.uint8)
     powers = np.cumprod(np.full(int(np.diff(offsets).max()), _BASE, np.uint64))
-    # In blocks, since each byte needs some thirty for the while.
+    # In blocks, since each byte temporarily takes about thirty.
     starts = np.unique(np.searchsorted(offsets[:-1], np.arange(offsets[0], offsets[-1] + 1, _BLOCK_BYTES)))
     edges = [0, *starts[starts > 0].tolist(), len(values)]
     return np.concatenate(
@@ -55,7 +55,7 @@ def _block_hashes(content: Array, offsets: Array, powers: Array) -> Array:
 
 
 def buckets(keys: Any, count: int) -> Array:
-    """Of each key, int64 (n,) or StringArray without nulls, its bucket 0..count-1: int64 (n,)."""
+    """The bucket 0..count-1, int64 (n,), of each key: int64 (n,) or a StringArray without nulls."""
     if len(keys) == 0:
         return np.zeros(0, np.int64)
     hashes = keys.astype(np.uint64) if isinstance(keys, np.ndarray) else _text_hashes(keys)
@@ -66,7 +66,7 @@ def buckets(keys: Any, count: int) -> Array:
 def routed(
     schema: CollectionSchema, partition_ids: Sequence[int], partition_id: int, batch: ColumnBatch
 ) -> list[tuple[int, ColumnBatch]]:
-    """Rows by partition: all in `partition_id`, or, when it is ALL_PARTITIONS, each where its partition key says."""
+    """Rows by partition: all in `partition_id` or, if it is ALL_PARTITIONS, each in that of its partition key."""
     key = schema.partition_key
     if partition_id != ALL_PARTITIONS or key is None:
         return [(partition_id, batch)]

@@ -1,4 +1,4 @@
-"""Properties that say where loaded data lives: their keys, their values, and what follows from them for each part.
+"""Properties that place loaded data: their keys and values, and the resulting placement of each part.
 
 `mmap.enabled` leaves a part to the page cache instead of memory; `warmup` says when its pages are read in. An index
 or a field wins over its collection, the collection over its database, that over the server's settings.
@@ -41,7 +41,7 @@ class PartKind(StrEnum):
 
 COLLECTION_WARMUP_PROPERTIES = frozenset(f"{WARMUP_PROPERTY}.{kind}" for kind in PartKind)
 FIELD_PROPERTIES = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, SKIP_LOAD_PROPERTY, *COLLECTION_WARMUP_PROPERTIES})
-"""Of a field's type parameters those that are kept as they came."""
+"""The type parameters of a field that are kept as sent."""
 INDEX_PROPERTIES = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, OFFSET_CACHE_PROPERTY})
 
 
@@ -55,7 +55,7 @@ class Populate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`in_memory`: verified, resident and counted as memory; else it is mapped and counted apart."""
+    """`in_memory`: verified, resident and counted as memory; otherwise mapped and counted separately."""
 
     in_memory: bool
     populate: Populate
@@ -68,17 +68,17 @@ PartKey = tuple[str, int]
 
 
 def parse_bool(text: str) -> bool | None:
-    """The spellings that Go's ParseBool takes; None for anything else."""
+    """The spellings that Go's ParseBool accepts; None for anything else."""
     return True if text in _TRUE else False if text in _FALSE else None
 
 
 def allows_inserted_ids(properties: Mapping[str, str]) -> bool:
-    """Whether a collection's rows may bring keys though its ids are automatic."""
+    """Whether rows may have keys even though the collection's ids are automatic."""
     return parse_bool(properties.get(INSERTED_IDS_PROPERTY, "")) is True
 
 
 def is_compacted_automatically(properties: Mapping[str, str]) -> bool:
-    """Whether a collection's segments are merged without a call; not if the value is no boolean, as in Milvus."""
+    """Whether segments are merged automatically. False if the value is not a boolean, as in Milvus."""
     return parse_bool(properties.get(AUTO_COMPACTION_PROPERTY, "true")) is True
 
 
@@ -88,7 +88,7 @@ def is_isolated(properties: Mapping[str, str]) -> bool:
 
 
 def check_query_mode(properties: Mapping[str, str]) -> None:
-    """Raises ParameterInvalid for another value than the only one, and for a key that is it but for its case."""
+    """Raises ParameterInvalid for any value but the only valid one, and for a key that differs only in case."""
     for key, value in properties.items():
         if key == QUERY_MODE_PROPERTY and value != _LARGE_TOPK:
             raise ParameterInvalid(f'invalid {key} value "{value}", valid values: [{_LARGE_TOPK}]')
@@ -102,7 +102,7 @@ def is_of_large_topk(properties: Mapping[str, str]) -> bool:
 
 
 def check_warmup(policy: str, prefix: str = "") -> None:
-    """Raises ParameterInvalid; its text ends twice, as Milvus wraps it."""
+    """Raises ParameterInvalid; its text ends twice, as Milvus wraps it twice."""
     if policy not in ("disable", "sync", "async"):
         detail = f"invalid warmup policy: {policy}, must be 'disable', 'sync' or 'async'"
         raise ParameterInvalid(f"{prefix}{detail}: {ParameterInvalid.text}")
@@ -118,7 +118,7 @@ def check_index_properties(params: Mapping[str, str], index_type: str = "") -> N
 
 
 def check_new_index_properties(params: Mapping[str, str]) -> None:
-    """What create_index refuses; a wrong `mmap.enabled` in other words than altering does."""
+    """Checks the properties of create_index, which refuses a wrong `mmap.enabled` in other words than altering."""
     try:
         check_index_properties({k: v for k, v in params.items() if k == MMAP_PROPERTY})
     except ParameterInvalid as error:
@@ -144,7 +144,7 @@ def _placement(
     kind: PartKind, own: Mapping[str, str], above: tuple[Mapping[str, str], ...], mmap_by_default: bool
 ) -> Placement:
     said = next((p[MMAP_PROPERTY] for p in (own, *above) if MMAP_PROPERTY in p), None)
-    # What is no boolean counts as false, as in Milvus.
+    # A value that is not a boolean counts as false, as in Milvus.
     mapped = mmap_by_default if said is None else parse_bool(said) is True
     key = f"{WARMUP_PROPERTY}.{kind}"
     match own.get(WARMUP_PROPERTY) or next((p[key] for p in above if key in p), None):
@@ -160,9 +160,9 @@ def _placement(
 def placements(
     collection: Collection, database: Mapping[str, str], mmap_by_default: Mapping[PartKind, bool]
 ) -> dict[PartKey, Placement]:
-    """Where every part of the collection's segments goes. `database`: the properties of its database.
+    """The placement of every part of the collection's segments. `database`: the properties of its database.
 
-    Vectors that no index file covers (few rows, FLAT) stand for their index; keys and timestamps go with the key.
+    Vectors without an index file (few rows, FLAT) are placed as their index, keys and timestamps as the key field.
     """
     above = (collection.properties, database)
 

@@ -1,4 +1,4 @@
-"""What a caller asks for, as both adapters hand it to the service, and what comes back."""
+"""The requests that both adapters pass to the service, and its results."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True)
 class InsertRequest:
-    """Columns by name, as they came: not checked yet, integers as wide as the wire has them.
+    """Columns by name, as sent: not checked yet, integers as wide as on the wire.
 
-    `partial_update` is of upserts only: columns that are left out keep the values of the rows they belong to.
-    `schema_ts`: the last change of the schema that the client wrote by; 0 if it does not say.
+    `partial_update` is only for upserts: rows keep their values in columns that are left out. `schema_ts`: the last
+    change of the schema that the client knows; 0 if it is not given.
     """
 
     name: str
@@ -74,15 +74,16 @@ class MutationResult:
 
 @record
 class SearchRequest:
-    """`queries`: rows, each as long as the caller sent it: (nq, dim), in the dtype of `query_type`, bytes if that is
-    none of ours. `query_type`: the placeholder's number, a vector type's mostly. `params`: ANN parameters by name.
+    """`queries`: rows, each as long as the caller sent it: (nq, dim), in the dtype of `query_type`, or bytes
+    if it is not one of our types. `query_type`: the placeholder's number, mostly a vector type's. `params`: ANN
+    parameters by name.
 
-    `read_ts` 0: all that was acknowledged; else the rows that were alive at that timestamp.
+    `read_ts` 0: all acknowledged rows; otherwise the rows alive at that timestamp.
 
-    `ids` (int64 or StringArray): the keys of the rows whose vectors are the queries, in the place of `queries`.
+    `ids` (int64 or StringArray): the keys of the rows whose vectors are the queries, in place of `queries`.
 
-    `shape`: equal for searches that differ by nothing but their collection's name, `queries`, `query_type` and
-    `read_ts`; None where that is not known, and with `ids`.
+    `shape`: equal for searches that differ only in their collection's name, `queries`, `query_type` and `read_ts`; None
+    if it is not known, and with `ids`.
     """
 
     name: str
@@ -105,7 +106,7 @@ class SearchRequest:
 
 @record
 class OutputField:
-    """A field of a result, in the order to be sent."""
+    """A field of a result, in the order of the response."""
 
     field: FieldSchema
     column: Column
@@ -113,9 +114,9 @@ class OutputField:
 
 @record
 class SearchResult:
-    """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: asked of `$meta`, () for all.
+    """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: requested of `$meta`, () for all.
 
-    `iterator_token` and `last_bound` belong to a step of a search iterator; no token: it was none.
+    `iterator_token` and `last_bound` are those of a step of a search iterator; the token is empty for other searches.
     """
 
     primary_field: FieldSchema
@@ -133,9 +134,9 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class QueryIterator:
-    """All pages of an iterator read at one timestamp: the first one (`read_ts` 0) tells it to the next ones.
+    """All pages of an iterator read at one timestamp, which the first page (`read_ts` 0) returns for the next ones.
 
-    `collection_id` 0: the caller did not say which collection the name had meant.
+    `collection_id` 0: the caller did not send the id of the first page's collection.
     """
 
     read_ts: int = 0
@@ -160,7 +161,7 @@ class QueryRequest:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """`count` is set for count(*) alone; then there are no fields."""
+    """`count` is set only for count(*), which has no fields."""
 
     primary_field: FieldSchema
     rows: ColumnBatch
@@ -173,7 +174,7 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True)
 class IndexDescription:
-    """One index with what its build has reached; `state` is Milvus's IndexState number."""
+    """One index and the progress of its build; `state` is Milvus's IndexState number."""
 
     collection: Collection
     index_id: int

@@ -1,4 +1,4 @@
-"""Resource groups: how many nodes each wants, and where the one node of this process stands."""
+"""Resource groups: how many nodes each requests, and which of them has the one node of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NODE_ID = 1
 
 @dataclass(frozen=True, slots=True)
 class ResourceGroupConfig:
-    """`requests` and `limits` are numbers of nodes, None if they were not given. `node_labels` are (key, value)."""
+    """`requests` and `limits` are numbers of nodes, None if not given. `node_labels` are (key, value)."""
 
     requests: int | None = 0
     limits: int | None = 0
@@ -54,7 +54,7 @@ class ResourceGroup:
 
     @property
     def accepts_node(self) -> bool:
-        """The node has no labels, so only a group that asks for none takes it."""
+        """The node has no labels, so only a group that requires none takes it."""
         return self.name == DEFAULT_RESOURCE_GROUP or not self.config.node_labels
 
 
@@ -64,10 +64,10 @@ def initial_groups() -> dict[str, ResourceGroup]:
 
 
 def place_node(groups: Mapping[str, ResourceGroup]) -> dict[str, ResourceGroup]:
-    """The groups with the node where their configurations want it.
+    """The groups, with the node placed by their configurations.
 
-    As Milvus recovers groups: a group that requests a node takes one that another does not request; a group over its
-    limits gives its node away, to `transfer_to` first, to the default group when none has room.
+    As Milvus recovers groups: a group that requests a node takes one that its present group does not request. A group
+    over its limits gives its node to a group with room, preferably of `transfer_to`, otherwise to the default group.
     """
     holder = next((g for g in groups.values() if g.has_node), groups[DEFAULT_RESOURCE_GROUP])
     others = [groups[name] for name in sorted(groups) if name != holder.name and groups[name].accepts_node]

@@ -1,4 +1,4 @@
-"""What a collection is made of: fields, and the frozen schema that holds them."""
+"""The fields and the frozen schema of a collection."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from milvine.model.types import DataType, MetricType
 
 DYNAMIC_FIELD_NAME = "$meta"
 FIRST_FIELD_ID = 100
-"""Milvus keeps ids below 100 for itself (0 row id, 1 timestamp)."""
+"""Milvus reserves ids below 100 (0 row id, 1 timestamp)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldSchema:
     """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR and ARRAY of it only.
 
-    `element_type` and `max_capacity` (elements a row) are ARRAY's. `default_value` None: there is none.
+    `element_type` and `max_capacity` (elements per row) are ARRAY's. `default_value` None: there is none.
     `properties`: type parameters that say how the field is loaded (see `model.properties`).
     """
 
@@ -45,8 +45,8 @@ class FieldSchema:
 class CollectionSchema:
     """Fields in the order of creation; with a dynamic field, `$meta` is the last of them.
 
-    `version` counts the changes since the collection was created, the last of them at `updated_ts`. Files and the log
-    may still hold columns of `dropped_fields`, and their ids are never given to others.
+    `version` counts the changes since the collection was created; the last one was at `updated_ts`. Files and the log
+    may still hold columns of `dropped_fields`, whose ids are never reused.
     """
 
     fields: tuple[FieldSchema, ...]
@@ -62,17 +62,17 @@ class CollectionSchema:
 
     @cached_property
     def by_id(self) -> dict[int, FieldSchema]:
-        """All fields that there ever were: reads that began before a field was dropped go on to its end."""
+        """All fields, including dropped ones, which reads that began before the drop still use."""
         return {f.field_id: f for f in (*self.fields, *self.dropped_fields)}
 
     @cached_property
     def field_ids(self) -> frozenset[int]:
-        """Of the fields that there are now."""
+        """Without dropped fields."""
         return frozenset(f.field_id for f in self.fields)
 
     @property
     def max_field_id(self) -> int:
-        """The highest id ever given to a field."""
+        """The highest id that any field has had."""
         return max(self.by_id)
 
     @cached_property
@@ -85,7 +85,7 @@ class CollectionSchema:
 
     @cached_property
     def partition_key(self) -> FieldSchema | None:
-        """The field whose values say which partition a row belongs to."""
+        """The field whose values decide the partition of a row."""
         return next((f for f in self.fields if f.is_partition_key), None)
 
     @cached_property
@@ -94,15 +94,15 @@ class CollectionSchema:
 
     @cached_property
     def user_fields(self) -> tuple[FieldSchema, ...]:
-        """The fields a user declared: all but `$meta`."""
+        """The fields that the user declared: all except `$meta`."""
         return tuple(f for f in self.fields if not f.is_dynamic)
 
 
 @dataclass(frozen=True)
 class IndexSpec:
-    """An index as the user asked for it; `params` are the user's own strings, `build_params` what is built.
+    """An index as requested. `params` are the user's strings, `build_params` the parameters of the build.
 
-    A scalar index has no metric. SDKs may nest parameters as JSON under `params`; `named_params` has them all by name.
+    A scalar index has no metric. SDKs may nest parameters as JSON under `params`; `named_params` has all by name.
     """
 
     index_id: int
@@ -120,7 +120,7 @@ class IndexSpec:
 
 
 def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Index parameters by name; the JSON object under `params` is opened, and what stands beside it wins."""
+    """Index parameters by name, including those in the JSON object `params`; parameters beside it take precedence."""
     flat = {key: value for key, value in params.items() if key != "params"}
     nested = params.get("params")
     if not nested:

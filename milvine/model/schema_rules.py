@@ -1,4 +1,4 @@
-"""What create_collection refuses, with Milvus's messages and limits (internal/proxy/util.go, task.go)."""
+"""The checks of create_collection, with Milvus's messages and limits (internal/proxy/util.go, task.go)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FILTER_KEYWORDS = frozenset(
         *map(str.upper, _FUNCTIONS),
     }
 )
-"""Milvus's list: no other words, and no other cases of these, are refused as names of fields; NULL is in any case."""
+"""Milvus's list of refused field names. Other cases of these words are allowed, except of NULL."""
 NO_STRING = "string data type not supported yet, please use VarChar type instead"
 _FIRST = re.compile(r"[A-Za-z_]")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -72,7 +72,7 @@ _PARTITION_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 @lru_cache(maxsize=1024)
 def check_collection_name(name: str, kind: str = "name") -> None:
-    """`kind` is "name" or "alias", as in the message. Good names are remembered."""
+    """`kind` is "name" or "alias", as in the message. Valid names are cached."""
     if not name:
         raise ParameterInvalid(f"collection {kind} should not be empty")
     invalid = f"Invalid collection {kind}: {name}."
@@ -145,7 +145,7 @@ def check_field_name(name: str) -> None:
 
 
 def check_index_name(name: str) -> None:
-    """Of a name that was chosen; an empty one is not."""
+    """Checks a chosen name; an empty one was not chosen."""
     trimmed = name.strip()
     if not trimmed:
         return
@@ -159,7 +159,7 @@ def check_index_name(name: str) -> None:
 
 
 def check_schema(name: str, schema: CollectionSchema, num_shards: int, num_partitions: int = 0) -> None:
-    """Everything that is wrong with a schema a user sent; `$meta` is not part of it yet."""
+    """Checks a schema as the user sent it, still without `$meta`."""
     if num_shards > MAX_SHARDS:
         raise ParameterInvalid(f"maximum shards's number should be limited to {MAX_SHARDS}")
     if len(schema.fields) > MAX_FIELDS:
@@ -189,7 +189,7 @@ def check_description(description: str) -> None:
 
 
 def check_added_field(collection: str, schema: CollectionSchema, field: FieldSchema) -> None:
-    """Everything that is wrong with a field that is to be added to the schema of a collection."""
+    """Checks a field that is to be added to the schema of a collection."""
     if len(schema.fields) >= MAX_FIELDS:
         raise ParameterInvalid(f"The number of fields has reached the maximum value {MAX_FIELDS}")
     if field.name in schema.by_name:
@@ -212,7 +212,7 @@ def check_added_field(collection: str, schema: CollectionSchema, field: FieldSch
 
 
 def _check_skipped(schema: CollectionSchema) -> None:
-    """`field.skipLoad` leaves a field out of loads that name none."""
+    """`field.skipLoad` leaves a field out of loads that name no fields."""
     skipped: set[str] = set()
     for field in schema.fields:
         text = field.properties.get(SKIP_LOAD_PROPERTY)
@@ -310,7 +310,7 @@ def _check_array(collection: str, field: FieldSchema) -> None:
 
 
 def _check_default(field: FieldSchema) -> None:
-    """The value's kind is right when it comes here: each wire names kinds in its own way."""
+    """The adapters have checked the kind of the value, since each protocol names kinds differently."""
     value, data_type = field.default_value, field.data_type
     place = f"type:{data_type.milvus_name}, name:{field.name}"
     if field.is_primary:
@@ -346,7 +346,7 @@ def check_ttl(properties: Mapping[str, str]) -> None:
 
 
 def check_timezone(values: Mapping[str, str]) -> None:
-    """The time zone that properties, or the parameters of a read, name."""
+    """The time zone in properties or in the parameters of a read."""
     zone = values.get(TIMEZONE_PROPERTY)
     if zone and str(zone) not in available_timezones():
         raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")

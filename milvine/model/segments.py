@@ -1,4 +1,4 @@
-"""What the catalog knows of sealed segments, their indexes and the deletes beside them."""
+"""The catalog's records of sealed segments, their indexes and their delta files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True, slots=True)
 class SegmentIndexMeta:
-    """An index file of one segment. `is_scan`: nothing was built, the raw vectors serve as they are."""
+    """An index file of one segment. `is_scan`: no index was built, and the raw vectors are scanned."""
 
     index_id: int
     file_name: str
@@ -25,8 +25,8 @@ class SegmentIndexMeta:
 class SegmentMeta:
     """A sealed segment. `field_bytes`: file size by field id; `rows_bytes`: the file of keys and timestamps.
 
-    A segment that compaction wrote names its sources; of deltas whose newest delete is at or before `folded_ts` all
-    that they kill has left it.
+    A segment written by compaction names its sources. It has no rows that are killed by deltas whose newest delete is
+    at or before `folded_ts`.
     """
 
     segment_id: int
@@ -43,11 +43,11 @@ class SegmentMeta:
 
     @property
     def data_bytes(self) -> int:
-        """Size of its files, indexes left aside."""
+        """Size of its files without indexes."""
         return self.rows_bytes + sum(self.field_bytes.values())
 
     def needs(self, delta: DeltaMeta) -> bool:
-        """Whether a row of the segment may be killed by a delete of `delta`."""
+        """Whether a delete of `delta` may kill a row of the segment."""
         return self.min_ts < delta.max_ts and self.folded_ts < delta.max_ts
 
 
@@ -99,7 +99,7 @@ class DeleteBatch:
 
 
 def delete_bytes(keys: Any) -> int:
-    """What deletes of keys (int64 or StringArray) hold in memory, each with its ts and partition id."""
+    """Bytes in memory of deletes of keys (int64 or StringArray), including their ts and partition ids."""
     return int(keys.nbytes) + 16 * len(keys)
 
 

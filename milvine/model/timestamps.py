@@ -18,7 +18,7 @@ def from_physical_ms(ms: int) -> int:
 
 
 class HybridClock:
-    """Hands out timestamps that only grow, across restarts too once `observe` has seen all that was stored."""
+    """Gives timestamps that only grow, also across restarts once `observe` has seen all stored ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,13 +28,13 @@ class HybridClock:
         return self.reserve(1)
 
     def reserve(self, count: int) -> int:
-        """The first of `count` consecutive values that nobody else gets; ids are taken from here too."""
+        """The first of `count` consecutive values that are given only once. They also serve as ids."""
         with self._lock:
             first = max(self._last + 1, from_physical_ms(time.time_ns() // 1_000_000))
             self._last = first + count - 1
             return first
 
     def observe(self, ts: int) -> None:
-        """Never hand out `ts` or anything below it again."""
+        """Gives only values above `ts` from now on."""
         with self._lock:
             self._last = max(self._last, ts)

@@ -73,7 +73,7 @@ class MetricType(StrEnum):
 
 
 class SegmentState(IntEnum):
-    """Those of `common.SegmentState` that there are here."""
+    """The values of `common.SegmentState` that occur here."""
 
     GROWING = 2
     SEALED = 3

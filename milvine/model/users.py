@@ -1,4 +1,4 @@
-"""Who may ask."""
+"""Users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """`password_hash` is salted and says how it was made; the password itself is kept nowhere."""
+    """`password_hash` is salted and names its method. The password itself is not stored."""
 
     name: str
     password_hash: str

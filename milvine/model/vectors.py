@@ -1,6 +1,6 @@
-"""Vectors of every element type: how they are kept, and as float32, in which all distances are computed.
+"""Vectors of every element type: their storage, and their conversion to float32, in which all distances are computed.
 
-numpy knows no bfloat16: its 16 bits, the upper half of a float32, are kept as uint16.
+numpy has no bfloat16, so its 16 bits, the upper half of a float32, are kept as uint16.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def from_float32(vectors: Array, data_type: DataType) -> Array:
 
 
 def is_finite(vectors: Array) -> bool:
-    """Of FLOAT16 and BFLOAT16: whether no element is NaN or infinite."""
+    """Whether no element of FLOAT16 or BFLOAT16 vectors is NaN or infinite."""
     if vectors.dtype == np.uint16:
         return not bool(((vectors & 0x7F80) == 0x7F80).any())
     return bool(np.isfinite(vectors).all())
 
 
 def blocks(row_count: int, dim: int) -> Iterator[slice]:
-    """Consecutive rows, as many at a time as are well turned into float32 together."""
+    """Consecutive rows, in blocks of a good size for conversion to float32."""
     step = max(1, _BLOCK_BYTES // (4 * dim))
     return (slice(start, min(start + step, row_count)) for start in range(0, row_count, step))

@@ -1,1 +1,1 @@
-"""Bytes that survive: sealed files, the log, segment files, garbage."""
+"""Durable bytes: sealed files, the log, segment files, garbage."""

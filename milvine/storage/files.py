@@ -1,6 +1,6 @@
-"""Sealed files: the only place that writes whole files and that maps them.
+"""Sealed files. Only this module writes whole files and maps them.
 
-A sealed file is a payload from offset 0 (so that a reader can map it and hand it to a library as it is) and a
+A sealed file is a payload from offset 0 (so that a reader can map it and pass it to a library unchanged) and a
 footer of 32 bytes, little-endian: kind (8 bytes, ASCII, NUL padded), format version u32, CRC32C of the payload
 u32, payload length u64, CRC32C of the 24 bytes before u32, magic b"MLVN".
 """
@@ -36,16 +36,16 @@ _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
-    """CRC32C of the buffers in order. Works in steps, so that other threads get the GIL in between."""
+    """CRC32C of the buffers in order. Works in steps, so that other threads get the GIL."""
     for buffer in buffers:
-        array = np.frombuffer(buffer, np.uint8)  # google_crc32c takes arrays, but no memoryview
+        array = np.frombuffer(buffer, np.uint8)  # google_crc32c accepts arrays but not memoryview
         for start in range(0, len(array), _CRC_STEP_BYTES):
             crc = google_crc32c.extend(crc, array[start : start + _CRC_STEP_BYTES])
     return crc
 
 
 def sync_directory(path: Path) -> None:
-    """Make names created, renamed or removed in `path` survive power loss."""
+    """Makes creations, renames and removals in `path` durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,7 +54,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create `path` and what is missing above it, each level durable in its parent."""
+    """Creates `path` and its missing parents, each durable in its parent."""
     if path.is_dir():
         return
     make_directory(path.parent)
@@ -66,8 +66,8 @@ def make_directory(path: Path) -> None:
 def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) -> int:
     """Write a sealed file and fsync it; the caller syncs the directory. Returns the file's size in bytes.
 
-    Raises FileExistsError rather than touch a file that is there, and DiskLimitExceeded when it cannot be written;
-    the incomplete file is removed then.
+    Raises FileExistsError if the file exists, and DiskLimitExceeded if it cannot be written; the incomplete file is
+    then removed.
     """
     with path.open("xb") as file:
         try:
@@ -91,7 +91,7 @@ def footer(kind: str, version: int, crc: int, length: int) -> bytes:
 
 
 def seal_written(path: Path, kind: str, version: int) -> int:
-    """Add the footer to a payload that a library wrote itself, and fsync. Returns the file's size in bytes."""
+    """Adds the footer to a payload written by a library, and fsyncs. Returns the file's size in bytes."""
     with path.open("r+b") as file:
         length = os.fstat(file.fileno()).st_size
         with mmap.mmap(file.fileno(), length, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
@@ -105,7 +105,7 @@ def seal_written(path: Path, kind: str, version: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A sealed file's payload, mapped read-only; the pages go back when the last array over it is gone."""
+    """A sealed file's payload, mapped read-only; the pages are returned when the last array over it is gone."""
 
     path: Path
     mapping: mmap.mmap
@@ -117,7 +117,7 @@ class MappedFile:
 
 
 OnBytes = Callable[[int], None]
-"""Told how many more bytes are resident; what it raises ends the opening."""
+"""Called with the number of further bytes that are resident; an exception ends the opening."""
 
 
 def ignore_bytes(_more_bytes: int) -> None:
@@ -125,7 +125,7 @@ def ignore_bytes(_more_bytes: int) -> None:
 
 
 def open_sealed(path: Path, kind: str, version: int, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> MappedFile:
-    """Map a sealed file of a version up to `version`. `resident` verifies its checksum and reads every page.
+    """Maps a sealed file of a version up to `version`. `resident` verifies its checksum and reads every page.
 
     Raises DataIntegrityError, naming the file, for a missing, short, flipped or unknown file.
     """
@@ -140,14 +140,14 @@ def open_sealed(path: Path, kind: str, version: int, *, resident: bool, on_bytes
 
 
 def verify_sealed(path: Path) -> None:
-    """Hold a sealed file of any kind against its own checksum. Raises DataIntegrityError naming it."""
+    """Verifies the checksum of a sealed file of any kind. Raises DataIntegrityError naming it."""
     mapped, _, _, crc = _map_sealed(path)
     _verify(mapped, crc)
 
 
 def read_and_verify(path: Path, pause: Callable[[int], None]) -> None:
-    """Like `verify_sealed`, by small reads that leave nothing in the page cache of a file that this process has not
-    mapped; `pause` is called with the number of bytes behind each. Raises DataIntegrityError naming the file."""
+    """Like `verify_sealed`, in small reads. A file that this process has not mapped is not kept in the page cache.
+    `pause` is called after each read with its number of bytes. Raises DataIntegrityError naming the file."""
     try:
         file = path.open("rb", buffering=0)
     except FileNotFoundError as error:
@@ -175,7 +175,7 @@ def _verify(mapped: MappedFile, crc: int, on_bytes: OnBytes = ignore_bytes, *, p
     found = 0
     for start in range(0, mapped.payload_bytes, _POPULATE_STEP_BYTES):
         step = mapped.payload[start : start + _POPULATE_STEP_BYTES]
-        if populate:  # kernels before 5.14 cannot; the checksum touches every page anyway
+        if populate:  # kernels before 5.14 cannot, but the checksum touches every page
             _madvise(np.frombuffer(step, np.uint8).ctypes.data, step.nbytes, _MADV_POPULATE_READ)
         found = crc32c([step], found)
         on_bytes(step.nbytes)
@@ -184,7 +184,7 @@ def _verify(mapped: MappedFile, crc: int, on_bytes: OnBytes = ignore_bytes, *, p
 
 
 def _map_sealed(path: Path) -> tuple[MappedFile, str, int, int]:
-    """The file, and kind, version and checksum as its footer has them."""
+    """The file, and the kind, version and checksum from its footer."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -203,7 +203,7 @@ def _truncated(path: Path, size: int) -> DataIntegrityError:
 
 
 def _footer_of(path: Path, found: bytes, size: int) -> tuple[str, int, int, int]:
-    """Kind, version, checksum and length of the payload, as the last bytes of a file of `size` bytes have them."""
+    """Kind, version, checksum and length of the payload, from the last bytes of a file of `size` bytes."""
     if size < FOOTER_BYTES:
         raise _truncated(path, size)
     body = found[: _FOOTER_BODY.size]
@@ -218,7 +218,7 @@ def _footer_of(path: Path, found: bytes, size: int) -> tuple[str, int, int, int]
 
 @contextlib.contextmanager
 def removed_on_failure() -> Iterator[list[Path]]:
-    """What the body adds to the list goes again if it fails: a full disk must not fill with what nobody names.
+    """If the body fails, removes the files that it added to the list, so that no garbage fills the disk.
 
     An OSError of the body becomes DiskLimitExceeded.
     """
@@ -235,7 +235,7 @@ def removed_on_failure() -> Iterator[list[Path]]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a directory of ours with all its files; no error if it is gone."""
+    """Removes one of our files, or a directory with all its files; no error if it is gone."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -245,7 +245,7 @@ def remove_tree(path: Path) -> None:
 
 
 def walk_files(path: Path) -> Iterator[Path]:
-    """All files below `path`, in no order; nothing if it does not exist."""
+    """All files below `path`, in any order; none if it does not exist."""
     if path.is_dir():
         for child in path.iterdir():
             if child.is_dir():

@@ -1,4 +1,4 @@
-"""Removes what the catalog does not name: leftovers of a crash between writing files and committing them."""
+"""Removes files that the catalog does not name: leftovers of a crash between writing files and their commit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from milvine.storage.files import remove_tree
 
 
 def remove_unnamed(directory: Path, names: Collection[str]) -> list[Path]:
-    """Remove every entry of `directory` whose name is not in `names`; returns what was removed."""
+    """Removes the entries of `directory` whose names are not in `names`; returns the removed ones."""
     if not directory.is_dir():
         return []
     unnamed = [path for path in directory.iterdir() if path.name not in names]

@@ -1,9 +1,9 @@
-"""The files of one sealed segment, in a directory of its own.
+"""The files of one sealed segment, in its own directory.
 
   rows.seg          insert timestamps, keys in order, and the row offset of each ("the key index")
   <field id>.col    one column; JSON with its shredded paths beside the text
   <index id>.index  one vector index, as faiss wrote it, or one scalar index
-Deletes of a collection lie beside its segments as <delta id>.delta. All are sealed files (see `files`).
+Deletes of a collection are beside its segments as <delta id>.delta. All are sealed files (see `files`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from milvine.storage.wal_records import decode_deletes, encode_deletes
 
 FORMAT_VERSION = 1
 _SPARSE_COLUMN_VERSION = 2
-"""Of a column with paths that few rows have; its other columns are of version 1."""
+"""The version of a column with paths that few rows have; other columns have version 1."""
 COLUMN_KIND, ROWS_KIND, INDEX_KIND, DELTA_KIND = "column", "rows", "index", "delta"
 SCALAR_KIND = "scalar"
 ROWS_FILE = "rows.seg"
 _PATH_PARTS = ("kinds", "integers", "doubles", "strings")
 _NOT_OURS = (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException)
-"""What reading arrays of the wrong names and types ends in: a file that was only mapped may hold anything."""
+"""Errors from reading arrays of wrong names and types: a file that is only mapped may hold anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentPaths:
-    """Where things lie below the data directory."""
+    """Paths in the data directory."""
 
     root: Path
 
@@ -167,7 +167,7 @@ def open_index_file(path: Path, *, resident: bool, on_bytes: OnBytes = ignore_by
 
 
 def save_scalar_index(path: Path, arrays: Mapping[str, Any], described: Any) -> int:
-    """Arrays (numpy or pyarrow, of any lengths) by name, and what describes them, as JSON. Returns the file's size."""
+    """Arrays (numpy or pyarrow, of any lengths) by name, and their description as JSON. Returns the file's size."""
     lists = {name: _as_row(values) for name, values in arrays.items()}
     metadata = {"indexes": orjson.dumps(described).decode()}
     return save_sealed(path, SCALAR_KIND, FORMAT_VERSION, encode_stream(lists, metadata))
@@ -176,7 +176,7 @@ def save_scalar_index(path: Path, arrays: Mapping[str, Any], described: Any) -> 
 def open_scalar_index(
     path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes
 ) -> tuple[dict[str, Any], Any, MappedFile]:
-    """The arrays and their description as they were saved, viewing the file; strings are StringArrays."""
+    """The saved arrays, viewing the file, and their description; strings are StringArrays."""
     mapped = open_sealed(path, SCALAR_KIND, FORMAT_VERSION, resident=resident, on_bytes=on_bytes)
     lists, metadata = decode_stream(mapped.payload, path)
     try:
@@ -188,6 +188,6 @@ def open_scalar_index(
 
 
 def _as_row(values: Any) -> pa.LargeListArray:
-    """Record batches hold arrays of one length: each of ours is one row of it."""
+    """A record batch holds arrays of one length, so each of our arrays is one row of it."""
     array = pa.array(values) if isinstance(values, np.ndarray) else values
     return pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array)

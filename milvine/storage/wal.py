@@ -6,11 +6,11 @@ previous file u64, CRC32C of all that u32, zero u32; little-endian, packed), the
 u64, CRC32C of the header before this field and of the body u32, zero u32), body, zeros up to 8 bytes.
 
 A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later record or
-the next file knows to be synced is damage and an error. Files are removed whole and never cut: after a torn tail the
-log goes on in a new file, whose header keeps where the valid part of the old one ended.
+the next file knows to be synced is damage and an error. Files are removed whole and never cut. After a torn tail the
+log continues in a new file, whose header says where the valid part of the old file ends.
 
-Small records overwrite zeros that were written ahead of them: to sync a file that has not grown takes half the time,
-since the file system has nothing to write into its own journal. (fallocate would not help: its extents are marked.)
+Small records overwrite zeros that were written ahead. The sync of a file that has not grown takes half the time, since
+the file system writes nothing to its journal. (fallocate does not help, since its extents are marked as unwritten.)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
 _ROLL_SECONDS = 0.1
-"""How long a record waits for a full file to be left; then it goes in, so the size is a soft limit."""
+"""How long a record waits for a full file to be replaced. Then it is written there, so the size is a soft limit."""
 _FILE_MAGIC = b"MLVNWAL\0"
 _RECORD_MAGIC = b"REC\0"
 _FILE_HEADER_BODY = struct.Struct("<8sIQIQ")
@@ -48,9 +48,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _AHEAD_BYTES = 512 << 10
 _ZEROS = bytes(_AHEAD_BYTES)
 _AHEAD_AFTER_BYTES = 64 << 10
-"""A file with less in it has no zeros written ahead: a thousand small collections would take half a gigabyte."""
+"""A smaller file gets no zeros written ahead, which would take half a gigabyte for a thousand small collections."""
 _SMALL_BYTES = 128 << 10
-"""More at a time is appended: writing it twice would cost more than it saves."""
+"""Larger writes are appended, since writing them twice would cost more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,16 @@ class WalRecord:
 
 
 class Wal:
-    """Appends are buffered under the caller's lock; `sync` writes and fsyncs them for everybody who waits, `write` lets
-    the disk begin with them before somebody waits.
+    """Appends are buffered under the caller's lock. `sync` writes and fsyncs them for all waiting threads; `write`
+    starts the write before a thread waits.
 
-    After a failed write or fsync nothing more is accepted (what reached the disk is unknown) until restart.
+    After a failed write or fsync it is unknown what reached the disk, so all writes are refused until restart.
     """
 
     def __init__(self, directory: Path, collection_id: int, file_number: int, previous_end: int) -> None:
-        """Start a new file `file_number`; `previous_end` is the valid end of the file before, 0 for none.
+        """Starts a new file `file_number`; `previous_end` is the valid end of the previous file, 0 if there is none.
 
-        Where that cannot be done and there is a file before, the first write tries again: a full disk must not keep
-        a server from starting.
+        If that fails and there is a previous file, the first write tries again, so that a server starts on a full disk.
         """
         self._directory = directory
         self._collection_id = collection_id
@@ -96,8 +95,8 @@ class Wal:
             _log.error("%s", error)
 
     def _begin(self) -> None:
-        """Create the first file, unless it is there. Raises DiskLimitExceeded or ServiceInternal, with nothing changed:
-        the file before gets no more records, so that this may be tried again."""
+        """Creates the first file if it does not exist. Raises DiskLimitExceeded or ServiceInternal and changes nothing
+        then. It may be called again, since the previous file gets no more records."""
         if self._descriptor == _NOT_BEGUN:
             try:
                 self._open_file(self.file_number, self._previous_end)
@@ -123,10 +122,10 @@ class Wal:
         self._file_offset = self._written_offset = self._synced_offset = self._ahead_offset = _FILE_HEADER_BYTES
 
     def append(self, record_type: int, ts: int, body: Sequence[Buffer]) -> int:
-        """Buffer a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
+        """Buffers a record; returns the ticket that `sync` waits for. The caller's lock gives the order."""
         length = sum(memoryview(part).nbytes for part in body)
         with self._lock:
-            # Those who wait for the records of a full file sync them, and the last one rolls; let it.
+            # The threads that wait for records of a full file sync them, and the last one rolls the file.
             self._synced.wait_for(self._has_room, _ROLL_SECONDS)
             self._raise_failure()
             self._begin()
@@ -140,9 +139,10 @@ class Wal:
             return self._appended
 
     def write(self, ticket: int) -> None:
-        """Give the record of `ticket` to the disk without waiting for it, so that the caller may work meanwhile.
+        """Starts to write the record of `ticket` without waiting, so that the caller may work in the meantime.
 
-        Nothing happens while somebody else is at it, who will go on with this one. `sync` tells of a failure.
+        Does nothing if another thread is writing, which will also write this record. `sync` raises the error of a
+        failed write.
         """
         with self._lock:
             if self._leader_active or self._written >= ticket or self._failure is not None:
@@ -155,7 +155,7 @@ class Wal:
             self._synced.notify_all()
 
     def sync(self, ticket: int) -> None:
-        """Return once the record of `ticket` is on disk; one caller writes and fsyncs for all who wait.
+        """Returns once the record of `ticket` is on disk; one caller writes and fsyncs for all waiting callers.
 
         Raises ServiceInternal, or DiskLimitExceeded if the disk is full, if the log failed, now or before.
         """
@@ -180,7 +180,7 @@ class Wal:
                 self._synced.notify_all()
 
     def _write_pending(self) -> OSError | None:
-        """The leader's work; returns what went wrong."""
+        """The leader's work; returns the error, if any."""
         with self._lock:
             buffers, self._pending = self._pending, []
             upto, start, end = self._appended, self._written_offset, self._file_offset
@@ -204,8 +204,8 @@ class Wal:
         return None
 
     def _write_ahead(self, size: int) -> OSError | None:
-        """Zeros for the next small records, if another `size` bytes would go past those that there are; the next sync
-        has them on the disk. A full disk has no room for them, but for the records, maybe. Returns what went wrong."""
+        """Writes zeros for the next small records if another `size` bytes would exceed the present ones; the next sync
+        makes them durable. A full disk may lack space for zeros but not for records. Returns the error, if any."""
         end = self._written_offset
         if end + size <= self._ahead_offset or size > _SMALL_BYTES or end < _AHEAD_AFTER_BYTES:
             return None
@@ -222,7 +222,7 @@ class Wal:
         return self._file_offset < FILE_BYTES or self._failure is not None
 
     def _roll_if_full(self) -> OSError | None:
-        """Go on in the next file when this one is full and all of it is synced; returns what went wrong."""
+        """Continues in the next file if this one is full and synced; returns the error, if any."""
         if self._pending or self._file_offset < FILE_BYTES:
             return None
         try:
@@ -232,16 +232,16 @@ class Wal:
         return None
 
     def _next_file(self) -> None:
-        """After a failure the log must take no more writes: the new file may be there, and says where this one ends."""
+        """After a failure the log must refuse writes: the new file may exist, and it says where this one ends."""
         old_descriptor, old_bytes = self._descriptor, self._file_offset
         self._open_file(self.file_number + 1, old_bytes)
         os.close(old_descriptor)
         self._earlier_bytes += old_bytes
 
     def rotate(self) -> int:
-        """Go on in a new file and return its number: the checkpoint. Everything appended must be synced."""
+        """Continues in a new file and returns its number, the checkpoint. All appended records must be synced."""
         with self._lock:
-            while self._leader_active:  # its records are on the disk, zeros behind them may be under way
+            while self._leader_active:  # its records are on disk, but zeros after them may still be written
                 self._synced.wait()
             self._raise_failure()
             assert not self._pending and self._durable == self._appended
@@ -259,11 +259,11 @@ class Wal:
 
     @property
     def bytes_since_checkpoint(self) -> int:
-        """Size of what a recovery would replay, what is still buffered included."""
+        """Bytes that a recovery would replay, including buffered ones."""
         return self._earlier_bytes + self._file_offset
 
     def close(self) -> None:
-        """Give the file back; later writes are refused."""
+        """Closes the file; later writes are refused."""
         with self._lock:
             while self._leader_active:
                 self._synced.wait()
@@ -301,9 +301,9 @@ def _write_all(descriptor: int, offset: int, buffers: list[Buffer]) -> None:
 
 
 def _begin_writing(descriptor: int, offset: int, length: int) -> None:
-    """Nobody reads the log, so the kernel may drop these pages: for that it starts to bring them to the disk."""
+    """Starts writeback: the kernel may drop these pages, which are not read, and writes them in order to do so."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a file system that takes no advice syncs all the same
+        with contextlib.suppress(OSError):  # a file system may ignore advice; syncs work all the same
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
@@ -312,7 +312,7 @@ def wal_path(directory: Path, file_number: int) -> Path:
 
 
 def wal_file_numbers(directory: Path) -> list[int]:
-    """Numbers of the log files there are, ascending."""
+    """Numbers of the existing log files, ascending."""
     return sorted(int(path.stem) for path in directory.glob("*.wal")) if directory.is_dir() else []
 
 
@@ -326,10 +326,10 @@ def remove_files_before(directory: Path, file_number: int) -> None:
 
 
 class WalReader:
-    """Reads the files from `first_file` on; afterwards knows where the log may go on.
+    """Reads the files from `first_file` on; afterwards knows where the log may continue.
 
-    `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `unread_bytes` lie
-    behind the valid end of the last file: a torn tail, without zeros that were written ahead.
+    `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `unread_bytes`
+    follow the valid end of the last file: a torn tail, without zeros written ahead.
     """
 
     def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
@@ -355,7 +355,7 @@ class WalReader:
             data = memoryview(path.read_bytes())
             previous_end = self._read_header(path, data, number)
             if previous_end is None:
-                # A crash between creating the file and syncing its header: no record can be behind it.
+                # A crash between creating the file and syncing its header: it cannot have records.
                 if number != numbers[-1] or len(data) > _FILE_HEADER_BYTES:
                     raise DataIntegrityError(f"{path} has no valid header")
                 self.unborn = path
@@ -368,7 +368,7 @@ class WalReader:
             yield from self._file_records(*contents, known_end=None)
 
     def sync_tail(self) -> None:
-        """Make what was replayed durable: a record that was written but never synced would be relied on from now."""
+        """Makes replayed records durable, since a record that was written but never synced is relied on from now."""
         for number in wal_file_numbers(self._directory)[-1:]:
             descriptor = os.open(wal_path(self._directory, number), os.O_RDONLY)
             try:
@@ -425,7 +425,7 @@ def _record_at(data: memoryview, offset: int) -> WalRecord | None:
 
 
 def _synced_beyond(data: memoryview, offset: int) -> bool:
-    """Whether an intact record behind `offset` says that `offset` was synced: damage, not a torn tail."""
+    """Whether a later intact record says that `offset` was synced, which makes this damage and not a torn tail."""
     raw = data.obj
     assert isinstance(raw, bytes)
     position = raw.find(_RECORD_MAGIC, offset + 1)

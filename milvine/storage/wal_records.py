@@ -18,7 +18,7 @@ from milvine.storage.arrow_batches import decode_stream, encode_stream, from_arr
 from milvine.storage.files import Buffer
 
 _HEADER = struct.Struct("<q")
-"""The partition's id before an insert's columns; 8 bytes, so that what follows stays aligned."""
+"""The partition's id before an insert's columns; 8 bytes, so that the columns stay aligned."""
 
 
 class RecordType(IntEnum):
@@ -28,11 +28,11 @@ class RecordType(IntEnum):
 
 
 _REPLACED = "replaced"
-"""The column of an upsert's stream with the keys it deletes; left out when they are its rows' own keys."""
+"""The column of an upsert's stream with the keys it deletes; left out if they are the keys of its rows."""
 
 
 def encode_insert(partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None) -> Sequence[Buffer]:
-    """The body of an insert, or with `replaced_keys` (int64 or StringArray, one a row) of an upsert."""
+    """The body of an insert or, with `replaced_keys` (int64 or StringArray, one per row), of an upsert."""
     arrays = {str(i): to_arrow(column) for i, column in batch.columns.items()}
     if replaced_keys is not None:
         arrays[_REPLACED] = pa.array(replaced_keys) if isinstance(replaced_keys, np.ndarray) else replaced_keys
@@ -40,7 +40,7 @@ def encode_insert(partition_id: int, batch: ColumnBatch, replaced_keys: Any | No
 
 
 def decode_insert(body: memoryview, data_types: Mapping[int, DataType]) -> tuple[int, ColumnBatch, Any | None]:
-    """Partition id, rows, and the keys that an upsert deletes if they are others than the rows' own.
+    """Partition id, rows, and the keys that an upsert deletes if they differ from the keys of the rows.
 
     Columns of unknown field ids are left out; JSON comes without its shredded paths.
     """
