@@ -1,4 +1,4 @@
-"""The RPCs of databases. They name their database in the request alone, not in the metadata."""
+"""The RPCs of databases. They name their database only in the request, not in the metadata."""
 
 from __future__ import annotations
 

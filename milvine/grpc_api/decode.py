@@ -1,4 +1,4 @@
-"""Protobuf -> what the service takes. No loop over rows: repeated fields give their buffers to numpy and Arrow."""
+"""Protobuf -> requests of the service. No loop over rows: numpy and Arrow read the buffers of repeated fields."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ _UNEVEN_VECTORS = {
 }
 _QUERY_DTYPES = {int(data_type): NUMPY_DTYPES[data_type] for data_type in _VECTORS.values()}
 _MAX_DIM = 2**32
-"""A longer vector cannot be sent; no array of none of them could be made either."""
+"""A longer vector cannot be sent, and even an empty array of such vectors cannot be made."""
 _REMEMBERED_CHARACTERS = 4096
 _BOUNDED_TIMESTAMP = 2
-"""Guarantee timestamps up to this one are SDKs' words for consistency levels, not times."""
+"""SDKs use guarantee timestamps up to this one for consistency levels, not times."""
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 
@@ -128,7 +128,7 @@ def _element_type(field: Any) -> DataType | None:
 
 
 def _default_value(field: Any, data_type: DataType) -> Any:
-    """The value as Python has it, None if there is none; its kind is checked where the type may have one at all."""
+    """The value as a Python object, None if there is none; its kind is checked if the type allows defaults."""
     kind = field.default_value.WhichOneof("data") if field.HasField("default_value") else None
     if kind is None:
         return None
@@ -215,7 +215,7 @@ def load(request: Any) -> LoadRequest:
 
 
 def _expanded(values: Any, validity: Array) -> Any:
-    """Values of the valid rows only, spread over all rows; fillers elsewhere."""
+    """The values of the valid rows, expanded to all rows with fillers."""
     if isinstance(values, np.ndarray):
         spread = np.zeros((len(validity), *values.shape[1:]), values.dtype)
         spread[validity] = values
@@ -224,13 +224,13 @@ def _expanded(values: Any, validity: Array) -> Any:
 
 
 def _with_fillers(values: Any, places: Array) -> Any:
-    """The values at `places`, counted from 1; a filler for 0."""
+    """The values at positions `places`, from 1; a filler for 0."""
     kinds: list[Any] = [[] if pa.types.is_list(values.type) else "" if pa.types.is_string(values.type) else b"null"]
     return pa.concat_arrays([pa.array(kinds, values.type), values]).take(pa.array(places))
 
 
 def _lists(field: Any) -> pa.ListArray:
-    """ArrayArray, a message for each row, as one list array; elements as wide as the wire has them."""
+    """ArrayArray, a message per row, as one list array; elements as wide as on the wire."""
     rows = field.scalars.array_data.data
     kinds = {row.WhichOneof("data") for row in rows}
     kinds.discard(None)
@@ -253,7 +253,7 @@ def _lists(field: Any) -> pa.ListArray:
 
 
 def _declared_type(field: Any) -> DataType:
-    """The type that a FieldData without data says it has."""
+    """The stated type of a FieldData without data."""
     try:
         return DataType(field.type)
     except ValueError:
@@ -261,7 +261,7 @@ def _declared_type(field: Any) -> DataType:
 
 
 def _vectors(field: Any) -> Column:
-    """Compact: only the valid rows' vectors. A column of NULLs may be without a dimension."""
+    """Compact: only the vectors of valid rows. A column of NULLs may lack a dimension."""
     vectors = field.vectors
     kind = vectors.WhichOneof("data")
     data_type = _VECTORS.get(kind) if kind else _declared_type(field)
@@ -295,7 +295,7 @@ def _vectors(field: Any) -> Column:
 
 
 def column(field: Any) -> Column:
-    """A FieldData as it came: INT8 and INT16 are still as wide as the wire has them, vectors compact."""
+    """A FieldData as sent: INT8 and INT16 are as wide as on the wire, vectors are compact."""
     sent = field.WhichOneof("field")
     if sent == "vectors" or (sent != "scalars" and _declared_type(field).is_vector):
         return _vectors(field)
@@ -385,16 +385,16 @@ def _int(params: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _read_ts(request: Any) -> int:
-    """The timestamp to read at, or 0: every level but Customized reads all that was acknowledged before.
+    """The timestamp to read at, or 0: every level except Customized reads all acknowledged writes.
 
-    1 and 2 are SDKs' words for Eventually and Bounded.
+    SDKs use 1 and 2 for Eventually and Bounded.
     """
     customized = not request.use_default_consistency and request.consistency_level == ConsistencyLevel.CUSTOMIZED
     return int(request.guarantee_timestamp) if customized and request.guarantee_timestamp > _BOUNDED_TIMESTAMP else 0
 
 
 def _queries(request: Any) -> tuple[int, Array]:
-    """The placeholder's type and its rows, of bytes if the type is none of ours."""
+    """The placeholder's type and its rows, as bytes if the type is not one of ours."""
     try:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
     except DecodeError as error:
@@ -461,8 +461,8 @@ class _SearchParams:
 
 @lru_cache(maxsize=512)
 def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
-    """What `search_params` says, given as key, value, key, value and so on. Searches mostly differ by vectors only,
-    so it is remembered."""
+    """The contents of `search_params`, given as key, value, key, value and so on. Cached, since most searches
+    differ only in their vectors."""
     given = dict(zip(keys_and_values[::2], keys_and_values[1::2], strict=True))
     text = given.pop("params", "") or "{}"
     try:
@@ -489,7 +489,7 @@ def query(request: Any) -> QueryRequest:
     params = pairs(request.query_params)
     check_timezone(params)
     refuse_unserved(known_keys.QUERY, params)
-    _bool(params, "reduce_stop_for_best")  # pages are always in key order, as either way of reducing wants
+    _bool(params, "reduce_stop_for_best")  # pages are always in key order, which fits both values
     limit = _int(params, "limit", -1) if params.get("limit") else None
     return QueryRequest(
         request.collection_name,
@@ -510,7 +510,7 @@ def _iterator(request: Any, params: Mapping[str, str]) -> QueryIterator:
 
 
 def _iterator_ts(request: Any) -> int:
-    """What the first page told, or 0 for that page."""
+    """The timestamp from the first page; 0 for the first page itself."""
     given: int = request.guarantee_timestamp
     return min(given, MAX_TIMESTAMP) if given > _BOUNDED_TIMESTAMP else 0
 
@@ -523,5 +523,5 @@ def _bool(params: Mapping[str, str], name: str) -> bool:
 
 
 def flush_targets(request: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """Databases and, of each, the collections named; none for all."""
+    """Databases, each with the named collections; none means all."""
     return [(target.db_name, tuple(target.collection_names)) for target in request.flush_targets]

@@ -1,4 +1,4 @@
-"""What the service answers -> protobuf, and errors -> status."""
+"""Results of the service -> protobuf, and errors -> status."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _NARROW_VECTORS = {
 
 
 def status(error: MilvineError | None = None) -> Any:
-    """An empty Status is success; an error sets both codes, since old SDKs look at the legacy one only."""
+    """An empty Status is success; an error sets both codes, since old SDKs read only the legacy one."""
     if error is None:
         return common_pb2.Status()
     extra = {"is_input_error": "true"} if error.is_input_error else {}
@@ -83,8 +83,8 @@ def ids(keys: Any, target: Any) -> None:
 
 
 def _add_floats(target: Any, field_name: str, values: Any) -> None:
-    """Fill a repeated float of an empty message from an array, as the bytes that they are on the wire (packed): one
-    number after the other takes a hundred times as long. https://protobuf.dev/programming-guides/encoding/#packed"""
+    """Fills a repeated float of an empty message from an array, by its bytes on the wire (packed), a hundred times as
+    fast as number by number. https://protobuf.dev/programming-guides/encoding/#packed"""
     data = np.asarray(values, "<f4").tobytes()
     if data:
         tag = target.DESCRIPTOR.fields_by_name[field_name].number << 3 | _LENGTH_DELIMITED
@@ -105,7 +105,7 @@ def _plain(values: Any) -> list[Any]:
 
 
 def field_data(field: FieldSchema, column: Column) -> Any:
-    """One result column. NULLs travel in valid_data: of vectors only the valid ones travel, of others fillers, too."""
+    """One result column. NULLs are in valid_data. Vectors are sent for valid rows only; other types with fillers."""
     data = schema_pb2.FieldData(
         type=int(field.data_type), field_name=field.name, field_id=field.field_id, is_dynamic=field.is_dynamic
     )
@@ -176,7 +176,7 @@ def query_results(name: str, result: QueryResult) -> Any:
 
 
 def mutation(result: MutationResult, kind: str) -> Any:
-    """`kind`: insert_cnt, delete_cnt or upsert_cnt, which is all three. Deletes do not return keys, as in Milvus."""
+    """`kind`: insert_cnt, delete_cnt or upsert_cnt, which sets all three. Deletes return no keys, as in Milvus."""
     response = milvus_pb2.MutationResult(timestamp=result.ts, acknowledged=True)
     response.status.SetInParent()
     for name in ("insert_cnt", "delete_cnt", "upsert_cnt"):
@@ -218,7 +218,7 @@ def _field_schema(field: FieldSchema) -> Any:
 def describe_collection(
     collection: Collection, database_id: int, aliases: Sequence[str] = (), asked_name: str = ""
 ) -> Any:
-    """`asked_name` is the name or alias that the caller used: Milvus answers under it."""
+    """`asked_name` is the name or alias in the request, which Milvus also returns."""
     schema = collection.schema
     channels = [channel_name(collection.collection_id, shard) for shard in range(collection.num_shards)]
     return milvus_pb2.DescribeCollectionResponse(

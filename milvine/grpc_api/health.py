@@ -1,4 +1,4 @@
-"""grpc.health.v1.Health, by which load balancers and Kubernetes probe a gRPC server. It needs no token.
+"""grpc.health.v1.Health, with which load balancers and Kubernetes probe a gRPC server. It needs no token.
 
 Its two messages are an enum each, so their bytes are written by hand.
 """
@@ -14,6 +14,6 @@ _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
 
 
 def answer(engine: Engine) -> bytes:
-    """The HealthCheckResponse of Check, and the one that Watch sends, as in Milvus, whatever service it names."""
+    """The HealthCheckResponse of Check, and the one that Watch sends; the same for every service, as in Milvus."""
     is_serving, _ = admin.is_serving(engine)
     return _SERVING if is_serving else _NOT_SERVING

@@ -31,7 +31,7 @@ def has_partition(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def show_partitions(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """All of them, whatever names are given; with type InMemory those to be loaded, or those named."""
+    """All partitions, even if names are given; with type InMemory those to be loaded, or the named ones."""
     name = request.collection_name
     if request.type != _IN_MEMORY:
         return _shown(partitions.list_partitions(engine, context, name), ())

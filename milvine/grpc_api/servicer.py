@@ -1,4 +1,4 @@
-"""One function per RPC: decode, call, encode. What is not here answers UNIMPLEMENTED."""
+"""One function per RPC: decode, call, encode. Other RPCs answer UNIMPLEMENTED or as `unserved` says."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _describe(engine: Engine, context: RequestContext, name: str, collection_id:
 
 
 def batch_describe_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """One response for each name; one that fails has its error in its own status."""
+    """One response per name; the status of a failed one has its error."""
     if not request.collection_name:
         raise ParameterMissing("collection names cannot be empty")
     responses = []
@@ -104,7 +104,7 @@ def batch_describe_collection(engine: Engine, context: RequestContext, request: 
 
 
 def show_collections(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """All collections, or with type InMemory those that are loaded or being loaded; of some names, if there are any."""
+    """All collections, or with type InMemory those loaded or being loaded; only the given names, if any."""
     names = tuple(request.collection_names)
     response = milvus_pb2.ShowCollectionsResponse(status=encode.status())
     if request.type == _IN_MEMORY:
@@ -258,7 +258,7 @@ def get_load_state(engine: Engine, context: RequestContext, request: Any) -> Any
 
 
 def get_loading_progress(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """refresh_progress is 100 whenever no refresh is in flight: SDKs that refresh wait for it."""
+    """refresh_progress is 100 while no refresh is in progress; SDKs that refresh wait for it."""
     names = tuple(request.partition_names)
     percent = loading.get_loading_progress(engine, context, request.collection_name, names)
     return milvus_pb2.GetLoadingProgressResponse(status=encode.status(), progress=percent, refresh_progress=100)

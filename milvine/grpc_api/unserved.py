@@ -1,6 +1,6 @@
-"""RPCs and fields of messages that are not served: refused in words that every SDK raises.
+"""RPCs and message fields that are not served: refused with a status that every SDK raises.
 
-Milvus's Node SDK takes UNIMPLEMENTED for an empty answer, so that an RPC that is not served answers with a Status.
+Milvus's Node SDK reads UNIMPLEMENTED as an empty answer, so RPCs that are not served answer with a Status.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ ABSENT = {
     "UnpinSnapshotData": "a snapshot",
     "UpdateReplicateConfiguration": "replication",
 }
-"""RPCs of MilvusService that are not served, with what they ask for."""
+"""RPCs of MilvusService that are not served, with the features that they request."""
 
 UNIMPLEMENTED = {
     "AlterCollectionSchema": "the Java and the Go SDK fall back on AddCollectionField",
@@ -103,13 +103,13 @@ def refusal(method: str) -> Any:
 
 @cache
 def _refused_fields(descriptor: Any) -> tuple[tuple[str, bool, str], ...]:
-    """Name, whether the message knows if it is set, and text of each."""
+    """The name, whether the message records that it is set, and the text of each field."""
     fields = descriptor.fields_by_name
     return tuple((name, fields[name].has_presence, known.text) for name, known in refused_keys(descriptor.name))
 
 
 def refuse_unserved_fields(message: Any, of: str = "") -> None:
-    """Raises ParameterInvalid for the first field that asks for something that is not served; `of` says of what."""
+    """Raises ParameterInvalid for the first field that requests a feature that is not served; `of` names its owner."""
     for name, has_presence, text in _refused_fields(message.DESCRIPTOR):
         if message.HasField(name) if has_presence else getattr(message, name):
             raise ParameterInvalid(f"{text}{of}")

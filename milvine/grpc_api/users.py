@@ -1,4 +1,4 @@
-"""Users over gRPC: the credential RPCs, and who asks."""
+"""Users over gRPC: the credential RPCs, and the user of a call."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _WRONG_PASSWORD = "auth check failure, please check username and password are co
 
 
 class Unauthenticated(Exception):
-    """Why a caller is not let in, in Milvus's words."""
+    """Why a caller is refused, in Milvus's words."""
 
 
 def authenticated_user(engine: Engine, authorization: str | None, address: str) -> str:
-    """The user whom `authorization` names: base64 of `user:password`, or just that. Raises Unauthenticated."""
+    """The user in `authorization`: `user:password`, plain or as base64. Raises Unauthenticated."""
     if authorization is None:
         raise Unauthenticated("missing authorization in header")
     token = authorization if ":" in authorization else _decoded_token(authorization)
@@ -45,7 +45,7 @@ def _decoded_token(authorization: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Raises ValueError for what is not base64."""
+    """Raises ValueError if the text is not base64."""
     return base64.b64decode(text, validate=True).decode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""Unary gRPC by hand over WSGI: frame, message, trailers. The servicer does not know which server runs it.
+"""Unary gRPC over WSGI, framed by hand: frame, message, trailers. The servicer does not depend on the server.
 
 A response body is one frame (flag, length, message); the gRPC status travels in trailers, or alone in the headers
 when there is no message. https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
@@ -56,7 +56,7 @@ def is_grpc(environ: dict[str, Any]) -> bool:
 
 
 def _body(visit: Visit, environ: dict[str, Any]) -> bytes:
-    """The frame of the one message of a unary call. Raises GrpcError for one that is too large, having read no more."""
+    """The frame of the one message of a unary call. Raises GrpcError, before reading it, if it is too large."""
     stream = environ["wsgi.input"]
     first = visit.first_bytes(stream, _FRAME.size)
     if len(first) < _FRAME.size:
@@ -85,7 +85,7 @@ def _message(visit: Visit, environ: dict[str, Any], body: bytes) -> bytes | memo
 
 
 def _decompressed(visit: Visit, payload: memoryview, window_bits: int) -> bytes:
-    """Raises GrpcError(RESOURCE_EXHAUSTED) for what grows past the limit, having made no more of it."""
+    """Raises GrpcError(RESOURCE_EXHAUSTED) once the data exceeds the limit, without decompressing more."""
     decompressor = zlib.decompressobj(window_bits)
     pieces: list[bytes] = []
     size = 0
@@ -104,7 +104,7 @@ def _decompressed(visit: Visit, payload: memoryview, window_bits: int) -> bytes:
 
 
 def _user(engine: Engine, environ: dict[str, Any]) -> str:
-    """Who asks, if the server asks for it; no RPC is exempt, as in Milvus."""
+    """The user of the call, if the server requires one; no RPC is exempt, as in Milvus."""
     if not engine.settings.authorization_enabled:
         return ""
     try:
@@ -125,7 +125,7 @@ def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext
 
 
 def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
-    """The call's message, once the call has a turn."""
+    """The message of the call, once the call has a turn."""
     body = _body(visit, environ)
     visit.wait_for_turn()
     message_class = request_class(method)
@@ -189,13 +189,13 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     write = start_response("200 OK", [_CONTENT_TYPE])
     write(_FRAME.pack(0, len(payload)) + payload)
     environ["wsgi.ext.http.send_trailers"](_OK_TRAILERS)
-    # Counted while the answer is under way.
+    # Counted while the answer is being sent.
     metrics.requests_of("grpc", method, error_code).inc()
     metrics.seconds_of(method).observe(time.perf_counter() - started)
     return _taken()
 
 
 def _taken() -> Iterator[bytes]:
-    """Nothing more, but the front asks for the end only once it has taken what was written: it would complain of an
-    answer whose writer had gone by then. The client does not wait for this."""
+    """Yields nothing more. The front requests the end once it has taken all data; without this turn it would log that
+    the writer of the answer had ended. The client does not wait for it."""
     yield b""

@@ -1,1 +1,1 @@
-"""What a caller may do: one plain function per capability, without protobuf, JSON bodies or SQL."""
+"""The operations of callers: one plain function each, without protobuf, JSON bodies or SQL."""

@@ -9,7 +9,7 @@ from milvine.service.context import Engine, RequestContext, check_database
 
 
 def create_alias(engine: Engine, context: RequestContext, alias: str, name: str) -> None:
-    """The same again is a success; an alias of another collection is refused."""
+    """Succeeds if the alias exists already; an alias of another collection is refused."""
     check_collection_name(alias, "alias")
     check_collection_name(name)
     changes.create_alias(engine.catalog, context.database, alias, name, engine.clock.next())
@@ -22,7 +22,7 @@ def alter_alias(engine: Engine, context: RequestContext, alias: str, name: str) 
 
 
 def drop_alias(engine: Engine, context: RequestContext, alias: str) -> None:
-    """Dropping what is not there, or what never could be, is a success."""
+    """Succeeds if the alias does not exist or is not a valid name."""
     changes.drop_alias(engine.catalog, context.database, alias.strip())
 
 
@@ -38,7 +38,7 @@ def describe_alias(engine: Engine, context: RequestContext, alias: str) -> str:
 
 
 def list_aliases(engine: Engine, context: RequestContext, name: str = "") -> list[str]:
-    """Of a collection, or without a name of the whole database."""
+    """The aliases of a collection or, without a name, of the whole database."""
     if name:
         check_collection_name(name)
     check_database(engine, context)
@@ -54,7 +54,7 @@ def list_aliases(engine: Engine, context: RequestContext, name: str = "") -> lis
 def rename_collection(
     engine: Engine, context: RequestContext, name: str, new_name: str, new_database: str = ""
 ) -> None:
-    """Rename, also into another database. What is loaded stays loaded, and reads in flight end as they began."""
+    """Renames, also into another database. Loaded data stays loaded, and reads in flight are not affected."""
     check_collection_name(new_name)
     if not name:
         raise ParameterInvalid("old collection name should not be empty")

@@ -1,7 +1,7 @@
-"""Change what exists: properties of collections, fields and indexes, fields added, and `$meta` dropped.
+"""Alters properties of collections, fields and indexes, adds fields, and drops `$meta`.
 
-What says where loaded data lives cannot change while it is loaded. Checks run under the catalog's lock, on the
-collection as it is then; their order and texts are Milvus's (proxy's alter tasks, root and index coordinator).
+The placement of loaded data cannot change while it is loaded. Checks run under the catalog's lock, on the collection as
+it is then; their order and texts are Milvus's (proxy's alter tasks, root and index coordinator).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def alter_collection(
     properties: Mapping[str, str],
     delete_keys: Sequence[str] = (),
 ) -> None:
-    """Set properties, or delete them: one call cannot do both."""
+    """Sets or deletes properties; one call cannot do both."""
     if properties and delete_keys:
         raise ParameterInvalid(_BOTH)
     refuse_altered_sharding(properties, delete_keys)
@@ -125,7 +125,7 @@ def _check_deleted(name: str, current: Collection, keys: Sequence[str]) -> None:
 
 
 def _with_properties(current: Collection, properties: Mapping[str, str], delete_keys: Sequence[str]) -> Collection:
-    """The description and the consistency level are not among the properties, though they are set like them."""
+    """Description and consistency level are set like properties but stored elsewhere."""
     plain = {k: v for k, v in properties.items() if k not in (_DESCRIPTION, _LEVEL)}
     kept = {k: v for k, v in {**current.properties, **plain}.items() if k not in delete_keys}
     return replace(
@@ -155,7 +155,7 @@ def _check_vector_indexes(current: Collection, following: Collection) -> None:
 
 
 def _level(text: str, otherwise: ConsistencyLevel) -> ConsistencyLevel:
-    """By name or number; what is neither changes nothing, as in Milvus."""
+    """By name or number; any other value changes nothing, as in Milvus."""
     return next((level for level in ConsistencyLevel if text in (level.milvus_name, str(int(level)))), otherwise)
 
 
@@ -175,7 +175,7 @@ def _switch_dynamic_field(engine: Engine, collection: Collection, properties: Ma
 
 
 def _drop_dynamic_field(engine: Engine, collection: Collection) -> None:
-    """Drop `$meta` and the indexes of its paths. Files and the log keep its columns, which merges leave out."""
+    """Drops `$meta` and the indexes of its paths. Files and the log keep its columns; merges leave them out."""
     collection_id = collection.collection_id
     ts = engine.clock.next()
 
@@ -199,7 +199,7 @@ def _drop_dynamic_field(engine: Engine, collection: Collection) -> None:
         crash_point("drop_field.prepared")
         change_collection(engine.catalog, collection_id, changed)
         crash_point("drop_field.committed")
-        # Growing rows lose the column for good, so not before the commit.
+        # After the commit, since growing rows lose the column for good.
         engine.datanode.set_schema(collection_id, schema)
         for index_id in dropped_ids:
             engine.datanode.indexes.dropped(collection_id, index_id)
@@ -208,7 +208,7 @@ def _drop_dynamic_field(engine: Engine, collection: Collection) -> None:
 
 
 def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
-    """Add a field in place: rows written before read as NULL or its default, loaded or not."""
+    """Adds a field in place. Earlier rows read as NULL or its default, loaded or not."""
     collection = find_collection(engine, context, name)
 
     def is_wanted(schema: CollectionSchema) -> bool:
@@ -221,7 +221,7 @@ def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSc
 def _add_field(
     engine: Engine, collection: Collection, added: FieldSchema, is_wanted: Callable[[CollectionSchema], bool]
 ) -> None:
-    """`is_wanted` may raise to refuse the field, or say that there is nothing to do."""
+    """`is_wanted` may raise to refuse the field, or return False if there is nothing to do."""
     ts = engine.clock.next()
 
     def widened(current: Collection) -> CollectionSchema:
@@ -244,7 +244,7 @@ def _add_field(
 
 
 def _with_loaded(current: Collection, added: FieldSchema) -> LoadConfig | None:
-    """Who has loaded all fields has the new one, too; a vector field needs its index and another load."""
+    """A load of all fields includes the new one, except a vector field, which needs an index and another load."""
     load = current.load
     if load is None or added.data_type.is_vector or _skips_load(added):
         return load
@@ -264,7 +264,7 @@ def alter_field(
     properties: Mapping[str, str],
     delete_keys: Sequence[str] = (),
 ) -> None:
-    """Set a field's limits, description and placing, and delete what was said of its placing."""
+    """Sets a field's limits, description and placement, and deletes placement properties."""
     collection = find_collection(engine, context, name)
     given = {_field_key(k): v for k, v in properties.items()}
     deleted = [_field_key(k) for k in delete_keys]
@@ -359,7 +359,7 @@ def alter_index(
     params: Mapping[str, str],
     delete_keys: Sequence[str] = (),
 ) -> None:
-    """Set or delete what says how an index is loaded; never while it is."""
+    """Sets or deletes the load properties of an index; refused while it is loaded."""
     if params and delete_keys:
         raise ParameterInvalid(_BOTH)
     for key in (*params, *delete_keys):

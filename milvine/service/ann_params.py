@@ -24,7 +24,7 @@ def is_iterator(params: Mapping[str, Any]) -> bool:
 
 
 def check_collection_id(params: Mapping[str, Any], collection_id: int) -> None:
-    """An iterator tells the collection of its first page, so that the next ones read no other by the same name."""
+    """An iterator sends the collection id of its first page, so that a later page reads no other of the same name."""
     given = str(params.get("collection_id", ""))
     asked = int(given) if is_iterator(params) and given.isdecimal() else 0
     if asked and asked != collection_id:
@@ -42,7 +42,7 @@ def ignores_growing(params: Mapping[str, Any]) -> bool:
 
 
 def check_range(params: Mapping[str, Any]) -> None:
-    """What the proxy refuses before the metric is known."""
+    """The proxy's checks, before the metric is known."""
     if "range_filter" in params and "radius" not in params:
         raise ParameterInvalid(
             "range_filter requires radius to be set; range_filter alone is not a valid range search parameter",
@@ -54,7 +54,7 @@ def check_range(params: Mapping[str, Any]) -> None:
 
 
 def check_hints(params: Mapping[str, Any]) -> None:
-    """How to filter is decided here by costs; a range search looks at no hint at all."""
+    """Costs decide how to filter here; a range search ignores hints."""
     hint = params.get("hints") or ""
     if hint not in ("", "disable", "iterative_filter") and "radius" not in params:
         raise UnexpectedError(f"hints: {hint} not supported")
@@ -93,17 +93,17 @@ def _shown(value: np.float32) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IteratorV2:
-    """One step of a search iterator that the server answers without keeping anything: `last_bound` is the score of
-    the last row that was handed out."""
+    """One step of a search iterator, for which the server keeps no state. `last_bound` is the score of the last
+    returned row."""
 
     token: str
     batch_size: int
     last_bound: np.float32 | None
 
     def beyond(self, within: Band | None, metric: MetricType) -> Band | None:
-        """The band of what comes after the last bound.
+        """The band after the last bound.
 
-        There is always one: every step measures distances alike, so that none falls on both sides of a bound.
+        Never None: every step computes distances alike, so that a row is on one side of each bound.
         """
         if self.last_bound is None:
             return within or Band(np.float32(-np.inf), np.float32(np.inf))
@@ -113,7 +113,7 @@ class IteratorV2:
         return Band(max(low, within.low), within.high)
 
     def bound_after(self, scores: np.ndarray[Any, Any], metric: MetricType) -> float:
-        """What the next step is to send as its last bound."""
+        """The last bound that the next step must send."""
         if len(scores):
             return float(scores[-1])
         if self.last_bound is not None:
@@ -123,7 +123,7 @@ class IteratorV2:
 
 
 def iterator_v2(params: Mapping[str, Any], offset: int, nq: int, max_batch: int) -> IteratorV2 | None:
-    """None unless `search_iter_v2` is asked for."""
+    """None unless `search_iter_v2` is requested."""
     if str(params.get("search_iter_v2", "")) not in _TRUE:
         return None
     if not is_iterator(params):

@@ -1,4 +1,4 @@
-"""Values of ARRAY fields as a write brings them: checked as a whole, with Milvus's texts, and made the field's type."""
+"""Values of ARRAY fields in writes: checked as a whole, with Milvus's texts, and converted to the field's type."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checked_arrays(field: FieldSchema, lists: pa.ListArray) -> pa.ListArray:
         return lists
     if field.element_type in _NARROW and elements.type == pa.int32():
         elements = pa.array(narrowed(elements.to_numpy(), NUMPY_DTYPES[field.element_type], _starts(lengths)))
-    elif pa.types.is_null(elements.type):  # all arrays are empty: nothing told their type
+    elif pa.types.is_null(elements.type):  # all arrays are empty, so their type is unknown
         elements = pa.array([], wanted)
     else:
         expected = _WIRE_NAMES[pa.int32() if field.element_type in _NARROW else wanted][0]
@@ -57,7 +57,7 @@ def checked_arrays(field: FieldSchema, lists: pa.ListArray) -> pa.ListArray:
 
 
 def _starts(lengths: Array) -> Array:
-    """Where each list starts among the elements, and where the last one ends: (n + 1,)."""
+    """Where each list starts in the elements, and where the last one ends: (n + 1,)."""
     return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
 
 
@@ -75,7 +75,7 @@ def _check_lengths(field: FieldSchema, elements: pa.StringArray, lengths: Array)
 
 
 def narrowed(values: Array, dtype: np.dtype[Any], starts: Array | None = None) -> Array:
-    """The integers as `dtype`; one that does not fit is named by its place, in its array if `starts` tells arrays."""
+    """The integers as `dtype`. The error gives the position of one that does not fit; by array if `starts` is given."""
     info = np.iinfo(dtype)
     outside = (values < info.min) | (values > info.max)
     if outside.any():

@@ -1,4 +1,4 @@
-"""What is wrong with the properties of a collection, new or altered; order and texts are Milvus's."""
+"""Checks of the properties of a new or altered collection; order and texts are Milvus's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_new_properties(name: str, schema: CollectionSchema, properties: Mappin
 
 
 def with_defaults(properties: Mapping[str, str], database: Mapping[str, str]) -> dict[str, str]:
-    """The properties that a new collection gets: its own, and those that every collection has."""
+    """The properties of a new collection: its own, and those that every collection has."""
     timezone = database.get(TIMEZONE_PROPERTY, _DEFAULT_TIMEZONE)
     return {SHARDING_PROPERTY: "false", TIMEZONE_PROPERTY: timezone, **properties}
 

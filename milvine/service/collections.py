@@ -1,4 +1,4 @@
-"""Collections: create, drop, look."""
+"""Collections: create, drop, describe, list."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PARTITIONS_WITH_KEY = 16
 
 @dataclass(frozen=True, slots=True)
 class LoadedCollection:
-    """A collection under the name it was asked for, which may be an alias."""
+    """A collection and the requested name, which may be an alias."""
 
     name: str
     collection: Collection
 
 
 def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
-    """The user's fields with ids, and `$meta` behind them if the schema is dynamic."""
+    """The user's fields with ids, followed by `$meta` if the schema is dynamic."""
     fields = list(schema.fields)
     if schema.enable_dynamic_field:
         fields.append(FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True))
@@ -36,7 +36,7 @@ def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
 
 
 def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
-    """Create a collection; the same again is a success, another schema under the name is refused."""
+    """Creates a collection. Succeeds if it exists with the same schema; another schema is refused."""
     check_schema(request.name, request.schema, request.num_shards, request.num_partitions)
     check_new_properties(request.name, request.schema, request.properties)
     check_database(engine, context)
@@ -56,13 +56,13 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
             with_defaults(request.properties, engine.catalog.snapshot.databases[context.database].properties),
             tuple(Partition(engine.clock.next(), n, engine.clock.next()) for n in _partition_names(request)),
         )
-        # The log exists before the catalog names the collection: a crash between leaves garbage, no more.
+        # The log exists before the catalog names the collection, so a crash in between leaves only garbage.
         engine.datanode.create(collection)
         crash_point("create.log_created")
         try:
             if changes.create_collection(engine.catalog, collection):
                 return
-        except InputError:  # not for a catalog that failed: it may have committed
+        except InputError:  # not if the catalog failed, since it may have committed
             engine.datanode.drop(collection_id)
             raise
         engine.datanode.drop(collection_id)
@@ -78,7 +78,7 @@ def _partition_names(request: CreateCollectionRequest) -> list[str]:
 
 
 def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
-    """Dropping what is not there is a success; by an alias, or with one left, it is refused."""
+    """Succeeds if the collection does not exist. Refused for an alias, and while the collection has aliases."""
     check_collection_name(name)
     if (context.database, name) in engine.catalog.snapshot.aliases:
         raise ParameterInvalid(f"cannot drop the collection via alias = {name}")
@@ -107,8 +107,8 @@ def list_collections(engine: Engine, context: RequestContext) -> list[Collection
 def list_loaded_collections(
     engine: Engine, context: RequestContext, names: Sequence[str] = ()
 ) -> list[LoadedCollection]:
-    """What is loaded or being loaded. A name that is not raises CollectionNotLoaded with it, behind its cause after a
-    load that failed."""
+    """Collections that are loaded or being loaded. If a named one is not, raises CollectionNotLoaded with the name and,
+    before it, the cause if its load failed."""
     check_database(engine, context)
     if not names:
         return [LoadedCollection(c.name, c) for c in list_collections(engine, context) if c.load is not None]
@@ -127,7 +127,7 @@ def list_loaded_collections(
 
 
 def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
-    """By name, or by id, of any database, when the name is empty."""
+    """By name or, if the name is empty, by id in any database."""
     if not name and collection_id:
         collection = engine.catalog.snapshot.collections.get(collection_id)
         if collection is None:

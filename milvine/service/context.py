@@ -1,4 +1,4 @@
-"""Who asks, and with what the service works."""
+"""The context of a request, and the parts that the service uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 
 
 def channel_name(collection_id: int, shard: int = 0) -> str:
-    """What Milvus's texts and descriptions call the way of a shard's writes."""
+    """The name of a shard's write channel in Milvus's texts and descriptions."""
     return f"milvine-dml_{shard}_{collection_id}v{shard}"
 
 
@@ -42,8 +42,8 @@ class Engine:
     background: Supervisor
 
     def close(self, deadline: float) -> bool:
-        """Stop background work and loading, then close the logs and the catalog; no request may be under way. Returns
-        False, with logs and catalog still open, if some work does not end by `deadline` (time.monotonic)."""
+        """Stops background work and loading, then closes the logs and the catalog. No request may be in progress.
+        Returns False, with logs and catalog still open, if work has not ended by `deadline` (time.monotonic)."""
         self.loader.close()
         has_ended = self.background.stop(deadline)
         if has_ended:
@@ -73,7 +73,7 @@ def find_collection(engine: Engine, context: RequestContext, name: str) -> Colle
 
 
 def find_by_any_name(engine: Engine, context: RequestContext, name: str) -> Collection:
-    """As `find_collection`, for calls in which Milvus checks no name: one that no collection can have is not found."""
+    """As `find_collection`, for calls in which Milvus does not check names: an invalid name is not found."""
     if not name:
         check_collection_name(name)
     check_database(engine, context)

@@ -1,4 +1,4 @@
-"""Databases: create, drop, look, alter."""
+"""Databases: create, drop, describe, list, alter."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def describe_database(engine: Engine, name: str) -> Database:
 
 
 def alter_database(engine: Engine, name: str, properties: Mapping[str, str], delete_keys: Sequence[str]) -> None:
-    """Set properties or delete some, not both at once."""
+    """Sets or deletes properties; one call cannot do both."""
     for group in listed_groups(properties.get(DATABASE_RESOURCE_GROUPS, "")):
         if group not in engine.catalog.snapshot.resource_groups:
             raise ResourceGroupNotFound(group)

@@ -1,4 +1,4 @@
-"""What the settings and the properties of a database deny: whole kinds of calls, by the names of their RPCs."""
+"""Denies whole kinds of calls, by RPC names, as set in the settings and the properties of a database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROPERTIES: dict[str, tuple[str, ...]] = {
 
 
 def check_allowed(engine: Engine, context: RequestContext, method: str) -> None:
-    """Raises AccessDisabled if the settings or the database's properties deny calls like this RPC."""
+    """Raises AccessDisabled if the settings or the database's properties deny this kind of RPC."""
     names = _PROPERTIES.get(method)
     if names is None:
         return

@@ -1,4 +1,4 @@
-"""How much a collection, a database and the server may hold on disk: above it no rows come in, and deletes still do."""
+"""Disk quotas of collections, databases and the server. Above a quota, inserts are refused but deletes are not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_disk_quota(engine: Engine, collection: Collection) -> None:
 
 
 def _quota_bytes(properties: Mapping[str, str], key: str, otherwise_mb: float) -> float | None:
-    """None if there is no quota. A property that is no number, or negative, does not count, as in Milvus."""
+    """None if there is no quota. A property that is not a number, or is negative, is ignored, as in Milvus."""
     try:
         megabytes = float(properties.get(key, ""))
     except ValueError:

@@ -27,7 +27,7 @@ def create_index(
     index_name: str,
     extra_params: Mapping[str, str],
 ) -> None:
-    """Returns once the index is known; it is built in the background. The same index again is a success."""
+    """Returns once the index is stored; it is built in the background. Succeeds if the same index exists."""
     collection = find_by_any_name(engine, context, name)
     check_index_name(index_name)
     field = collection.schema.by_name.get(field_name) or collection.schema.dynamic_field
@@ -55,7 +55,7 @@ def create_index(
 
 
 def _json_path(collection: Collection, field: FieldSchema, text: str) -> list[str | int]:
-    """What `a["b"][0]` names in a JSON field. Raises UnexpectedError for what is no such path."""
+    """The path of `a["b"][0]` in a JSON field. Raises UnexpectedError if the text is not such a path."""
     try:
         target = parse_identifier(text, collection.schema)
     except FilterError as error:
@@ -80,11 +80,11 @@ def _default_name(collection: Collection, field: FieldSchema, build_params: Mapp
 
 
 def _is_same(wanted: IndexSpec, index: IndexSpec) -> bool:
-    """Whether that index is this one. Raises ParameterInvalid if they cannot be there both."""
+    """Whether the two indexes are the same. Raises ParameterInvalid if they cannot both exist."""
     is_same_place = wanted.field_id == index.field_id and _pointer(wanted.build_params) == _pointer(index.build_params)
     if wanted.name == index.name:
-        # What may be altered does not count of the index that is there. One that brings any of it is another index, as
-        # in Milvus: it would not be heeded.
+        # Alterable parameters of the existing index are ignored. A request with such a parameter is for another index,
+        # as in Milvus, since the parameter would have no effect.
         kept = {k: v for k, v in index.named_params.items() if k not in INDEX_PROPERTIES}
         if (
             is_same_place
@@ -99,12 +99,12 @@ def _is_same(wanted: IndexSpec, index: IndexSpec) -> bool:
 
 
 def _typeless(params: Mapping[str, str]) -> dict[str, str]:
-    """Without the type, which may be left out."""
+    """The parameters without the type, which may be omitted."""
     return {k: v for k, v in params.items() if k != "index_type"}
 
 
 def _field_name(collection: Collection, index: IndexSpec) -> str:
-    """A key of the dynamic field counts as a field."""
+    """A key of the dynamic field also counts as a field."""
     field = collection.schema.by_id[index.field_id]
     path = index.build_params.get(PATH, ())
     return str(path[0]) if field.is_dynamic and path else field.name
@@ -113,7 +113,7 @@ def _field_name(collection: Collection, index: IndexSpec) -> str:
 def describe_indexes(
     engine: Engine, context: RequestContext, name: str, index_name: str = "", field_name: str = ""
 ) -> list[IndexDescription]:
-    """All indexes, or those of a name or a field. Raises IndexNotFound when there is none."""
+    """All indexes, or those of a name or a field. Raises IndexNotFound if there are none."""
     collection = find_collection(engine, context, name)
     found = [
         _describe(engine, collection, index)
@@ -148,7 +148,7 @@ def _describe(engine: Engine, collection: Collection, index: IndexSpec) -> Index
 
 
 def drop_index(engine: Engine, context: RequestContext, name: str, index_name: str) -> None:
-    """Dropping what is not there is a success; a vector index of a loaded collection is refused."""
+    """Succeeds if the index does not exist. A vector index of a loaded collection is refused."""
     collection = find_collection(engine, context, name)
     index = next((i for i in collection.indexes if i.name == index_name), None)
     if index is None:

@@ -1,4 +1,4 @@
-"""Load, release, state and progress."""
+"""Load, release, load state and progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COORDINATOR = "call query coordinator LoadCollection"
 
 
 def fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[int]:
-    """Ids of the fields a load names (none named: all), `$meta` unless it is skipped."""
+    """Ids of the fields that a load names (all if it names none), with `$meta` unless it is skipped."""
     schema = collection.schema
     dynamic = schema.dynamic_field
     wanted = {f.field_id for f in schema.user_fields if not parse_bool(f.properties.get(SKIP_LOAD_PROPERTY, ""))}
@@ -58,7 +58,7 @@ def _check_indexes(collection: Collection, field_ids: frozenset[int]) -> None:
 
 
 def load_collection(engine: Engine, context: RequestContext, request: LoadRequest) -> None:
-    """Returns when what to load is durable and fits in memory; loading goes on in the background."""
+    """Returns when the load configuration is durable and fits in memory; loading continues in the background."""
     collection = find_collection(engine, context, request.name)
     field_ids = fields_to_load(collection, request)
     _check_indexes(collection, field_ids)
@@ -78,7 +78,7 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
 
 
 def _refresh(engine: Engine, collection: Collection) -> None:
-    """All that is stored is seen already: only the state is checked."""
+    """Loaded collections always see all stored data, so only the state is checked."""
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id)
     if not engine.loader.progress(collection).is_loaded:
@@ -88,7 +88,7 @@ def _refresh(engine: Engine, collection: Collection) -> None:
 def load_partitions(
     engine: Engine, context: RequestContext, request: LoadRequest, partition_names: tuple[str, ...]
 ) -> None:
-    """Load partitions beside those that are loaded; otherwise as `load_collection`. All get the fields of this call."""
+    """As `load_collection`, but loads further partitions. All loaded partitions get the fields of this call."""
     collection = find_collection(engine, context, request.name)
     refuse_with_key(collection, "load partitions")
     field_ids = fields_to_load(collection, request)
@@ -120,7 +120,7 @@ def load_partitions(
 
 
 def release_partitions(engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...]) -> None:
-    """Returns when the memory is given back. Without the last loaded partition the collection is not loaded."""
+    """Returns when the memory is released. Without its last loaded partition the collection is not loaded."""
     collection = find_collection(engine, context, name)
     refuse_with_key(collection, "release partitions")
     partition_ids = frozenset(find_partition(collection, p).partition_id for p in partition_names)
@@ -130,7 +130,7 @@ def release_partitions(engine: Engine, context: RequestContext, name: str, parti
 
 
 def release_collection(engine: Engine, context: RequestContext, name: str) -> None:
-    """Returns when the memory is given back; releasing twice is a success."""
+    """Returns when the memory is released; succeeds if the collection is not loaded."""
     collection = find_collection(engine, context, name)
     engine.loader.release(collection.collection_id)
 
@@ -138,7 +138,7 @@ def release_collection(engine: Engine, context: RequestContext, name: str) -> No
 def get_load_state(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...] = ()
 ) -> LoadStatus:
-    """NotExist for whatever cannot be found, but for a malformed name and an unknown partition."""
+    """NotExist if the collection is not found. A malformed name or an unknown partition raises."""
     check_collection_name(name)
     try:
         collection = find_collection(engine, context, name)
@@ -154,8 +154,8 @@ def get_load_state(
 def get_loading_progress(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...] = ()
 ) -> int:
-    """Percent, 0..100, of named partitions the mean. Raises CollectionNotLoaded or PartitionNotLoaded, behind its
-    cause after a load that failed."""
+    """Percent, 0..100; of named partitions the mean. Raises CollectionNotLoaded or PartitionNotLoaded, with the cause
+    first if a load failed."""
     collection = find_collection(engine, context, name)
     partition_ids = [find_partition(collection, p).partition_id for p in partition_names]
     failure = engine.loader.failure(collection.collection_id)

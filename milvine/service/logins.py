@@ -1,7 +1,7 @@
-"""Who guesses passwords has to wait: failed logins by user and address, and by address alone.
+"""Throttles password guesses: counts failed logins by user and address, and by address alone.
 
-A login whose password this process has seen to be right never waits. A stranger elsewhere does not lock a user out, and
-one at the same address only as long as _MOST_SECONDS.
+A login with a password that this process has already verified never waits. Failures at one address do not lock a user
+out at others, and at the same address for at most _MOST_SECONDS.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _Key = tuple[str, str]
 
 
 class Logins:
-    """Counts failures. The oldest are forgotten when there are too many to remember."""
+    """Counts failures. The oldest are dropped if there are too many."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
-        """How many there were, and when the last one was, on time.monotonic()'s scale."""
+        """The number of failures, and the time of the last one (time.monotonic)."""
         self._lock = threading.Lock()
 
     def seconds_to_wait(self, user: str, address: str) -> float:
-        """0 if this login may be tried now."""
+        """Seconds until this login may be tried; 0 if it may be tried now."""
         now = time.monotonic()
         with self._lock:
             return max(self._wait(key, free, now) for key, free in _keys(user, address))

@@ -1,4 +1,4 @@
-"""What loading takes: told before it is done, and measured afterwards."""
+"""The memory of loads: estimates before a load, measurements after it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = "rows"
 class PartBytes:
     """`kind`: rows (keys and timestamps), field or index; `name` is the field's or the index's.
 
-    `estimated_bytes`: what it takes once it is loaded; `held_bytes`: what it holds now, measured.
+    `estimated_bytes`: its memory once it is loaded; `held_bytes`: its measured memory now.
     """
 
     kind: str
@@ -31,8 +31,8 @@ class PartBytes:
 
 @dataclass(frozen=True, slots=True)
 class LoadEstimate:
-    """`needed_bytes` is what loading would add to what is held. Rows that are not sealed yet cost nothing: they are
-    in memory whether loaded or not."""
+    """`needed_bytes`: the memory that a load would add. Rows that are not sealed yet add nothing, since they are in
+    memory whether loaded or not."""
 
     sealed_rows: int
     growing_rows: int
@@ -108,9 +108,9 @@ def _summed(all_sizes: Iterable[Mapping[PartKey, int]]) -> dict[PartKey, int]:
 def estimate(
     engine: Engine, context: RequestContext, request: LoadRequest, partition_names: tuple[str, ...] = ()
 ) -> LoadEstimate:
-    """What loading would cost, by field and index, with nothing changed. The fields are checked as a load checks them.
+    """The cost of a load by field and index, without loading. The fields are checked as in a load.
 
-    A vector whose index is not built yet is counted as it would be loaded now: raw.
+    A vector field without a built index is counted as it would be loaded now: raw.
     """
     collection = find_collection(engine, context, request.name)
     field_ids = fields_to_load(collection, request)
@@ -131,7 +131,7 @@ def estimate(
 
 
 def usage(engine: Engine) -> MemoryUsage:
-    """Everything that loading holds, collection by collection."""
+    """All memory held by loads, by collection."""
     budget = engine.loader.budget
     found = [_collection_bytes(engine, c) for c in engine.catalog.snapshot.collections.values()]
     return MemoryUsage(

@@ -1,4 +1,4 @@
-"""The rows of a partial upsert: given columns over those of the rows that are there."""
+"""The rows of a partial upsert: the stored rows, with given columns replaced."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Array = np.ndarray[Any, Any]
 
 
 def read_field_ids(schema: CollectionSchema, given: Mapping[int, Column]) -> tuple[int, ...]:
-    """Fields whose old values are needed: what is not given, the key, and `$meta`, whose keys are merged."""
+    """Fields whose old values are needed: those not given, the key, and `$meta`, whose keys are merged."""
     return tuple(f.field_id for f in schema.fields if f.field_id not in given or f.is_primary or f.is_dynamic)
 
 
 def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: ColumnBatch | None) -> ColumnBatch:
-    """One whole row for each given key, in their order. `given` has the key's column, checked like the others;
-    `found` the old rows, one a key. Raises ParameterInvalid when a new row lacks a field that it must have."""
+    """One whole row for each given key, in their order. `given` has the key's column, checked like the others; `found`
+    the old rows, one per key. Raises ParameterInvalid if a new row lacks a required field."""
     keys = given[schema.primary_field.field_id].values
     count = len(keys)
     source = np.full(count, -1, np.int64)
@@ -67,7 +67,7 @@ def _check_complete(schema: CollectionSchema, given: Mapping[int, Column]) -> No
 
 
 def _merged_keys(old: Column, new: Column) -> Column:
-    """`$meta` with the given keys in the place of the old ones, those of each row apart."""
+    """`$meta` with the given keys in place of the old ones, row by row."""
     pairs = zip(old.values.to_pylist(), new.values.to_pylist(), strict=True)
     texts = [json_text.dumps({**json_text.members(was), **json_text.members(now)}) for was, now in pairs]
     return Column(DataType.JSON, pa.array(texts, pa.binary()))

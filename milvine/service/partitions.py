@@ -1,4 +1,4 @@
-"""Partitions: create, drop, look; truncating a collection; which partitions a filter on the partition key leaves."""
+"""Partitions: create, drop, list; truncation of a collection; pruning of partitions by a partition key filter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from milvine.service.context import Engine, RequestContext, find_collection, fin
 
 
 def refuse_with_key(collection: Collection, what: str) -> None:
-    """In a collection whose partition key places its rows, partitions are nobody's business."""
+    """Callers cannot name partitions of a collection with a partition key."""
     if collection.schema.partition_key is not None:
         raise ParameterInvalid(f"disable {what} if partition key mode is used")
 
@@ -32,7 +32,7 @@ def refuse_names_with_key(collection: Collection, names: tuple[str, ...]) -> Non
 
 
 def create_partition(engine: Engine, context: RequestContext, name: str, partition_name: str) -> None:
-    """Creating what is there is a success. A partition of a loaded collection is loaded."""
+    """Succeeds if the partition exists. A new partition of a loaded collection is loaded."""
     collection = find_collection(engine, context, name)
     refuse_with_key(collection, "create partition")
     check_partition_name(partition_name)
@@ -42,7 +42,7 @@ def create_partition(engine: Engine, context: RequestContext, name: str, partiti
 
 
 def drop_partition(engine: Engine, context: RequestContext, name: str, partition_name: str) -> None:
-    """Returns when its rows are gone for good. Dropping what is not there is a success."""
+    """Returns when its rows are removed for good. Succeeds if the partition does not exist."""
     collection = find_collection(engine, context, name)
     refuse_with_key(collection, "drop partition")
     check_partition_name(partition_name)
@@ -62,8 +62,8 @@ def list_partitions(engine: Engine, context: RequestContext, name: str) -> tuple
 def list_loaded(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...]
 ) -> list[tuple[Partition, int]]:
-    """The partitions to be loaded, or those named, with the percentage of each that is. One that is not to be loaded
-    is an error when it is named."""
+    """The partitions of the load configuration, or those named, with the loaded percentage of each. A named partition
+    that is not in the configuration is an error."""
     check_collection_name(name)
     for partition_name in partition_names:
         check_partition_name(partition_name)
@@ -85,12 +85,12 @@ def row_count(engine: Engine, context: RequestContext, name: str, partition_name
 
 
 def truncate_collection(engine: Engine, context: RequestContext, name: str) -> None:
-    """Returns when all rows written before are gone for good; schema, indexes and what is loaded stay."""
+    """Returns when all earlier rows are removed for good; schema, indexes and load configuration stay."""
     engine.datanode.truncate(find_collection(engine, context, name).collection_id)
 
 
 def holding(collection: Collection, predicate: Predicate | None) -> frozenset[int] | None:
-    """The partitions in which rows can pass the filter, by its conditions on the partition key; None for all."""
+    """The partitions whose rows can pass the filter, by its conditions on the partition key; None for all."""
     key = collection.schema.partition_key
     return None if key is None or predicate is None else _holding(collection, key, predicate)
 

@@ -1,4 +1,4 @@
-"""Salted hashes of passwords, slow on purpose, and a memory of what was verified, so that a request costs none."""
+"""Salted hashes of passwords, slow on purpose, and a cache of verified passwords, so that requests need no hash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) ->
 
 
 def hash_password(password: str) -> str:
-    """What to store: how it was made, the salt and the hash."""
+    """The text to store: the method, the salt and the hash."""
     salt = os.urandom(_SALT_BYTES)
     made = _scrypt(password, salt, _COST, _BLOCK, _PARALLEL)
     return f"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:{salt.hex()}:{made.hex()}"
@@ -37,10 +37,10 @@ def _matches(password: str, stored: str) -> bool:
 
 
 class Passwords:
-    """Verifies passwords. Once one was right, it is known again by a digest under this process's key.
+    """Verifies passwords. A verified password is recognised later by a digest under this process's key.
 
-    A password that is not known costs one hash, whatever it is compared with, so that the time does not tell which
-    users there are. At most _HASHES_AT_A_TIME are computed at a time: each takes 16 MB.
+    Any other password costs one hash, also for an unknown user, so that the time does not reveal which users exist. At
+    most _HASHES_AT_A_TIME are computed at a time, since each takes 16 MB.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ class Passwords:
         self._of_no_user = hash_password(os.urandom(_SALT_BYTES).hex())
 
     def is_known(self, password: str, stored: str) -> bool:
-        """Whether this password was right before."""
+        """Whether this password was verified before."""
         known = self._digests.get(stored)
         return known is not None and hmac.compare_digest(known, self._digest(password))
 
     def verify(self, password: str, stored: str | None) -> bool:
-        """`stored` is None for a user that there is not."""
+        """`stored` is None for an unknown user."""
         if stored is not None and self.is_known(password, stored):
             return True
         with self._turns:
@@ -69,5 +69,5 @@ class Passwords:
         return hmac.digest(self._key, _bytes(password), "sha256")
 
     def forget(self, stored: str) -> None:
-        """Drop a hash that is no longer in force."""
+        """Drops a hash that is no longer valid."""
         self._digests.pop(stored, None)

@@ -49,7 +49,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """Fields to fetch in order, the names as asked, and the keys asked of `$meta` (() for all of them)."""
+    """Fields to fetch in order, the requested names, and the requested keys of `$meta` (() for all)."""
 
     fields: tuple[FieldSchema, ...]
     names: tuple[str, ...]
@@ -57,8 +57,8 @@ class _Outputs:
 
 
 def _loaded_ids(engine: Engine, collection: Collection) -> frozenset[int] | None:
-    """Fields that may be read; None, all of them, while nothing is loaded (then that is the error) or where fields
-    that are not listed are served, too."""
+    """Fields that may be read. None (all) while nothing is loaded, which is then the error, and where unlisted fields
+    are also served."""
     if collection.load is None or engine.loader.serves_unlisted_fields:
         return None
     return collection.load.field_ids
@@ -97,7 +97,7 @@ def _outputs(engine: Engine, collection: Collection, names: tuple[str, ...]) -> 
 
 
 def _dynamic_key(name: str) -> str:
-    """`key` or `$meta["key"]`, as far as an expression could name it."""
+    """`key` or `$meta["key"]`, if an expression can name it."""
     match = _DYNAMIC_KEY.fullmatch(name)
     if match is None:
         raise ParameterInvalid(f"parse output field name failed: {name}")
@@ -148,8 +148,8 @@ def _go_duration(seconds: int) -> str:
 
 
 def _check_travel(engine: Engine, collection_id: int, wanted: int) -> None:
-    """Refuse a timestamp whose rows may be gone. Called before a read, and again behind it: what a compaction removes
-    under a read is in the catalog before any view lacks it."""
+    """Refuses a timestamp whose rows may be gone. Called before a read and again after it, since a compaction stores in
+    the catalog what it removes before a view lacks it."""
     collection = engine.catalog.snapshot.collections.get(collection_id)
     if not wanted or collection is None:
         return
@@ -163,7 +163,7 @@ def _check_travel(engine: Engine, collection_id: int, wanted: int) -> None:
 
 
 def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
-    """`wanted`, once nothing can be written at or before it any more; 0: what sees every acknowledged write."""
+    """`wanted`, once no write can get a timestamp at or before it; 0: a timestamp after all acknowledged writes."""
     _check_travel(engine, collection.collection_id, wanted)
     current = engine.cluster.read_ts(collection.collection_id)
     if wanted > current:
@@ -172,7 +172,7 @@ def _read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
 
 
 def _most_rows(collection: Collection) -> int:
-    """How many rows may be asked for, those skipped by an offset included."""
+    """How many rows may be requested, including those skipped by an offset."""
     return LARGE_TOPK if is_of_large_topk(collection.properties) else MAX_TOPK
 
 
@@ -197,7 +197,7 @@ def _check_nq(nq: int) -> None:
 
 @record
 class _Search:
-    """A search with every name resolved, ready to run."""
+    """A search with all names resolved, ready to run."""
 
     collection: Collection
     field: FieldSchema
@@ -208,18 +208,18 @@ class _Search:
 
 
 class PreparedSearchCache:
-    """Searches that others may repeat with other vectors, by database, name and shape."""
+    """Searches that may be repeated with other vectors, by database, name and shape."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._searches: SizedCache[Hashable, _Search] = SizedCache("prepared_searches", limit_bytes)
 
     def find(self, key: Hashable, collection: Collection) -> _Search | None:
-        """Nothing unless the collection is as it was then, its indexes and what is loaded of it included."""
+        """None if the collection, its indexes or its load configuration have changed since."""
         found = self._searches.get(key)
         return found if found is not None and found.collection is collection else None
 
     def keep(self, key: Hashable, search: _Search, filter_text: str) -> None:
-        """The predicate holds the literals of the filter once or twice more, and the key its text."""
+        """The predicate holds the literals of the filter once or twice, and the cache key holds its text."""
         size = _PREPARED_BYTES + _PREPARED_BYTES_PER_CHARACTER * len(filter_text)
         self._searches.put(key, replace(search, plan=search.plan.again(_NO_QUERIES, 0)), size)
 
@@ -231,7 +231,7 @@ _prepared_searches = PreparedSearchCache(32 << 20)
 
 
 def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> SearchResult:
-    """Top `limit` rows of each query after `offset` of them. `at_ts`: when to read, if that was found out before."""
+    """The `limit` nearest rows of each query after the first `offset`. `at_ts`: the timestamp, if already chosen."""
     if request.ids is not None:
         return _search_by_ids(engine, context, request)
     prepared = _prepare_search(engine, context, request, at_ts)
@@ -270,7 +270,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
 
 
 def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SegmentSearchStats, ...]:
-    """Run a search and tell how each segment was searched."""
+    """Runs a search and returns how each segment was searched."""
     at_ts = 0
     if request.ids is not None:
         request, has_vector, at_ts = _with_vectors(engine, context, request)
@@ -281,7 +281,7 @@ def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> 
 
 
 def _search_by_ids(engine: Engine, context: RequestContext, request: SearchRequest) -> SearchResult:
-    """The search for the vectors of the rows with these keys; where a vector is NULL nothing is found."""
+    """Searches for the vectors of the rows with these keys. A NULL vector has no hits."""
     asked, has_vector, read_ts = _with_vectors(engine, context, request)
     counts = np.zeros(len(has_vector), np.int64)
     if not has_vector.any():
@@ -296,9 +296,9 @@ def _search_by_ids(engine: Engine, context: RequestContext, request: SearchReque
 def _with_vectors(
     engine: Engine, context: RequestContext, request: SearchRequest
 ) -> tuple[SearchRequest, np.ndarray[Any, Any], int]:
-    """The search with the vectors that its ids mean, for each of the ids whether it has one, and when that was so.
+    """The search with the vectors of its ids, whether each id has one, and the timestamp of that read.
 
-    As in Milvus the filter has no say in it, and all that is wrong with the ids comes before what else is wrong.
+    As in Milvus, the filter does not apply to the ids, and errors in the ids come before all others.
     """
     ids = request.ids
     assert ids is not None
@@ -330,7 +330,7 @@ def _run_search(engine: Engine, prepared: _Search) -> Hits | None:
 
 
 def _chained(error: MilvineError, collection: Collection, verb: str) -> MilvineError:
-    """A partition that is not loaded is Milvus's query node's complaint, and comes behind its path."""
+    """In Milvus the query node refuses a partition that is not loaded, so the error begins with its path."""
     if not isinstance(error, PartitionNotLoaded):
         return error
     channel = channel_name(collection.collection_id)
@@ -339,9 +339,9 @@ def _chained(error: MilvineError, collection: Collection, verb: str) -> MilvineE
 
 
 def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
-    """A batch of an iterator, and behind it all rows that are exactly as far away as its last one.
+    """A batch of an iterator, followed by all rows at exactly the distance of its last row.
 
-    The next step begins beyond that distance, which is all it is told, so they would never be handed out.
+    The next step starts beyond that distance, so it would never return them.
     """
     size = prepared.plan.k
     plan, found = replace(prepared.plan, k=size + 1), -1
@@ -358,7 +358,7 @@ def _run_step(engine: Engine, prepared: _Search) -> Hits | None:
 
 
 def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int) -> _Search:
-    """Most searches repeat one before them with another vector; names and parameters are not worked out again then."""
+    """Most searches repeat an earlier one with another vector, so its names and parameters are reused."""
     collection = find_by_any_name(engine, context, request.name)
     if request.shape is None:
         return _new_search(engine, context, request, collection, at_ts)
@@ -450,7 +450,7 @@ def _output_fields(outputs: _Outputs, rows: ColumnBatch) -> tuple[OutputField, .
 
 
 def _with_keys(column: Column, keys: tuple[str, ...]) -> Column:
-    """`$meta` of the result rows, cut down to the keys that were asked for (() for all)."""
+    """`$meta` of the result rows, reduced to the requested keys (() for all)."""
     if not keys:
         return column
     documents = map(json_text.members, column.values.to_pylist())
@@ -464,7 +464,7 @@ def _no_rows(fields: tuple[FieldSchema, ...]) -> ColumnBatch:
 
 
 def query(engine: Engine, context: RequestContext, request: QueryRequest) -> QueryResult:
-    """Rows that pass the filter in key order, or their number when count(*) is asked for."""
+    """Rows that pass the filter, in key order, or their number for count(*)."""
     collection = find_collection(engine, context, request.name)
     counting = [n.strip() for n in request.output_fields] == [COUNT]
     _check_query(request, counting, _most_rows(collection))
@@ -519,7 +519,7 @@ def _queried(
 
 
 def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> int:
-    """The timestamp to read at; an iterator's is never 0, even while the collection is empty."""
+    """The timestamp to read at; never 0 for an iterator, even if the collection is empty."""
     iterator = request.iterator
     if iterator is None:
         return _read_ts(engine, collection, request.read_ts)

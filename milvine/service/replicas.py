@@ -1,4 +1,4 @@
-"""The one replica of a loaded collection: whether it may be had, and in which resource group it is."""
+"""The one replica of a loaded collection: checks of the requested number, and its resource group."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATABASE_RESOURCE_GROUPS = "database.resource_groups"
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """`outbound_group`: the resource group that the node has gone to, if it is not the replica's any more."""
+    """`outbound_group`: the resource group of the node, if it is no longer that of the replica."""
 
     collection: Collection
     load: LoadConfig
@@ -33,12 +33,12 @@ class Replica:
 
 
 def listed_groups(text: str) -> tuple[str, ...]:
-    """Names between commas, as properties have them."""
+    """Names separated by commas, as in properties."""
     return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def _number(properties: Mapping[str, str], name: str) -> int:
-    """0 if it is not set, or no number: Milvus passes over it."""
+    """0 if it is not set or not a number, which Milvus ignores."""
     try:
         return max(0, int(properties.get(name, "")))
     except ValueError:
@@ -46,7 +46,7 @@ def _number(properties: Mapping[str, str], name: str) -> int:
 
 
 def _wanted(engine: Engine, collection: Collection, request: LoadRequest) -> tuple[int, tuple[str, ...]]:
-    """How many replicas in which groups: the request's, without any the collection's, then the database's."""
+    """The number of replicas and their groups: from the request, else the collection, else the database."""
     replicas, groups = request.replica_number, request.resource_groups
     if replicas <= 0 and not groups:
         own = collection.properties
@@ -60,9 +60,9 @@ def _wanted(engine: Engine, collection: Collection, request: LoadRequest) -> tup
 
 
 def assign_replica(engine: Engine, collection: Collection, request: LoadRequest, *, check_nodes: bool = True) -> str:
-    """The resource group of the replica that a load asks for.
+    """The resource group of the replica that a load requests.
 
-    With `check_nodes` there must be a node for each replica; a load of what is loaded already does not ask.
+    With `check_nodes` there must be a node for each replica; a load of loaded data skips this check.
     """
     replicas, groups = _wanted(engine, collection, request)
     if len(groups) not in (1, replicas):
@@ -86,7 +86,7 @@ def assign_replica(engine: Engine, collection: Collection, request: LoadRequest,
 
 
 def get_replicas(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> list[Replica]:
-    """One if the collection is loaded, none if it is not; by name, or by id when the name is empty."""
+    """One replica if the collection is loaded, else none; by name or, if the name is empty, by id."""
     snapshot = engine.catalog.snapshot
     if name:
         check_database(engine, context)

@@ -1,4 +1,4 @@
-"""Resource groups on one node: configurations are kept, and the node stands where they want it."""
+"""Resource groups on one node: configurations are stored, and they decide which group has the node."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def transfer_node(engine: Engine, source: str, target: str, count: int) -> None:
 
 
 def transfer_replica(engine: Engine, context: RequestContext, source: str, target: str, name: str, count: int) -> None:
-    """Move the replica of a loaded collection to another group; reads go on meanwhile."""
+    """Moves the replica of a loaded collection to another group; reads continue."""
     _check_names(source, target)
     check_database(engine, context)
     snapshot = engine.catalog.snapshot

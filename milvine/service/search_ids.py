@@ -1,4 +1,4 @@
-"""Searches that name rows by their keys instead of bringing vectors."""
+"""Searches by the keys of rows instead of by vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 def checked_field(schema: CollectionSchema, name: str, ids: Any) -> FieldSchema:
-    """The field whose vectors are searched for. Raises InputError with Milvus's texts."""
+    """The vector field of the search. Raises InputError with Milvus's texts."""
     if has_duplicates(ids):
         raise ParameterInvalid("duplicate IDs found in search request")
     field = _searched_field(schema, name)
@@ -51,15 +51,15 @@ def _searched_field(schema: CollectionSchema, name: str) -> FieldSchema:
 
 
 def check_size(field: FieldSchema, count: int) -> None:
-    """A few bytes of keys must not bring any number of vectors into memory."""
+    """Bounds the vectors read into memory, since a few bytes of keys can name many."""
     if count * (field.dim or 0) * NUMPY_DTYPES[field.data_type].itemsize > MAX_OUTPUT_BYTES:
         raise too_large("query")
 
 
 def vectors_of(ids: Any, keys: Any, found: Column) -> tuple[Array, Array]:
-    """The vectors in the order of `ids`, NULLs left out; and for each of `ids` whether it has one.
+    """The vectors in the order of `ids`, without NULLs; and for each id whether it has one.
 
-    `found`: the vectors of the rows whose keys are `keys`, each once. Raises ParameterInvalid if a key is not there.
+    `found`: the vectors of the rows with the distinct `keys`. Raises ParameterInvalid if a key is missing.
     """
     asked = pa.array(ids)
     places = pc.index_in(asked, value_set=pa.array(keys))

@@ -1,4 +1,4 @@
-"""Segments as a caller sees them: flushing, compaction, what is stored and what is loaded."""
+"""Segments as callers see them: flush, compaction, stored and loaded segments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from milvine.model.types import SegmentState
 from milvine.service.context import Engine, RequestContext, check_database, find_collection
 
 MIN_TARGET_MB = 1024
-"""Milvus's dataCoord.segment.maxSize: no compaction may be told to make smaller segments."""
+"""Milvus's dataCoord.segment.maxSize: a compaction to smaller segments is refused."""
 _PERSISTENT = frozenset({SegmentState.SEALED, SegmentState.FLUSHED, SegmentState.FLUSHING})
 
 
@@ -29,7 +29,7 @@ class FlushedCollection:
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """A stored segment. `compacted_from`: the segments that compaction made it of."""
+    """A stored segment. `compacted_from`: the segments that compaction merged into it."""
 
     segment_id: int
     collection_id: int
@@ -41,7 +41,7 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSegment:
-    """A sealed segment in memory; `index` is the first that it has, if any."""
+    """A sealed segment in memory; `index` is its first index, if any."""
 
     meta: SegmentMeta
     memory_bytes: int
@@ -50,7 +50,7 @@ class LoadedSegment:
 
 @dataclass(frozen=True, slots=True)
 class CompactionStatus:
-    """How many plans a request still waits for and how they ended."""
+    """How many plans of a request are still running, and how the others ended."""
 
     executing: int
     completed: int
@@ -67,7 +67,7 @@ def flush(engine: Engine, context: RequestContext, name: str) -> FlushedCollecti
 
 
 def _flush(engine: Engine, collection: Collection) -> FlushedCollection:
-    # Taken before, so that no row that comes meanwhile is at or before it.
+    # Taken first, so that rows written during the flush come after it.
     ts = engine.clock.next()
     sealed = engine.datanode.flush(collection.collection_id)
     return FlushedCollection(collection, tuple(m.segment_id for m in sealed), ts)
@@ -76,10 +76,10 @@ def _flush(engine: Engine, collection: Collection) -> FlushedCollection:
 def flush_all(
     engine: Engine, database: str, targets: Sequence[tuple[str, tuple[str, ...]]] = ()
 ) -> tuple[int, list[FlushedCollection]]:
-    """Flush the collections of a database ("": of all), or those named by `targets`; returns a timestamp at or before
-    which all of them are sealed. A collection that is dropped meanwhile is left out.
+    """Flushes the collections of a database ("": of all), or those named by `targets`; returns a timestamp at or before
+    which all of them are sealed. A collection that is dropped in the meantime is left out.
 
-    All others are flushed before the error of one is raised, with the names of all that failed.
+    If one fails, the others are still flushed before its error is raised with the names of all that failed.
     """
     ts = engine.clock.next()
     flushed: list[FlushedCollection] = []
@@ -125,7 +125,7 @@ def is_flushed(
 
 
 def is_all_flushed(engine: Engine, database: str, ts: int, targets: Sequence[tuple[str, tuple[str, ...]]] = ()) -> bool:
-    """Whether all written until `ts` is sealed, where `flush_all` would flush."""
+    """Whether all writes until `ts` to the collections of a `flush_all` are sealed."""
     if not ts:
         raise ParameterMissing("FlushAllTss or FlushAllTs is required")
     return all(engine.datanode.is_sealed_until(c.collection_id, ts) for c in _targets(engine, database, targets))
@@ -139,9 +139,9 @@ def compact(
     target_mb: int = 0,
     only_clustering_or_l0: bool = False,
 ) -> tuple[int, int]:
-    """Begin to compact; an id to ask with, and the number of plans; -1 and 0 when there is nothing to do.
+    """Starts a compaction; returns its id and the number of plans, or -1 and 0 if there is nothing to do.
 
-    There are neither clustering keys nor segments of deletes, so a compaction of those has nothing to do.
+    There are no clustering keys and no segments of deletes, so compactions of these have nothing to do.
     """
     if name or not collection_id:
         collection_id = find_collection(engine, context, name).collection_id
@@ -156,14 +156,14 @@ def compact(
 
 
 def compaction_status(plans: Sequence[Plan]) -> CompactionStatus:
-    """Of a request that is not known, or had nothing to do, all is done, as in Milvus."""
+    """A request that is unknown, or had nothing to do, counts as done, as in Milvus."""
     states = [p.state for p in plans]
     completed, failed = states.count(PlanState.COMPLETED), states.count(PlanState.FAILED)
     return CompactionStatus(len(states) - completed - failed, completed, failed)
 
 
 def compaction_plans(engine: Engine, context: RequestContext, request_id: int, name: str = "") -> list[Plan]:
-    """The plans of a request; with a collection's name instead all that are remembered of it."""
+    """The plans of a request or, with a collection's name, all remembered plans of the collection."""
     if name and not request_id:
         return engine.datanode.compactor.plans_of_collection(find_collection(engine, context, name).collection_id)
     return engine.datanode.compactor.plans_of_request(request_id)
@@ -172,7 +172,7 @@ def compaction_plans(engine: Engine, context: RequestContext, request_id: int, n
 def stored_segments(
     engine: Engine, context: RequestContext, name: str, states: frozenset[int] = frozenset()
 ) -> list[SegmentInfo]:
-    """Segments in one of `states` (none given: those whose rows are in files)."""
+    """Segments in one of `states` (if empty: those whose rows are in files)."""
     collection = find_collection(engine, context, name)
     return _stored(engine, collection.collection_id, states or _PERSISTENT)
 
@@ -196,7 +196,7 @@ def _stored(engine: Engine, collection_id: int, states: frozenset[int]) -> list[
 
 
 def segments_by_id(engine: Engine, collection_id: int, segment_ids: Sequence[int]) -> list[SegmentInfo]:
-    """Those of the segments that there are, growing or flushed; `collection_id` 0: of any collection."""
+    """The given segments that exist, growing or flushed; `collection_id` 0: of any collection."""
     wanted = set(segment_ids)
     ids = [collection_id] if collection_id else list(engine.catalog.snapshot.collections)
     states = frozenset({SegmentState.FLUSHED, SegmentState.GROWING})

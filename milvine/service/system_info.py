@@ -1,4 +1,4 @@
-"""What Attu and the SDKs show of the system: Milvus's topology, here with all roles in this one process."""
+"""The system information for Attu and the SDKs: Milvus's topology, with all roles in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CONNECTED: dict[str, dict[str, str]] = {
     "querynode": {},
     "datanode": {},
 }
-"""To which others each role is connected in Milvus, and how. Attu lists the nodes of a coordinator by these."""
+"""The connections of each role to others in Milvus. Attu lists the nodes of a coordinator by them."""
 _started = time.time()
 
 
@@ -34,9 +34,9 @@ def component_name(role: str) -> str:
 
 
 def metrics(engine: Engine, request: str) -> dict[str, Any]:
-    """The topology that `request`, JSON text with a `metric_type` (or `req_type`), asks for.
+    """The topology for `request`, JSON text with a `metric_type` (or `req_type`).
 
-    Raises MetricNotFound for another type than system_info.
+    Raises MetricNotFound for any type except system_info.
     """
     try:
         asked = json_text.loads(request)
@@ -53,7 +53,7 @@ def metrics(engine: Engine, request: str) -> dict[str, Any]:
 
 
 def _node(engine: Engine, role: str, hardware: dict[str, Any]) -> dict[str, Any]:
-    """A role. Attu leaves out roles that have an error, so that none ever has: CheckHealth tells what fails."""
+    """A role. It never has an error, since Attu leaves out such roles; CheckHealth reports failures."""
     connected = [
         {"connected_identifier": NODE_ID, "type": how, "target_type": other} for other, how in _CONNECTED[role].items()
     ]
@@ -90,7 +90,7 @@ def _time_text(seconds: float) -> str:
 
 
 def _hardware(engine: Engine) -> dict[str, Any]:
-    """Sizes in bytes, usage of the cores in percent of all of them over the last minute."""
+    """Sizes in bytes; CPU usage in percent of all cores over the last minute."""
     disk = shutil.disk_usage(engine.settings.data_dir)
     cores = os.cpu_count() or 1
     return {

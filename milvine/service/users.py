@@ -1,4 +1,4 @@
-"""Users and their passwords. There are no roles: who is let in may do everything."""
+"""Users and their passwords. There are no roles: every user may do everything."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NAME_CHARACTERS = _LETTERS | frozenset(string.digits + "_-.")
 
 
 def ensure_root(engine: Engine) -> None:
-    """The first user, made at the first start; its password stays as it was changed since."""
+    """The first user, made at the first start. A later start keeps a changed password."""
     if ROOT not in engine.catalog.snapshot.users:
         made = hash_password(engine.settings.default_root_password)
         changes.create_user(engine.catalog, User(ROOT, made, engine.clock.next()), _MAX_USERS)
 
 
 class TooManyFailures(Exception):
-    """This login failed too often; it may be tried again in `seconds`."""
+    """The login failed too often; it may be tried again in `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = math.ceil(seconds)
@@ -36,7 +36,7 @@ class TooManyFailures(Exception):
 
 
 def authenticate(engine: Engine, name: str, password: str, address: str = "") -> bool:
-    """Whether `password` is this user's. Raises TooManyFailures, without a look at it, for who guessed too often."""
+    """Whether `password` is this user's. After too many failures it raises TooManyFailures without a check."""
     user = engine.catalog.snapshot.users.get(name)
     stored = None if user is None else user.password_hash
     if stored is not None and engine.passwords.is_known(password, stored):
@@ -94,7 +94,7 @@ def create_user(engine: Engine, name: str, password: str, description: str = "")
 def update_user(
     engine: Engine, name: str, old_password: str = "", new_password: str = "", description: str | None = None
 ) -> None:
-    """A password changes for who knows the old one. From then on calls with the old one are refused."""
+    """Changes a password, given the old one. Later calls with the old password are refused."""
     _check_description(description or "")
     if not new_password and description is None:
         raise ParameterInvalid("must update either password or description")
@@ -115,7 +115,7 @@ def update_user(
 
 
 def drop_user(engine: Engine, name: str) -> None:
-    """No error if there is no such user."""
+    """No error if the user does not exist."""
     if name == ROOT:
         raise PrivilegeNotPermitted("root user cannot be deleted")
     before = engine.catalog.snapshot.users.get(name)

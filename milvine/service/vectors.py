@@ -1,4 +1,4 @@
-"""Vectors that come in: checked against their field, in rows and in searches."""
+"""Checks vectors in rows and searches against their field."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _PLACEHOLDERS = {
     104: ("SparseFloatVector", "VECTOR_SPARSE_U32_F32"),
     **{int(data_type): (data_type.milvus_name, name) for data_type, name in _ENGINE_NAMES.items()},
 }
-"""How Milvus's proxy and its engine call what a search may send, by the placeholder's number."""
+"""The names of query types in Milvus's proxy and its engine, by the placeholder's number."""
 
 
 def spread_vectors(field: FieldSchema, column: Column) -> Column:
-    """The column, which may be compact, with a vector for every row, zeros for NULL. Raises ParameterInvalid."""
+    """The column, which may be compact, expanded to a vector per row, zeros for NULL. Raises ParameterInvalid."""
     values, validity = column.values, column.validity
     if not values.size and validity is None and not field.nullable:
         raise no_vectors(field)
@@ -55,7 +55,7 @@ def spread_vectors(field: FieldSchema, column: Column) -> Column:
 
 
 def no_vectors(field: FieldSchema) -> ParameterInvalid:
-    """Where a field's vectors should be is nothing, or another type."""
+    """The error for missing vectors of a field, or vectors of another type."""
     kind = field.data_type.milvus_name.removesuffix("Vector").lower()
     return ParameterInvalid(
         f"{kind} vector field '{field.name}' is illegal, array type mismatch",
@@ -65,7 +65,7 @@ def no_vectors(field: FieldSchema) -> ParameterInvalid:
 
 
 def check_filler(field: FieldSchema, row_count: int) -> None:
-    """NULLs take the room of vectors, so a small request must not make rows without end."""
+    """Bounds the rows of a small request, since NULLs take the memory of vectors."""
     if field.data_type.is_vector:
         size = row_count * (field.dim or 0) * NUMPY_DTYPES[field.data_type].itemsize
         if size > MAX_SPREAD_BYTES:
@@ -87,7 +87,7 @@ def checked_vectors(field: FieldSchema, vectors: Array) -> Array:
 
 def check_finite(values: Array) -> None:
     """Raises ParameterInvalid if float32 or float64 values are not all finite."""
-    # One sum tells whether any value is not finite, at a tenth of isfinite's cost; it may overflow, so look again.
+    # One sum shows whether all values are finite, at a tenth of isfinite's cost; if it overflows, isfinite decides.
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.add.reduce(values, axis=None))
     if not math.isfinite(total) and not np.isfinite(values).all():
@@ -97,7 +97,7 @@ def check_finite(values: Array) -> None:
 
 
 def checked_queries(field: FieldSchema, query_type: int, queries: Array) -> Array:
-    """float32 (nq, dim): what the field's type has of them. Raises ParameterInvalid with Milvus's texts."""
+    """float32 (nq, dim), rounded to the field's type. Raises ParameterInvalid with Milvus's texts."""
     wanted = field.data_type
     takes_float = wanted in FLOAT_TAKING
     is_converted = takes_float and query_type == DataType.FLOAT_VECTOR

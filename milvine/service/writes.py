@@ -1,4 +1,4 @@
-"""Insert, upsert, delete: what comes in is checked whole before anything is written."""
+"""Insert, upsert, delete. A request is checked as a whole before anything is written."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _WIRE_NAMES = {
 
 
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
-    """Returns when the rows are durable and visible. A batch that is refused leaves nothing."""
+    """Returns when the rows are durable and visible. A refused batch writes nothing."""
     collection = find_collection(engine, context, request.name)
     check_disk_quota(engine, collection)
     partition_id = _partition_id(collection, request.partition_name)
@@ -82,11 +82,11 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
 
 
 def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
-    """Put whole rows in the place of those with their keys; what a row lacks is its default or NULL, not the old value
-    (but for a partial update).
+    """Replaces the rows with the given keys by whole rows. A missing field gets its default or NULL, not the old value,
+    except in a partial update.
 
-    With automatic ids the keys name the rows to replace, and the rows get new ids, unless they may bring their own.
-    Where a partition key places the rows, a key's old row goes wherever it is. Returns as `insert` does.
+    With automatic ids the keys name the rows to replace, and the rows get new ids, unless they may have their own. With
+    a partition key, the old row of a key is replaced in any partition. Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
     check_disk_quota(engine, collection)
@@ -115,9 +115,9 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
 def _partial_upsert(
     engine: Engine, context: RequestContext, collection: Collection, partition_id: int, request: InsertRequest
 ) -> MutationResult:
-    """Put the given columns over those of the rows with their keys; new keys make new rows.
+    """Replaces the given columns of the rows with the given keys; new keys make new rows.
 
-    The rows are read and written as one: nobody's write of the same keys is lost in between.
+    The read and the write are atomic: no other write of the same keys is lost in between.
     """
     schema = collection.schema
     primary = schema.primary_field
@@ -152,7 +152,7 @@ def _rows_by_key(
     keys: Any,
     outputs: tuple[int, ...],
 ) -> ColumnBatch | None:
-    """The rows of a partition, or of ALL_PARTITIONS, with these keys, as they are now. Raises as a query does."""
+    """The current rows of a partition, or of ALL_PARTITIONS, with these keys. Raises as a query does."""
     collection_id = collection.collection_id
     if collection.load is None:
         raise CollectionNotLoaded(collection_id).prefixed("failed to query")
@@ -177,7 +177,7 @@ def _check_schema_ts(collection: Collection, request: InsertRequest) -> None:
 
 
 def _partition_id(collection: Collection, name: str) -> int:
-    """The partition to write to, the default one if the name is empty; ALL_PARTITIONS: where the partition key says."""
+    """The partition to write to; the default one if the name is empty. ALL_PARTITIONS: the partition key decides."""
     refuse_names_with_key(collection, (name,))
     if collection.schema.partition_key is not None:
         return ALL_PARTITIONS
@@ -194,7 +194,7 @@ def _check_row_count(request: InsertRequest) -> None:
 
 
 def _checked_batch(engine: Engine, collection: Collection, request: InsertRequest) -> ColumnBatch:
-    """All columns of the schema. What was given is checked before anything is made as long as `row_count` says."""
+    """All columns of the schema. Given columns are checked before any column of `row_count` rows is made."""
     schema = collection.schema
     _check_names(schema, request)
     columns: dict[int, Column] = {}
@@ -315,7 +315,7 @@ def _check_lengths(field: FieldSchema, values: pa.StringArray) -> None:
 
 
 def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, *, is_partial: bool) -> Column:
-    """A partial update may bring keys that have the names of fields, which were added later, as in Milvus."""
+    """A partial update may have keys named like fields that were added later, as in Milvus."""
     longest = int(text_lengths(column.values).max(initial=0))
     if longest > MAX_JSON_BYTES:
         what = "dynamic field" if field.is_dynamic else f"json field ({field.name})"
@@ -341,7 +341,7 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, 
 
 
 def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> MutationResult:
-    """Delete by key, loaded or not; by any other filter only when loaded, since the rows must be found."""
+    """Deletes by key, loaded or not; by any other filter only if loaded, since the rows must be found."""
     collection = find_collection(engine, context, request.name)
     loaded = None if collection.load is None else collection.load.field_ids
     predicate = None
