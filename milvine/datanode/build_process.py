@@ -15,7 +15,7 @@ from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_colum
 def build(order: dict[str, Any]) -> None:
     """`order`: column, output (paths), data_type, build_type, build_params, metric_type, threads.
 
-    NULLs are left out. Nothing is written if too few rows have a vector.
+    NULLs are left out. No file is written if too few rows have a vector.
     """
     data_type, metric = DataType(order["data_type"]), MetricType(order["metric_type"])
     column, _ = open_column(Path(order["column"]), data_type, resident=True)

@@ -1,8 +1,8 @@
-"""Reads every byte of a stopped data directory and says what is wrong. Changes nothing.
+"""Reads every byte of a stopped data directory and reports damage. Changes nothing.
 
 It uses the readers of recovery and loading: the catalog by SQLite's own check, sealed files by checksum, structure and
-the sizes and counts that the catalog knows, logs record by record. Rows that two segments hold, or a segment and the
-log behind its checkpoint, are named, too.
+the sizes and counts that the catalog knows, logs record by record. It also reports rows that are in
+two segments, or in a segment and the log after its checkpoint.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SEALED_SUFFIXES = (".seg", ".col", ".index", ".delta")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`is_damage`: data is lost or wrong; else what a crash leaves behind and the next start clears away."""
+    """`is_damage`: data is lost or wrong. Otherwise a leftover of a crash, which the next start removes."""
 
     text: str
     is_damage: bool = True
@@ -56,7 +56,7 @@ class Check:
         self.collections = 0
 
     def findings(self) -> Iterator[Finding]:
-        """What is wrong, file by file; nothing if all is well."""
+        """The findings, file by file; none if the directory is whole."""
         try:
             snapshot = read_catalog(self._root / CATALOG_FILE)
         except DataIntegrityError as error:
@@ -80,7 +80,7 @@ class Check:
             yield Finding(f"{error.filename or ''} cannot be read: {error.strerror}")
 
     def _all_sealed_files(self) -> Iterator[Finding]:
-        """Without a catalog a file can still be held against its own checksum."""
+        """Without a catalog, files can still be verified by their own checksums."""
         for path in sorted(walk_files(self._root / "segments")):
             if path.suffix in _SEALED_SUFFIXES:
                 yield from self._reading(lambda path=path: verify_sealed(path))  # type: ignore[misc]
@@ -124,7 +124,7 @@ class Check:
             path = self._paths.column(*where, field_id)
             check_size(path, size)
             field = collection.schema.by_id.get(field_id)
-            if field is None:  # of a field that is gone
+            if field is None:  # the field is gone
                 verify_sealed(path)
                 return
             column, _ = open_column(path, field.data_type, resident=True)
@@ -191,7 +191,7 @@ def _check_rows(path: Path, rows: int, expected: int) -> None:
 
 
 def _double_rows(collection: Collection, found: list[tuple[SegmentMeta, RowsFile]]) -> Iterator[Finding]:
-    """Segments that share a key with the same timestamp; one insert may hold a key twice, but in one segment."""
+    """Segments that share a key with the same timestamp. One insert may hold a key twice, but only in one segment."""
     for number, (meta, rows) in enumerate(found):
         for other, other_rows in found[number + 1 :]:
             if meta.max_ts < other.min_ts or other.max_ts < meta.min_ts:

@@ -1,4 +1,4 @@
-"""Runs a task in a niced child process, and ends it when nobody wants its result any more."""
+"""Runs a task in a niced child process, and ends it when its result is no longer wanted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LOOK_SECONDS = 0.1
 
 
 class NotWanted(Exception):
-    """The task was ended: what it works on is gone."""
+    """The task was ended because its subject is gone."""
 
 
 def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
-    """The answer of a task of `child_process`. Raises ServiceInternal when it fails and NotWanted when it was ended;
-    either may leave files behind."""
+    """The answer of a task of `child_process`. Raises ServiceInternal if it fails and NotWanted if it was ended; both
+    may leave files."""
     if not is_wanted():
         raise NotWanted
     command, environment = config.child_command("milvine.datanode.child_process", task)
-    # Waiting threads that spin would make a build on busy cores several times slower.
+    # With waiting threads that spin, a build on busy cores is several times slower.
     environment = {**environment, "OMP_WAIT_POLICY": "passive"}
     request: bytes | None = pickle.dumps((os.getpid(), order))
     pipe = subprocess.PIPE
@@ -40,7 +40,7 @@ def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
                     child.communicate()
                     raise NotWanted from None
     if child.returncode != 0:
-        # Python's last word is the error, what stands before it the way there.
+        # The last line of Python's output is the error; the traceback precedes it.
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2][-500:]
         raise ServiceInternal(f"the task {task} ended with {child.returncode}: {last}")
     return pickle.loads(answer)

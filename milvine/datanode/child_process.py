@@ -1,8 +1,8 @@
 """The child process that does heavy work on files, `python -m milvine.datanode.child_process TASK`.
 
-The order comes pickled on stdin, the answer goes pickled to stdout; both ends are this program. Work here cannot
-starve searches (it is niced), leave memory behind or take the server down. It ends with its parent: a file whose
-maker nobody waits for is garbage.
+The order is pickled on stdin, the answer on stdout; both ends are this program. The process is niced, so it does not
+starve searches, and it cannot leak memory into the server or crash it. It ends with its parent, since its files would
+then be garbage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _run(task: str, order: Any) -> Any:
-    """Imports what the task needs and no more: most of a small task's time is imports."""
+    """Imports only the modules of the task, since imports take most of the time of a small task."""
     if task == "build":
         from milvine.datanode.build_process import build
 

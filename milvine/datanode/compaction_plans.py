@@ -1,7 +1,7 @@
-"""Which segments are worth merging: pure decisions over what the catalog knows.
+"""Chooses the segments to merge: pure functions over records of the catalog.
 
 Neighbours (by age, of one partition) merge in steps that grow like powers of two, so that a row is rewritten
-O(log rows) times; only when no more rows come is the rest merged, too.
+O(log rows) times; the rest is merged only when no more rows come.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from milvine.model.segments import SegmentMeta
 
 MIN_SEGMENTS = 3
 QUIET_SHARE = 20
-"""In quiet, a merge must add at least a 20th to the largest segment; less does not pay for rewriting that one."""
+"""In quiet, a merge must add at least a 20th to the largest segment; less is not worth rewriting it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
-    """What a merged segment may have at most."""
+    """The limits of a merged segment."""
 
     rows: int
     data_bytes: int
@@ -49,7 +49,7 @@ def next_merge(
 ) -> tuple[SegmentMeta, ...]:
     """The first neighbours of one partition, oldest first, that are worth merging now; () if none are.
 
-    `quiet`: no segment came for a while. `forced`: whatever fits together merges.
+    `quiet`: no segment was added for a while. `forced`: all segments that fit together merge.
     """
     for start in range(len(metas)):
         rows = data_bytes = largest = end = 0

@@ -1,8 +1,8 @@
 """Merges small segments and rewrites those with many dead rows, one plan at a time, in the background.
 
-Level-triggered: every look compares the views with what is worth doing. The work happens in a child process on
-files; here the result is opened where its rows are loaded, the sources are replaced by it in one catalog transaction,
-the view changes, and the old files go. A row's insert_ts stays, so that every delete still finds it.
+Level-triggered: each step looks for plans in the current views. A child process writes the files. This module opens the
+result where its rows are loaded, replaces the sources in one catalog transaction, changes the view, and removes the old
+files. A row keeps its insert_ts, so that every delete still finds it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class PlanState(IntEnum):
 
 @dataclass(slots=True)
 class Plan:
-    """`target` is the id of the result, which has `row_count` rows and is not there if it has none; `trigger_id` is
-    the request's, or the plan's own."""
+    """`target` is the id of the result of `row_count` rows, which does not exist if there are none; `trigger_id` is
+    that of the request, or the plan's own."""
 
     plan_id: int
     trigger_id: int
@@ -75,7 +75,7 @@ class Plan:
 
 
 class Compactor:
-    """One thread that looks for work, one child process that does it."""
+    """One thread that plans, and one child process that does the work."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Compactor:
         self._plans: deque[Plan] = deque(maxlen=_KEPT_PLANS)
         self._requests: dict[int, list[Plan]] = {}
         self._compactions: Work[int] = supervisor.work("compaction")
-        """By segment of a plan, or by collection in which none could be planned."""
+        """By segment of a plan, or by collection if planning failed."""
         self._delta_merges: Work[int] = supervisor.work("delta_merge")
         self._worker = supervisor.worker("compaction", self._step)
         self._working_on: int | None = None
@@ -112,16 +112,17 @@ class Compactor:
         self._worker.start()
 
     def look(self) -> None:
-        """Something may be worth doing now."""
+        """Called when there may be work."""
         self._worker.wake()
 
     # Requests
 
     def request(self, collection_id: int, target_bytes: int = 0) -> tuple[int, int]:
-        """Compact whatever can be: a request's id and how many plans it waits for; -1 and 0 if there is nothing to do.
+        """Compacts all that can be compacted. Returns the request's id and the number of its plans; -1 and 0 if
+        there is nothing to do.
 
-        Plans of the collection that are under way are waited for, too. A segment that no compaction wrote is
-        rewritten even alone, as in Milvus.
+        The plans include running ones of the collection. A segment that was not written by compaction is rewritten
+        even alone, as in Milvus.
         """
         collection = self._catalog.snapshot.collections.get(collection_id)
         view = self._views.current(collection_id)
@@ -132,7 +133,7 @@ class Compactor:
             limits = replace(limits, data_bytes=min(target_bytes, _MAX_TARGET_BYTES))
         removable = {m.segment_id for m in view.sealed if self._removable_rows(collection, view, m, 1)}
         with self._condition:
-            # What a plan replaces leaves the view before the plan leaves `_running`: here a source is busy or there.
+            # Sources leave the view before their plan leaves `_running`, so a source here is busy or in the view.
             view = self._views.current(collection_id) or view
             request_id = self._clock.next()
             plans = [p for p in (self._running, *self._queue) if p is not None and p.collection_id == collection_id]
@@ -153,22 +154,22 @@ class Compactor:
         return request_id, len(plans)
 
     def plans_of_request(self, request_id: int) -> list[Plan]:
-        """Copies; none for a request that is not known (any more)."""
+        """Copies of the plans; none if the request is unknown, or no longer known."""
         with self._condition:
             return [replace(p) for p in self._requests.get(request_id, ())]
 
     def plans_of_collection(self, collection_id: int) -> list[Plan]:
-        """Copies of the plans that are remembered, oldest first."""
+        """Copies of the remembered plans, oldest first."""
         with self._condition:
             return [replace(p) for p in self._plans if p.collection_id == collection_id]
 
     def is_busy_with(self, segment_id: int) -> bool:
-        """Whether a plan that is not done replaces the segment."""
+        """Whether an unfinished plan replaces the segment."""
         with self._condition:
             return segment_id in self._busy()
 
     def will_merge(self, meta: SegmentMeta) -> bool:
-        """Whether the segment is, or soon will be, merged: an index built for it now would be thrown away.
+        """Whether the segment is, or soon will be, merged: an index built for it now would be discarded.
 
         Small ones are not worth waiting for; nor does a segment wait longer than quiet takes.
         """
@@ -188,13 +189,13 @@ class Compactor:
         return False
 
     def end(self, collection_id: int) -> None:
-        """Return when nothing works on a collection that has left the catalog."""
+        """Returns when no work on a collection that has left the catalog is running."""
         with self._condition:
             while self._working_on == collection_id:
                 self._condition.wait(1)
 
     def end_with(self, segment_ids: Set[int]) -> None:
-        """Return when nothing reads or writes segments that have left the catalog."""
+        """Returns when no work on segments that have left the catalog is running."""
         with self._condition:
             while (plan := self._running) is not None and not {plan.target, *plan.source_ids}.isdisjoint(segment_ids):
                 self._condition.wait(1)
@@ -219,7 +220,7 @@ class Compactor:
         return from_physical_ms(time.time_ns() // 1_000_000 - self._retention_ms)
 
     def _find_work(self) -> None:
-        """Plan what is worth doing and merge deltas. Damaged collections are left as they are."""
+        """Makes plans and merges deltas. Damaged collections are skipped."""
         now = time.monotonic()
         self._forget_gone()
         waiting = self._compactions.waiting()
@@ -260,14 +261,14 @@ class Compactor:
             return
         with self._condition:
             if self._queue:
-                return  # a compaction may make the deltas superfluous
+                return  # a compaction may make the deltas unnecessary
             self._working_on = collection_id
         try:
             merge_deltas(self._catalog, self._views, self._paths, self._clock, view, self._fold_ts())
             self._delta_merges.succeeded([collection_id])
         except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections go on
             now = self._views.peek(collection_id)
-            if now is not None and now.deltas is view.deltas:  # else they were removed meanwhile, and it looks again
+            if now is not None and now.deltas is view.deltas:  # else they were just removed, and planning runs again
                 what = f"merge of delta files of collection {self._name(collection_id)}"
                 self._delta_merges.failed([collection_id], what, error)
         finally:
@@ -290,7 +291,7 @@ class Compactor:
                     self._add(collection.collection_id, sources)
                     busy |= {m.segment_id for m in sources}
                 if age_ms >= self._idle_ms:
-                    # A trickle of small merges would end the build of a large index again and again.
+                    # Otherwise frequent small merges would keep ending the build of a large index.
                     busy |= {m.segment_id for m in metas if self._indexes.is_building(m.segment_id)}
                     while sources := next_merge(metas, self._limits, busy, quiet=True):
                         self._add(collection.collection_id, sources)
@@ -301,8 +302,7 @@ class Compactor:
         self._looked[collection.collection_id] = view, now + wait
 
     def _removable_rows(self, collection: Collection, view: ReadView, meta: SegmentMeta, enough: int) -> int:
-        """Rows that a compaction would leave behind, 0 if they cannot be `enough`. Their number is kept until there
-        can be more of them."""
+        """Rows that a compaction would remove, 0 if they cannot be `enough`. The number is cached until it can grow."""
         fold_ts, expired_ts = self._fold_ts(), collection.expired_ts()
         if meta.max_ts < expired_ts:
             return meta.row_count
@@ -325,7 +325,7 @@ class Compactor:
             rows, _ = open_rows(self._paths.segment(meta.collection_id, meta.segment_id) / ROWS_FILE, resident=False)
             living = living_rows(rows, meta, deletes, fold_ts, expired_ts)
         except (MilvineError, OSError) as error:
-            # Replaced or dropped under our eyes; or damaged, which loading will say.
+            # Just replaced or dropped; or damaged, which loading reports.
             _log.info("rows of segment %s are not counted: %s", meta.segment_id, error)
             return 0
         return int(len(living) - living.sum())
@@ -333,7 +333,7 @@ class Compactor:
     # Execution
 
     def _step(self) -> float:
-        """Execute one plan."""
+        """Runs one plan."""
         if not self._queue:
             self._find_work()
         with self._condition:
@@ -395,7 +395,7 @@ class Compactor:
             remove_tree(self._paths.segment(collection_id, plan.target))
             raise
         with handing_over:
-            # A commit that fails may be there after a crash all the same: its files stay until a start.
+            # A commit that fails may still be there after a crash, so its files stay until the next start.
             folded_ts = _folded_ts(order, plan.row_count)
             dropped = commit_compaction(self._catalog, collection_id, source_ids, result, folded_ts)
             if dropped is None:
@@ -407,9 +407,9 @@ class Compactor:
     def _indexed(
         self, collection: Collection, source_ids: frozenset[int], result: SegmentMeta, is_wanted: Callable[[], bool]
     ) -> SegmentMeta:
-        """The result with the indexes that a source had: searches must not fall back to scans of it.
+        """The result with the indexes that a source had, so that searches need not scan it.
 
-        What no source had is built later; until then nothing is slower than before.
+        Indexes that no source had are built later; until then searches are as fast as before.
         """
         metas = self._catalog.snapshot.segments.get(collection.collection_id, ())
         had = {i for m in metas if m.segment_id in source_ids for i, built in m.indexes.items() if not built.is_scan}
@@ -426,7 +426,7 @@ class Compactor:
         gone = {d.delta_id for d in dropped}
 
         def change(view: ReadView) -> ReadView:
-            # As the catalog has it now: an index may have been committed since.
+            # The current record of the catalog, since an index may have been committed.
             found = [m for m in self._catalog.snapshot.segments.get(collection_id, ()) if m.segment_id == plan.target]
             kept = tuple(m for m in view.sealed if m.segment_id not in source_ids)
             deltas = tuple(d for d in view.deltas if d.delta_id not in gone)
@@ -435,7 +435,7 @@ class Compactor:
         self._views.replace(collection_id, change)
         self._views.changed(collection_id)
         crash_point("merge.published")
-        # Whoever still reads them has them mapped, and the disk gets the space back when the last one is done.
+        # Readers still have them mapped; the disk space is free after the last one.
         for segment_id in source_ids:
             remove_tree(self._paths.segment(collection_id, segment_id))
         for delta in dropped:
@@ -444,7 +444,7 @@ class Compactor:
 
 
 def _folded_ts(order: MergeOrder, row_count: int) -> int:
-    """The newest delete whose rows a merge with `row_count` rows may have left behind, 0 if it left none behind."""
+    """The newest delete whose rows a merge to `row_count` rows may have removed; 0 if it removed no rows."""
     if row_count == sum(m.row_count for m in order.sources):
         return 0
     newest = max((d.max_ts for d in order.deltas if any(m.needs(d) for m in order.sources)), default=0)

@@ -1,7 +1,7 @@
-"""Joins the delta files of a collection: deletes that come in small flushes would leave a file each, for ever.
+"""Joins the delta files of a collection, since each small flush of deletes leaves a file.
 
 Deltas of about the same size become one, so a delete is rewritten O(log deletes) times. Those within the retention are
-left alone: a younger `max_ts` would keep compaction from folding the older deletes beside it.
+skipped: a younger `max_ts` would keep compaction from folding the older deletes beside it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def still_needed(batch: DeleteBatch, segments: Iterable[SegmentMeta]) -> DeleteB
 def merge_deltas(
     catalog: Catalog, views: Views, paths: SegmentPaths, clock: HybridClock, view: ReadView, fold_ts: int
 ) -> None:
-    """Join what is worth it. The caller sees to it that no compaction runs meanwhile; flushes may.
+    """Joins the deltas worth joining. The caller ensures that no compaction runs at the same time; flushes may.
 
     Raises DataIntegrityError for a damaged file and DiskLimitExceeded, with nothing changed.
     """
@@ -65,7 +65,7 @@ def merge_deltas(
     if not sources:
         return
     collection_id = view.collection_id
-    # Read behind the view: the segments that were flushed with a delta of the view are among them.
+    # Read after the view, so that it includes the segments flushed with each delta of the view.
     segments = catalog.snapshot.segments.get(collection_id, ())
     needed = still_needed(
         concat_deletes([open_delta(paths.delta(collection_id, d.delta_id)) for d in sources]), segments
@@ -91,7 +91,7 @@ def merge_deltas(
         collection_id,
         lambda v: replace(v, deltas=(*joined, *(d for d in v.deltas if d.delta_id not in gone))),
     )
-    # Whoever opens a segment with the view before finds them missing, and takes the next view.
+    # A thread that opens a segment with the old view finds them missing and takes the new view.
     for delta_id in gone:
         paths.delta(collection_id, delta_id).unlink(missing_ok=True)
     _log.info("%d delta files of collection %d are one now", len(gone), collection_id)

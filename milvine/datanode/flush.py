@@ -37,9 +37,9 @@ class Flusher:
         self._clock = clock
 
     def flush(self, writer: CollectionWriter, frozen: Frozen) -> tuple[SegmentMeta, ...]:
-        """Seal what was frozen; returns the new segments.
+        """Seals frozen rows; returns the new segments.
 
-        Until the commit a failure leaves everything as it was: the rows stay growing and in the log.
+        A failure before the commit changes nothing: the rows stay growing and in the log.
         """
         collection_id = writer.collection_id
         view = self._views.current(collection_id)
@@ -47,7 +47,7 @@ class Flusher:
             return ()
         sealed: list[SegmentMeta] = []
         with contextlib.ExitStack() as handing_over:
-            # Only before the commit: a commit that fails may still be there after a crash.
+            # Only before the commit, since a commit that fails may still be there after a crash.
             with removed_on_failure() as made:
                 make_directory(self._paths.collection(collection_id))
                 for segment in view.growing:
@@ -64,14 +64,14 @@ class Flusher:
         writer.flushed(frozen)
         self._views.changed(collection_id)
         crash_point("flush.published")
-        with contextlib.suppress(OSError):  # what stays goes at the next start
+        with contextlib.suppress(OSError):  # the next start removes the rest
             remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
         return tuple(sealed)
 
     def _hand_over(
         self, view: ReadView, frozen: Frozen, sealed: list[SegmentMeta], delta: DeltaMeta | None
     ) -> ReadView:
-        """The view with what the catalog has of the flush now: an index may have been committed since, or the delta
+        """The view with the catalog's current records of the flush: an index may have been committed, or the delta
         dropped because no segment needs it."""
         known = self._catalog.snapshot.deltas.get(view.collection_id, ())
         flushed = () if delta is None else tuple(d for d in known if d.delta_id == delta.delta_id)
@@ -84,7 +84,7 @@ class Flusher:
         )
 
     def _stored(self, collection_id: int, sealed: list[SegmentMeta]) -> tuple[SegmentMeta, ...]:
-        """The segments as the catalog has them now: an index may have been committed since."""
+        """The catalog's current records of the segments, since an index may have been committed."""
         new_ids = {m.segment_id for m in sealed}
         return tuple(m for m in self._catalog.snapshot.segments.get(collection_id, ()) if m.segment_id in new_ids)
 

@@ -1,7 +1,7 @@
-"""Builds what is missing: for every sealed segment, every index of its collection, one at a time, in the background.
+"""Builds the missing indexes of all sealed segments, one at a time, in the background.
 
-Level-triggered: a wake-up only makes it look sooner. A build that fails is tried again, ever more rarely, while the
-others go on; after two failures the index says so until a build succeeds.
+Level-triggered: a wake-up only makes the next step earlier. A failed build is retried with growing pauses while others
+continue; after two failures the index shows the failure until a build succeeds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from milvine.storage.segment_files import SegmentPaths
 
 _LOOK_SECONDS = 0.5
 _SMALL_ROWS = 20_000
-"""Sorting so few values takes less than starting a process does."""
+"""Sorting this many values takes less time than starting a process."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexProgress:
-    """Rows of sealed segments under one index. `failure`: why a build fails again and again, or empty."""
+    """Rows of sealed segments under one index. `failure`: why a build fails repeatedly, or empty."""
 
     total_rows: int
     indexed_rows: int
@@ -42,7 +42,7 @@ class IndexProgress:
 
 
 class IndexBuilder:
-    """One thread that looks for work, one child process that does it."""
+    """One thread that finds missing indexes, and one child process that builds them."""
 
     def __init__(self, catalog: Catalog, views: Views, paths: SegmentPaths, supervisor: Supervisor) -> None:
         self._catalog = catalog
@@ -58,34 +58,34 @@ class IndexBuilder:
         self._is_merging: Callable[[int], bool] = lambda _segment_id: False
 
     def start(self, will_merge: Callable[[SegmentMeta], bool], is_merging: Callable[[int], bool]) -> None:
-        """An index of a segment that will merge soon is not begun, of one (by id) that is merging not finished."""
+        """No index is started for a segment that will merge soon, nor finished for one (by id) that is merging."""
         self._will_merge = will_merge
         self._is_merging = is_merging
         self._worker.start()
 
     def look(self) -> None:
-        """Something may be missing now."""
+        """Called when an index may be missing."""
         self._worker.wake()
 
     def progress(self, collection_id: int, index_id: int) -> IndexProgress:
         metas = self._catalog.snapshot.segments.get(collection_id, ())
         missing = [m for m in metas if index_id not in m.indexes]
         total = sum(m.row_count for m in metas)
-        # Committing a build comes before forgetting its failures: what has the index has not failed.
+        # A build is committed before its failures are forgotten, so an index that exists has not failed.
         failures = [self._builds.lasting((m.segment_id, index_id)) for m in missing]
         if missing and (damage := self._views.damage(collection_id)) is not None:
             failures.insert(0, damage.message)
         return IndexProgress(total, total - sum(m.row_count for m in missing), next(filter(None, failures), ""))
 
     def dropped(self, collection_id: int, index_id: int) -> None:
-        """Forget what was built for an index that has left the catalog; its files go when nobody has them open."""
+        """Removes builds of an index that has left the catalog; files go when they are no longer open."""
         self._views.replace(collection_id, lambda view: replace(view, sealed=_without_index(view.sealed, index_id)))
         self._views.changed(collection_id)
         for meta in self._catalog.snapshot.segments.get(collection_id, ()):
             self._paths.index(collection_id, meta.segment_id, _file_name(index_id)).unlink(missing_ok=True)
 
     def _step(self) -> float | None:
-        """Build one index."""
+        """Builds one index."""
         missing = self._next_missing()
         if missing is None:
             return _LOOK_SECONDS if self._has_deferred else None
@@ -107,7 +107,7 @@ class IndexBuilder:
         return 0.0
 
     def _failed(self, meta: SegmentMeta, index: IndexSpec, error: Exception, seconds: float = 0.0) -> None:
-        """Record a failure, unless the segment or its collection was dropped during the build."""
+        """Records a failure, unless the segment or its collection was dropped during the build."""
         snapshot = self._catalog.snapshot
         collection = snapshot.collections.get(meta.collection_id)
         metas = snapshot.segments.get(meta.collection_id, ())
@@ -116,13 +116,13 @@ class IndexBuilder:
             self._builds.failed([(meta.segment_id, index.index_id)], what, error, seconds)
 
     def end(self, collection_id: int) -> None:
-        """Return when nothing is built for a collection that has left the catalog."""
+        """Returns when no build runs for a collection that has left the catalog."""
         with self._ended:
             while self._building is not None and self._building.collection_id == collection_id:
                 self._ended.wait(1)
 
     def end_with(self, segment_ids: Set[int]) -> None:
-        """Return when nothing is built for segments that have left the catalog."""
+        """Returns when no build runs for segments that have left the catalog."""
         with self._ended:
             while self._building is not None and self._building.segment_id in segment_ids:
                 self._ended.wait(1)
@@ -132,7 +132,7 @@ class IndexBuilder:
         return building is not None and building.segment_id == segment_id
 
     def _next_missing(self) -> tuple[SegmentMeta, IndexSpec] | None:
-        """What to build now. Damaged collections are left as they are."""
+        """The next build. Damaged collections are skipped."""
         snapshot = self._catalog.snapshot
         self._has_deferred = False
         waiting = self._builds.waiting()
@@ -194,7 +194,7 @@ def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
 def build_index(
     paths: SegmentPaths, meta: SegmentMeta, index: IndexSpec, data_type: DataType, is_wanted: Callable[[], bool]
 ) -> SegmentIndexMeta:
-    """Build an index file beside its segment, synced and not committed. Raises NotWanted, ServiceInternal."""
+    """Builds an index file beside its segment, synced but not committed. Raises NotWanted, ServiceInternal."""
     if _needs_no_build(meta, index):
         return SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
     where = (meta.collection_id, meta.segment_id)

@@ -57,10 +57,10 @@ def living_rows(rows: RowsFile, meta: SegmentMeta, deletes: list[DeleteBatch], f
 
 
 def merge(order: MergeOrder) -> SegmentMeta | None:
-    """The new segment, its files written and synced; None, with nothing written, if no row lives."""
+    """The new segment, with its files written and synced; None, with no file written, if no row is alive."""
     first = order.sources[0]
     where = (first.collection_id, order.segment_id)
-    # Deltas that no source needs may be gone: a partition that needed them was dropped.
+    # Deltas that no source needs may be gone, if the partition that needed them was dropped.
     needed = [d for d in order.deltas if any(meta.needs(d) for meta in order.sources)]
     deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in needed}
     kept: list[Array | None] = []

@@ -1,4 +1,4 @@
-"""The data node: the writers of all collections, when they flush, what is merged, what their indexes lack."""
+"""The data node: the writers of all collections, their flushes, merges and index builds."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ from milvine.storage.wal import Wal, remove_files_before
 
 _log = logging.getLogger(__name__)
 MAX_WAIT_FOR_TS_MS = 1000
-"""A client's clock may be that much ahead of ours."""
+"""A client's clock may be ahead of ours by this much."""
 REFUSED_AT = 2
 """Writes are refused when growing rows reach this many times the write buffer's limit."""
 _LOOK_SECONDS = 1.0
 _LEFTOVERS = 0
-"""Stands for the leftovers of all collections where failures are kept by collection."""
+"""The key of leftovers of all collections, where failures are kept by collection."""
 Merged = tuple[ColumnBatch, Any | None]
 """Rows, and the keys of the rows that they replace (None: their own)."""
 
 
 class _Held:
-    """A writer, and what of it is frozen but not flushed yet (a flush that failed is tried again whole)."""
+    """A writer, and its frozen rows that are not flushed yet (a failed flush is retried as a whole)."""
 
     def __init__(self, writer: CollectionWriter) -> None:
         self.writer = writer
         self.flush_lock = threading.Lock()
         self.merge_lock = threading.Lock()
-        """Held by those who read rows to write them anew, so that they do not make each other begin again."""
+        """Held by partial upserts from read to write, so that they do not restart each other."""
         self.frozen: Frozen | None = None
 
 
 class DataNode:
-    """Writes of collections that the catalog has. A dropped collection's writer raises CollectionNotFound."""
+    """Writes to the collections of the catalog. The writer of a dropped collection raises CollectionNotFound."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class DataNode:
         metrics.growing_bytes.set_function(lambda: views.all_growing_bytes)
 
     def recover(self) -> None:
-        """Open everything that the catalog names. A collection that cannot be opened, since its log is damaged, raises
-        the reason for every call until it is mended or dropped."""
+        """Opens all collections of the catalog. A collection with a damaged log cannot be opened; calls for it raise
+        the reason until it is repaired or dropped."""
         snapshot = self._catalog.snapshot
         self._clock.observe(self._catalog.max_id_or_ts())
         try:
@@ -121,12 +121,12 @@ class DataNode:
         self._worker.start()
 
     def close(self) -> None:
-        """Close all logs; later writes fail. Background work must have ended."""
+        """Closes all logs; later writes fail. Background work must have ended."""
         for held in list(self._held.values()):
             held.writer.close()
 
     def create(self, collection: Collection) -> None:
-        """Start the log of a collection that is about to be committed."""
+        """Starts the log of a collection that is about to be committed."""
         wal = Wal(self._paths.wal(collection.collection_id), collection.collection_id, 1, 0)
         self._open(collection, recovery.empty_view(collection), wal)
 
@@ -136,7 +136,7 @@ class DataNode:
         self._held[collection.collection_id] = _Held(writer)
 
     def drop(self, collection_id: int) -> None:
-        """Remove log and files of a collection that has left the catalog. Readers keep what they have mapped."""
+        """Removes log and files of a collection that has left the catalog. Readers keep their mapped files."""
         held = self._held.pop(collection_id, None)
         if held is not None:
             self.compactor.end(collection_id)
@@ -151,8 +151,8 @@ class DataNode:
             remove_tree(self._paths.collection(collection_id))
 
     def drop_partition(self, collection_id: int, name: str) -> None:
-        """Drop a partition with all its rows; a success if there is none. What the log holds of it is skipped by
-        recovery. Raises ParameterInvalid for one that is to be loaded and for the default one."""
+        """Drops a partition with all its rows; succeeds if it does not exist. Recovery skips its rows in the log.
+        Raises ParameterInvalid for a partition that is to be loaded and for the default one."""
         held = self._writer(collection_id)
         with held.flush_lock:
             found = partitions.drop_partition(self._catalog, collection_id, name)
@@ -168,7 +168,7 @@ class DataNode:
             self._remove(held, removed, change)
 
     def truncate(self, collection_id: int) -> None:
-        """Remove all rows that were written before the call, in one commit."""
+        """Removes all rows written before the call, in one commit."""
         held = self._writer(collection_id)
         with held.flush_lock:
             frozen = _frozen(held)
@@ -186,15 +186,15 @@ class DataNode:
             if frozen is not None:
                 held.frozen = None
                 held.writer.flushed(frozen)
-                with contextlib.suppress(OSError):  # what stays goes at the next start
+                with contextlib.suppress(OSError):  # the next start removes the rest
                     remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
 
     def _remove(self, held: _Held, removed: Removed, change: Callable[[ReadView], ReadView]) -> None:
-        """Take what has left the catalog, and growing rows by `change`, out of the view; then remove the files."""
+        """Takes segments that have left the catalog, and growing rows by `change`, out of the view; removes files."""
         collection_id = held.writer.collection_id
         segment_ids = {m.segment_id for m in removed.segments}
         delta_ids = {d.delta_id for d in removed.deltas}
-        # Whoever was about to put a successor in the place of one of them has failed or is done after this.
+        # After this, all work that replaces one of them by a successor has failed or is done.
         self.compactor.end_with(segment_ids)
         self.indexes.end_with(segment_ids)
 
@@ -206,7 +206,7 @@ class DataNode:
         self._views.replace(collection_id, without)
         self._views.changed(collection_id)
         crash_point("remove.published")
-        # Whoever still reads them has them mapped. What cannot be removed goes at the next start.
+        # Readers still have them mapped. The next start removes files that cannot be removed now.
         with contextlib.suppress(OSError):
             for segment_id in segment_ids:
                 remove_tree(self._paths.segment(collection_id, segment_id))
@@ -216,7 +216,7 @@ class DataNode:
     def _writer(self, collection_id: int) -> _Held:
         held = self._held.get(collection_id)
         if held is None:
-            self._views.current(collection_id)  # says so if it is damaged
+            self._views.current(collection_id)  # raises if it is damaged
             raise CollectionNotFound(str(collection_id))
         return held
 
@@ -230,7 +230,7 @@ class DataNode:
         return ts
 
     def upsert(self, collection_id: int, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None) -> int:
-        """Put rows in the place of those with `replaced_keys` (None: their own), durable and visible at once."""
+        """Replaces the rows with `replaced_keys` (None: their own keys); both become visible at once."""
         return self._upsert(self._writer(collection_id).writer, partition_id, batch, replaced_keys)
 
     def _upsert(
@@ -251,9 +251,9 @@ class DataNode:
     def merge(
         self, collection_id: int, partition_id: int, merged: Callable[[], Merged], deadline: float
     ) -> tuple[ColumnBatch, int]:
-        """Write rows that `merged` made of those that are there: it runs again when its keys were written meanwhile.
+        """Writes the rows that `merged` makes from the stored ones. It runs again if its keys were written in between.
 
-        Returns the rows and their timestamp. Raises RequestTimeout when that goes on until `deadline`.
+        Returns the rows and their timestamp. Raises RequestTimeout if that continues until `deadline`.
         """
         held = self._writer(collection_id)
         if not held.merge_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -273,13 +273,13 @@ class DataNode:
             held.merge_lock.release()
 
     def set_schema(self, collection_id: int, schema: CollectionSchema) -> None:
-        """From now on growing rows read fields that they lack as NULL or the default, and lack dropped ones."""
+        """From now on growing rows read missing fields as NULL or the default, and have no dropped fields."""
         self._writer(collection_id).writer.set_schema(schema)
 
     def _check_room(self, size: int) -> None:
         """Raises QuotaExceeded when the write buffer fills faster than it is sealed. `size`: bytes to write."""
         growing, limit = self._views.all_growing_bytes, self._settings.write_buffer_bytes
-        # Below the limit nothing is being sealed, so waiting would not help: such a write goes through.
+        # Below the limit no rows are being sealed, so waiting does not help, and the write is accepted.
         if growing > limit and growing + size > REFUSED_AT * limit:
             raise QuotaExceeded(
                 f"{growing} bytes of rows and deletes are not sealed yet and this write adds {size}, "
@@ -297,7 +297,7 @@ class DataNode:
             self._worker.wake()
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
-        """Delete keys (int64 or StringArray) blindly; returns the timestamp."""
+        """Deletes keys (int64 or StringArray) without a look-up; returns the timestamp."""
         writer = self._writer(collection_id).writer
         self._check_room(delete_bytes(keys))
         ts = writer.delete(keys, partition_id)
@@ -306,7 +306,7 @@ class DataNode:
         return ts
 
     def flush(self, collection_id: int) -> tuple[SegmentMeta, ...]:
-        """Seal all rows written before the call; returns the new segments."""
+        """Seals all rows written before the call; returns the new segments."""
         held = self._writer(collection_id)
         with held.flush_lock:
             frozen = _frozen(held)
@@ -320,7 +320,7 @@ class DataNode:
         return sealed
 
     def settle(self, collection_id: int, ts: int) -> None:
-        """Return once `ts` has passed and every write at or before it is visible.
+        """Returns once `ts` has passed and every write at or before it is visible.
 
         Raises ChannelTSafeStalled for a timestamp too far ahead to wait for.
         """
@@ -335,7 +335,7 @@ class DataNode:
         writer.settle()
 
     def row_count(self, collection_id: int, partition_id: int = ALL_PARTITIONS) -> int:
-        """Rows sealed and growing, deleted ones included."""
+        """Rows sealed and growing, including deleted ones."""
         view = self._views.current(collection_id)
         if view is None:
             raise CollectionNotFound(str(collection_id))
@@ -343,23 +343,23 @@ class DataNode:
         return sealed + sum(s.row_count for s in view.growing if partition_id in (ALL_PARTITIONS, s.partition_id))
 
     def growing(self, collection_id: int) -> tuple[GrowingSegment, ...]:
-        """None for a collection that is gone or damaged."""
+        """None if the collection is gone or damaged."""
         view = self._views.peek(collection_id)
         return () if view is None else view.growing
 
     def growing_ids(self) -> set[int]:
-        """Segments of all collections whose rows are in no file but the log."""
+        """Segments of all collections whose rows are only in the log on disk."""
         return {s.segment_id for collection_id in list(self._held) for s in self.growing(collection_id)}
 
     def is_sealed_until(self, collection_id: int, ts: int) -> bool:
-        """Whether all that was written at or before `ts` is in sealed segments and their deltas."""
+        """Whether all writes at or before `ts` are in sealed segments and their deltas."""
         view = self._views.current(collection_id)
         oldest = None if view is None else view.oldest_unsealed_ts
         return oldest is None or oldest > ts
 
     def _next_full(self) -> int | None:
-        """A collection whose rows are to be sealed now: too many, too old, or the largest of too many together. One
-        whose flush has just failed is skipped."""
+        """A collection to seal now: its rows are too many or too old, or all rows are too many and it is the largest.
+        One whose flush has just failed is skipped."""
         waiting = self._flushes.waiting()
         held = [item for item in list(self._held.items()) if item[0] not in waiting]
         for collection_id, one in held:
@@ -378,7 +378,7 @@ class DataNode:
         return time.time_ns() // 1_000_000 - physical_ms(oldest) > 1000 * self._settings.segment_seal_seconds
 
     def _flush_one(self) -> float:
-        """Flush one collection, if one is to be sealed now."""
+        """Flushes one collection, if one is to be sealed now."""
         collection_id = self._next_full()
         if collection_id is None:
             return _LOOK_SECONDS
@@ -400,7 +400,7 @@ def _as_damage(error: Exception) -> DataIntegrityError:
 
 
 def _frozen(held: _Held) -> Frozen | None:
-    """All growing rows and unflushed deletes, closed; also those that a failed flush left. The caller has the lock."""
+    """Freezes all growing rows and unflushed deletes, including those of a failed flush. The caller holds the lock."""
     frozen = held.writer.freeze()
     if held.frozen is not None:
         frozen = held.frozen if frozen is None else _joined(held.frozen, frozen)

@@ -1,4 +1,4 @@
-"""Start-up: drop what the catalog does not name, then replay each collection's log over its sealed segments."""
+"""Start-up: removes files that the catalog does not name, then replays each log over the sealed segments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> dict[str, int]:
 
 
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
-    """Remove leftovers of flushes, builds and drops that a crash cut short; returns how many entries went."""
+    """Removes leftovers of flushes, builds and drops that a crash interrupted; returns their number."""
     collection_names = {str(i) for i in snapshot.collections}
     removed = remove_unnamed(paths.root / "segments", collection_names)
     removed += remove_unnamed(paths.root / "wal", collection_names)
@@ -59,9 +59,9 @@ def named_files(paths: SegmentPaths, snapshot: Snapshot) -> dict[Path, int]:
 def recover(
     collection: Collection, snapshot: Snapshot, paths: SegmentPaths, clock: HybridClock
 ) -> tuple[ReadView, Wal]:
-    """The view that the log and the catalog give, and the log, ready to go on in a new file.
+    """The view from log and catalog, and the log, ready to continue in a new file.
 
-    The clock is moved past every timestamp met. Raises DataIntegrityError naming a damaged file.
+    The clock is moved past every timestamp that is read. Raises DataIntegrityError naming a damaged file.
     """
     collection_id = collection.collection_id
     directory = paths.wal(collection_id)
@@ -101,7 +101,7 @@ def recover(
 
 
 class _GrowingRows:
-    """Rows of one partition on their way from the log to chunks: many small inserts are joined once."""
+    """Collects rows of one partition from the log into chunks; small inserts are joined once."""
 
     def __init__(self, schema: CollectionSchema, segment_id: int, partition_id: int) -> None:
         self._schema = schema
@@ -124,7 +124,7 @@ class _GrowingRows:
         self._inserts, self._row_count = [], 0
 
     def segment(self, deletes: list[DeleteBatch]) -> GrowingSegment:
-        """The rows, at least one insert, under the deletes, which find by timestamps the rows that they kill."""
+        """The rows of at least one insert, with the deletes applied by timestamps."""
         self._join()
         found = GrowingSegment(self._segment_id, self._partition_id, tuple(self._chunks))
         for batch in deletes:
@@ -133,7 +133,7 @@ class _GrowingRows:
 
 
 class Replay:
-    """What the log records of one collection do; nothing in partitions that were dropped since."""
+    """The effect of a collection's log records, without partitions that have been dropped."""
 
     def __init__(self, collection: Collection) -> None:
         self._schema = collection.schema
@@ -142,7 +142,7 @@ class Replay:
         self._known = {ALL_PARTITIONS, *self._partition_ids}
 
     def read(self, record: WalRecord) -> tuple[list[tuple[int, ColumnBatch]], DeleteBatch | None]:
-        """What a record inserts (partition ids and rows) and deletes."""
+        """The inserts (partition ids and rows) and deletes of a record."""
         match record.record_type:
             case RecordType.INSERT:
                 partition_id, batch, _ = decode_insert(record.body, self._data_types)

@@ -1,6 +1,5 @@
-"""Reads every sealed file that the catalog names, slowly and again and again, and reports those that no longer hold
-what was written. It changes nothing: a damaged file serves as it is until it is opened, or until its collection is
-dropped or restored.
+"""Reads every sealed file of the catalog, slowly and repeatedly, and reports those with wrong checksums. It changes
+nothing: an open damaged file is served until it is opened again, or its collection is dropped or restored.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _LOOK_SECONDS = 60.0
 
 
 class _Stopped(Exception):
-    """The server ends while a file is read."""
+    """The server stops while a file is read."""
 
 
 class Scrubber:
-    """One thread. What it has verified is forgotten at the end of the process."""
+    """One thread. The list of verified files is lost when the process ends."""
 
     def __init__(self, settings: Settings, catalog: Catalog, paths: SegmentPaths, supervisor: Supervisor) -> None:
         self._bytes_per_second = settings.scrub_bytes_per_second
@@ -35,7 +34,7 @@ class Scrubber:
         self._paths = paths
         self._verified_at: dict[Path, float] = {}
         self._files: Work[Path] = supervisor.work("scrub", lambda path: path in self._named())
-        """Those that are damaged."""
+        """The damaged files."""
         self._worker = supervisor.worker("scrub", self._step)
         metrics.damaged_files.set_function(lambda: len(self._files.keys()))
 
@@ -47,7 +46,7 @@ class Scrubber:
         return named_files(self._paths, self._catalog.snapshot)
 
     def _step(self) -> float:
-        """Verify the files whose turn it is, longest unverified first."""
+        """Verifies the files that are due, longest unverified first."""
         named = self._named()
         self._verified_at = {path: at for path, at in self._verified_at.items() if path in named}
         self._files.retain(named.keys())

@@ -1,7 +1,7 @@
 """The order of one collection's writes.
 
 Under the lock a write takes its timestamp and its place in the log. Outside the lock one of the waiting writers syncs
-the log for all of them; what readers need of the rows is made while the disk works. Then writes are published in
+the log for all of them; the data for readers is prepared while the disk works. Then writes are published in
 timestamp order and acknowledged: a write is never visible before it is on disk, nor before the writes ahead of it.
 """
 
@@ -34,8 +34,8 @@ from milvine.storage.wal_records import RecordType, encode_deletes, encode_inser
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """Growing segments that take no more rows, how many of the first deletes are with them, and the first log file with
-    nothing of them in it."""
+    """Growing segments closed to new rows, the number of first deletes that belong to them, and the first log file
+    without their rows."""
 
     segment_ids: frozenset[int]
     deletes: int
@@ -48,7 +48,7 @@ class KeysWritten(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Keys (int64 arrays or StringArrays) of the writes since the watch began."""
+    """Keys (int64 arrays or StringArrays) of the writes since the watch started."""
 
     written: list[Any] = field(default_factory=list)
 
@@ -72,17 +72,17 @@ class _Rows:
         self._grown: dict[int, tuple[GrowingSegment, GrowingSegment]] = {}
 
     def join(self, view: ReadView) -> None:
-        """Join the chunks with the segments as they are now; `added` uses the result if those are still the same."""
+        """Joins the chunks with the current segments; `added` uses the result if the segments are still the same."""
         chunks = self.chunks()
         if view.schema is not self.schema:
-            return  # fields have just been added or dropped
+            return  # a field has just been added or dropped
         found = {segment.segment_id: segment for segment in view.growing}
         for chunk in chunks:
             if (segment := found.get(chunk.segment_id)) is not None:
                 self._grown[segment.segment_id] = segment, segment.with_chunk(chunk)
 
     def added(self, segment: GrowingSegment, chunk: Chunk) -> GrowingSegment:
-        """The segment with one of the chunks."""
+        """The segment with one chunk added."""
         before, after = self._grown.get(segment.segment_id, (None, None))
         return segment.with_chunk(chunk) if after is None or before is not segment else after
 
@@ -94,7 +94,7 @@ class _Rows:
 
 
 class CollectionWriter:
-    """All writes of one collection go through here."""
+    """All writes of one collection."""
 
     def __init__(self, collection: Collection, views: Views, clock: HybridClock, wal: Wal) -> None:
         self.collection_id = collection.collection_id
@@ -123,7 +123,7 @@ class CollectionWriter:
         return self._wal.bytes_since_checkpoint
 
     def insert(self, partition_id: int, batch: ColumnBatch) -> int:
-        """Returns the rows' timestamp once they are durable and visible. ALL_PARTITIONS: where their key says."""
+        """Returns the rows' timestamp once they are durable and visible. ALL_PARTITIONS: their key decides."""
         body = encode_insert(partition_id, batch)
         return self._commit(RecordType.INSERT, partition_id, self._keys(batch), body, batch)
 
@@ -133,24 +133,24 @@ class CollectionWriter:
     def upsert(
         self, partition_id: int, batch: ColumnBatch, replaced_keys: Any | None = None, watch: Watch | None = None
     ) -> int:
-        """Delete `replaced_keys` (None: the rows' own) in the partition and insert the rows, at one timestamp.
+        """Deletes `replaced_keys` (None: the rows' own) in the partition and inserts the rows, at one timestamp.
 
-        ALL_PARTITIONS: the keys go wherever they are, the rows where their partition key says.
-        Raises KeysWritten, with nothing written, when `watch` saw another write of these keys.
+        ALL_PARTITIONS: the keys are deleted in all partitions, and the rows' partition keys decide.
+        Raises KeysWritten, with nothing written, if `watch` saw another write of these keys.
         """
         body = encode_insert(partition_id, batch, replaced_keys)
         keys = self._keys(batch) if replaced_keys is None else replaced_keys
         return self._commit(RecordType.UPSERT, partition_id, keys, body, batch, watch)
 
     def delete(self, keys: Any, partition_id: int) -> int:
-        """Delete keys (int64 or StringArray) without looking for their rows.
+        """Deletes keys (int64 or StringArray) without a look-up of their rows.
 
         Returns the timestamp once the delete is durable and visible.
         """
         return self._commit(RecordType.DELETE, partition_id, keys)
 
     def set_schema(self, schema: CollectionSchema) -> None:
-        """Give all growing rows, visible or not, a schema with fields added or dropped."""
+        """Changes the schema of all growing rows, visible or not, by added or dropped fields."""
         with self._publish_lock:
             self._schema = schema
             self._views.replace(
@@ -159,7 +159,7 @@ class CollectionWriter:
             )
 
     def watch(self) -> Watch:
-        """Collect the keys of all writes from now on; earlier writes are visible when this returns."""
+        """Collects the keys of all writes from now on; earlier writes are visible when this returns."""
         watch = Watch()
         with self._lock:
             self._watches.append(watch)
@@ -179,7 +179,7 @@ class CollectionWriter:
         batch: ColumnBatch | None = None,
         watch: Watch | None = None,
     ) -> int:
-        """`keys`: those inserted, or deleted, or both. A delete's body is made here, since it has the timestamp."""
+        """`keys`: those inserted, deleted, or both. The body of a delete is made here, since it has the timestamp."""
         parts = [] if batch is None else routed(self._schema, self._routes, partition_id, batch)
         with self._lock:
             if partition_id in self._dropped:
@@ -207,15 +207,15 @@ class CollectionWriter:
         return ts
 
     def _growing_segment(self, partition_id: int) -> int:
-        """The segment that takes the partition's rows."""
+        """The segment for new rows of the partition."""
         segment_id = self._active.get(partition_id)
         if segment_id is None:
             segment_id = self._active[partition_id] = self._clock.next()
         return segment_id
 
     def _publish_until(self, ticket: int) -> None:
-        """Publish, in order, all writes up to `ticket`, which is synced. A write that could not be published, for lack
-        of memory, stays the first, so that no later write is visible without it."""
+        """Publishes, in order, all writes up to `ticket`, which is synced. A write that cannot be published for lack of
+        memory stays first, so that no later write is visible without it."""
         with self._publish_lock:
             while self._unpublished and self._unpublished[0][0] <= ticket:
                 _, deletes, rows = self._unpublished[0]
@@ -223,7 +223,7 @@ class CollectionWriter:
                 self._unpublished.popleft()
 
     def _publish(self, deletes: DeleteBatch | None, rows: _Rows) -> None:
-        """Until the last step readers read at an earlier timestamp, at which old rows live and new ones do not yet."""
+        """Until the last step readers use an earlier timestamp, at which old rows are alive and new ones are not."""
         chunks = rows.chunks()
         if rows.schema is not self._schema:
             chunks = [chunk.with_schema(self._schema) for chunk in chunks]
@@ -232,7 +232,7 @@ class CollectionWriter:
         self._views.replace(self.collection_id, lambda view: _written(view, deletes, rows, chunks))
 
     def settle(self) -> None:
-        """Return once every write that has a timestamp is visible; a failed log has no more writes to show."""
+        """Returns once every write that has a timestamp is visible. A failed log has no more writes to publish."""
         with self._lock:
             ticket = self._last_ticket
         with contextlib.suppress(MilvineError):
@@ -240,7 +240,7 @@ class CollectionWriter:
             self._publish_until(ticket)
 
     def freeze(self) -> Frozen | None:
-        """Close all growing segments to new rows and start a new log file; None if nothing was written.
+        """Closes all growing segments to new rows and starts a new log file; None if there are no rows or deletes.
 
         Writers wait for at most one sync. The frozen segments stay in the view.
         """
@@ -259,15 +259,15 @@ class CollectionWriter:
             return frozen
 
     def flushed(self, frozen: Frozen) -> None:
-        """The frozen segments are sealed now and have left the view."""
+        """Called when the frozen segments are sealed and have left the view."""
         with self._lock:
             self._frozen_deletes -= frozen.deletes
 
     def forget(self, partition_id: int) -> None:
-        """Refuse writes to a partition that has left the catalog; earlier ones are visible when this returns."""
+        """Refuses writes to a partition that has left the catalog; earlier writes are visible when this returns."""
         with self._lock:
             self._dropped.add(partition_id)
-            with contextlib.suppress(MilvineError):  # a failed log has no more writes to show
+            with contextlib.suppress(MilvineError):  # a failed log has no more writes to publish
                 self._wal.sync(self._last_ticket)
                 self._publish_until(self._last_ticket)
             self._active.pop(partition_id, None)
@@ -277,7 +277,7 @@ class CollectionWriter:
 
 
 def _written(view: ReadView, deletes: DeleteBatch | None, rows: _Rows, chunks: Sequence[Chunk]) -> ReadView:
-    """The view after one write: the deletes do not kill the rows that came with them."""
+    """The view after one write. The deletes do not kill the rows of the same write."""
     growing = {s.segment_id: s if deletes is None else s.with_deletes(deletes) for s in view.growing}
     for chunk in chunks:
         segment = growing.get(chunk.segment_id) or GrowingSegment(chunk.segment_id, chunk.partition_id)

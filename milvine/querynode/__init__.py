@@ -1,1 +1,1 @@
-"""The read path and its memory: what is loaded, on which node, and the k best of all of it."""
+"""The read path and its memory: loaded data, its nodes, and the k best rows of all."""

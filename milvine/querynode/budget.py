@@ -1,6 +1,6 @@
-"""The memory that loading may take: reserved before files are opened, settled to what they measured, freed.
+"""The memory of loads: reserved before files are opened, then set to their measured bytes, then freed.
 
-Counted per collection, segment and part (rows, field, index). Nothing here touches memory; it keeps the promise.
+Counted per collection, segment and part (rows, field, index). This module only counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from milvine.model.properties import PartKey
 
 
 class Budget:
-    """`limit_bytes` bounds what is held and what is reserved together; concurrent loads cannot overshoot it."""
+    """`limit_bytes` bounds held and reserved bytes together; concurrent loads cannot exceed it."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -30,12 +30,12 @@ class Budget:
         return sum(self._reserved.values()) + sum(self._held_bytes.values())
 
     def held_bytes(self) -> int:
-        """What all loaded segments hold, measured."""
+        """Measured bytes of all loaded segments."""
         with self._lock:
             return sum(self._held_bytes.values())
 
     def reserved_bytes(self, collection_id: int | None = None) -> int:
-        """What is set aside for files that are being opened, of one collection or of all."""
+        """Bytes reserved for files that are being opened, of one collection or of all."""
         with self._lock:
             if collection_id is None:
                 return sum(self._reserved.values())
@@ -58,9 +58,8 @@ class Budget:
         *,
         instead_of: int = 0,
     ) -> None:
-        """Set bytes aside for a collection in place of `instead_of` bytes that were set aside for it before. Raises
-        MemoryLimitExceeded, with nothing changed, when they do not fit; `names` are those of the collections that the
-        refusal may tell."""
+        """Reserves bytes for a collection in place of `instead_of` earlier reserved bytes. Raises MemoryLimitExceeded,
+        with nothing changed, if they do not fit. `names`: the collections that the message may list."""
         with self._lock:
             free = self.limit_bytes - self._used() + instead_of
             if needed_bytes > max(free, instead_of):
@@ -83,7 +82,7 @@ class Budget:
         )
 
     def settle(self, collection_id: int, segment_id: int, reserved_bytes: int, measured: Mapping[PartKey, int]) -> None:
-        """Turn a reservation into what the opened segment measured, replacing what it held before."""
+        """Replaces a reservation, and the bytes held before, by the measured bytes of the opened segment."""
         with self._lock:
             self._give_back(collection_id, reserved_bytes)
             self._forget(collection_id, segment_id)
@@ -91,7 +90,7 @@ class Budget:
             self._held_bytes[collection_id] += sum(measured.values())
 
     def grow(self, collection_id: int, segment_id: int, key: PartKey, more_bytes: int) -> None:
-        """A part of an open segment holds more. It is counted, never refused."""
+        """Counts further bytes of a part of an open segment. Never refused."""
         with self._lock:
             held = self._held.get(collection_id, {}).get(segment_id)
             if held is not None:
@@ -99,12 +98,12 @@ class Budget:
                 self._held_bytes[collection_id] += more_bytes
 
     def give_back(self, collection_id: int, reserved_bytes: int) -> None:
-        """Bytes that were set aside are not needed."""
+        """Returns reserved bytes that are not needed."""
         with self._lock:
             self._give_back(collection_id, reserved_bytes)
 
     def free(self, collection_id: int, segment_id: int) -> None:
-        """A segment was closed."""
+        """Frees the bytes of a closed segment."""
         with self._lock:
             self._forget(collection_id, segment_id)
             if not self._held.get(collection_id):

@@ -1,4 +1,4 @@
-"""Fans a read out to who holds the data: sealed segments on query nodes, growing rows here at the head."""
+"""Fans a read out to the holders of the data: query nodes for sealed segments, this process for growing rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 @record
 class Target:
-    """What one read looks at: a view, the partitions it may see, the time until which it may wait."""
+    """The scope of one read: a view, its partitions, and its deadline."""
 
     collection_id: int
     partition_ids: frozenset[int] | None
@@ -43,8 +43,8 @@ class Cluster:
     """All reads of loaded collections."""
 
     def __init__(self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, max_waiting: int) -> None:
-        """At most `max_waiting` reads wait for loading collections; the next answer 103 at once, so that release
-        and progress always get a thread."""
+        """At most `max_waiting` reads wait for loading collections; further ones fail with code 103 at once, so that
+        release and progress always get a thread."""
         self._catalog = catalog
         self._views = views
         self._node = node
@@ -101,7 +101,7 @@ class Cluster:
         return self._read(target, plan, on_share)
 
     def _read(self, target: Target, plan: SearchPlan | QueryPlan, on_share: Callable[[_Share], _Result]) -> _Result:
-        """Run a read over one view; when what it names does not serve, wait for a change and run it over a new one."""
+        """Runs a read over one view. If a segment of it is not open, waits for a change and runs over a new view."""
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
             seen = self._loader.changes(target.collection_id)
@@ -112,7 +112,7 @@ class Cluster:
                 except SegmentNotHeld:
                     if time.monotonic() >= deadline:
                         raise CollectionNotFullyLoaded(target.collection_id) from None
-                    # Between two views most often, and then the change has come already.
+                    # Mostly between two views; then the change has already happened.
                     if self._loader.changes(target.collection_id) != seen:
                         continue
             self._wait_for_change(target, plan.field_ids, seen, deadline)
@@ -124,13 +124,13 @@ class Cluster:
         return _share_of(view, partition_ids, not plan.ignores_growing)
 
     def _readable(self, target: Target, field_ids: frozenset[int]) -> frozenset[int] | None:
-        """The partitions to read, None while they are being loaded. A partition, or a field, that is not to be loaded
-        is an error."""
+        """The partitions to read; None while they are being loaded. A partition or field that is not to be loaded is an
+        error."""
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
         if not self._loader.serves_unlisted_fields:
-            # A read that began before a field was dropped reads it as absent.
+            # A read that started before a field was dropped reads it as absent.
             for field_id in (field_ids & collection.schema.field_ids) - collection.load.field_ids:
                 raise UnexpectedError(f"field {collection.schema.by_id[field_id].name} is not loaded")
         named = target.partition_ids
@@ -142,7 +142,7 @@ class Cluster:
         return collection.load.partition_ids if named is None else named
 
     def _wait_for_change(self, target: Target, field_ids: frozenset[int], seen: int, deadline: float) -> None:
-        """Return when the read may run, after something has changed since `changes` was `seen`."""
+        """Returns when the read may run, after a change since `changes` was `seen`."""
         if not self._places_to_wait.acquire(blocking=False):
             raise CollectionNotFullyLoaded(target.collection_id)
         try:

@@ -1,4 +1,4 @@
-"""What is known of one collection's loading: what is wanted, what is being opened, what serves, and who waits."""
+"""The state of one collection's loading: its target, openings, open segments, and waiting reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from milvine.segment.sealed import LoadSpec
 
 @dataclass(slots=True, eq=False)
 class Opening:
-    """A segment that is opened, or opened anew: by `spec`, which `wanted` asks for; the two differ when memory lacks.
+    """The opening, or new opening, of a segment. `spec` has less than `wanted` if memory is short.
 
     `generation` is the last one at which this was still wanted. `reserved_bytes` is None until they are reserved.
     """
@@ -33,12 +33,12 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Closing:
-    """A segment that is closed once its readers are done."""
+    """The closing of a segment, after its readers."""
 
 
 class LoadState:
     """`lock` guards all of this. It is held while decisions are made and stored, and never while bytes are read or
-    readers are waited for: whoever reads or waits has put the segment into `working` before.
+    readers are waited for. A thread puts its segment into `working` before it reads or waits.
 
     `loaded` and `served_config` are read without the lock.
     """
@@ -48,37 +48,37 @@ class LoadState:
         """Notified when work on a segment has ended."""
         self.reservations = reservations
         self.generation = 0
-        """Grows with everything that may change what is wanted; an opening that finds it changed asks again."""
+        """Grows with every event that may change the target; an opening that finds it changed checks the target."""
         self.loaded = threading.Event()
         self.served_config: LoadConfig | None = None
-        """What goes on being served while another configuration is opened in its place."""
+        """The configuration that is served until its replacement is open."""
         self.wider_schema: CollectionSchema | None = None
         """A schema with more fields that the catalog is about to name."""
         self.widening = threading.Lock()
-        """Held by one who adds fields, so that schemas come one after the other."""
+        """Held while fields are added, so that schemas change one after the other."""
         self.to_open: dict[int, Opening] = {}
-        """What no thread has begun with, by segment."""
+        """Openings that no thread has started, by segment."""
         self.working: dict[int, Opening | Closing] = {}
-        """One at a time works on a segment."""
+        """The work in progress; at most one per segment."""
         self.openers = 0
         """Threads that open segments of this collection."""
         self.prepared: set[int] = set()
         """Successors that the view does not name yet."""
         self.failing: set[int] = set()
-        """Segments that were not opened as wanted and are tried again; what was open of them serves."""
+        """Segments that could not be opened as wanted and are retried; their open parts are served."""
         self.comparing = False
         self.compare_again = False
         self.warming = False
         self._changes = 0
         self._changed = threading.Condition()
 
-    # Who works
+    # Work
 
     def openings(self) -> list[Opening]:
         return [work for work in list(self.working.values()) if isinstance(work, Opening)]
 
     def opened_bytes(self) -> dict[int, int]:
-        """Bytes that are resident of segments that do not serve yet."""
+        """Resident bytes of segments that are not served yet."""
         return {o.meta.segment_id: o.opened_bytes for o in self.openings() if not o.is_cancelled}
 
     def begin(self, segment_id: int, work: Opening | Closing) -> None:
@@ -91,14 +91,14 @@ class LoadState:
             self.lock.notify_all()
 
     def wait_until(self, holds: Callable[[], bool], seconds: float) -> bool:
-        """Wait, without the lock, for what an end of work brings."""
+        """Waits, without the lock, for the end of some work."""
         return self.lock.wait_for(holds, seconds)
 
-    # Who waits for what serves
+    # Waiting reads
 
     @property
     def changes(self) -> int:
-        """How often something changed that a read may wait for."""
+        """The number of changes that a read may wait for."""
         return self._changes
 
     def note_change(self) -> None:
@@ -107,7 +107,7 @@ class LoadState:
             self._changed.notify_all()
 
     def wait_for_change(self, seen: int, deadline: float) -> bool:
-        """Whether something has changed since `changes` was `seen`; waits for it until `deadline`
+        """Whether there was a change since `changes` was `seen`; waits for one until `deadline`
         (time.monotonic)."""
         with self._changed:
             return self._changed.wait_for(lambda: self._changes != seen, max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What is to be open of a collection, and how that differs from what is open. Pure functions over frozen facts."""
+"""The segments of a collection that should be open, and the difference from the open ones. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from milvine.segment.sealed import LoadSpec, part_plans, part_sizes
 from milvine.segment.view import ReadView
 
 Held = Mapping[int, tuple[SegmentMeta, LoadSpec]]
-"""Segments that serve, by id, with what they were opened from."""
+"""Open segments by id, with their records and specs."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadTarget:
-    """What a load configuration and a view name: `segments`, each to be opened by `spec`."""
+    """The target of a load configuration and a view: `segments`, each to be opened by `spec`."""
 
     config: LoadConfig
     spec: LoadSpec
@@ -30,18 +30,18 @@ class LoadTarget:
         return replace(self, segments={**self.segments, meta.segment_id: meta})
 
     def wants(self, meta: SegmentMeta, spec: LoadSpec) -> bool:
-        """Whether `spec` opens of the segment what this target wants; a schema may name more fields."""
+        """Whether `spec` opens the parts of the segment that this target wants; its schema may have more fields."""
         wanted = self.segments.get(meta.segment_id)
         return wanted is not None and part_plans(meta, spec) == part_plans(wanted, self.spec)
 
     def is_open(self, held: Held) -> bool:
-        """Whether all segments serve as wanted, or with less for lack of memory."""
+        """Whether all segments are open as wanted, or with less for lack of memory."""
         return all(i in held and not _differs(held[i], meta, self.spec) for i, meta in self.segments.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What to open and to close. `short`: what was opened with less than wanted for lack of memory."""
+    """The segments to open and to close. `short`: those opened with less than wanted for lack of memory."""
 
     to_open: tuple[SegmentMeta, ...]
     to_close: frozenset[int]
@@ -78,8 +78,8 @@ def load_target(
 
 
 def difference(target: LoadTarget | None, held: Held, prepared: Set[int] = frozenset()) -> Difference:
-    """What to open and close for a target (None: nothing is to be loaded). `prepared`: successors that the view does
-    not name yet; they stay open if their partition is to be loaded."""
+    """The segments to open and close for a target (None: load nothing). `prepared`: successors that the view does not
+    name yet; they stay open if their partition is to be loaded."""
     if target is None:
         return Difference((), frozenset(held), ())
     partition_ids = target.config.partition_ids
@@ -95,7 +95,7 @@ def _is_short(spec: LoadSpec) -> bool:
 
 
 def _differs(held: tuple[SegmentMeta, LoadSpec], meta: SegmentMeta, spec: LoadSpec) -> bool:
-    """Whether an open segment lacks or exceeds what is wanted now, beside what memory lacked for."""
+    """Whether an open segment has fewer or more parts than wanted, apart from those left out for lack of memory."""
     held_meta, held_spec = held
     if _is_short(held_spec):
         held_spec = replace(held_spec, mapped=False, without_scalar_indexes=False)
@@ -115,30 +115,30 @@ def reads_files(held: tuple[SegmentMeta, LoadSpec] | None, meta: SegmentMeta, sp
 
 
 def held_sizes(held: Held) -> dict[int, dict[PartKey, int]]:
-    """What was estimated of the parts that are open, by segment; 0 of those that are only mapped."""
+    """Estimated bytes of the open parts, by segment; 0 for those that are only mapped."""
     return {i: part_sizes(meta, spec) for i, (meta, spec) in held.items()}
 
 
 def lacking_bytes(sizes: Mapping[PartKey, int], held: Mapping[PartKey, int]) -> int:
-    """What making the parts resident adds to those that are (`held` has 0 for the ones that are only mapped)."""
+    """Bytes that making the parts resident adds (`held` has 0 for parts that are only mapped)."""
     return sum(size for key, size in sizes.items() if not held.get(key))
 
 
 def needed_bytes(target: LoadTarget, held: Held) -> dict[int, int]:
-    """What loading adds to what is open, by segment."""
+    """Bytes that loading adds, by segment."""
     sizes = held_sizes(held)
     return {i: lacking_bytes(part_sizes(meta, target.spec), sizes.get(i, {})) for i, meta in target.segments.items()}
 
 
 def common_config(first: LoadConfig, second: LoadConfig) -> LoadConfig:
-    """What two configurations have in common."""
+    """The common part of two configurations."""
     partition_ids, field_ids = first.partition_ids & second.partition_ids, first.field_ids & second.field_ids
     return replace(second, partition_ids=partition_ids, field_ids=field_ids)
 
 
 def percent_of(target: LoadTarget, held: Held, opened: Mapping[int, int]) -> int:
-    """How much of what is to be resident is, 0..99. `opened`: bytes of segments that do not serve yet; look at them
-    before `held`, since a segment leaves the one after it has come to the other."""
+    """Percent of the bytes to be resident that are, 0..99. `opened`: bytes of segments that are not served yet. Read it
+    before `held`, since a segment is added to `held` before it leaves `opened`."""
     sizes = held_sizes(held)
     total = done = 0
     for segment_id, meta in target.segments.items():

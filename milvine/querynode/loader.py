@@ -1,8 +1,8 @@
-"""Keeps open what should be: compares load configuration x current view with what is held, and acts.
+"""Keeps the right segments open: compares load configuration and current view with the open segments, and acts.
 
-Load, release, new segments, new indexes, changed fields and restart are this one comparison. Memory is reserved
+Load, release, new segments, new indexes, changed fields and restart all use this comparison. Memory is reserved
 before the configuration is stored, so that a load that does not fit changes nothing. The comparison only decides;
-segments are opened and closed by other threads, which wake it when they are done.
+other threads open and close segments, and wake it when they are done.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ from milvine.segment.view import Views
 
 _log = logging.getLogger(__name__)
 RELEASE_DEADLINE_SECONDS = 30.0
-"""How long a segment that is closed waits for its readers."""
+"""How long the closing of a segment waits for its readers."""
 STOP_SECONDS = 2.0
-"""How long a release, or a load that lacks memory, waits for openings that are not wanted any more. They stop after a
-few megabytes, unless the disk stalls; their memory stays reserved until they do."""
+"""How long a release, or a load that lacks memory, waits for openings that are no longer wanted. They stop after a few
+megabytes, unless the disk stalls; their memory stays reserved until then."""
 _RETRY_SECONDS = 1.0
 _CLOSERS = 4
 _LOADS_AT_A_TIME = 4
-"""So many collections with long loads; the others wait until a segment is done."""
+"""Long loads of at most this many collections run at a time; the others wait until a segment is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """`percent` of the bytes to be loaded that are in memory, 0..100; `is_loaded` once all of them serve."""
+    """`percent` of the bytes to be loaded that are in memory, 0..100; `is_loaded` once all are served."""
 
     percent: int
     is_loaded: bool
@@ -101,8 +101,8 @@ class Loader:
         *,
         serves_unlisted_fields: bool = False,
     ) -> None:
-        """`threads` segments of a collection are opened at a time. `serves_unlisted_fields`: from their mapped files;
-        else they cannot be read."""
+        """`threads` segments of a collection are opened at a time. `serves_unlisted_fields`: from their mapped
+        files; otherwise they cannot be read."""
         self._catalog = catalog
         self._mmap_by_default = mmap_by_default
         self._views = views
@@ -122,13 +122,13 @@ class Loader:
         self._opener = Opener(node, budget, views, self._target)
         self._warmer = Warmer(node, budget, self._target, self._open_one)
         self._work: Work[tuple[int, int]] = background.work("load")
-        """Segments, with their collection, that could not be opened and are tried again."""
+        """Segments, with their collection, that could not be opened and are retried."""
         self._retrier = background.worker("load", self._retry)
         self._retrier.start()
         views.subscribe(self)
 
     def resume(self) -> None:
-        """Load again what was loaded when the process ended."""
+        """Loads the collections that were loaded when the process ended."""
         for collection in self._catalog.snapshot.collections.values():
             if collection.load is not None:
                 state = self._state(collection.collection_id)
@@ -145,7 +145,7 @@ class Loader:
                     self._schedule(collection.collection_id)
 
     def close(self) -> None:
-        """End what is being opened, and open nothing more. What is to be loaded stays as it is stored."""
+        """Ends openings and starts no more. The stored load configurations stay."""
         self._is_closing = True
         for state in list(self._states.values()):
             with state.lock:
@@ -169,7 +169,7 @@ class Loader:
         own = collections.get(collection_id)
         return {i: c.name for i, c in collections.items() if own is not None and c.database == own.database}
 
-    # What is wanted
+    # Targets
 
     def _spec(self, collection: Collection, config: LoadConfig) -> LoadSpec:
         database = self._catalog.snapshot.databases.get(collection.database)
@@ -191,7 +191,7 @@ class Loader:
         return load_target(config, self._spec(collection, config), view, partition_ids)
 
     def _target(self, collection_id: int) -> LoadTarget | None:
-        """What is wanted now; None if nothing is to be loaded."""
+        """The current target; None if nothing is to be loaded."""
         collection = self._catalog.snapshot.collections.get(collection_id)
         if collection is None or collection.load is None or self._is_closing:
             return None
@@ -205,19 +205,19 @@ class Loader:
         return [(meta, part_sizes(meta, target.spec)) for meta in target.segments.values()]
 
     def needed_bytes(self, collection: Collection, config: LoadConfig) -> int:
-        """What loading would add to what is held now."""
+        """Bytes that loading would add now."""
         target = self._target_of(collection, config)
         return sum(needed_bytes(target, self._node.held(collection.collection_id)).values())
 
     # Load and release
 
     def load(self, collection: Collection, config: LoadConfig) -> None:
-        """Make `config` what is to be loaded; see `load_chosen`."""
+        """Stores `config` and starts to load it; see `load_chosen`."""
         self.load_chosen(collection.collection_id, lambda _collection: config)
 
     def load_chosen(self, collection_id: int, choose: Callable[[Collection], LoadConfig]) -> None:
-        """Make what `choose` says of the collection what is to be loaded, and start. Returns when that is durable,
-        not when it is done.
+        """Stores the configuration that `choose` returns and starts to load it. Returns when it is durable, before the
+        load is done.
 
         Raises MemoryLimitExceeded with nothing changed.
         """
@@ -236,7 +236,7 @@ class Loader:
     def _try_to_change(
         self, collection_id: int, state: LoadState, choose: Callable[[Collection], LoadConfig], deadline: float
     ) -> bool:
-        """Whether all is said. False after other openings of the collection, whose memory it lacks, have stopped."""
+        """False if the caller must try again, after other openings of the collection have returned their memory."""
         current = self._catalog.snapshot.collections.get(collection_id)
         config = None if current is None else choose(current)
         if current is None or config is None or current.load == config:
@@ -250,7 +250,7 @@ class Loader:
                 raise
             return False
         served = current.load if state.loaded.is_set() else state.served_config
-        # Chosen again in the transaction: a partition may have been created or dropped meanwhile.
+        # Chosen again in the transaction, since a partition may have been created or dropped.
         change_load_config(self._catalog, collection_id, choose)
         crash_point("load.committed")
         self._failures.pop(collection_id, None)
@@ -261,19 +261,19 @@ class Loader:
         return True
 
     def _reserve(self, collection: Collection, state: LoadState, config: LoadConfig) -> None:
-        """Set aside what loading would add now. Raises MemoryLimitExceeded with nothing changed."""
+        """Reserves the bytes that loading would add now. Raises MemoryLimitExceeded with nothing changed."""
         target = self._target_of(collection, config)
         needed = needed_bytes(target, self._held(collection.collection_id, state))
         for opening in state.openings():
             has_memory = opening.reserved_bytes is not None and not opening.is_cancelled
-            if has_memory and target.wants(opening.meta, opening.wanted):  # it goes on
+            if has_memory and target.wants(opening.meta, opening.wanted):  # it continues
                 needed.pop(opening.meta.segment_id, None)
         state.reservations.plan(needed)
 
     @staticmethod
     def _stop_openings(state: LoadState, deadline: float) -> bool:
-        """Wait until one of the segments that are opened and closed gives its memory back; False if there is none, or
-        none does before `deadline`."""
+        """Waits until the opening or closing of a segment returns memory; False if there is none, or none does before
+        `deadline`."""
         state.to_open.clear()
         stopping = {i: w for i, w in state.working.items() if isinstance(w, Closing) or not w.is_successor}
         for work in stopping.values():
@@ -286,7 +286,7 @@ class Loader:
         return bool(stopping) and state.wait_until(has_stopped, max(0.0, deadline - time.monotonic()))
 
     def release(self, collection_id: int) -> None:
-        """Store NotLoad first, so that new reads are refused; then close everything and give the memory back."""
+        """Stores NotLoad first, so that new reads are refused; then closes all segments and frees the memory."""
         set_load_config(self._catalog, collection_id, None)
         self._close_released(collection_id)
 
@@ -302,7 +302,7 @@ class Loader:
         self._close_released(collection_id)
 
     def _close_released(self, collection_id: int) -> None:
-        """Close what is not wanted any more, and wait for what still opens and closes it."""
+        """Closes segments that are no longer wanted, and waits for their openings and closings to end."""
         self._failures.pop(collection_id, None)
         state = self._state(collection_id)
         with state.lock:
@@ -330,8 +330,8 @@ class Loader:
         widened: Callable[[Collection], CollectionSchema],
         commit: Callable[[CollectionSchema], None],
     ) -> None:
-        """Give the collection a schema with more fields, or with some dropped. Open segments know added fields before
-        `commit` lets reads name them; those that are opened meanwhile know them, too."""
+        """Changes the schema of the collection by added or dropped fields. Open segments, including those opened in the
+        meantime, know added fields before `commit` lets reads name them."""
         state = self._state(collection_id)
         with state.widening:
             current = self._catalog.snapshot.collections.get(collection_id)
@@ -349,10 +349,10 @@ class Loader:
                     state.generation += 1
                 self._schedule(collection_id)
 
-    # What serves
+    # Loaded data
 
     def progress(self, collection: Collection, partition_ids: frozenset[int] | None = None) -> LoadProgress:
-        """How far the collection's load configuration, or the part of it for some partitions, is fulfilled."""
+        """The progress of the collection's load configuration, or of its part for some partitions."""
         config = collection.load
         if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
             return LoadProgress(0, False)
@@ -394,20 +394,20 @@ class Loader:
         return target.is_open(self._node.held(collection.collection_id))
 
     def changes(self, collection_id: int) -> int:
-        """How often something changed that a read of the collection may wait for. It takes no lock."""
+        """The number of changes that a read of the collection may wait for. It takes no lock."""
         state = self._states.get(collection_id)
         return 0 if state is None else state.changes
 
     def wait_for_change(self, collection_id: int, seen: int, deadline: float) -> bool:
-        """Wait until `changes` is not `seen` any more; False if it still is at `deadline` (time.monotonic)."""
+        """Waits until `changes` is no longer `seen`; False if it still is at `deadline` (time.monotonic)."""
         return self._state(collection_id).wait_for_change(seen, deadline)
 
     def wait_loaded(self, collection_id: int, timeout: float) -> bool:
-        """Wait until the collection is loaded; False if it is not in time."""
+        """Waits until the collection is loaded; False if it is not in time."""
         return self._state(collection_id).loaded.wait(timeout)
 
     def all_loaded(self) -> bool:
-        """Whether everything that was loaded when the process ended is loaded again, or not to be any more."""
+        """Whether all collections loaded when the process ended are loaded again, or no longer to be loaded."""
         collections = self._catalog.snapshot.collections
         for collection_id in list(self._resuming):
             collection = collections.get(collection_id)
@@ -435,13 +435,13 @@ class Loader:
             except Exception as error:  # noqa: BLE001 - a thread pool would swallow it
                 self._keep_failure(collection_id, state, collection_id, error)
 
-        with contextlib.suppress(RuntimeError):  # the process ends
+        with contextlib.suppress(RuntimeError):  # the process is ending
             pool.submit(guarded)
 
     def _keep_failure(
         self, collection_id: int, state: LoadState, segment_id: int, error: Exception, spent_seconds: float = 0.0
     ) -> None:
-        """Look at a segment, or at all of them (the collection's id), again after a while."""
+        """Retries a segment, or all of them (the collection's id), after a while."""
         collection = self._catalog.snapshot.collections.get(collection_id)
         what = f"load of collection {collection_id if collection is None else collection.name}"
         with state.lock:
@@ -458,16 +458,16 @@ class Loader:
                 state.compare_again = False
             try:
                 self._compare_once(collection_id, state)
-            except Exception as error:  # noqa: BLE001 - a thread pool would swallow it; so it ends the load, with its text
+            except Exception as error:  # noqa: BLE001 - a pool would swallow it; it ends the load, with its text
                 self._fail(collection_id, state, _as_load_failure(error))
 
     def _held(self, collection_id: int, state: LoadState) -> Held:
-        """What is open and is not being closed."""
+        """The open segments that are not being closed."""
         held = self._node.held(collection_id)
         return {i: one for i, one in held.items() if not isinstance(state.working.get(i), Closing)}
 
     def _differ(self, collection_id: int, state: LoadState) -> Difference:
-        """What is to be done. What was planned for anything else is given back."""
+        """The work to do. Reservations for other work are returned."""
         target, held = self._target(collection_id), self._held(collection_id, state)
         if target is None:
             state.loaded.clear()
@@ -494,7 +494,7 @@ class Loader:
             self._submit(self._warm_ups, self._warmer.warm_up, collection_id, state, self._work.waiting())
 
     def _plan_openings(self, collection_id: int, state: LoadState, found: Difference) -> list[Opening]:
-        """Make what is to be opened the openers' list; returns openings that read no file, begun."""
+        """Queues the segments to open; returns started openings that read no file."""
         state.to_open = {}
         shared: list[Opening] = []
         target, held = self._target(collection_id), self._held(collection_id, state)
@@ -518,7 +518,7 @@ class Loader:
             if segment_id in state.working or (collection_id, segment_id) in waiting:
                 continue
             needed = lacking_bytes(part_sizes(meta, target.spec), part_sizes(*held[segment_id]))
-            with contextlib.suppress(MemoryLimitExceeded):  # there is still no room
+            with contextlib.suppress(MemoryLimitExceeded):  # there is still no memory
                 state.reservations.plan_more(segment_id, needed)
                 state.to_open[segment_id] = Opening(meta, target.spec, target.spec, state.generation)
         return shared
@@ -543,7 +543,7 @@ class Loader:
             self._submit(self._segments, self._open_next, collection_id, state)
 
     def _open_next(self, collection_id: int, state: LoadState) -> None:
-        """Open one segment and queue up again behind other collections, so that a long load lets a short one pass."""
+        """Opens one segment and queues again after other collections, so that short loads do not wait for long ones."""
         with state.lock:
             opening = None
             if state.to_open:
@@ -579,11 +579,11 @@ class Loader:
     def _opening_failed(
         self, collection_id: int, state: LoadState, opening: Opening, error: Exception, spent_seconds: float
     ) -> None:
-        """Damage, and every failure of a load that is not done, ends the load. What serves goes on serving after any
-        other failure, and is opened as wanted later."""
+        """Damage, and any failure before a load is done, ends the load. After other failures the open segments are
+        still served, and are opened as wanted later."""
         with state.lock:
             if state.generation != opening.generation:
-                self._schedule(collection_id)  # of another load, perhaps: what is wanted now fails once more, or not
+                self._schedule(collection_id)  # perhaps of an earlier load; the current one may fail again, or not
             elif isinstance(error, DataIntegrityError) or not state.loaded.is_set():
                 self._fail(collection_id, state, _as_load_failure(error))
             else:
@@ -608,7 +608,7 @@ class Loader:
         return _RETRY_SECONDS if failing else None
 
     def _begin_closing(self, collection_id: int, state: LoadState, segment_ids: Iterable[int]) -> list[int]:
-        """The segments that no one works on; the others are looked at again when that has ended."""
+        """The segments without work in progress; the others are compared again when it has ended."""
         closing = [i for i in segment_ids if i not in state.working]
         for segment_id in closing:
             state.begin(segment_id, Closing())
@@ -628,8 +628,8 @@ class Loader:
         self._schedule(collection_id)
 
     def _fail(self, collection_id: int, state: LoadState, error: MilvineError) -> None:
-        """A load that cannot be done leaves its reason, the partitions that were loaded before, or else NotLoad, and
-        no memory but theirs."""
+        """Ends a failed load: keeps its reason and the partitions that were loaded before, or else stores NotLoad, and
+        frees all other memory."""
         with state.lock:
             collection = self._catalog.snapshot.collections.get(collection_id)
             if collection is None or collection.load is None or self._is_closing:
@@ -651,7 +651,7 @@ class Loader:
         self._schedule(collection_id)
 
     def _still_loaded(self, collection: Collection, before: LoadConfig | None) -> LoadConfig | None:
-        """What of the configuration before the failed load is loaded as ever."""
+        """The part of the configuration before the failed load that is still loaded."""
         now = collection.load
         if now is None or before is None or before.field_ids != now.field_ids:
             return None
@@ -660,7 +660,7 @@ class Loader:
         is_whole = bool(left) and target.is_open(self._node.held(collection.collection_id))
         return replace(now, partition_ids=left) if is_whole else None
 
-    # What the data node tells
+    # Notifications of the data node
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         for segment_id, more_bytes in self._node.apply_deletes(collection_id, batch).items():
@@ -673,7 +673,7 @@ class Loader:
         state = self._state(collection_id)
         try:
             for meta in segments:
-                # Not opened in the pool, where it would wait for what a long load reads.
+                # Not opened in the pool, where it would wait for the reads of a long load.
                 while (opening := self._begin_successor(state, meta)) is not None:
                     if self._opener.open(state, opening, in_parallel=False):
                         break

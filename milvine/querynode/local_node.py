@@ -32,18 +32,18 @@ class LocalNode:
     """See QueryNode. `_serving` is read without a lock; changes to it and to delete marks take `_lock`."""
 
     def __init__(self, paths: SegmentPaths, threads: int) -> None:
-        """`threads`: how many files of one collection are opened at a time."""
+        """`threads`: the number of files of one collection that are opened at a time."""
         self._paths = paths
         self._threads = threads
         self._pools: dict[int, tuple[ThreadPoolExecutor, int]] = {}
-        """Of collections that are being loaded, with how many segments are being opened."""
+        """Pools of collections that are being loaded, with the number of segments being opened."""
         self._lock = threading.Lock()
         self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         metrics.mapped_bytes.set_function(self.mapped_bytes)
 
     def mapped_bytes(self) -> int:
-        """Files of all serving segments that are mapped and not counted as memory."""
+        """Bytes of files of all serving segments that are mapped and not counted as memory."""
         return sum(s.mapped_bytes for segments in list(self._serving.values()) for s in list(segments.values()))
 
     def load_segment(
@@ -59,8 +59,7 @@ class LocalNode:
     def _map_parts(
         self, collection_id: int, open_part: Callable[[PartKey], Part], keys: Collection[PartKey]
     ) -> list[Part]:
-        """Open parts in the collection's pool. When one fails, nothing is being read any more by the time this
-        raises."""
+        """Opens parts in the collection's pool. If one fails, all reads have ended before this raises."""
         if not keys:
             return []
         with self._pool(collection_id) as pool:
@@ -76,7 +75,7 @@ class LocalNode:
 
     @contextmanager
     def _pool(self, collection_id: int) -> Iterator[ThreadPoolExecutor]:
-        """Threads that only the openings of one collection share, so that none waits for what another one reads."""
+        """Threads that only openings of one collection share, so that none waits for the reads of others."""
         with self._lock:
             pool, users = self._pools.get(collection_id) or (ThreadPoolExecutor(self._threads, "part-loader"), 0)
             self._pools[collection_id] = pool, users + 1
@@ -100,7 +99,7 @@ class LocalNode:
             if delta.max_ts > meta.min_ts
         ]
         batches = [*flushed, *deletes]
-        # Looked up before the lock, which writers wait for, is taken.
+        # Looked up before taking the lock, which writers wait for.
         found = segment.find_deleted(concat_deletes(batches)) if batches else None
         with self._lock:
             if found is not None:
@@ -154,7 +153,7 @@ class LocalNode:
         plan: _Plan,
         read: Callable[[Sequence[SealedSegment], _Plan], _Result],
     ) -> _Result:
-        """What `read` finds in the segments, which are not released under it."""
+        """The result of `read` over the segments, which are not released during it."""
         serving = self._serving[collection_id]
         leased: list[SealedSegment] = []
         try:

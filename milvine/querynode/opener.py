@@ -1,4 +1,4 @@
-"""Opens one segment: reserves, reads, brings the deletes, and lets it serve if it is still wanted then."""
+"""Opens one segment: reserves memory, reads, applies deletes, and serves it if it is still wanted."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from milvine.segment.view import Views
 
 
 class _NotWanted(Exception):
-    """What is being opened is not wanted any more."""
+    """The segment being opened is no longer wanted."""
 
 
 class Opener:
-    """Works in its callers' threads. No lock is held while it reads."""
+    """Runs in its callers' threads. No lock is held while it reads."""
 
     def __init__(
         self, node: QueryNode, budget: Budget, views: Views, target_of: Callable[[int], LoadTarget | None]
     ) -> None:
-        """`target_of` says what is wanted of a collection now."""
+        """`target_of` returns the current target of a collection."""
         self._node = node
         self._budget = budget
         self._views = views
         self._target_of = target_of
 
     def open(self, state: LoadState, opening: Opening, *, in_parallel: bool = True) -> bool:
-        """Do the work that `state.working` names, and end it. False if it is not wanted any more; its failure is
-        raised only if it is."""
+        """Does the work in `state.working` and ends it. False if it is no longer wanted; only a failure of wanted work
+        is raised."""
         meta = opening.meta
         serves = False
         failed = True
@@ -47,7 +47,7 @@ class Opener:
         except _NotWanted:
             failed = False
         except (MilvineError, OSError):
-            # Files go after the view has changed: what is missing may be so because it is not wanted.
+            # Files are removed after the view has changed, so a missing file may not be wanted any more.
             with state.lock:
                 failed = self.target_that_wants(state, opening) is not None
                 opening.generation = state.generation
@@ -58,7 +58,7 @@ class Opener:
         return serves
 
     def target_that_wants(self, state: LoadState, opening: Opening) -> LoadTarget | None:
-        """The target that wants what is being opened, or None."""
+        """The target, if it wants the segment being opened, or None."""
         with state.lock:
             target = None if opening.is_cancelled else self._target_of(opening.meta.collection_id)
             if target is not None and opening.is_successor:
@@ -87,9 +87,9 @@ class Opener:
             crash_point("load.bytes_opened")
 
     def _catch_up(self, opening: Opening) -> None:
-        """Bring all deletes to the segment.
+        """Applies all deletes to the segment.
 
-        The deltas must be those of a view that names it: a later view may lack those that only it needed.
+        The deltas must be those of a view that names it, since a later view may lack deltas that only it needed.
         """
         meta = opening.meta
         while True:

@@ -1,4 +1,4 @@
-"""Results of several holders as one."""
+"""Merges results of several holders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory that is set aside for the loads of one collection, by segment, before anything is read."""
+"""The memory reserved for the loads of one collection, by segment, before files are read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _log = logging.getLogger(__name__)
 
 
 class Reservations:
-    """What is planned for segments whose opening has not begun. An opening takes its bytes from here, owns them while
-    it runs, and ends with `Budget.settle`, `take_back` or `give_back`.
+    """Reservations of segments whose opening has not started. An opening takes its bytes from here, owns them while it
+    runs, and ends with `Budget.settle`, `take_back` or `give_back`.
 
     The caller holds the lock of the collection's LoadState.
     """
 
     def __init__(self, budget: Budget, collection_id: int, names: Callable[[], Mapping[int, str]]) -> None:
-        """`names` are those that a refusal may tell."""
+        """`names`: the collections that a refusal may list."""
         self._budget = budget
         self._collection_id = collection_id
         self._names = names
@@ -36,24 +36,24 @@ class Reservations:
         return sum(self._planned.values())
 
     def plan(self, needed: Mapping[int, int]) -> None:
-        """Set aside bytes by segment in place of what was planned. Raises MemoryLimitExceeded with nothing changed."""
+        """Reserves bytes by segment in place of the plan. Raises MemoryLimitExceeded with nothing changed."""
         total, before = sum(needed.values()), self.planned_bytes
         self._budget.reserve(self._collection_id, total, self._names, instead_of=before)
         self._planned = {i: size for i, size in needed.items() if size}
 
     def plan_more(self, segment_id: int, needed_bytes: int) -> None:
-        """Set aside bytes for one more segment. Raises MemoryLimitExceeded with nothing changed."""
+        """Reserves bytes for a further segment. Raises MemoryLimitExceeded with nothing changed."""
         before = self._planned.get(segment_id, 0)
         self._budget.reserve(self._collection_id, needed_bytes, self._names, instead_of=before)
         self._planned[segment_id] = needed_bytes
 
     def reserve(self, needed_bytes: int) -> None:
-        """Set aside bytes for an opening that nothing was planned for. Raises MemoryLimitExceeded."""
+        """Reserves bytes for an opening without a plan. Raises MemoryLimitExceeded."""
         self._budget.reserve(self._collection_id, needed_bytes, self._names)
 
     def take(self, meta: SegmentMeta, spec: LoadSpec, held: Mapping[PartKey, int]) -> tuple[int, LoadSpec]:
-        """Bytes for an opening, and what to open with them: without scalar indexes, or else mapped, when the plan
-        and what is free do not suffice. The plan of a load suffices."""
+        """Bytes for an opening, and the spec to open with them: without scalar indexes, or else mapped, if plan and
+        free memory do not suffice. The plan of a load always suffices."""
         planned = self._planned.pop(meta.segment_id, 0)
         for attempt in (spec, replace(spec, without_scalar_indexes=True)):
             needed = lacking_bytes(part_sizes(meta, attempt), held)
@@ -69,7 +69,7 @@ class Reservations:
         return 0, replace(spec, mapped=True)
 
     def take_back(self, segment_id: int, reserved_bytes: int) -> None:
-        """An opening that is to run again has ended: its bytes are planned for it, unless others are by now."""
+        """Returns the bytes of an opening that is to run again to its plan, unless it has a new plan."""
         if segment_id in self._planned:
             self.give_back(reserved_bytes)
         elif reserved_bytes:
@@ -79,6 +79,6 @@ class Reservations:
         self._budget.give_back(self._collection_id, reserved_bytes)
 
     def keep(self, segment_ids: Set[int]) -> None:
-        """Give back what was planned for all segments but these."""
+        """Returns the planned bytes of all segments but these."""
         for segment_id in self._planned.keys() - segment_ids:
             self.give_back(self._planned.pop(segment_id))

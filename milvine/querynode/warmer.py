@@ -1,4 +1,4 @@
-"""Reads in the pages of what was loaded without them (`warmup: async`), one segment after the other."""
+"""Reads in pages after a load without them (`warmup: async`), one segment after another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Warmer:
-    """Opens segments anew with their pages. Those that memory lacks for stay mapped."""
+    """Opens segments anew with their pages. Segments that do not fit in memory stay mapped."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Warmer:
         return [i for i, one in self._node.held(collection_id).items() if is_to_warm(*one)]
 
     def warm_up(self, collection_id: int, state: LoadState, waiting: Set[tuple[int, int]]) -> None:
-        """`waiting`: segments, with their collection, that failed and are not to be tried now."""
+        """`waiting`: segments, with their collection, that failed and are not due for a retry."""
         for segment_id in self.lacking(collection_id):
             if (collection_id, segment_id) in waiting:
                 continue
