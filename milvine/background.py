@@ -1,7 +1,7 @@
-"""Background work: threads that run a step again and again, and what work failed at, by key.
+"""Background work: threads that run a step repeatedly, and their failures by key.
 
-A step that raises never ends its thread, and a key (a collection, a segment) that fails waits ever longer for its next
-try while the others go on. `Supervisor` knows all of it: metrics and health checks read it.
+A step that raises never ends its thread. A failed key (a collection, a segment) is retried with growing pauses while
+work for others continues. `Supervisor` has all workers and failures, for metrics and health checks.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FIRST_SECONDS = 1.0
 MAX_SECONDS = 60.0
 _SHOWN_FAILURES = 10
 _WHOLE_STEP = object()
-"""The key of what a step raised itself."""
+"""The key of exceptions of a step itself."""
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """`what` names the work and its subject. It failed `count` times in a row; `again_at` (time.monotonic) is infinite
-    if it is not tried again."""
+    if there is no retry."""
 
     what: str
     text: str
@@ -45,7 +45,7 @@ class Work(Generic[Key]):
     """The failures of one kind of work. Any thread may report and read them."""
 
     def __init__(self, name: str, is_current: Callable[[Key], bool] | None = None) -> None:
-        """`is_current`: whether a key that failed is still there; one that is gone is no reason for anything."""
+        """`is_current`: whether a failed key still exists; failures of removed keys are ignored."""
         self.name = name
         self._is_current = is_current
         self._lock = threading.Lock()
@@ -61,10 +61,10 @@ class Work(Generic[Key]):
         *,
         is_final: bool = False,
     ) -> None:
-        """Record, log and count a failure. `what` names work and keys together, as in "flush of collection c".
+        """Records, logs and counts a failure. `what` names work and keys together, as in "flush of collection c".
 
-        The keys wait at least as long as the attempt took, so that no machine does nothing but fail; for ever if
-        `is_final`.
+        The keys wait at least as long as the attempt took, so that retries take at most half of the time; for ever
+        if `is_final`.
         """
         is_expected = isinstance(error, MilvineError | OSError)
         _log.error("%s: %s", what, error, exc_info=None if is_expected else error)
@@ -79,25 +79,25 @@ class Work(Generic[Key]):
                 self._failures[key] = Failure(what, text, count, again_at)
 
     def succeeded(self, keys: Iterable[Key]) -> None:
-        """Forget the failures of `keys`: they were done, or are gone."""
+        """Removes the failures of `keys`, which succeeded or are gone."""
         if self._failures:
             with self._lock:
                 for key in keys:
                     self._failures.pop(key, None)
 
     def retain(self, keys: Collection[Key]) -> None:
-        """Forget the failures of all keys but these: the others are gone."""
+        """Removes the failures of all keys except these, since the others are gone."""
         if self._failures:
             with self._lock:
                 self._failures = {k: f for k, f in self._failures.items() if k is _WHOLE_STEP or k in keys}
 
     def keys(self) -> set[Key]:
-        """What has failed and not succeeded since."""
+        """Failures without a later success."""
         with self._lock:
             return {key for key in self._failures if key is not _WHOLE_STEP}
 
     def waiting(self) -> set[Key]:
-        """The keys that are not to be tried now."""
+        """The keys that are not due for a retry."""
         now = time.monotonic()
         with self._lock:
             return {key for key, failure in self._failures.items() if failure.again_at > now}
@@ -107,12 +107,12 @@ class Work(Generic[Key]):
         return self._failures.get(key)
 
     def lasting(self, key: Key) -> str:
-        """Why `key` fails again and again, or empty."""
+        """Why `key` fails repeatedly, or empty."""
         failure = self._failures.get(key)
         return failure.text if failure is not None and failure.is_lasting else ""
 
     def reasons(self) -> list[str]:
-        """One sentence for each thing that fails again and again; the last one counts those left out."""
+        """One sentence for each repeated failure; the last one counts those left out."""
         with self._lock:
             kept = dict(self._failures)
         is_current = self._is_current
@@ -129,7 +129,7 @@ class Work(Generic[Key]):
 
 class Worker:
     """One thread that runs `step` when woken, or after the seconds that the last step returned (None: only when
-    woken). A step that raises runs again after a pause; wake-ups do not shorten that one."""
+    woken). A step that raises runs again after a pause, which wake-ups do not shorten."""
 
     def __init__(self, work: Work[Any], step: Callable[[], float | None]) -> None:
         self._work = work
@@ -145,33 +145,33 @@ class Worker:
 
     @property
     def has_died(self) -> bool:
-        """Whether the thread ended though nothing stopped it."""
+        """Whether the thread ended without being stopped."""
         was_started = self._thread.ident is not None
         return was_started and not self._thread.is_alive() and not self._stopping.is_set()
 
     @property
     def is_stopping(self) -> bool:
-        """A long step asks and ends early."""
+        """A long step checks this, to end early."""
         return self._stopping.is_set()
 
     def start(self) -> None:
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Called when there may be work."""
         self._wake.set()
 
     def pause(self, seconds: float) -> bool:
-        """Sleep inside a step; True, at once, if the step is to end."""
+        """Sleeps inside a step; returns True, at once, if the step is to end."""
         return self._stopping.wait(seconds)
 
     def ask_to_stop(self) -> None:
-        """Run no other step."""
+        """Starts no further step."""
         self._stopping.set()
         self._wake.set()
 
     def stop(self, deadline: float) -> bool:
-        """Let the current step end and run no other; False if it still runs at `deadline` (time.monotonic)."""
+        """Ends after the current step; False if that still runs at `deadline` (time.monotonic)."""
         self.ask_to_stop()
         if self._thread.ident is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -179,7 +179,7 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._wake.clear()  # before the step: what comes during it runs another
+            self._wake.clear()  # before the step, so that a wake-up during it runs another
             try:
                 seconds = self._step()
             except Exception as error:  # noqa: BLE001 - the thread must outlive its step; the failure is kept
@@ -199,27 +199,27 @@ class Supervisor:
         self._workers: list[Worker] = []
 
     def work(self, name: str, is_current: Callable[[Any], bool] | None = None) -> Work[Any]:
-        """The failures of a kind of work, whose threads are the caller's (a pool's, say); see Work."""
+        """The failures of a kind of work that runs in threads of the caller, such as a pool; see Work."""
         if name not in self._works:
             self._works[name] = Work(name, is_current)
         return self._works[name]
 
     def worker(self, name: str, step: Callable[[], float | None]) -> Worker:
-        """A thread that the caller starts; what it fails at is `work(name)`."""
+        """A thread for the caller to start; its failures are in `work(name)`."""
         worker = Worker(self.work(name), step)
         self._workers.append(worker)
         return worker
 
     def dead(self) -> list[str]:
-        """One sentence for each thread that ended though nothing stopped it."""
+        """One sentence for each thread that ended without being stopped."""
         return [f"the thread of {w.name} has ended" for w in self._workers if w.has_died]
 
     def failing(self) -> list[str]:
-        """What fails again and again, in sentences."""
+        """Repeated failures, as sentences."""
         return [reason for work in list(self._works.values()) for reason in work.reasons()]
 
     def stop(self, deadline: float) -> bool:
-        """Stop all workers, side by side; False if one still runs at `deadline` (time.monotonic)."""
+        """Stops all workers in parallel; False if one still runs at `deadline` (time.monotonic)."""
         for worker in self._workers:
             worker.ask_to_stop()
         return all(worker.stop(deadline) for worker in self._workers)

@@ -16,7 +16,7 @@ from milvine import __version__, config, front
 
 
 def _check(data_dir: Path) -> int:
-    """Print what is wrong, one line each; 1 if anything is, 0 if only what a start clears away was found."""
+    """Prints the findings, one per line; 1 if there is damage, 0 if there are only leftovers that a start removes."""
     if not data_dir.is_dir():
         print(f"milvine: {data_dir} is no directory", file=sys.stderr)
         return 1
@@ -25,7 +25,7 @@ def _check(data_dir: Path) -> int:
     except front.CannotServe as error:
         print(f"milvine: {error}", file=sys.stderr)
         return 1
-    from milvine.datanode.check import Check  # slow to import, and of no use to a server's start
+    from milvine.datanode.check import Check  # slow to import, and not needed at a server's start
 
     check = Check(data_dir)
     damages = 0
@@ -42,7 +42,7 @@ def _names(text: str) -> list[str]:
 
 
 def _estimate(parsed: argparse.Namespace) -> int:
-    """Print what a load would cost, asked of a running server; 1 if it does not fit or cannot be told."""
+    """Prints the cost of a load, from a running server; 1 if it does not fit or is unknown."""
     body = {
         "collectionName": parsed.collection,
         "dbName": parsed.database,
@@ -83,7 +83,7 @@ def _print_estimate(found: Mapping[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse and run; exits with 1 and one sentence when a server cannot start."""
+    """Parses and runs; exits with 1 and one sentence if a server cannot start."""
     parser = argparse.ArgumentParser(prog="milvine", description="The Milvus vector database in one process.")
     parser.add_argument("--version", action="version", version=f"milvine {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,8 +1,8 @@
-"""Every setting once: its key, its default, how it is read and what it means.
+"""All settings: key, default, format and meaning.
 
 A value comes from a flag, else from the environment (`MILVINE_` and the key in capitals, dots as underscores), else
-from the YAML file (Milvus's nesting), else from the default. Unknown YAML keys are ignored, as Milvus's own
-configuration files carry many that mean nothing here.
+from the YAML file (Milvus's nesting), else from the default. Unknown YAML keys are ignored, since Milvus's own
+configuration files have many that are not used here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SETTINGS_VARIABLE = "MILVINE_SETTINGS_JSON"
 _PYTHON_VARIABLE = "MILVINE_PYTHON"
 _FRONT_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONHOME", "PYTHONPATH")
 _SAVED_PREFIX = "MILVINE_OUTER_"
-# Requests are the parallelism; libraries that start threads of their own in each of ours would only contend.
+# Requests run in parallel; further threads of libraries would only contend with them.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
@@ -51,7 +51,7 @@ def _parse_path(value: object) -> str:
 
 
 def cgroup_memory_limits(root: Path = Path("/")) -> list[int]:
-    """Limits of this process's memory cgroup, version 1 or 2, and of those above it; none of what is unlimited."""
+    """Limits of this process's memory cgroup, version 1 or 2, and of its parents, without unlimited ones."""
     try:
         memberships = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -65,7 +65,7 @@ def cgroup_memory_limits(root: Path = Path("/")) -> list[int]:
             mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        # Inside a container the name may be the host's, and only the mount itself is there.
+        # Inside a container the name may be that of the host, and only the mount itself exists.
         group = Path(name.lstrip("/"))
         for one in (group, *group.parents):
             path = mount / one / file
@@ -75,12 +75,12 @@ def cgroup_memory_limits(root: Path = Path("/")) -> list[int]:
 
 
 def machine_memory_bytes() -> int:
-    """Memory of this machine, or of the cgroup when that is smaller."""
+    """Memory of this machine, or of the cgroup if that is smaller."""
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *cgroup_memory_limits()])
 
 
 def parse_bytes(value: object) -> int:
-    """`512MB`, `2G`, a number of bytes, or a share of the machine's memory when it is at most 1 (`0.9`)."""
+    """`512MB`, `2G`, a number of bytes, or, if at most 1 (`0.9`), a share of the machine's memory."""
     text = str(value).strip().lower().removesuffix("b").removesuffix("i")
     factor = 1
     if text and text[-1] in _UNITS:
@@ -93,7 +93,7 @@ def parse_bytes(value: object) -> int:
 
 
 def parse_request_limit(value: object) -> int:
-    """At least one request of the largest size that is taken."""
+    """At least the largest request that is accepted."""
     return max(parse_bytes(value), _LARGEST_REQUEST_BYTES)
 
 
@@ -111,7 +111,7 @@ def _load_fields_mode(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key that is read after it."""
+    """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key, read after it."""
 
     name: str
     key: str
@@ -289,7 +289,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The values in force; see SETTINGS for each."""
+    """The current values; see SETTINGS for each."""
 
     data_dir: str
     host: str
@@ -339,7 +339,7 @@ def _lookup(tree: object, key: str) -> object | None:
 
 
 def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None) -> Settings:
-    """The settings in force. Raises ValueError with one sentence for a value that cannot be read."""
+    """Reads the current settings. Raises ValueError with one sentence if a value cannot be read."""
     tree = yaml.safe_load(file.read_text()) if file is not None else {}
     values: dict[str, Any] = {}
     for setting in SETTINGS:
@@ -360,7 +360,7 @@ def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, 
 
 
 def front_environment(settings: Settings, front: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the front's process: settings travel in it, and what the front overrides is saved."""
+    """The environment of the front's process, with the settings and the saved variables that the front overrides."""
     saved = {_SAVED_PREFIX + name: os.environ[name] for name in _FRONT_VARIABLES if name in os.environ}
     return {
         **os.environ,

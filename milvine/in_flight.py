@@ -1,4 +1,4 @@
-"""How many requests or readers are under way, counted without a lock: all of them count, and few wait for the end."""
+"""Counts requests or readers in progress without a lock: every one is counted, but few threads wait for the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class InFlight:
     def __init__(self) -> None:
         self._inside: list[None] = []
         self.is_closed = False
-        """Nothing more should enter; those inside go on."""
+        """Nothing more should enter; those inside continue."""
 
     def enter(self) -> None:
         self._inside.append(None)
@@ -22,7 +22,7 @@ class InFlight:
         self._inside.pop()
 
     def wait_for_none(self, deadline: float) -> bool:
-        """Wait until none is inside, at most until `deadline` (time.monotonic)."""
+        """Waits until none is inside, at most until `deadline` (time.monotonic)."""
         while self._inside and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return not self._inside

@@ -1,8 +1,8 @@
-"""Lets requests in: bounds what their bodies hold together, how many are under way, and how many are handled at a time.
+"""Admits requests: bounds the memory of all bodies, the requests in progress, and those handled at a time.
 
-The front starts the application as soon as a request's headers are there, so a token is checked before a byte of the
-body is kept, and a large body is taken only once there is room for the size it announces. A request gets a turn to be
-handled when its body is complete: slow senders hold a thread each, never a turn.
+The front starts the application once the headers of a request have arrived. So the token is checked before any byte of
+the body is kept, and a large body is read only once there is room for its announced size. A request gets a turn to be
+handled when its body is complete: a slow sender holds a thread but never a turn.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from milvine.in_flight import InFlight
 MAX_WAITING = 128
 """Requests that wait for their bodies or for a turn; the front has a thread for each."""
 _SPARE_THREADS = 8
-"""Threads that are left to refuse requests, and to answer those that need no turn."""
+"""Threads kept free to refuse requests, and to answer those that need no turn."""
 MAX_BODY_BYTES = 256 << 20
 _FREE_BYTES = 64 << 10
-"""Bodies up to this size are not counted: as many as there are threads hold 9 MB together."""
+"""Bodies up to this size are not counted: one per thread takes 9 MB together."""
 _FIRST_BYTES, _PIECE_BYTES = 64 << 10, 4 << 20
 _PAUSE_BYTES, _PAUSE_SECONDS = 1 << 20, 0.001
-"""While so much is to come, more of it at a time is taken after a pause: it costs a thread switch to take anything."""
+"""While this much is missing, reads are larger and after a pause, since each read costs a thread switch."""
 
 
 def client_address(environ: dict[str, Any]) -> str:
-    """Who is at the other end of the connection: the front appends it to what the client says of itself."""
+    """The address of the client, which the front appends to the addresses that the client sent."""
     forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "")
     return forwarded.rpartition(",")[2].strip()
 
 
 class BodyTooLarge(Exception):
-    """A body without an announced size went beyond MAX_BODY_BYTES."""
+    """A body without an announced size exceeded MAX_BODY_BYTES."""
 
 
 class BodyLost(Exception):
-    """The client went away before its body was complete."""
+    """The client disconnected before its body was complete."""
 
 
 def thread_count(handlers: int) -> int:
-    """Threads that the front needs for so many requests handled at a time."""
+    """Threads that the front needs for this many requests handled at a time."""
     return handlers + MAX_WAITING + _SPARE_THREADS
 
 
@@ -53,7 +53,7 @@ class Intake:
     def __init__(self, handlers: int, limit_bytes: int) -> None:
         self.handling = InFlight()
         self.inside: list[None] = []
-        """One entry for each request under way; no other thread can come between what `append` and `pop` do."""
+        """One entry for each request in progress; `append` and `pop` are atomic."""
         self.most_inside = handlers + MAX_WAITING
         self.turns: SimpleQueue[None] = SimpleQueue()
         for _ in range(handlers):
@@ -67,7 +67,7 @@ class Intake:
         return Visit(self)
 
     def reserve(self, more_bytes: int) -> None:
-        """Raises RequestRateLimited if so much does not fit now."""
+        """Raises RequestRateLimited if the size does not fit now."""
         with self._lock:
             if self._held_bytes + more_bytes > self._limit_bytes:
                 raise RequestRateLimited("the bodies of requests under way", self._limit_bytes, "bytes")
@@ -102,28 +102,28 @@ class Visit:
             intake.free(self._held_bytes)
 
     def check_room(self) -> None:
-        """Raises RequestRateLimited if too many requests are under way."""
+        """Raises RequestRateLimited if too many requests are in progress."""
         intake = self._intake
         if len(intake.inside) > intake.most_inside:
             raise RequestRateLimited("requests under way", intake.most_inside, "requests")
 
     def wait_for_turn(self) -> None:
-        """Wait until fewer requests are being handled than may be."""
+        """Waits for a free turn."""
         self._intake.turns.get()
         self._has_turn = True
         self._intake.handling.enter()
 
     def first_bytes(self, stream: Any, at_least: int) -> bytes:
-        """The beginning of a body, `at_least` so long unless the body is shorter. Raises BodyLost."""
+        """The beginning of a body, of `at_least` bytes unless the body is shorter. Raises BodyLost."""
         found = _read(stream, _FIRST_BYTES)
         while len(found) < at_least and (piece := _read(stream, _FIRST_BYTES)):
             found += piece
         return found
 
     def rest(self, stream: Any, first: bytes, size: int | None) -> bytes:
-        """The whole body, which begins with `first`. `size` is what it announces, None if it does not.
+        """The whole body, which begins with `first`. `size` is the announced size, or None.
 
-        What comes after `size` bytes is left where it is. Raises RequestRateLimited, BodyTooLarge and BodyLost.
+        Bytes after `size` are not read. Raises RequestRateLimited, BodyTooLarge and BodyLost.
         """
         received = len(first)
         if size is not None:
@@ -143,7 +143,7 @@ class Visit:
         return b"".join(pieces)
 
     def hold(self, size_bytes: int) -> None:
-        """Count this request as one of so many bytes, if they are more than before. Raises RequestRateLimited."""
+        """Counts this request with this many bytes, if more than before. Raises RequestRateLimited."""
         more_bytes = size_bytes - self._held_bytes
         if size_bytes > _FREE_BYTES and more_bytes > 0:
             self._intake.reserve(more_bytes)
@@ -154,6 +154,6 @@ def _read(stream: Any, most_bytes: int) -> bytes:
     """The next bytes of a body, b"" at its end."""
     try:
         found: bytes = stream.read(most_bytes)
-    except RuntimeError as error:  # how pyvoy says that the stream is gone
+    except RuntimeError as error:  # raised by pyvoy if the stream is gone
         raise BodyLost from error
     return found

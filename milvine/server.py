@@ -40,9 +40,9 @@ _POLL_SECONDS = 0.5
 
 
 def build_engine(settings: Settings) -> Engine:
-    """Open the catalog, replay the logs, start background work, and begin to load what was loaded.
+    """Opens the catalog, replays the logs, starts background work, and starts to load what was loaded before.
 
-    Raises DataIntegrityError, naming the file, when the catalog is damaged.
+    Raises DataIntegrityError, naming the file, if the catalog is damaged.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     root = Path(settings.data_dir)
@@ -83,7 +83,7 @@ def make_application(engine: Engine, intake: Intake) -> Application:
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with intake.visit() as visit:
-            if intake.handling.is_closed:  # gRPC's clients read it as UNAVAILABLE, and try again
+            if intake.handling.is_closed:  # gRPC clients read it as UNAVAILABLE and retry
                 start_response("503 Service Unavailable", [("Content-Length", "0")])
                 return []
             if wire.is_grpc(environ):
@@ -100,7 +100,7 @@ def health(engine: Engine) -> tuple[int, bytes]:
 
 
 def start_metrics_port(settings: Settings, engine: Engine) -> None:
-    """Serve /healthz and /metrics on a small port of their own, unless it is switched off."""
+    """Serves /healthz and /metrics on their own port, unless it is switched off."""
     if not settings.metrics_port:
         return
 

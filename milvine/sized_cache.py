@@ -1,4 +1,4 @@
-"""Caches that are bounded by the bytes they hold and counted in a metric."""
+"""Caches that are bounded in bytes and counted in a metric."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 
 
 class SizedCache(Generic[Key, Value]):
-    """Values by key, at most `limit_bytes` of them by the sizes that `put` names; the longest unused go first."""
+    """Values by key, at most `limit_bytes` by the sizes given to `put`; the least recently used are dropped first."""
 
     def __init__(self, name: str, limit_bytes: int) -> None:
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class SizedCache(Generic[Key, Value]):
             return found[0]
 
     def put(self, key: Key, value: Value, size_bytes: int) -> None:
-        """Keep a value; one that is larger than the whole cache is not kept."""
+        """Keeps a value, unless it is larger than the whole cache."""
         with self._lock:
             self._remove_gone()
             self._bytes_used -= self._values.pop(key, (None, 0))[1]
@@ -53,9 +53,9 @@ class SizedCache(Generic[Key, Value]):
                 self._shrink()
 
     def remove(self, is_gone: Callable[[Key], bool]) -> None:
-        """Forget the keys for which `is_gone`, now or, if the cache is in use, at its next use.
+        """Removes the keys for which `is_gone`, now or, if the cache is in use, at its next use.
 
-        Never waits: a finalizer that calls this may run in the thread that holds the lock.
+        Never waits, since a finalizer that calls this may run in the thread that holds the lock.
         """
         self._removals.append(is_gone)
         if self._lock.acquire(blocking=False):

@@ -1,4 +1,4 @@
-"""What the front imports: builds the server from the environment and says when it is ready.
+"""The module that the front imports: builds the server from the environment and reports when it is ready.
 
 `application` exists once recovery is done, and the front opens its port only then.
 """
@@ -31,14 +31,14 @@ _FLUSH_SECONDS = 0.05
 
 
 def _process_age_seconds() -> float:
-    """Seconds since this process was started, exec included."""
+    """Seconds since this process was started, also before exec."""
     with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - the cheapest read at start
         started_ticks = int(file.read().rsplit(b")", 1)[1].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _listens(port: int) -> bool:
-    """Whether this process does. A connection would not tell: another process may have been quicker to listen."""
+    """Whether this process listens. A connection cannot show that, since another process may have been faster."""
     for path in Path("/dev/fd").iterdir():
         descriptor = int(path.name)
         with contextlib.suppress(OSError):
@@ -67,16 +67,16 @@ def _announce(settings: config.Settings) -> None:
 
 
 def _end_on_signal(engine: Engine, requests: InFlight) -> None:
-    """Wait for a signal to stop, let requests in flight finish, and close the engine. What was acknowledged is on disk
-    already, so that the process may end hard where something takes too long, and at last: Envoy cannot be ended from
-    within."""
+    """Waits for a signal to stop, lets requests in flight finish, and closes the engine. Acknowledged writes are
+    already on disk, so the process may exit hard if a step takes too long. It does so at the end, since Envoy cannot be
+    ended from within."""
     signal.sigwait(STOP_SIGNALS)
     last_resort = threading.Timer(_GRACE_SECONDS + 2 * _CLOSE_SECONDS, os._exit, (0,))
     last_resort.daemon = True
     last_resort.start()
     requests.is_closed = True
     requests.wait_for_none(time.monotonic() + _GRACE_SECONDS)
-    time.sleep(_FLUSH_SECONDS)  # the front has the last answers, but may not have sent them
+    time.sleep(_FLUSH_SECONDS)  # the front has the last answers but may not have sent them
     try:
         engine.close(time.monotonic() + _CLOSE_SECONDS)
     finally:
@@ -97,7 +97,7 @@ def _start() -> server.Application:
     except (MilvineError, OSError) as error:
         sys.stderr.write(f"milvine: {error}\n")
         sys.stderr.flush()
-        os._exit(1)  # an exception here would end in Envoy's own words
+        os._exit(1)  # Envoy would report an exception in its own words
     intake = Intake(settings.worker_threads, settings.request_limit_bytes)
     threading.Thread(target=_end_on_signal, args=(engine, intake.handling), name="stopper", daemon=True).start()
     application = server.make_application(engine, intake)

@@ -83,9 +83,9 @@ RPC_NAMES = {
     "partitions/load": "LoadPartitions",
     "partitions/release": "ReleasePartitions",
 }
-"""The RPCs that a database's properties may deny, by route, ours among them."""
+"""The RPCs that a database's properties may deny, by route, including our own routes."""
 _VISIT = "milvine.visit"
-"""Where in a request's environment its visit is."""
+"""The key of a request's visit in its environment."""
 _TOO_LARGE = RestBadJson("error: http: request body too large")
 DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
@@ -109,7 +109,7 @@ _STATUS: dict[type[MilvineError], str] = {
 
 
 def _read(visit: Visit, request: falcon.Request) -> bytes:
-    """The whole body. Raises RestBadJson past the limit, having read no more."""
+    """The whole body. Raises RestBadJson beyond the limit, without reading further."""
     size = request.content_length
     if size is not None and size > MAX_BODY_BYTES:
         raise _TOO_LARGE
@@ -132,7 +132,7 @@ def _deadline(request: falcon.Request) -> float:
 
 
 def _user(engine: Engine, request: falcon.Request) -> str:
-    """Who asks, if the server asks for it. Raises RestNeedAuthenticate."""
+    """The user of the request, if the server requires one. Raises RestNeedAuthenticate."""
     if not engine.settings.authorization_enabled:
         return ""
     return users.authenticated_user(engine, request.get_header("Authorization") or "", client_address(request.env))
@@ -152,7 +152,7 @@ def _int64_as_text(request: falcon.Request) -> bool:
 
 
 def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) -> dict[str, Any]:
-    """The handler's answer, once the request's headers are checked. Raises RequestTimeout when it came too late."""
+    """The handler's answer, once the request's headers are checked. Raises RequestTimeout if it is too late."""
     visit: Visit = request.env[_VISIT]
     visit.check_room()
     user = _user(engine, request)
@@ -206,7 +206,7 @@ class _Endpoint:
 
 
 def _trace_id(request: falcon.Request) -> str:
-    """The one that the request belongs to, or a new one."""
+    """The trace of the request, or a new one."""
     match = _TRACE_PARENT.fullmatch(request.get_header("traceparent") or "")
     return match[1] if match else secrets.token_hex(16)
 
@@ -220,7 +220,7 @@ class _Health:
         self._engine = engine
 
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Text, or JSON as Milvus's health page has it if the request's own type is JSON."""
+        """Text, or JSON as on Milvus's health page if the content type of the request is JSON."""
         healthy, reasons = admin.is_serving(self._engine)
         response.status = falcon.HTTP_200 if healthy else falcon.HTTP_503
         state = "OK" if healthy else "; ".join(reasons)
@@ -242,14 +242,14 @@ class _Metrics:
 def _not_found(
     request: falcon.Request, response: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
 ) -> None:
-    """No such path, or another method: what Milvus's router says to both."""
+    """The answer of Milvus's router to an unknown path or method."""
     response.status = falcon.HTTP_404
     response.content_type = _TEXT
     response.data = b"404 page not found"
 
 
 def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[bytes]]:
-    """A WSGI callable over the engine that also takes the request's visit."""
+    """A WSGI callable over the engine that also takes the visit of the request."""
     app = falcon.App()
     guard = Guard(engine.settings)
     for path, route in ROUTES.items():

@@ -18,7 +18,7 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def json_kind(value: object) -> str:
-    """What Go's decoder calls a JSON value."""
+    """The name of a JSON value in Go's decoder."""
     match value:
         case None:
             return "null"
@@ -34,7 +34,7 @@ def json_kind(value: object) -> str:
 
 
 def parse_bool(text: str) -> bool:
-    """The spellings that Go's ParseBool takes. Raises ValueError with its text."""
+    """Reads the spellings that Go's ParseBool accepts. Raises ValueError with its text."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -43,13 +43,13 @@ def parse_bool(text: str) -> bool:
 
 
 def _go_name(name: str) -> str:
-    """The field of Go's struct that a key of JSON fills."""
+    """The field of Go's struct that a JSON key sets."""
     return _GO_NAMES.get(name) or "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """`kind` is Milvus's name for the request, which its messages show. A null counts as not given.
+    """`kind` is Milvus's name for the request, as in its messages. A null counts as not given.
 
     Keys are read in any letter case, as Go's decoder does for the fields of a struct; those of `mapping` are not.
     `content` is the text of the whole body.
@@ -67,7 +67,7 @@ class Body:
         return next((key for key in self.values if key.lower() == folded), name)
 
     def value(self, name: str) -> Any:
-        """Whatever was given, None for nothing."""
+        """The given value, None if there is none."""
         return self.values.get(self._key(name))
 
     def refuse_unserved(self, place: str = "", of: str = "") -> None:
@@ -76,7 +76,7 @@ class Body:
         refuse_unserved(place or self.kind, {k: v for k, v in given.items() if v is not None}, of)
 
     def sent_rows(self, name: str) -> list[dict[str, Sent]]:
-        """The members of an object, or of all objects of a list, as they were sent."""
+        """The members of an object, or of all objects of a list, as sent."""
         sent = json_text.members(self.content)[self._key(name)]
         return json_text.rows(sent) if isinstance(self.value(name), list) else [json_text.members(sent)]
 
@@ -151,7 +151,7 @@ class Body:
         return found
 
     def inner(self, name: str) -> Body:
-        """An object inside this one; empty when it is not given."""
+        """An object inside this one; empty if it is not given."""
         return Body(f"{self.kind}.{name}", self.mapping(name))
 
     def inners(self, name: str) -> list[Body]:
@@ -164,7 +164,7 @@ class Body:
 
 
 def parse(kind: str, content: bytes) -> Body:
-    """Raises RestBadJson for no body, for what is not JSON, and for JSON that is no object."""
+    """Raises RestBadJson if the body is missing, is not JSON, or is not an object."""
     if not content.strip():
         raise RestBadJson("the request body should be nil, however {} is valid")
     try:

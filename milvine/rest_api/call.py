@@ -1,4 +1,4 @@
-"""What a handler gets and what a route is."""
+"""The argument of handlers, and routes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from milvine.service.context import Engine, RequestContext
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`int64_as_text`: the client cannot hold 64 bits in a number."""
+    """`int64_as_text`: numbers of the client cannot hold 64 bits."""
 
     engine: Engine
     context: RequestContext

@@ -1,4 +1,4 @@
-"""JSON bodies -> what the service takes, and descriptions -> JSON."""
+"""JSON bodies -> requests of the service, and descriptions -> JSON."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ _DEFAULT_KINDS = {
     DataType.DOUBLE: "DoubleData",
     DataType.VARCHAR: "StringData",
 }
-"""How Go's encoder names the kinds of a default value."""
+"""The names of the kinds of a default value in Go's encoder."""
 _GO_TYPES = {"null": "<nil>", "bool": "bool", "object": "map[string]interface {}", "array": "[]interface {}"}
 
 
 def _check_level(body: Body) -> None:
-    """Every level reads all that was acknowledged before, so only the name matters."""
+    """Every level reads all acknowledged writes, so only the name matters."""
     name = body.text("consistencyLevel")
     if name and name not in LEVELS:
         raise ParameterInvalid(f"{LEVEL_RULE}, err:parameter:'{name}' is incorrect, please check it")
@@ -100,7 +100,7 @@ def delete(body: Body) -> DeleteRequest:
 
 
 def query(body: Body) -> QueryRequest:
-    """count(*) drops the limit that is there by default."""
+    """count(*) removes the default limit."""
     _check_level(body)
     names = body.texts("outputFields", ("*",))
     if [n.strip().lower() for n in names] == [_COUNT]:
@@ -128,7 +128,7 @@ def _key(primary: FieldSchema, value: object) -> int | str:
 
 
 def get(body: Body, schema: CollectionSchema) -> QueryRequest:
-    """The rows of one id or a list of ids, whatever the key's field is called."""
+    """The rows of one id or a list of ids, for any name of the key's field."""
     _check_level(body)
     given = body.value("id")
     ids = [_key(schema.primary_field, v) for v in (given if isinstance(given, list) else [given])]
@@ -142,7 +142,7 @@ def get(body: Body, schema: CollectionSchema) -> QueryRequest:
 
 
 def _ids(given: list[Any], primary: FieldSchema) -> Any:
-    """The keys of a search: int64 or StringArray. Numbers stand for texts and texts for numbers."""
+    """The keys of a search: int64 or StringArray. Numbers are converted to texts and texts to numbers."""
     if primary.data_type is DataType.VARCHAR:
         return pa.array([_text_id(place, value) for place, value in enumerate(given)], pa.string())
     return np.array([_int_id(place, value) for place, value in enumerate(given)], np.int64)
@@ -177,7 +177,7 @@ def _bad_id(detail: str) -> RestIdsInvalid:
 
 
 def _go_type(value: object) -> str:
-    """What Go calls the type of a decoded JSON value."""
+    """Go's name for the type of a decoded JSON value."""
     return _GO_TYPES[json_kind(value)]
 
 
@@ -208,7 +208,7 @@ def _queries(data: list[Any], field: FieldSchema) -> np.ndarray[Any, Any]:
 
 
 def _search_params(body: Body) -> dict[str, Any]:
-    """`searchParams` and its own `params` as one level; both may name a parameter if they agree."""
+    """`searchParams` merged with its own `params`; both may have a parameter if they agree."""
     outer = body.mapping("searchParams")
     inner = outer.get("params") or {}
     if not isinstance(inner, dict):
@@ -293,7 +293,7 @@ def collection_details(
     aliases: list[str],
     asked_name: str,
 ) -> dict[str, Any]:
-    """`asked_name` is the name or alias that the caller used: Milvus answers under it."""
+    """`asked_name` is the name or alias in the request, which Milvus also returns."""
     schema = collection.schema
     return {
         "aliases": aliases,

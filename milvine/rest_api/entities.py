@@ -1,4 +1,4 @@
-"""/v2/vectordb/entities/: rows in, rows out."""
+"""/v2/vectordb/entities/: writes and reads of rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def get(call: Call) -> dict[str, Any]:
 
 
 def search(call: Call) -> dict[str, Any]:
-    """No hit at all leaves `topks` out, as in Milvus."""
+    """Without hits `topks` is left out, as in Milvus."""
     request = codec.search(call.body, call.schema())
     result = reads.search(call.engine, call.context, request)
     found = rows.of_search(result, call.int64_as_text)
@@ -57,7 +57,7 @@ def search(call: Call) -> dict[str, Any]:
 
 
 def explain(call: Call) -> dict[str, Any]:
-    """The body of a search; answers how each segment was searched, and no rows."""
+    """Takes the body of a search; answers how each segment was searched, without rows."""
     segment_stats = reads.explain(call.engine, call.context, codec.search(call.body, call.schema()))
     return {"data": [codec.search_stats(stats) for stats in segment_stats]}
 
@@ -71,4 +71,4 @@ ROUTES: dict[str, Route] = {
     "entities/upsert": Route(upsert, "CollectionDataReq", ("collectionName", "data")),
 }
 OUR_ROUTES: dict[str, Route] = {"explain": Route(explain, "SearchReqV2")}
-"""Not Milvus's, so under a prefix of their own."""
+"""Not routes of Milvus, so they have their own prefix."""

@@ -1,7 +1,7 @@
-"""What keeps web pages of other sites out of REST.
+"""Keeps web pages of other sites out of REST.
 
-A browser sends text, forms and multipart bodies, and bodies without a type, to any address without asking first; and a
-name of a stranger's may resolve to a loopback address (DNS rebinding). Who asks by gRPC is no browser.
+A browser sends text, forms, multipart bodies and bodies without a type to any address without a preflight request, and
+a foreign name may resolve to a loopback address (DNS rebinding). gRPC requests do not come from browsers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 class Guard:
-    """Refuses requests by their headers alone."""
+    """Refuses requests by their headers."""
 
     def __init__(self, settings: Settings) -> None:
         self._listens_on_loopback = not settings.host or is_loopback(settings.host)
@@ -39,7 +39,7 @@ class Guard:
 
     def check(self, request: falcon.Request) -> None:
         """Raises RestBadMediaType and RestForbidden."""
-        # Milvus's SDK for Node names the type in a header of its own, which no page of another site can send unasked.
+        # Milvus's SDK for Node names the type in its own header, which foreign pages cannot send without a preflight.
         named = request.get_header("ContentType") or request.content_type or ""
         media_type = named.partition(";")[0].strip().lower()
         if media_type == _FORM or media_type.startswith(("text/", "multipart/")):

@@ -1,4 +1,4 @@
-"""/milvine/v1/memory and /milvine/v1/estimate: what loading takes."""
+"""/milvine/v1/memory and /milvine/v1/estimate: memory of loads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _sums(parts: Iterable[memory.PartBytes]) -> dict[str, int]:
 
 
 def estimate(call: Call) -> dict[str, Any]:
-    """What `collections/load` would cost with `loadFields`, `skipLoadDynamicField` and `partitionNames`."""
+    """The cost of `collections/load` with `loadFields`, `skipLoadDynamicField` and `partitionNames`."""
     body = call.body
     request = LoadRequest(
         call.name, load_fields=body.texts("loadFields"), skip_load_dynamic_field=body.boolean("skipLoadDynamicField")

@@ -17,7 +17,7 @@ def _done() -> dict[str, Any]:
 
 
 def create_collection(call: Call) -> dict[str, Any]:
-    """With indexes, quick or listed, the collection is also loaded. A failure there leaves it, not loaded."""
+    """With indexes, quick or listed, the collection is also loaded. If that fails, it stays without being loaded."""
     request, new_indexes = schemas.create_collection(call.body)
     collections.create_collection(call.engine, call.context, request)
     for new in new_indexes:
@@ -68,7 +68,7 @@ def release_collection(call: Call) -> dict[str, Any]:
 
 
 def get_load_state(call: Call) -> dict[str, Any]:
-    """Partition names matter for the progress of a loaded collection only, as in Milvus."""
+    """Partition names only affect the progress of a loaded collection, as in Milvus."""
     partition_names = call.body.texts("partitionNames")
     state = loading.get_load_state(call.engine, call.context, call.name).state
     if state is LoadState.NOT_EXIST:

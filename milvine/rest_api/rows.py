@@ -1,4 +1,4 @@
-"""Rows of JSON to columns, and columns of results to rows. The loops over rows here are the only ones of REST."""
+"""Rows of JSON to columns, and columns of results to rows. REST loops over rows only here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MAX_SHOWN = 256
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of a body: decoded, and each member as it was sent, which costs a look at the body's text."""
+    """Rows of a body: decoded, and each member as sent, which is read from the body's text."""
 
     decoded: Sequence[Row]
     sent: Callable[[], Sequence[Mapping[str, Sent]]]
@@ -49,7 +49,7 @@ def _refused(detail: str, **fields: object) -> RestInvalidInsertData:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it; a long one is cut."""
+    """A value as in a message; a long one is cut."""
     text = plain_text(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
@@ -127,7 +127,7 @@ def _boolean_values(field: FieldSchema, values: list[Any]) -> Array:
 
 
 def _as_texts(field: FieldSchema, values: list[Any], rows: Rows) -> list[Any]:
-    """Values of a field that keeps text, as the text that Milvus keeps of them: objects and lists as they were sent."""
+    """Values of a field that stores text, as the text that Milvus stores: objects and lists as sent."""
     kinds = set(map(type, values))
     if kinds <= _TEXTS:
         return values
@@ -161,7 +161,7 @@ _ELEMENT_KINDS: dict[DataType, frozenset[type]] = {
 
 
 def _array_values(field: FieldSchema, values: list[Any]) -> pa.ListArray:
-    """Lists of the element type's own JSON kind; a string is JSON text of a list, as in Milvus."""
+    """Lists of the JSON kind of the element type; a string is JSON text of a list, as in Milvus."""
     assert field.element_type is not None
     lists = [_parsed_list(field, v) if type(v) is str else v for v in values]
     for value in lists:
@@ -236,7 +236,7 @@ def _column(field: FieldSchema, rows: Rows) -> Column:
 
 
 def _dynamic_column(schema: CollectionSchema, rows: Rows) -> Column | None:
-    """What the schema does not name, as JSON objects; nulls are left out."""
+    """Members that the schema does not name, as JSON objects without nulls."""
     static = {f.name for f in schema.user_fields}
     extras = [{k: v for k, v in row.items() if k not in static} for row in rows.decoded]
     if not schema.enable_dynamic_field:
@@ -262,7 +262,7 @@ def to_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
 
 
 def to_columns_with_keys(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
-    """Columns of an insert that may bring keys where ids are automatic. Raises as `to_columns` does."""
+    """Columns of an insert that may have keys although ids are automatic. Raises as `to_columns` does."""
     primary = schema.primary_field
     if primary.auto_id and all(row.get(primary.name) in (None, "") for row in rows.decoded):
         return to_columns(schema, rows)
@@ -275,7 +275,7 @@ def to_upsert_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column]
 
 
 def to_partial_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column]:
-    """Columns of a partial upsert: those that its rows, which all name the same fields, bring."""
+    """Columns of a partial upsert, whose rows must all have the same fields."""
     given = {f.name for f in schema.user_fields if f.name in rows.decoded[0]}
     for number, row in enumerate(rows.decoded):
         lacking = sorted(given - row.keys())
@@ -302,7 +302,7 @@ def _to_columns(schema: CollectionSchema, rows: Rows, left_out: frozenset[str] =
 
 
 def keys(values: Any, int64_as_text: bool) -> list[Any]:
-    """Primary keys as JSON has them: int64 (n,), a StringArray or an empty list."""
+    """Primary keys of a JSON list: int64 (n,), a StringArray or an empty list."""
     if isinstance(values, np.ndarray):
         return list(map(str, values.tolist())) if int64_as_text else values.tolist()
     plain: list[Any] = values if isinstance(values, list) else values.to_pylist()
@@ -310,7 +310,7 @@ def keys(values: Any, int64_as_text: bool) -> list[Any]:
 
 
 def _values(column: Column, int64_as_text: bool) -> list[Any]:
-    """A column's values for orjson, which writes numpy's float32 with as few digits as tell it apart."""
+    """A column's values for orjson, which writes numpy's float32 with the fewest digits that identify it."""
     values: Any = column.values
     match column.data_type:
         case vector_type if vector_type.is_vector:
@@ -341,12 +341,12 @@ def _rows(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def _spread_dynamic(rows: list[dict[str, Any]], fields: Sequence[OutputField], dynamic_keys: Sequence[str]) -> None:
-    """Put the keys asked of `$meta`, or all of them, into their rows."""
+    """Adds the requested keys of `$meta`, or all of them, to their rows."""
     dynamic = next((f.column for f in fields if f.field.is_dynamic), None)
     if dynamic is None:
         return
     for row, text in zip(rows, dynamic.values.to_pylist(), strict=True):
-        # A field that was added under the name of a key wins over the key.
+        # An added field takes precedence over a key of the same name.
         row.update(
             (k, orjson.Fragment(bytes(v)))
             for k, v in json_text.members(text).items()
@@ -367,7 +367,7 @@ def of_query(result: QueryResult, int64_as_text: bool) -> list[dict[str, Any]]:
 
 
 def of_search(result: SearchResult, int64_as_text: bool) -> list[dict[str, Any]]:
-    """The hits of all queries in one list, query by query."""
+    """The hits of all queries in one list, ordered by query."""
     columns = _static(result.fields, int64_as_text)
     columns[result.primary_field.name] = _values(result.keys, int64_as_text)
     rows = _rows(columns)

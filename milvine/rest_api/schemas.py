@@ -47,7 +47,7 @@ _DEFAULTS: dict[DataType, tuple[tuple[type, ...], str]] = {
     DataType.DOUBLE: (_NUMBER, "float"),
     DataType.VARCHAR: ((str,), "string"),
 }
-"""The Python types of JSON values that a default may be given as, and Milvus's word for the kind."""
+"""The Python types of JSON values for a default, and Milvus's word for the kind."""
 _GO_TYPES = {
     "bool": "bool",
     "number": "float64",
@@ -76,7 +76,7 @@ class NewIndex:
 
 
 def index(params: Body) -> NewIndex:
-    """One element of `indexParams`; its nested `params` travel as JSON text, as the service takes them."""
+    """One element of `indexParams`; its nested `params` become JSON text, as the service expects them."""
     nested = params.mapping("params")
     index_type = params.text("indexType") or plain_text(nested.get("index_type", ""))
     given = {
@@ -155,7 +155,7 @@ def _element_type(field_name: str, name: str) -> DataType:
 
 
 def _default_value(data_type: DataType, value: Any) -> bool | int | float | str | None:
-    """A JSON value as the field's type has it; a fraction for an integer field is cut off, as in Milvus."""
+    """A JSON value in the field's type; for an integer field a fraction is cut off, as in Milvus."""
     if value is None:
         return None
     kinds, what = _DEFAULTS.get(data_type, ((), ""))
@@ -258,7 +258,7 @@ def _properties(body: Body, params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def create_collection(body: Body) -> tuple[CreateCollectionRequest, list[NewIndex]]:
-    """The collection, and the indexes to make before it is loaded; none of them: it is not to be loaded."""
+    """The collection, and the indexes to create before it is loaded; without indexes it is not loaded."""
     name, params = body.text("collectionName"), body.mapping("params")
     if body.inner("schema").array("fields"):
         schema = _custom_schema(body)
@@ -284,6 +284,6 @@ def create_collection(body: Body) -> tuple[CreateCollectionRequest, list[NewInde
 
 
 def _num_partitions(schema: CollectionSchema, params: Mapping[str, Any]) -> int:
-    """As Milvus reads it: only beside a partition key, 0 (its default) for what is no number or not positive."""
+    """As Milvus reads it: only with a partition key, and 0 (the default) if it is not a positive number."""
     text = plain_text(params.get("partitionsNum", ""))
     return int(text) if schema.partition_key is not None and text.isdecimal() and len(text) < 10 else 0

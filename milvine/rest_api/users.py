@@ -1,4 +1,4 @@
-"""/v2/vectordb/users/, and who asks."""
+"""/v2/vectordb/users/, and the user of a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from milvine.service.context import Engine
 
 
 def authenticated_user(engine: Engine, authorization: str, address: str) -> str:
-    """The user of an `Authorization` header: Basic, Bearer, or just `user:password`. Raises RestNeedAuthenticate."""
+    """The user of an `Authorization` header: Basic, Bearer, or plain `user:password`. Raises RestNeedAuthenticate."""
     token = authorization.removeprefix("Bearer ")
     if authorization[:6].lower() == "basic ":
         try:

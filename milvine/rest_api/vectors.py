@@ -1,4 +1,4 @@
-"""Vectors as JSON has them: lists of numbers; 16-bit ones also as base64 of their bytes, INT8 of whole numbers only."""
+"""Vectors in JSON: lists of numbers, for INT8 whole numbers only; 16-bit vectors also as base64 of their bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decode(values: Sequence[Any], data_type: DataType) -> Array | None:
 
 
 def go_type(data_type: DataType) -> str:
-    """What Milvus's texts call the elements of a vector in a row."""
+    """The name in Milvus's texts of the elements of a vector in a row."""
     if data_type in _TAKES_BYTES:
         return "[]byte"
     return "[]int8" if data_type is DataType.INT8_VECTOR else "[]float32"
@@ -44,7 +44,7 @@ def size(value: Any, data_type: DataType) -> int:
 
 
 def wrong_size(values: Sequence[Any], data_type: DataType, dim: int) -> str:
-    """What is wrong with queries of which some are not of `dim`."""
+    """The error for queries some of which are not of `dim`."""
     if data_type in _TAKES_BYTES and type(values[0]) is str:
         length = NUMPY_DTYPES[data_type].itemsize * dim
         other = next(n for n in (size(v, data_type) for v in values) if n != length)
@@ -55,7 +55,7 @@ def wrong_size(values: Sequence[Any], data_type: DataType, dim: int) -> str:
 
 
 def encode(vectors: Array) -> list[Any]:
-    """Rows for orjson: float32 as it writes numpy's arrays, narrow ones as base64 text of their bytes."""
+    """Rows for orjson: float32 as numpy arrays, narrow vectors as base64 text of their bytes."""
     contiguous = np.ascontiguousarray(vectors)
     if vectors.dtype == np.float32:
         return list(contiguous)
