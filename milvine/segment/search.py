@@ -230,7 +230,7 @@ def _take(rows: RowSet, row_offsets: Array, field_ids: Sequence[int]) -> ColumnB
 def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None:
     """The k nearest rows of all segments for each query, one per key; None if there are no row sets.
 
-    Many queries are searched in blocks, which bounds the memory. Raises UnexpectedError if the answer is too large.
+    Many queries are searched in blocks, which bounds the memory. Raises ParameterInvalid if the answer is too large.
     """
     chosen = visible(row_sets, plan.partition_ids)
     if not chosen:
