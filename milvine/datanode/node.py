@@ -47,7 +47,8 @@ _log = logging.getLogger(__name__)
 MAX_WAIT_FOR_TS_MS = 1000
 """A client's clock may be ahead of ours by this much."""
 REFUSED_AT = 2
-"""Writes are refused when growing rows reach this many times the write buffer's limit."""
+"""Writes are refused when growing rows reach this many times the write buffer's limit. Collections whose flush fails
+may hold as much again."""
 _LOOK_SECONDS = 1.0
 _LEFTOVERS = 0
 """The key of leftovers of all collections, where failures are kept by collection."""
@@ -183,6 +184,7 @@ class DataNode:
                 return replace(view, growing=growing, deletes=split_deletes(view.deletes, frozen.deletes)[1])
 
             self._remove(held, removed, change)
+            self._flushes.succeeded([collection_id])  # nothing is left to flush
             if frozen is not None:
                 held.frozen = None
                 held.writer.flushed(frozen)
@@ -223,7 +225,7 @@ class DataNode:
     def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the timestamp of the rows, durable and visible."""
         writer = self._writer(collection_id).writer
-        self._check_room(batch.bytes_used)
+        self._check_room(collection_id, batch.bytes_used)
         ts = writer.insert(partition_id, batch)
         metrics.inserted_rows.inc(batch.row_count)
         self._seal_if_full(writer)
@@ -241,7 +243,7 @@ class DataNode:
         replaced_keys: Any | None,
         watch: Watch | None = None,
     ) -> int:
-        self._check_room(batch.bytes_used)
+        self._check_room(writer.collection_id, batch.bytes_used)
         ts = writer.upsert(partition_id, batch, replaced_keys, watch)
         metrics.inserted_rows.inc(batch.row_count)
         metrics.deleted_keys.inc(batch.row_count)
@@ -276,15 +278,27 @@ class DataNode:
         """From now on growing rows read missing fields as NULL or the default, and have no dropped fields."""
         self._writer(collection_id).writer.set_schema(schema)
 
-    def _check_room(self, size: int) -> None:
+    def _check_room(self, collection_id: int, size: int) -> None:
         """Raises QuotaExceeded when the write buffer fills faster than it is sealed. `size`: bytes to write."""
-        growing, limit = self._views.all_growing_bytes, self._settings.write_buffer_bytes
+        limit = self._settings.write_buffer_bytes
         # Below the limit no rows are being sealed, so waiting does not help, and the write is accepted.
+        if self._views.all_growing_bytes <= limit:
+            return
+        if self._flushes.failure(collection_id) is None:
+            growing = self._sealable_bytes()
+        else:
+            growing = self._views.all_growing_bytes
         if growing > limit and growing + size > REFUSED_AT * limit:
             raise QuotaExceeded(
                 f"{growing} bytes of rows and deletes are not sealed yet and this write adds {size}, "
                 f"the write buffer takes {REFUSED_AT * limit}; try again later"
             )
+
+    def _sealable_bytes(self) -> int:
+        """Growing bytes without those of collections whose flush fails, so that these do not take the write buffer
+        from the others. Beyond the size of a refused write buffer they count again, since memory needs a bound."""
+        failing = sum(map(self._views.growing_bytes, self._flushes.keys()))
+        return self._views.all_growing_bytes - min(failing, REFUSED_AT * self._settings.write_buffer_bytes)
 
     def _is_full(self, writer: CollectionWriter) -> bool:
         return (
@@ -293,13 +307,17 @@ class DataNode:
         )
 
     def _seal_if_full(self, writer: CollectionWriter) -> None:
-        if self._is_full(writer) or self._views.all_growing_bytes > self._settings.write_buffer_bytes:
+        if self._is_full(writer) or self._is_buffer_full():
             self._worker.wake()
+
+    def _is_buffer_full(self) -> bool:
+        limit = self._settings.write_buffer_bytes
+        return self._views.all_growing_bytes > limit and self._sealable_bytes() > limit
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
         """Deletes keys (int64 or StringArray) without a look-up; returns the timestamp."""
         writer = self._writer(collection_id).writer
-        self._check_room(delete_bytes(keys))
+        self._check_room(collection_id, delete_bytes(keys))
         ts = writer.delete(keys, partition_id)
         metrics.deleted_keys.inc(len(keys))
         self._seal_if_full(writer)
@@ -365,10 +383,15 @@ class DataNode:
         for collection_id, one in held:
             if self._is_full(one.writer) or self._is_old(collection_id):
                 return collection_id
-        if held and self._views.all_growing_bytes > self._settings.write_buffer_bytes:
-            collection_id, largest = max(held, key=lambda item: item[1].writer.growing_bytes)
-            return collection_id if largest.writer.growing_bytes else None
-        return None
+        if self._views.all_growing_bytes <= self._settings.write_buffer_bytes:
+            return None
+        if not self._is_buffer_full():
+            # Only the rows of failing collections are too many: those due for a retry are the candidates.
+            failing = self._flushes.keys()
+            held = [item for item in held if item[0] in failing]
+        sizes = {collection_id: one.writer.growing_bytes for collection_id, one in held}
+        largest = max(sizes, key=sizes.__getitem__, default=None)
+        return largest if largest is not None and sizes[largest] else None
 
     def _is_old(self, collection_id: int) -> bool:
         view = self._views.current(collection_id)

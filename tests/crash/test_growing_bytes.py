@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from test_recovery import batch, insert, keys_of, load, new_collection, start
 
 from milvine import metrics
 from milvine.catalog.collections import drop_collection
-from milvine.errors import QuotaExceeded
+from milvine.errors import QuotaExceeded, ServiceInternal
 from milvine.model.collections import Collection
 from milvine.model.segments import ALL_PARTITIONS
 from milvine.segment.growing import Chunk
 from milvine.segment.view import ReadView
+from milvine.service import admin
 from milvine.service.context import Engine
 
 WAIT_SECONDS = 20.0
@@ -128,3 +131,106 @@ def test_deletes_are_refused_while_the_write_buffer_is_twice_full_and_go_on_when
         except QuotaExceeded:
             assert time.monotonic() < deadline, "deletes stay refused"
             time.sleep(0.01)
+
+
+LIMIT = 200 * 1024
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def fill(engine: Engine, collection: Collection, size: int) -> None:
+    """Inserts until the growing rows of the collection take `size` bytes."""
+    first = 0
+    while engine.datanode._views.growing_bytes(collection.collection_id) < size:
+        insert(engine, collection, range(first, first + 100))
+        first += 100
+
+
+def test_a_failed_log_leaves_the_write_buffer_to_the_other_collections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))
+    broken, other = new_collection(engine), new_collection(engine, "other")
+
+    def no_sync(_descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with engine.datanode._held[broken.collection_id].flush_lock:  # nothing is sealed meanwhile
+        fill(engine, broken, LIMIT * 17 // 10)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", no_sync)
+            with pytest.raises(ServiceInternal):
+                insert(engine, broken, range(10))
+    until(engine.datanode._flushes.keys)
+    fill(engine, other, LIMIT * 8 // 10)
+    assert not engine.catalog.snapshot.segments.get(other.collection_id), "it is sealed too early"
+    engine.datanode.flush(other.collection_id)
+    fill(engine, other, LIMIT * 8 // 10)
+
+
+def test_a_collection_that_cannot_be_flushed_is_itself_refused_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))
+    failing, other = new_collection(engine), new_collection(engine, "other")
+    flusher = engine.datanode._flusher
+    real = flusher.flush
+
+    def flush(writer: Any, frozen: Any) -> Any:
+        if writer.collection_id == failing.collection_id:
+            raise ServiceInternal("no")
+        return real(writer, frozen)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flusher, "flush", flush)
+        fill(engine, failing, LIMIT * 11 // 10)
+        until(engine.datanode._flushes.keys)
+        with pytest.raises(QuotaExceeded):
+            fill(engine, failing, LIMIT * 3)
+        fill(engine, other, LIMIT * 8 // 10)
+    until(lambda: engine.catalog.snapshot.segments.get(failing.collection_id))
+    until(lambda: admin.is_healthy(engine) == (True, []))
+    insert(engine, failing, range(100))
+
+
+def test_collections_that_cannot_be_flushed_have_a_bound_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))
+
+    def flush(*_arguments: Any) -> Any:
+        raise ServiceInternal("no")
+
+    monkeypatch.setattr(engine.datanode._flusher, "flush", flush)
+    refused = 0
+    for number in range(10):
+        collection = new_collection(engine, f"c{number}")
+        try:
+            fill(engine, collection, LIMIT * 11 // 10)
+        except QuotaExceeded:
+            refused += 1
+        else:
+            until(lambda: engine.datanode._flushes.failure(collection.collection_id))  # noqa: B023
+    assert 0 < refused < 10
+    assert engine.datanode._views.all_growing_bytes <= 4 * LIMIT
+
+
+def test_a_truncated_collection_no_longer_counts_as_one_that_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))
+    collection = new_collection(engine)
+
+    def flush(*_arguments: Any) -> Any:
+        raise ServiceInternal("no")
+
+    monkeypatch.setattr(engine.datanode._flusher, "flush", flush)
+    fill(engine, collection, LIMIT * 11 // 10)
+    until(lambda: admin.is_healthy(engine)[1])
+    engine.datanode.truncate(collection.collection_id)
+    assert admin.is_healthy(engine) == (True, [])
