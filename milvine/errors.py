@@ -7,6 +7,8 @@ Numbers and texts: Milvus's pkg/util/merr/errors.go.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 _QUOTED_CHARACTERS = 16_384
 
 
@@ -44,6 +46,15 @@ class MilvineError(Exception):
 
 def _bracketed(text: str, **fields: object) -> str:
     return text + "".join(f"[{name}={value}]" for name, value in fields.items())
+
+
+def _go_float(value: float) -> str:
+    """A number as Go prints it."""
+    digits = Decimal(repr(value)).normalize()
+    exponent = digits.adjusted()
+    if -4 <= exponent < 6:
+        return f"{digits:f}"
+    return f"{digits.scaleb(-exponent):f}e{exponent:+03d}"
 
 
 class InputError(MilvineError):
@@ -94,7 +105,28 @@ class QuotaExceeded(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
-class AccessDisabled(QuotaExceeded):
+class RejectedByLimiter(MilvineError):
+    """Base of the refusals that Milvus's rate limiter answers, which have another form in REST."""
+
+
+class RateExceeded(RejectedByLimiter):
+    """A collection gets more requests than its properties allow."""
+
+    code, legacy_code, retriable, text = 8, 49, True, "rate limit exceeded"
+
+    def __init__(self, rate: float) -> None:
+        detail = "request is rejected by grpc RateLimiter middleware, please retry later"
+        super().__init__(f"{detail}: {_bracketed(self.text, rate=_go_float(rate))}")
+
+
+class RateIsZero(QuotaExceeded, RejectedByLimiter):
+    """The properties of a collection allow no request of this kind."""
+
+    def __init__(self, kind: str) -> None:
+        MilvineError.__init__(self, _bracketed(self.text, reason=f"rate type: {kind}"))
+
+
+class AccessDisabled(QuotaExceeded, RejectedByLimiter):
     """A property of the database denies calls of this kind."""
 
     def __init__(self, reason: str) -> None:
@@ -109,7 +141,7 @@ class ServiceUnimplemented(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
-class DiskQuotaExceeded(QuotaExceeded):
+class DiskQuotaExceeded(QuotaExceeded, RejectedByLimiter):
     """A disk quota of a collection or a database is reached."""
 
     def __init__(self) -> None:
@@ -451,11 +483,11 @@ class RestCheckPrimaryKey(InputError):
 
 
 class RestRejected(MilvineError):
-    """REST's form of AccessDisabled."""
+    """REST's form of RejectedByLimiter."""
 
     code, retriable, text = 1807, True, "request is rejected by limiter"
 
-    def __init__(self, error: AccessDisabled) -> None:
+    def __init__(self, error: RejectedByLimiter) -> None:
         super().__init__(f"{self.text}, error: {error.message}")
 
 

@@ -31,6 +31,7 @@ from milvine.service import admin, users
 from milvine.service.context import Engine
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
+from milvine.service.rate_limits import RateLimits
 from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
@@ -72,7 +73,8 @@ def build_engine(settings: Settings) -> Engine:
     datanode.recover()
     datanode.start()
     loader.resume()
-    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), Logins(), background)
+    rates = RateLimits(catalog)
+    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), Logins(), rates, background)
     users.ensure_root(engine)
     return engine
 

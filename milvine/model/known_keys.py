@@ -81,11 +81,8 @@ _HASH_KEYS = _harmless("Milvus computes them itself", "hash_keys")
 _PRESENT = "what is there now is described, which is what every SDK asks for"
 _PLACING = "mmap.enabled warmup.scalarField warmup.scalarIndex warmup.vectorField warmup.vectorIndex"
 _WITHOUT_TYPE = "index types that read it are refused, and the others do not know it, in Milvus neither"
-_RATES = " ".join(
-    f"collection.{rate}"
-    for kind in ("insertRate.{}.mb", "deleteRate.{}.mb", "bulkLoadRate.{}.mb", "queryRate.{}.qps", "searchRate.{}.vps")
-    for rate in (kind.format("max"), kind.format("min"))
-)
+_SERVED_RATES = ("insertRate.{}.mb", "deleteRate.{}.mb", "queryRate.{}.qps", "searchRate.{}.vps")
+_MAX_RATES, _MIN_RATES = (" ".join(f"collection.{r.format(end)}" for r in _SERVED_RATES) for end in ("max", "min"))
 
 KEYS: dict[str, dict[str, Known]] = {
     DATABASE: {
@@ -106,7 +103,10 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless("there are no functions", "disable_func_runtime_check"),
         **_harmless("there are no functions", "collection.function.allowInsertNonBM25FunctionOutputs"),
         **_harmless("Milvus sets it itself while it truncates", "collection.on.truncating"),
-        **_refused_keys(f"{_RATES} partition.diskProtection.diskQuota.mb", neutral=frozenset({"", "-1"})),
+        **_served(_MAX_RATES),
+        **_harmless("no rate is lowered under load, so none needs a lower bound", _MIN_RATES),
+        **_harmless("there are no bulk loads", "collection.bulkLoadRate.max.mb collection.bulkLoadRate.min.mb"),
+        **_refused_keys("partition.diskProtection.diskQuota.mb", neutral=frozenset({"", "-1"})),
         **_refused_keys("namespace.mode cipher.enabled cipher.key cipher.ezID replicate.id"),
         **_refused_keys("local_format", neutral=frozenset({"", "raw"})),
         **_refused_keys("index.nonEncoding"),

@@ -87,6 +87,15 @@ def is_isolated(properties: Mapping[str, str]) -> bool:
     return parse_bool(properties.get(ISOLATION_PROPERTY, "").lower()) is True
 
 
+def limit_of(properties: Mapping[str, str], key: str) -> float | None:
+    """The limit that a property sets; None if it is missing, negative or not a number, as in Milvus."""
+    try:
+        limit = float(properties.get(key, ""))
+    except ValueError:
+        return None
+    return limit if 0 <= limit < float("inf") else None
+
+
 def check_query_mode(properties: Mapping[str, str]) -> None:
     """Raises ParameterInvalid for any value but the only valid one, and for a key that differs only in case."""
     for key, value in properties.items():

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from milvine.errors import RestInvalidInsertData, RestMissingParameters
+from milvine.errors import RejectedByLimiter, RestInvalidInsertData, RestMissingParameters, RestRejected
 from milvine.rest_api import codec, rows
-from milvine.rest_api.call import Call, Route
+from milvine.rest_api.call import Call, Handler, Route
 from milvine.service import reads, writes
+
+
+def _limited(handler: Handler) -> Handler:
+    """The handler, with the limiter's refusals in their form for REST."""
+
+    def limited(call: Call) -> dict[str, Any]:
+        try:
+            return handler(call)
+        except RejectedByLimiter as error:
+            raise RestRejected(error) from error
+
+    return limited
 
 
 def insert(call: Call) -> dict[str, Any]:
@@ -63,12 +75,12 @@ def explain(call: Call) -> dict[str, Any]:
 
 
 ROUTES: dict[str, Route] = {
-    "entities/delete": Route(delete, "CollectionFilterReq", ("collectionName", "filter")),
-    "entities/get": Route(get, "CollectionIDReq", ("collectionName", "id")),
-    "entities/insert": Route(insert, "CollectionDataReq", ("collectionName", "data")),
-    "entities/query": Route(query, "QueryReqV2"),
-    "entities/search": Route(search, "SearchReqV2"),
-    "entities/upsert": Route(upsert, "CollectionDataReq", ("collectionName", "data")),
+    "entities/delete": Route(_limited(delete), "CollectionFilterReq", ("collectionName", "filter")),
+    "entities/get": Route(_limited(get), "CollectionIDReq", ("collectionName", "id")),
+    "entities/insert": Route(_limited(insert), "CollectionDataReq", ("collectionName", "data")),
+    "entities/query": Route(_limited(query), "QueryReqV2"),
+    "entities/search": Route(_limited(search), "SearchReqV2"),
+    "entities/upsert": Route(_limited(upsert), "CollectionDataReq", ("collectionName", "data")),
 }
 OUR_ROUTES: dict[str, Route] = {"explain": Route(explain, "SearchReqV2")}
 """Not routes of Milvus, so they have their own prefix."""

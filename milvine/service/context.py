@@ -18,6 +18,7 @@ from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
+from milvine.service.rate_limits import RateLimits
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
@@ -39,6 +40,7 @@ class Engine:
     cluster: Cluster
     passwords: Passwords
     logins: Logins
+    rates: RateLimits
     background: Supervisor
 
     def close(self, deadline: float) -> bool:

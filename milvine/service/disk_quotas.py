@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from milvine.catalog.store import Snapshot
 from milvine.errors import DiskQuotaExceeded
 from milvine.model.collections import Collection
-from milvine.model.properties import COLLECTION_DISK_QUOTA, DATABASE_DISK_QUOTA
+from milvine.model.properties import COLLECTION_DISK_QUOTA, DATABASE_DISK_QUOTA, limit_of
 from milvine.service.context import Engine
 
 
@@ -32,12 +32,9 @@ def check_disk_quota(engine: Engine, collection: Collection) -> None:
 
 
 def _quota_bytes(properties: Mapping[str, str], key: str, otherwise_mb: float) -> float | None:
-    """None if there is no quota. A property that is not a number, or is negative, is ignored, as in Milvus."""
-    try:
-        megabytes = float(properties.get(key, ""))
-    except ValueError:
-        megabytes = -1
-    if not megabytes >= 0:
+    """None if there is no quota."""
+    megabytes = limit_of(properties, key)
+    if megabytes is None:
         megabytes = otherwise_mb
     return megabytes * 2**20 if megabytes >= 0 else None
 

@@ -32,7 +32,7 @@ from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.schema_rules import MAX_JSON_BYTES, check_partition_name
-from milvine.model.segments import ALL_PARTITIONS
+from milvine.model.segments import ALL_PARTITIONS, delete_bytes
 from milvine.model.types import DataType
 from milvine.querynode.cluster import Target
 from milvine.segment.keys import has_duplicates
@@ -42,6 +42,7 @@ from milvine.service.context import Engine, RequestContext, find_collection, fin
 from milvine.service.disk_quotas import check_disk_quota
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
+from milvine.service.rate_limits import DELETED, INSERTED
 from milvine.service.vectors import (
     FLOAT_TAKING,
     check_filler,
@@ -68,7 +69,7 @@ _WIRE_NAMES = {
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A refused batch writes nothing."""
     collection = find_collection(engine, context, request.name)
-    check_disk_quota(engine, collection)
+    _check_limits(engine, collection, request)
     partition_id = _partition_id(collection, request.partition_name)
     _check_row_count(request)
     primary = collection.schema.primary_field
@@ -89,7 +90,7 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     a partition key, the old row of a key is replaced in any partition. Returns as `insert` does.
     """
     collection = find_collection(engine, context, request.name)
-    check_disk_quota(engine, collection)
+    _check_limits(engine, collection, request)
     partition_id = _partition_id(collection, request.partition_name)
     _check_schema_ts(collection, request)
     primary = collection.schema.primary_field
@@ -169,6 +170,11 @@ def _rows_by_key(
     except MilvineError as error:
         raise error.prefixed("failed to query") from error
     return None if found is None else found.rows
+
+
+def _check_limits(engine: Engine, collection: Collection, request: InsertRequest) -> None:
+    check_disk_quota(engine, collection)
+    engine.rates.check(collection, INSERTED, lambda: sum(c.bytes_used for c in request.columns.values()))
 
 
 def _check_schema_ts(collection: Collection, request: InsertRequest) -> None:
@@ -375,6 +381,7 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
         keys = [] if found is None else found.rows.columns[primary].values
     if len(keys) == 0:
         return MutationResult(keys, 0, engine.clock.next())
+    engine.rates.check(collection, DELETED, lambda: delete_bytes(keys))
     ts = engine.datanode.delete(collection.collection_id, keys, partition_id)
     return MutationResult(keys, len(keys), ts)
 
