@@ -13,6 +13,10 @@ from milvine import metrics
 from milvine.errors import MemoryLimitExceeded
 from milvine.model.properties import PartKey
 
+Measure = Callable[[], Mapping[PartKey, int]]
+"""Measures the bytes of a segment by part. It runs under the budget's lock, after the change that it measures, so that
+of changes at the same time the last one counts all."""
+
 
 class Budget:
     """`limit_bytes` bounds held and reserved bytes together; concurrent loads cannot exceed it."""
@@ -81,21 +85,22 @@ class Budget:
             + (f"; being loaded: {loading}" if loading else "")
         )
 
-    def settle(self, collection_id: int, segment_id: int, reserved_bytes: int, measured: Mapping[PartKey, int]) -> None:
+    def settle(self, collection_id: int, segment_id: int, reserved_bytes: int, measure: Measure) -> None:
         """Replaces a reservation, and the bytes held before, by the measured bytes of the opened segment."""
         with self._lock:
             self._give_back(collection_id, reserved_bytes)
-            self._forget(collection_id, segment_id)
-            self._held[collection_id][segment_id] = dict(measured)
-            self._held_bytes[collection_id] += sum(measured.values())
+            self._hold(collection_id, segment_id, measure())
 
-    def grow(self, collection_id: int, segment_id: int, key: PartKey, more_bytes: int) -> None:
-        """Counts further bytes of a part of an open segment. Never refused."""
+    def measure_again(self, collection_id: int, segment_id: int, measure: Measure) -> None:
+        """Counts the bytes of a segment anew after a change, unless it is being closed. Never refused."""
         with self._lock:
-            held = self._held.get(collection_id, {}).get(segment_id)
-            if held is not None:
-                self._held[collection_id][segment_id] = {**held, key: held.get(key, 0) + more_bytes}
-                self._held_bytes[collection_id] += more_bytes
+            if segment_id in self._held.get(collection_id, {}) and (measured := measure()):
+                self._hold(collection_id, segment_id, measured)
+
+    def _hold(self, collection_id: int, segment_id: int, measured: Mapping[PartKey, int]) -> None:
+        self._forget(collection_id, segment_id)
+        self._held[collection_id][segment_id] = dict(measured)
+        self._held_bytes[collection_id] += sum(measured.values())
 
     def give_back(self, collection_id: int, reserved_bytes: int) -> None:
         """Returns reserved bytes that are not needed."""

@@ -663,8 +663,9 @@ class Loader:
     # Notifications of the data node
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
-        for segment_id, more_bytes in self._node.apply_deletes(collection_id, batch).items():
-            self.budget.grow(collection_id, segment_id, ("rows", 0), more_bytes)
+        for segment_id in self._node.apply_deletes(collection_id, batch):
+            measure = partial(self._node.memory_bytes, collection_id, segment_id)
+            self.budget.measure_again(collection_id, segment_id, measure)
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)

@@ -105,7 +105,7 @@ class LocalNode:
             if found is not None:
                 segment.mark(*found)
 
-    def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> Mapping[PartKey, int]:
+    def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> None:
         with self._lock:
             opened = self._opening[collection_id].pop(segment_id)
             previous = self._serving[collection_id].get(segment_id)
@@ -113,7 +113,10 @@ class LocalNode:
                 opened.marks = previous.marks
             opened.spec = replace(opened.spec, schema=schema)
             self._serving[collection_id][segment_id] = opened
-            return opened.memory_bytes
+
+    def memory_bytes(self, collection_id: int, segment_id: int) -> Mapping[PartKey, int]:
+        segment = self._serving[collection_id].get(segment_id)
+        return {} if segment is None else segment.memory_bytes
 
     def discard(self, collection_id: int, segment_id: int) -> None:
         with self._lock:
@@ -134,8 +137,8 @@ class LocalNode:
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
 
-    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Mapping[int, int]:
-        more: dict[int, int] = {}
+    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Collection[int]:
+        changed: list[int] = []
         with self._lock:
             for segment in self._opening[collection_id].values():
                 segment.apply_deletes(batch)
@@ -143,8 +146,8 @@ class LocalNode:
                 before = segment.marks.bytes_used
                 segment.apply_deletes(batch)
                 if segment.marks.bytes_used != before:
-                    more[segment_id] = segment.marks.bytes_used - before
-        return more
+                    changed.append(segment_id)
+        return changed
 
     def _read(
         self,

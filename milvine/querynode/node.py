@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from milvine.model.properties import PartKey
@@ -36,8 +36,12 @@ class QueryNode(Protocol):
         """Applies flushed and unflushed deletes to an opened segment, unless it shares those of the one that serves."""
         ...
 
-    def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> Mapping[PartKey, int]:
-        """Serves an opened segment in place of its older opening; returns bytes in memory by part."""
+    def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> None:
+        """Serves an opened segment in place of its older opening."""
+        ...
+
+    def memory_bytes(self, collection_id: int, segment_id: int) -> Mapping[PartKey, int]:
+        """Bytes in memory of a serving segment by part, delete marks included; empty if there is none."""
         ...
 
     def discard(self, collection_id: int, segment_id: int) -> None:
@@ -56,8 +60,8 @@ class QueryNode(Protocol):
         """The serving segments by id, with their records and specs."""
         ...
 
-    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Mapping[int, int]:
-        """Marks rows of the open segments; returns the bytes by which the marks of the serving ones grew."""
+    def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Collection[int]:
+        """Marks rows of the open segments; returns the ids of the serving ones whose memory has changed."""
         ...
 
     def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None: ...

@@ -111,8 +111,10 @@ class Opener:
             target = self.target_that_wants(state, opening)
             if target is None:
                 return False
-            measured = self._node.serve(meta.collection_id, meta.segment_id, target.spec.schema)
-            self._budget.settle(meta.collection_id, meta.segment_id, opening.reserved_bytes or 0, measured)
+            where = meta.collection_id, meta.segment_id
+            self._node.serve(*where, target.spec.schema)
+            measure = partial(self._node.memory_bytes, *where)
+            self._budget.settle(*where, opening.reserved_bytes or 0, measure)
             opening.reserved_bytes = None
         state.note_change()
         return True

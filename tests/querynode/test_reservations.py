@@ -83,7 +83,7 @@ class BudgetModel(RuleBasedStateMachine):
         taken = self.opening.pop((collection_id, segment_id), None)
         if taken is not None:
             self.budget.free(collection_id, segment_id)  # its old parts are not there any more
-            self.budget.settle(collection_id, segment_id, taken, {("rows", 0): taken})
+            self.budget.settle(collection_id, segment_id, taken, lambda: {("rows", 0): taken})
             self.held[collection_id, segment_id] = taken
 
     @rule(collection_id=collection_ids, segment_id=segment_ids)
@@ -148,9 +148,9 @@ def test_a_refusal_names_no_collection_of_another_database() -> None:
     budget = Budget(100)
     names = {1: "asking", 2: "mine", 3: "loading"}
     budget.reserve(2, 10, no_names)
-    budget.settle(2, 20, 10, {("rows", 0): 10})
+    budget.settle(2, 20, 10, lambda: {("rows", 0): 10})
     budget.reserve(4, 30, no_names)
-    budget.settle(4, 40, 30, {("rows", 0): 30})
+    budget.settle(4, 40, 30, lambda: {("rows", 0): 30})
     budget.reserve(3, 5, no_names)
     budget.reserve(5, 7, no_names)
     with pytest.raises(MemoryLimitExceeded) as refused:
