@@ -15,7 +15,7 @@ def commit_flush(
     catalog: Catalog,
     collection_id: int,
     flushed: tuple[SegmentMeta, ...],
-    delta: DeltaMeta | None,
+    deltas: tuple[DeltaMeta, ...],
     checkpoint_file: int,
 ) -> bool:
     """Sealed segments, their deletes and the checkpoint, in one transaction; False if the collection is gone."""
@@ -29,7 +29,7 @@ def commit_flush(
             return snapshot
         for meta in flushed:
             _insert_segment(connection, meta)
-        if delta is not None:
+        for delta in deltas:
             _insert_delta(connection, delta)
         connection.execute(
             sa.update(store.collections)
@@ -41,7 +41,7 @@ def commit_flush(
         return replace(
             snapshot.with_collection(replace(collection, checkpoint_file=checkpoint_file)),
             segments={**snapshot.segments, collection_id: (*known, *flushed)},
-            deltas={**snapshot.deltas, collection_id: (*known_deltas, *([] if delta is None else [delta]))},
+            deltas={**snapshot.deltas, collection_id: (*known_deltas, *deltas)},
         )
 
     catalog.change(work)

@@ -18,7 +18,7 @@ from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
-from milvine.segment.deletes import concat_deletes
+from milvine.segment.deletes import MAX_JOINED_BYTES, concat_deletes
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import removed_on_failure, sync_directory
 from milvine.storage.segment_files import SegmentPaths, open_delta, save_delta
@@ -28,11 +28,12 @@ MAX_FILES = 16
 
 
 def worth_merging(deltas: Iterable[DeltaMeta], fold_ts: int) -> tuple[DeltaMeta, ...]:
-    """The deltas to join now, oldest first; () if they are few."""
+    """The deltas to join now, oldest first; () if they are few or too large to be joined."""
     chosen = sorted((d for d in deltas if d.max_ts <= fold_ts), key=lambda d: d.row_count)
-    total = sum(d.row_count for d in chosen)
-    while chosen and 2 * chosen[-1].row_count > total:
-        total -= chosen.pop().row_count
+    total, size = sum(d.row_count for d in chosen), sum(d.file_bytes for d in chosen)
+    while chosen and (2 * chosen[-1].row_count > total or size > MAX_JOINED_BYTES):
+        largest = chosen.pop()
+        total, size = total - largest.row_count, size - largest.file_bytes
     return tuple(sorted(chosen, key=lambda d: d.max_ts)) if len(chosen) > MAX_FILES else ()
 
 

@@ -12,7 +12,7 @@ from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter, Frozen
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
-from milvine.segment.deletes import concat_deletes, split_deletes
+from milvine.segment.deletes import joined_deletes, split_deletes
 from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import make_directory, removed_on_failure, sync_directory
@@ -53,14 +53,14 @@ class Flusher:
                 for segment in view.growing:
                     if segment.segment_id in frozen.segment_ids and segment.row_count:
                         sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks), made))
-                delta = self._save_delta(view, frozen, made)
+                deltas = self._save_deltas(view, frozen, made)
                 sync_directory(self._paths.collection(collection_id))
                 crash_point("flush.files_written")
                 handing_over.enter_context(self._views.prepared(collection_id, tuple(sealed)))
-            if not commit_flush(self._catalog, collection_id, tuple(sealed), delta, frozen.checkpoint_file):
+            if not commit_flush(self._catalog, collection_id, tuple(sealed), deltas, frozen.checkpoint_file):
                 return ()
             crash_point("flush.committed")
-            self._views.replace(collection_id, lambda v: self._hand_over(v, frozen, sealed, delta))
+            self._views.replace(collection_id, lambda v: self._hand_over(v, frozen, sealed, deltas))
         writer.flushed(frozen)
         self._views.changed(collection_id)
         crash_point("flush.published")
@@ -69,12 +69,13 @@ class Flusher:
         return tuple(sealed)
 
     def _hand_over(
-        self, view: ReadView, frozen: Frozen, sealed: list[SegmentMeta], delta: DeltaMeta | None
+        self, view: ReadView, frozen: Frozen, sealed: list[SegmentMeta], deltas: tuple[DeltaMeta, ...]
     ) -> ReadView:
-        """The view with the catalog's current records of the flush: an index may have been committed, or the delta
+        """The view with the catalog's current records of the flush: an index may have been committed, or a delta
         dropped because no segment needs it."""
         known = self._catalog.snapshot.deltas.get(view.collection_id, ())
-        flushed = () if delta is None else tuple(d for d in known if d.delta_id == delta.delta_id)
+        new_ids = {d.delta_id for d in deltas}
+        flushed = tuple(d for d in known if d.delta_id in new_ids)
         return replace(
             view,
             growing=tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids),
@@ -111,13 +112,13 @@ class Flusher:
             field_bytes,
         )
 
-    def _save_delta(self, view: ReadView, frozen: Frozen, made: list[Path]) -> DeltaMeta | None:
-        batches, _ = split_deletes(view.deletes, frozen.deletes)
-        if not batches:
-            return None
-        deletes = concat_deletes(batches)
-        delta_id = self._clock.next()
-        path = self._paths.delta(view.collection_id, delta_id)
-        made.append(path)
-        size = save_delta(path, deletes)
-        return DeltaMeta(delta_id, view.collection_id, len(deletes), int(deletes.ts.max()), size)
+    def _save_deltas(self, view: ReadView, frozen: Frozen, made: list[Path]) -> tuple[DeltaMeta, ...]:
+        """Nearly always one, or none."""
+        saved: list[DeltaMeta] = []
+        for deletes in joined_deletes(split_deletes(view.deletes, frozen.deletes)[0]):
+            delta_id = self._clock.next()
+            path = self._paths.delta(view.collection_id, delta_id)
+            made.append(path)
+            size = save_delta(path, deletes)
+            saved.append(DeltaMeta(delta_id, view.collection_id, len(deletes), int(deletes.ts.max()), size))
+        return tuple(saved)

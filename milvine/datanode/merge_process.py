@@ -12,7 +12,7 @@ from milvine.model.columns import Column, absent_column, concat_columns, json_co
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.types import DataType
-from milvine.segment.deletes import DeleteMarks, concat_deletes
+from milvine.segment.deletes import DeleteMarks, joined_deletes
 from milvine.segment.keys import KeyIndex
 from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import (
@@ -49,9 +49,9 @@ def living_rows(rows: RowsFile, meta: SegmentMeta, deletes: list[DeleteBatch], f
     """bool (n,): neither deleted at or before `fold_ts` nor inserted before `expired_ts`."""
     keys = KeyIndex(rows.sorted_keys, rows.order)
     fresh: Array = rows.insert_ts >= expired_ts
-    if not deletes:
-        return fresh
-    marks = DeleteMarks.none().with_deletes(concat_deletes(deletes), keys, rows.insert_ts, meta.partition_id)
+    marks = DeleteMarks.none()
+    for batch in joined_deletes(deletes):
+        marks = marks.with_deletes(batch, keys, rows.insert_ts, meta.partition_id)
     living = marks.living_at(fold_ts)
     return fresh if living is None else fresh & living
 

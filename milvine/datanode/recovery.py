@@ -13,7 +13,7 @@ from milvine.model.partition_keys import routed
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, SegmentMeta, make_deletes
 from milvine.model.timestamps import HybridClock
-from milvine.segment.deletes import concat_deletes
+from milvine.segment.deletes import joined_deletes
 from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
 from milvine.storage.garbage import remove_unnamed
@@ -87,7 +87,7 @@ def recover(
     if reader.unborn is not None:
         reader.unborn.unlink()
     reader.sync_tail()
-    deletes = [concat_deletes(deletes)] if deletes else []
+    deletes = joined_deletes(deletes)
     view = ReadView(
         collection_id,
         collection.schema,

@@ -11,12 +11,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+
 from milvine import metrics
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import SegmentNotHeld
-from milvine.segment.deletes import concat_deletes
+from milvine.segment.deletes import joined_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
 from milvine.segment.sealed import LoadSpec, Part, SealedSegment, open_segment
@@ -98,12 +100,12 @@ class LocalNode:
             for delta in deltas
             if delta.max_ts > meta.min_ts
         ]
-        batches = [*flushed, *deletes]
         # Looked up before taking the lock, which writers wait for.
-        found = segment.find_deleted(concat_deletes(batches)) if batches else None
-        with self._lock:
-            if found is not None:
-                segment.mark(*found)
+        found = [segment.find_deleted(batch) for batch in joined_deletes([*flushed, *deletes])]
+        if found:
+            rows, ts = (np.concatenate(each) for each in zip(*found, strict=True))
+            with self._lock:
+                segment.mark(rows, ts)
 
     def serve(self, collection_id: int, segment_id: int, schema: CollectionSchema) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ A row is alive at read_ts if insert_ts <= read_ts and no delete of its key has i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from milvine.segment.keys import KeyIndex
 Array = np.ndarray[Any, Any]
 _JOINED = 16
 _MAX_JOINED_DELETES = 1 << 17
+MAX_JOINED_BYTES = 1 << 30
+"""Deletes are joined up to this size, since one array of texts holds at most 2 GB."""
 
 
 class _MarkLog:
@@ -77,6 +79,8 @@ class DeleteMarks:
     @classmethod
     def of(cls, rows: Array, ts: Array, row_count: int) -> DeleteMarks:
         """Marks in any order; the earliest mark of a row counts. rows and ts: int64 (m,)."""
+        if len(rows) == 0:
+            return cls.none()
         by_row = np.lexsort((ts, rows))
         rows, ts = rows[by_row], ts[by_row]
         first = np.ones(len(rows), np.bool_)
@@ -166,7 +170,7 @@ def join_marks(pieces: list[tuple[int, DeleteMarks]]) -> DeleteMarks:
 
 
 def concat_deletes(batches: Sequence[DeleteBatch]) -> DeleteBatch:
-    """Joins delete batches in order."""
+    """Joins delete batches, of at most MAX_JOINED_BYTES, in order."""
     if len(batches) == 1:
         return batches[0]
     keys: Any
@@ -179,13 +183,27 @@ def concat_deletes(batches: Sequence[DeleteBatch]) -> DeleteBatch:
     )
 
 
+def joined_deletes(batches: Iterable[DeleteBatch]) -> list[DeleteBatch]:
+    """The same deletes in order, in as few batches as MAX_JOINED_BYTES allows."""
+    joined: list[DeleteBatch] = []
+    group: list[DeleteBatch] = []
+    size = 0
+    for batch in batches:
+        if group and size + batch.bytes_used > MAX_JOINED_BYTES:
+            joined.append(concat_deletes(group))
+            group, size = [], 0
+        group.append(batch)
+        size += batch.bytes_used
+    return [*joined, concat_deletes(group)] if group else joined
+
+
 def append_deletes(batches: tuple[DeleteBatch, ...], batch: DeleteBatch) -> tuple[DeleteBatch, ...]:
     """Batches in ts order, with the next one added. Small batches are joined like the digits of a counter in base 16,
     so that few remain and each delete is copied O(log deletes) times."""
     batches = (*batches, batch)
     while len(batches) >= _JOINED and len(batches[-_JOINED]) < _JOINED * len(batches[-1]):
         last = batches[-_JOINED:]
-        if sum(map(len, last)) > _MAX_JOINED_DELETES:
+        if sum(map(len, last)) > _MAX_JOINED_DELETES or sum(b.bytes_used for b in last) > MAX_JOINED_BYTES:
             break
         batches = (*batches[:-_JOINED], concat_deletes(last))
     return batches

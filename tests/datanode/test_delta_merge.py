@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
 from milvine.datanode.delta_merge import MAX_FILES, still_needed, worth_merging
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.segment.deletes import MAX_JOINED_BYTES
 
 ENOUGH = MAX_FILES + 1
 
@@ -34,6 +37,12 @@ def test_few_files_stay_and_many_are_joined_oldest_first() -> None:
     assert worth_merging(deltas(*[5] * MAX_FILES), 100) == ()
     found = deltas(*[5] * ENOUGH)
     assert worth_merging(reversed(found), 100) == tuple(found)
+
+
+def test_files_that_are_too_large_together_are_left_alone() -> None:
+    small = deltas(*[5] * ENOUGH)
+    large = [replace(d, delta_id=99 + i, row_count=9, file_bytes=MAX_JOINED_BYTES // 2) for i, d in enumerate(small)]
+    assert worth_merging([*small, *large], 100) == tuple(sorted([*small, large[0]], key=lambda d: d.max_ts))
 
 
 def test_files_within_the_retention_are_left_alone() -> None:

@@ -16,7 +16,15 @@ from segment_rows import chunk_of, deletes_of, joined, keys_of
 
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch
 from milvine.model.types import DataType
-from milvine.segment.deletes import DeleteMarks, append_deletes, concat_deletes, join_marks, split_deletes
+from milvine.segment import deletes as deletes_module
+from milvine.segment.deletes import (
+    DeleteMarks,
+    append_deletes,
+    concat_deletes,
+    join_marks,
+    joined_deletes,
+    split_deletes,
+)
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import alive
 
@@ -229,3 +237,26 @@ def test_delete_batches_join_in_order() -> None:
         batch = concat_deletes([deletes_of([1, 2], 5, key_type=key_type), deletes_of([3], 6, 9, key_type=key_type)])
         assert batch.keys.tolist() == keys_of([1, 2, 3], key_type).tolist()
         assert (batch.ts.tolist(), batch.partition_ids.tolist()) == ([5, 5, 6], [-1, -1, 9])
+
+
+def test_no_marks_kill_no_row() -> None:
+    marks = DeleteMarks.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 3)
+    assert marks.count == 0
+    assert marks.living_at(99) is None
+    assert marks.with_marks(np.array([1]), np.array([5]), 3).living_at(5) is not None
+
+
+@pytest.mark.parametrize("key_type", [DataType.INT64, DataType.VARCHAR])
+def test_deletes_are_joined_up_to_a_size_in_their_order(key_type: DataType, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [deletes_of(range(size), ts, key_type=key_type) for ts, size in enumerate([3, 50, 2, 2, 1, 60, 1])]
+    limit = 6 * batches[2].bytes_used // 2
+    monkeypatch.setattr(deletes_module, "MAX_JOINED_BYTES", limit)
+    joined = joined_deletes(batches)
+    assert [len(batch) for batch in joined] == [3, 50, 5, 60, 1]
+    assert concat_deletes(joined).ts.tolist() == concat_deletes(batches).ts.tolist()
+    assert concat_deletes(joined).keys.tolist() == concat_deletes(batches).keys.tolist()
+    assert joined_deletes([]) == []
+    few: tuple[DeleteBatch, ...] = ()
+    for ts in range(200):
+        few = append_deletes(few, deletes_of([ts], ts, key_type=key_type))
+    assert max(batch.bytes_used for batch in few) <= limit
