@@ -41,7 +41,7 @@ from milvine.rest_api import (
 )
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
-from milvine.rest_api.guard import Guard
+from milvine.rest_api.guard import Guard, cross_origin
 from milvine.service import admin
 from milvine.service.context import Engine, RequestContext
 from milvine.service.deny_rules import check_allowed
@@ -250,7 +250,7 @@ def _not_found(
 
 def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[bytes]]:
     """A WSGI callable over the engine that also takes the visit of the request."""
-    app = falcon.App()
+    app = falcon.App(middleware=cross_origin(engine.settings))
     guard = Guard(engine.settings)
     for path, route in ROUTES.items():
         app.add_route(PREFIX + path, _Endpoint(engine, guard, path, route))

@@ -1,4 +1,4 @@
-"""Keeps web pages of other sites out of REST.
+"""Keeps web pages of other sites out of REST, and lets those of allowed origins in.
 
 A browser sends text, forms, multipart bodies and bodies without a type to any address without a preflight request, and
 a foreign name may resolve to a loopback address (DNS rebinding). gRPC requests do not come from browsers.
@@ -16,6 +16,10 @@ from milvine.errors import RestBadMediaType, RestForbidden
 
 _FORM = "application/x-www-form-urlencoded"
 _LOCALHOST = "localhost"
+_HEADERS = (
+    "Accept, Accept-Type-Allow-Int64, Authorization, ContentType, Content-Type, DB-Name, Request-Timeout, traceparent"
+)
+_PREFLIGHT_SECONDS = 600
 
 
 def is_loopback(host: str) -> bool:
@@ -60,6 +64,46 @@ class Guard:
         own = {f"http://{host}", f"https://{host}"}
         if origin not in own and origin not in self._origins:
             raise RestForbidden(f"the origin {origin} is neither this server nor in rest.allowedOrigins")
+
+
+class CrossOrigin:
+    """Middleware that tells browsers that pages of the allowed origins may use REST (CORS)."""
+
+    def __init__(self, origins: frozenset[str]) -> None:
+        self._origins = origins
+
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Answers a preflight request."""
+        wanted = request.get_header("Access-Control-Request-Method")
+        if request.method != "OPTIONS" or wanted is None or self._allowed_origin(request) is None:
+            return
+        response.set_header("Access-Control-Allow-Methods", "GET, POST")
+        response.set_header("Access-Control-Allow-Headers", _HEADERS)
+        response.set_header("Access-Control-Max-Age", str(_PREFLIGHT_SECONDS))
+        if request.get_header("Access-Control-Request-Private-Network"):
+            response.set_header("Access-Control-Allow-Private-Network", "true")
+        response.status = falcon.HTTP_204
+        response.complete = True
+
+    def process_response(
+        self, request: falcon.Request, response: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        response.append_header("Vary", "Origin")
+        origin = self._allowed_origin(request)
+        if origin is not None:
+            response.set_header("Access-Control-Allow-Origin", origin)
+            response.set_header("Access-Control-Allow-Credentials", "true")
+            response.set_header("Access-Control-Expose-Headers", "X-Milvus-Trace-Id")
+
+    def _allowed_origin(self, request: falcon.Request) -> str | None:
+        origin = request.get_header("Origin")
+        return origin if origin is not None and origin.lower() in self._origins else None
+
+
+def cross_origin(settings: Settings) -> list[CrossOrigin]:
+    """The middleware, if any origin is allowed."""
+    origins = _names(settings.rest_allowed_origins)
+    return [CrossOrigin(origins)] if origins else []
 
 
 def _host_name(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -249,18 +250,55 @@ def test_a_page_of_this_server_is_served(rest: Rest, name: str) -> None:
     assert rest.post("databases/list", {}, Host=host)["code"] == 0
 
 
-def test_pages_and_names_that_the_settings_name_are_served(new_server: ServerFactory) -> None:
-    rest = Rest(
-        new_server(
-            env={
-                "MILVINE_REST_ALLOWEDORIGINS": "https://ui.example, http://localhost:3000",
-                "MILVINE_REST_ALLOWEDHOSTS": "db.example",
-            }
-        ).uri
-    )
+@pytest.fixture(scope="module")
+def open_rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    """REST of a server whose settings name origins and a host."""
+    factory = ServerFactory(tmp_path_factory.mktemp("open"))
+    environment = {
+        "MILVINE_REST_ALLOWEDORIGINS": "https://ui.example, http://localhost:3000",
+        "MILVINE_REST_ALLOWEDHOSTS": "db.example",
+    }
+    yield Rest(factory(env=environment).uri)
+    factory.close()
+
+
+def test_pages_and_names_that_the_settings_name_are_served(open_rest: Rest) -> None:
+    rest = open_rest
     assert rest.post("databases/list", {}, Origin="https://ui.example")["code"] == 0
     assert rest.post("databases/list", {}, Host="db.example:80")["code"] == 0
     assert rest.post("databases/list", {}, Origin="https://other.example")["code"] == 1401
+
+
+def _preflight(rest: Rest, origin: str) -> requests.Response:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    return requests.options(rest.uri + PREFIX + "databases/list", headers=headers, timeout=30)
+
+
+def test_a_browser_lets_a_page_of_an_allowed_origin_read_answers(open_rest: Rest) -> None:
+    for origin in ("https://ui.example", "http://localhost:3000"):
+        asked = _preflight(open_rest, origin)
+        assert (asked.status_code, asked.content) == (204, b"")
+        assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+        allowed = {name.strip().lower() for name in asked.headers["Access-Control-Allow-Headers"].split(",")}
+        assert {"authorization", "content-type", "db-name", "request-timeout"} <= allowed
+        for path, content in (("databases/list", b"{}"), ("databases/list", b"no json"), ("no/route", b"{}")):
+            answer = open_rest.send(path, content, Origin=origin)
+            for headers in (asked.headers, answer.headers):
+                assert (headers["Access-Control-Allow-Origin"], headers["Vary"]) == (origin, "Origin")
+
+
+def test_a_browser_lets_no_other_page_read_answers(open_rest: Rest, rest: Rest) -> None:
+    for asked_of, origin in ((open_rest, "https://other.example"), (rest, "https://ui.example")):
+        asked = _preflight(asked_of, origin)
+        assert (asked.status_code, asked.text) == (404, "404 page not found")
+        answer = asked_of.send("databases/list", b"{}", Origin=origin)
+        assert answer.status_code == 403
+        for headers in (asked.headers, answer.headers):
+            assert not any(name.lower().startswith("access-control-") for name in headers)
 
 
 def test_grpc_has_no_rules_for_pages(server: Server) -> None:
