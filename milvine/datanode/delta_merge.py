@@ -16,9 +16,10 @@ import pyarrow as pa
 from milvine.catalog.segments import commit_delta_merge
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
+from milvine.model.columns import MAX_JOINED_BYTES
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
-from milvine.segment.deletes import MAX_JOINED_BYTES, concat_deletes
+from milvine.segment.deletes import concat_deletes
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import removed_on_failure, sync_directory
 from milvine.storage.segment_files import SegmentPaths, open_delta, save_delta

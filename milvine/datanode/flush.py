@@ -10,6 +10,7 @@ from milvine.catalog.segments import commit_flush
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter, Frozen
+from milvine.model.columns import joinable
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
 from milvine.segment.deletes import joined_deletes, split_deletes
@@ -51,8 +52,8 @@ class Flusher:
             with removed_on_failure() as made:
                 make_directory(self._paths.collection(collection_id))
                 for segment in view.growing:
-                    if segment.segment_id in frozen.segment_ids and segment.row_count:
-                        sealed.append(self._save_segment(collection_id, join_chunks(segment.chunks), made))
+                    for chunks in joinable(segment.chunks) if segment.segment_id in frozen.segment_ids else ():
+                        sealed.append(self._save_segment(collection_id, join_chunks(chunks), made))
                 deltas = self._save_deltas(view, frozen, made)
                 sync_directory(self._paths.collection(collection_id))
                 crash_point("flush.files_written")

@@ -7,6 +7,7 @@ from pathlib import Path
 from milvine.catalog.store import Snapshot
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError
+from milvine.model import columns
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.partition_keys import routed
@@ -108,20 +109,22 @@ class _GrowingRows:
         self._segment_id = segment_id
         self._partition_id = partition_id
         self._inserts: list[tuple[ColumnBatch, int]] = []
-        self._row_count = 0
+        self._row_count, self._bytes = 0, 0
         self._chunks: list[Chunk] = []
 
     def add(self, batch: ColumnBatch, ts: int) -> None:
         if self._inserts:
             has_same_fields = self._inserts[0][0].columns.keys() == batch.columns.keys()
-            if not has_same_fields or self._row_count + batch.row_count > MAX_MERGED_ROWS:
+            fits = self._row_count + batch.row_count <= MAX_MERGED_ROWS
+            if not (has_same_fields and fits and self._bytes + batch.bytes_used <= columns.MAX_JOINED_BYTES):
                 self._join()
         self._inserts.append((batch, ts))
         self._row_count += batch.row_count
+        self._bytes += batch.bytes_used
 
     def _join(self) -> None:
         self._chunks.append(join_inserts(self._schema, self._segment_id, self._partition_id, self._inserts))
-        self._inserts, self._row_count = [], 0
+        self._inserts, self._row_count, self._bytes = [], 0, 0
 
     def segment(self, deletes: list[DeleteBatch]) -> GrowingSegment:
         """The rows of at least one insert, with the deletes applied by timestamps."""

@@ -13,8 +13,8 @@ Columns are immutable, so readers hold them without a lock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,8 @@ ARROW_TYPES: dict[DataType, pa.DataType] = {
     DataType.VARCHAR: pa.string(),
     DataType.JSON: pa.binary(),
 }
+MAX_JOINED_BYTES = 1 << 30
+"""Rows and keys are joined up to this size, since one array of texts holds at most 2 GB."""
 
 
 @record
@@ -218,6 +220,28 @@ def _bounds(values: Any, row_offsets: np.ndarray[Any, Any]) -> tuple[np.ndarray[
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, 4 * values.offset)
     return offsets[row_offsets].astype(np.int64), offsets[row_offsets + 1].astype(np.int64)
+
+
+class _Sized(Protocol):
+    @property
+    def bytes_used(self) -> int: ...
+
+
+_Item = TypeVar("_Item", bound=_Sized)
+
+
+def joinable(items: Iterable[_Item]) -> Iterator[tuple[_Item, ...]]:
+    """The items in order, in groups of at most MAX_JOINED_BYTES each; a larger item is alone."""
+    group: list[_Item] = []
+    size = 0
+    for item in items:
+        if group and size + item.bytes_used > MAX_JOINED_BYTES:
+            yield tuple(group)
+            group, size = [], 0
+        group.append(item)
+        size += item.bytes_used
+    if group:
+        yield tuple(group)
 
 
 def concat_columns(columns: Sequence[Column]) -> Column:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from milvine.model.columns import joinable
 from milvine.model.records import record
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch
 from milvine.segment.keys import KeyIndex
@@ -18,8 +19,6 @@ from milvine.segment.keys import KeyIndex
 Array = np.ndarray[Any, Any]
 _JOINED = 16
 _MAX_JOINED_DELETES = 1 << 17
-MAX_JOINED_BYTES = 1 << 30
-"""Deletes are joined up to this size, since one array of texts holds at most 2 GB."""
 
 
 class _MarkLog:
@@ -170,7 +169,7 @@ def join_marks(pieces: list[tuple[int, DeleteMarks]]) -> DeleteMarks:
 
 
 def concat_deletes(batches: Sequence[DeleteBatch]) -> DeleteBatch:
-    """Joins delete batches, of at most MAX_JOINED_BYTES, in order."""
+    """Joins delete batches that fit together, in order."""
     if len(batches) == 1:
         return batches[0]
     keys: Any
@@ -184,17 +183,8 @@ def concat_deletes(batches: Sequence[DeleteBatch]) -> DeleteBatch:
 
 
 def joined_deletes(batches: Iterable[DeleteBatch]) -> list[DeleteBatch]:
-    """The same deletes in order, in as few batches as MAX_JOINED_BYTES allows."""
-    joined: list[DeleteBatch] = []
-    group: list[DeleteBatch] = []
-    size = 0
-    for batch in batches:
-        if group and size + batch.bytes_used > MAX_JOINED_BYTES:
-            joined.append(concat_deletes(group))
-            group, size = [], 0
-        group.append(batch)
-        size += batch.bytes_used
-    return [*joined, concat_deletes(group)] if group else joined
+    """The same deletes in order, in few batches."""
+    return [concat_deletes(group) for group in joinable(batches)]
 
 
 def append_deletes(batches: tuple[DeleteBatch, ...], batch: DeleteBatch) -> tuple[DeleteBatch, ...]:
@@ -203,7 +193,7 @@ def append_deletes(batches: tuple[DeleteBatch, ...], batch: DeleteBatch) -> tupl
     batches = (*batches, batch)
     while len(batches) >= _JOINED and len(batches[-_JOINED]) < _JOINED * len(batches[-1]):
         last = batches[-_JOINED:]
-        if sum(map(len, last)) > _MAX_JOINED_DELETES or sum(b.bytes_used for b in last) > MAX_JOINED_BYTES:
+        if sum(map(len, last)) > _MAX_JOINED_DELETES or len(list(joinable(last))) > 1:
             break
         batches = (*batches[:-_JOINED], concat_deletes(last))
     return batches

@@ -17,9 +17,9 @@ from test_recovery import batch, insert, keys_of, load, new_collection, start
 from milvine import metrics
 from milvine.catalog.collections import drop_collection
 from milvine.errors import QuotaExceeded, ServiceInternal
+from milvine.model import columns
 from milvine.model.collections import Collection
 from milvine.model.segments import ALL_PARTITIONS
-from milvine.segment import deletes
 from milvine.segment.growing import Chunk
 from milvine.segment.view import ReadView
 from milvine.service import admin
@@ -237,23 +237,26 @@ def test_a_truncated_collection_no_longer_counts_as_one_that_cannot_be_flushed(
     assert admin.is_healthy(engine) == (True, [])
 
 
-def test_deletes_that_do_not_fit_into_one_array_are_flushed_loaded_and_recovered(
+def test_rows_and_deletes_that_do_not_fit_into_one_array_are_flushed_loaded_and_recovered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit of 1 GB is lowered to a few deletes."""
-    monkeypatch.setattr(deletes, "MAX_JOINED_BYTES", 24 * 100)
+    """The limit of 1 GB is lowered to a few rows and deletes."""
+    monkeypatch.setattr(columns, "MAX_JOINED_BYTES", 5000)
     environment = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600", "MILVINE_COMMON_RETENTIONDURATION": "0"}
     engine = start(tmp_path, **environment)
     collection = new_collection(engine)
-    insert(engine, collection, range(1000))
+    for first in range(0, 1000, 100):
+        insert(engine, collection, range(first, first + 100))
+    engine = start(tmp_path, **environment)
     engine.datanode.flush(collection.collection_id)
-    for first in range(0, 450, 90):
-        delete(engine, collection, range(first, first + 90))
+    assert len(engine.catalog.snapshot.segments[collection.collection_id]) > 1
+    for first in range(0, 800, 160):
+        delete(engine, collection, range(first, first + 160))
     engine = start(tmp_path, **environment)
     load(engine, collection)
-    assert keys_of(engine, collection) == list(range(450, 1000))
+    assert keys_of(engine, collection) == list(range(800, 1000))
     engine.datanode.flush(collection.collection_id)
     assert len(engine.catalog.snapshot.deltas[collection.collection_id]) == 5
     engine = start(tmp_path, **environment)
     until(lambda: engine.loader.wait_loaded(collection.collection_id, 10))
-    assert keys_of(engine, collection) == list(range(450, 1000))
+    assert keys_of(engine, collection) == list(range(800, 1000))

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.datanode.delta_merge import MAX_FILES, still_needed, worth_merging
+from milvine.model.columns import MAX_JOINED_BYTES
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentMeta
-from milvine.segment.deletes import MAX_JOINED_BYTES
 
 ENOUGH = MAX_FILES + 1
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_rows import chunk_of, deletes_of, joined, keys_of
 
+from milvine.model import columns
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch
 from milvine.model.types import DataType
-from milvine.segment import deletes as deletes_module
 from milvine.segment.deletes import (
     DeleteMarks,
     append_deletes,
@@ -250,7 +250,7 @@ def test_no_marks_kill_no_row() -> None:
 def test_deletes_are_joined_up_to_a_size_in_their_order(key_type: DataType, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = [deletes_of(range(size), ts, key_type=key_type) for ts, size in enumerate([3, 50, 2, 2, 1, 60, 1])]
     limit = 6 * batches[2].bytes_used // 2
-    monkeypatch.setattr(deletes_module, "MAX_JOINED_BYTES", limit)
+    monkeypatch.setattr(columns, "MAX_JOINED_BYTES", limit)
     joined = joined_deletes(batches)
     assert [len(batch) for batch in joined] == [3, 50, 5, 60, 1]
     assert concat_deletes(joined).ts.tolist() == concat_deletes(batches).ts.tolist()
