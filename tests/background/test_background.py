@@ -31,7 +31,7 @@ def _soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_SECONDS", 0.01)
 
 
-def test_a_step_that_raises_runs_again_and_is_known_until_it_succeeds() -> None:
+def test_a_step_that_raises_runs_again_and_is_reported_until_it_succeeds() -> None:
     supervisor = Supervisor()
     is_broken = threading.Event()
     is_broken.set()
@@ -54,7 +54,7 @@ def test_a_step_that_raises_runs_again_and_is_known_until_it_succeeds() -> None:
     assert supervisor.dead() == []
 
 
-def test_a_worker_without_an_interval_runs_when_it_is_woken_and_a_wake_up_during_a_step_is_kept() -> None:
+def test_a_worker_without_an_interval_runs_when_woken_and_a_wake_up_during_a_step_is_kept() -> None:
     entered, go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def step() -> None:
@@ -75,7 +75,7 @@ def test_a_worker_without_an_interval_runs_when_it_is_woken_and_a_wake_up_during
     assert worker.stop(later())
 
 
-def test_all_workers_stop_and_one_that_does_not_is_told_apart() -> None:
+def test_all_workers_stop_and_one_that_does_not_is_reported() -> None:
     supervisor = Supervisor()
     go_on = threading.Event()
     workers = [supervisor.worker(name, step) for name, step in (("a", lambda: None), ("b", lambda: go_on.wait(60)))]
@@ -87,7 +87,7 @@ def test_all_workers_stop_and_one_that_does_not_is_told_apart() -> None:
     assert supervisor.stop(later())
 
 
-def test_a_step_can_sleep_and_is_woken_to_stop() -> None:
+def test_a_sleeping_step_is_woken_by_a_stop() -> None:
     supervisor = Supervisor()
     slept: list[bool] = []
     worker = supervisor.worker("sleeper", lambda: slept.append(worker.pause(600)))
@@ -97,7 +97,7 @@ def test_a_step_can_sleep_and_is_woken_to_stop() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_ended_by_itself_is_dead() -> None:
+def test_a_thread_that_ends_without_being_stopped_is_dead() -> None:
     supervisor = Supervisor()
 
     def step() -> None:
@@ -109,7 +109,7 @@ def test_a_thread_that_ended_by_itself_is_dead() -> None:
     assert 'milvine_background_alive{work="dying"} 0.0' in metrics.exposition().decode()
 
 
-def test_a_key_that_fails_waits_ever_longer_while_the_others_go_on() -> None:
+def test_a_failing_key_waits_longer_each_time_and_other_keys_are_unaffected() -> None:
     work: Work[int] = Work("three")
     work.failed([1], "flush of collection a", ServiceInternal("no"), spent_seconds=60)
     assert work.waiting() == {1}
@@ -121,7 +121,7 @@ def test_a_key_that_fails_waits_ever_longer_while_the_others_go_on() -> None:
     assert not work.waiting() and not work.reasons()
 
 
-def test_a_failure_that_is_final_is_told_at_once_and_goes_with_its_key() -> None:
+def test_a_final_failure_is_reported_at_once_and_removed_with_its_key() -> None:
     work: Work[int] = Work("four")
     work.failed([1, 2], "collection b cannot be opened", ServiceInternal("damaged"), is_final=True)
     assert work.waiting() == {1, 2}
@@ -130,7 +130,7 @@ def test_a_failure_that_is_final_is_told_at_once_and_goes_with_its_key() -> None
     assert not work.waiting()
 
 
-def test_a_thousand_failures_are_not_a_thousand_reasons() -> None:
+def test_a_thousand_failures_are_summarised_in_a_few_reasons() -> None:
     work: Work[int] = Work("five")
     for key in range(1000):
         work.failed([key], f"collection {key}", ServiceInternal("damaged"), is_final=True)
@@ -138,7 +138,7 @@ def test_a_thousand_failures_are_not_a_thousand_reasons() -> None:
     assert work.reasons()[-1] == "five: 990 more failures"
 
 
-def test_a_key_that_is_gone_is_no_reason_any_more() -> None:
+def test_failures_of_removed_keys_are_not_reported() -> None:
     there = {1, 2}
     work = Supervisor().work("gone", lambda key: key in there)
     work.failed([1], "the first", OSError("no"), is_final=True)

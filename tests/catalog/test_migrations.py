@@ -106,7 +106,7 @@ def check_contents(uri: str) -> None:
     client.close()
 
 
-def test_everything_in_a_directory_of_an_earlier_milvine_is_there_after_an_upgrade(
+def test_an_upgrade_keeps_everything_in_a_directory_of_an_earlier_version(
     new_server: Callable[..., Any], data_dir: Path
 ) -> None:
     assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
@@ -140,7 +140,7 @@ def test_an_upgraded_catalog_has_the_tables_and_columns_of_a_new_one(data_dir: P
     assert structure(data_dir / CATALOG_FILE) == structure(tmp_path / "new.sqlite")
 
 
-def test_the_steps_have_the_numbers_after_the_first_version() -> None:
+def test_migration_steps_are_numbered_from_the_version_after_the_first() -> None:
     assert [step.version for step in STEPS] == list(range(FIRST_VERSION + 1, latest_version(STEPS) + 1))
 
 
@@ -148,7 +148,7 @@ STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9"}
 """Digest of the tables and the members of their JSON, by version."""
 
 
-def test_what_is_stored_changes_only_with_a_step() -> None:
+def test_the_stored_form_changes_only_with_a_migration_step() -> None:
     columns = {t.name: [(c.name, str(c.type), c.nullable) for c in t.columns] for t in store.tables.sorted_tables}
     members = {
         "schema": sorted(store.encode_schema(CollectionSchema(()))),
@@ -190,7 +190,7 @@ def rows_of(path: Path, query: str) -> list[Any]:
         return connection.execute(query).fetchall()
 
 
-def test_steps_run_in_order_and_a_copy_of_the_old_catalog_stays(data_dir: Path) -> None:
+def test_steps_run_in_order_and_a_copy_of_the_old_catalog_is_kept(data_dir: Path) -> None:
     path = data_dir / CATALOG_FILE
     before = read_catalog(path)
     catalog = open_catalog(path, SYNTHETIC)
@@ -228,7 +228,7 @@ def test_an_earlier_catalog_is_checked_without_being_changed(data_dir: Path) -> 
 @pytest.mark.parametrize(
     ("version", "words"), [(99, "a newer Milvine wrote it"), (2, "has version 2, this program reads")]
 )
-def test_a_catalog_that_no_step_leads_from_is_refused_in_words_and_left_as_it_is(
+def test_a_catalog_of_an_unsupported_version_is_refused_and_left_unchanged(
     new_server: Callable[..., Any], data_dir: Path, version: int, words: str
 ) -> None:
     path = data_dir / CATALOG_FILE
@@ -249,7 +249,7 @@ def fails(_connection: sa.Connection) -> None:
     raise DataIntegrityError("this step cannot go on")
 
 
-def test_a_step_that_fails_leaves_the_catalog_as_it_was(data_dir: Path) -> None:
+def test_a_failing_step_leaves_the_catalog_unchanged(data_dir: Path) -> None:
     path = data_dir / CATALOG_FILE
     before = read_catalog(path)
     with pytest.raises(DataIntegrityError, match="cannot go on"):
@@ -259,7 +259,7 @@ def test_a_step_that_fails_leaves_the_catalog_as_it_was(data_dir: Path) -> None:
     open_catalog(path).close()
 
 
-def test_if_the_copy_cannot_be_written_nothing_is_upgraded(data_dir: Path) -> None:
+def test_nothing_is_upgraded_if_the_copy_cannot_be_written(data_dir: Path) -> None:
     path = data_dir / CATALOG_FILE
     before = read_catalog(path)
     (data_dir / f"catalog-{FIRST_VERSION}.sqlite" / "in the way").mkdir(parents=True)

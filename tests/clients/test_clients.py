@@ -202,7 +202,7 @@ each_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: clie
 
 
 @each_client
-def test_the_page_prints_what_it_promises(
+def test_the_page_prints_the_documented_output(
     client: Client, build: Build, table: Table, guarded_server: Server, tmp_path: Path
 ) -> None:
     row = table.row(client)
@@ -217,7 +217,7 @@ def test_the_page_prints_what_it_promises(
 
 
 @each_client
-def test_a_wrong_password_is_the_clients_own_authentication_error(
+def test_a_wrong_password_raises_the_clients_authentication_error(
     client: Client, build: Build, guarded_server: Server, tmp_path: Path
 ) -> None:
     build(client)

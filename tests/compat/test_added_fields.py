@@ -27,7 +27,7 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("data_type", "params", "value", "filter_text"), TYPES)
-def test_rows_from_before_read_null_and_new_rows_the_value(
+def test_older_rows_read_null_and_new_rows_their_value(
     client: MilvusClient,
     collection_name: str,
     data_type: DataType,
@@ -57,7 +57,7 @@ def test_rows_from_before_read_null_and_new_rows_the_value(
     check()
 
 
-def test_a_default_is_what_rows_from_before_have(client: MilvusClient, collection_name: str) -> None:
+def test_older_rows_read_the_default(client: MilvusClient, collection_name: str) -> None:
     name = collection_name
     make_c1(client, name, load=True)
     client.insert(name, c1_rows(2))
@@ -117,7 +117,7 @@ def test_a_collection_that_is_not_loaded_can_get_fields(client: MilvusClient, co
     assert ids_of(client, collection_name, "x is null") == [0, 1]
 
 
-def test_who_chose_the_fields_to_load_has_not_loaded_a_new_one(client: MilvusClient, collection_name: str) -> None:
+def test_a_new_field_is_not_loaded_where_fields_were_chosen(client: MilvusClient, collection_name: str) -> None:
     make_c1(client, collection_name)
     client.load_collection(collection_name, load_fields=["id", "vec"])
     client.add_collection_field(collection_name, "x", DataType.INT64, nullable=True)
@@ -169,7 +169,7 @@ def test_there_are_at_most_256_fields(client: MilvusClient, stub: Any, collectio
     assert_refused(refused, 1100, "The number of fields has reached the maximum value 256")
 
 
-def test_an_insert_by_the_schema_of_before_is_told_to_look_again(
+def test_an_insert_with_the_old_schema_gets_a_schema_mismatch(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -189,7 +189,9 @@ def test_an_insert_by_the_schema_of_before_is_told_to_look_again(
     assert_ok(stub.Insert(request))
 
 
-def test_writes_and_reads_go_on_while_fields_are_added(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_reads_and_writes_continue_while_fields_are_added(
+    client: MilvusClient, stub: Any, collection_name: str
+) -> None:
     name = collection_name
     make_c1(client, name, load=True)
     client.insert(name, c1_rows(1))

@@ -72,7 +72,7 @@ LOADED = "collection already loaded[collection="
         ),
     ],
 )
-def test_where_data_lives_cannot_change_while_it_is_loaded(
+def test_placement_cannot_be_altered_while_loaded(
     client: MilvusClient, stub: Any, collection_name: str, call: Call, text: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -141,7 +141,7 @@ def _make_rich(client: MilvusClient, name: str, **key: Any) -> None:
     add_index(client, name, "vec")
 
 
-def test_what_is_not_there_cannot_change(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_altering_what_does_not_exist_is_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
     assert_refused(_collection({"a": "b"})(stub, collection_name), 100, "collection not found", legacy=4)
     make_c1(client, collection_name)
     assert_refused(_index("nope", {"warmup": "sync"})(stub, collection_name), 700, "index not found[indexName=nope]")
@@ -204,7 +204,7 @@ def test_altered_limits_hold_for_the_next_insert(client: MilvusClient, stub: Any
     assert client.query(collection_name, filter="id == 1", output_fields=["s"])[0]["s"] == "12345"
 
 
-def test_automatic_ids_may_be_given_once_the_collection_allows_it(
+def test_automatic_ids_may_be_given_if_the_collection_allows_it(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     schema = client.create_schema(auto_id=True)
@@ -263,7 +263,7 @@ def _create(stub: Any, name: str, **params: Any) -> Any:
         ("vec", "cannot config all vector field(s) skip loading"),
     ],
 )
-def test_what_every_load_needs_cannot_be_skipped(stub: Any, collection_name: str, of: str, text: str) -> None:
+def test_fields_that_every_load_needs_cannot_be_skipped(stub: Any, collection_name: str, of: str, text: str) -> None:
     assert_refused(_create(stub, collection_name, **{of: {"field.skipLoad": "true"}}), 1100, text)
 
 

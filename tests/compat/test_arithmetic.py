@@ -65,6 +65,6 @@ def test_sealed_and_growing_rows_are_computed_alike(
     assert [hit["id"] for hit in hits] == expected
 
 
-def test_what_cannot_be_computed_is_an_invalid_parameter(filled: MilvusClient, server: Server) -> None:
+def test_a_filter_that_cannot_be_computed_is_an_invalid_parameter(filled: MilvusClient, server: Server) -> None:
     for text, reason in [("id / 0 == 1", "division or modulus by zero"), ("2 - id == 1", "module field is not yet")]:
         assert_refused(server.stub.Query(query_request(NAME, text)), 1100, reason, legacy=5)

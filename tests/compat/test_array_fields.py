@@ -47,7 +47,7 @@ def _rows() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("state", ["growing", "sealed", "reloaded"])
 @pytest.mark.parametrize("nullable", [False, True], ids=["not nullable", "nullable"])
-def test_arrays_of_every_element_type_come_back_as_they_went_in(
+def test_arrays_of_every_element_type_round_trip(
     client: MilvusClient, collection_name: str, state: str, nullable: bool
 ) -> None:
     _make(client, collection_name, nullable=nullable)
@@ -110,7 +110,7 @@ def test_filters_look_into_arrays(client: MilvusClient, collection_name: str, fl
     assert ids_of(client, collection_name, "id >= 0") == [0, 1, 3]
 
 
-def test_a_description_tells_element_type_and_capacity(client: MilvusClient, collection_name: str) -> None:
+def test_describe_shows_element_type_and_capacity(client: MilvusClient, collection_name: str) -> None:
     _make(client, collection_name)
     fields = {f["name"]: f for f in client.describe_collection(collection_name)["fields"]}
     for name, (element_type, _) in VALUES.items():
@@ -145,9 +145,7 @@ def _array(element_type: Any, **params: Any) -> Any:
         ),
     ],
 )
-def test_an_array_field_that_cannot_be_is_refused(
-    stub: Any, collection_name: str, array: Any, code: int, text: str
-) -> None:
+def test_an_invalid_array_field_is_refused(stub: Any, collection_name: str, array: Any, code: int, text: str) -> None:
     fields = [field("id", schema_pb2.Int64, primary=True), field("vec", schema_pb2.FloatVector, dim=2), array]
     assert_refused(stub.CreateCollection(create_request(collection_name, fields)), code, text)
 

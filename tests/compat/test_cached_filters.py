@@ -20,7 +20,7 @@ def _cached_bytes(server: Any, cache: str) -> float:
 
 
 @pytest.mark.parametrize("characters", [1_700_000, 10_000], ids=["long", "short"])
-def test_searches_with_long_filters_hold_no_more_than_their_bound(
+def test_cached_searches_with_long_filters_stay_within_their_bound(
     client: MilvusClient, server: Any, collection_name: str, characters: int
 ) -> None:
     make_c1(client, collection_name, load=True)

@@ -60,7 +60,7 @@ def test_schema_with_index_params_is_loaded_when_created(client: MilvusClient, c
     assert client.get_load_state(collection_name)["state"] == LoadState.Loaded
 
 
-def test_description_tells_everything_that_was_asked_for(client: MilvusClient, collection_name: str) -> None:
+def test_describe_shows_everything_that_was_requested(client: MilvusClient, collection_name: str) -> None:
     schema = client.create_schema(description="all of it", enable_dynamic_field=True)
     schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=77, description="the key")
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=9)
@@ -212,7 +212,7 @@ FILTER_WORDS = (
 )
 
 
-def test_words_of_the_filter_language_are_no_field_names(stub: Any, collection_name: str) -> None:
+def test_words_of_the_filter_language_are_refused_as_field_names(stub: Any, collection_name: str) -> None:
     """Milvus's list (pkg/common/keywords.go); words that are not on it are names, `LIKE` for one."""
     assert_ok(stub.CreateCollection(create_request(collection_name, _with(field("LIKE", schema_pb2.Int64)))))
     for word in FILTER_WORDS.split():
@@ -248,7 +248,7 @@ def test_create_in_an_unknown_database_is_refused(stub: Any, collection_name: st
     assert_refused(stub.CreateCollection(request), 800, "database not found[database=nodb]")
 
 
-def test_properties_come_back_as_they_were_set(stub: Any, collection_name: str) -> None:
+def test_properties_are_described_as_they_were_set(stub: Any, collection_name: str) -> None:
     properties = pairs({"collection.ttl.seconds": 0, "mine": "x"})
     assert_ok(stub.CreateCollection(create_request(collection_name, [KEY, VECTOR], properties=properties)))
     request = milvus_pb2.DescribeCollectionRequest(collection_name=collection_name)

@@ -105,7 +105,7 @@ def test_many_small_flushes_end_as_one_indexed_segment_and_every_read_sees_all_r
     client.close()
 
 
-def test_disk_and_deltas_shrink_after_deletes_and_what_lives_stays(new_server: Callable[..., Any]) -> None:
+def test_disk_and_deltas_shrink_after_deletes_and_living_rows_stay(new_server: Callable[..., Any]) -> None:
     server = new_server(env=EAGER)
     client = server.client()
     create(client, "c", dim=64)
@@ -138,7 +138,7 @@ def test_disk_and_deltas_shrink_after_deletes_and_what_lives_stays(new_server: C
     client.close()
 
 
-def test_a_manual_compaction_says_what_it_merges_and_what_became_of_it(lazy: Any) -> None:
+def test_a_manual_compaction_reports_its_sources_and_its_result(lazy: Any) -> None:
     client = lazy.client()
     create(client, "told")
     for start in (0, 100):
@@ -179,7 +179,7 @@ def test_a_collection_without_automatic_compaction_is_merged_by_calls_only(lazy:
     assert count(client, "by_hand") == 600
 
 
-def test_a_compaction_with_nothing_to_do_is_minus_one(lazy: Any) -> None:
+def test_a_compaction_with_nothing_to_do_answers_minus_one(lazy: Any) -> None:
     client = lazy.client()
     create(client, "nothing")
     assert client.compact("nothing") == -1
@@ -222,7 +222,7 @@ def test_a_manual_compaction_folds_few_deletes_and_a_target_size_is_at_least_mil
     assert [len(p.sources) for p in client.get_compaction_plans(job).plans] == [2]
 
 
-def test_a_loaded_collection_has_one_replica_and_one_that_is_not_has_none(lazy: Any) -> None:
+def test_a_loaded_collection_has_one_replica_and_an_unloaded_one_none(lazy: Any) -> None:
     client = lazy.client()
     create(client, "replica")
     collection_id = client.describe_collection("replica")["collection_id"]
@@ -233,7 +233,7 @@ def test_a_loaded_collection_has_one_replica_and_one_that_is_not_has_none(lazy: 
     assert list(assert_ok(lazy.stub.GetReplicas(request)).replicas) == []
 
 
-def test_flush_states_tell_what_is_sealed(lazy: Any) -> None:
+def test_flush_states_say_what_is_sealed(lazy: Any) -> None:
     client, stub = lazy.client(), lazy.stub
     create(client, "flushed")
     insert(client, "flushed", range(10))
@@ -272,7 +272,7 @@ def test_flush_states_tell_what_is_sealed(lazy: Any) -> None:
     assert_refused(stub.GetFlushAllState(milvus_pb2.GetFlushAllStateRequest()), 1101, "FlushAllTs is required")
 
 
-def test_expired_rows_are_gone_at_once_for_readers_and_soon_from_disk(new_server: Callable[..., Any]) -> None:
+def test_expired_rows_are_invisible_at_once_and_soon_removed_from_disk(new_server: Callable[..., Any]) -> None:
     server = new_server(env=EAGER)
     client = server.client()
     create(client, "c", properties={"collection.ttl.seconds": "2"})
@@ -309,15 +309,13 @@ def test_expired_rows_are_gone_at_once_for_readers_and_soon_from_disk(new_server
         ("-2", "collection TTL is out of range, expect [-1, 3155760000], got -2"),
     ],
 )
-def test_a_time_to_live_that_is_none_is_refused(
-    client: MilvusClient, collection_name: str, ttl: str, text: str
-) -> None:
+def test_an_invalid_time_to_live_is_refused(client: MilvusClient, collection_name: str, ttl: str, text: str) -> None:
     with pytest.raises(Exception, match="collection TTL") as caught:
         create(client, collection_name, properties={"collection.ttl.seconds": ttl})
     assert text in str(caught.value)
 
 
-def test_old_growing_rows_are_sealed_by_themselves(new_server: Callable[..., Any]) -> None:
+def test_old_growing_rows_are_sealed_automatically(new_server: Callable[..., Any]) -> None:
     server = new_server(env={"MILVINE_DATACOORD_SEGMENT_MAXLIFE": "1"})
     client = server.client()
     create(client, "c")
@@ -342,7 +340,7 @@ def test_a_full_write_buffer_seals_the_largest_collection(new_server: Callable[.
     client.close()
 
 
-def test_load_and_release_go_on_while_segments_are_merged(new_server: Callable[..., Any]) -> None:
+def test_load_and_release_work_while_segments_are_merged(new_server: Callable[..., Any]) -> None:
     server = new_server(env=EAGER)
     client = server.client()
     create(client, "c")

@@ -52,7 +52,7 @@ def test_health_is_green_without_reasons(stub: Any) -> None:
 
 
 @pytest.mark.parametrize("call", ["unary_unary", "unary_stream"])
-def test_a_probe_of_grpc_health_hears_that_the_server_serves(server: Server, call: str) -> None:
+def test_grpc_health_answers_serving(server: Server, call: str) -> None:
     method = {"unary_unary": "Check", "unary_stream": "Watch"}[call]
     with grpc.insecure_channel(server.address) as channel:
         probe = getattr(channel, call)(f"/grpc.health.v1.Health/{method}")
@@ -65,7 +65,7 @@ def test_a_probe_of_grpc_health_hears_that_the_server_serves(server: Server, cal
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_system_info_tells_the_roles_and_the_machine(stub: Any) -> None:
+def test_system_info_shows_the_roles_and_the_machine(stub: Any) -> None:
     request = milvus_pb2.GetMetricsRequest(request='{"metric_type": "system_info"}')
     response = assert_ok(stub.GetMetrics(request))
     assert response.component_name == "proxy1"

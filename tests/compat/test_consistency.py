@@ -34,7 +34,7 @@ def ids_at(client: MilvusClient, name: str, ts: int, filter_text: str = "id >= 0
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_level_sees_what_another_client_was_acknowledged_a_moment_ago(
+def test_every_level_sees_another_clients_acknowledged_write(
     server: Any, client: MilvusClient, collection_name: str, level: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -50,7 +50,7 @@ def test_every_level_sees_what_another_client_was_acknowledged_a_moment_ago(
 
 
 @pytest.mark.parametrize("flushes", [(), (1,), (2,), (3,), (1, 3), (1, 2, 3)], ids=str)
-def test_a_customized_timestamp_reads_what_was_there_then(
+def test_a_customized_timestamp_reads_the_rows_of_that_time(
     server: Any, client: MilvusClient, collection_name: str, flushes: tuple[int, ...]
 ) -> None:
     """Over growing and sealed rows, with deletes before and after a flush; `flushes`: behind which steps."""
@@ -102,9 +102,7 @@ def test_old_timestamps_are_read_after_a_restart_and_with_text_keys(new_server: 
     client.close()
 
 
-def test_a_timestamp_read_under_writes_answers_the_same_ever_after(
-    server: Any, client: MilvusClient, collection_name: str
-) -> None:
+def test_reads_at_a_timestamp_always_answer_the_same(server: Any, client: MilvusClient, collection_name: str) -> None:
     """Writes that have their timestamp but are not synced yet are waited for."""
     make_c1(client, collection_name, load=True)
     ending = threading.Event()
@@ -135,7 +133,7 @@ def test_a_timestamp_read_under_writes_answers_the_same_ever_after(
         assert again == count
 
 
-def test_a_timestamp_just_ahead_is_waited_for_and_one_far_ahead_is_refused(
+def test_a_read_waits_for_a_timestamp_just_ahead_and_refuses_one_far_ahead(
     server: Any, client: MilvusClient, collection_name: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -155,7 +153,7 @@ def test_a_timestamp_just_ahead_is_waited_for_and_one_far_ahead_is_refused(
 
 
 @pytest.mark.parametrize("placeholder", [0, 1, 2])
-def test_the_sdks_words_for_eventually_and_bounded_are_no_timestamps(
+def test_the_sdks_values_for_eventually_and_bounded_are_not_timestamps(
     server: Any, client: MilvusClient, collection_name: str, placeholder: int
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -171,7 +169,7 @@ def test_the_sdks_words_for_eventually_and_bounded_are_no_timestamps(
         assert list(server.stub.Query(request).fields_data[0].scalars.long_data.data) == [*range(5)]
 
 
-def test_a_level_that_is_not_customized_takes_its_timestamp_for_a_lower_bound(
+def test_other_levels_take_the_timestamp_as_a_lower_bound(
     server: Any, client: MilvusClient, collection_name: str
 ) -> None:
     """As in Milvus: Session and the collection's own level send the last write's timestamp and may see more."""

@@ -74,7 +74,7 @@ def database(server: Server) -> Iterator[str]:
         assert_ok(_drop(server.stub, name))
 
 
-def test_a_database_comes_and_goes(stub: Any, database: str) -> None:
+def test_a_database_is_created_and_dropped(stub: Any, database: str) -> None:
     listed = assert_ok(stub.ListDatabases(milvus_pb2.ListDatabasesRequest()))
     place = list(listed.db_names).index(database)
     described = assert_ok(_describe(stub, database))
@@ -96,12 +96,12 @@ def test_a_database_comes_and_goes(stub: Any, database: str) -> None:
         ("a" * 256, "the length of a database name must be less than 255 characters: invalid database name"),
     ],
 )
-def test_names_that_no_database_can_have_are_refused(stub: Any, name: str, text: str) -> None:
+def test_invalid_database_names_are_refused(stub: Any, name: str, text: str) -> None:
     assert_refused(_create(stub, name), 802, text)
     assert_refused(_drop(stub, name), 802, text)
 
 
-def test_a_name_is_taken_once_and_the_default_database_stays(stub: Any, database: str) -> None:
+def test_a_database_name_is_used_once_and_the_default_database_cannot_be_dropped(stub: Any, database: str) -> None:
     assert_refused(_create(stub, database), 1100, f"database already exist: {database}: invalid parameter", legacy=5)
     assert_refused(_create(stub, "default"), 1100, "database already exist: default")
     assert_refused(_drop(stub, "default"), 1100, "can not drop default database")
@@ -154,26 +154,26 @@ def test_properties_are_set_merged_and_deleted(stub: Any) -> None:
         ({"database.resource_groups": "nope, more"}, [], 300, "resource group not found[rg=nope]"),
     ],
 )
-def test_an_alteration_that_cannot_be_changes_nothing(
+def test_an_invalid_alteration_changes_nothing(
     stub: Any, database: str, properties: dict[str, str], delete_keys: list[str], code: int, text: str
 ) -> None:
     assert_refused(_alter(stub, database, properties, delete_keys), code, text)
     assert _properties(stub, database) == {}
 
 
-def test_altering_a_database_that_is_not_there_is_800(stub: Any) -> None:
+def test_altering_a_missing_database_is_800(stub: Any) -> None:
     assert_refused(_alter(stub, MISSING, {"a": "1"}), 800, f"failed to get database by name: {NOT_FOUND}")
     assert_refused(_alter(stub, "", {"a": "1"}), 1100, "alter database failed, database name does not exists")
 
 
-def test_encryption_is_refused_in_words(stub: Any) -> None:
+def test_encryption_is_refused_with_a_message(stub: Any) -> None:
     assert_refused(_create(stub, "secret", cipher__enabled="true"), 65535, "cipher plugin is missing")
     assert_refused(_create(stub, "secret", cipher__enabled="maybe"), 1100, 'must be "true" or "false"')
     assert_refused(_create(stub, "secret", timezone="Nowhere"), 1100, "unknown or invalid IANA Time Zone ID: Nowhere")
     assert "secret" not in _names(stub)
 
 
-def test_load_defaults_of_the_collection_come_before_the_database_s(server: Server, database: str) -> None:
+def test_load_defaults_of_the_collection_override_those_of_the_database(server: Server, database: str) -> None:
     stub, client = server.stub, server.client(db_name=database)
     make_c1(client, "c1")
     fields = [field("id", schema_pb2.Int64, primary=True), field("vec", schema_pb2.FloatVector, dim=4)]
@@ -203,7 +203,7 @@ def test_max_collections_is_a_limit_of_the_database(server: Server, database: st
         make_c1(client, "second", index=False)
 
 
-def test_load_defaults_of_the_database_count_where_the_load_names_none(server: Server, database: str) -> None:
+def test_load_defaults_of_the_database_apply_if_the_load_names_none(server: Server, database: str) -> None:
     stub, client = server.stub, server.client(db_name=database)
     make_c1(client, "c1")
     assert_ok(_alter(stub, database, {"database.replica.number": "3"}))
@@ -259,7 +259,7 @@ def test_one_name_in_two_databases_is_two_collections(server: Server, database: 
     assert assert_ok(server.stub.DescribeCollection(describe)).db_name == database
 
 
-def test_the_state_of_what_is_in_no_database_is_not_exist(stub: Any) -> None:
+def test_the_load_state_in_a_missing_database_is_not_exist(stub: Any) -> None:
     """LS-09"""
     assert load_state(stub, "c1", db_name=MISSING) == NOT_EXIST
 
@@ -312,12 +312,12 @@ def test_the_metadata_names_the_database_and_an_unknown_one_is_800(stub: Any, me
     assert_refused(answer, 800, NOT_FOUND)
 
 
-def test_dropping_in_a_database_that_is_not_there_is_a_success(stub: Any) -> None:
+def test_dropping_a_collection_in_a_missing_database_succeeds(stub: Any) -> None:
     assert_ok(stub.DropCollection(milvus_pb2.DropCollectionRequest(db_name=MISSING, collection_name="c1")))
 
 
 @pytest.mark.parametrize("method", ["GetPersistentSegmentInfo", "GetQuerySegmentInfo"])
-def test_the_request_names_the_database_before_the_metadata_does(stub: Any, database: str, method: str) -> None:
+def test_the_database_of_the_request_overrides_the_metadata(stub: Any, database: str, method: str) -> None:
     kind = {"dbName": MISSING, "collectionName": "c1"}
     request = getattr(milvus_pb2, f"{method}Request")(**kind)
     assert_refused(getattr(stub, method)(request, metadata=(("dbname", database),)), 800, NOT_FOUND)
@@ -325,7 +325,7 @@ def test_the_request_names_the_database_before_the_metadata_does(stub: Any, data
     assert_refused(stub.DescribeCollection(describe, metadata=(("dbname", database),)), 800, NOT_FOUND)
 
 
-def test_metadata_leads_reads_and_writes_to_its_database(server: Server, database: str) -> None:
+def test_metadata_selects_the_database_of_reads_and_writes(server: Server, database: str) -> None:
     stub, metadata = server.stub, (("dbname", database),)
     client = server.client(db_name=database)
     make_c1(client, "only_here", load=True)
@@ -338,7 +338,7 @@ def test_metadata_leads_reads_and_writes_to_its_database(server: Server, databas
     assert status_of(stub.Query(request)).code == 0
 
 
-def test_a_client_of_a_database_that_is_not_there_is_told_so(server: Server) -> None:
+def test_a_client_of_a_missing_database_gets_an_error(server: Server) -> None:
     with pytest.raises(MilvusException) as caught:
         server.client(db_name=MISSING).list_collections()
     assert (caught.value.code, caught.value.message) == (800, NOT_FOUND)

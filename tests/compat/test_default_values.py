@@ -58,7 +58,7 @@ def test_rows_get_the_default_where_a_value_is_missing_or_null(
     assert client.query(collection_name, filter="i64 is null") == []
 
 
-def test_a_description_tells_the_default(client: MilvusClient, collection_name: str) -> None:
+def test_describe_shows_the_default(client: MilvusClient, collection_name: str) -> None:
     _make(client, collection_name, False)
     fields = {f["name"]: f for f in client.describe_collection(collection_name)["fields"]}
     for name, (_, value, _) in DEFAULTS.items():
@@ -141,7 +141,7 @@ def test_a_default_that_does_not_fit_is_refused(stub: Any, collection_name: str,
 
 
 @pytest.mark.parametrize("compact", [True, False], ids=["valid values only", "all values"])
-def test_nulls_become_the_default_in_both_wire_forms(
+def test_nulls_become_the_default_in_both_encodings(
     client: MilvusClient, stub: Any, collection_name: str, compact: bool
 ) -> None:
     """A field that is not nullable takes NULLs too, for they mean the default."""

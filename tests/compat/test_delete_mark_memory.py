@@ -18,7 +18,7 @@ def _measured(server: Any, name: str) -> tuple[int, int]:
     return found["measuredBytes"], sum(p["measuredBytes"] for p in parts)
 
 
-def test_marks_of_deletes_after_a_load_are_counted_and_given_back(
+def test_delete_marks_after_a_load_are_counted_and_freed(
     client: MilvusClient, server: Any, collection_name: str
 ) -> None:
     schema = client.create_schema()

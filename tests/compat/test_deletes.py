@@ -28,7 +28,7 @@ def _seen(client: MilvusClient, name: str) -> list[int]:
 @pytest.mark.parametrize("flush_before", [False, True], ids=["growing", "sealed"])
 @pytest.mark.parametrize("flush_after", [False, True], ids=["log", "delta file"])
 @pytest.mark.parametrize("how", ["ids", "key filter", "filter"])
-def test_deleted_rows_stay_gone_through_flush_release_and_load(
+def test_deleted_rows_stay_deleted_after_flush_release_and_load(
     client: MilvusClient, collection_name: str, how: str, flush_before: bool, flush_after: bool
 ) -> None:
     """DT-16"""
@@ -94,7 +94,7 @@ def test_a_key_inserted_again_after_its_delete_is_seen(client: MilvusClient, col
     assert client.get(collection_name, ids=[1], output_fields=["a"])[0]["a"] == 999
 
 
-def test_delete_answers_how_many_keys_it_took(client: MilvusClient, collection_name: str) -> None:
+def test_delete_answers_the_number_of_keys(client: MilvusClient, collection_name: str) -> None:
     make_c1(client, collection_name, load=True)
     client.insert(collection_name, c1_rows(10))
     assert client.delete(collection_name, ids=[0, 1])["delete_count"] == 2

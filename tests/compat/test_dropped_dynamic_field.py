@@ -74,7 +74,7 @@ def _max_field_id(client: MilvusClient, name: str) -> int:
 
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "not loaded"])
-def test_keys_are_gone_from_all_rows_and_do_not_come_back(
+def test_dynamic_keys_are_removed_from_all_rows_and_stay_removed(
     client: MilvusClient, stub: Any, collection_name: str, loaded: bool
 ) -> None:
     name = collection_name
@@ -139,7 +139,7 @@ def test_an_index_of_a_dynamic_path_goes_with_the_field(client: MilvusClient, co
     assert ids_of(client, name, "color == 'red'") == [6]
 
 
-def test_loads_of_chosen_fields_go_on_without_it(client: MilvusClient, collection_name: str) -> None:
+def test_loads_of_chosen_fields_continue_without_the_dynamic_field(client: MilvusClient, collection_name: str) -> None:
     name = collection_name
     _fill(client, name)
     client.load_collection(name, load_fields=["id", "vec"])
@@ -149,7 +149,7 @@ def test_loads_of_chosen_fields_go_on_without_it(client: MilvusClient, collectio
         client.query(name, filter="a >= 0")
 
 
-def test_undeclared_keys_and_writes_by_the_schema_of_before_are_refused(
+def test_undeclared_keys_and_writes_with_the_old_schema_are_refused(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     name = collection_name
@@ -184,7 +184,7 @@ def test_undeclared_keys_and_writes_by_the_schema_of_before_are_refused(
     _check_gone(client, name)
 
 
-def test_its_bytes_stay_until_a_merge_leaves_them_out(new_server: ServerFactory) -> None:
+def test_the_bytes_of_the_dropped_field_stay_until_a_merge(new_server: ServerFactory) -> None:
     server = new_server()
     client = server.client()
     _make(client, "c1")
@@ -209,7 +209,7 @@ def test_its_bytes_stay_until_a_merge_leaves_them_out(new_server: ServerFactory)
     assert [f.text for f in Check(server.data_dir).findings()] == []
 
 
-def test_an_index_that_comes_too_late_for_its_field_is_refused(tmp_path: Path) -> None:
+def test_an_index_on_a_dropped_field_is_refused(tmp_path: Path) -> None:
     catalog = open_catalog(tmp_path / "catalog.sqlite")
     fields = with_field_ids(
         [
@@ -226,7 +226,7 @@ def test_an_index_that_comes_too_late_for_its_field_is_refused(tmp_path: Path) -
     catalog.close()
 
 
-def test_an_iterator_that_began_before_goes_on(client: MilvusClient, collection_name: str) -> None:
+def test_an_iterator_that_began_before_the_drop_continues(client: MilvusClient, collection_name: str) -> None:
     name = collection_name
     _fill(client, name)
     client.load_collection(name)
@@ -238,7 +238,9 @@ def test_an_iterator_that_began_before_goes_on(client: MilvusClient, collection_
     assert found == [*range(6)]
 
 
-def test_reads_and_writes_go_on_while_it_is_switched(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_reads_and_writes_continue_while_the_dynamic_field_is_switched(
+    client: MilvusClient, stub: Any, collection_name: str
+) -> None:
     """What names a dynamic key may be refused with the error of an unknown field; all else succeeds."""
     name = collection_name
     _fill(client, name)
@@ -289,7 +291,7 @@ def test_reads_and_writes_go_on_while_it_is_switched(client: MilvusClient, stub:
     assert ids_of(client, name, "color == 'red'") == []
 
 
-def test_it_is_dropped_whole_or_not_at_all(new_server: ServerFactory) -> None:
+def test_the_dynamic_field_is_dropped_whole_or_not_at_all(new_server: ServerFactory) -> None:
     server = new_server(env={"MILVINE_CRASH_AT": "drop_field.prepared"})
     client = server.client()
     _fill(client, "c1")

@@ -106,7 +106,7 @@ def test_a_delete_takes_the_same_filters(client: MilvusClient, collection_name: 
     assert ids_of(client, collection_name, "id >= 0") == [4, 5]
 
 
-def test_a_bloom_filter_comes_as_bytes_and_deletes_nothing(
+def test_a_bloom_filter_is_sent_as_bytes_and_refused_in_deletes(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     make(client, collection_name)
@@ -128,7 +128,7 @@ def test_a_bloom_filter_comes_as_bytes_and_deletes_nothing(
         ('t =~ "(a"', "invalid regex pattern: error parsing regexp: missing closing ): `(a`"),
     ],
 )
-def test_a_bad_filter_is_refused_in_milvus_words(
+def test_a_bad_filter_is_refused_with_milvus_text(
     client: MilvusClient, collection_name: str, text: str, reason: str
 ) -> None:
     make(client, collection_name)

@@ -264,14 +264,16 @@ def _check_grpc(stub: Any, name: str, text: str, templates: dict[str, Any]) -> N
 @example("at[2147483648] == 'a'", {})
 @example("id == 1e300 or id == -1e300 or id == 1", {})
 @example("j in {t}", {"t": [[1], [[2.0]]]})
-def test_a_filter_is_answered_or_refused_in_words(rows: str, stub: Any, text: str, templates: dict[str, Any]) -> None:
+def test_a_filter_is_answered_or_refused_with_a_message(
+    rows: str, stub: Any, text: str, templates: dict[str, Any]
+) -> None:
     _check_grpc(stub, rows, text, templates)
 
 
 @pytest.mark.nightly
 @_examples(10_000)
 @given(FILTERS, st.fixed_dictionaries({}, optional={"t": _ELEMENTS | st.binary(max_size=40), "u": _ELEMENTS}))
-def test_many_filters_are_answered_or_refused_in_words(
+def test_many_filters_are_answered_or_refused_with_a_message(
     rows: str, stub: Any, text: str, templates: dict[str, Any]
 ) -> None:
     _check_grpc(stub, rows, text, templates)
@@ -300,14 +302,14 @@ def _check_rest(uri: str, name: str, body: dict[str, Any]) -> None:
 
 @_examples(60)
 @given(_BODIES)
-def test_a_body_is_answered_or_refused_in_words(rows: str, server: Server, body: dict[str, Any]) -> None:
+def test_a_body_is_answered_or_refused_with_a_message(rows: str, server: Server, body: dict[str, Any]) -> None:
     _check_rest(server.uri, rows, body)
 
 
 @pytest.mark.nightly
 @_examples(10_000)
 @given(_BODIES)
-def test_many_bodies_are_answered_or_refused_in_words(rows: str, server: Server, body: dict[str, Any]) -> None:
+def test_many_bodies_are_answered_or_refused_with_a_message(rows: str, server: Server, body: dict[str, Any]) -> None:
     _check_rest(server.uri, rows, body)
 
 

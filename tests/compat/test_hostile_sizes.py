@@ -56,7 +56,7 @@ def test_a_million_empty_queries_are_refused(stub: Any, loaded: str) -> None:
 
 
 @pytest.mark.parametrize("auto_id", [False, True], ids=["own keys", "automatic ids"])
-def test_a_row_count_of_billions_is_refused_before_anything_is_made_that_long(
+def test_a_row_count_of_billions_is_refused_before_memory_is_taken(
     client: MilvusClient, stub: Any, collection_name: str, auto_id: bool
 ) -> None:
     schema = client.create_schema(auto_id=auto_id, enable_dynamic_field=True)
@@ -101,7 +101,7 @@ def test_a_filter_of_megabytes_is_refused(stub: Any, loaded: str, text: str, rea
         assert len(answer.status.reason) < 50_000, "the filter is not echoed whole"
 
 
-def test_a_list_of_very_many_keys_is_no_such_filter(client: MilvusClient, loaded: str) -> None:
+def test_a_list_of_very_many_keys_is_not_too_large(client: MilvusClient, loaded: str) -> None:
     text = f"id in [{','.join(map(str, range(500_000)))}]"
     assert len(client.query(loaded, filter=text)) == 5
 

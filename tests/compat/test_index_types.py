@@ -114,7 +114,7 @@ def test_an_index_finds_the_nearest_and_gives_their_true_scores(
         ("HNSW", {"note": "x" * 110_000}, "index params size exceeds limit"),
     ],
 )
-def test_what_cannot_be_built_is_refused_in_milvus_words(
+def test_an_index_that_cannot_be_built_is_refused_with_milvus_text(
     client: MilvusClient, filled: str, index_type: str, params: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(MilvusException) as caught:
@@ -173,7 +173,7 @@ def test_search_parameters_that_do_not_fit_are_refused_and_others_ignored(
             client.drop_index(filled, metric)
 
 
-def test_two_fields_have_their_own_indexes_and_the_memory_comes_back(new_server: ServerFactory, base: Any) -> None:
+def test_two_fields_have_their_own_indexes_and_release_frees_their_memory(new_server: ServerFactory, base: Any) -> None:
     server = new_server()
     client = server.client()
     schema = client.create_schema(auto_id=False)

@@ -31,7 +31,7 @@ def _describe(stub: Any, name: str, **others: Any) -> Any:
     ids=["FLAT", "AUTOINDEX", "HNSW", "HNSW by default"],
 )
 @pytest.mark.parametrize("metric", ["L2", "IP", "COSINE"])
-def test_index_is_described_as_it_was_asked_for(
+def test_an_index_is_described_as_it_was_requested(
     client: MilvusClient, collection_name: str, index_type: str, metric: str, params: dict[str, str]
 ) -> None:
     make_c1(client, collection_name, index=False)

@@ -66,7 +66,7 @@ def test_more_than_a_million_is_refused_with_its_own_range(client: MilvusClient)
         ({"Query_Mode": "large_topk"}, 'invalid property key "Query_Mode", did you mean "query_mode"?'),
     ],
 )
-def test_other_spellings_are_refused_when_a_collection_is_made_or_altered(
+def test_other_values_are_refused_when_a_collection_is_created_or_altered(
     client: MilvusClient, properties: dict[str, str], text: str
 ) -> None:
     expected = (1100, f"{text}: invalid parameter")
@@ -75,7 +75,7 @@ def test_other_spellings_are_refused_when_a_collection_is_made_or_altered(
     assert not client.has_collection("never")
 
 
-def test_it_changes_only_while_there_is_no_vector_index(client: MilvusClient) -> None:
+def test_query_mode_changes_only_without_a_vector_index(client: MilvusClient) -> None:
     make(client, "changing", None)
     text = (
         "can not alter query_mode if the collection already has a vector index. Please drop the index first: "

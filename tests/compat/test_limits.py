@@ -88,7 +88,7 @@ def test_query_vector_of_another_kind_is_refused(stub: Any, loaded: str) -> None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=["nan", "inf", "-inf"])
-def test_search_with_a_value_that_is_no_number_answers_without_breaking(
+def test_a_search_with_nan_or_infinity_does_not_harm_the_server(
     client: MilvusClient, stub: Any, loaded: str, value: float
 ) -> None:
     """Whatever is answered, the next search must be right."""
@@ -110,7 +110,7 @@ def test_graph_effort_must_be_a_sensible_integer(
         assert_refused(answered, 65535, "param 'ef'")
 
 
-def test_hints_are_those_that_milvus_knows(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_unknown_search_hints_are_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
     make_c1(client, collection_name, load=True)
     for hint in ("", "disable", "iterative_filter"):
         assert_ok(stub.Search(search_request(collection_name, [ORIGIN], 3, params={}, hints=hint)))
@@ -203,7 +203,7 @@ def typed(client: MilvusClient, collection_name: str) -> str:
     return collection_name
 
 
-def test_the_good_batch_that_the_bad_ones_vary_is_taken(stub: Any, typed: str) -> None:
+def test_the_valid_batch_that_the_invalid_ones_are_made_from_is_accepted(stub: Any, typed: str) -> None:
     assert assert_ok(stub.Insert(insert_request(typed, 2, *GOOD.values()))).insert_cnt == 2
     assert count(stub, typed) == 2
 
@@ -260,7 +260,7 @@ def test_insert_of_no_rows_is_refused(stub: Any, typed: str) -> None:
     assert_refused(stub.Insert(insert_request(typed, 0, *empty)), 1100, "num_rows should be greater than 0")
 
 
-def test_null_in_a_field_that_takes_none_is_refused(stub: Any, typed: str) -> None:
+def test_null_in_a_field_that_is_not_nullable_is_refused(stub: Any, typed: str) -> None:
     numbers = scalars("n", schema_pb2.Int8, [1, 2])
     numbers.valid_data.extend([True, False])
     columns = [*(column for name, column in GOOD.items() if name != "n"), numbers]
@@ -278,7 +278,7 @@ def test_dynamic_values_without_a_dynamic_field_are_refused(
     assert count(stub, collection_name) == 0
 
 
-def test_keys_may_not_be_given_when_they_are_made_here(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_keys_may_not_be_given_with_automatic_ids(client: MilvusClient, stub: Any, collection_name: str) -> None:
     schema = client.create_schema(auto_id=True)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=4)

@@ -90,7 +90,7 @@ def test_an_estimate_refuses_what_a_load_refuses(small: Server) -> None:
     assert ours(small, "estimate", collectionName="c1", partitionNames=["p"])["code"] == 200
 
 
-def test_what_is_held_is_told_by_collection_partition_segment_field_and_index(
+def test_held_memory_is_reported_by_collection_partition_segment_field_and_index(
     small: Server,
 ) -> None:
     loaded(small.stub, "c0")
@@ -112,7 +112,7 @@ def test_what_is_held_is_told_by_collection_partition_segment_field_and_index(
         assert segment["rows"] == ROWS
 
 
-def test_a_refusal_says_what_is_needed_free_and_held_by_whom(small: Server) -> None:
+def test_a_refusal_says_what_is_needed_and_free_and_what_holds_the_rest(small: Server) -> None:
     """ME-01"""
     fitting = [name for name in COLLECTIONS if load(small.stub, name).code == 0]
     refused = [name for name in COLLECTIONS if name not in fitting]
@@ -193,7 +193,7 @@ def test_the_command_prints_what_a_load_would_cost(small: Server) -> None:
     assert lines[-1].endswith("it fits")
 
 
-def test_the_command_fails_in_a_sentence(small: Server) -> None:
+def test_the_command_fails_with_one_sentence(small: Server) -> None:
     unknown = estimate_command("nope", "--uri", small.uri)
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == "milvine: collection not found[database=default][collection=nope]\n"
@@ -214,7 +214,7 @@ def test_the_command_fails_in_a_sentence(small: Server) -> None:
     ],
     ids=["v2", "v2 above", "v1", "v1 in a container", "unlimited", "no cgroups"],
 )
-def test_the_limit_of_the_cgroup_counts(
+def test_the_memory_limit_of_the_cgroup_is_respected(
     tmp_path: Path, membership: str | None, limits: dict[str, str], expected: list[int]
 ) -> None:
     files = {**limits, **({} if membership is None else {"proc/self/cgroup": membership})}

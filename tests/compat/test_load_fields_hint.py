@@ -153,7 +153,7 @@ def test_an_unlisted_vector_is_searched_by_its_mapped_index(hint_server: Server,
     assert list(answer.results.ids.int_id.data) == [500]
 
 
-def test_rows_sealed_under_a_partial_load_are_whole(hint_server: Server, hint_client: MilvusClient) -> None:
+def test_rows_sealed_during_a_partial_load_are_complete(hint_server: Server, hint_client: MilvusClient) -> None:
     make_c1(hint_client, "sealed_later", dynamic=True)
     loaded(hint_server.stub, "sealed_later", load_fields=["id", "vec"], skip_load_dynamic_field=True)
     hint_client.insert("sealed_later", c1_rows(3, color="red"))
@@ -162,7 +162,7 @@ def test_rows_sealed_under_a_partial_load_are_whole(hint_server: Server, hint_cl
     assert_ok(release(hint_server.stub, "sealed_later"))
 
 
-def test_a_mode_that_there_is_not_is_refused_at_start(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_unknown_mode_is_refused_at_start(tmp_path_factory: pytest.TempPathFactory) -> None:
     server = Server(tmp_path_factory.mktemp("mode"), env={"MILVINE_LOAD_FIELDS_MODE": "lenient"})
     server.spawn()
     assert server.process.wait(30) == 1

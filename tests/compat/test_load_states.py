@@ -127,7 +127,7 @@ def test_progress_moves_while_files_are_opened(held: Held) -> None:
     assert count(held.stub, name) == 2 * ROWS
 
 
-def test_a_loading_collection_says_so_to_everyone(held: Held) -> None:
+def test_every_call_reports_a_loading_collection(held: Held) -> None:
     name = held.make("says")
     held.held_back(name)
     answer = assert_ok(progress(held.stub, name))
@@ -152,7 +152,7 @@ def test_a_loading_collection_says_so_to_everyone(held: Held) -> None:
     assert ended(waiting).fields_data[0].scalars.long_data.data[0] == 2 * ROWS
 
 
-def test_reads_that_wait_leave_threads_to_other_calls(held: Held) -> None:
+def test_waiting_reads_leave_threads_for_other_calls(held: Held) -> None:
     """Three quarters of the threads may wait."""
     name = held.make("waited_for")
     held.held_back(name)
@@ -227,7 +227,7 @@ def test_a_flush_an_added_field_another_load_and_a_release_do_not_wait_for_a_loa
     assert answer.fields_data[0].scalars.long_data.data[0] == 2 * ROWS + 10
 
 
-def test_reads_go_on_while_a_field_is_added_in_place(held: Held) -> None:
+def test_reads_continue_while_a_field_is_added_in_place(held: Held) -> None:
     """LF-14h: what was served is served all the time; what is added is waited for."""
     name = held.make("in_place")
     held.gate.let_through()
@@ -250,7 +250,7 @@ def test_reads_go_on_while_a_field_is_added_in_place(held: Held) -> None:
     assert load_state(held.stub, name) == LOADED
 
 
-def test_a_field_that_is_taken_away_is_refused_and_never_read_as_null(held: Held) -> None:
+def test_a_field_removed_from_the_load_is_refused_and_never_read_as_null(held: Held) -> None:
     name = held.make("taken")
     held.gate.let_through()
     loaded(held.stub, name)
@@ -274,7 +274,7 @@ def test_a_field_that_is_taken_away_is_refused_and_never_read_as_null(held: Held
     assert wrong == []
 
 
-def test_loads_and_releases_of_many_threads_end_in_what_was_asked_last(held: Held) -> None:
+def test_loads_and_releases_of_many_threads_end_in_the_state_last_requested(held: Held) -> None:
     name = held.make("contended")
     held.gate.let_through(60_000)
     answers = list[Any]()
@@ -297,7 +297,7 @@ def test_loads_and_releases_of_many_threads_end_in_what_was_asked_last(held: Hel
     assert count(held.stub, name) == 2 * ROWS
 
 
-def test_a_load_that_was_under_way_is_resumed_after_a_crash(tmp_path: Path, new_server: ServerFactory) -> None:
+def test_an_interrupted_load_is_resumed_after_a_crash(tmp_path: Path, new_server: ServerFactory) -> None:
     """LS-25, for a load in the middle."""
     with gate(tmp_path) as made:
         server = new_server(env=made.environment)
@@ -312,7 +312,7 @@ def test_a_load_that_was_under_way_is_resumed_after_a_crash(tmp_path: Path, new_
     until(lambda: load_state(server.stub, "c") == LOADED, "it is not loaded")
 
 
-def test_what_does_not_fit_after_a_restart_is_not_loaded_and_says_why(new_server: ServerFactory) -> None:
+def test_a_collection_that_does_not_fit_after_a_restart_is_not_loaded_and_says_why(new_server: ServerFactory) -> None:
     server = new_server()
     client: MilvusClient = server.client()
     for name in ("first", "second"):
@@ -335,7 +335,7 @@ def test_what_does_not_fit_after_a_restart_is_not_loaded_and_says_why(new_server
     assert requests.get(f"{server.uri}/healthz", timeout=10).text == "OK"
 
 
-def test_a_load_that_fails_leaves_not_load_its_reason_and_no_memory(new_server: ServerFactory) -> None:
+def test_a_failed_load_ends_in_not_load_with_a_reason_and_holds_no_memory(new_server: ServerFactory) -> None:
     server = new_server()
     client: MilvusClient = server.client()
     make_c1(client, "c")

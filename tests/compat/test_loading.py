@@ -213,9 +213,7 @@ def test_a_loaded_collection_may_be_dropped(client: MilvusClient, stub: Any, loa
     assert load_state(stub, loaded_c1) == NOT_EXIST
 
 
-def test_a_collection_made_anew_under_an_old_name_is_not_loaded(
-    client: MilvusClient, stub: Any, loaded_c1: str
-) -> None:
+def test_a_new_collection_under_an_old_name_is_not_loaded(client: MilvusClient, stub: Any, loaded_c1: str) -> None:
     """LS-21"""
     client.drop_collection(loaded_c1)
     make_c1(client, loaded_c1)
@@ -277,7 +275,9 @@ def test_a_bad_field_list_is_refused(
     assert load_state(stub, collection_name) == NOT_LOAD
 
 
-def test_a_bad_field_list_is_told_before_a_missing_index(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_a_bad_field_list_is_reported_before_a_missing_index(
+    client: MilvusClient, stub: Any, collection_name: str
+) -> None:
     """LF-06"""
     make_c1(client, collection_name, index=False)
     assert_refused(_load(stub, collection_name, load_fields=["id", "a"]), 1100, "does not contain vector field")
@@ -300,7 +300,7 @@ def partial(client: MilvusClient, stub: Any, collection_name: str) -> str:
     return collection_name
 
 
-def test_the_seeds_partial_load_serves_search_and_query(client: MilvusClient, stub: Any, partial: str) -> None:
+def test_the_pages_partial_load_serves_search_and_query(client: MilvusClient, stub: Any, partial: str) -> None:
     """LF-09"""
     assert list(assert_ok(_search(stub, partial)).results.ids.int_id.data) == [0, 1, 2, 3, 4]
     assert ids_of(client, partial, "id > 1") == [2, 3, 4]
@@ -342,7 +342,7 @@ def test_a_dynamic_key_cannot_be_returned_when_skipped(stub: Any, partial: str, 
     assert_refused(answered, 65535, "field color cannot be returned since dynamic field not loaded")
 
 
-def test_more_fields_may_be_loaded_in_place_while_searches_go_on(
+def test_more_fields_may_be_loaded_in_place_during_searches(
     client: MilvusClient, stub: Any, server: Server, partial: str
 ) -> None:
     """LF-14h"""
@@ -377,7 +377,7 @@ def test_more_fields_may_be_loaded_after_a_release(client: MilvusClient, stub: A
     assert [r["a"] for r in rows] == [30, 40]
 
 
-def test_rows_written_under_a_partial_load_are_whole_after_a_full_one(
+def test_rows_written_during_a_partial_load_are_complete_after_a_full_one(
     client: MilvusClient, stub: Any, partial: str
 ) -> None:
     """LF-16"""
@@ -468,11 +468,13 @@ def test_flush_statistics_and_description_need_no_load(client: MilvusClient, stu
         pytest.param(lambda s, n: s.Search(search_request(n, [ORIGIN], 0)), "topk [0] is invalid", id="topk"),
     ],
 )
-def test_bad_requests_are_told_before_a_missing_load(stub: Any, c1: str, call: Callable[..., Any], text: str) -> None:
+def test_bad_requests_are_reported_before_a_missing_load(
+    stub: Any, c1: str, call: Callable[..., Any], text: str
+) -> None:
     assert_refused(call(stub, c1), 1100, text, legacy=5)
 
 
-def test_a_wrong_dimension_is_told_after_a_missing_load(stub: Any, c1: str) -> None:
+def test_a_missing_load_is_reported_before_a_wrong_dimension(stub: Any, c1: str) -> None:
     assert_refused(stub.Search(search_request(c1, [[1.0, 2.0]], 1)), 101, "failed to search: collection not loaded")
 
 
@@ -583,7 +585,7 @@ def _seed_page(uri: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_the_seeds_python_prints_what_its_page_says(
+def test_the_pages_python_prints_the_documented_output(
     client: MilvusClient, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """SD-01"""

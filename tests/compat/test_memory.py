@@ -107,12 +107,14 @@ def check(server: Any, rows: int, dim: int) -> None:
     client.close()
 
 
-def test_memory_counted_by_a_load_is_taken_and_given_back(new_server: Callable[..., Any]) -> None:
+def test_a_load_takes_the_memory_it_counts_and_a_release_frees_it(new_server: Callable[..., Any]) -> None:
     check(new_server(metrics_port=free_port()), 30_000, 256)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-def test_memory_of_a_hundred_thousand_long_vectors_is_taken_and_given_back(new_server: Callable[..., Any]) -> None:
+def test_a_load_of_a_hundred_thousand_long_vectors_takes_memory_and_a_release_frees_it(
+    new_server: Callable[..., Any],
+) -> None:
     environment = {"MILVINE_SEGMENT_SEAL_BYTES": "1GB", "MILVINE_WAL_LIMIT": "2GB", "MILVINE_WRITE_BUFFER_LIMIT": "2GB"}
     check(new_server(metrics_port=free_port(), env=environment), 100_000, 768)

@@ -103,7 +103,7 @@ def _place(client: MilvusClient, name: str, of_collection: dict[str, str], of_fi
 
 
 @pytest.mark.parametrize(("of_collection", "of_field", "is_unread"), PLACINGS)
-def test_a_mapped_part_is_not_read_to_be_loaded(
+def test_a_mapped_part_is_loaded_without_being_read(
     client: MilvusClient,
     stub: Any,
     damaged: str,
@@ -129,7 +129,7 @@ def test_async_warmup_reads_after_the_collection_is_loaded(
     _assert_failed(stub, damaged)
 
 
-def test_settings_say_what_is_mapped_where_nobody_else_does(new_server: ServerFactory) -> None:
+def test_settings_decide_mapping_where_no_property_does(new_server: ServerFactory) -> None:
     server = new_server(env={"MILVINE_QUERYNODE_MMAP_SCALARFIELD": "true"})
     client = server.client()
     _make(client, "c1")
@@ -147,7 +147,7 @@ def _held(server: Server) -> tuple[float, float]:
     return _metric(server, "milvine_loaded_bytes"), _metric(server, "milvine_mapped_bytes")
 
 
-def test_what_is_mapped_counts_apart_from_memory(client: MilvusClient, server: Server, collection_name: str) -> None:
+def test_mapped_bytes_are_counted_apart_from_memory(client: MilvusClient, server: Server, collection_name: str) -> None:
     name = collection_name
     vectors = _make(client, name)
     index_bytes = sum(f.stat().st_size for f in _files(server, name, "*.index"))
@@ -183,9 +183,7 @@ def test_what_is_mapped_counts_apart_from_memory(client: MilvusClient, server: S
     assert none_mapped == 0
 
 
-def test_async_warmup_brings_into_memory_what_is_to_be_there(
-    client: MilvusClient, server: Server, collection_name: str
-) -> None:
+def test_async_warmup_brings_parts_into_memory(client: MilvusClient, server: Server, collection_name: str) -> None:
     _make(client, collection_name)
     before = _held(server)
     client.load_collection(collection_name)

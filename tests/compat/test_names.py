@@ -87,7 +87,7 @@ def names(stub: Any, client: MilvusClient) -> Iterator[Names]:
     made.clear()
 
 
-def test_an_alias_comes_changes_and_goes(stub: Any, names: Names) -> None:
+def test_an_alias_is_created_altered_and_dropped(stub: Any, names: Names) -> None:
     one, other = names.collection(), names.collection()
     alias = names.alias(one)
     described = assert_ok(_describe(stub, alias))
@@ -103,7 +103,7 @@ def test_an_alias_comes_changes_and_goes(stub: Any, names: Names) -> None:
     assert_ok(_drop(stub, alias))
 
 
-def test_the_same_alias_again_is_a_success_and_of_another_collection_refused(stub: Any, names: Names) -> None:
+def test_creating_an_alias_again_succeeds_and_for_another_collection_is_refused(stub: Any, names: Names) -> None:
     one, other = names.collection(), names.collection()
     alias = names.alias(one)
     assert_ok(_create(stub, alias, one))
@@ -113,7 +113,7 @@ def test_the_same_alias_again_is_a_success_and_of_another_collection_refused(stu
     assert _aliases(stub, other) == []
 
 
-def test_an_alias_of_an_alias_is_one_of_its_collection(stub: Any, names: Names) -> None:
+def test_an_alias_of_an_alias_belongs_to_the_collection(stub: Any, names: Names) -> None:
     one, other = names.collection(), names.collection()
     alias = names.alias(one)
     second = names.alias(alias)
@@ -123,7 +123,7 @@ def test_an_alias_of_an_alias_is_one_of_its_collection(stub: Any, names: Names) 
     assert _aliases(stub, second) == [second]
 
 
-def test_no_name_is_both_an_alias_and_a_collection(stub: Any, client: MilvusClient, names: Names) -> None:
+def test_a_name_cannot_be_both_an_alias_and_a_collection(stub: Any, client: MilvusClient, names: Names) -> None:
     one, other = names.collection(), names.collection()
     alias = names.alias(one)
     conflict = "alias and collection name conflict[database=default][alias={}]"
@@ -157,7 +157,7 @@ def test_of_a_collection_and_an_alias_made_at_once_under_one_name_one_wins(stub:
         assert described.schema.name == (name if codes[0] == 0 else one)
 
 
-def test_aliases_of_nothing_are_refused(stub: Any, names: Names) -> None:
+def test_aliases_of_missing_collections_are_refused(stub: Any, names: Names) -> None:
     one = names.collection()
     alias = names.alias(one)
     assert_refused(_create(stub, "al", "missing"), 100, "collection not found[database=default][collection=missing]")
@@ -176,7 +176,7 @@ def test_aliases_of_nothing_are_refused(stub: Any, names: Names) -> None:
         ("a" * 256, "the length of a collection alias must be less than 255 characters: invalid parameter"),
     ],
 )
-def test_names_that_no_alias_can_have_are_refused(stub: Any, alias: str, text: str) -> None:
+def test_invalid_alias_names_are_refused(stub: Any, alias: str, text: str) -> None:
     for refused in (_create(stub, alias, "c1"), _alter(stub, alias, "c1"), _describe(stub, alias)):
         assert_refused(refused, 1100, text, legacy=5)
     assert_ok(_drop(stub, alias))
@@ -210,7 +210,7 @@ def test_an_alias_stands_wherever_a_collection_may(client: MilvusClient, stub: A
     assert client.list_indexes(name) == ["vec"]
 
 
-def test_a_collection_with_aliases_is_dropped_neither_by_one_nor_before_them(stub: Any, names: Names) -> None:
+def test_a_collection_with_aliases_cannot_be_dropped(stub: Any, names: Names) -> None:
     name = names.collection()
     alias = names.alias(name)
     text = f"cannot drop the collection via alias = {alias}: invalid parameter"
@@ -233,7 +233,7 @@ def test_reads_by_an_alias_follow_it(client: MilvusClient, stub: Any, names: Nam
     assert ids_of(client, alias, "id >= 0") == [10, 11]
 
 
-def test_a_renamed_collection_stays_what_it_was(client: MilvusClient, stub: Any, names: Names) -> None:
+def test_a_renamed_collection_keeps_its_data_and_its_state(client: MilvusClient, stub: Any, names: Names) -> None:
     """LS-23"""
     name, new_name = names.collection(3, load=True), names.new()
     alias, before = names.alias(name), collection_id(stub, name)
@@ -255,7 +255,7 @@ def test_a_renamed_collection_stays_what_it_was(client: MilvusClient, stub: Any,
         ("a" * 256, "the length of a collection name must be less than 255 characters"),
     ],
 )
-def test_names_that_no_collection_can_have_are_no_new_names(stub: Any, new_name: str, text: str) -> None:
+def test_invalid_new_names_are_refused(stub: Any, new_name: str, text: str) -> None:
     assert_refused(_rename(stub, "c1", new_name), 1100, text)
 
 
@@ -291,7 +291,7 @@ def test_a_collection_moves_to_another_database(server: Server, names: Names) ->
     assert_ok(stub.DropDatabase(milvus_pb2.DropDatabaseRequest(db_name=database)))
 
 
-def test_reads_go_on_while_their_collection_is_renamed(client: MilvusClient, stub: Any, names: Names) -> None:
+def test_reads_continue_while_their_collection_is_renamed(client: MilvusClient, stub: Any, names: Names) -> None:
     name, new_name = names.collection(20, load=True), names.new()
     alias, done = names.alias(name), threading.Event()
     answers: list[int] = []
@@ -343,7 +343,7 @@ def test_a_dropped_collection_made_again_is_not_loaded(client: MilvusClient, stu
     assert load_state(stub, name) == NOT_LOAD
 
 
-def test_names_outlive_a_crash(new_server: ServerFactory) -> None:
+def test_names_survive_a_crash(new_server: ServerFactory) -> None:
     server = new_server()
     stub = server.stub
     properties = [{"key": "database.max.collections", "value": "5"}]

@@ -82,7 +82,7 @@ def test_a_timestamp_before_a_folded_delete_is_refused_by_every_read_and_after_a
     client.close()
 
 
-def test_a_segment_of_which_nothing_is_left_is_remembered_too(eager: Server) -> None:
+def test_the_deletes_of_a_segment_removed_whole_are_remembered_too(eager: Server) -> None:
     client, name = eager.client(), "emptied"
     make_c1(client, name, load=True)
     client.insert(name, c1_rows(10))
@@ -126,7 +126,7 @@ def test_an_iterator_that_outlives_the_retention_ends_with_an_error_and_a_quiet_
     client.close()
 
 
-def test_a_timestamp_before_all_that_a_time_to_live_leaves_is_refused(eager: Server) -> None:
+def test_a_timestamp_before_every_row_that_a_time_to_live_keeps_is_refused(eager: Server) -> None:
     client, name = eager.client(), "short_lived"
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
@@ -145,7 +145,7 @@ def test_a_timestamp_before_all_that_a_time_to_live_leaves_is_refused(eager: Ser
     client.close()
 
 
-def test_a_timestamp_before_a_truncation_is_refused_and_one_behind_it_sees_what_came_later(eager: Server) -> None:
+def test_a_timestamp_before_a_truncation_is_refused_and_one_after_it_sees_later_rows(eager: Server) -> None:
     client, name = eager.client(), "truncated"
     make_c1(client, name, load=True)
     client.insert(name, c1_rows(10))

@@ -39,7 +39,7 @@ def _indexed(books: Any) -> Any:
     return books
 
 
-def test_collection_knows_its_schema_again(books: Any, collection_name: str) -> None:
+def test_a_collection_object_reads_its_schema_back(books: Any, collection_name: str) -> None:
     again = Collection(collection_name, using=ALIAS)
     assert [f.name for f in again.schema.fields] == ["book_id", "word_count", "book_intro"]
     assert again.description == "books"
@@ -88,7 +88,7 @@ def test_index_is_found_described_and_dropped(books: Any) -> None:
         books.load()
 
 
-def test_dropping_makes_it_not_exist(books: Any, collection_name: str) -> None:
+def test_a_dropped_collection_does_not_exist(books: Any, collection_name: str) -> None:
     utility.drop_collection(collection_name, using=ALIAS)
     assert not utility.has_collection(collection_name, using=ALIAS)
     assert utility.load_state(collection_name, using=ALIAS).name == "NotExist"

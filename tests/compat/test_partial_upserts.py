@@ -32,7 +32,9 @@ def _row(key: Any, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", [DataType.INT64, DataType.VARCHAR])
 @pytest.mark.parametrize("flushed", [False, True])
-def test_what_is_not_given_stays(client: MilvusClient, collection_name: str, key: DataType, flushed: bool) -> None:
+def test_columns_that_are_not_given_keep_their_values(
+    client: MilvusClient, collection_name: str, key: DataType, flushed: bool
+) -> None:
     name = collection_name
     one, two = (1, 2) if key is DataType.INT64 else ("one", "two")
     _make(client, name, key=key)
@@ -73,7 +75,7 @@ def test_a_new_key_makes_a_row_and_must_be_complete(client: MilvusClient, stub: 
     assert rows[1] == {"id": 2, "vec": [0.0, 0.0], "a": 2, **nothing}
 
 
-def test_it_needs_the_collection_loaded_with_the_fields_it_keeps(
+def test_a_partial_upsert_needs_the_fields_it_keeps_loaded(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     name = collection_name
@@ -96,7 +98,7 @@ def test_it_needs_the_collection_loaded_with_the_fields_it_keeps(
     assert [(row["a"], row["vec"][0]) for row in rows] == [(0, 0.0), (7, 1.0)]
 
 
-def test_with_automatic_ids_the_row_goes_on_under_a_new_one(client: MilvusClient, collection_name: str) -> None:
+def test_with_automatic_ids_the_row_gets_a_new_id(client: MilvusClient, collection_name: str) -> None:
     _make(client, collection_name, auto_id=True)
     row = _row(0)
     del row["id"]
@@ -156,7 +158,7 @@ def test_updates_of_other_columns_are_not_lost_to_each_other(
     assert [[row[f"n{number}"] for number in range(writers)] for row in rows] == [[steps] * writers] * 3
 
 
-def test_a_whole_upsert_between_is_merged_over_not_undone(
+def test_a_partial_upsert_does_not_undo_a_whole_one_in_between(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     """A plain upsert sets `a` and `b` alike, a partial one only `a`: `b` must be what the last plain one said."""

@@ -97,7 +97,7 @@ def test_a_bad_partition_key_is_refused(
     assert_refused(stub.CreateCollection(request), 1100, text, legacy=5)
 
 
-def test_the_primary_key_is_no_partition_key(stub: Any, collection_name: str) -> None:
+def test_the_primary_key_cannot_be_the_partition_key(stub: Any, collection_name: str) -> None:
     key = field("id", schema_pb2.Int64, primary=True, is_partition_key=True)
     found = stub.CreateCollection(create_request(collection_name, [key, VECTOR]))
     assert_refused(found, 1100, "the partition key field must not be primary field")
@@ -158,7 +158,7 @@ def test_a_filter_on_the_key_looks_into_one_partition(client: MilvusClient, tena
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("tenant == 1e30", 0), ("tenant == 0.5", 0), ("tenant == 3.0", 20)])
-def test_a_number_that_no_key_can_be_finds_nothing(
+def test_a_number_outside_the_keys_type_finds_nothing(
     client: MilvusClient, collection_name: str, text: str, wanted: int
 ) -> None:
     make_tenants(client, collection_name, text=False)
@@ -166,9 +166,7 @@ def test_a_number_that_no_key_can_be_finds_nothing(
     assert len(ids_of(client, collection_name, text, limit=1000)) == wanted
 
 
-def test_an_upsert_takes_the_old_row_out_of_whatever_partition_it_is_in(
-    client: MilvusClient, tenants: Partitions
-) -> None:
+def test_an_upsert_replaces_the_old_row_in_any_partition(client: MilvusClient, tenants: Partitions) -> None:
     name = tenants.name
     client.flush(name)
     moved = [{**row, "tenant": "elsewhere", "a": -1} for row in rows_of(range(10))]
@@ -194,7 +192,7 @@ def test_a_delete_for_one_key_leaves_the_same_id_of_another(client: MilvusClient
     assert ids_of(client, tenants.name, "id == 3") == [3]
 
 
-def test_partitions_are_nobodys_business(tenants: Partitions) -> None:
+def test_partitions_cannot_be_named_by_callers(tenants: Partitions) -> None:
     """PT-12, and what Milvus refuses beside it."""
     for found, what in [
         (tenants.create("_default_0"), "create partition"),
@@ -222,7 +220,7 @@ def test_an_insert_without_the_key_is_refused(tenants: Partitions) -> None:
     assert_refused(tenants.insert([1]), 1100, text)
 
 
-def test_the_key_is_loaded_with_whatever_else_is(tenants: Partitions) -> None:
+def test_the_partition_key_must_be_loaded(tenants: Partitions) -> None:
     """LF-04."""
     text = "load field list [id vec] does not contain partition key field tenant: invalid parameter"
     assert_refused(tenants.load_all(load_fields=["id", "vec"]), 1100, text)
@@ -230,7 +228,9 @@ def test_the_key_is_loaded_with_whatever_else_is(tenants: Partitions) -> None:
     assert tenants.count() == 400
 
 
-def test_truncated_tenants_come_back_where_they_belong(client: MilvusClient, tenants: Partitions) -> None:
+def test_rows_inserted_after_a_truncation_are_in_their_keys_partition(
+    client: MilvusClient, tenants: Partitions
+) -> None:
     before = counts(client, tenants.name)
     assert_ok(tenants.truncate())
     assert counts(client, tenants.name) == [0] * 16
@@ -238,7 +238,7 @@ def test_truncated_tenants_come_back_where_they_belong(client: MilvusClient, ten
     assert counts(client, tenants.name) == before
 
 
-def test_the_log_is_replayed_into_the_partitions_of_the_keys(new_server: ServerFactory) -> None:
+def test_log_replay_puts_rows_into_the_partitions_of_their_keys(new_server: ServerFactory) -> None:
     server = new_server()
     client = server.client()
     make_tenants(client, "c")
@@ -259,7 +259,7 @@ def test_the_log_is_replayed_into_the_partitions_of_the_keys(new_server: ServerF
     assert list(assert_ok(hits).results.ids.int_id.data) == [9, 29, 49]
 
 
-def test_an_automatic_id_gets_its_row_to_the_keys_partition(client: MilvusClient, collection_name: str) -> None:
+def test_a_row_with_an_automatic_id_is_in_its_keys_partition(client: MilvusClient, collection_name: str) -> None:
     schema = client.create_schema(auto_id=True)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)

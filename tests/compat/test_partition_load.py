@@ -114,7 +114,7 @@ def _run(made: Partitions, steps: str, whole: Expected, first: int | str, second
 
 
 @pytest.mark.parametrize(("steps", "whole", "first", "second"), [*DELETES, *FLUSHES])
-def test_what_is_read_after_loads_and_releases(
+def test_reads_after_loads_and_releases(
     two: Partitions, steps: str, whole: Expected, first: int | str, second: int | str
 ) -> None:
     _run(two, steps, whole, first, second)
@@ -123,7 +123,7 @@ def test_what_is_read_after_loads_and_releases(
 @pytest.mark.parametrize(
     ("steps", "whole", "first", "second"), [*COMPACTIONS[:2], COMPACTIONS[5], *COMPACTIONS_NIGHTLY]
 )
-def test_what_is_read_after_loads_releases_and_compactions(
+def test_reads_after_loads_releases_and_compactions(
     two: Partitions, steps: str, whole: Expected, first: int | str, second: int | str
 ) -> None:
     assert_ok(two.insert(range(200, 300)))
@@ -131,7 +131,7 @@ def test_what_is_read_after_loads_releases_and_compactions(
     _run(two, steps, whole, first, second)
 
 
-def test_a_dropped_partition_is_not_found_before_what_is_not_loaded(
+def test_a_dropped_partition_is_reported_before_an_unloaded_one(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     made = make_partitions(client, stub, collection_name, "p1", "p2")
@@ -174,7 +174,7 @@ def test_nothing_is_shown_in_memory_while_nothing_is_loaded(two: Partitions) -> 
     assert_refused(two.progress(), 101, "collection not loaded")
 
 
-def test_a_partition_that_is_not_loaded_answers_behind_the_path_of_the_query_node(two: Partitions) -> None:
+def test_the_refusal_of_an_unloaded_partition_names_the_query_node(two: Partitions) -> None:
     """PT-03, PT-04."""
     assert_ok(two.load("_default"))
     assert two.hits() == [*range(100)]
@@ -200,7 +200,7 @@ def test_releasing_the_last_partition_releases_the_collection(two: Partitions) -
 
 
 @pytest.mark.parametrize("collection_first", [True, False])
-def test_collections_and_partitions_load_on_top_of_each_other(two: Partitions, collection_first: bool) -> None:
+def test_a_collection_and_its_partitions_can_be_loaded_in_any_order(two: Partitions, collection_first: bool) -> None:
     """PT-15, PT-16."""
     if collection_first:
         assert_ok(two.load_all())
@@ -224,7 +224,7 @@ def test_a_partition_created_in_a_loaded_collection_is_loaded(two: Partitions, w
     assert two.ids("p3") == [500]
 
 
-def test_only_what_is_not_loaded_can_be_dropped(two: Partitions) -> None:
+def test_only_an_unloaded_partition_can_be_dropped(two: Partitions) -> None:
     """PT-18, PT-19."""
     assert_ok(two.create("p3"))
     assert_ok(two.load("p2"))

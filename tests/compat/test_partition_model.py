@@ -162,7 +162,7 @@ WEIGHTS = {
 
 
 @pytest.mark.timeout(90 + STEPS // 5)
-def test_partitions_are_what_dictionaries_say_after_each_of_many_random_steps(
+def test_partitions_agree_with_dictionaries_after_each_of_many_random_steps(
     new_server: Callable[..., Any],
 ) -> None:
     print(f"MILVINE_MODEL_SEED={SEED} MILVINE_MODEL_STEPS={STEPS}")  # noqa: T201

@@ -71,7 +71,7 @@ def running(server: Any, made: Partitions) -> Iterator[list[str]]:
     assert wrong == []
 
 
-def test_readers_of_one_partition_do_not_notice_what_others_go_through(made: Partitions, running: list[str]) -> None:
+def test_reads_of_one_partition_are_unaffected_by_changes_of_others(made: Partitions, running: list[str]) -> None:
     for number in range(ROUNDS):
         assert_ok(made.load("p1"))
         if number % 2:

@@ -66,7 +66,7 @@ def test_a_bad_partition_name_is_refused(made: Partitions, route: str, name: str
 
 
 @pytest.mark.parametrize("route", [*ROUTES, "row_count"])
-def test_a_missing_collection_is_said_so(stub: Any, route: str) -> None:
+def test_a_missing_collection_is_reported(stub: Any, route: str) -> None:
     found = getattr(Partitions(stub, "missing"), route)("p")
     assert_refused(found, 100, "collection not found[database=default][collection=missing]", legacy=4)
 
@@ -165,7 +165,7 @@ def test_deletes_check_the_filter_before_the_partition(made: Partitions) -> None
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-def test_a_dropped_partition_takes_its_rows_along(made: Partitions, flushed: bool) -> None:
+def test_dropping_a_partition_removes_its_rows(made: Partitions, flushed: bool) -> None:
     """Also when it is created again under its name."""
     if flushed:
         assert_ok(made.flush())
@@ -198,7 +198,7 @@ def test_truncating_removes_all_rows_and_nothing_else(made: Partitions, flushed:
     assert (made.ids("p2"), made.hits()) == ([3, 4], [3, 4])
 
 
-def test_truncating_what_is_missing_is_refused(stub: Any) -> None:
+def test_truncating_a_missing_collection_is_refused(stub: Any) -> None:
     assert_refused(Partitions(stub, "missing").truncate(), 100, "collection not found", legacy=4)
     assert_refused(Partitions(stub, "1st").truncate(), 1100, "Invalid collection name")
 
@@ -208,7 +208,7 @@ def _files(server: Server) -> set[str]:
     return {str(p.relative_to(segments)) for p in segments.glob("*/*")}
 
 
-def test_what_was_dropped_released_or_truncated_stays_so(new_server: ServerFactory) -> None:
+def test_drops_releases_and_truncations_survive_a_restart(new_server: ServerFactory) -> None:
     """Rows of a dropped partition that only the log has are not there again after it is replayed, nor are its files."""
     server = new_server()
     client = server.client()
@@ -246,7 +246,7 @@ def _loaded_bytes(server: Server) -> float:
     return float(line.split()[1])
 
 
-def test_released_partitions_and_truncated_rows_give_their_memory_back(new_server: ServerFactory) -> None:
+def test_releasing_partitions_and_truncating_free_memory(new_server: ServerFactory) -> None:
     server = new_server()
     made = make_partitions(server.client(), server.stub, "c", "p1")
     assert_ok(made.insert(range(5000)))

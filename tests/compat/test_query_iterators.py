@@ -39,7 +39,7 @@ def test_pages_cover_all_rows_in_key_order(client: MilvusClient, collection_name
     assert [row["id"] for page in _pages(skipping) for row in page] == list(range(90, 100))
 
 
-def test_text_keys_are_pages_too(client: MilvusClient, collection_name: str) -> None:
+def test_iterators_page_over_text_keys(client: MilvusClient, collection_name: str) -> None:
     make_quick(client, collection_name, 2, data_type=DataType.VARCHAR, max_length=16)
     keys = sorted(f"k{i}" for i in range(25))
     client.insert(collection_name, [{"id": key, "vector": [1, i]} for i, key in enumerate(keys)])
@@ -48,7 +48,7 @@ def test_text_keys_are_pages_too(client: MilvusClient, collection_name: str) -> 
 
 
 @pytest.mark.parametrize("flush", [False, True], ids=["growing", "sealed"])
-def test_what_happens_after_the_first_page_is_not_seen(client: MilvusClient, collection_name: str, flush: bool) -> None:
+def test_changes_after_the_first_page_are_not_seen(client: MilvusClient, collection_name: str, flush: bool) -> None:
     make_c1(client, collection_name, load=True)
     client.insert(collection_name, c1_rows(20))
     if flush:
@@ -79,7 +79,7 @@ def test_an_iterator_over_nothing_sees_nothing_later(client: MilvusClient, colle
     assert _pages(iterator) == []
 
 
-def test_an_iterator_goes_on_from_its_file_at_its_own_timestamp(
+def test_an_iterator_continues_from_its_file_at_its_own_timestamp(
     client: MilvusClient, collection_name: str, tmp_path: Path
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -92,7 +92,7 @@ def test_an_iterator_goes_on_from_its_file_at_its_own_timestamp(
     assert [row["id"] for page in _pages(again) for row in page] == [4, 5, 6, 7, 8, 9]
 
 
-def test_a_page_outlives_a_restart(new_server: Callable[..., Any]) -> None:
+def test_an_iterator_continues_after_a_restart(new_server: Callable[..., Any]) -> None:
     """The timestamp is in the client's hands; what was deleted after it is still there until it is compacted."""
     server = new_server()
     client = server.client()

@@ -58,7 +58,7 @@ def ranked(base: Any, query: Any, metric: str, kept: Any) -> list[tuple[int, flo
 @pytest.mark.parametrize("metric", INDEXES)
 @pytest.mark.parametrize("first", [0, 40, 1500], ids=["near", "farther", "far"])
 @pytest.mark.parametrize("text", ["", "group in [1, 4, 7, 10]"], ids=["all", "filtered"])
-def test_a_range_holds_the_nearest_rows_between_its_ends(
+def test_a_range_search_returns_the_nearest_rows_between_its_ends(
     client: MilvusClient, filled: str, base: Any, metric: str, first: int, text: str
 ) -> None:
     kept = ~GONE & ((np.arange(ROWS) % 3 == 1) if text else True)
@@ -134,7 +134,7 @@ def test_the_near_end_is_in_the_range_and_the_far_end_is_not(client: MilvusClien
         ("L2", {"radius": "wide"}, 65535, "type must be number, but is string"),
     ],
 )
-def test_a_range_that_is_none_is_refused(
+def test_an_invalid_range_is_refused(
     client: MilvusClient, filled: str, base: Any, metric: str, params: dict[str, Any], code: int, text: str
 ) -> None:
     with pytest.raises(MilvusException) as caught:
@@ -155,7 +155,7 @@ def test_growing_rows_may_be_left_out(client: MilvusClient, filled: str, base: A
 
 @pytest.mark.parametrize("metric", INDEXES)
 @pytest.mark.parametrize("version", ["v2", "v1"])
-def test_an_iterator_hands_out_every_row_once_and_in_order(
+def test_an_iterator_returns_every_row_once_and_in_order(
     client: MilvusClient, filled: str, base: Any, metric: str, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if version == "v1":

@@ -144,7 +144,7 @@ def test_offset_pages_every_query_of_a_search(client: MilvusClient, line: str) -
     assert [[h["id"] for h in hits] for hits in answers] == [[2, 3, 4], [46, 45, 44]]
 
 
-def test_a_filter_that_passes_nothing_gives_no_hits(client: MilvusClient, line: str) -> None:
+def test_a_filter_that_no_row_passes_gives_no_hits(client: MilvusClient, line: str) -> None:
     assert _ids(client, line, limit=5, filter="a < 0") == []
     assert list(client.query(line, filter="a < 0", output_fields=["a"])) == []
 
@@ -252,7 +252,7 @@ def test_many_flushes_make_many_segments_that_answer_as_one(client: MilvusClient
     assert [r["a"] for r in rows] == [10 * i for i in range(40)]
 
 
-def test_an_anns_field_may_be_left_out_when_there_is_one_vector(stub: Any, line: str) -> None:
+def test_anns_field_may_be_omitted_with_one_vector_field(stub: Any, line: str) -> None:
     response = assert_ok(stub.Search(search_request(line, [ORIGIN], 2, anns_field="")))
     assert list(response.results.ids.int_id.data) == [0, 1]
 

@@ -43,7 +43,7 @@ def test_every_repetition_has_its_own_vectors_and_sees_new_rows(client: MilvusCl
     assert [hits[0]["id"] for hits in many] == [0, 1, 2, 3, 4, 4]
 
 
-def test_other_filters_limits_and_fields_are_other_searches(client: MilvusClient, name: str) -> None:
+def test_other_filters_limits_and_fields_give_other_answers(client: MilvusClient, name: str) -> None:
     assert _nearest(client, name, 1, filter="a > 10") == (2, 20)
     assert _nearest(client, name, 1, filter="a < 10") == (0, 0)
     assert _nearest(client, name, 1, filter="a > {low}", filter_params={"low": 10}) == (2, 20)
@@ -53,13 +53,13 @@ def test_other_filters_limits_and_fields_are_other_searches(client: MilvusClient
 
 
 @pytest.mark.parametrize("vector", [[1.0, 2.0], [0.0] * 5])
-def test_a_repetition_is_checked_as_the_first_one(client: MilvusClient, name: str, vector: list[float]) -> None:
+def test_repeated_searches_are_checked_like_the_first(client: MilvusClient, name: str, vector: list[float]) -> None:
     with pytest.raises(MilvusException, match="vector dimension mismatch"):
         client.search(name, [vector], limit=1, output_fields=["a"], anns_field="vec")
     assert _nearest(client, name, 2) == (2, 20)
 
 
-def test_release_and_other_fields_are_noticed(client: MilvusClient, name: str) -> None:
+def test_repeated_searches_notice_a_release_and_other_loaded_fields(client: MilvusClient, name: str) -> None:
     client.release_collection(name)
     with pytest.raises(MilvusException) as caught:
         _nearest(client, name, 1)
@@ -71,7 +71,7 @@ def test_release_and_other_fields_are_noticed(client: MilvusClient, name: str) -
     assert _nearest(client, name, 1) == (1, 10)
 
 
-def test_another_metric_is_noticed(client: MilvusClient, name: str) -> None:
+def test_repeated_searches_notice_another_metric(client: MilvusClient, name: str) -> None:
     client.release_collection(name)
     client.drop_index(name, "vec")
     add_index(client, name, "vec", "FLAT", "IP")
@@ -79,7 +79,7 @@ def test_another_metric_is_noticed(client: MilvusClient, name: str) -> None:
     assert _nearest(client, name, 1) == (2, 20)
 
 
-def test_another_collection_of_the_name_is_noticed(client: MilvusClient, name: str) -> None:
+def test_repeated_searches_notice_a_new_collection_of_the_same_name(client: MilvusClient, name: str) -> None:
     client.drop_collection(name)
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
@@ -94,7 +94,7 @@ def test_another_collection_of_the_name_is_noticed(client: MilvusClient, name: s
     assert client.search(name, [[1.0, 1.0]], limit=1, output_fields=["a"], anns_field="vec")[0][0]["id"] == 7
 
 
-def test_an_alias_that_moves_is_noticed(client: MilvusClient, name: str) -> None:
+def test_repeated_searches_notice_an_altered_alias(client: MilvusClient, name: str) -> None:
     other, alias = f"{name}_other", f"{name}_alias"
     make_c1(client, other, index=False)
     add_index(client, other, "vec", "FLAT", "L2")

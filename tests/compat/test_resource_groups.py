@@ -100,7 +100,7 @@ def _replicas(stub: Any, name: str) -> Any:
     return assert_ok(stub.GetReplicas(milvus_pb2.GetReplicasRequest(collection_name=name))).replicas
 
 
-def test_the_one_node_stands_in_the_default_group(own_stub: Any) -> None:
+def test_the_node_is_in_the_default_group(own_stub: Any) -> None:
     """RP-06"""
     assert _names(own_stub) == [DEFAULT]
     group = _group(own_stub, DEFAULT)
@@ -111,7 +111,7 @@ def test_the_one_node_stands_in_the_default_group(own_stub: Any) -> None:
     assert node.address.startswith("127.0.0.1:")
 
 
-def test_a_group_made_twice_alike_is_one_and_otherwise_refused(own_stub: Any) -> None:
+def test_creating_a_group_again_succeeds_with_the_same_configuration_only(own_stub: Any) -> None:
     """RP-08"""
     assert_ok(_create(own_stub, "rg"))
     assert_ok(_create(own_stub, "rg", _config(0, 0)))
@@ -130,7 +130,7 @@ def test_a_group_made_twice_alike_is_one_and_otherwise_refused(own_stub: Any) ->
         ("a" * 256, 1100, "the length of a resource group name must be less than 255 characters: invalid parameter"),
     ],
 )
-def test_names_that_no_group_can_have_are_refused(own_stub: Any, name: str, code: int, text: str) -> None:
+def test_invalid_group_names_are_refused(own_stub: Any, name: str, code: int, text: str) -> None:
     assert_refused(_create(own_stub, name), code, text)
     assert_refused(_update(own_stub, {name: _config(0, 0)}), code, text)
     assert_refused(_transfer_node(own_stub, name, DEFAULT), code, text)
@@ -148,7 +148,7 @@ def test_names_that_no_group_can_have_are_refused(own_stub: Any, name: str, code
         (_config(0, 0, ["rg"]), "resource group in `TransferFrom` rg should not be itself"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused(own_stub: Any, config: Any, text: str) -> None:
+def test_an_invalid_configuration_is_refused(own_stub: Any, config: Any, text: str) -> None:
     assert_refused(_create(own_stub, "rg", config), 303, text)
     assert _names(own_stub) == [DEFAULT]
     assert_ok(_create(own_stub, "rg"))
@@ -156,7 +156,7 @@ def test_a_configuration_that_cannot_be_is_refused(own_stub: Any, config: Any, t
     assert _group(own_stub, DEFAULT).config.limits.node_num == 1_000_000
 
 
-def test_groups_that_are_not_there(own_stub: Any) -> None:
+def test_missing_groups_are_refused(own_stub: Any) -> None:
     """RP-07 and the half of RP-09"""
     text = "resource group not found[rg=nope]"
     assert_refused(_describe(own_stub, "nope"), 300, text)
@@ -186,7 +186,7 @@ def test_groups_that_are_in_use_are_not_dropped(own_stub: Any, own_client: Milvu
     assert _names(own_stub) == [DEFAULT]
 
 
-def test_the_node_goes_where_it_is_requested_and_comes_back(own_stub: Any, own_client: MilvusClient) -> None:
+def test_the_node_moves_to_the_group_that_requests_it_and_back(own_stub: Any, own_client: MilvusClient) -> None:
     make_c1(own_client, "c1", load=True)
     own_client.insert("c1", c1_rows(3))
     make_c1(own_client, "other")
@@ -210,7 +210,7 @@ def test_the_node_goes_where_it_is_requested_and_comes_back(own_stub: Any, own_c
     assert (_group(own_stub, "rg").capacity, _group(own_stub, "rg").num_available_node) == (0, 0)
 
 
-def test_nodes_that_cannot_be_transferred(own_stub: Any) -> None:
+def test_invalid_node_transfers_are_refused(own_stub: Any) -> None:
     text = f"source resource group and target resource group should not be the same, resource group: {DEFAULT}"
     assert_refused(_transfer_node(own_stub, DEFAULT, DEFAULT), 1100, text)
     assert_ok(_create(own_stub, "rg"))
@@ -243,7 +243,7 @@ def test_a_replica_moves_to_another_group_while_it_serves(own_stub: Any, own_cli
     assert _replicas(own_stub, "c1")[0].resource_group_name == DEFAULT
 
 
-def test_replicas_that_cannot_be_transferred(own_stub: Any, own_client: MilvusClient) -> None:
+def test_invalid_replica_transfers_are_refused(own_stub: Any, own_client: MilvusClient) -> None:
     make_c1(own_client, "c1")
     assert_ok(_create(own_stub, "rg"))
     text = "collection not found[database=default][collection=nope]"
@@ -262,7 +262,7 @@ def test_replicas_that_cannot_be_transferred(own_stub: Any, own_client: MilvusCl
     assert_refused(_transfer_replica(own_stub, "rg", DEFAULT, "c1"), 1100, text)
 
 
-def test_what_a_load_asks_of_groups_is_checked_as_milvus_does(own_stub: Any, own_client: MilvusClient) -> None:
+def test_resource_groups_of_a_load_are_checked_as_in_milvus(own_stub: Any, own_client: MilvusClient) -> None:
     """RP-01, RP-02, RP-03"""
     make_c1(own_client, "c1")
     prefix = "call query coordinator LoadCollection: "
@@ -278,7 +278,7 @@ def test_what_a_load_asks_of_groups_is_checked_as_milvus_does(own_stub: Any, own
     assert list(_replicas(own_stub, "c1")) == []
 
 
-def test_replicas_of_what_is_loaded_and_of_what_is_not(own_stub: Any, own_client: MilvusClient) -> None:
+def test_get_replicas_answers_for_loaded_and_unloaded_collections(own_stub: Any, own_client: MilvusClient) -> None:
     """RP-05"""
     make_c1(own_client, "c1")
     assert list(_replicas(own_stub, "c1")) == []
@@ -294,7 +294,7 @@ def test_replicas_of_what_is_loaded_and_of_what_is_not(own_stub: Any, own_client
     assert_refused(own_stub.GetReplicas(missing), 100, "collection not found[database=default][collection=nope]")
 
 
-def test_groups_and_replicas_outlive_a_crash(own: Server, own_stub: Any, own_client: MilvusClient) -> None:
+def test_groups_and_replicas_survive_a_crash(own: Server, own_stub: Any, own_client: MilvusClient) -> None:
     config = _config(1, 2, [DEFAULT], [DEFAULT], zone="a")
     assert_ok(_create(own_stub, "labelled", config))
     assert_ok(_create(own_stub, "rg", _config(1, 1)))
@@ -307,7 +307,7 @@ def test_groups_and_replicas_outlive_a_crash(own: Server, own_stub: Any, own_cli
     assert _replicas(own.stub, "c1")[0].resource_group_name == "rg"
 
 
-def test_what_is_in_memory_is_listed(own_stub: Any, own_client: MilvusClient) -> None:
+def test_loaded_collections_and_partitions_are_listed(own_stub: Any, own_client: MilvusClient) -> None:
     """SH-01, SH-02, SH-03"""
     make_c1(own_client, "loaded", load=True)
     make_c1(own_client, "unloaded")

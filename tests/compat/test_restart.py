@@ -29,7 +29,7 @@ def _wait_loaded(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_everything_acknowledged_is_there_after_a_restart(new_server: ServerFactory, how: str) -> None:
+def test_acknowledged_writes_survive_a_restart(new_server: ServerFactory, how: str) -> None:
     """LS-25, LS-26, and inserts and deletes in the log, in segments and between them."""
     server = new_server()
     client: MilvusClient = server.client()
@@ -122,7 +122,7 @@ def test_a_graph_serves_after_a_restart_and_an_interrupted_build_is_done_again(n
     assert recall([[h["id"] for h in hits] for hits in answers], truth) >= 0.9
 
 
-def test_new_keys_made_after_a_restart_differ_from_the_old_ones(new_server: ServerFactory) -> None:
+def test_automatic_ids_after_a_restart_differ_from_older_ones(new_server: ServerFactory) -> None:
     server = new_server()
     client = server.client()
     client.create_collection("auto", dimension=2, auto_id=True)

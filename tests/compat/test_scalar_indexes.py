@@ -174,7 +174,9 @@ REFUSES_ALL = ("NGRAM", "HYBRID", "HNSW")
 
 
 @pytest.mark.parametrize("index_type", REFUSED)
-def test_each_type_stands_on_the_fields_it_may(client: MilvusClient, stub: Any, empty: str, index_type: str) -> None:
+def test_each_index_type_is_accepted_on_its_fields_only(
+    client: MilvusClient, stub: Any, empty: str, index_type: str
+) -> None:
     refused = REFUSED[index_type]
     for field_name, text in refused.items():
         code = 1101 if text == CAST else 1100
@@ -246,7 +248,9 @@ def test_a_scalar_index_alone_does_not_load_a_collection(client: MilvusClient, s
     assert_refused(loaded, 1100, "there is no vector index on field: [vec], please create index firstly")
 
 
-def test_filters_answer_the_same_while_indexes_come_merge_restart_and_go(new_server: ServerFactory) -> None:
+def test_filters_answer_the_same_while_indexes_are_built_merged_restarted_and_dropped(
+    new_server: ServerFactory,
+) -> None:
     """IX-07, IX-10; the indexes are counted in memory while they are loaded."""
     server = new_server(env={"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600"})
     client, stub, name = server.client(), server.stub, "c"
@@ -313,7 +317,7 @@ def test_the_index_of_a_field_that_is_not_loaded_is_not_loaded(client: MilvusCli
     assert ids_of(client, collection_name, "a == 7 or a > 1190") == [7, *range(1191, 1200)]
 
 
-def test_an_index_for_which_there_is_no_memory_is_left_out_and_the_rows_stay(new_server: ServerFactory) -> None:
+def test_an_index_that_does_not_fit_is_left_out_and_the_rows_are_served(new_server: ServerFactory) -> None:
     server = new_server()
     client, stub = server.client(), server.stub
     make_c1(client, "c", load=True)

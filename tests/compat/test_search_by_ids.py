@@ -97,7 +97,7 @@ def _refusal(client: MilvusClient, name: str, **options: Any) -> tuple[int, str]
 
 
 @pytest.mark.parametrize("field", [k for k in KINDS if k != "f32n"])
-def test_every_vector_type_finds_to_the_bit_what_the_vectors_themselves_find(world: World, field: str) -> None:
+def test_a_search_by_ids_equals_the_search_by_their_vectors_for_every_type(world: World, field: str) -> None:
     found = world.search(field, ids=ORDER, limit=7)
     assert found == world.search(field, data=world.vectors(field, ORDER), limit=7)
     if KINDS[field][1] != "IP":
@@ -115,13 +115,13 @@ def test_every_vector_type_finds_to_the_bit_what_the_vectors_themselves_find(wor
         {"search_params": {"metric_type": "COSINE", "params": {"ef": 200}}, "output_fields": ["*"]},
     ],
 )
-def test_all_that_a_search_takes_goes_with_ids(world: World, options: dict[str, Any]) -> None:
+def test_every_search_option_works_with_ids(world: World, options: dict[str, Any]) -> None:
     found = world.search("f32", ids=ORDER, limit=9, **options)
     assert found == world.search("f32", data=world.vectors("f32", ORDER), limit=9, **options)
     assert any(found), "the options leave something to compare"
 
 
-def test_a_null_vector_has_an_empty_group_in_its_place(world: World) -> None:
+def test_a_null_vector_gives_an_empty_group(world: World) -> None:
     keys = [330, 301, 3, 4, 0]
     found = world.search("f32n", ids=keys, limit=3, output_fields=["a"])
     assert [len(hits) for hits in found] == [0, 3, 0, 3, 0]
@@ -131,11 +131,11 @@ def test_a_null_vector_has_an_empty_group_in_its_place(world: World) -> None:
     assert world.search("f32n", ids=[3, 300], limit=3, output_fields=["a"]) == [[], []]
 
 
-def test_one_id_alone_need_not_be_in_a_list(world: World) -> None:
+def test_a_single_id_need_not_be_in_a_list(world: World) -> None:
     assert world.search("i8", ids=5, limit=2) == world.search("i8", data=world.vectors("i8", [5]), limit=2)
 
 
-def test_a_search_by_ids_and_one_by_vectors_are_never_taken_for_each_other(world: World) -> None:
+def test_searches_by_ids_and_by_vectors_are_cached_apart(world: World) -> None:
     vectors, other = world.vectors("f32", [8]), world.vectors("f32", [9])
     for _ in range(2):
         assert world.search("f32", data=vectors, limit=1)[0][0]["id"] == 8
@@ -144,7 +144,7 @@ def test_a_search_by_ids_and_one_by_vectors_are_never_taken_for_each_other(world
         assert world.search("f32", data=other, limit=1)[0][0]["id"] == 9
 
 
-def test_ids_of_an_iterator_begin_it_as_their_vector_does(world: World, stub: Any) -> None:
+def test_an_iterator_by_ids_equals_one_by_their_vector(world: World, stub: Any) -> None:
     given = {"anns_field": "i8", "limit": 10, "iterator": True, "search_iter_v2": True, "search_iter_batch_size": 10}
     by_id = assert_ok(stub.Search(_ids_request(world.name, [12], **given))).results
     assert list(by_id.ids.int_id.data) == [hit["id"] for hit in world.search("i8", ids=[12], limit=10)[0]]
@@ -180,7 +180,7 @@ def test_ids_of_an_iterator_begin_it_as_their_vector_does(world: World, stub: An
         ({"ids": [1, 900], "filter": "nope ==="}, 1100, MISSING.format("900")),
     ],
 )
-def test_what_ids_cannot_be(world: World, options: dict[str, Any], code: int, text: str) -> None:
+def test_invalid_ids_are_refused(world: World, options: dict[str, Any], code: int, text: str) -> None:
     assert _refusal(world.client, world.name, **{"anns_field": "f32", **options}) == (code, text)
 
 
@@ -193,7 +193,7 @@ def test_what_ids_cannot_be(world: World, options: dict[str, Any], code: int, te
         ({"output_fields": ["nope"]}, "field nope not exist"),
     ],
 )
-def test_the_search_itself_is_refused_as_one_by_vectors(world: World, options: dict[str, Any], text: str) -> None:
+def test_other_errors_are_those_of_a_search_by_vectors(world: World, options: dict[str, Any], text: str) -> None:
     code, message = _refusal(world.client, world.name, ids=[1, 2], anns_field="f32", **options)
     assert (code, text in message) == (1100, True), message
     assert _refusal(world.client, world.name, data=world.vectors("f32", [1, 2]), anns_field="f32", **options) == (
@@ -202,21 +202,21 @@ def test_the_search_itself_is_refused_as_one_by_vectors(world: World, options: d
     )
 
 
-def test_no_ids_on_the_wire_are_a_search_without_vectors(world: World, stub: Any) -> None:
+def test_an_empty_id_list_is_a_search_without_vectors(world: World, stub: Any) -> None:
     assert_refused(stub.Search(_ids_request(world.name, [], anns_field="f32")), 1100, "nq [0] is invalid")
     unset = search_request(world.name, [], anns_field="f32")
     unset.ids.SetInParent()
     assert_refused(stub.Search(unset), 1100, "nq [0] is invalid")
 
 
-def test_groups_that_are_empty_count_as_queries_on_the_wire(world: World, stub: Any) -> None:
+def test_empty_groups_count_as_queries_in_the_response(world: World, stub: Any) -> None:
     some = assert_ok(stub.Search(_ids_request(world.name, [3, 4], anns_field="f32n", limit=2))).results
     assert (some.num_queries, some.top_k, list(some.topks), len(some.scores)) == (2, 2, [0, 2], 2)
     none = assert_ok(stub.Search(_ids_request(world.name, [3, 6], anns_field="f32n", limit=2))).results
     assert (none.num_queries, none.top_k, list(none.topks), len(none.scores)) == (2, 0, [0, 0], 0)
 
 
-def test_how_a_search_by_ids_went_can_be_explained(world: World, server: Server) -> None:
+def test_explain_answers_for_a_search_by_ids(world: World, server: Server) -> None:
     body: dict[str, Any] = {"collectionName": world.name, "annsField": "f32n", "ids": [1, 2], "limit": 3}
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json=body, timeout=30).json()
     assert {look["state"] for look in answer["data"]} == {"growing", "sealed"}
@@ -224,7 +224,7 @@ def test_how_a_search_by_ids_went_can_be_explained(world: World, server: Server)
     assert answer == {"code": 0, "data": []}
 
 
-def test_deleted_rows_are_missing_and_the_newest_row_of_a_key_counts(
+def test_deleted_rows_are_missing_and_the_newest_row_of_a_key_is_used(
     client: MilvusClient, collection_name: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -241,7 +241,7 @@ def test_deleted_rows_are_missing_and_the_newest_row_of_a_key_counts(
     assert client.search(collection_name, ids=[4], limit=1)[0][0]["id"] == 4
 
 
-def test_the_vectors_are_those_of_the_timestamp_that_is_read_at(
+def test_the_vectors_are_read_at_the_timestamp_of_the_search(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -256,7 +256,7 @@ def test_the_vectors_are_those_of_the_timestamp_that_is_read_at(
     assert sorted(client.search(collection_name, ids=[1], limit=2)[0].ids) == [1, 5]
 
 
-def test_vectors_and_rows_are_of_one_moment_whatever_is_written_meanwhile(
+def test_vectors_and_rows_are_read_at_one_timestamp_under_writes(
     server: Server, client: MilvusClient, collection_name: str
 ) -> None:
     make_c1(client, collection_name, load=True)
@@ -319,7 +319,7 @@ def test_rows_of_other_or_released_partitions_are_missing(client: MilvusClient, 
     assert (code, "failed to query: " in text, "partition not loaded" in text) == (201, True, True), text
 
 
-def test_what_is_not_loaded_cannot_be_searched_by_ids(client: MilvusClient, collection_name: str) -> None:
+def test_an_unloaded_vector_cannot_be_searched_by_ids(client: MilvusClient, collection_name: str) -> None:
     make_two_vectors(client, collection_name, indexed=("v0", "v1"))
     client.insert(collection_name, [{"id": 1, "v0": [0.0] * DIM, "v1": [0.0] * DIM}])
     code, text = _refusal(client, collection_name, ids=[1], anns_field="v0")
@@ -329,9 +329,7 @@ def test_what_is_not_loaded_cannot_be_searched_by_ids(client: MilvusClient, coll
     assert _refusal(client, collection_name, ids=[1], anns_field="v1") == (65535, "field v1 is not loaded")
 
 
-def test_no_more_vectors_are_brought_into_memory_than_a_query_may_return(
-    client: MilvusClient, collection_name: str
-) -> None:
+def test_vectors_of_ids_are_bounded_by_the_size_of_a_query_answer(client: MilvusClient, collection_name: str) -> None:
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=32768)

@@ -56,7 +56,7 @@ def test_rows_of_equal_distance_at_a_batchs_end_are_not_lost(
     assert [hit for page in limited for hit in page] == [hit for page in found for hit in page][:33]
 
 
-def test_more_equal_rows_than_any_batch_come_in_one(client: MilvusClient, collection_name: str) -> None:
+def test_more_equal_rows_than_a_batch_come_in_one_batch(client: MilvusClient, collection_name: str) -> None:
     make_quick(client, collection_name, DIM, metric="L2", index_type="HNSW")
     client.insert(collection_name, [{"id": i, "vector": [1.0, 1.0, 0.0, float(i >= 3000)]} for i in range(3100)])
     client.flush(collection_name)

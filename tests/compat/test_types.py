@@ -53,7 +53,7 @@ def _settle(client: MilvusClient, name: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_scalar_type_comes_back_as_it_went_in(client: MilvusClient, collection_name: str, state: str) -> None:
+def test_every_scalar_type_round_trips(client: MilvusClient, collection_name: str, state: str) -> None:
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=2)
@@ -127,7 +127,7 @@ def test_nulls_come_back_as_nulls_and_missing_columns_are_null(
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_dynamic_keys_come_back_with_their_own_types(client: MilvusClient, collection_name: str, state: str) -> None:
+def test_dynamic_keys_keep_their_types(client: MilvusClient, collection_name: str, state: str) -> None:
     make_quick(client, collection_name, 2)
     extra: list[dict[str, Any]] = [
         {"color": "red", "n": 2**53 + 1, "x": 0.25, "flag": True, "list": [1, "a", None], "obj": {"k": {"d": 1}}},
@@ -170,7 +170,9 @@ def test_varchar_keys_order_find_and_delete_rows(client: MilvusClient, collectio
 
 
 @pytest.mark.parametrize("key_type", [int, str])
-def test_auto_ids_are_unique_told_and_found(client: MilvusClient, collection_name: str, key_type: type) -> None:
+def test_automatic_ids_are_unique_returned_and_found(
+    client: MilvusClient, collection_name: str, key_type: type
+) -> None:
     key: dict[str, Any] = {"data_type": DataType.VARCHAR, "max_length": 32} if key_type is str else {}
     make_quick(client, collection_name, 2, auto_id=True, **key)
     told: list[Any] = []
@@ -186,7 +188,7 @@ def test_auto_ids_are_unique_told_and_found(client: MilvusClient, collection_nam
 
 
 @pytest.mark.parametrize("compact", [True, False], ids=["valid values only", "all values"])
-def test_null_values_are_taken_in_both_wire_forms(stub: Any, collection_name: str, compact: bool) -> None:
+def test_nulls_are_accepted_in_both_encodings(stub: Any, collection_name: str, compact: bool) -> None:
     """SDKs differ: some send a filler for each NULL, some send the valid values only."""
     key = field("id", schema_pb2.Int64, primary=True)
     fields = [key, field("vec", schema_pb2.FloatVector, dim=2)]
@@ -210,7 +212,7 @@ def test_null_values_are_taken_in_both_wire_forms(stub: Any, collection_name: st
     assert by_name["n"].scalars.long_data.data[1] == 5
 
 
-def test_a_key_inserted_twice_counts_once_in_a_search_and_deletes_whole(
+def test_a_key_inserted_twice_is_one_hit_and_one_delete_removes_both_rows(
     client: MilvusClient, collection_name: str
 ) -> None:
     make_quick(client, collection_name, 2, metric="L2")
@@ -222,7 +224,7 @@ def test_a_key_inserted_twice_counts_once_in_a_search_and_deletes_whole(
     assert [h["id"] for h in client.search(collection_name, [[0.0, 0.0]], limit=3)[0]] == [2]
 
 
-def test_answers_name_the_key_and_the_number_of_hits_of_each_query(
+def test_answers_have_the_key_field_and_the_number_of_hits_of_each_query(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
     make_quick(client, collection_name, 2, metric="L2")

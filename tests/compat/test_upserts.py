@@ -82,7 +82,9 @@ def test_an_upsert_into_an_unloaded_collection_is_seen_after_loading(
     assert [row["a"] for row in rows] == [0, -1, 20]
 
 
-def test_automatic_ids_are_new_ones_and_the_named_rows_go(client: MilvusClient, collection_name: str) -> None:
+def test_an_upsert_with_automatic_ids_makes_new_ids_and_removes_the_named_rows(
+    client: MilvusClient, collection_name: str
+) -> None:
     _make(client, collection_name, auto_id=True)
     told = client.insert(collection_name, [{"vec": ORIGIN, "n": n} for n in range(3)])["ids"]
     result = client.upsert(collection_name, [{"id": told[1], "vec": ORIGIN, "n": 10}])
@@ -134,7 +136,7 @@ def test_a_bad_upsert_is_refused_and_changes_nothing(
     assert [row["a"] for row in rows] == [0, 10, 20]
 
 
-def test_an_upsert_into_what_is_not_there_is_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
+def test_an_upsert_into_a_missing_collection_is_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
     assert_refused(stub.Upsert(_request(collection_name, 2, KEYS, VECTORS, NUMBERS)), 100, "collection not found")
     make_c1(client, collection_name)
     request = _request(collection_name, 2, KEYS, VECTORS, NUMBERS, partition_name="nope")

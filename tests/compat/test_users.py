@@ -87,7 +87,7 @@ def test_a_bad_user_name_is_refused(stub: Any, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["n" * 32, "a", "Ann_b-c.9"])
-def test_a_good_user_name_is_taken(stub: Any, name: str) -> None:
+def test_a_valid_user_name_is_accepted(stub: Any, name: str) -> None:
     assert_ok(create(stub, name))
     assert_ok(drop(stub, name))
 
@@ -105,7 +105,7 @@ def test_a_password_that_is_not_base64_is_refused(stub: Any) -> None:
     assert_refused(stub.CreateCredential(request), 1100, "decode password fail")
 
 
-def test_a_password_changes_for_who_knows_the_old_one(stub: Any) -> None:
+def test_changing_a_password_needs_the_old_one(stub: Any) -> None:
     assert_ok(create(stub, "bob", "secret1"))
     wrong = "old password not correct for bob: not authenticated"
     assert_refused(update(stub, "bob", "secret2", "secret3"), 1400, wrong)
@@ -115,7 +115,7 @@ def test_a_password_changes_for_who_knows_the_old_one(stub: Any) -> None:
     assert_ok(drop(stub, "bob"))
 
 
-def test_an_update_of_nothing_and_of_nobody_is_refused(stub: Any) -> None:
+def test_updates_of_nothing_or_of_an_unknown_user_are_refused(stub: Any) -> None:
     nothing = milvus_pb2.UpdateCredentialRequest(username="root")
     assert_refused(stub.UpdateCredential(nothing), 1100, "must update either password or description")
     assert_refused(update(stub, "nobody", "secret1", "secret2"), 1400, "old password not correct for nobody")
@@ -151,7 +151,7 @@ def test_a_call_with_the_right_token_is_answered(guarded: Server, authorization:
     assert_ok(guarded.stub.ShowCollections(milvus_pb2.ShowCollectionsRequest(), metadata=metadata))
 
 
-def test_a_user_is_let_in_with_the_password_in_force(guarded: Server) -> None:
+def test_a_user_logs_in_with_the_current_password_only(guarded: Server) -> None:
     stub = guarded.stub
     assert_ok(create(stub, "carl", "secret:1", **ROOT))
     assert names(stub, **as_user("carl:secret:1")) == ["carl", "root"]
@@ -172,7 +172,7 @@ def test_the_sdk_sees_an_authentication_error(guarded: Server) -> None:
     client.close()
 
 
-def test_users_and_passwords_outlive_a_restart_and_no_password_is_on_disk(guarded: Server) -> None:
+def test_users_and_passwords_survive_a_restart_and_no_password_is_on_disk(guarded: Server) -> None:
     assert_ok(create(guarded.stub, "emma", "unmistakable", **ROOT))
     assert_ok(update(guarded.stub, "root", "Milvus", "another-root", **ROOT))
     guarded.stop()

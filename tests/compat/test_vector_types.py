@@ -219,13 +219,13 @@ def test_the_nearest_rows_are_found_and_their_scores_are_exact(case: tuple[Serve
         assert world.state in _plan(server, world, kind)
 
 
-def test_a_row_with_null_is_never_a_hit_even_if_all_are_asked_for(case: tuple[Server, World, Kind]) -> None:
+def test_a_row_with_null_is_never_a_hit(case: tuple[Server, World, Kind]) -> None:
     _, world, kind = case
     hits = world.client.search(world.name, [kind.sent(_queries(kind)[0])], anns_field=kind.name, limit=4000)[0]
     assert {hit["id"] for hit in hits} == set(kind.stored)
 
 
-def test_vectors_come_back_to_the_bit_and_nulls_as_none(case: tuple[Server, World, Kind]) -> None:
+def test_vectors_come_back_bit_for_bit_and_nulls_as_none(case: tuple[Server, World, Kind]) -> None:
     _, world, kind = case
     rows = world.client.query(world.name, filter="id >= 0", output_fields=[kind.name])
     got = {row["id"]: None if row[kind.name] is None else kind.received(row[kind.name]) for row in rows}
@@ -291,7 +291,9 @@ def test_fields_of_a_partial_load_are_searched_alone(worlds: tuple[Server, dict[
         world.client.load_collection(world.name)
 
 
-def test_a_column_of_nulls_alone_is_kept_flushed_and_finds_nothing(client: MilvusClient, collection_name: str) -> None:
+def test_a_column_of_only_nulls_is_kept_and_flushed_and_finds_nothing(
+    client: MilvusClient, collection_name: str
+) -> None:
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     kinds = {"f32": F32, "f16": F16, "i8": I8}
@@ -350,7 +352,7 @@ BAD_COLUMNS = {
 
 
 @pytest.mark.parametrize("text", BAD_COLUMNS)
-def test_a_column_that_does_not_fit_is_refused_in_milvus_words(stub: Any, small: str, text: str) -> None:
+def test_a_column_that_does_not_fit_is_refused_with_milvus_text(stub: Any, small: str, text: str) -> None:
     request = insert_request(small, 1, scalars("id", schema_pb2.Int64, [1]), *BAD_COLUMNS[text])
     assert_refused(stub.Insert(request), 1100, text)
 
@@ -369,7 +371,7 @@ BAD_QUERIES = {
 
 
 @pytest.mark.parametrize("text", BAD_QUERIES)
-def test_a_query_of_another_type_or_size_is_refused_in_milvus_words(stub: Any, small: str, text: str) -> None:
+def test_a_query_of_another_type_or_size_is_refused_with_milvus_text(stub: Any, small: str, text: str) -> None:
     name, number, data = BAD_QUERIES[text]
     request = search_request(small, [[0.0, 0.0]], 1, anns_field=name)
     holder = common_pb2.PlaceholderValue(tag="$0", type=number, values=[data])
@@ -393,7 +395,7 @@ def test_int8_vectors_have_graphs_only_and_nulls_of_vectors_cannot_be_asked_for(
         client.query(small, filter="i8 is null")
 
 
-def test_few_bytes_of_nulls_cannot_ask_for_memory_without_end(stub: Any, collection_name: str) -> None:
+def test_a_small_request_of_nulls_cannot_take_unbounded_memory(stub: Any, collection_name: str) -> None:
     fields = [
         field_of("id", schema_pb2.Int64, primary=True),
         field_of("vec", schema_pb2.FloatVector, dim=32768, nullable=True),

@@ -55,7 +55,7 @@ def contents(data_dir: Path) -> dict[str, bytes]:
     return {str(p.relative_to(data_dir)): p.read_bytes() for p in files if p.stat().st_size}
 
 
-def test_a_whole_directory_is_told_so_and_left_as_it_is(data_dir: Path) -> None:
+def test_an_undamaged_directory_is_reported_whole_and_left_unchanged(data_dir: Path) -> None:
     before = contents(data_dir)
     done = milvine_check(data_dir)
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,7 +75,7 @@ def test_a_whole_directory_is_told_so_and_left_as_it_is(data_dir: Path) -> None:
         (GRAPH, "*.index"),
     ],
 )
-def test_a_damaged_file_is_the_one_thing_that_is_named(
+def test_only_the_damaged_file_is_named(
     data_dir: Path, name: str, pattern: str, damage: Callable[[Path], None]
 ) -> None:
     path = one_file(data_dir, name, pattern)
@@ -103,7 +103,7 @@ def test_a_damaged_log_is_named(data_dir: Path, damage: Callable[[Path], None]) 
     assert "has 1 damaged files" in done.stdout
 
 
-def test_several_damages_are_all_named(data_dir: Path) -> None:
+def test_several_damaged_files_are_all_named(data_dir: Path) -> None:
     paths = [
         one_file(data_dir, SMALL, "101.col"),
         one_file(data_dir, GRAPH, "*.index"),
@@ -129,14 +129,14 @@ def test_a_damaged_catalog_is_named_and_the_other_files_are_still_verified(data_
     assert [text for text in found[1:] if str(column) in text]
 
 
-def test_files_that_hold_other_rows_than_the_catalog_says_are_named(data_dir: Path) -> None:
+def test_files_whose_rows_differ_from_the_catalog_are_named(data_dir: Path) -> None:
     """Whole files, but not the ones that belong there."""
     first = one_file(data_dir, SMALL, "101.col")
     shutil.copy(one_file(data_dir, OTHER, "101.col"), first)
     assert [text for text in damages(data_dir) if str(first) in text]
 
 
-def test_rows_that_two_segments_hold_are_named(data_dir: Path) -> None:
+def test_rows_in_two_segments_are_named(data_dir: Path) -> None:
     meta = one_file(data_dir, SMALL, "rows.seg").parent
     twin = meta.with_name(str(int(meta.name) + 1))
     shutil.copytree(meta, twin)
@@ -153,7 +153,7 @@ def test_rows_that_two_segments_hold_are_named(data_dir: Path) -> None:
     ]
 
 
-def test_what_a_crash_leaves_is_noted_and_is_no_damage(data_dir: Path) -> None:
+def test_leftovers_of_a_crash_are_noted_but_not_damage(data_dir: Path) -> None:
     log = log_files(data_dir, SMALL)[-1]
     log.write_bytes(log.read_bytes()[:-9])
     left = data_dir / "segments" / str(collection_id(data_dir, SMALL)) / "99" / "rows.seg"
@@ -166,7 +166,7 @@ def test_what_a_crash_leaves_is_noted_and_is_no_damage(data_dir: Path) -> None:
     assert {str(path) for path in (log, left) if any(str(path) in note for note in notes)} == {str(log), str(left)}
 
 
-def test_a_directory_that_a_server_holds_is_refused_and_one_that_is_none_too(new_server: Any, tmp_path: Path) -> None:
+def test_a_directory_held_by_a_server_and_a_missing_one_are_refused(new_server: Any, tmp_path: Path) -> None:
     server = new_server()
     held = milvine_check(server.data_dir)
     assert held.returncode == 1

@@ -70,7 +70,7 @@ def segment_directories(data_dir: Path) -> int:
     return len([p for p in (data_dir / "segments").glob("*/*") if p.is_dir()])
 
 
-def test_a_killed_child_fails_its_work_which_is_tried_again(new_server: Callable[..., Any]) -> None:
+def test_the_work_of_a_killed_child_fails_and_is_retried(new_server: Callable[..., Any]) -> None:
     server = new_server(env={**LAZY, "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1"})
     client = server.client()
     alive = two_flushes(client)
@@ -118,7 +118,7 @@ def test_no_row_is_lost_or_doubled_by_a_crash_at(new_server: Callable[..., Any],
 @pytest.mark.parametrize(
     "point", ["merge.columns_written", "merge.child_done", "build.index_written", "build.child_done"]
 )
-def test_a_child_that_crashes_every_time_leaves_nothing_and_takes_nobody_along(
+def test_a_child_that_always_crashes_leaves_nothing_and_harms_no_other_collection(
     new_server: Callable[..., Any], point: str
 ) -> None:
     server = new_server(env={**LAZY, "MILVINE_CRASH_AT": point})
@@ -148,9 +148,7 @@ def test_a_child_that_crashes_every_time_leaves_nothing_and_takes_nobody_along(
     client.close()
 
 
-def test_a_request_that_comes_while_a_plan_ends_plans_nothing_that_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_while_a_plan_ends_plans_no_removed_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(tmp_path)
     collection = two_segments(engine)
     compactor = engine.datanode.compactor

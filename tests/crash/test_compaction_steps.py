@@ -70,7 +70,7 @@ def segment_directories(directory: Path, collection: Collection) -> set[str]:
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-def test_deletes_that_come_while_segments_merge_hold_on_the_result(
+def test_deletes_during_a_merge_apply_to_its_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flushed: bool
 ) -> None:
     engine = start(tmp_path)
@@ -164,7 +164,7 @@ def test_a_collection_that_is_dropped_while_it_is_compacted_leaves_nothing(
     assert not SegmentPaths(tmp_path).collection(collection.collection_id).exists()
 
 
-def test_a_merged_segment_becomes_resident_when_its_sources_have_made_room(tmp_path: Path) -> None:
+def test_a_merged_segment_becomes_resident_once_its_sources_are_closed(tmp_path: Path) -> None:
     engine = start(tmp_path, MILVINE_MEMORY_LIMIT="100k")
     collection = new_collection(engine)
     load(engine, collection)
@@ -181,7 +181,7 @@ def test_a_merged_segment_becomes_resident_when_its_sources_have_made_room(tmp_p
     assert keys_of(engine, collection) == list(range(2000))
 
 
-def test_writes_are_refused_while_the_write_buffer_is_twice_full_and_go_on_when_it_shrank(
+def test_writes_are_refused_above_twice_the_write_buffer_and_accepted_again_below_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT="200k")

@@ -134,7 +134,7 @@ def test_what_was_acknowledged_survives_a_crash_at(new_server: Callable[..., Any
 
 
 @pytest.mark.nightly
-def test_a_crash_of_the_recovery_is_recovered_from(new_server: Callable[..., Any], data_dir: Path) -> None:
+def test_a_crash_during_recovery_is_recovered(new_server: Callable[..., Any], data_dir: Path) -> None:
     for _ in range(3):
         server = new_server(data_dir=data_dir, env={"MILVINE_CRASH_AT": "recovery.replayed"}, start=False)
         server.spawn()
@@ -144,5 +144,5 @@ def test_a_crash_of_the_recovery_is_recovered_from(new_server: Callable[..., Any
     client.close()
 
 
-def test_without_the_variable_a_crash_point_is_an_empty_function() -> None:
+def test_a_crash_point_does_nothing_without_the_variable() -> None:
     assert crash_point is _pass_by

@@ -68,7 +68,7 @@ def ends_with_one_sentence(server: Any) -> str:
     return told[0]
 
 
-def test_the_directory_that_is_damaged_below_is_whole_before(new_server: NewServer, data_dir: Path) -> None:
+def test_the_sample_directory_is_undamaged(new_server: NewServer, data_dir: Path) -> None:
     server = new_server(data_dir=data_dir)
     client = MilvusClient(uri=server.uri)
     check_serves(client, OTHER, 200)
@@ -83,7 +83,7 @@ def test_the_directory_that_is_damaged_below_is_whole_before(new_server: NewServ
     ("name", "pattern"),
     [(SMALL, "101.col"), (SMALL, "102.col"), (SMALL, "rows.seg"), (SMALL, "*.delta"), (GRAPH, "*.index")],
 )
-def test_a_damaged_file_is_named_by_the_load_and_the_rest_serves(
+def test_the_load_names_a_damaged_file_and_other_collections_are_served(
     new_server: NewServer, data_dir: Path, name: str, pattern: str, damage: Callable[[Path], None]
 ) -> None:
     path = one_file(data_dir, name, pattern)
@@ -118,7 +118,7 @@ def test_raw_vectors_beside_an_index_are_checked_for_size_and_footer(
     client.close()
 
 
-def test_raw_vectors_whose_structure_is_damaged_end_the_load_with_the_files_name(
+def test_a_load_of_structurally_damaged_raw_vectors_fails_with_the_files_name(
     new_server: NewServer, data_dir: Path
 ) -> None:
     path = one_file(data_dir, GRAPH, "101.col")
@@ -135,7 +135,7 @@ def test_raw_vectors_whose_structure_is_damaged_end_the_load_with_the_files_name
 
 
 @pytest.mark.parametrize("damage", [flip_record, flip_header, Path.unlink], ids=lambda f: f.__name__)
-def test_a_collection_whose_log_is_damaged_answers_with_the_files_name_and_the_rest_serves(
+def test_a_collection_with_a_damaged_log_answers_with_the_files_name_and_others_are_served(
     new_server: NewServer, data_dir: Path, damage: Callable[[Path], None]
 ) -> None:
     """A log has at least one file as long as its collection exists: without it acknowledged rows are gone. Nothing is
@@ -188,7 +188,7 @@ def forget_builds(data_dir: Path, name: str) -> None:
     connection.close()
 
 
-def test_a_damaged_collection_holds_up_no_other_and_is_reported(new_server: NewServer, data_dir: Path) -> None:
+def test_a_damaged_collection_is_reported_and_does_not_delay_others(new_server: NewServer, data_dir: Path) -> None:
     """An index of it is missing, so that every kind of background work has a reason to look at it."""
     path = log_files(data_dir, GRAPH)[-1]
     flip_header(path)
@@ -247,7 +247,7 @@ def test_a_collection_whose_log_is_gone_can_be_dropped(new_server: NewServer, da
     client.close()
 
 
-def test_a_torn_tail_of_the_log_is_dropped_and_the_server_goes_on(new_server: NewServer, data_dir: Path) -> None:
+def test_a_torn_tail_of_the_log_is_dropped_and_the_server_continues(new_server: NewServer, data_dir: Path) -> None:
     path = log_files(data_dir, SMALL)[-1]
     whole = path.stat().st_size
     for turn, key in enumerate((2000, 3000)):
@@ -270,7 +270,7 @@ def test_a_torn_tail_of_the_log_is_dropped_and_the_server_goes_on(new_server: Ne
 
 
 @pytest.mark.parametrize("damage", ["cut", "no database", "flipped page"])
-def test_a_damaged_catalog_stops_the_start_with_its_name(new_server: NewServer, data_dir: Path, damage: str) -> None:
+def test_a_start_with_a_damaged_catalog_fails_and_names_it(new_server: NewServer, data_dir: Path, damage: str) -> None:
     path = data_dir / "catalog.sqlite"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -287,7 +287,7 @@ def test_a_damaged_catalog_stops_the_start_with_its_name(new_server: NewServer, 
     assert str(path) in ends_with_one_sentence(new_server(data_dir=data_dir, start=False))
 
 
-def test_files_that_nobody_names_are_gone_after_a_start_and_named_ones_are_not(
+def test_a_start_removes_files_that_the_catalog_does_not_name_and_no_others(
     new_server: NewServer, data_dir: Path
 ) -> None:
     segments = data_dir / "segments"

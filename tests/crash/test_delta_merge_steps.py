@@ -57,7 +57,7 @@ def sealed_rows(engine: Engine) -> Collection:
     return collection
 
 
-def test_every_timestamp_reads_the_same_after_deltas_were_joined(tmp_path: Path) -> None:
+def test_every_timestamp_reads_the_same_after_deltas_are_joined(tmp_path: Path) -> None:
     """While the collection is loaded and released all the time, as its deltas go from under whoever opens it."""
     engine = start(tmp_path)
     collection = sealed_rows(engine)
@@ -92,7 +92,7 @@ def test_every_timestamp_reads_the_same_after_deltas_were_joined(tmp_path: Path)
 
 
 @pytest.mark.parametrize("step", ["save_delta", "commit_delta_merge"])
-def test_a_join_that_fails_changes_nothing_and_is_tried_again(
+def test_a_failed_join_changes_nothing_and_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     engine = start(tmp_path)

@@ -102,7 +102,7 @@ def test_a_flush_on_a_full_disk_leaves_no_files_and_succeeds_when_there_is_room(
     assert keys_of(start_loaded(tmp_path, collection), collection) == [*range(10, 100), *range(200, 210)]
 
 
-def test_a_catalog_on_a_full_disk_changes_nothing_and_goes_on_when_there_is_room(
+def test_catalog_changes_on_a_full_disk_fail_whole_and_succeed_when_there_is_room(
     tmp_path: Path, engine: Engine
 ) -> None:
     """SQLite's own limit on pages is a full disk to it."""
@@ -133,7 +133,7 @@ def test_a_catalog_on_a_full_disk_changes_nothing_and_goes_on_when_there_is_room
     assert len(keys_of(start_loaded(tmp_path, collection), collection)) == count
 
 
-def test_the_catalog_is_as_durable_as_it_says(tmp_path: Path) -> None:
+def test_the_catalog_is_in_wal_mode_with_full_synchronous(tmp_path: Path) -> None:
     catalog = open_catalog(tmp_path / "catalog.sqlite")
     for _ in range(2):
         with catalog._engine.connect() as connection:
@@ -142,7 +142,7 @@ def test_the_catalog_is_as_durable_as_it_says(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_a_collection_that_a_full_disk_refuses_is_not_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_refused_by_a_full_disk_does_not_exist(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwritev", full)
         with pytest.raises(DiskLimitExceeded):
@@ -188,7 +188,7 @@ def code_of(call: Callable[[], object]) -> int:
     return int(caught.value.code)
 
 
-def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_is_well_again_with_room(
+def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers_with_room(
     small_disk: Path, new_server: Callable[..., Any]
 ) -> None:
     server = new_server(data_dir=small_disk / "data")

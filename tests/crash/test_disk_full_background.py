@@ -30,7 +30,7 @@ def files_below(data_dir: Path) -> set[Path]:
 
 
 @pytest.mark.usefixtures("small_disk")
-def test_builds_and_merges_wait_for_room_and_leave_nothing_while_there_is_none(
+def test_builds_and_merges_wait_for_room_and_leave_no_files_meanwhile(
     small_disk: Path,
     new_server: Callable[..., Any],
 ) -> None:

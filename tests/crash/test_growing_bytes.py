@@ -104,7 +104,7 @@ def test_deletes_alone_fill_the_write_buffer_and_are_sealed(tmp_path: Path) -> N
     assert keys_of(engine, collection) == list(range(5))
 
 
-def test_deletes_are_refused_while_the_write_buffer_is_twice_full_and_go_on_when_it_shrank(
+def test_deletes_are_refused_above_twice_the_write_buffer_and_accepted_again_below_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT="100k")

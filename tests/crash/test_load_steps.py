@@ -223,7 +223,7 @@ def test_a_segment_is_opened_once_at_a_time_however_often_it_is_loaded_and_relea
     assert is_idle(engine, sealed)()
 
 
-def test_another_load_that_wants_the_same_of_a_segment_lets_its_opening_go_on(
+def test_an_opening_continues_if_another_load_wants_the_same_parts(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = begin(engine, sealed, monkeypatch)
@@ -237,9 +237,7 @@ def test_another_load_that_wants_the_same_of_a_segment_lets_its_opening_go_on(
     assert sorted(reads.begun) == sorted(set(reads.begun))
 
 
-def test_another_load_of_less_takes_the_memory_of_the_one_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_smaller_load_takes_the_memory_of_the_running_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(tmp_path, MILVINE_SEGMENT_MERGE_IDLE_SECONDS="600")
     collection = sealed_in(engine)
     whole = engine.loader.needed_bytes(collection, config_of(collection))
@@ -253,7 +251,7 @@ def test_another_load_of_less_takes_the_memory_of_the_one_under_way(
     assert not any(spec.mapped for spec in specs)
 
 
-def test_a_load_that_does_not_fit_lets_the_one_under_way_go_on(
+def test_a_load_that_does_not_fit_does_not_stop_the_running_one(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.loader.budget.limit_bytes = engine.loader.needed_bytes(sealed, config_of(sealed, PK))
@@ -269,7 +267,7 @@ def test_a_load_that_does_not_fit_lets_the_one_under_way_go_on(
     assert engine.loader.budget.held_bytes() <= engine.loader.budget.limit_bytes
 
 
-def test_a_field_added_while_segments_are_being_opened_is_known_to_them(
+def test_a_field_added_while_segments_are_opened_is_in_them(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = begin(engine, sealed, monkeypatch)
@@ -287,7 +285,7 @@ def test_a_field_added_while_segments_are_being_opened_is_known_to_them(
     assert len(reads.begun) == 2, "what was being read is not read again"
 
 
-def test_deletes_that_come_while_a_segment_is_being_opened_hold(
+def test_deletes_while_a_segment_is_opened_are_applied(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = begin(engine, sealed, monkeypatch)
@@ -300,7 +298,7 @@ def test_deletes_that_come_while_a_segment_is_being_opened_hold(
     assert keys_of(engine, sealed) == [k for k in range(200) if k not in (1, 2, 102)]
 
 
-def test_a_long_load_lets_the_loads_of_other_collections_pass(
+def test_a_long_load_does_not_delay_loads_of_other_collections(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = sealed_in(engine, "other")
@@ -410,7 +408,7 @@ def test_rows_are_served_while_their_successor_cannot_be_opened(
     assert engine.loader.budget.reserved_bytes() == 0
 
 
-def test_a_compaction_whose_result_cannot_be_opened_changes_nothing_and_is_tried_again(
+def test_a_compaction_whose_result_cannot_be_opened_changes_nothing_and_is_retried(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(engine, sealed)
@@ -424,7 +422,7 @@ def test_a_compaction_whose_result_cannot_be_opened_changes_nothing_and_is_tried
     assert wait_until(lambda: engine.loader._node.held(sealed.collection_id).keys() == after, PATIENCE_SECONDS)
 
 
-def test_what_fails_to_open_in_a_loaded_collection_is_tried_again_and_told(
+def test_a_failed_opening_in_a_loaded_collection_is_retried_and_reported(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A segment that came into the view without a successor prepared, say."""
@@ -442,9 +440,7 @@ def test_what_fails_to_open_in_a_loaded_collection_is_tried_again_and_told(
     assert metrics.background_failures.labels("load")._value.get() == failures + 2
 
 
-def test_a_warm_up_that_fails_is_tried_again_while_the_rows_are_served(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_warm_up_is_retried_while_the_rows_are_served(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = new_collection(engine)
     insert(engine, collection, range(100))
     engine.datanode.flush(collection.collection_id)
@@ -491,7 +487,7 @@ def not_held(engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyP
     return go
 
 
-def test_a_read_that_meets_a_segment_not_held_waits_for_a_change(
+def test_a_read_of_a_segment_not_held_waits_for_a_change(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = not_held(engine, sealed, monkeypatch)
@@ -515,7 +511,7 @@ def test_a_read_that_meets_a_segment_not_held_waits_for_a_change(
     assert found == [[*range(210)]]
 
 
-def test_reads_that_meet_a_segment_not_held_count_among_those_that_wait(
+def test_reads_of_a_segment_not_held_count_as_waiting_reads(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = not_held(engine, sealed, monkeypatch)
@@ -533,7 +529,7 @@ def test_reads_that_meet_a_segment_not_held_count_among_those_that_wait(
     assert places._value == 1
 
 
-def test_a_read_gives_up_after_a_bounded_time_whatever_its_client_allows(
+def test_a_read_gives_up_after_a_bounded_time_despite_a_longer_client_deadline(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = not_held(engine, sealed, monkeypatch)
@@ -545,7 +541,7 @@ def test_a_read_gives_up_after_a_bounded_time_whatever_its_client_allows(
     go.set()
 
 
-def test_a_refused_load_names_collections_of_its_own_database_only(engine: Engine) -> None:
+def test_a_refused_load_names_only_collections_of_its_own_database(engine: Engine) -> None:
     create_database(engine.catalog, Database(engine.clock.next(), "other", 1))
     secret, mine, asking = (sealed_in(engine, name) for name in ("secret", "mine", "asking"))
     moved = replace(engine.catalog.snapshot.collections[secret.collection_id], database="other")

@@ -20,7 +20,7 @@ class _AtOnce(ThreadPoolExecutor):
         return Future()
 
 
-def test_a_load_that_runs_at_once_is_not_taken_for_one_that_another_waits_for(
+def test_a_load_that_runs_at_once_is_not_mistaken_for_a_waiting_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start(tmp_path)

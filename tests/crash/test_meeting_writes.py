@@ -47,7 +47,7 @@ def before_next(step: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[],
     monkeypatch.setattr(Wal, step, with_change)
 
 
-def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
+def test_a_later_insert_publishes_an_earlier_one_of_a_slow_writer(
     engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(engine, collection, range(3))
@@ -78,7 +78,7 @@ def test_a_later_insert_publishes_an_earlier_one_whose_writer_is_slow(
 
 @pytest.mark.parametrize("step", ["write", "sync"])
 @pytest.mark.parametrize("inserts_before", [1, 3])
-def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
+def test_rows_joined_early_have_a_field_added_before_their_publication(
     engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch, step: str, inserts_before: int
 ) -> None:
     """Four inserts make one chunk, which is made while the last one's sync is under way."""
@@ -101,7 +101,7 @@ def test_rows_that_were_joined_beforehand_know_a_field_that_was_added_meanwhile(
     assert keys == firsts == keys_of(engine, collection) == list(range(before + 2))
 
 
-def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_away(
+def test_rows_joined_early_do_not_restore_removed_rows(
     engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for start_key in (0, 2, 4):
@@ -113,7 +113,7 @@ def test_rows_that_were_joined_beforehand_do_not_bring_back_what_a_drop_took_awa
     assert keys_of(engine, collection) == [6, 7]
 
 
-def test_rows_for_which_there_was_no_memory_are_published_before_what_comes_after_them(
+def test_rows_that_lacked_memory_are_published_before_later_writes(
     engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert(engine, collection, range(2))

@@ -105,7 +105,7 @@ def test_a_loaded_partition_is_read_while_another_is_loading(
     assert progress(now, frozenset({second})).percent == 100
 
 
-def test_a_partition_released_while_another_loads_is_refused_and_the_load_goes_on(
+def test_a_partition_released_while_another_loads_is_refused_and_the_load_continues(
     engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = ids(two)
@@ -129,7 +129,7 @@ def test_a_partition_released_while_another_loads_is_refused_and_the_load_goes_o
     assert {meta.partition_id for meta, _ in engine.loader._node.held(two.collection_id).values()} == {second}
 
 
-def test_a_partition_that_cannot_be_loaded_leaves_the_loaded_ones(
+def test_a_partition_that_cannot_be_loaded_leaves_the_others_loaded(
     engine: Engine, two: Collection, tmp_path: Path
 ) -> None:
     first, second = ids(two)
@@ -151,7 +151,7 @@ def test_a_partition_that_cannot_be_loaded_leaves_the_loaded_ones(
     assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10)
 
 
-def test_a_write_that_meets_a_drop_is_refused_or_gone(engine: Engine, two: Collection, tmp_path: Path) -> None:
+def test_a_write_during_a_drop_is_refused_or_removed(engine: Engine, two: Collection, tmp_path: Path) -> None:
     first, second = ids(two)
     engine.datanode.insert(two.collection_id, second, batch(range(500, 510)))
     engine.datanode.drop_partition(two.collection_id, "p")
@@ -192,7 +192,7 @@ def test_a_drop_that_cannot_be_committed_changes_nothing(
     assert keys_of(engine, two) == expected
 
 
-def test_truncating_during_inserts_keeps_what_came_after_it(engine: Engine, two: Collection, tmp_path: Path) -> None:
+def test_truncating_during_inserts_keeps_later_rows(engine: Engine, two: Collection, tmp_path: Path) -> None:
     """Every insert is either gone whole or there whole, and all that began after the answer are there."""
     first, second = ids(two)
     load(engine, two, first, second)
@@ -224,7 +224,7 @@ def test_truncating_during_inserts_keeps_what_came_after_it(engine: Engine, two:
     assert keys_of(again, two) == keys
 
 
-def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(
+def test_the_successor_of_a_truncated_segment_does_not_stay_open(
     engine: Engine, two: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = ids(two)
@@ -247,7 +247,7 @@ def test_a_successor_of_what_is_truncated_meanwhile_does_not_stay_open(
     assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10), "given back once its readers are done"
 
 
-def test_check_names_what_has_lost_its_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:
+def test_check_names_segments_without_a_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:
     _, second = ids(two)
     load(engine, two, second)
     assert [f.text for f in Check(tmp_path).findings() if f.is_damage] == []

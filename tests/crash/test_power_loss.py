@@ -302,7 +302,7 @@ def record(directory: Path, play: Callable[[Engine, Script], None]) -> tuple[Scr
 
 
 @pytest.mark.usefixtures("_kind_of_log")
-def test_nothing_acknowledged_is_lost_and_nothing_is_half_there_whenever_the_power_goes(
+def test_a_power_loss_at_any_operation_loses_no_acknowledged_write_and_leaves_none_half_done(
     tmp_path: Path, scratch: Path
 ) -> None:
     print(f"MILVINE_CRASH_SEED={SEED}")  # noqa: T201
@@ -313,7 +313,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_there_whenever_the_pow
 
 
 @pytest.mark.usefixtures("_kind_of_log")
-def test_what_a_start_after_a_kill_has_shown_survives_a_power_loss(tmp_path: Path, scratch: Path) -> None:
+def test_rows_shown_by_a_start_after_a_kill_survive_a_power_loss(tmp_path: Path, scratch: Path) -> None:
     script, operations = record(tmp_path / "data", fixed_script)
     inserts = [end for _, end, _, _, what in script.moments if what.startswith(("insert", "upsert", "delete"))]
     for end in inserts:
@@ -353,7 +353,7 @@ def random_script(engine: Engine, script: Script, rng: random.Random) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", range(SCENARIOS))
-def test_random_scenarios_survive_as_well(tmp_path: Path, scratch: Path, number: int) -> None:
+def test_random_scenarios_survive_a_power_loss(tmp_path: Path, scratch: Path, number: int) -> None:
     seed = SEED + number
     print(f"MILVINE_CRASH_SEED={seed}")  # noqa: T201
     rng = random.Random(seed)

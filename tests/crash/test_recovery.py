@@ -118,7 +118,7 @@ def test_recovery_syncs_the_tail_of_the_log_before_anything_relies_on_it(
     assert str(log) in synced, "the replayed file itself was never synced"
 
 
-def test_a_flush_whose_commit_fails_leaves_all_as_it_was_and_can_be_repeated(
+def test_a_flush_whose_commit_fails_changes_nothing_and_can_be_repeated(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = new_collection(engine)
@@ -167,7 +167,7 @@ def test_a_flush_that_fails_after_its_commit_does_not_seal_the_rows_again(
     assert keys_of(again, collection) == list(range(100))
 
 
-def test_a_log_that_fails_takes_no_writes_but_reads_go_on_and_a_restart_heals(
+def test_a_failed_log_takes_no_writes_until_a_restart_and_reads_continue(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection, other = new_collection(engine), new_collection(engine, "other")
@@ -197,7 +197,7 @@ def test_a_log_that_fails_takes_no_writes_but_reads_go_on_and_a_restart_heals(
     assert keys_of(start_loaded(tmp_path, collection), collection)[-5:] == list(range(30, 35))
 
 
-def test_a_log_that_fails_does_not_keep_other_collections_from_being_sealed(
+def test_a_failed_log_does_not_prevent_sealing_of_other_collections(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have rows that are to be sealed by now; the one that fails comes first."""
@@ -236,7 +236,7 @@ def test_a_log_that_fails_does_not_keep_other_collections_from_being_sealed(
     assert admin.is_healthy(engine) == (True, [])
 
 
-def test_a_collection_whose_log_cannot_be_read_does_not_keep_a_server_from_starting(
+def test_a_collection_whose_log_cannot_be_read_does_not_prevent_a_start(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, other = new_collection(engine), new_collection(engine, "other")
@@ -262,7 +262,7 @@ def test_a_collection_whose_log_cannot_be_read_does_not_keep_a_server_from_start
     assert keys_of(whole, broken) == list(range(10))
 
 
-def test_an_engine_that_is_closed_has_no_thread_at_work_and_takes_no_writes(tmp_path: Path, engine: Engine) -> None:
+def test_a_closed_engine_runs_no_threads_and_takes_no_writes(tmp_path: Path, engine: Engine) -> None:
     collection = new_collection(engine)
     load(engine, collection)
     insert(engine, collection, range(10))
@@ -275,7 +275,7 @@ def test_an_engine_that_is_closed_has_no_thread_at_work_and_takes_no_writes(tmp_
     assert keys_of(start_loaded(tmp_path, collection), collection) == list(range(10))
 
 
-def test_an_engine_that_is_closed_during_a_load_loads_again_after_a_restart(
+def test_an_engine_closed_during_a_load_loads_again_after_a_restart(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = new_collection(engine)
@@ -332,9 +332,7 @@ def test_reads_see_an_insert_only_when_it_is_synced(engine: Engine, monkeypatch:
     assert keys_of(engine, collection) == list(range(10))
 
 
-def test_deletes_written_while_nothing_is_loaded_hold_after_flush_load_and_restart(
-    tmp_path: Path, engine: Engine
-) -> None:
+def test_deletes_of_unloaded_rows_apply_after_flush_load_and_restart(tmp_path: Path, engine: Engine) -> None:
     collection = new_collection(engine)
     insert(engine, collection, range(10))
     engine.datanode.flush(collection.collection_id)
@@ -350,7 +348,7 @@ def test_deletes_written_while_nothing_is_loaded_hold_after_flush_load_and_resta
     assert keys_of(start_loaded(tmp_path, collection), collection) == list(range(10))
 
 
-def test_timestamps_and_ids_grow_over_restarts_even_if_the_clock_of_the_machine_goes_back(
+def test_timestamps_and_ids_grow_over_restarts_even_if_the_machines_clock_goes_back(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = new_collection(engine)
@@ -366,7 +364,7 @@ def test_timestamps_and_ids_grow_over_restarts_even_if_the_clock_of_the_machine_
     assert third.clock.next() > max(ts, sealed_ts)
 
 
-def test_inserts_into_a_collection_that_is_dropped_meanwhile_harm_no_other(tmp_path: Path, engine: Engine) -> None:
+def test_inserts_during_a_drop_harm_no_other_collection(tmp_path: Path, engine: Engine) -> None:
     kept = new_collection(engine, "kept")
     load(engine, kept)
     expected = 0
@@ -398,7 +396,7 @@ def test_inserts_into_a_collection_that_is_dropped_meanwhile_harm_no_other(tmp_p
     assert keys_of(start_loaded(tmp_path, kept), kept) == list(range(expected))
 
 
-def test_a_load_that_fails_gives_back_the_segments_that_open_after_the_failure(
+def test_a_failed_load_closes_segments_that_open_after_the_failure(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = new_collection(engine)

@@ -50,7 +50,7 @@ def write_randomly(engine: Engine, collection: Collection, turns: int) -> dict[i
 
 
 @pytest.mark.parametrize("chunk_rows", [MAX_MERGED_ROWS, 50], ids=["one chunk", "many chunks"])
-def test_what_lived_at_every_timestamp_lives_there_after_a_replay(
+def test_every_timestamp_reads_the_same_rows_after_a_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
 ) -> None:
     engine = start(tmp_path)

@@ -44,7 +44,7 @@ def flip_in_place(path: Path) -> None:
         file.write(bytes([byte ^ 0x10]))
 
 
-def test_a_flipped_bit_is_logged_and_counted_while_everything_serves(
+def test_a_flipped_bit_is_logged_and_counted_while_reads_continue(
     new_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     data_dir = filled_copy(new_server, tmp_path_factory, tmp_path)
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_logged_and_counted_while_everything_serves(
     client.close()
 
 
-def test_reading_slowly_finds_what_reading_at_once_finds(tmp_path: Path) -> None:
+def test_slow_reading_finds_the_same_damage_as_fast_reading(tmp_path: Path) -> None:
     path = tmp_path / "a.col"
     size = save_sealed(path, "column", 1, [bytes(range(256)) * 4000])
     read: list[int] = []

@@ -26,7 +26,7 @@ def test_three_neighbours_merge_when_the_smaller_ones_outweigh_the_largest() -> 
     assert chosen(segments(10, 10, 10, 1000)) == [10, 10, 10]
 
 
-def test_in_quiet_two_merge_if_the_smaller_is_worth_rewriting_the_larger() -> None:
+def test_without_new_segments_two_merge_if_the_smaller_is_worth_rewriting_the_larger() -> None:
     assert chosen(segments(100, 5), quiet=True) == [100, 5]
     assert chosen(segments(100, 4), quiet=True) == []
     assert chosen(segments(100, 4), forced=True) == [100, 4]
@@ -39,7 +39,7 @@ def test_a_merge_stays_within_the_limits_of_rows_and_of_bytes() -> None:
     assert next_merge(segments(1_000_000), LIMITS, forced=True) == ()
 
 
-def test_busy_segments_part_their_neighbours() -> None:
+def test_busy_segments_separate_their_neighbours() -> None:
     metas = segments(10, 10, 10, 10)
     assert next_merge(metas, LIMITS, {metas[1].segment_id}, forced=True) == tuple(metas[2:])
     assert next_merge(metas, LIMITS, {metas[1].segment_id}) == ()
@@ -52,7 +52,7 @@ def test_only_segments_of_one_partition_are_neighbours_in_the_order_of_their_row
     ) == [second, first]
 
 
-def test_a_row_is_rewritten_a_few_times_only_however_many_flushes_there_are() -> None:
+def test_a_row_is_rewritten_only_a_few_times_over_many_flushes() -> None:
     metas: list[SegmentMeta] = []
     written = 0
     for number in range(1000):

@@ -79,7 +79,7 @@ def test_a_delete_stays_while_a_segment_of_its_partition_has_older_rows_that_wer
     assert kept(still_needed(deletes, [segment(20)])) == [2], "an upsert's delete does not kill its own row"
 
 
-def test_deletes_of_text_keys_come_out_in_order_of_time() -> None:
+def test_deletes_of_text_keys_are_in_ts_order() -> None:
     deletes = DeleteBatch(pa.array(["b", "a"]), np.array([9, 8]), np.array([7, ALL_PARTITIONS]))
     found = still_needed(deletes, [segment(1)])
     assert found is not None

@@ -13,7 +13,7 @@ from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 COLLECTION, INDEX = 1, 5
 
 
-def test_builds_that_failed_are_told_until_the_segment_has_the_index(tmp_path: Path) -> None:
+def test_failed_builds_are_reported_until_the_segment_has_the_index(tmp_path: Path) -> None:
     engine = server.build_engine(load_settings({"data_dir": str(tmp_path)}, {}, None))
     builder = engine.datanode.indexes
     built = SegmentMeta(10, COLLECTION, 7, 100, 10, 15, 100, {}, {INDEX: SegmentIndexMeta(INDEX, "5.index", 10)})

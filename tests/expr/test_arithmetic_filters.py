@@ -66,7 +66,7 @@ def test_constants_fold_as_go_computes_them(text: str, expected: float) -> None:
     assert (node.value, type(node.value)) == (expected, type(expected))
 
 
-def test_constants_fold_wherever_a_literal_may_stand() -> None:
+def test_constants_fold_in_every_place_of_a_literal() -> None:
     rows: list[Row] = [{"big": n, "name": str(n), "doc": {"a": n}} for n in (100, 300, 500, 501, 1000, None)]
     assert kept("big == 10**2", rows) == [0]
     assert kept("200+300 < big <= 500+500", rows) == [3, 4]
@@ -107,7 +107,7 @@ def test_small_integers_compute_in_64_bits_and_floats_in_their_own_precision() -
     assert kept("ratio * 2 > 0", rows) == [0]
 
 
-def test_json_numbers_compute_by_what_they_are_and_all_else_is_unknown() -> None:
+def test_json_numbers_compute_by_their_own_kind_and_other_values_are_unknown() -> None:
     rows: list[Row] = [{"doc": {"a": v}} for v in (3, 2.5, "3", True, None, [3])] + [{"doc": None}, {"doc": {}}]
     assert kept('doc["a"] + 1 == 4', rows) == [0]
     assert kept('doc["a"] + 1 != 4', rows) == [1]
@@ -218,7 +218,7 @@ def _filters(draw: st.DrawFn) -> tuple[str, Callable[[Row], bool]]:
 
 @settings(max_examples=400, deadline=None)
 @given(_ROWS, _filters())
-def test_random_arithmetic_keeps_what_a_row_by_row_reading_keeps(
+def test_random_arithmetic_keeps_the_same_rows_as_an_oracle(
     rows: list[Row], node: tuple[str, Callable[[Row], bool]]
 ) -> None:
     text, verdict = node
@@ -275,7 +275,7 @@ def test_random_arithmetic_keeps_what_a_row_by_row_reading_keeps(
         ("big == 1 and big + 1", "'and' can only be used between boolean expressions"),
     ],
 )
-def test_what_milvus_refuses_is_refused_in_its_words(text: str, reason: str) -> None:
+def test_refused_arithmetic_has_milvus_text(text: str, reason: str) -> None:
     assert refusal(text) == reason
 
 
@@ -295,5 +295,5 @@ def test_what_milvus_refuses_is_refused_in_its_words(text: str, reason: str) -> 
         ("big + 1 == {missing}", "the value of expression template variable name {missing} is not found"),
     ],
 )
-def test_templates_that_do_not_fit_are_refused_in_milvus_words(text: str, reason: str) -> None:
+def test_templates_that_do_not_fit_are_refused_with_milvus_text(text: str, reason: str) -> None:
     assert refusal(text, v=1, zero=0, many=64, text="a", list=[1], half=0.5) == reason

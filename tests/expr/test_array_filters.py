@@ -104,7 +104,7 @@ def test_elements_come_from_templates_too() -> None:
     assert kept("array_length(nums) > {x}", x=1) == [0, 3]
 
 
-def test_a_field_may_still_be_called_like_a_function() -> None:
+def test_a_field_may_have_the_name_of_a_function() -> None:
     assert kept("array_contains == 1", [{"$meta": {"array_contains": 1}}, {}]) == [0]
 
 
@@ -131,13 +131,13 @@ def test_arrays_answer_as_lists_do(lists: list[list[int] | None], wanted: list[i
 
 
 @pytest.mark.parametrize("index", [9, 2**31 - 1, 2**31, 2**63 - 1])
-def test_no_array_has_an_element_beyond_its_end(index: int) -> None:
+def test_an_index_beyond_the_end_of_an_array_matches_nothing(index: int) -> None:
     rows: list[Mapping[str, Any]] = [{"nums": [1], "tags": ["a"], "doc": {"a": [1]}}]
     for operand, literal in (("nums", "1"), ("tags", "'a'"), ('doc["a"]', "1")):
         assert kept(f"{operand}[{index}] == {literal}", rows) == []
 
 
 @pytest.mark.parametrize("index", [2**63, 10**30, "9" * 5000])
-def test_a_place_beyond_int64_is_refused(index: Any) -> None:
+def test_an_array_index_beyond_int64_is_refused(index: Any) -> None:
     with pytest.raises(ParameterInvalid, match="json key must be enclosed in double quotes or single quotes"):
         compile_filter(f"nums[{index}] == 1", filter_rows.SCHEMA)

@@ -16,7 +16,7 @@ from milvine.expr import compile_filter, is_approximate
 from milvine.expr.bloom import BloomFilter
 
 
-def test_hashes_are_those_that_everyone_computes() -> None:
+def test_hashes_equal_the_published_values() -> None:
     assert (xxh64(b""), xxh64(b"abc")) == (0xEF46DB3751D8E999, 0x44BC2CF5AD770999)
 
 
@@ -98,7 +98,7 @@ def test_bloom_match_keeps_members_and_leaves_null_out() -> None:
         ("small == {b}", b"", "a bytes template value can only be used as the bloom_match filter argument"),
     ],
 )
-def test_what_is_wrong_with_a_bloom_filter_is_refused(text: str, blob: object, reason: str) -> None:
+def test_an_invalid_bloom_filter_is_refused(text: str, blob: object, reason: str) -> None:
     assert refusal(text, b=blob) == reason
 
 
@@ -150,11 +150,11 @@ _TOO_CLOSE = (
         ("nope(id, 1.5, [1])", "function nope(INT64, DOUBLE, ARRAY) not found."),
     ],
 )
-def test_what_is_wrong_with_a_call_is_refused(text: str, reason: str) -> None:
+def test_an_invalid_call_is_refused(text: str, reason: str) -> None:
     assert refusal(text) == reason
 
 
-def test_texts_are_asked_for_their_beginning() -> None:
+def test_starts_with_matches_the_beginning_of_texts() -> None:
     rows: list[dict[str, Any]] = [
         {"name": "a%b", "title": "a%"},
         {"name": "", "title": "é"},
@@ -177,7 +177,7 @@ def test_texts_are_asked_for_their_beginning() -> None:
         (r"\1", r"invalid escape sequence: `\1`"),
     ],
 )
-def test_a_bad_pattern_is_refused_in_gos_words(pattern: str, reason: str) -> None:
+def test_a_bad_pattern_is_refused_with_gos_text(pattern: str, reason: str) -> None:
     for text in (f"name =~ {'{p}'}", f"name !~ r'{pattern}'"):
         assert refusal(text, p=pattern).endswith(f"invalid regex pattern: error parsing regexp: {reason}")
 
@@ -196,7 +196,7 @@ def test_patterns_keep_their_backslashes() -> None:
     assert kept(r'name like r"a\\%"', rows) == [1]
 
 
-def test_a_pattern_takes_time_that_grows_with_the_text() -> None:
+def test_a_pattern_takes_linear_time() -> None:
     """A backtracking engine would not come back."""
     rows = [{"name": "a" * 60 + random.choice("bc")}]
     assert kept("name =~ '^(a|a)*(a|a)*$'", rows) == []

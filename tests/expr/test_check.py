@@ -112,7 +112,7 @@ def compiled(text: str) -> Predicate:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_in_milvus_words(text: str, detail: str) -> None:
+def test_filters_that_do_not_fit_the_schema_are_refused_with_milvus_text(text: str, detail: str) -> None:
     assert refusal(text, STRICT_SCHEMA, **TEMPLATES) == detail
 
 
@@ -136,13 +136,13 @@ def test_what_does_not_fit_is_refused_in_milvus_words(text: str, detail: str) ->
         ("name like {five}", "the value of like expression template variable {five} is not string"),
     ],
 )
-def test_what_is_no_plan_is_refused_without_quoting_the_filter(text: str, message: str) -> None:
+def test_an_unplannable_filter_is_refused_without_quoting_it(text: str, message: str) -> None:
     with pytest.raises(ParameterInvalid) as caught:
         compiled(text)
     assert caught.value.message == f"{message}: query plan failed: invalid parameter"
 
 
-def test_a_name_that_is_no_field_is_a_key_of_the_dynamic_field() -> None:
+def test_an_unknown_name_is_a_key_of_the_dynamic_field() -> None:
     for text in ("color == 1", "$meta['color'] == 1"):
         predicate = compiled(text)
         assert isinstance(predicate, Compare)
@@ -152,7 +152,7 @@ def test_a_name_that_is_no_field_is_a_key_of_the_dynamic_field() -> None:
     assert nested.target.path == ("color", "a", 0)
 
 
-def test_null_is_no_value_unless_a_field_has_that_name() -> None:
+def test_null_is_refused_as_a_value_unless_a_field_has_that_name() -> None:
     for text in ("null == 1", "NULL is null", "id in [null]"):
         with pytest.raises(ParameterInvalid, match="NULL literal is not supported"):
             compiled(text)
@@ -243,7 +243,7 @@ def test_equalities_of_one_field_become_one_look_up() -> None:
     assert keys("id == 1 or id == 2 or 3 == id") == [1, 2, 3]
 
 
-def test_keys_are_known_when_nothing_but_them_is_asked() -> None:
+def test_the_keys_of_a_filter_on_keys_only_are_known() -> None:
     assert keys("id == 7") == [7]
     assert keys("id in [3, 1, 3]") == [1, 3]
     assert keys("id in []") == []
@@ -266,14 +266,14 @@ def test_the_deepest_filter_that_parses_also_binds() -> None:
     assert bind(parse(text), SCHEMA)
 
 
-def test_strings_compare_by_the_comparator_turned_round() -> None:
+def test_strings_before_the_field_reverse_the_comparator() -> None:
     predicate = compiled("'b' <= name")
     assert isinstance(predicate, Compare)
     assert predicate.comparator is Comparator.GE
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e300", "-1e300", "9223372036854775808.0", "1.8446744073709552e19"])
-def test_no_key_is_equal_to_what_no_int64_is(value: str) -> None:
+def test_no_key_equals_a_number_beyond_int64(value: str) -> None:
     keys = primary_keys(compiled(f"id == {value}"))
     assert keys is not None
     assert len(keys) == 0

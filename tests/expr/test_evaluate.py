@@ -88,7 +88,7 @@ def test_integers_compare_exactly() -> None:
         assert kept(f"{operand} < {{nan}}", rows, nan=float("nan")) == []
 
 
-def test_literals_beyond_the_type_decide_for_all_but_null() -> None:
+def test_literals_outside_the_type_match_all_or_no_rows_except_null() -> None:
     rows: list[Row] = [{"small": 127}, {"small": None}, {"small": -128}]
     assert kept("small < 128", rows) == [0, 2]
     assert kept("small == 300", rows) == []
@@ -392,7 +392,7 @@ def _grown(inner: st.SearchStrategy[tuple[str, Verdict]]) -> st.SearchStrategy[t
 
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_ROWS, st.recursive(_leaves(), _grown, max_leaves=6))
-def test_random_filters_keep_what_a_row_by_row_reading_keeps(rows: list[Row], node: tuple[str, Verdict]) -> None:
+def test_random_filters_keep_the_same_rows_as_an_oracle(rows: list[Row], node: tuple[str, Verdict]) -> None:
     text, verdict = node
     expected = [i for i, row in enumerate(rows) if verdict(row) is True]
     assert kept(text, rows) == expected, text

@@ -101,7 +101,7 @@ def test_lists_of_anything_else_are_refused(text: str) -> None:
         parse(f"a in {text}")
 
 
-def test_words_of_the_language_come_in_both_cases_and_as_signs() -> None:
+def test_operators_are_words_in_both_cases_or_signs() -> None:
     expected = str(parse("not (a == 1) and b == 2 or c == 3"))
     for text in ("NOT (a == 1) AND b == 2 OR c == 3", "!(a == 1) && b == 2 || c == 3"):
         assert str(parse(text)) == expected
@@ -111,7 +111,7 @@ def test_names_may_begin_with_words_of_the_language() -> None:
     assert str(parse("order == 1 and index in[1] or not_null like 'x' or isnull is  NULL"))
 
 
-def test_or_binds_weakest_and_not_weaker_than_comparisons() -> None:
+def test_or_binds_weakest_and_not_binds_weaker_than_comparisons() -> None:
     node = parse("a == 1 or b == 2 and not c == 3")
     assert isinstance(node, tree.Or)
     assert isinstance(node.operands[1], tree.And)
@@ -148,7 +148,7 @@ def test_ranges_chain_in_one_direction_only() -> None:
         ("a == 1e999", 'strconv.ParseFloat: parsing "1e999": value out of range', 5),
     ],
 )
-def test_refusals_say_what_and_where(text: str, message: str, position: int) -> None:
+def test_a_syntax_error_says_what_is_wrong_and_where(text: str, message: str, position: int) -> None:
     with pytest.raises(FilterError) as refusal:
         parse(text)
     assert (refusal.value.message, refusal.value.position) == (message, position)
@@ -165,7 +165,7 @@ def test_refusals_say_what_and_where(text: str, message: str, position: int) -> 
         "a = 1",
     ],
 )
-def test_what_the_language_lacks_does_not_parse(text: str) -> None:
+def test_unsupported_syntax_does_not_parse(text: str) -> None:
     with pytest.raises(FilterError):
         parse(text)
 

@@ -74,7 +74,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.close()
 
 
-def test_bodies_beyond_the_limit_are_refused_until_others_are_gone(small: Server) -> None:
+def test_bodies_beyond_the_limit_are_refused_until_others_end(small: Server) -> None:
     with _held(small, 200 * MIB):
         with _half_sent(small, 200 * MIB) as second:
             refused = _answer(second)
@@ -108,7 +108,7 @@ def test_a_body_without_a_token_is_refused_before_it_is_sent(new_server: ServerF
         assert _is_open(connection)
 
 
-def test_more_requests_than_are_taken_in_are_refused_and_others_served(small: Server) -> None:
+def test_more_requests_than_the_server_admits_are_refused_and_others_served(small: Server) -> None:
     connections = []
     try:
         for _ in range(160):

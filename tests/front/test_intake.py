@@ -33,21 +33,21 @@ def test_a_body_without_an_announced_size_ends_at_the_largest_size() -> None:
         visit.rest(Endless(), b"", None)
 
 
-def test_what_decompression_makes_is_counted() -> None:
+def test_decompressed_bytes_are_counted() -> None:
     with Intake(1, 8 * MIB).visit() as visit:
         visit.hold(6 * MIB)
         with pytest.raises(RequestRateLimited):
             visit.hold(9 * MIB)
 
 
-def test_small_bodies_need_no_room() -> None:
+def test_small_bodies_are_not_counted() -> None:
     intake = Intake(1, MIB)
     with intake.visit() as large, intake.visit() as small:
         large.hold(MIB)
         assert small.rest(io.BytesIO(b"{}"), b"", 2) == b"{}"
 
 
-def test_a_client_that_goes_away_leaves_its_room() -> None:
+def test_a_client_that_disconnects_frees_its_bytes() -> None:
     class Gone:
         def read(self, size: int) -> bytes:
             raise RuntimeError("Failed to receive request body")
@@ -58,7 +58,7 @@ def test_a_client_that_goes_away_leaves_its_room() -> None:
             visit.rest(Gone(), b"", 6 * MIB)
 
 
-def test_requests_beyond_those_that_may_wait_are_refused() -> None:
+def test_requests_beyond_the_limit_of_waiting_ones_are_refused() -> None:
     intake = Intake(1, MIB)
     visits = [intake.visit() for _ in range(MAX_WAITING + 2)]
     for visit in visits[:-1]:
@@ -73,6 +73,6 @@ def test_the_limit_is_never_below_one_request_of_the_largest_size(tmp_path: Path
     assert settings.request_limit_bytes > MAX_BODY_BYTES
 
 
-def test_the_address_is_the_one_that_the_front_adds() -> None:
+def test_the_client_address_is_the_one_that_the_front_adds() -> None:
     assert client_address({"HTTP_X_FORWARDED_FOR": "6.6.6.6, 10.0.0.1"}) == "10.0.0.1"
     assert client_address({}) == ""

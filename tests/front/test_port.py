@@ -49,7 +49,7 @@ def test_one_http_connection_serves_many_requests(server: Server) -> None:
     connection.close()
 
 
-def test_an_insert_of_nearly_256_mebibytes_is_taken_whole(new_server: ServerFactory) -> None:
+def test_an_insert_of_nearly_256_mebibytes_is_accepted(new_server: ServerFactory) -> None:
     server = new_server()
     make_plain(server, "big", 256)
     vectors = np.random.default_rng(4).random((260_000, 256), dtype=np.float32)
@@ -81,7 +81,7 @@ def test_a_broken_message_is_refused_and_the_next_one_served(server: Server) -> 
     assert server.stub.GetVersion(VERSION).status.code == 0
 
 
-def test_32_clients_write_and_read_at_a_time(server: Server, collection_name: str) -> None:
+def test_32_clients_write_and_read_in_parallel(server: Server, collection_name: str) -> None:
     make_plain(server, collection_name, 8)
     options = [("grpc.use_local_subchannel_pool", 1)]
     wrong: list[str] = []
@@ -117,7 +117,7 @@ def test_32_clients_write_and_read_at_a_time(server: Server, collection_name: st
     client.close()
 
 
-def test_a_call_past_its_deadline_ends_in_time_and_the_server_goes_on(server: Server, collection_name: str) -> None:
+def test_a_call_past_its_deadline_ends_in_time_and_the_server_continues(server: Server, collection_name: str) -> None:
     make_plain(server, collection_name, 128)
     vectors = np.random.default_rng(8).random((20_000, 128), dtype=np.float32)
     assert send(server, insert_message(collection_name, 0, vectors)).status.code == 0
@@ -178,7 +178,7 @@ def test_keepalive_pings_do_not_end_the_connection(server: Server) -> None:
     assert grpc.ChannelConnectivity.READY in states
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_request_does_no_harm(server: Server) -> None:
+def test_a_client_that_disconnects_during_a_request_does_no_harm(server: Server) -> None:
     def leave(_: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         connection.putrequest("POST", "/milvus.proto.milvus.MilvusService/Insert")
@@ -225,14 +225,14 @@ def test_health_and_metrics_have_a_port_of_their_own(new_server: ServerFactory) 
     server.stop()
 
 
-def test_the_metrics_port_listens_on_the_host_of_the_other(new_server: ServerFactory) -> None:
+def test_the_metrics_port_listens_on_the_same_host(new_server: ServerFactory) -> None:
     server = new_server("--host", "::1", metrics_port=free_port())
     health = requests.get(f"http://[::1]:{server.metrics_port}/healthz", timeout=20)
     assert health.status_code == 200
     server.stop()
 
 
-def test_threads_do_not_pile_up_over_many_connections(new_server: ServerFactory) -> None:
+def test_many_connections_do_not_accumulate_threads(new_server: ServerFactory) -> None:
     server = new_server()
     process = psutil.Process(server.pid)
 

@@ -33,7 +33,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_signal_ends_an_idle_server_well_and_soon(new_server: ServerFactory, number: signal.Signals) -> None:
+def test_a_signal_ends_an_idle_server_cleanly(new_server: ServerFactory, number: signal.Signals) -> None:
     server = new_server()
     server.stub.GetVersion(milvus_pb2.GetVersionRequest())
     started = time.monotonic()
@@ -44,7 +44,7 @@ def test_a_signal_ends_an_idle_server_well_and_soon(new_server: ServerFactory, n
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_signal_ends_a_busy_server_well_and_loses_nothing_acknowledged(
+def test_a_signal_ends_a_busy_server_cleanly_without_losing_acknowledged_writes(
     new_server: ServerFactory, number: signal.Signals
 ) -> None:
     server = new_server()
@@ -139,7 +139,7 @@ def _spawn_front(server: Server) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets cannot be bound to one port")
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["127.0.0.1", "::1"])
-def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: ServerFactory, family: int) -> None:
+def test_the_port_of_a_starting_server_is_reserved(new_server: ServerFactory, family: int) -> None:
     port = free_port()
     server = new_server(port=port, start=False)
     _spawn_front(server)
@@ -151,7 +151,7 @@ def test_nobody_gets_the_port_of_a_server_that_does_not_listen_yet(new_server: S
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets cannot be bound to one port")
-def test_a_server_whose_port_somebody_takes_by_force_ends(new_server: ServerFactory) -> None:
+def test_a_server_whose_port_is_taken_by_force_ends(new_server: ServerFactory) -> None:
     port = free_port()
     server = new_server(port=port, start=False)
     _spawn_front(server)
@@ -165,14 +165,14 @@ def test_a_server_whose_port_somebody_takes_by_force_ends(new_server: ServerFact
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps shared memory")
-def test_a_killed_server_leaves_no_shared_memory_behind(new_server: ServerFactory) -> None:
+def test_a_killed_server_leaves_no_shared_memory(new_server: ServerFactory) -> None:
     before = set(Path("/dev/shm").glob("envoy*"))
     server = new_server()
     server.kill()
     assert set(Path("/dev/shm").glob("envoy*")) <= before
 
 
-def test_a_data_directory_that_cannot_be_made_is_refused_in_one_sentence(
+def test_a_data_directory_that_cannot_be_created_is_refused_in_one_sentence(
     new_server: ServerFactory, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -185,7 +185,7 @@ def test_a_setting_that_cannot_be_read_is_refused_in_one_sentence(new_server: Se
     assert "memory.limit" in _refused(server)
 
 
-def test_a_start_takes_a_few_times_what_loading_its_libraries_takes(new_server: ServerFactory) -> None:
+def test_a_start_takes_a_small_multiple_of_importing_its_libraries(new_server: ServerFactory) -> None:
     """Both are timed side by side, so that a busy machine slows both down; usually it is twice as long."""
     libraries = [sys.executable, "-c", "import faiss, google.protobuf.message, numpy, pyarrow.compute, sqlalchemy"]
     ratios: list[float] = []
@@ -253,7 +253,7 @@ def test_no_child_outlives_its_server(new_server: ServerFactory, how: str) -> No
     assert _until(lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children), 5)
 
 
-def test_reads_and_writes_go_on_during_a_build(new_server: ServerFactory) -> None:
+def test_reads_and_writes_continue_during_a_build(new_server: ServerFactory) -> None:
     server = new_server()
     _start_a_long_build(server)
     make_plain(server, "other", 8)
@@ -284,7 +284,7 @@ def _settled_rss(server: Server) -> int:
 
 
 @pytest.mark.parametrize("index_type", [pytest.param("FLAT", marks=pytest.mark.nightly), "HNSW"])
-def test_released_memory_goes_back_to_the_system(new_server: ServerFactory, index_type: str) -> None:
+def test_released_memory_is_returned_to_the_system(new_server: ServerFactory, index_type: str) -> None:
     """100,000 x 128 is 51 MB of vectors. HNSW is loaded before it is built: what is scanned must go back too."""
     server = new_server()
     make_plain(server, "large", 128, load=False, index_type=index_type)
@@ -303,7 +303,7 @@ def test_released_memory_goes_back_to_the_system(new_server: ServerFactory, inde
     server.kill()
 
 
-def test_pandas_stays_out_of_the_server(new_server: ServerFactory) -> None:
+def test_the_server_does_not_import_pandas(new_server: ServerFactory) -> None:
     """pyarrow looks for it when it makes its first array, and pymilvus brings it along."""
     assert importlib.util.find_spec("pandas") is not None, "without it there is nothing to see here"
     server = new_server()

@@ -107,14 +107,14 @@ def test_rest_is_served_over_tls(one_way: Server, certificates: Certificates) ->
         _list(one_way, verify=certificates.path("strangers_ca.pem"))
 
 
-def test_a_tls_port_serves_nobody_in_the_clear(one_way: Server) -> None:
+def test_a_tls_port_serves_no_plaintext(one_way: Server) -> None:
     with pytest.raises(requests.exceptions.ConnectionError):
         requests.post(f"http://127.0.0.1:{one_way.port}/v2/vectordb/collections/list", json={}, timeout=5)
     with pytest.raises(MilvusException):
         MilvusClient(one_way.uri, timeout=2)
 
 
-def test_mutual_tls_lets_in_who_has_a_certificate(mutual: Server, certificates: Certificates) -> None:
+def test_mutual_tls_accepts_a_client_with_a_certificate(mutual: Server, certificates: Certificates) -> None:
     client = MilvusClient(
         _uri(mutual),
         secure=True,
@@ -130,7 +130,7 @@ def test_mutual_tls_lets_in_who_has_a_certificate(mutual: Server, certificates: 
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger"])
-def test_mutual_tls_refuses_everybody_else(mutual: Server, certificates: Certificates, who: str) -> None:
+def test_mutual_tls_refuses_other_clients(mutual: Server, certificates: Certificates, who: str) -> None:
     options: dict[str, object] = {"verify": certificates.path("ca.pem")}
     if who == "stranger":
         options["cert"] = (certificates.path("stranger.pem"), certificates.path("stranger.key"))
@@ -147,7 +147,7 @@ def test_mutual_tls_refuses_everybody_else(mutual: Server, certificates: Certifi
         ({"MILVINE_COMMON_SECURITY_TLSMODE": "3"}, "setting common.security.tlsMode: cannot read '3': not 0, 1 or 2"),
     ],
 )
-def test_a_server_without_fitting_certificates_does_not_start_and_says_why(
+def test_a_server_with_unusable_certificates_does_not_start_and_says_why(
     new_server: ServerFactory, certificates: Certificates, changed: dict[str, str], said: str
 ) -> None:
     found = {k: certificates.path(v) if v == "stranger.key" else v for k, v in changed.items()}

@@ -82,7 +82,7 @@ def test_the_index_holds_the_vectors_in_place_and_unit_ones_under_cosine(tmp_pat
     assert not index.vectors.flags.writeable
 
 
-def test_a_mask_is_kept_to_even_if_fewer_than_k_rows_are_allowed(tmp_path: Path) -> None:
+def test_only_allowed_rows_are_found_even_if_fewer_than_k(tmp_path: Path) -> None:
     vectors, queries = sample(2000), sample(20, seed=3)
     index = built(tmp_path / "1.index", vectors, MetricType.L2)
     mask = np.random.default_rng(1).random(2000) < 0.5
@@ -97,7 +97,7 @@ def test_a_mask_is_kept_to_even_if_fewer_than_k_rows_are_allowed(tmp_path: Path)
     assert (rows[:, 3:] == -1).all()
 
 
-def test_more_than_all_rows_gives_all_and_padding(tmp_path: Path) -> None:
+def test_k_beyond_the_row_count_gives_all_rows_and_padding(tmp_path: Path) -> None:
     index = built(tmp_path / "1.index", sample(60), MetricType.IP)
     distances, rows = looked(index, sample(2, seed=4), 100, 100, None)
     assert rows.shape == (2, 100)
@@ -125,7 +125,7 @@ def test_the_mapping_lives_as_long_as_index_or_vectors_are_in_use(tmp_path: Path
     assert str(path) not in Path("/proc/self/maps").read_text(), "the pages do not go back"
 
 
-def test_what_faiss_cannot_read_is_told_with_the_files_name(tmp_path: Path) -> None:
+def test_a_file_that_faiss_cannot_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "1.index"
     save_sealed(path, INDEX_KIND, FORMAT_VERSION, [b"not an index at all, but well sealed" * 10])
     with pytest.raises(DataIntegrityError, match=re.escape(str(path))):
@@ -139,7 +139,7 @@ def test_an_index_type_that_is_only_scanned_is_not_built() -> None:
 
 @pytest.mark.parametrize("build_type", CODED)
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_candidates_of_an_index_hold_the_nearest_and_keep_to_the_mask(
+def test_the_candidates_of_an_index_include_the_nearest_allowed_rows(
     tmp_path: Path, build_type: str, metric: MetricType
 ) -> None:
     vectors, queries = sample(3000), sample(20, seed=2)
@@ -157,7 +157,7 @@ def test_the_candidates_of_an_index_hold_the_nearest_and_keep_to_the_mask(
         assert np.mean(inside) >= 9
 
 
-def test_more_lists_or_code_words_than_rows_are_cut_down(tmp_path: Path) -> None:
+def test_lists_and_code_words_are_limited_to_the_row_count(tmp_path: Path) -> None:
     vectors = sample(1100)
     for build_type, build_params in (
         ("IVF_PQ", {"nlist": 65536, "m": 8, "nbits": 24}),
@@ -172,9 +172,7 @@ def test_more_lists_or_code_words_than_rows_are_cut_down(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("build_type", ["HNSW", "IVF_FLAT"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_a_filter_that_keeps_a_region_away_from_the_query_is_followed_there(
-    tmp_path: Path, build_type: str, share: float
-) -> None:
+def test_a_graph_finds_kept_rows_in_a_region_far_from_the_query(tmp_path: Path, build_type: str, share: float) -> None:
     """Clusters far apart, most queries outside of what is kept: a search that stops where it stands finds nothing."""
     rng = np.random.default_rng(3)
     centers = 4 * rng.standard_normal((50, 16))

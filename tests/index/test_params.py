@@ -19,14 +19,14 @@ def refused(given: dict[str, str]) -> str:
     return caught.value.message
 
 
-def test_nothing_asked_for_is_autoindex_with_cosine_built_as_a_light_hnsw() -> None:
+def test_the_default_is_autoindex_with_cosine_built_as_a_light_hnsw() -> None:
     found = params.resolve(VECTOR, {})
     assert (found.index_type, found.metric_type, found.build_type) == ("AUTOINDEX", MetricType.COSINE, "HNSW")
     assert found.build_params == {"M": 16, "efConstruction": 200}
     assert found.user_params == {"index_type": "AUTOINDEX", "metric_type": "COSINE"}
 
 
-def test_hnsw_has_milvus_defaults_and_keeps_what_the_user_said() -> None:
+def test_hnsw_has_milvus_defaults_and_keeps_given_values() -> None:
     assert params.resolve(VECTOR, HNSW).build_params == {"M": 30, "efConstruction": 360}
     given = {"index_type": "HNSW", "metric_type": "l2", "M": "8", "mmap.enabled": "true"}
     found = params.resolve(VECTOR, given)
@@ -36,7 +36,7 @@ def test_hnsw_has_milvus_defaults_and_keeps_what_the_user_said() -> None:
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("M", 2, 2048), ("efConstruction", 1, 2**31 - 1)])
-def test_the_ends_of_a_range_are_in_it_and_their_neighbours_are_not(name: str, low: int, high: int) -> None:
+def test_parameter_ranges_include_their_ends(name: str, low: int, high: int) -> None:
     for value in (low, high):
         assert params.resolve(VECTOR, {**HNSW, name: str(value)}).build_params[name] == value
     for value in (low - 1, high + 1, -5):
@@ -54,7 +54,7 @@ def test_the_ends_of_a_range_are_in_it_and_their_neighbours_are_not(name: str, l
         ("1.5e1", "wrong data type in json, key: 'M', value: '1.5e1'"),
     ],
 )
-def test_what_is_no_integer_is_refused_in_milvus_words(text: str, message: str) -> None:
+def test_a_parameter_that_is_not_an_integer_is_refused_with_milvus_text(text: str, message: str) -> None:
     assert refused({**HNSW, "M": text}) == f"{message}: invalid parameter"
 
 
@@ -77,7 +77,7 @@ def test_unknown_types_and_metrics_are_refused() -> None:
     )
 
 
-def test_the_search_effort_defaults_to_a_step_from_64_on_and_must_not_be_below_k() -> None:
+def test_the_default_ef_is_a_step_from_64_on_and_ef_must_not_be_below_k() -> None:
     def ef(given: dict[str, object], k: int) -> int:
         return params.effort("HNSW", {}, given, k).ef
 
@@ -101,7 +101,7 @@ def test_parameters_of_other_index_types_are_ignored() -> None:
     assert params.effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "which is no error for this type"
 
 
-def test_a_graph_measures_all_rows_that_it_finds() -> None:
+def test_a_graph_computes_exact_distances_of_all_rows_that_it_finds() -> None:
     for build_type in ("HNSW", "HNSW_SQ", "HNSW_PQ"):
         for k in (1, 60, 100):
             found = params.effort(build_type, {}, {"ef": 100}, k)
@@ -111,7 +111,7 @@ def test_a_graph_measures_all_rows_that_it_finds() -> None:
     assert params.effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 64
 
 
-def test_codes_are_measured_in_steps_several_times_as_many_as_asked_for() -> None:
+def test_indexes_of_codes_return_a_multiple_of_k_candidates() -> None:
     assert [params.effort("IVF_SQ8", {}, {}, k).candidates for k in (1, 32, 33, 64, 65)] == [64, 64, 128, 128, 256]
     assert [params.effort("HNSW_PQ", {}, {}, k).ef for k in (1, 16, 17, 33)] == [64, 64, 128, 256]
     assert params.effort("SCANN", {}, {"reorder_k": 33}, 10).candidates == 33

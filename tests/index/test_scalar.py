@@ -142,7 +142,7 @@ def test_an_indexed_field_is_filtered_as_its_column(data_type: DataType, data: s
 @pytest.mark.parametrize("element_type", list(VALUES), ids=lambda t: t.name)
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
-def test_indexed_elements_are_found_as_in_the_arrays(element_type: DataType, data: st.DataObject) -> None:
+def test_indexed_elements_are_filtered_as_the_arrays(element_type: DataType, data: st.DataObject) -> None:
     values = VALUES[element_type]
     rows = data.draw(st.lists(st.one_of(st.none(), st.lists(values, max_size=5)), min_size=1, max_size=20))
     arrays = pa.array([row or [] for row in rows], pa.list_(ARROW_TYPES[element_type]))
@@ -187,7 +187,7 @@ def test_an_indexed_json_path_is_filtered_as_the_documents(cast: str, data: st.D
     assert evaluate(predicate, indexed).tolist() == evaluate(predicate, Source(column, {})).tolist()
 
 
-def test_an_index_of_a_whole_document_answers_for_what_is_below() -> None:
+def test_an_index_of_a_document_answers_for_its_paths() -> None:
     column = _json([{"a": {"b": n, "c": str(n)}} for n in range(50)])
     source = Source(column, scalar.index_json(column, ("a",), "JSON"))
     for key, value in (("b", 7), ("c", "7")):
@@ -206,7 +206,7 @@ def test_an_index_declines_where_the_column_is_faster(monkeypatch: pytest.Monkey
     assert answer(Compare(target, Comparator.NE, 50), source) is not None
 
 
-def test_nothing_is_found_where_nothing_is() -> None:
+def test_an_index_over_no_values_finds_nothing() -> None:
     for column in (_plain(DataType.VARCHAR, [None, None]), _plain(DataType.INT64, [None])):
         source = Source(column, _decoded({(): scalar.index_field(column)}))
         literal = "x" if column.data_type is DataType.VARCHAR else 1
@@ -216,7 +216,7 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert evaluate(Compare(Target(1, DataType.DOUBLE), Comparator.GE, -math.inf), source).tolist() == [False, True]
 
 
-def test_an_index_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+def test_an_index_read_from_its_file_is_the_one_written(tmp_path: Path) -> None:
     columns = {
         "text": _plain(DataType.VARCHAR, [f"t{n}" for n in range(100)] + [None]),
         "few": _plain(DataType.INT8, [1, 2, 3, None]),

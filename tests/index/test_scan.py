@@ -109,7 +109,7 @@ def test_l2_finds_the_nearest_points_on_a_city_map() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_many_queries_in_blocks_are_as_if_they_came_alone(metric: MetricType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_in_blocks_answer_as_single_ones(metric: MetricType, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(8)
     vectors, queries = rng.standard_normal((200, 8), np.float32), rng.standard_normal((33, 8), np.float32)
     mask = rng.random(200) < 0.8
@@ -121,7 +121,7 @@ def test_many_queries_in_blocks_are_as_if_they_came_alone(metric: MetricType, mo
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 8, 12, 16, 40])
-def test_a_row_has_one_distance_whatever_rows_are_measured_with_it(metric: MetricType, dim: int) -> None:
+def test_a_rows_distance_does_not_depend_on_other_rows(metric: MetricType, dim: int) -> None:
     """Or it would lie on both sides of the last score of an iterator's page."""
     rng = np.random.default_rng(dim)
     vectors, query = rng.standard_normal((203, dim), np.float32), rng.standard_normal((1, dim), np.float32)
@@ -146,7 +146,7 @@ def test_a_cosine_is_never_beyond_one(dim: int) -> None:
         assert distances.max() <= 1
 
 
-def test_inputs_are_left_as_they_are() -> None:
+def test_inputs_are_not_changed() -> None:
     rng = np.random.default_rng(9)
     vectors, queries = rng.standard_normal((90, 4), np.float32), rng.standard_normal((3, 4), np.float32)
     norms2, mask = squared_norms(vectors), rng.random(90) < 0.7
@@ -158,7 +158,7 @@ def test_inputs_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_rows_too_long_for_float32_arithmetic_are_still_rows(metric: MetricType) -> None:
+def test_rows_whose_distance_overflows_float32_are_found(metric: MetricType) -> None:
     vectors = np.full((4, 8), 1e30, np.float32)
     _, rows = scan(vectors, squared_norms(vectors), np.ones((1, 8), np.float32) * 1e30, 4, metric, None)
     assert sorted(rows[0].tolist()) == [0, 1, 2, 3], "rows whose distance overflows vanish from the results"
@@ -170,7 +170,7 @@ def test_a_zero_vector_stays_zero_as_a_unit_vector() -> None:
     assert squared_norms(vectors).tolist() == [0, 25]
 
 
-def test_padding_is_no_row_at_no_distance() -> None:
+def test_padding_has_no_row_and_no_distance() -> None:
     distances, rows = padded(2, 3)
     assert np.isposinf(distances).all()
     assert (rows == -1).all()

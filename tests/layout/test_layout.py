@@ -27,7 +27,7 @@ def _operations() -> str:
 
 
 @pytest.mark.parametrize("setting", config.SETTINGS, ids=lambda setting: setting.key)
-def test_every_setting_is_written_down(setting: config.Setting) -> None:
+def test_every_setting_is_documented(setting: config.Setting) -> None:
     assert f"`{setting.key}`" in _operations()
 
 
@@ -36,7 +36,7 @@ def test_settings_and_their_table_hold_the_same_names() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(family.name for family in metrics.registry.collect()))
-def test_every_metric_is_written_down(name: str) -> None:
+def test_every_metric_is_documented(name: str) -> None:
     assert re.search(rf"\b{re.escape(name)}(_total|_bucket)?\b", _operations())
 
 
@@ -66,7 +66,7 @@ def test_links_in_docs_point_to_files_that_exist() -> None:
     assert missing == []
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "milvine").rglob("*.py"))

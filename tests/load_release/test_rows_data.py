@@ -135,12 +135,12 @@ def test_dt_11_flush_statistics_and_description_need_no_load(stub: Any, collecti
     assert load_state(stub, collection_name) == NOT_LOAD
 
 
-def test_dt_12_an_unknown_vector_is_told_before_a_missing_load(stub: Any, collection_name: str) -> None:
+def test_dt_12_an_unknown_vector_is_reported_before_a_missing_load(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name)
     assert_refused(search(stub, collection_name, anns_field="nope"), 1100, "fieldName(nope) not found", legacy=5)
 
 
-def test_dt_13_a_bad_filter_is_told_before_a_missing_load(stub: Any, collection_name: str) -> None:
+def test_dt_13_a_bad_filter_is_reported_before_a_missing_load(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name)
     for text in ("((", "nope == 1"):
         expected = f"failed to create query plan: cannot parse expression: {text}"

@@ -101,12 +101,12 @@ def test_lf_05_the_clustering_key_must_be_listed(stub: Any, collection_name: str
     _refuse_fields(stub, collection_name, ["id", "vec"], text)
 
 
-def test_lf_06_a_bad_list_is_told_before_a_missing_index(stub: Any, collection_name: str) -> None:
+def test_lf_06_a_bad_list_is_reported_before_a_missing_index(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name, indexed=False)
     _refuse_fields(stub, collection_name, ["id", "a"], "load field list [id a] does not contain vector field")
 
 
-def test_lf_07_a_key_of_the_dynamic_field_is_no_field(stub: Any, collection_name: str) -> None:
+def test_lf_07_a_key_of_the_dynamic_field_is_not_a_field(stub: Any, collection_name: str) -> None:
     dynamic_c1(stub, collection_name)
     text = "failed to get field schema by name: fieldName(color) not found"
     _refuse_fields(stub, collection_name, ["id", "vec", "color"], text)
@@ -117,7 +117,7 @@ def test_lf_08_fields_may_be_listed_in_any_order(stub: Any, collection_name: str
     assert found(stub, collection_name) == [0, 1, 2, 3, 4]
 
 
-def test_lf_09_the_seeds_partial_load_is_loaded_and_answers(stub: Any, collection_name: str) -> None:
+def test_lf_09_the_pages_partial_load_is_loaded_and_answers(stub: Any, collection_name: str) -> None:
     partial_c1(stub, collection_name)
     assert load_state(stub, collection_name) == LOADED
     assert found(stub, collection_name) == [0, 1, 2, 3, 4]
@@ -209,7 +209,7 @@ def _widen_under_searches(server: Server, name: str) -> None:
     assert column(query(server.stub, name, "a > 10", "a"), "a") == [20, 30, 40]
 
 
-def test_lf_14h_more_fields_are_loaded_in_place_while_searches_go_on(
+def test_lf_14h_more_fields_are_loaded_in_place_during_searches(
     server: Server, hint: Server, collection_name: str
 ) -> None:
     _widen_under_searches(server, collection_name)
@@ -226,7 +226,9 @@ def test_lf_15_more_fields_are_loaded_after_a_release(stub: Any, hint: Server, c
             assert column(query(mode, collection_name, "id >= 0", "a"), "a") == [0, 10, 20, 30, 40]
 
 
-def test_lf_16_rows_written_under_a_partial_load_are_whole_after_a_full_one(stub: Any, collection_name: str) -> None:
+def test_lf_16_rows_written_during_a_partial_load_are_complete_after_a_full_one(
+    stub: Any, collection_name: str
+) -> None:
     partial_c1(stub, collection_name)
     insert(stub, collection_name, [9], colors([9]))
     assert found(stub, collection_name) == [0, 1, 2, 3, 4, 9]

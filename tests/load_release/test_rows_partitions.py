@@ -65,7 +65,7 @@ def test_pt_01_one_loaded_partition_makes_the_collection_loaded(stub: Any, colle
     assert load_state(stub, collection_name, partition_names=["p1", "p2"]) == NOT_LOAD
 
 
-def test_pt_02_a_search_of_no_partition_in_particular_sees_the_loaded_ones(stub: Any, collection_name: str) -> None:
+def test_pt_02_a_search_that_names_no_partition_sees_the_loaded_ones(stub: Any, collection_name: str) -> None:
     assert found(stub, _p1_loaded(stub, collection_name)) == P1
     assert column(query(stub, collection_name, "id >= 0", "id")) == P1
 
@@ -111,14 +111,14 @@ def test_pt_08_an_unknown_partition_cannot_be_loaded(stub: Any, collection_name:
     assert load_state(stub, collection_name) == NOT_LOAD
 
 
-def test_pt_09_no_partition_cannot_be_loaded(stub: Any, collection_name: str) -> None:
+def test_pt_09_a_load_of_no_partitions_is_refused(stub: Any, collection_name: str) -> None:
     two_partitions(stub, collection_name)
     text = "failed to load partition, due to no partition specified: invalid parameter"
     assert_refused(load_partitions(stub, collection_name), 1100, text, legacy=5)
     assert load_state(stub, collection_name) == NOT_LOAD
 
 
-def test_pt_10_no_partition_cannot_be_released(stub: Any, collection_name: str) -> None:
+def test_pt_10_a_release_of_no_partitions_is_refused(stub: Any, collection_name: str) -> None:
     _all_loaded(stub, collection_name)
     text = "invalid parameter[expected=any partition][actual=empty partition list]"
     assert_refused(release_partitions(stub, collection_name), 1100, text, legacy=5)

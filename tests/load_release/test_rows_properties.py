@@ -49,7 +49,7 @@ def test_pr_03_warmup_of_a_loaded_collection_cannot_be_altered(stub: Any, collec
     _refuse_loaded(response, collection_name, "can not alter warmup properties if collection loaded")
 
 
-def test_pr_04_warmup_has_its_own_words(stub: Any, collection_name: str) -> None:
+def test_pr_04_an_invalid_warmup_is_refused_with_its_own_text(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name)
     response = _alter(stub, collection_name, warmup__vectorIndex="bogus")
     assert_refused(response, 1100, "invalid warmup value for key warmup.vectorIndex: ", legacy=5)

@@ -24,7 +24,7 @@ def test_rf_02_an_unloaded_collection_is_not_refreshed_and_not_loaded(stub: Any,
     assert load_state(stub, collection_name) == NOT_LOAD
 
 
-def test_rf_03_a_missing_index_is_told_before_a_missing_load(stub: Any, collection_name: str) -> None:
+def test_rf_03_a_missing_index_is_reported_before_a_missing_load(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name, indexed=False)
     text = f"index not found[collection={collection_name}]"
     assert_refused(load(stub, collection_name, refresh=True), 700, text, legacy=25)

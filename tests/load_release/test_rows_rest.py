@@ -137,7 +137,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
         server.close()
 
 
-def test_re_15_without_a_right_token_nothing_is_loaded(guarded: Rest) -> None:
+def test_re_15_nothing_is_loaded_without_a_valid_token(guarded: Rest) -> None:
     body = b'{"collectionName":"c"}'
     for given in ({}, {"Authorization": "Bearer root:wrong"}, {"Authorization": "Bearer nobody"}):
         response = guarded.send("collections/load", body, **given)

@@ -34,7 +34,7 @@ def my_collection(server: Server) -> Iterator[None]:
     stub.DropCollection(milvus_pb2.DropCollectionRequest(collection_name=NAME))
 
 
-def test_sd_01_python_prints_what_the_page_says(
+def test_sd_01_python_prints_the_documented_output(
     server: Server, my_collection: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = MilvusClient(uri=server.uri, token="root:Milvus")

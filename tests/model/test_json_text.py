@@ -17,7 +17,7 @@ def test_integers_keep_all_their_digits() -> None:
 
 
 @pytest.mark.parametrize("text", [b"NaN", b"[1,]", b"01", b"\xff", b'"\xff"', b"1e400", b"[" * 5000 + b"]" * 5000, b""])
-def test_what_is_no_json_is_refused(text: bytes) -> None:
+def test_invalid_json_is_refused(text: bytes) -> None:
     with pytest.raises(NotJson):
         json_text.loads(text)
 
@@ -42,7 +42,7 @@ def test_members_are_kept_as_they_were_sent() -> None:
     assert json_text.dumps(found) == b'{"a":2.0,"b":{"x":  [1]}}'
 
 
-def test_members_are_those_of_an_object_only() -> None:
+def test_only_objects_have_members() -> None:
     for text in (b"[]", b"1", b"null"):
         with pytest.raises(NotJson):
             json_text.members(text)

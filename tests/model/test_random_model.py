@@ -279,7 +279,7 @@ def weights_for(walk: Walk) -> dict[str, float]:
 
 
 @pytest.mark.timeout(60 + STEPS // 10)
-def test_the_server_says_what_a_dictionary_says_after_each_of_many_random_steps(
+def test_the_server_agrees_with_a_dictionary_after_each_of_many_random_steps(
     new_server: Callable[..., Any],
 ) -> None:
     print(f"MILVINE_MODEL_SEED={SEED} MILVINE_MODEL_STEPS={STEPS}")  # noqa: T201

@@ -46,7 +46,7 @@ def _check(column: Column) -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(DOCUMENTS, min_size=1, max_size=4), st.integers(0, 20), st.integers(0, 20))
-def test_paths_read_as_if_each_row_was_parsed_whatever_is_joined_and_cut(
+def test_joined_and_cut_paths_read_as_if_each_row_were_parsed(
     pieces: list[list[dict[str, Any]]], start: int, count: int
 ) -> None:
     columns = [_column(documents) for documents in pieces]

@@ -75,7 +75,7 @@ def opened(target: LoadTarget, held: Held) -> Held:
 
 
 @given(targets(), targets())
-def test_doing_what_differs_once_leaves_nothing_to_do(before: LoadTarget, after: LoadTarget) -> None:
+def test_applying_the_difference_once_leaves_none(before: LoadTarget, after: LoadTarget) -> None:
     held = opened(after, opened(before, {}))
     assert held.keys() == after.segments.keys()
     assert after.is_open(held)
@@ -85,7 +85,7 @@ def test_doing_what_differs_once_leaves_nothing_to_do(before: LoadTarget, after:
 
 
 @given(targets(), targets())
-def test_what_is_to_be_opened_is_what_does_not_serve_as_wanted(before: LoadTarget, after: LoadTarget) -> None:
+def test_parts_that_are_not_served_as_wanted_are_opened(before: LoadTarget, after: LoadTarget) -> None:
     held = opened(before, {})
     found = difference(after, held)
     assert after.is_open(held) == (not found.to_open)
@@ -98,7 +98,7 @@ def test_what_is_to_be_opened_is_what_does_not_serve_as_wanted(before: LoadTarge
 
 
 @given(targets(), st.booleans())
-def test_what_memory_lacked_for_serves_and_is_not_opened_again_and_again(target: LoadTarget, mapped: bool) -> None:
+def test_parts_mapped_for_lack_of_memory_are_served_and_not_reopened(target: LoadTarget, mapped: bool) -> None:
     spec = replace(target.spec, mapped=mapped, without_scalar_indexes=not mapped)
     held = {i: (meta, spec) for i, meta in target.segments.items()}
     found = difference(target, held)
@@ -108,7 +108,7 @@ def test_what_memory_lacked_for_serves_and_is_not_opened_again_and_again(target:
 
 
 @given(targets())
-def test_nothing_stays_open_of_what_is_not_to_be_loaded(target: LoadTarget) -> None:
+def test_unwanted_segments_do_not_stay_open(target: LoadTarget) -> None:
     held = opened(target, {})
     assert difference(None, held, frozenset(held)).to_close == held.keys()
 
@@ -126,7 +126,7 @@ def test_a_successor_stays_open_while_its_partition_is_to_be_loaded(
 
 
 @given(targets(), targets())
-def test_an_opening_goes_on_exactly_if_the_new_target_wants_the_same_parts(
+def test_an_opening_continues_only_if_the_new_target_wants_the_same_parts(
     before: LoadTarget, after: LoadTarget
 ) -> None:
     for segment_id, meta in before.segments.items():
@@ -141,7 +141,7 @@ def test_an_opening_goes_on_exactly_if_the_new_target_wants_the_same_parts(
 
 
 @given(targets())
-def test_progress_grows_with_every_segment_and_says_a_hundred_only_when_told_so(target: LoadTarget) -> None:
+def test_progress_grows_with_every_segment_and_is_a_hundred_only_when_loaded(target: LoadTarget) -> None:
     held: dict[int, tuple[SegmentMeta, LoadSpec]] = {}
     seen = [percent_of(target, held, {})]
     for segment_id, meta in target.segments.items():
@@ -153,7 +153,7 @@ def test_progress_grows_with_every_segment_and_says_a_hundred_only_when_told_so(
 
 
 @given(configs, configs)
-def test_what_two_configurations_have_in_common_is_in_both(first: LoadConfig, second: LoadConfig) -> None:
+def test_the_common_configuration_is_in_both(first: LoadConfig, second: LoadConfig) -> None:
     common = common_config(first, second)
     assert common.partition_ids == first.partition_ids & second.partition_ids
     assert common.field_ids == first.field_ids & second.field_ids

@@ -91,7 +91,7 @@ def test_a_loaded_collection_answers_104(rest: Rest, collection_name: str, route
         ("indexes/drop_properties", "DropIndexPropertiesReq", "IndexName"),
     ],
 )
-def test_what_is_required_is_named(rest: Rest, route: str, kind: str, lacking: str) -> None:
+def test_missing_required_parameters_are_named(rest: Rest, route: str, kind: str, lacking: str) -> None:
     answer = rest.post(route, {} if lacking == "CollectionName" else {"collectionName": "x"})
     assert (answer["code"], f"'{kind}.{lacking}'" in answer["message"]) == (1802, True), answer
 
@@ -140,7 +140,7 @@ def test_a_partial_upsert_merges_dynamic_keys(rest: Rest, collection_name: str) 
     assert _rows(rest, collection_name) == [{"id": 1, "vector": [5, 6], "red": 2, "blue": 1, "green": 3}]
 
 
-def test_automatic_ids_may_be_given_once_the_collection_allows_it(rest: Rest, collection_name: str) -> None:
+def test_automatic_ids_may_be_given_if_the_collection_allows_it(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name, autoID=True)
     name = {"collectionName": collection_name}
     row = {"id": 7, "vector": [1, 2]}

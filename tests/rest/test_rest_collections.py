@@ -60,7 +60,7 @@ def test_a_quick_collection_is_described_as_milvus_does(rest: Rest, collection_n
     }
 
 
-def test_every_option_of_a_quick_create_is_taken(rest: Rest, collection_name: str) -> None:
+def test_every_option_of_a_quick_create_is_applied(rest: Rest, collection_name: str) -> None:
     rest.quick_create(
         collection_name,
         3,
@@ -280,7 +280,7 @@ def test_a_missing_index_is_700(rest: Rest, collection_name: str) -> None:
         ({}, "cannot create index on non-exist field"),
     ],
 )
-def test_an_index_that_is_refused_is_1100_and_is_not_there(
+def test_a_refused_index_is_1100_and_is_not_created(
     rest: Rest, collection_name: str, index: dict[str, Any], text: str
 ) -> None:
     rest.custom_create(collection_name, [])

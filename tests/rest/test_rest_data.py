@@ -26,7 +26,7 @@ def _write(rest: Rest, route: str, name: str, data: Any, **more: Any) -> dict[st
     return rest.post(f"entities/{route}", {"collectionName": name, "data": data, **more})
 
 
-def test_an_upsert_replaces_whole_rows_and_tells_their_keys(rest: Rest, collection_name: str) -> None:
+def test_an_upsert_replaces_whole_rows_and_returns_their_keys(rest: Rest, collection_name: str) -> None:
     fields = [{"fieldName": "n", "dataType": "Int64", "nullable": True}]
     _create(rest, collection_name, fields, dynamic=True)
     _write(rest, "insert", collection_name, [{"id": i, "vec": [i, 0], "n": i, "old": i} for i in range(3)])
@@ -87,7 +87,7 @@ DEFAULTS: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize("nullable", [False, True])
-def test_defaults_stand_in_for_values_left_out_and_null(rest: Rest, collection_name: str, nullable: bool) -> None:
+def test_defaults_replace_missing_and_null_values(rest: Rest, collection_name: str, nullable: bool) -> None:
     fields = [
         {
             "fieldName": name,
@@ -132,7 +132,7 @@ def _array(name: str, element_type: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_arrays_come_back_as_they_went_in(rest: Rest, collection_name: str) -> None:
+def test_arrays_round_trip(rest: Rest, collection_name: str) -> None:
     _create(rest, collection_name, [_array(n, t, nullable=True) for n, (t, _) in ARRAYS.items()])
     row = {"id": 1, "vec": [1, 0], **{name: value for name, (_, value) in ARRAYS.items()}}
     texts = {"id": 2, "vec": [2, 0], **dict.fromkeys(ARRAYS), "i8": "[1, 2]"}

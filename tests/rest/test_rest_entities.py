@@ -66,7 +66,7 @@ def _ten(rest: Rest, name: str) -> None:
     assert answer == {"code": 0, "cost": 0, "data": {"insertCount": 10, "insertIds": list(range(10))}}
 
 
-def test_every_type_comes_back_as_it_went_in(rest: Rest, collection_name: str) -> None:
+def test_every_type_round_trips(rest: Rest, collection_name: str) -> None:
     _create(rest, collection_name, ALL_TYPES)
     assert _insert(rest, collection_name, [ROW])["data"] == {"insertCount": 1, "insertIds": [ROW["id"]]}
     (found,) = _query(rest, collection_name, filter="id > 0")
@@ -83,7 +83,7 @@ def test_rows_survive_a_flush_unchanged(rest: Rest, collection_name: str) -> Non
     assert before == [{**row, "j": '{"a": [1, null, "x"]}'}]
 
 
-def test_one_object_is_as_good_as_a_list(rest: Rest, collection_name: str) -> None:
+def test_one_object_is_accepted_in_place_of_a_list(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name)
     assert _insert(rest, collection_name, {"id": 1, "vector": [1, 2]})["data"]["insertCount"] == 1
     assert rest.count(collection_name) == 1
@@ -129,7 +129,7 @@ def test_generated_ids_are_returned_and_find_their_rows(rest: Rest, collection_n
     assert rows == [{"id": data["insertIds"][1], "vector": [3, 4]}]
 
 
-def test_an_id_for_a_generated_key_is_refused(rest: Rest, collection_name: str) -> None:
+def test_a_given_id_for_a_generated_key_is_refused(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name, autoID=True)
     assert _insert(rest, collection_name, {"id": 1, "vector": [1, 2]}) == {
         "code": 1804,
@@ -229,7 +229,7 @@ def test_dynamic_keys_keep_their_types_and_nulls_are_left_out(rest: Rest, collec
     assert _query(rest, collection_name, filter="id == 1", outputFields=["id"]) == [{"id": 1}]
 
 
-def test_the_name_of_the_dynamic_field_is_no_dynamic_key(rest: Rest, collection_name: str) -> None:
+def test_the_name_of_the_dynamic_field_is_refused_as_a_dynamic_key(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name)
     answer = _insert(rest, collection_name, {"id": 1, "vector": [1, 2], "$meta": {}})
     assert answer["code"] == 1804
@@ -274,7 +274,7 @@ def test_search_without_output_fields_answers_key_and_distance(rest: Rest, colle
     assert answer == {"code": 0, "cost": 0, "data": [{"distance": 0.0, "id": 9}], "topks": [1]}
 
 
-def test_several_queries_come_one_after_the_other(rest: Rest, collection_name: str) -> None:
+def test_answers_of_several_queries_are_concatenated(rest: Rest, collection_name: str) -> None:
     _ten(rest, collection_name)
     answer = _search(rest, collection_name, data=[[0, 0], [9, 0]], annsField="vec", limit=2)
     assert [r["id"] for r in answer["data"]] == [0, 1, 9, 8]
@@ -348,7 +348,9 @@ def test_search_params_may_be_nested_or_flat(rest: Rest, collection_name: str, p
         ({"functionScore": {"functions": [{}]}}, 1100, "functionScore is not supported"),
     ],
 )
-def test_what_a_search_refuses(rest: Rest, collection_name: str, more: dict[str, Any], code: int, text: str) -> None:
+def test_invalid_searches_are_refused(
+    rest: Rest, collection_name: str, more: dict[str, Any], code: int, text: str
+) -> None:
     _create(rest, collection_name, [{"fieldName": "a", "dataType": "Int32"}])
     answer = _search(rest, collection_name, **{"data": [[1, 2]], **more})
     assert answer["code"] == code, answer
@@ -400,14 +402,14 @@ def test_count_ignores_the_limit_and_takes_a_filter(rest: Rest, collection_name:
         ({"groupByFields": ["a"]}, "query group_by is not supported"),
     ],
 )
-def test_what_a_query_refuses_is_1100(rest: Rest, collection_name: str, more: dict[str, Any], text: str) -> None:
+def test_invalid_queries_are_1100(rest: Rest, collection_name: str, more: dict[str, Any], text: str) -> None:
     _create(rest, collection_name, [])
     answer = rest.post("entities/query", {"collectionName": collection_name, **more})
     assert answer["code"] == 1100
     assert text in answer["message"]
 
 
-def test_get_takes_one_id_a_list_and_ids_as_text(rest: Rest, collection_name: str) -> None:
+def test_get_accepts_one_id_a_list_and_ids_as_text(rest: Rest, collection_name: str) -> None:
     _ten(rest, collection_name)
 
     def get(given: Any, **more: Any) -> Any:
@@ -420,7 +422,7 @@ def test_get_takes_one_id_a_list_and_ids_as_text(rest: Rest, collection_name: st
     assert get([]) == []
 
 
-def test_get_finds_text_keys_whatever_is_in_them(rest: Rest, collection_name: str) -> None:
+def test_get_finds_text_keys_with_any_characters(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name, idType="VarChar", primaryFieldName="key", params={"max_length": 50})
     strange = ['a"b', "a'b", "back\\slash", "ü] or 1 == 1"]
     _insert(rest, collection_name, [{"key": k, "vector": [1, 2]} for k in strange])
@@ -460,16 +462,14 @@ def test_an_unloaded_collection_deletes_by_key_only(rest: Rest, collection_name:
 @pytest.mark.parametrize(
     ("more", "code"), [({"filter": "nope ==="}, 1100), ({"filter": "id > 0", "partitionName": "nope"}, 200)]
 )
-def test_what_a_delete_refuses_deletes_nothing(
-    rest: Rest, collection_name: str, more: dict[str, Any], code: int
-) -> None:
+def test_a_refused_delete_deletes_nothing(rest: Rest, collection_name: str, more: dict[str, Any], code: int) -> None:
     _ten(rest, collection_name)
     assert rest.post("entities/delete", {"collectionName": collection_name, **more})["code"] == code
     assert rest.count(collection_name) == 10
 
 
 @pytest.mark.parametrize(("header", "as_text"), [("false", True), ("0", True), ("true", False), ("what", False)])
-def test_64_bit_numbers_are_text_for_who_cannot_hold_them(
+def test_64_bit_numbers_are_text_for_clients_that_cannot_hold_them(
     rest: Rest, collection_name: str, header: str, as_text: bool
 ) -> None:
     rest.quick_create(collection_name)

@@ -35,7 +35,7 @@ def filled(server: Server, collection_name: str) -> str:
     return collection_name
 
 
-def test_each_segment_tells_its_rows_its_share_and_its_plan(server: Server, filled: str) -> None:
+def test_explain_shows_rows_share_and_plan_of_each_segment(server: Server, filled: str) -> None:
     body = {"collectionName": filled, "data": [[0.1] * DIM], "limit": 5, "searchParams": {"params": {"ef": 50}}}
 
     def looks(**more: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_explaining_refuses_what_a_search_refuses(server: Server, filled: str) -
     assert "cannot parse expression" in answer["message"]
 
 
-def test_explain_is_denied_where_reading_is(server: Server) -> None:
+def test_explain_is_denied_with_reading(server: Server) -> None:
     rest = Rest(server.uri)
     database, body = "explained", {"dbName": "explained", "collectionName": "c", "data": [[0.1, 0.2]]}
     rest.ok("databases/create", {"dbName": database})

@@ -132,7 +132,7 @@ def test_a_number_that_the_field_cannot_hold_is_refused(rest: Rest, typed: str, 
         ("s", '"\\\\ud83d \\ud83d\\ude00"', "\\ud83d \U0001f600"),
     ],
 )
-def test_a_lone_surrogate_is_replaced_in_its_value_only(
+def test_a_lone_surrogate_is_replaced_only_in_its_value(
     rest: Rest, typed: str, field: str, text: str, wanted: str
 ) -> None:
     key, answer = _insert(rest, typed, field, text)
@@ -147,7 +147,7 @@ def test_a_filter_may_have_a_lone_surrogate(rest: Rest, typed: str) -> None:
 
 
 @pytest.mark.parametrize(("field", "is_dynamic"), [("j", False), ("$meta", True)])
-def test_json_text_with_a_lone_surrogate_is_taken_over_grpc_and_read(
+def test_json_text_with_a_lone_surrogate_is_accepted_over_grpc(
     server: Server, rest: Rest, typed: str, field: str, is_dynamic: bool
 ) -> None:
     key, text = uuid.uuid4().int >> 80, f'{{"x": "cut \\ud83d", "n": {_LONG}}}'
@@ -206,7 +206,7 @@ def test_keys_of_a_body_are_read_in_any_letter_case(rest: Rest, collection_name:
 
 
 @pytest.mark.parametrize("key", ["autoID", "autoId"])
-def test_automatic_keys_are_asked_for_in_any_letter_case(rest: Rest, collection_name: str, key: str) -> None:
+def test_auto_id_is_read_in_any_letter_case(rest: Rest, collection_name: str, key: str) -> None:
     rest.quick_create(collection_name, **{key: True})
     answer = rest.ok("entities/insert", {"collectionName": collection_name, "data": [{"vector": [0.1, 0.2]}] * 2})
     assert len(set(answer["insertIds"])) == 2

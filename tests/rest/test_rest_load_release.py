@@ -49,7 +49,7 @@ def _indexed(rest: Rest, name: str) -> None:
     rest.ok("indexes/create", {"collectionName": name, "indexParams": [VECTOR_INDEX]})
 
 
-def test_the_seeds_curl_commands_answer_as_the_page_prints(rest: Rest, my_collection: str) -> None:
+def test_the_pages_curl_commands_print_the_documented_output(rest: Rest, my_collection: str) -> None:
     def curl(action: str) -> bytes:
         environment = {**os.environ, "CLUSTER_ENDPOINT": rest.uri, "TOKEN": "root:Milvus"}
         command = ["bash", "-c", _CURL % action]
@@ -209,7 +209,7 @@ def test_reading_an_unloaded_collection_is_101_with_its_id(
     }
 
 
-def test_a_read_right_behind_the_load_waits_and_sees_all_rows(rest: Rest, collection_name: str) -> None:
+def test_a_read_right_after_the_load_waits_and_sees_all_rows(rest: Rest, collection_name: str) -> None:
     _indexed(rest, collection_name)
     data = [{"id": i, "vec": [i, 0.5]} for i in range(100)]
     rest.ok("entities/insert", {"collectionName": collection_name, "data": data})

@@ -75,7 +75,7 @@ def test_the_routes_of_databases_need_a_name(rest: Rest, route: str, kind: str) 
     assert tag in answer["message"]
 
 
-def test_the_body_names_the_database_before_the_header_does(rest: Rest, database: str, collection_name: str) -> None:
+def test_the_database_of_the_body_overrides_the_header(rest: Rest, database: str, collection_name: str) -> None:
     """RE-16"""
     rest.quick_create(collection_name)
     rest.ok("collections/release", {"collectionName": collection_name})
@@ -150,7 +150,7 @@ def test_an_alias_is_made_described_listed_altered_and_dropped(rest: Rest, datab
         ("resource_groups/transfer_replica", {"sourceRgName": "a"}, "TransferReplicaReq.TargetRgName"),
     ],
 )
-def test_what_a_body_lacks_is_named(rest: Rest, route: str, body: dict[str, Any], key: str) -> None:
+def test_missing_body_keys_are_named(rest: Rest, route: str, body: dict[str, Any], key: str) -> None:
     answer = rest.post(route, body)
     assert (answer["code"], f"{key}' Error:Field validation" in answer["message"]) == (1802, True), answer
 

@@ -92,7 +92,7 @@ def test_a_partition_name_is_required(rest: Rest, made: str, action: str) -> Non
 
 
 @pytest.mark.parametrize("action", [*ACTIONS, "list", "load", "release"])
-def test_a_missing_collection_is_said_so(rest: Rest, action: str) -> None:
+def test_a_missing_collection_is_reported(rest: Rest, action: str) -> None:
     answer = rest.post(f"partitions/{action}", {**_one("missing"), "partitionNames": ["p1"]})
     assert answer == {"code": 100, "message": "collection not found[database=default][collection=missing]"}
 

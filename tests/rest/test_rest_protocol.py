@@ -238,7 +238,7 @@ def test_the_header_that_the_node_sdk_sends_names_the_type(rest: Rest) -> None:
     ],
     ids=str,
 )
-def test_a_foreign_page_or_name_is_refused_on_loopback(rest: Rest, headers: dict[str, str]) -> None:
+def test_a_foreign_origin_or_host_is_refused_on_loopback(rest: Rest, headers: dict[str, str]) -> None:
     answer = rest.send("databases/list", b"{}", **headers)
     assert (answer.status_code, answer.json()["code"]) == (403, 1401)
 
@@ -262,7 +262,7 @@ def open_rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
     factory.close()
 
 
-def test_pages_and_names_that_the_settings_name_are_served(open_rest: Rest) -> None:
+def test_origins_and_hosts_of_the_settings_are_served(open_rest: Rest) -> None:
     rest = open_rest
     assert rest.post("databases/list", {}, Origin="https://ui.example")["code"] == 0
     assert rest.post("databases/list", {}, Host="db.example:80")["code"] == 0
@@ -301,7 +301,7 @@ def test_a_browser_lets_no_other_page_read_answers(open_rest: Rest, rest: Rest) 
             assert not any(name.lower().startswith("access-control-") for name in headers)
 
 
-def test_grpc_has_no_rules_for_pages(server: Server) -> None:
+def test_grpc_ignores_origin_and_host(server: Server) -> None:
     metadata = [("origin", "http://elsewhere.example")]
     options = [("grpc.default_authority", "milvus.example")]
     with grpc.insecure_channel(server.address, options=options) as channel:

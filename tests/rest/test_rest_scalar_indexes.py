@@ -36,7 +36,7 @@ def test_scalar_indexes_are_created_described_listed_and_dropped(rest: Rest, col
     assert sorted(rest.ok("indexes/list", {"collectionName": collection_name})) == ["doc/x", "vec"]
 
 
-def test_a_scalar_index_that_cannot_be_is_refused(rest: Rest, collection_name: str) -> None:
+def test_an_invalid_scalar_index_is_refused(rest: Rest, collection_name: str) -> None:
     rest.custom_create(collection_name, [{"fieldName": "on", "dataType": "Bool"}])
     new = {"fieldName": "on", "indexName": "on", "indexType": "STL_SORT"}
     answer = rest.post("indexes/create", {"collectionName": collection_name, "indexParams": [new]})

@@ -122,7 +122,7 @@ def test_a_null_vector_has_no_hits(rest: Rest, filled: str) -> None:
         ),
     ],
 )
-def test_what_ids_cannot_be(rest: Rest, filled: str, body: dict[str, Any], code: int, message: str) -> None:
+def test_invalid_ids_are_refused(rest: Rest, filled: str, body: dict[str, Any], code: int, message: str) -> None:
     answer = _search(rest, filled, **body)
     assert (answer["code"], answer["message"]) == (code, message)
 

@@ -35,7 +35,7 @@ def test_compact_its_state_and_the_segments_over_rest(rest: Rest, collection_nam
     assert rest.count(collection_name) == 10
 
 
-def test_compact_and_its_state_refuse_what_makes_no_sense(rest: Rest) -> None:
+def test_compact_and_its_state_refuse_invalid_requests(rest: Rest) -> None:
     assert rest.post("collections/compact", {})["code"] == 1802
     assert rest.post("collections/compact", {"collectionName": "absent"})["code"] == 100
     assert rest.post("collections/get_compaction_state", {"jobID": "x"})["code"] == 1801

@@ -26,7 +26,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("authorization", ["Bearer root:Milvus", "root:Milvus", f"Basic {encoded('root:Milvus')}"])
-def test_rest_lets_in_who_knows_a_password(guarded: Server, authorization: str) -> None:
+def test_rest_accepts_a_valid_password(guarded: Server, authorization: str) -> None:
     assert Rest(guarded.uri).ok("collections/list", {}, Authorization=authorization) == []
 
 
@@ -34,7 +34,7 @@ def test_rest_lets_in_who_knows_a_password(guarded: Server, authorization: str) 
     "authorization",
     ["", "Bearer ", "Bearer root:wrong", "root:", "Bearer key", "Basic !", f"Basic {encoded('root:wrong')}"],
 )
-def test_rest_answers_401_to_everybody_else(guarded: Server, authorization: str) -> None:
+def test_rest_answers_401_without_a_valid_password(guarded: Server, authorization: str) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     for path, content in (("collections/load", b'{"collectionName": "x"}'), ("collections/list", b"no json")):
         answer = Rest(guarded.uri).send(path, content, **headers)
@@ -64,7 +64,7 @@ def test_rest_manages_users(server: Server) -> None:
     assert (lacking["code"], "Key: 'PasswordReq.Password'" in lacking["message"]) == (1802, True)
 
 
-def test_who_fails_too_often_has_to_wait_and_others_have_not(new_server: ServerFactory) -> None:
+def test_rest_throttles_failed_logins_but_accepts_a_verified_password(new_server: ServerFactory) -> None:
     rest = Rest(new_server(env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"}).uri)
     assert rest.ok("collections/list", {}, Authorization="root:Milvus") == []
     for user in ("root", "ghost"):

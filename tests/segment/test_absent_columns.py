@@ -72,7 +72,7 @@ def _fields() -> list[FieldSchema]:
 
 
 @pytest.mark.parametrize("field", _fields(), ids=lambda f: f"{f.data_type.name}-{f.default_value}")
-def test_a_column_that_rows_lack_reads_as_one_that_is_built(field: FieldSchema) -> None:
+def test_a_missing_column_reads_like_a_built_one(field: FieldSchema) -> None:
     lacking, built = lacking_column(field, 5), absent_column(field, 5)
     pairs = [
         (lacking, built),
@@ -90,7 +90,7 @@ def test_a_column_that_rows_lack_reads_as_one_that_is_built(field: FieldSchema) 
 
 
 @pytest.mark.parametrize("field", _fields(), ids=lambda f: f"{f.data_type.name}-{f.default_value}")
-def test_a_few_values_of_a_column_that_a_million_rows_lack_cost_a_few_values(field: FieldSchema) -> None:
+def test_reading_a_few_values_of_a_missing_column_does_not_build_it_whole(field: FieldSchema) -> None:
     allocated = pa.total_allocated_bytes()
     tracemalloc.start()
     try:
@@ -105,7 +105,7 @@ def test_a_few_values_of_a_column_that_a_million_rows_lack_cost_a_few_values(fie
     assert len(_values(taken)) == 10
 
 
-def test_rows_written_before_a_field_was_there_read_as_its_default_or_null() -> None:
+def test_rows_older_than_a_field_read_its_default_or_null() -> None:
     fields = [
         FieldSchema(0, "id", DataType.INT64, is_primary=True),
         FieldSchema(0, "n", DataType.INT64, nullable=True, default_value=7),

@@ -69,7 +69,7 @@ def dead(marks: DeleteMarks, read_ts: int, row_count: int) -> list[bool]:
 @pytest.mark.parametrize("key_type", [DataType.INT64, DataType.VARCHAR])
 @given(rows=rows_strategy, deletes=deletes_strategy, seed=st.integers(0, 999))
 @settings(max_examples=150, deadline=None)
-def test_deletes_in_any_order_and_any_number_of_times_give_what_versions_says_at_every_ts(
+def test_deletes_in_any_order_kill_the_right_rows_at_every_ts(
     key_type: DataType, rows: list[tuple[int, int]], deletes: list[Delete], seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -94,7 +94,7 @@ steps_strategy = st.lists(
 @pytest.mark.parametrize("key_type", [DataType.INT64, DataType.VARCHAR])
 @given(rows=rows_strategy, steps=steps_strategy, seed=st.integers(0, 999))
 @settings(max_examples=150, deadline=None)
-def test_marks_that_were_handed_out_never_change_whatever_is_made_of_them_later(
+def test_marks_held_by_a_reader_never_change(
     key_type: DataType, rows: list[tuple[int, int]], steps: list[tuple[str, list[int], int]], seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -164,7 +164,7 @@ def test_a_delete_copies_neither_the_marks_nor_the_bitmap() -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=120), st.data())
 @settings(max_examples=100, deadline=None)
-def test_deletes_that_no_file_holds_are_kept_in_few_batches_and_cut_anywhere(sizes: list[int], data: Any) -> None:
+def test_unflushed_deletes_are_kept_in_few_batches_and_can_be_cut_anywhere(sizes: list[int], data: Any) -> None:
     batches: tuple[DeleteBatch, ...] = ()
     expected: list[tuple[int, int]] = []
     for ts, size in enumerate(sizes, 10):
@@ -185,7 +185,7 @@ def test_many_single_deletes_are_kept_in_few_batches() -> None:
     assert concat_deletes(batches).ts.tolist() == list(range(5000))
 
 
-def test_the_earliest_delete_counts_whichever_came_first() -> None:
+def test_the_earliest_delete_counts_in_any_order_of_arrival() -> None:
     rows = [(1, 5)]
     for order in ([10, 20], [20, 10]):
         marks = apply(rows, [[(1, ts, ALL_PARTITIONS)] for ts in order], DataType.INT64)
@@ -205,7 +205,7 @@ def test_deletes_that_hit_nothing_change_nothing() -> None:
     assert (twice.rows.tolist(), twice.ts.tolist()) == (once.rows.tolist(), once.ts.tolist()) == ([0], [20])
 
 
-def test_marks_of_pieces_join_to_the_marks_of_the_whole() -> None:
+def test_the_joined_marks_of_pieces_equal_the_marks_of_the_whole() -> None:
     rows = [(k, 1) for k in range(12)]
     deletes = [(k, 5 + k, ALL_PARTITIONS) for k in (0, 3, 4, 11)]
     whole = apply(rows, [deletes], DataType.INT64)

@@ -87,7 +87,7 @@ def test_many_small_inserts_leave_few_chunks() -> None:
 @pytest.mark.parametrize(
     "sizes", [[2, 3, 1] * 60, [30] * 40, [1, 50] * 40, [*range(60, 0, -1)], [1, 1, 1, 70] * 20], ids=str
 )
-def test_inserts_of_any_sizes_leave_few_chunks_and_are_copied_seldom(
+def test_inserts_of_any_sizes_leave_few_chunks_and_are_rarely_copied(
     sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growing, "MAX_MERGED_ROWS", 100)

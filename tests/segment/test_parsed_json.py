@@ -14,7 +14,7 @@ from milvine.segment.rows import ExtractedPaths, parsed_json
 from milvine.sized_cache import SizedCache
 
 
-def test_a_cache_holds_no_more_bytes_than_its_limit_and_forgets_what_was_unused_longest() -> None:
+def test_a_cache_stays_within_its_limit_and_drops_the_least_recently_used() -> None:
     cache: SizedCache[int, str] = SizedCache("test", 100)
     for key in range(4):
         cache.put(key, f"value {key}", 25)
@@ -58,7 +58,7 @@ def column() -> Column:
     return json_column(pa.array([b'{"a": [%d, 2, 3]}' % i for i in range(1000)], pa.binary()))
 
 
-def test_elements_parsed_from_text_are_counted_and_go_with_their_rows(column: Column) -> None:
+def test_elements_parsed_from_text_are_counted_and_freed_with_their_rows(column: Column) -> None:
     gc.collect()
     before = parsed_json.bytes_used
     extracted = ExtractedPaths()
@@ -72,7 +72,7 @@ def test_elements_parsed_from_text_are_counted_and_go_with_their_rows(column: Co
     assert parsed_json.bytes_used == before
 
 
-def test_paths_of_many_segments_share_one_bound(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_many_segments_share_one_limit(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:
     one = ExtractedPaths().find_elements(1, column, ("a",), 1).bytes_used
     monkeypatch.setattr(parsed_json, "_limit_bytes", 5 * one)
     segments = [ExtractedPaths() for _ in range(20)]

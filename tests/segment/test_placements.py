@@ -50,7 +50,7 @@ def _placed(
     return placements(made, database or {}, {**USUAL, **{PartKind(k): v for k, v in settings.items()}})
 
 
-def test_nobody_says_anything() -> None:
+def test_placement_without_any_property() -> None:
     placed = _placed()
     assert placed["field", VEC] == MAPPED
     assert {placed[k] for k in placed if k != ("field", VEC)} == {RESIDENT}
@@ -77,7 +77,7 @@ def test_nobody_says_anything() -> None:
         ({"vectorIndex": True, "vectorField": False}, {("index", INDEX), ("scan", VEC)}),
     ],
 )
-def test_who_is_nearest_to_the_part_decides(given: dict[str, Any], mapped: set[PartKey]) -> None:
+def test_the_property_nearest_to_the_part_decides(given: dict[str, Any], mapped: set[PartKey]) -> None:
     placed = _placed(**given)
     assert {k for k, p in placed.items() if not p.in_memory} == mapped
 
@@ -93,7 +93,7 @@ def test_who_is_nearest_to_the_part_decides(given: dict[str, Any], mapped: set[P
         ("disable", YES, MAPPED),
     ],
 )
-def test_warmup_says_when_pages_are_read(policy: str, mmap: dict[str, str], expected: Placement) -> None:
+def test_warmup_decides_when_pages_are_read(policy: str, mmap: dict[str, str], expected: Placement) -> None:
     assert _placed(collection={**mmap, "warmup.vectorIndex": policy})["index", INDEX] == expected
     assert _placed(collection={**mmap, "warmup.vectorIndex": "x"}, index={"warmup": policy})["index", INDEX] == expected
     other = _placed(collection={**mmap, "warmup.vectorIndex": policy})["field", A]

@@ -142,7 +142,7 @@ def rows_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("repeats", [False, True], ids=["distinct", "repeated"])
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("text", ["", "group < 60", "group in [7, 8]"], ids=["all", "most", "few"])
-def test_an_exact_answer_is_the_slow_rankings_beginning_and_pages_are_one_list(
+def test_an_exact_answer_and_its_pages_are_slices_of_the_slow_ranking(
     rows_of: Any, metric: MetricType, key_type: DataType, state: str, repeats: bool, text: str
 ) -> None:
     rows: Rows = rows_of(state, metric, key_type, repeats)
@@ -167,7 +167,7 @@ def test_an_exact_answer_is_the_slow_rankings_beginning_and_pages_are_one_list(
 
 @pytest.mark.parametrize("repeats", [False, True], ids=["distinct", "repeated"])
 @pytest.mark.parametrize("state", STATES)
-def test_a_range_holds_each_key_once_in_order(
+def test_a_range_search_returns_each_key_once_in_order(
     rows_of: Any, metric: MetricType, key_type: DataType, state: str, repeats: bool
 ) -> None:
     rows: Rows = rows_of(state, metric, key_type, repeats)
@@ -196,7 +196,7 @@ def test_copies_of_a_key_do_not_use_up_a_graphs_answer(tmp_path: Path, metric: M
 
 
 @pytest.mark.parametrize("n", [5000, 200_000])
-def test_rows_that_are_all_alike_come_in_key_order(metric: MetricType, n: int) -> None:
+def test_equal_rows_come_in_key_order(metric: MetricType, n: int) -> None:
     numbers = np.random.default_rng(1).permutation(n)
     columns = {
         PK: Column(DataType.INT64, numbers),
@@ -233,9 +233,7 @@ found_rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 12)), min_size
 
 @given(found=found_rows, k=st.integers(1, 12), first=st.integers(1, 10))
 @settings(max_examples=150, deadline=None)
-def test_a_list_gathered_look_by_look_is_the_one_gathered_at_once(
-    found: list[tuple[int, int]], k: int, first: int
-) -> None:
+def test_hits_collected_in_steps_equal_hits_collected_at_once(found: list[tuple[int, int]], k: int, first: int) -> None:
     """Rows in any order among those of equal distance, more of them at each look."""
     chunk = joined(chunk_of([key for _, key in found]))
     order = np.argsort([distance for distance, _ in found], kind="stable")
@@ -254,7 +252,7 @@ def test_a_list_gathered_look_by_look_is_the_one_gathered_at_once(
     assert got == expected
 
 
-def test_pages_of_a_graph_over_rows_all_alike_never_repeat_a_key(tmp_path: Path, metric: MetricType) -> None:
+def test_pages_of_a_graph_over_equal_rows_never_repeat_a_key(tmp_path: Path, metric: MetricType) -> None:
     vectors = np.ones((6000, DIM), np.float32)
     segment = seal(tmp_path, chunk_of(np.random.default_rng(2).permutation(6000), 10, vectors), metric)
     seen: list[int] = []

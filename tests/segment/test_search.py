@@ -99,9 +99,7 @@ def indexed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("percent", [1, 3, 10, 11, 25, 50, 90])
-def test_recall_holds_whatever_share_of_the_rows_a_filter_keeps(
-    indexed: tuple[SealedSegment, Array], percent: int
-) -> None:
+def test_recall_is_high_for_any_share_of_kept_rows(indexed: tuple[SealedSegment, Array], percent: int) -> None:
     segment, vectors = indexed
     metric = next(iter(segment.spec.indexes.values())).metric_type
     assert metric is not None
@@ -116,7 +114,7 @@ def test_recall_holds_whatever_share_of_the_rows_a_filter_keeps(
 
 
 @pytest.mark.parametrize("percent", [1, 10, 50, 90])
-def test_recall_holds_whatever_share_of_the_rows_is_deleted(tmp_path: Path, percent: int) -> None:
+def test_recall_is_high_for_any_share_of_deleted_rows(tmp_path: Path, percent: int) -> None:
     vectors, queries = sample(ROWS, 3), sample(60, 4)
     segment = seal(tmp_path, chunk_of(np.arange(ROWS), 10, vectors), MetricType.L2)
     gone = [key for key in range(ROWS) if key % 100 < percent]
@@ -235,7 +233,7 @@ def test_rows_are_fetched_by_key_from_all_segments(tmp_path: Path, key_type: Dat
     assert older.rows.columns[GROUP].values.tolist() == [3, 7]
 
 
-def test_only_the_partitions_asked_for_are_read() -> None:
+def test_only_the_requested_partitions_are_read() -> None:
     row_sets = [chunk_of([1, 2], partition_id=1), chunk_of([3], partition_id=2)]
     for wanted, expected in ((frozenset({1}), 2), (frozenset({2}), 1), (None, 3), (frozenset({9}), 0)):
         assert count_row_sets(row_sets, query_plan(partition_ids=wanted)) == expected
@@ -247,7 +245,7 @@ def test_only_the_partitions_asked_for_are_read() -> None:
     assert hits.rows.columns[PK].values.tolist() == [3, 3]
 
 
-def test_an_answer_within_the_bound_is_given_although_its_first_rows_are_the_largest(
+def test_an_answer_within_the_limit_is_given_even_if_its_first_rows_are_the_largest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     texts = json_column(pa.array([b'{"text": "%s"}' % (b"x" * 3000), b"{}"], pa.binary()))
@@ -264,14 +262,14 @@ def test_an_answer_within_the_bound_is_given_although_its_first_rows_are_the_lar
         search_row_sets([chunk], replace(plan, queries=queries[[0, 0, 0, 1]]))
 
 
-def test_a_filter_that_nothing_passes_gives_no_hits_but_an_answer() -> None:
+def test_a_filter_that_no_row_passes_gives_an_empty_answer() -> None:
     hits = search_row_sets([chunk_of([1, 2])], search_plan(np.ones((2, DIM), np.float32), MetricType.IP, "group > 99"))
     assert hits is not None
     assert hits.counts.tolist() == [0, 0]
     assert hits.rows.row_count == 0
 
 
-def test_a_field_that_the_files_lack_reads_as_null(tmp_path: Path) -> None:
+def test_a_field_missing_in_the_files_reads_as_null(tmp_path: Path) -> None:
     segment = seal(tmp_path, chunk_of([1, 2]))
     spec = type(segment.spec)(SCHEMA, frozenset({PK, VEC}), {})
     partly = open_segment(SegmentPaths(tmp_path), segment.meta, spec)
@@ -282,7 +280,7 @@ def test_a_field_that_the_files_lack_reads_as_null(tmp_path: Path) -> None:
     assert partly.column(META).values.to_pylist() == [b"{}", b"{}"], "a dynamic field without keys"
 
 
-def test_a_segment_opened_anew_shares_what_both_have_and_stays_readable(tmp_path: Path) -> None:
+def test_a_reopened_segment_shares_common_parts_and_stays_readable(tmp_path: Path) -> None:
     segment = seal(tmp_path, chunk_of(range(2000), 10, sample(2000, 8)), MetricType.L2)
     spec = type(segment.spec)(SCHEMA, frozenset({PK, VEC}), segment.spec.indexes)
     other = open_segment(SegmentPaths(tmp_path), segment.meta, spec, segment)
@@ -295,7 +293,7 @@ def test_a_segment_opened_anew_shares_what_both_have_and_stays_readable(tmp_path
     assert searched(other, search_plan(queries, MetricType.L2))[1].tolist() == expected
 
 
-def test_memory_is_what_is_resident_and_nothing_when_mapped(tmp_path: Path) -> None:
+def test_resident_parts_count_as_memory_and_mapped_parts_do_not(tmp_path: Path) -> None:
     rows = joined(chunk_of(range(2000), 10, sample(2000, 8)))
     resident = seal(tmp_path, rows, MetricType.L2).memory_bytes
     assert resident["field", VEC] == 0, "the index has the vectors; the raw column is only mapped"
@@ -328,7 +326,7 @@ def test_a_damaged_part_of_a_resident_segment_is_named(tmp_path: Path, name: str
         open_segment(SegmentPaths(tmp_path), meta, spec)
 
 
-def test_readers_are_waited_for_but_not_beyond_the_deadline() -> None:
+def test_closing_waits_for_readers_until_the_deadline() -> None:
     readers = InFlight()
     readers.enter()
     readers.enter()

@@ -22,7 +22,7 @@ TAKEN = np.array([9, 0, 3, 3])
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_the_bytes_of_rows_are_those_of_their_values(name: str) -> None:
+def test_the_bytes_of_rows_are_the_sum_of_their_values(name: str) -> None:
     column = COLUMNS[name]
     values = column.values if isinstance(column.values, np.ndarray) else column.values.to_pylist()
     expected = 0
@@ -40,7 +40,7 @@ def test_the_bytes_of_rows_are_those_of_their_values(name: str) -> None:
     assert taken_bytes(column, TAKEN[:0]) == 0
 
 
-def test_a_null_that_rows_lack_a_field_for_takes_a_byte() -> None:
+def test_a_null_of_a_missing_field_takes_a_byte() -> None:
     vectors = lacking_column(FieldSchema(101, "v", DataType.FLOAT_VECTOR, dim=768, nullable=True), 10)
     assert taken_bytes(vectors, TAKEN) == 4
     texts = lacking_column(FieldSchema(101, "t", DataType.VARCHAR, max_length=9, default_value="abc"), 10)

@@ -74,7 +74,7 @@ def test_rows_come_in_key_order_and_the_newest_of_equal_keys(
 
 @pytest.mark.parametrize("distinct", [3, 50, 4000, 10**9])
 @pytest.mark.parametrize("limit", [1, 7, 100])
-def test_a_small_limit_over_many_rows_finds_the_same_as_sorting_all(distinct: int, limit: int) -> None:
+def test_a_small_limit_over_many_rows_equals_sorting_all(distinct: int, limit: int) -> None:
     rng = np.random.default_rng(distinct)
     keys, insert_ts = rng.integers(-distinct, distinct, 20_000), rng.permutation(20_000)
     expected = first_by_key(keys, insert_ts, None)[:limit]

@@ -14,7 +14,7 @@ def _fail(throttle: Logins, times: int, user: str = "root", address: str = "10.0
         throttle.failed(user, address)
 
 
-def test_five_failures_are_free_and_more_cost_time_that_has_a_bound() -> None:
+def test_failures_cost_a_bounded_wait_from_the_fifth_on() -> None:
     throttle = Logins()
     _fail(throttle, 4)
     assert throttle.seconds_to_wait("root", "10.0.0.1") == 0
@@ -25,14 +25,14 @@ def test_five_failures_are_free_and_more_cost_time_that_has_a_bound() -> None:
     assert first < throttle.seconds_to_wait("root", "10.0.0.1") <= 30
 
 
-def test_a_user_is_not_locked_out_elsewhere() -> None:
+def test_a_throttled_user_can_log_in_from_another_address() -> None:
     throttle = Logins()
     _fail(throttle, 40)
     assert throttle.seconds_to_wait("root", "10.0.0.2") == 0
     assert throttle.seconds_to_wait("ann", "10.0.0.1") == 0
 
 
-def test_an_address_that_tries_many_names_has_to_wait() -> None:
+def test_an_address_that_tries_many_names_is_throttled() -> None:
     throttle = Logins()
     for number in range(60):
         _fail(throttle, 1, user=f"user{number}")
@@ -57,7 +57,7 @@ def test_failures_are_forgotten_after_a_while(monkeypatch: pytest.MonkeyPatch) -
     assert throttle.seconds_to_wait("root", "10.0.0.1") == 0
 
 
-def test_what_is_remembered_has_a_bound() -> None:
+def test_remembered_failures_are_bounded() -> None:
     throttle = Logins()
     for number in range(6_000):
         throttle.failed(f"user{number}", f"10.0.{number >> 8}.{number & 255}")

@@ -25,7 +25,7 @@ def test_two_hashes_of_one_password_differ() -> None:
     assert hash_password("secret1") != hash_password("secret1")
 
 
-def test_a_verified_password_costs_no_second_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verified_password_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, verifier = hash_password("secret1"), Passwords()
     assert verifier.verify("secret1", stored)
     monkeypatch.setattr(passwords, "_matches", lambda password, stored: pytest.fail("it was hashed again"))
@@ -48,7 +48,7 @@ def test_a_wrong_password_and_an_unknown_user_cost_one_hash_each(monkeypatch: py
     assert costs[0] == costs[1]
 
 
-def test_a_hash_that_is_no_longer_in_force_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replaced_hash_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     stored, verifier = hash_password("secret1"), Passwords()
     assert verifier.verify("secret1", stored)
     verifier.forget(stored)
@@ -56,7 +56,7 @@ def test_a_hash_that_is_no_longer_in_force_is_not_remembered(monkeypatch: pytest
     assert not verifier.verify("secret1", stored)
 
 
-def test_users_over_the_limit_and_twice_are_refused_and_the_others_kept(tmp_path: Path) -> None:
+def test_users_beyond_the_limit_and_duplicates_are_refused(tmp_path: Path) -> None:
     catalog = open_catalog(tmp_path / CATALOG_FILE)
     for name in ("root", "ann"):
         create_user(catalog, User(name, "hash", 1), max_users=2)

@@ -48,7 +48,7 @@ def damaged(path: Path, *, resident: bool = True, kind: str = "column", version:
 
 @given(st.lists(st.binary(max_size=3000), max_size=6))
 @settings(max_examples=60, deadline=None)
-def test_a_sealed_file_gives_back_its_payload_and_its_size(
+def test_a_sealed_file_returns_its_payload_and_its_size(
     tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]
 ) -> None:
     path = tmp_path_factory.mktemp("sealed") / "x"
@@ -84,13 +84,13 @@ def test_every_truncation_is_refused_even_unread(sealed: Path, tmp_path: Path, r
     open_sealed(sealed, "column", 1, resident=resident)
 
 
-def test_a_file_with_bytes_behind_its_footer_is_refused(sealed: Path) -> None:
+def test_a_file_with_bytes_after_its_footer_is_refused(sealed: Path) -> None:
     sealed.write_bytes(sealed.read_bytes() + b"\0")
     damaged(sealed, resident=False)
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_every_flipped_bit_of_the_footer_is_noticed_without_reading_the_payload(sealed: Path, bit: int) -> None:
+def test_every_flipped_bit_of_the_footer_is_found_without_reading_the_payload(sealed: Path, bit: int) -> None:
     for offset in range(-FOOTER_BYTES, 0):
         flip_bit(sealed, offset, bit)
         damaged(sealed, resident=False)
@@ -100,7 +100,7 @@ def test_every_flipped_bit_of_the_footer_is_noticed_without_reading_the_payload(
 
 @given(st.integers(0, len(PAYLOAD) - 1), st.integers(0, 7))
 @settings(max_examples=80, deadline=None)
-def test_a_flipped_bit_of_the_payload_is_noticed_when_it_is_made_resident(
+def test_a_flipped_bit_of_the_payload_is_found_when_it_becomes_resident(
     tmp_path_factory: pytest.TempPathFactory, offset: int, bit: int
 ) -> None:
     path = tmp_path_factory.mktemp("sealed") / "x.col"
@@ -115,7 +115,7 @@ def test_a_file_of_another_kind_is_refused(sealed: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
-def test_an_unknown_format_version_is_refused_and_told(tmp_path: Path, version: int) -> None:
+def test_an_unknown_format_version_is_refused_by_its_number(tmp_path: Path, version: int) -> None:
     path = tmp_path / "future.col"
     save_sealed(path, "column", version, [PAYLOAD])
     assert f"version {version}" in damaged(path)
@@ -145,7 +145,7 @@ def test_a_sealed_file_is_synced_with_all_its_bytes(tmp_path: Path, monkeypatch:
     assert synced == [size, size]
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -164,9 +164,7 @@ def test_sealed_files_are_never_overwritten_nor_removed_by_a_second_save(sealed:
     assert sealed.read_bytes() == before
 
 
-def test_each_new_directory_level_is_made_durable_in_its_parent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_new_directory_is_synced_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(files, "sync_directory", synced.append)
     make_directory(tmp_path / "a" / "b")
@@ -188,7 +186,7 @@ def test_trees_are_walked_and_removed_whole(tmp_path: Path) -> None:
     assert list(walk_files(root)) == []
 
 
-def test_garbage_is_what_nobody_names(tmp_path: Path) -> None:
+def test_files_that_the_catalog_does_not_name_are_garbage(tmp_path: Path) -> None:
     for name in ("1", "2"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "f").write_bytes(b"1")

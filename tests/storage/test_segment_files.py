@@ -149,7 +149,7 @@ def _save_some(directory: Path) -> dict[Path, Any]:
 
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_any_damage_of_a_segment_file_is_told_with_its_name(
+def test_a_damaged_segment_file_is_named(
     tmp_path_factory: pytest.TempPathFactory, share: float, bit: int, cut: bool
 ) -> None:
     for path, open_it in _save_some(tmp_path_factory.mktemp("damage")).items():
@@ -163,7 +163,7 @@ def test_any_damage_of_a_segment_file_is_told_with_its_name(
             open_it(path)
 
 
-def test_files_of_one_kind_are_not_taken_for_another(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_not_read(tmp_path: Path) -> None:
     paths = list(_save_some(tmp_path))
     with pytest.raises(DataIntegrityError, match=re.escape(str(paths[0]))):
         open_rows(paths[0], resident=False)
@@ -177,7 +177,7 @@ def test_files_of_one_kind_are_not_taken_for_another(tmp_path: Path) -> None:
 
 @given(position=st.integers(0, 1200), value=st.integers(0, 255))
 @settings(max_examples=150, deadline=None)
-def test_a_mapped_column_whose_checksum_nobody_reads_opens_or_is_told_by_name(
+def test_a_damaged_column_mapped_without_checksum_opens_or_is_named(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
     """The raw vectors beside an index are mapped unread: damage of their structure must still name the file."""

@@ -218,7 +218,7 @@ def test_a_full_file_is_followed_by_the_next_one_and_nothing_is_lost_between(
     wal.close()
 
 
-def test_a_next_file_that_cannot_be_made_poisons_the_log_after_the_sync_it_follows(
+def test_a_next_file_that_cannot_be_created_poisons_the_log_after_its_sync(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal_module, "FILE_BYTES", 100)
@@ -236,7 +236,7 @@ def test_a_next_file_that_cannot_be_made_poisons_the_log_after_the_sync_it_follo
     assert replay(directory)[0] == [(1, 1, bytes(100))]
 
 
-def test_a_torn_tail_of_any_length_is_dropped_and_the_log_goes_on_twice_in_a_row(written: Path, tmp_path: Path) -> None:
+def test_a_torn_tail_of_any_length_is_dropped_twice_in_a_row(written: Path, tmp_path: Path) -> None:
     places = offsets(SOME)
     path = wal_path(written, 1)
     assert path.stat().st_size == places[-1]
@@ -260,7 +260,7 @@ def test_a_torn_tail_of_any_length_is_dropped_and_the_log_goes_on_twice_in_a_row
 
 @given(record_lists, st.data())
 @settings(max_examples=80, deadline=None)
-def test_a_log_cut_anywhere_gives_back_exactly_the_records_before_the_cut(
+def test_a_log_cut_anywhere_returns_exactly_the_records_before_the_cut(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("wal")
@@ -276,7 +276,7 @@ def test_a_log_cut_anywhere_gives_back_exactly_the_records_before_the_cut(
     assert reader.next_file_number == 2
 
 
-def test_garbage_behind_the_last_record_is_a_torn_tail(written: Path) -> None:
+def test_garbage_after_the_last_record_is_a_torn_tail(written: Path) -> None:
     with wal_path(written, 1).open("ab") as file:
         file.write(bytes(64))
     records, wal = go_on(written)
@@ -307,13 +307,13 @@ def test_reserved_bytes_and_padding_may_hold_anything(written: Path) -> None:
     assert replay(written)[0] == SOME
 
 
-def test_damage_of_the_last_record_is_a_torn_tail_as_long_as_nobody_knows_better(written: Path) -> None:
+def test_damage_of_the_last_record_is_a_torn_tail_unless_known_to_be_synced(written: Path) -> None:
     flip_bit(wal_path(written, 1), offsets(SOME)[-2] + RECORD_HEADER_BYTES + 5)
     assert replay(written)[0] == SOME[:-1]
 
 
 @pytest.mark.parametrize("following", ["rotation", "restart"])
-def test_damage_of_the_last_record_is_told_once_the_next_file_knows_that_it_was_synced(
+def test_damage_of_the_last_record_is_an_error_if_the_next_file_says_it_was_synced(
     written: Path, following: str
 ) -> None:
     if following == "restart":
@@ -374,7 +374,7 @@ def test_reading_starts_at_the_checkpoint(directory: Path) -> None:
     assert replay(directory, 5)[0] == []
 
 
-def test_a_rotation_before_everything_is_synced_is_a_bug_of_the_caller(directory: Path) -> None:
+def test_a_rotation_before_everything_is_synced_fails_an_assertion(directory: Path) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
     wal.append(1, 1, [b"x"])
     with pytest.raises(AssertionError):
@@ -404,14 +404,14 @@ def test_a_missing_first_file_is_named(three_files: Path) -> None:
     refused(three_files, wal_path(three_files, 1))
 
 
-def test_a_log_without_any_file_is_an_error_because_a_log_always_has_one(three_files: Path) -> None:
+def test_a_log_without_any_file_is_an_error(three_files: Path) -> None:
     for number in (1, 2, 3):
         wal_path(three_files, number).unlink()
     refused(three_files, three_files)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_no_flipped_bit_of_a_file_header_changes_or_drops_records_in_silence(three_files: Path, number: int) -> None:
+def test_no_flipped_bit_of_a_file_header_changes_or_drops_records_silently(three_files: Path, number: int) -> None:
     path = wal_path(three_files, number)
     expected, _ = replay(three_files)
     silent: list[tuple[int, int]] = []
@@ -429,7 +429,7 @@ def test_no_flipped_bit_of_a_file_header_changes_or_drops_records_in_silence(thr
     assert not silent, f"(byte, bit) of the header whose flip drops synced records without a word: {silent}"
 
 
-def test_an_unknown_version_of_the_log_is_refused_and_told(three_files: Path) -> None:
+def test_an_unknown_version_of_the_log_is_refused_by_its_number(three_files: Path) -> None:
     path = wal_path(three_files, 2)
     data = bytearray(path.read_bytes())
     struct.pack_into("<I", data, 8, 9)
@@ -444,7 +444,7 @@ def test_the_log_of_another_collection_is_refused(three_files: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, FILE_HEADER_BYTES - 1])
-def test_a_last_file_without_its_header_is_what_a_crash_leaves_and_is_made_anew(written: Path, size: int) -> None:
+def test_a_last_file_without_its_header_is_replaced(written: Path, size: int) -> None:
     _, wal = go_on(written)
     wal.close()
     truncate(wal_path(written, 2), size)
@@ -489,9 +489,7 @@ def test_a_failed_write_or_sync_poisons_the_log_but_replay_still_works(
     assert records[len(SOME) + 1 :] in ([], [(1, 51, b"bad")])
 
 
-def test_a_record_that_was_given_to_the_disk_is_there_before_anybody_waits_for_it(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_handed_to_the_disk_is_written_before_a_sync(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = sizes_at_sync(monkeypatch, "fdatasync")
     wal = Wal(directory, COLLECTION, 1, 0)
     tickets = []
@@ -510,9 +508,7 @@ def test_a_record_that_was_given_to_the_disk_is_there_before_anybody_waits_for_i
     assert replay(directory)[0] == SOME
 
 
-def test_who_waits_for_a_record_is_told_that_it_could_not_be_given_to_the_disk(
-    written: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sync_of_a_record_that_could_not_be_written_fails(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, wal = go_on(written)
 
     def broken(*_arguments: object) -> int:
@@ -531,7 +527,7 @@ def test_who_waits_for_a_record_is_told_that_it_could_not_be_given_to_the_disk(
     assert replay(written)[0] == SOME
 
 
-def test_all_who_wait_for_a_sync_that_fails_are_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_fails_for_all_its_waiters(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go = threading.Event(), threading.Event()
 
     def broken(_descriptor: int) -> None:
@@ -577,7 +573,7 @@ def test_a_partial_write_is_continued(directory: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("call", ["open", "pwritev", "fsync"])
-def test_after_a_rotation_that_failed_nothing_is_acknowledged_that_a_restart_would_lose(
+def test_a_failed_rotation_acknowledges_nothing_that_a_restart_would_lose(
     written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
 ) -> None:
     _, wal = go_on(written)
@@ -600,7 +596,7 @@ def test_after_a_rotation_that_failed_nothing_is_acknowledged_that_a_restart_wou
     assert replay(written)[0] == acknowledged
 
 
-def test_a_closed_log_takes_no_writes_and_touches_nobody_elses_file(directory: Path, tmp_path: Path) -> None:
+def test_a_closed_log_takes_no_writes_and_touches_no_other_file(directory: Path, tmp_path: Path) -> None:
     """A collection may be dropped while an insert is under way."""
     wal = Wal(directory, COLLECTION, 1, 0)
     wal.close()
@@ -643,7 +639,7 @@ def begin_meanwhile(
         calling.join(10)
 
 
-def test_a_log_that_is_closed_during_a_sync_lets_the_sync_end_first(
+def test_closing_a_log_waits_for_a_running_sync(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
@@ -666,7 +662,7 @@ def test_a_log_that_is_closed_during_a_sync_lets_the_sync_end_first(
     assert replay(directory)[0][: len(expected)] == expected
 
 
-def test_a_new_log_file_never_replaces_one_that_is_there(written: Path) -> None:
+def test_a_new_log_file_never_replaces_an_existing_one(written: Path) -> None:
     with pytest.raises(ServiceInternal, match="File exists"):
         Wal(written, COLLECTION, 1, 0)
     assert replay(written)[0] == SOME
@@ -680,7 +676,7 @@ def small_records(count: int) -> list[Record]:
     return [(1, ts, os.urandom(1000)) for ts in range(1, count + 1)]
 
 
-def test_small_records_overwrite_zeros_that_no_sync_lets_the_file_grow_for(
+def test_small_records_overwrite_zeros_and_syncs_do_not_grow_the_file(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = sizes_at_sync(monkeypatch, "fdatasync")
@@ -703,7 +699,7 @@ def test_small_records_overwrite_zeros_that_no_sync_lets_the_file_grow_for(
     assert reader.unread_bytes == 0
 
 
-def test_a_file_is_left_only_when_the_zeros_behind_its_records_are_written(
+def test_a_log_moves_to_the_next_file_only_after_writing_its_zeros(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
@@ -727,7 +723,7 @@ def test_a_file_is_left_only_when_the_zeros_behind_its_records_are_written(
     wal.close()
 
 
-def test_a_torn_tail_and_damage_are_told_apart_in_front_of_zeros(directory: Path) -> None:
+def test_a_torn_tail_and_damage_are_distinguished_before_zeros(directory: Path) -> None:
     wal = Wal(directory, COLLECTION, 1, 0)
     records = small_records(200)
     write(wal, records)
@@ -750,9 +746,7 @@ def test_a_torn_tail_and_damage_are_told_apart_in_front_of_zeros(directory: Path
     assert str(places[-3]) in refused(directory, path)
 
 
-def test_a_disk_without_room_for_zeros_takes_records_as_long_as_they_fit(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_for_zeros_still_takes_records(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwritev
 
     def without_zeros(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:

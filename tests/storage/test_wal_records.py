@@ -42,7 +42,7 @@ def test_inserted_rows_of_every_type_come_back_with_their_partition(partition_id
         assert rows_of(found.columns[field_id]) == rows_of(column), column.data_type
 
 
-def test_columns_of_fields_that_are_gone_are_left_out() -> None:
+def test_columns_of_removed_fields_are_left_out() -> None:
     batch = ColumnBatch(
         2,
         {
@@ -57,7 +57,7 @@ def test_columns_of_fields_that_are_gone_are_left_out() -> None:
     assert found.row_count == 2
 
 
-def test_a_slice_is_written_as_the_slice_and_not_as_what_it_is_part_of() -> None:
+def test_a_slice_is_written_without_the_rest_of_its_array() -> None:
     vectors = np.arange(40, dtype=np.float32).reshape(10, 4)
     batch = ColumnBatch(
         10,

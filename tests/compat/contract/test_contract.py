@@ -563,7 +563,7 @@ def test_the_health_page_is_json_when_json_is_asked_for(server: Server) -> None:
     assert requests.get(f"{server.uri}/healthz", timeout=30).text == "OK"
 
 
-def test_a_rest_answer_names_its_trace(world: World) -> None:
+def test_a_rest_answer_has_a_trace_id(world: World) -> None:
     """internal/distributed/proxy/httpserver/utils.go TraceIDHandlerFunc"""
     found = [world.rest.send("collections/list", b"{}").headers["X-Milvus-Trace-Id"] for _ in range(2)]
     assert found[0] != found[1] and all(len(bytes.fromhex(trace)) == 16 for trace in found)

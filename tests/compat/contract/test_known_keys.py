@@ -61,7 +61,7 @@ def test_every_rest_body_is_listed() -> None:
     assert kinds <= set(KEYS), kinds - set(KEYS)
 
 
-def test_what_is_refused_or_harmless_says_why() -> None:
+def test_every_refused_or_harmless_key_has_a_reason() -> None:
     for place, keys in KEYS.items():
         for key, known in keys.items():
             assert (known.verdict is Verdict.SERVED) == (known.text == ""), (place, key)
@@ -265,7 +265,7 @@ def test_a_parameter_of_a_query_is_served_harmless_or_refused(world: World, key:
 @pytest.mark.parametrize(
     ("call", "place"), [("search", known_keys.SEARCH), ("query", known_keys.QUERY)], ids=["search", "query"]
 )
-def test_a_time_zone_that_is_none_is_refused_in_milvus_words(world: World, call: str, place: str) -> None:
+def test_an_unknown_time_zone_is_refused_with_milvus_text(world: World, call: str, place: str) -> None:
     request: Any = query_request(PLAIN, "", ["id"], limit=5, timezone="Mars")
     if call == "search":
         request = search_request(PLAIN, [QUERY], timezone="Mars")
@@ -421,7 +421,7 @@ def test_a_key_of_a_rest_body_is_harmless_or_refused(world: World, kind: str, ke
     _check(answer_of(lambda w: w.rest.post(path, sent), world), known, 0)
 
 
-def test_the_rest_bodies_that_are_tried_are_all_that_have_something_to_try() -> None:
+def test_every_rest_body_with_a_refused_or_harmless_key_is_tried() -> None:
     with_other_verdicts = {
         route.kind
         for route in ROUTES.values()
@@ -431,12 +431,12 @@ def test_the_rest_bodies_that_are_tried_are_all_that_have_something_to_try() -> 
 
 
 @pytest.mark.parametrize("value", [False, "false", "", None, [], {}])
-def test_a_refused_key_with_a_value_that_asks_for_nothing_is_taken(world: World, value: Any) -> None:
+def test_a_refused_key_is_accepted_with_a_value_that_asks_for_nothing(world: World, value: Any) -> None:
     body = {"collectionName": PLAIN, "data": [QUERY], "groupingField": value}
     assert world.rest.post("entities/search", body)["code"] == 0
 
 
-def test_what_sdks_send_by_default_is_taken(world: World) -> None:
+def test_default_keyword_arguments_of_sdks_are_accepted(world: World) -> None:
     """pymilvus sends every keyword that it is given; these are what its callers leave as they are."""
     found = world.client.search(
         PLAIN,
