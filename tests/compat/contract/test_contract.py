@@ -32,14 +32,8 @@ class Row:
 
 @pytest.fixture(scope="module")
 def world(server: Server) -> Iterator[World]:
-    made = make_world(server)
-    yield made
-    for name in made.client.list_collections():
-        if name.startswith("contract_"):
-            for alias in made.client.list_aliases(name)["aliases"]:
-                made.client.drop_alias(alias)
-            made.client.drop_collection(name)
-    made.client.close()
+    with make_world(server) as made:
+        yield made
 
 
 def _index(name: str, field_name: str, **params: object) -> Callable[[World], Any]:

@@ -39,12 +39,8 @@ TEXT = field("s", schema_pb2.VarChar, max_length=9)
 
 @pytest.fixture(scope="module")
 def world(server: Server) -> Iterator[World]:
-    made = make_world(server)
-    yield made
-    for name in made.client.list_collections():
-        if name.startswith("contract_"):
-            made.client.drop_collection(name)
-    made.client.close()
+    with make_world(server) as made:
+        yield made
 
 
 def _requests() -> dict[str, Any]:

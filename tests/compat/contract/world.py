@@ -1,8 +1,9 @@
-"""What the rows of the contract's tables call: the collections they need, and how a call answered."""
+"""Collections and calls shared by the tables of test_contract.py and test_known_keys.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +68,9 @@ def fill(client: MilvusClient, name: str, **columns: Callable[[int], Any]) -> No
     client.insert(name, rows)
 
 
-def make_world(server: Server) -> World:
+@contextmanager
+def make_world(server: Server) -> Iterator[World]:
+    """Its collections, those of `fresh` and their aliases are dropped at the end."""
     world = World(server, server.client(), Rest(server.uri))
     client = world.client
     make(client, PLAIN)
@@ -75,7 +78,13 @@ def make_world(server: Server) -> World:
     make(client, KEYED, key=DataType.INT64, num_partitions=4)
     make(client, ISOLATED, key=DataType.VARCHAR, num_partitions=4, properties={"partitionkey.isolation": True})
     fill(client, ISOLATED, key=lambda i: f"t{i % 3}")
-    return world
+    yield world
+    for name in client.list_collections():
+        if name.startswith("contract_"):
+            for alias in client.list_aliases(name)["aliases"]:
+                client.drop_alias(alias)
+            client.drop_collection(name)
+    client.close()
 
 
 def answer_of(call: Callable[[World], Any], world: World) -> tuple[int, str, Any]:
