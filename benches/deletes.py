@@ -1,4 +1,4 @@
-"""Measures what a single delete costs one server of this checkout, and what searches cost beside it.
+"""Measures what a single delete costs a server of this checkout, and what searches cost meanwhile.
 
     python benches/deletes.py [--rows 1000000] [--marks 100000] [--deletes 1000] [--rounds 3] [--text-keys]
 

@@ -124,7 +124,7 @@ def fill(server: Server, case: Case) -> None:
     index.add_index("vector", index_name="vector", index_type=case.index_type, metric_type="L2", params=case.params)
     started = time.perf_counter()
     client.create_index(NAME, index, sync=False)
-    # Merges come before builds; wait until neither has anything left to do.
+    # Merges come before builds; wait until neither has work left.
     calm_since = time.monotonic()
     while time.monotonic() - calm_since < 25:
         described = client.describe_index(NAME, "vector")
@@ -206,7 +206,7 @@ def run(case: Case) -> None:
         server = Server(data_dir)
         try:
             fill(server, case)
-            server.kill()  # a fresh process: what inserts left in the allocator is no loaded data
+            server.kill()  # a fresh process, since memory that inserts left in the allocator is not loaded data
             server.start()
             load(server, "resident (the first also warms up)")
             load(server, "resident")
@@ -245,8 +245,8 @@ def run_tiny(count: int) -> None:
             started = time.perf_counter()
             wait_healthy(server)
             waited = time.perf_counter() - started
-            told = ", ".join(f"{what} {spent:.1f}" for what, spent in seconds.items())
-            show(f"{told}, and waited", f"{waited:.1f}: {sum(seconds.values()) + waited:.1f} s")
+            shares = ", ".join(f"{what} {spent:.1f}" for what, spent in seconds.items())
+            show(f"{shares}, and waited", f"{waited:.1f}: {sum(seconds.values()) + waited:.1f} s")
             server.kill()
             started = time.perf_counter()
             server.start()
@@ -266,7 +266,7 @@ def tiny_schema() -> bytes:
 
 
 def wait_healthy(server: Server) -> None:
-    """All that is to be loaded is."""
+    """Waits until everything that is to be loaded is loaded."""
     while True:
         try:
             with urllib.request.urlopen(f"{server.uri}/healthz", timeout=10):

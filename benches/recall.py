@@ -53,7 +53,7 @@ SEARCH: dict[str, dict[str, object]] = {
 
 @dataclass
 class Rows:
-    """As much of a RowSet as a search without output needs; what is not kept is marked as deleted."""
+    """The part of a RowSet that a search without output needs; rows that are not kept are marked as deleted."""
 
     column_values: Array
     opened: VectorIndex

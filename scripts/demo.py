@@ -83,7 +83,7 @@ LISTED = Filtered("attacked by a shark", 'title like "%shark%" and id > 40000', 
 
 
 class DemoError(Exception):
-    """Something did not go as the demo expects; the message is one sentence for the reader."""
+    """A step that failed; the message is one sentence for the reader."""
 
 
 def expect(held: bool, sentence: str) -> None:
@@ -135,7 +135,7 @@ class Server:
         expect(bool(self.uri), "the server ended before it was ready")
 
     def stop(self) -> None:
-        """Ask it to end, and make it end if it has not after a while."""
+        """Asks the process to end, and kills it if it has not ended after a while."""
         if self._stopping:
             return
         self._stopping = True
@@ -302,7 +302,7 @@ class Demo:
         return ", ".join(f"{key} {number:,}" for key, number in numbers.items())
 
     def load(self, **wanted: Any) -> None:
-        """Load the collection, or the wanted part of it, watching how far it is."""
+        """Loads the collection, or the given fields of it, and shows the progress."""
         self.client.load_collection(COLLECTION, _async=True, **wanted)
         with self.bar("percent", 100) as advance:
 
@@ -364,7 +364,7 @@ class Demo:
             yield f"count(*) where {condition or 'anything'}: {found:,}"
 
     def refusals(self) -> str:
-        """Search on the loaded fields, then be refused each of the others."""
+        """Searches on the loaded fields, then shows the refusal of each other field."""
         question = [embed(LISTED.question)]
 
         def search(condition: str, output: str) -> Any:
@@ -412,7 +412,7 @@ class Demo:
 
     @contextmanager
     def step(self, title: str, frees: bool = False) -> Iterator[Step]:
-        """Time what happens inside, then print the step's line."""
+        """Times its body, then prints the step's line."""
         step = Step(title)
         self.console.rule(f"[bold]{len(self.steps) + 1}. {escape(title)}", align="left", style="dim")
         before, began = self.memory(), time.perf_counter()
@@ -448,7 +448,7 @@ class Demo:
 
     @contextmanager
     def bar(self, unit: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar; call what it gives with how much is done."""
+        """A progress bar; call the yielded function with the amount done."""
         columns = (
             TextColumn("  "),
             BarColumn(46),
@@ -573,7 +573,7 @@ def main() -> int:
         problem, status = str(error), 1
     except MilvusException as error:
         problem, status = f"the server answered with code {error.code}: {brief(error.message)}", 1
-    except Exception as error:  # noqa: BLE001 - whatever it is, the reader gets one sentence
+    except Exception as error:  # noqa: BLE001 - the reader gets one sentence for any error
         problem, status = f"{type(error).__name__}: {brief(str(error))}", 1
     else:
         return 0

@@ -86,13 +86,13 @@ def load(limit: int | None = None) -> DemoData:
 
 
 def embed(text: str) -> Floats:
-    """The vector of a text of one's own, comparable with `DemoData.vectors`."""
+    """The vector of any text, comparable with `DemoData.vectors`."""
     vectors, _ = _embed_all([text])
     return np.ascontiguousarray(vectors[0], dtype=np.float32)
 
 
 def _embed_all(texts: Sequence[str]) -> tuple[Floats, NDArray[np.float64]]:
-    """Vectors of the texts, and how unusual each text's words are among them all."""
+    """Vectors of the texts, and how rare each text's words are among all of them."""
     tokenizer, table = _model()
     batch = tokenizer.encode_batch([text.lower() for text in texts], add_special_tokens=False)
     pieces = [encoding.ids or [0] for encoding in batch]
@@ -109,7 +109,7 @@ def _embed_all(texts: Sequence[str]) -> tuple[Floats, NDArray[np.float64]]:
 
 @cache
 def _model() -> tuple[Tokenizer, Floats]:
-    # Says beforehand what the tokenizer would otherwise ask about on standard error when we start a process.
+    # Set in advance, since the tokenizer would otherwise warn on standard error when we start a process.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     home = _package("wordllama")
     tokenizer = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
@@ -145,7 +145,7 @@ def _walk(node: ET.Element, chapter: int, base: dict[str, Any], above: _Entry | 
 
 
 def _package(name: str) -> Path:
-    """Where an installed package lies, found without importing it."""
+    """The directory of an installed package, found without importing it."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"the demo needs the package {name}; `make setup` installs it", name=name)

@@ -19,7 +19,7 @@ import pytest
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
-# What helpers assert is told as fully as what tests assert.
+# Failed assertions of helpers show as much detail as those of tests.
 for _helper in Path(__file__).parent.glob("*/*.py"):
     if not _helper.stem.startswith("test_"):
         pytest.register_assert_rewrite(_helper.stem)
@@ -97,7 +97,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """Everything this server has printed, over all its starts."""
+        """Everything this server has printed, in all its starts."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def spawn(self) -> None:
@@ -168,7 +168,7 @@ class Server:
             self._channel = None
 
     def stop(self, signal_number: int = signal.SIGTERM, timeout_seconds: float = STOP_SECONDS) -> None:
-        """Ask the process to end and require that it ends well."""
+        """Asks the process to end and requires exit code 0."""
         self._close_channel()
         self.process.send_signal(signal_number)
         try:
@@ -179,20 +179,20 @@ class Server:
         assert code == 0, f"the server ended with {code}:\n{self.log[-4000:]}"
 
     def kill(self) -> None:
-        """End the process at once, as a crash would."""
+        """Ends the process at once, as a crash would."""
         self._close_channel()
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
     def close(self) -> None:
-        """End the process if it still runs, whatever it thinks of it."""
+        """Kills the process if it still runs."""
         self._close_channel()
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
 
 class ServerFactory:
-    """Makes any number of servers for one test; all end with it."""
+    """Starts any number of servers for one test; all end with it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -207,7 +207,7 @@ class ServerFactory:
         metrics_port: int = 0,
         start: bool = True,
     ) -> Server:
-        """A started server; with `start=False` one to be started by the test."""
+        """A started server; with `start=False` the test starts it."""
         directory = self._directory / f"server-{len(self._made)}"
         server = Server(directory, *arguments, env=env, data_dir=data_dir, port=port, metrics_port=metrics_port)
         self._made.append(server)
@@ -220,7 +220,7 @@ class ServerFactory:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server that tests share; they keep out of each other's way by unique collection names."""
+    """One server that tests share, with unique collection names."""
     shared = Server(tmp_path_factory.mktemp("shared-server"))
     shared.start()
     try:
@@ -262,7 +262,7 @@ def stub(server: Server) -> Any:
 
 @pytest.fixture
 def collection_name(server: Server) -> Iterator[str]:
-    """A name that no other test uses; what the shared server has under it is dropped afterwards."""
+    """A name that no other test uses; a collection of this name is dropped afterwards."""
     name = f"c_{uuid.uuid4().hex[:12]}"
     yield name
     if server.process.poll() is None:

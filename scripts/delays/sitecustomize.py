@@ -25,7 +25,7 @@ _left: dict[CodeType, int] = {}
 def _pauses(code: CodeType) -> int:
     if not code.co_filename.startswith(_PACKAGE):
         return 0
-    # A hash that is the same in every process, and after a change elsewhere.
+    # A hash that is the same in every process, and stays so after a change elsewhere.
     name = f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_qualname}"
     return PAUSES if zlib.crc32(name.encode()) % _parts == _part else 0
 

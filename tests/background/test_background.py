@@ -1,4 +1,4 @@
-"""Workers outlive their steps, keys that fail wait for their turn, and the supervisor knows of both."""
+"""Workers outlive failing steps, failing keys wait for their retry, and the supervisor reports both."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_worker_without_an_interval_runs_when_woken_and_a_wake_up_during_a_ste
     assert entered.acquire(timeout=WAIT_SECONDS)
     worker.wake()
     go_on.release()
-    assert entered.acquire(timeout=WAIT_SECONDS), "what came during the step was forgotten"
+    assert entered.acquire(timeout=WAIT_SECONDS), "a wake-up during the step was lost"
     go_on.release()
     assert not entered.acquire(timeout=0.05)
     worker.wake()

@@ -162,7 +162,7 @@ def test_the_stored_form_changes_only_with_a_migration_step() -> None:
     )
 
 
-# A step as a later Milvine may have it: a table more, a column more, and JSON that has another form.
+# A step as a later version may have it: a new table, a new column, and JSON in another form.
 
 
 def add_notes(connection: sa.Connection) -> None:
@@ -199,7 +199,7 @@ def test_steps_run_in_order_and_a_copy_of_the_old_catalog_is_kept(data_dir: Path
     assert len(rows_of(path, "SELECT text FROM notes")) == len(before.collections) == 3
     assert rows_of(path, "SELECT version FROM catalog_version") == [(_NEXT + 1,)]
     copy = data_dir / f"catalog-{FIRST_VERSION}.sqlite"
-    assert read_catalog(copy) == before, "the program before opens the copy"
+    assert read_catalog(copy) == before, "the earlier program opens the copy"
     again = open_catalog(path, SYNTHETIC)
     assert again.snapshot == upgraded(before)
     again.close()
@@ -269,7 +269,7 @@ def test_nothing_is_upgraded_if_the_copy_cannot_be_written(data_dir: Path) -> No
 
 
 def crash(data_dir: Path, point: str) -> None:
-    """Upgrade in a child process that ends at a crash point as by `kill -9`."""
+    """Upgrades in a child process that ends at a crash point as by `kill -9`."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_migrations as t; "
         "t.open_catalog(Path(sys.argv[2]), t.SYNTHETIC)"

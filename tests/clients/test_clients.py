@@ -72,7 +72,7 @@ def _same(printed: str, expected: str) -> bool:
 
 @dataclass
 class Table:
-    """What the clients achieved, one row for each."""
+    """The results of the clients, one row each."""
 
     rows: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Table:
 
 @pytest.fixture(scope="module")
 def table(request: pytest.FixtureRequest) -> Iterator[Table]:
-    """Shown when all clients have run, and kept as a file."""
+    """Printed when all clients have run, and kept as a file."""
     made = Table()
     yield made
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ Build = Callable[[Client], None]
 
 @pytest.fixture(scope="module")
 def build() -> Iterator[Build]:
-    """Waits until a client is built; all are downloaded and built side by side."""
+    """Waits until a client is built; all are downloaded and built in parallel."""
     with ThreadPoolExecutor(len(CLIENTS)) as pool:
         builds: dict[object, Future[float]] = {}
         for client in CLIENTS:
@@ -122,7 +122,7 @@ def build() -> Iterator[Build]:
 
 @pytest.fixture(scope="module")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that lets in whoever knows a password."""
+    """A server that requires a password."""
     server = Server(tmp_path_factory.mktemp("guarded-server"), env=_WITH_AUTHORIZATION)
     try:
         yield server.start()
@@ -132,7 +132,7 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 def run(command: tuple[str, ...], server: Server, token: str, cwd: Path) -> tuple[int, list[str], str]:
-    """A client's program: exit code, printed lines, complaints."""
+    """Runs a client's program: exit code, standard output, standard error."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         command,
@@ -148,7 +148,7 @@ def run(command: tuple[str, ...], server: Server, token: str, cwd: Path) -> tupl
 
 @dataclass
 class Tour:
-    """What a tour told: the steps that went well, those that did not and why, and what the server lacks."""
+    """The output of a tour: steps that succeeded, steps that failed and why, and what the server lacks."""
 
     exit_code: int
     ok: list[str] = field(default_factory=list)
@@ -167,7 +167,7 @@ class Tour:
 
 
 def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
-    """Run a tour, and start the server anew when it asks for that."""
+    """Runs a tour, and restarts the server when it asks for that."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"MILVINE_URI": server.uri, "MILVINE_TOKEN": TOKEN}
     tour = Tour(-1)

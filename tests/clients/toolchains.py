@@ -51,7 +51,7 @@ def _run(*command: str, cwd: Path | None = None) -> None:
 
 @contextmanager
 def _unless_built(directory: Path, *sources: Path) -> Iterator[bool]:
-    """Whether there is something to do; what is done is remembered with the digest of its sources."""
+    """Whether to build; a finished build is recorded with the digest of its sources."""
     content = b"".join(path.read_bytes() for path in sources)
     digest = hashlib.sha256(content).hexdigest()
     stamp = directory / _STAMP
@@ -159,7 +159,7 @@ CLIENTS: tuple[Client, ...] = (*_python_clients(), _java_client(), *_node_client
 
 
 def timed(build: Callable[[], None]) -> float:
-    """Build, and say in how many seconds."""
+    """Builds, and returns the seconds it took."""
     started = time.perf_counter()
     build()
     return time.perf_counter() - started

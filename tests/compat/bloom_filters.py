@@ -1,4 +1,4 @@
-"""Bloom filters as clients build them: a plain reading of Milvus's description of the envelope."""
+"""Bloom filters as clients build them, written from Milvus's description of the envelope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests as they travel, for what an SDK hides: codes, legacy codes, texts, and input that an SDK would refuse."""
+"""Raw gRPC requests, for what an SDK hides: codes, legacy codes, texts, and input that an SDK would refuse."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def assert_refused(response: Any, code: int, text: str, *, legacy: int | None = 
     """The status is an error to every SDK: both codes are set, and the text is there for people."""
     status = status_of(response)
     assert (status.code, text in status.reason) == (code, True), f"{status.code} {status.reason!r}"
-    assert status.error_code != 0, "old SDKs look at the legacy code only"
+    assert status.error_code != 0, "old SDKs read only the legacy code"
     if legacy is not None:
         assert status.error_code == legacy
     assert status.retriable is retriable

@@ -1,4 +1,4 @@
-"""Load, release, progress and what is told of memory, and a server whose loading a test holds and lets go."""
+"""Load, release, progress and memory reports, and a server whose loading a test holds and lets go."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def progress(stub: Any, name: str) -> Any:
 
 
 def until(is_so: Callable[[], object], what: str) -> None:
-    """Poll until something is so."""
+    """Polls until the condition holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_so():
         assert time.monotonic() < deadline, what
@@ -73,11 +73,11 @@ class Gate:
         self.environment = {"MILVINE_HOLD_AT": "load.bytes_opened", "MILVINE_HOLD_FIFO": str(fifo)}
 
     def let_through(self, times: int = 10_000) -> None:
-        """So many steps of loading may be made."""
+        """Allows this many steps of loading."""
         os.write(self._end, b"x" * times)
 
     def close_again(self) -> None:
-        """Take back what was let through and not used."""
+        """Takes back the steps that were not used."""
         os.set_blocking(self._end, False)
         try:
             while os.read(self._end, 65536):

@@ -1,4 +1,4 @@
-"""The RPCs of partitions as they travel, and the collection that their tests start from."""
+"""The raw RPCs of partitions, and the collection that their tests start from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT = 1000
 
 
 class Partitions:
-    """One collection's calls; each returns the response as it came."""
+    """Calls on one collection; each returns the raw response."""
 
     def __init__(self, stub: Any, name: str) -> None:
         self.stub = stub

@@ -1,4 +1,4 @@
-"""Collections that many tests start from, and the plain-numpy truth that answers are compared with."""
+"""Collections that many tests start from, and a plain-numpy oracle for answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_text_keys(client: MilvusClient, name: str, key: str, dim: int, max_leng
 
 
 def wait_indexed(client: MilvusClient, name: str, index_name: str, rows: int) -> None:
-    """Wait until that many rows are under the index."""
+    """Waits until the index covers this many rows."""
     deadline = time.monotonic() + 60
     while (described := client.describe_index(name, index_name))["indexed_rows"] < rows:
         assert described["state"] != "Failed", described
@@ -88,7 +88,7 @@ def ids_of(client: MilvusClient, name: str, filter_text: str, **options: Any) ->
 
 
 def clustered(count: int, dim: int, seed: int, clusters: int = 32) -> Array:
-    """Random points around random centres, as embeddings lie."""
+    """Random points around random centres, distributed like embeddings."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(clusters, dim))
     points = centres[rng.integers(0, clusters, count)] + 0.35 * rng.normal(size=(count, dim))

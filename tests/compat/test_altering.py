@@ -151,7 +151,7 @@ def test_properties_are_shown_and_survive_a_restart(new_server: ServerFactory) -
     server = new_server()
     client = server.client()
     make_c1(client, "c1", load=True)
-    client.alter_collection_properties("c1", {"collection.ttl.seconds": 1000, "collection.description": "told"})
+    client.alter_collection_properties("c1", {"collection.ttl.seconds": 1000, "collection.description": "altered"})
     client.release_collection("c1")
     client.alter_collection_properties("c1", {"mmap.enabled": True, "warmup.scalarField": "async", "my.own": "x"})
     client.drop_collection_properties("c1", ["my.own"])
@@ -164,7 +164,7 @@ def test_properties_are_shown_and_survive_a_restart(new_server: ServerFactory) -
         wanted = {"collection.ttl.seconds": "1000", "mmap.enabled": "True", "warmup.scalarField": "async"}
         assert described["properties"].items() >= wanted.items()
         assert "my.own" not in described["properties"]
-        assert described["description"] == "told"
+        assert described["description"] == "altered"
         field = next(f for f in described["fields"] if f["name"] == "a")
         assert (field["params"], field["description"]) == ({"mmap_enabled": True, "warmup": "sync"}, "number")
         index = client.describe_index("c1", "vec")

@@ -1,4 +1,4 @@
-"""Searches that may be repeated are remembered within a bound."""
+"""The cache of prepared searches is bounded."""
 
 from __future__ import annotations
 

@@ -140,23 +140,23 @@ def test_disk_and_deltas_shrink_after_deletes_and_living_rows_stay(new_server: C
 
 def test_a_manual_compaction_reports_its_sources_and_its_result(lazy: Any) -> None:
     client = lazy.client()
-    create(client, "told")
+    create(client, "merged")
     for start in (0, 100):
-        insert(client, "told", range(start, start + 100))
-        client.flush("told")
-    sources = ids(client, "told")
-    job = client.compact("told")
+        insert(client, "merged", range(start, start + 100))
+        client.flush("merged")
+    sources = ids(client, "merged")
+    job = client.compact("merged")
     assert job > 0
     finish(client, job)
     (plan,) = client.get_compaction_plans(job).plans
     assert set(plan.sources) == sources
-    (segment,) = client.list_persistent_segments("told")
+    (segment,) = client.list_persistent_segments("merged")
     assert (segment.segment_id, segment.num_rows, set(segment.compaction_from)) == (plan.target, 200, sources)
-    assert [(s.segment_id, s.num_rows) for s in client.list_loaded_segments("told")] == [(plan.target, 200)]
+    assert [(s.segment_id, s.num_rows) for s in client.list_loaded_segments("merged")] == [(plan.target, 200)]
     state = lazy.stub.GetCompactionState(milvus_pb2.GetCompactionStateRequest(compactionID=job))
     assert (state.completedPlanNo, state.executingPlanNo, state.failedPlanNo) == (1, 0, 0)
-    assert [p.target for p in client.list_compaction_tasks("told").plans] == [plan.target]
-    assert count(client, "told") == 200
+    assert [p.target for p in client.list_compaction_tasks("merged").plans] == [plan.target]
+    assert count(client, "merged") == 200
 
 
 def test_a_collection_without_automatic_compaction_is_merged_by_calls_only(lazy: Any) -> None:
@@ -188,7 +188,7 @@ def test_a_compaction_with_nothing_to_do_answers_minus_one(lazy: Any) -> None:
     client.flush("nothing")
     job = client.compact("nothing")
     finish(client, job)
-    assert client.compact("nothing") == -1, "what compaction wrote needs no second one"
+    assert client.compact("nothing") == -1, "the result of a compaction is not compacted again"
     assert client.compact("nothing", is_clustering=True) == client.compact("nothing", is_l0=True) == -1
     assert client.get_compaction_state(-1) == "Completed"
     assert client.get_compaction_plans(-1).plans == []

@@ -1,4 +1,4 @@
-"""What clients ask before they work."""
+"""The calls that clients make first."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_grpc_health_answers_serving(server: Server, call: str) -> None:
     method = {"unary_unary": "Check", "unary_stream": "Watch"}[call]
     with grpc.insecure_channel(server.address) as channel:
         probe = getattr(channel, call)(f"/grpc.health.v1.Health/{method}")
-        for service in (b"", b"\n\x01x"):  # all services, and the one called x
+        for service in (b"", b"\n\x01x"):  # all services, and one named x
             found = probe(service, timeout=30)
             answers = [found] if call == "unary_unary" else list(found)
             assert answers == [b"\x08\x01"], "SERVING, once"

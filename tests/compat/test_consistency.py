@@ -1,4 +1,4 @@
-"""Consistency levels: every one sees all that was acknowledged, Customized sees what was there at its timestamp."""
+"""Consistency levels: each sees every acknowledged write; Customized reads at its timestamp."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MS = 1 << 18
 
 
 def now(server: Any) -> int:
-    """A timestamp behind everything acknowledged and before everything to come."""
+    """A timestamp after every acknowledged write and before every later one."""
     ts: int = server.stub.AllocTimestamp(milvus_pb2.AllocTimestampRequest()).timestamp
     return ts
 
 
 def ids_at(client: MilvusClient, name: str, ts: int, filter_text: str = "id >= 0") -> list[Any]:
-    """Query, count and search at a timestamp, which must agree."""
+    """Ids of query, count and search at a timestamp, which must agree."""
     at: dict[str, Any] = {"consistency_level": "Customized", "guarantee_timestamp": ts}
     found = ids_of(client, name, filter_text, **at)
     counted = client.query(name, filter=filter_text, output_fields=["count(*)"], **at)[0]["count(*)"]
@@ -53,7 +53,7 @@ def test_every_level_sees_another_clients_acknowledged_write(
 def test_a_customized_timestamp_reads_the_rows_of_that_time(
     server: Any, client: MilvusClient, collection_name: str, flushes: tuple[int, ...]
 ) -> None:
-    """Over growing and sealed rows, with deletes before and after a flush; `flushes`: behind which steps."""
+    """Over growing and sealed rows, with deletes before and after a flush; `flushes`: after which steps."""
     make_c1(client, collection_name, load=True)
     steps: list[Any] = [
         lambda: client.insert(collection_name, c1_rows(100)),
@@ -103,7 +103,7 @@ def test_old_timestamps_are_read_after_a_restart_and_with_text_keys(new_server: 
 
 
 def test_reads_at_a_timestamp_always_answer_the_same(server: Any, client: MilvusClient, collection_name: str) -> None:
-    """Writes that have their timestamp but are not synced yet are waited for."""
+    """Reads wait for writes that have their timestamp but are not synced yet."""
     make_c1(client, collection_name, load=True)
     ending = threading.Event()
 

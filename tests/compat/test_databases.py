@@ -1,4 +1,4 @@
-"""Databases: what may be made, what is refused, and that every call works in the database it names."""
+"""Databases: creating and refusing them, and that every call works in the database it names."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _names(stub: Any) -> list[str]:
 
 @pytest.fixture
 def database(server: Server) -> Iterator[str]:
-    """A new database, gone afterwards with what is in it."""
+    """A new database, dropped afterwards with its collections."""
     name = f"db_{uuid.uuid4().hex[:12]}"
     assert_ok(_create(server.stub, name))
     yield name

@@ -1,4 +1,4 @@
-"""Default values: what create_collection refuses, what rows get, what is told."""
+"""Default values: on create, in rows, and in descriptions."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_describe_shows_the_default(client: MilvusClient, collection_name: str) 
     _make(client, collection_name, False)
     fields = {f["name"]: f for f in client.describe_collection(collection_name)["fields"]}
     for name, (_, value, _) in DEFAULTS.items():
-        told = fields[name]["default_value"]
-        assert getattr(told, told.WhichOneof("data")) == value
+        default = fields[name]["default_value"]
+        assert getattr(default, default.WhichOneof("data")) == value
     assert not fields["vec"].get("default_value")
     _make(client, collection_name, False)  # the same schema again is a success
 
@@ -144,7 +144,7 @@ def test_a_default_that_does_not_fit_is_refused(stub: Any, collection_name: str,
 def test_nulls_become_the_default_in_both_encodings(
     client: MilvusClient, stub: Any, collection_name: str, compact: bool
 ) -> None:
-    """A field that is not nullable takes NULLs too, for they mean the default."""
+    """A field that is not nullable accepts NULLs too, since they mean the default."""
     fields = [KEY, VECTOR, field("n", schema_pb2.Int64, default_value=_value(long_data=7))]
     assert_ok(stub.CreateCollection(create_request(collection_name, fields)))
     add_index(client, collection_name, "vec")

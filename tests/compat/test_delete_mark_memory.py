@@ -1,4 +1,4 @@
-"""Marks of rows that are deleted after a load are counted as memory of the load."""
+"""Delete marks added after a load count as memory of the load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROWS = 5000
 
 
 def _measured(server: Any, name: str) -> tuple[int, int]:
-    """Bytes of all and of this collection's keys and timestamps."""
+    """Bytes in total, and of this collection's keys and timestamps."""
     found = memory(server)
     own = next(c for c in found["collections"] if c["collectionName"] == name)
     parts = [p for q in own["partitions"] for s in q["segments"] for p in s["parts"] if p["kind"] == "rows"]
@@ -35,7 +35,7 @@ def test_delete_marks_after_a_load_are_counted_and_freed(
     for start in range(0, 900, 300):
         client.delete(collection_name, ids=list(range(start, start + 300)))
     all_after, rows_after = _measured(server, collection_name)
-    assert rows_after - rows_before >= ROWS + 900 * 12  # a byte a row, and of each mark a row and a timestamp
+    assert rows_after - rows_before >= ROWS + 900 * 12  # a byte per row, and a row and a timestamp per mark
     assert all_after - all_before == rows_after - rows_before
     client.release_collection(collection_name)
     assert memory(server)["measuredBytes"] == empty

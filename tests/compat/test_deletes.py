@@ -73,7 +73,7 @@ def test_delete_by_another_filter_needs_a_loaded_collection(
     client.insert(collection_name, c1_rows(5))
     text = f"collection not loaded[collection={collection_id(stub, collection_name)}]"
     refused = assert_refused(_delete(stub, collection_name, "a > 0"), 101, text)
-    assert refused.status.reason == text, "no prefix"
+    assert refused.status.reason == text, "the message has no prefix"
     client.load_collection(collection_name)
     assert _seen(client, collection_name) == [0, 1, 2, 3, 4]
 
@@ -154,7 +154,7 @@ def test_delete_in_a_missing_collection_is_refused(stub: Any, collection_name: s
 
 @pytest.mark.parametrize("flush", [False, True], ids=["growing", "sealed"])
 def test_a_deletes_filter_takes_template_values(client: MilvusClient, collection_name: str, flush: bool) -> None:
-    """By key the collection need not be loaded, whether the keys are written or given."""
+    """A delete by key needs no load, whether the keys are literals or template values."""
     make_c1(client, collection_name)
     client.insert(collection_name, c1_rows(10))
     if flush:

@@ -1,4 +1,4 @@
-"""The dynamic field disabled: its keys are gone from sealed, growing, logged and merged rows, and never come back."""
+"""Dropping the dynamic field removes its keys from sealed, growing, logged and merged rows for good."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_an_iterator_that_began_before_the_drop_continues(client: MilvusClient, 
 def test_reads_and_writes_continue_while_the_dynamic_field_is_switched(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
-    """What names a dynamic key may be refused with the error of an unknown field; all else succeeds."""
+    """A call that names a dynamic key may be refused as an unknown field; all others succeed."""
     name = collection_name
     _fill(client, name)
     client.load_collection(name)

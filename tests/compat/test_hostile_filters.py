@@ -1,4 +1,4 @@
-"""Random filters, template values and REST bodies: answered or refused in words, and never with Python's own."""
+"""Random filters, template values and REST bodies are answered or refused, never with a Python exception."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ _JSON = st.recursive(
 
 
 def _template(value: Any) -> Any:
-    """The value as the wire has it: lists of one kind as such, others as JSON."""
+    """The value as an SDK encodes it: lists of one kind as such, others as JSON."""
     if isinstance(value, list):
         return schema_pb2.TemplateValue(array_val=_template_array(value))
     kind = {bool: "bool_val", int: "int64_val", float: "float_val", str: "string_val", bytes: "bytes_val"}[type(value)]
@@ -205,7 +205,7 @@ def _template_array(values: list[Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def rows(_shared_client: MilvusClient) -> Iterator[str]:
-    """A collection with sealed and with growing rows."""
+    """A collection with sealed and growing rows."""
     client, name = _shared_client, "hostile_filters"
     client.drop_collection(name)
     schema = client.create_schema(enable_dynamic_field=True)

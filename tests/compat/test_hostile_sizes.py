@@ -1,4 +1,4 @@
-"""Numbers and sizes that no client means are refused in words, and cost the server little memory."""
+"""Absurd numbers and sizes are refused with a message and cost the server little memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def loaded(client: MilvusClient, collection_name: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _bounded(server: Any) -> Any:
-    """Every refusal here comes soon and leaves the server no bigger."""
+    """Every refusal here is quick and takes no memory."""
     process = psutil.Process(server.pid)
     before, started = process.memory_info().rss, time.monotonic()
     yield
@@ -119,7 +119,7 @@ def test_a_pattern_of_megabytes_is_refused_or_matches(client: MilvusClient, stub
 def test_a_message_that_unpacks_to_more_than_the_limit_is_refused(
     server: Any, encoding: str, compress: Callable[[bytes], bytes]
 ) -> None:
-    """A few hundred kilobytes that would become 400 MB: a whole frame, sent as it is."""
+    """A whole frame of a few hundred kilobytes that would unpack to 400 MB."""
     packed = compress(bytes(400 << 20))
     answer = requests.post(
         f"{server.uri}/milvus.proto.milvus.MilvusService/HasCollection",

@@ -46,7 +46,7 @@ def queries() -> Any:
 
 @pytest.fixture(scope="module")
 def filled(_shared_client: MilvusClient, base: Any) -> Iterator[str]:
-    """One collection of three equal vector fields, flushed; tests put their indexes on it."""
+    """One flushed collection with three equal vector fields; tests build their indexes on it."""
     client, name = _shared_client, "index_types"
     schema = client.create_schema(auto_id=False)
     schema.add_field("id", DataType.INT64, is_primary=True)

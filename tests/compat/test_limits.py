@@ -1,4 +1,4 @@
-"""What is refused, with code and text as they travel; and that refused writes leave nothing."""
+"""Refusals with their raw code and text; refused writes leave nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_query_vector_of_another_kind_is_refused(stub: Any, loaded: str) -> None
 def test_a_search_with_nan_or_infinity_does_not_harm_the_server(
     client: MilvusClient, stub: Any, loaded: str, value: float
 ) -> None:
-    """Whatever is answered, the next search must be right."""
+    """Any answer is allowed; the next search must be right."""
     stub.Search(search_request(loaded, [[value, 0.0, 0.0, 0.0]], 3))
     assert [h["id"] for h in client.search(loaded, [ORIGIN], limit=2)[0]] == [0, 1]
 

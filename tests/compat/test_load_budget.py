@@ -1,4 +1,4 @@
-"""What a load would cost, what it costs, and that all loads together never take more than the limit."""
+"""What a load would cost, what it costs, and that all loads together stay within the limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMIT = 4_100_000
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with little memory and six collections, their vectors under a graph, none loaded."""
+    """A server with little memory and six unloaded collections whose vectors have graph indexes."""
     server = Server(tmp_path_factory.mktemp("small"), env={"MILVINE_MEMORY_LIMIT": str(LIMIT)})
     server.start()
     client: MilvusClient = server.client()
@@ -95,11 +95,11 @@ def test_held_memory_is_reported_by_collection_partition_segment_field_and_index
 ) -> None:
     loaded(small.stub, "c0")
     loaded(small.stub, "c1", load_fields=["id", "vec"], skip_load_dynamic_field=True)
-    told = memory(small)
-    assert {c["collectionName"] for c in told["collections"]} == {"c0", "c1"}
-    assert told["measuredBytes"] == sum(c["measuredBytes"] for c in told["collections"])
-    assert told["freeBytes"] == told["limitBytes"] - told["measuredBytes"]
-    for collection in told["collections"]:
+    found = memory(small)
+    assert {c["collectionName"] for c in found["collections"]} == {"c0", "c1"}
+    assert found["measuredBytes"] == sum(c["measuredBytes"] for c in found["collections"])
+    assert found["freeBytes"] == found["limitBytes"] - found["measuredBytes"]
+    for collection in found["collections"]:
         assert (collection["loadState"], collection["loadProgress"], collection["reservedBytes"]) == (
             "LoadStateLoaded",
             100,
@@ -150,8 +150,8 @@ def test_loads_at_the_same_time_never_take_more_than_the_limit(small: Server) ->
 
     def watch() -> None:
         while not stop.is_set():
-            told = memory(small)
-            highest[0] = max(highest[0], told["measuredBytes"] + told["reservedBytes"])
+            found = memory(small)
+            highest[0] = max(highest[0], found["measuredBytes"] + found["reservedBytes"])
 
     def load_and_release(name: str) -> None:
         for _ in range(8):
@@ -173,8 +173,8 @@ def test_loads_at_the_same_time_never_take_more_than_the_limit(small: Server) ->
     assert {a.code for a in answers} <= {0, 3}
     assert len(answers) == 8 * len(COLLECTIONS)
     assert 0 < highest[0] <= LIMIT
-    told = memory(small)
-    assert (told["measuredBytes"], told["reservedBytes"]) == (0, 0)
+    found = memory(small)
+    assert (found["measuredBytes"], found["reservedBytes"]) == (0, 0)
 
 
 def estimate_command(*arguments: str) -> subprocess.CompletedProcess[str]:

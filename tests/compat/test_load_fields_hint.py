@@ -1,4 +1,4 @@
-"""`load_fields_mode: hint`: the list decides what is resident, and what is not listed is served from its files."""
+"""`load_fields_mode: hint`: listed fields are resident, the others are served from their files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_only_listed_fields_are_resident(hint_server: Server, hint_client: Milvu
     lean = sum(s.mem_size for s in hint_client.list_loaded_segments(partial))
     loaded(stub, partial)
     whole = sum(s.mem_size for s in hint_client.list_loaded_segments(partial))
-    assert whole > lean + 8 * ROWS, "the INT64 column and the documents take memory now"
+    assert whole > lean + 8 * ROWS, "the INT64 column and the documents take memory"
     loaded(stub, partial, load_fields=["id", "vec"], skip_load_dynamic_field=True)
     assert sum(s.mem_size for s in hint_client.list_loaded_segments(partial)) == lean
 
@@ -120,7 +120,7 @@ def test_other_fields_are_swapped_in_place_under_searches_that_use_them(
 
 
 def test_a_vector_without_an_index_cannot_be_searched(hint_server: Server, hint_client: MilvusClient) -> None:
-    """LF-18 hint, and after the index was made and the collection loaded again it can."""
+    """LF-18 hint; after the index is built and the collection is loaded again it can."""
     make_two_vectors(hint_client, "two")
     rows = [{"id": i, "v0": [float(i), 0, 0, 0], "v1": [0, float(-i), 0, 0]} for i in range(1, 6)]
     hint_client.insert("two", rows)
@@ -148,7 +148,7 @@ def test_an_unlisted_vector_is_searched_by_its_mapped_index(hint_server: Server,
     wait_indexed(hint_client, "graphs", "v1", 2000)
     loaded(hint_server.stub, "graphs", load_fields=["id", "v0"])
     held = sum(s.mem_size for s in hint_client.list_loaded_segments("graphs"))
-    assert held < 2000 * (4 * 4 + 4 + 40), "the graph is not among what is counted"
+    assert held < 2000 * (4 * 4 + 4 + 40), "the graph is not counted"
     answer = assert_ok(hint_server.stub.Search(search_request("graphs", [[500.0, 0, 0, 0]], 1, anns_field="v1")))
     assert list(answer.results.ids.int_id.data) == [500]
 

@@ -42,7 +42,7 @@ THREADS = max(2, os.cpu_count() or 1)
 
 
 class Held:
-    """A server whose loading is held, and what is done with it in the background."""
+    """A server whose loading is held, and its calls in the background."""
 
     def __init__(self, server: Server, held: Gate) -> None:
         self.server = server
@@ -67,7 +67,7 @@ class Held:
         return number
 
     def held_back(self, name: str) -> None:
-        """Load until a thread has a file in memory and is held; the others will be a little later."""
+        """Loads until one thread has a file in memory and is held; the others are held a little later."""
         assert_ok(load(self.stub, name))
         until(lambda: self.percent(name) > 0, "no file was opened")
 
@@ -87,7 +87,7 @@ def held_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
 
 @pytest.fixture
 def held(held_server: Held) -> Iterator[Held]:
-    """Nothing is held, nor there at all, when a test has ended, also one that failed with a load in the middle."""
+    """After each test, also a failed one, loading goes on and all collections are dropped."""
     yield held_server
     held_server.gate.close_again()
     held_server.gate.let_through()
@@ -110,7 +110,7 @@ def ended(background: tuple[threading.Thread, list[Any]]) -> Any:
 
 
 def test_progress_moves_while_files_are_opened(held: Held) -> None:
-    """LS-03, LS-04, and refresh of what is being loaded."""
+    """LS-03, LS-04, and a refresh of a loading collection."""
     name = held.make("moves")
     held.held_back(name)
     assert load_state(held.stub, name) == LOADING
@@ -173,7 +173,7 @@ def test_a_release_ends_a_load_in_the_middle(held: Held) -> None:
     waiting = in_background(held.stub.Search, search_request(name, [ORIGIN], 1))
     releasing = in_background(release, held.stub, name)
     until(lambda: load_state(held.stub, name) == NOT_LOAD, "it is not released")
-    held.gate.let_through(THREADS)  # those that are held, and no further file is opened
+    held.gate.let_through(THREADS)  # the held ones; no further file is opened
     assert_ok(ended(releasing))
     assert_refused(ended(waiting), 101, "failed to search: collection not loaded")
     assert held.memory(name) is None
@@ -228,20 +228,20 @@ def test_a_flush_an_added_field_another_load_and_a_release_do_not_wait_for_a_loa
 
 
 def test_reads_continue_while_a_field_is_added_in_place(held: Held) -> None:
-    """LF-14h: what was served is served all the time; what is added is waited for."""
+    """LF-14h: fields in both lists are served all the time; reads wait for added fields."""
     name = held.make("in_place")
     held.gate.let_through()
     loaded(held.stub, name, load_fields=["id", "vec"])
     held.gate.close_again()
     assert_ok(load(held.stub, name, load_fields=["id", "vec", "a"]))
     assert load_state(held.stub, name) == LOADING
-    assert 0 < held.percent(name) < 100, "what is shared is in memory already"
+    assert 0 < held.percent(name) < 100, "the shared parts are in memory already"
     for _ in range(20):
         answer = assert_ok(held.stub.Search(search_request(name, [ORIGIN], 3)))
         assert list(answer.results.ids.int_id.data) == [0, 1, 2]
         assert count(held.stub, name) == 2 * ROWS
     waiting = in_background(held.stub.Query, query_request(name, "a == 50", ["a"]))
-    held.gate.let_through(1)  # one segment has the field, the other has not
+    held.gate.let_through(1)  # one segment has the field, the other does not
     for _ in range(20):
         assert count(held.stub, name) == 2 * ROWS
     assert waiting[0].is_alive()

@@ -28,7 +28,7 @@ def _is_documented(status: Any, uses_a: bool) -> bool:
 
 
 class _Disturbances:
-    """What one thread does to the collection all the time."""
+    """What one thread does to the collection repeatedly."""
 
     def __init__(self, traffic: Traffic, partitions: list[str]) -> None:
         self._traffic = traffic
@@ -68,7 +68,7 @@ class _Disturbances:
 
 
 def _has_partitions(stub: Any) -> bool:
-    """Whether this server creates and loads them."""
+    """Whether this server supports partitions."""
     try:
         status = stub.CreatePartition(milvus_pb2.CreatePartitionRequest(collection_name=NAME, partition_name="p1"))
         if status.code:
@@ -82,7 +82,7 @@ def _has_partitions(stub: Any) -> bool:
 
 @pytest.mark.timeout(SECONDS + 120)
 def test_every_answer_is_right_while_another_loads_and_releases(new_server: ServerFactory) -> None:
-    """The seed is printed when it fails; MILVINE_TRAFFIC_SEED repeats it."""
+    """A failure prints the seed; MILVINE_TRAFFIC_SEED repeats it."""
     print(f"MILVINE_TRAFFIC_SEED={SEED}")  # noqa: T201
     server = new_server(
         env={"MILVINE_COMMON_RETENTIONDURATION": "1", "MILVINE_PROXY_WORKERTHREADS": "32", "MILVINE_LOG_LEVEL": "error"}
@@ -96,8 +96,8 @@ def test_every_answer_is_right_while_another_loads_and_releases(new_server: Serv
         chosen += [disturbances.load_partitions, disturbances.release_partitions]
     wanted = ("searches", "queries", "counts", "rows searched for", "inserts", "deletes", "loads", "releases")
     traffic.run(SECONDS, chosen, SEED, lambda: all(traffic.counts[what] for what in wanted))
-    told = traffic.told()
-    print(told)  # noqa: T201
+    summary = traffic.summary()
+    print(summary)  # noqa: T201
     for what in wanted:
-        assert traffic.counts[what] > 0, told
-    assert traffic.last_rss < 1.15 * traffic.third_rss + (48 << 20), told
+        assert traffic.counts[what] > 0, summary
+    assert traffic.last_rss < 1.15 * traffic.third_rss + (48 << 20), summary

@@ -1,4 +1,4 @@
-"""Load, release, state and progress: the rows of the load-and-release specification, one by one, over raw gRPC."""
+"""Load, release, state and progress: the rows of the load-and-release specification over raw gRPC."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_missing_database_is_not_found(stub: Any, c1: str, call: Callable[...,
 
 
 def test_the_database_may_come_in_the_metadata(stub: Any, c1: str) -> None:
-    """LS-15: pymilvus sends the database there only."""
+    """LS-15: pymilvus sends the database only there."""
     request = milvus_pb2.LoadCollectionRequest(collection_name=c1)
     assert_refused(
         stub.LoadCollection(request, metadata=[("dbname", "nodb")]), 800, "database not found[database=nodb]"
@@ -551,11 +551,11 @@ def test_the_default_resource_group_may_be_named(stub: Any, c1: str) -> None:
     _loaded(stub, c1, replica_number=1, resource_groups=["__default_resource_group"])
 
 
-# The SDK's own flows
+# Flows of the SDK
 
 
 def _seed_page(uri: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The page's Python as printed, with its missing comma."""
+    """The page's Python as printed, with the missing comma added."""
     client = MilvusClient(uri=uri, token="root:Milvus")
 
     # 7. Load the collection

@@ -1,4 +1,4 @@
-"""What loading says it takes is what the process takes, and release gives it back."""
+"""A load takes the memory that it counts, and a release frees it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def settled_bytes(pid: int) -> int:
-    """Resident bytes once they stop falling: what recovery and imports freed goes back with a delay."""
+    """Resident bytes once they stop falling: memory freed by recovery and imports is returned with a delay."""
     lowest, since = resident_bytes(pid), time.monotonic()
     while time.monotonic() - since < 1.5:
         time.sleep(0.1)
@@ -65,7 +65,7 @@ def create(server: Any, name: str, rows: int, dim: int) -> None:
 
 
 def prepare(server: Any, rows: int, dim: int) -> None:
-    """A fresh process that has done once, on few rows, what is measured: code and threads are no loaded data."""
+    """Makes a fresh process run the measured calls once, on few rows: code and threads are not loaded data."""
     create(server, "warm", 2000, 8)
     create(server, "c", rows, dim)
     server.kill()

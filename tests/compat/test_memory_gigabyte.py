@@ -1,4 +1,4 @@
-"""A collection of a gigabyte takes what its counters say, within a tenth, and gives it back."""
+"""A collection of a gigabyte takes the memory that its counters say, within a tenth, and a release frees it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _fill(server: Any, name: str, rows: int) -> None:
 def test_counters_and_resident_memory_of_a_gigabyte_differ_by_less_than_a_tenth(
     new_server: Callable[..., Any],
 ) -> None:
-    # Nothing is merged meanwhile: a merge reads the files, too.
+    # Merging is off, since a merge would read the files too.
     environment = {"MILVINE_WRITE_BUFFER_LIMIT": "4GB", "MILVINE_SEGMENT_MAX_ROWS": "1"}
     server = new_server(env=environment)
     for name, rows in zip(NAMES, (2000, ROWS), strict=True):
@@ -46,13 +46,13 @@ def test_counters_and_resident_memory_of_a_gigabyte_differ_by_less_than_a_tenth(
     server.kill()
     server.start()
     client: MilvusClient = server.client()
-    loaded(server.stub, "small")  # code and threads are no loaded data
+    loaded(server.stub, "small")  # code and threads are not loaded data
     client.search("small", [[0.0] * DIM], limit=1)
     client.release_collection("small")
     before = settled_bytes(server.pid)
     loaded(server.stub, "large")
-    told = memory(server)
-    counted = told["measuredBytes"]
+    found = memory(server)
+    counted = found["measuredBytes"]
     assert counted > 4 * ROWS * DIM
     added = settled_bytes(server.pid) - before
     print(f"counted {counted} bytes, the process took {added}")  # noqa: T201
@@ -60,6 +60,6 @@ def test_counters_and_resident_memory_of_a_gigabyte_differ_by_less_than_a_tenth(
     client.release_collection("large")
     deadline = time.monotonic() + 5
     while resident_bytes(server.pid) - before > 0.1 * counted:
-        assert time.monotonic() < deadline, "the memory does not come back"
+        assert time.monotonic() < deadline, "the memory is not freed"
         time.sleep(0.1)
     client.close()

@@ -81,7 +81,7 @@ PLACINGS = [
 
 @pytest.fixture(scope="module")
 def damaged(server: Server) -> str:
-    """One collection for all placings."""
+    """One collection for all placements."""
     name = "damaged_numbers"
     client = server.client()
     _make(client, name)

@@ -49,7 +49,7 @@ def _drop_collection(stub: Any, name: str) -> Any:
 
 
 class Names:
-    """Makes collections with names of their own; all go afterwards, their aliases first."""
+    """Creates collections with unique names; all are dropped afterwards, their aliases first."""
 
     def __init__(self, stub: Any, client: MilvusClient) -> None:
         self.stub = stub

@@ -1,4 +1,4 @@
-"""Reads at a timestamp whose rows compaction may have removed are refused, never answered without them."""
+"""Reads at a timestamp whose rows compaction may have removed are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVERYTHING = "id >= 0"
 
 @pytest.fixture(scope="module")
 def eager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server without a retention: what is deleted goes with the next compaction."""
+    """A server without retention: the next compaction removes deleted rows."""
     environment = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600", "MILVINE_COMMON_RETENTIONDURATION": "0"}
     server = Server(tmp_path_factory.mktemp("eager"), env=environment)
     server.start()
@@ -116,7 +116,7 @@ def test_an_iterator_that_outlives_the_retention_ends_with_an_error_and_a_quiet_
     quiet = iterate()
     assert len(quiet.next()) == 10
     compact(client, name)
-    assert [len(quiet.next()) for _ in range(2)] == [10, 9], "what was removed died before the iterator began"
+    assert [len(quiet.next()) for _ in range(2)] == [10, 9], "the removed rows died before the iterator began"
     outliving = iterate()
     assert len(outliving.next()) == 10
     client.delete(name, ids=[15])
@@ -137,7 +137,7 @@ def test_a_timestamp_before_every_row_that_a_time_to_live_keeps_is_refused(eager
     client.insert(name, [{"id": 1, "vec": [0.0] * 4}])
     before = now(eager)
     time.sleep(1.1)
-    assert ids_of(client, name, EVERYTHING, **at(before)) == [], "nothing came behind it: it is what there is"
+    assert ids_of(client, name, EVERYTHING, **at(before)) == [], "no later write exists, so the read is allowed"
     client.insert(name, [{"id": 2, "vec": [0.0] * 4}])
     assert_refused(
         lambda: client.query(name, filter=EVERYTHING, **at(before)), "only support to travel back to 1s so far"

@@ -82,9 +82,9 @@ def test_pages_by_offset_are_slices_of_one_list(
 def test_limit_and_offset_count_keys_however_often_each_was_inserted(
     client: MilvusClient, collection_name: str, metric: str
 ) -> None:
-    """In one insert and in several, sealed apart, growing."""
+    """In one insert and in several, sealed separately, growing."""
     make_quick(client, collection_name, 2, metric=metric, index_type="FLAT")
-    # Angles grow with the key, and so do the distances.
+    # Angles grow with the key, and so do distances.
     rows = [{"id": i, "vector": [float(np.cos(i / 40)), float(np.sin(i / 40))]} for i in range(40)]
     client.insert(collection_name, rows * 3)
     client.flush(collection_name)

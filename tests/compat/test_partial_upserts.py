@@ -1,4 +1,4 @@
-"""Partial upserts: given columns over the old row, all at once, and no update lost to another."""
+"""Partial upserts: the given columns replace those of the old row at once, and no update is lost."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_field_added_later_is_kept_too(client: MilvusClient, collection_name: 
 def test_updates_of_other_columns_are_not_lost_to_each_other(
     client: MilvusClient, stub: Any, collection_name: str
 ) -> None:
-    """Each writer counts in a column of its own, in the same rows; one more replaces rows as a whole."""
+    """Each writer counts in its own column, in the same rows; another one replaces whole rows."""
     name, writers, steps, keys = collection_name, 4, 25, [1, 2, 3]
     schema = client.create_schema(auto_id=False)
     schema.add_field("id", DataType.INT64, is_primary=True)

@@ -1,4 +1,4 @@
-"""Partition keys: rows go where their key says, reads look only there, and nobody names a partition."""
+"""Partition keys: the key chooses a row's partition, reads search only there, and callers name no partitions."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_a_delete_for_one_key_leaves_the_same_id_of_another(client: MilvusClient
 
 
 def test_partitions_cannot_be_named_by_callers(tenants: Partitions) -> None:
-    """PT-12, and what Milvus refuses beside it."""
+    """PT-12, and what Milvus refuses in addition."""
     for found, what in [
         (tenants.create("_default_0"), "create partition"),
         (tenants.drop("_default_0"), "drop partition"),

@@ -1,4 +1,4 @@
-"""Load and release of sets of partitions: section 24's rows, and every case of section 7's matrix."""
+"""Load and release of sets of partitions, in every combination."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A random walk over the partitions of one collection and plain dictionaries: after each step both say the same."""
+"""A random walk over the partitions of one collection, compared with plain dictionaries after each step."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Walk:
         expected = sorted(key for name in read for key in self.rows[name])
         assert self.made.count(*names) == len(expected)
         assert self.made.ids(*names) == sorted(set(expected)), names
-        assert sorted(self.made.hits(*names)) == sorted(set(expected)), "a key is there once in an answer, as in Milvus"
+        assert sorted(self.made.hits(*names)) == sorted(set(expected)), "a key is in an answer once, as in Milvus"
         assert load_state(self.made.stub, "walk", partition_names=sorted(read)) > LOADING
 
     def memory_is_given_back(self) -> None:

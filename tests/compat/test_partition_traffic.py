@@ -1,4 +1,4 @@
-"""Reads of a loaded partition while all others come and go; a load of partitions that does not fit."""
+"""Reads of a loaded partition while others are created, loaded and dropped; a load that does not fit."""
 
 from __future__ import annotations
 

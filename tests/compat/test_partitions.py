@@ -1,4 +1,4 @@
-"""Partitions themselves: creating, dropping, counting; and writes and reads that name them."""
+"""Creating, dropping and counting partitions, and writes and reads that name them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROUTES = ["create", "drop", "has"]
 
 @pytest.fixture
 def made(client: MilvusClient, stub: Any, collection_name: str) -> Partitions:
-    """Rows 0..9 in `_default`, 10..19 in p1, and 20..29 in p2 of which p1 has 25 once more."""
+    """Rows 0..9 in `_default`, 10..19 and 25 in p1, 20..29 in p2."""
     made = make_partitions(client, stub, collection_name, "p1", "p2")
     assert_ok(made.insert(range(10)))
     assert_ok(made.insert([*range(10, 20), 25], "p1"))
@@ -72,7 +72,7 @@ def test_a_missing_collection_is_reported(stub: Any, route: str) -> None:
 
 
 def test_names_are_checked_in_milvus_order(stub: Any) -> None:
-    """`has` looks at both names before anything else; the others at the collection first."""
+    """`has` checks both names before anything else; the other calls check the collection first."""
     missing = Partitions(stub, "missing")
     assert_refused(missing.has("$"), 1100, "Invalid partition name")
     assert_refused(missing.create("$"), 100, "collection not found")
@@ -209,7 +209,7 @@ def _files(server: Server) -> set[str]:
 
 
 def test_drops_releases_and_truncations_survive_a_restart(new_server: ServerFactory) -> None:
-    """Rows of a dropped partition that only the log has are not there again after it is replayed, nor are its files."""
+    """A replay of the log restores neither rows nor files of a dropped partition."""
     server = new_server()
     client = server.client()
     made = make_partitions(client, server.stub, "c", "p1", "p2", "p3")
@@ -229,7 +229,7 @@ def test_drops_releases_and_truncations_survive_a_restart(new_server: ServerFact
     assert_ok(Partitions(server.stub, "emptied").truncate())
     client.insert("emptied", c1_rows(5, first=50))
     client.close()
-    assert _files(server) == set(), "files of rows that are gone"
+    assert _files(server) == set(), "files of removed rows"
     server.kill()
     assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
     server.start()

@@ -93,7 +93,7 @@ def test_an_iterator_continues_from_its_file_at_its_own_timestamp(
 
 
 def test_an_iterator_continues_after_a_restart(new_server: Callable[..., Any]) -> None:
-    """The timestamp is in the client's hands; what was deleted after it is still there until it is compacted."""
+    """The client keeps the timestamp; rows deleted after it are read until they are compacted."""
     server = new_server()
     client = server.client()
     make_c1(client, "c", load=True)

@@ -181,12 +181,12 @@ def test_an_iterator_returns_every_row_once_and_in_order(
     assert set(ids) <= expected
     if version == "v2":
         assert len(ids) >= 0.98 * len(expected)
-    else:  # its rings end where ten of them were empty
+    else:  # it stops after ten empty rings
         assert len(ids) >= 200
 
 
 def refuse_v2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the SDK does with a server that knows no second version."""
+    """The SDK's behaviour with a server that has no second version."""
     incompatible = sdk.ServerVersionIncompatibleException
 
     def no_v2(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Searches that differ by their vectors only, while what they mean changes between them."""
+"""Searches that differ only in their vectors, while their meaning changes in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource groups and replicas on one node, and what is in memory. On a server of its own: the node moves."""
+"""Resource groups, replicas and loaded collections on one node, on a server that no other test uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def own_stub(own: Server) -> Iterator[Any]:
-    """On a server without collections and other groups; what a test leaves of them goes."""
+    """A server without collections and other groups; those that a test leaves are dropped."""
     yield own.stub
     client = own.client()
     for name in client.list_collections():

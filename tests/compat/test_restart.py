@@ -1,4 +1,4 @@
-"""What a server still knows after it ended, well or not."""
+"""What a server still has after a stop or a crash."""
 
 from __future__ import annotations
 

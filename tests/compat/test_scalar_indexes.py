@@ -1,4 +1,4 @@
-"""Scalar indexes through the public door: what may stand where, their names, and filters that answer as before."""
+"""Scalar indexes: which fields take which, their names, and filters that answer the same with them."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def test_an_index_that_does_not_fit_is_left_out_and_the_rows_are_served(new_serv
     assert ids_of(client, "c", "a == 7") == [7]
     assert loaded_bytes(client, "c") == plain_bytes
     client.release_collection("c")
-    until(lambda: not estimate(limited, "c")["fits"], "what was indexed just now is not counted")
+    until(lambda: not estimate(limited, "c")["fits"], "the new indexes are not counted")
     loaded = stub.LoadCollection(milvus_pb2.LoadCollectionRequest(collection_name="c"))
     assert_refused(loaded, 3, "memory limit exceeded")
     client.drop_index("c", "a")

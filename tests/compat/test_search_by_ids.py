@@ -1,4 +1,4 @@
-"""Searches that name rows by their keys: the rows' own vectors are the queries, in the order of the keys."""
+"""Searches by ids: the vectors of these rows are the queries, in the order of the ids."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_search_by_ids_equals_the_search_by_their_vectors_for_every_type(world
 def test_every_search_option_works_with_ids(world: World, options: dict[str, Any]) -> None:
     found = world.search("f32", ids=ORDER, limit=9, **options)
     assert found == world.search("f32", data=world.vectors("f32", ORDER), limit=9, **options)
-    assert any(found), "the options leave something to compare"
+    assert any(found), "the options leave no hits to compare"
 
 
 def test_a_null_vector_gives_an_empty_group(world: World) -> None:
@@ -281,7 +281,7 @@ def test_vectors_and_rows_are_read_at_one_timestamp_under_writes(
     finally:
         stop.set()
         writer.join()
-    assert len(seen) > 1, "rows were written meanwhile"
+    assert len(seen) > 1, "no rows were written during the searches"
 
 
 def test_keys_may_be_texts(client: MilvusClient, stub: Any, collection_name: str) -> None:

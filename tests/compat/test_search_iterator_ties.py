@@ -1,4 +1,4 @@
-"""Search iterators hand out every row once, also where many rows are equally far away."""
+"""Search iterators return every row once, even if many rows are equally far away."""
 
 from __future__ import annotations
 

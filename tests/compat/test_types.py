@@ -1,4 +1,4 @@
-"""Every value comes back as it went in, to the bit: growing, sealed and after a restart's worth of files."""
+"""Every value round-trips bit for bit: growing, sealed and read from files again."""
 
 from __future__ import annotations
 
@@ -175,21 +175,21 @@ def test_automatic_ids_are_unique_returned_and_found(
 ) -> None:
     key: dict[str, Any] = {"data_type": DataType.VARCHAR, "max_length": 32} if key_type is str else {}
     make_quick(client, collection_name, 2, auto_id=True, **key)
-    told: list[Any] = []
+    returned: list[Any] = []
     for batch in range(3):
         result = client.insert(collection_name, [{"vector": [1.0, batch], "n": batch}] * 10)
         assert result["insert_count"] == 10
-        told += result["ids"]
-    assert len(set(told)) == 30
-    assert {type(t) for t in told} == {key_type}
-    got = client.get(collection_name, ids=[told[0], told[29]], output_fields=["n"])
+        returned += result["ids"]
+    assert len(set(returned)) == 30
+    assert {type(t) for t in returned} == {key_type}
+    got = client.get(collection_name, ids=[returned[0], returned[29]], output_fields=["n"])
     assert sorted(r["n"] for r in got) == [0, 2]
     assert client.query(collection_name, output_fields=["count(*)"]) == [{"count(*)": 30}]
 
 
 @pytest.mark.parametrize("compact", [True, False], ids=["valid values only", "all values"])
 def test_nulls_are_accepted_in_both_encodings(stub: Any, collection_name: str, compact: bool) -> None:
-    """SDKs differ: some send a filler for each NULL, some send the valid values only."""
+    """SDKs differ: some send a filler for each NULL, some send only the valid values."""
     key = field("id", schema_pb2.Int64, primary=True)
     fields = [key, field("vec", schema_pb2.FloatVector, dim=2)]
     fields += [field("s", schema_pb2.VarChar, nullable=True, max_length=9), field("n", schema_pb2.Int64, nullable=True)]

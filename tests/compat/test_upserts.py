@@ -1,4 +1,4 @@
-"""Upsert: whole rows in the place of those with their keys, at once, durable as one record."""
+"""Upserts replace whole rows by key, at once, and are durable as one record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _request(name: str, row_count: int, *columns: Any, **others: Any) -> Any:
 def test_a_row_replaces_the_one_with_its_key_whole(
     client: MilvusClient, collection_name: str, key_type: DataType, flush_between: bool
 ) -> None:
-    """What the new row lacks is NULL or the default, never the old value."""
+    """A column that the new row lacks is NULL or the default, never the old value."""
     _make(client, collection_name, key_type)
     key: Callable[[int], Any] = str if key_type is DataType.VARCHAR else int
     client.insert(
@@ -86,11 +86,11 @@ def test_an_upsert_with_automatic_ids_makes_new_ids_and_removes_the_named_rows(
     client: MilvusClient, collection_name: str
 ) -> None:
     _make(client, collection_name, auto_id=True)
-    told = client.insert(collection_name, [{"vec": ORIGIN, "n": n} for n in range(3)])["ids"]
-    result = client.upsert(collection_name, [{"id": told[1], "vec": ORIGIN, "n": 10}])
+    ids = client.insert(collection_name, [{"vec": ORIGIN, "n": n} for n in range(3)])["ids"]
+    result = client.upsert(collection_name, [{"id": ids[1], "vec": ORIGIN, "n": 10}])
     (fresh,) = result["ids"]
-    assert fresh not in told
-    assert {k: v["n"] for k, v in _rows(client, collection_name).items()} == {told[0]: 0, told[2]: 2, fresh: 10}
+    assert fresh not in ids
+    assert {k: v["n"] for k, v in _rows(client, collection_name).items()} == {ids[0]: 0, ids[2]: 2, fresh: 10}
 
 
 def test_the_answer_counts_as_milvus_does(client: MilvusClient, stub: Any, collection_name: str) -> None:
@@ -151,7 +151,7 @@ def test_an_upsert_into_a_missing_collection_is_refused(client: MilvusClient, st
 def test_readers_see_each_row_once_while_rows_are_replaced(
     client: MilvusClient, stub: Any, server: Any, collection_name: str
 ) -> None:
-    """All rows of a batch have one value of `a`, so a reader who sees two has seen half an upsert."""
+    """All rows of a batch have the same `a`, so a read with two values saw half an upsert."""
     make_c1(client, collection_name, load=True)
     rows = c1_rows(50)
     client.insert(collection_name, [{**row, "a": 0} for row in rows])
@@ -183,7 +183,7 @@ def test_readers_see_each_row_once_while_rows_are_replaced(
 
 @pytest.mark.parametrize("auto_id", [False, True], ids=["own keys", "automatic ids"])
 def test_upserts_survive_a_kill(new_server: Callable[..., Any], auto_id: bool) -> None:
-    """Replayed over sealed rows, over growing rows, and after one another."""
+    """Replayed over sealed rows, over growing rows, and over each other."""
     server = new_server()
     client = server.client()
     _make(client, "c", auto_id=auto_id)

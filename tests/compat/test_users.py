@@ -1,4 +1,4 @@
-"""Users, passwords, and who is let in."""
+"""Users, passwords and authentication."""
 
 from __future__ import annotations
 

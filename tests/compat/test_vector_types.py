@@ -1,4 +1,4 @@
-"""Vectors of every element type, NULL or not: growing, sealed and under indexes, after merges and a restart."""
+"""Vectors of every element type, with NULLs: growing, sealed and indexed, after merges and a restart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAVY = {"HNSW": {"M": 5, "efConstruction": 200}, "IVF_FLAT": {"nlist": 64}}
 
 @dataclass(frozen=True)
 class Kind:
-    """A vector field. `stored`: rows in the type's own dtype, by key; a key that is not there has NULL."""
+    """A vector field. `stored`: rows in the type's own dtype, by key; a missing key has NULL."""
 
     name: str
     data_type: DataType
@@ -51,13 +51,13 @@ class Kind:
         return wide.astype(np.float64)
 
     def sent(self, row: Array) -> Any:
-        """As pymilvus takes it."""
+        """The vector as pymilvus accepts it."""
         if self.data_type is DataType.FLOAT_VECTOR:
             return row.tolist()
         return row.tobytes() if self.data_type is DataType.BFLOAT16_VECTOR else row
 
     def received(self, value: Any) -> bytes:
-        """The bytes of what pymilvus gives."""
+        """The bytes of a vector returned by pymilvus."""
         if self.data_type is DataType.FLOAT_VECTOR:
             return np.array(value, np.float32).tobytes()
         (data,) = value if isinstance(value, list) else (value,)
@@ -152,7 +152,7 @@ def _fill(world: World) -> None:
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, World]]]:
-    """A server that was killed and started again after everything was written and built."""
+    """A server killed and restarted after all rows were written and all indexes built."""
     server = Server(tmp_path_factory.mktemp("vector-types"))
     server.start()
     try:
@@ -192,7 +192,7 @@ def _queries(kind: Kind) -> Array:
 
 
 def _check(world: World, kind: Kind, keys: list[int], wanted: float, filter_text: str = "") -> None:
-    """Recall among `keys`, and every score to the last digits that float32 has."""
+    """Checks the recall among `keys`, and every score to float32 precision."""
     queries = _queries(kind)
     base = np.stack([kind.float64(kind.stored[key]) for key in keys])
     truth = scores(kind.float64(queries), base, kind.metric)

@@ -62,7 +62,7 @@ class Batch:
 
 
 class Wrong(AssertionError):
-    """An answer that no order of the calls explains."""
+    """An answer that fits no order of the calls."""
 
 
 class Traffic:
@@ -127,7 +127,7 @@ class Traffic:
         text = Path(f"/proc/{self.server.pid}/status").read_text()
         return int(text.split("VmRSS:")[1].split()[0]) << 10
 
-    def told(self) -> str:
+    def summary(self) -> str:
         counts = ", ".join(f"{number:,} {what}" for what, number in sorted(self.counts.items()))
         return f"{counts}; RSS {self.third_rss >> 20} MB after a third, {self.last_rss >> 20} MB at the end"
 

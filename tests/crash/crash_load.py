@@ -1,4 +1,4 @@
-"""Writers whose every answer is kept, so that after a crash one can tell what must be there."""
+"""Writers that record every answer, so that a test knows after a crash what must be there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def vector_of(key: int) -> list[float]:
-    """The vector of a key: any other row, torn or mixed up, shows."""
+    """The vector of a key, so that a torn or swapped row is found."""
     return [float(x) for x in np.random.default_rng(key).standard_normal(DIM).astype(np.float32)]
 
 
@@ -41,7 +41,7 @@ def create(client: MilvusClient, name: str, index_type: str) -> None:
 
 @dataclass
 class Batch:
-    """One insert and, maybe, one delete of some of its keys."""
+    """One insert and possibly one delete of some of its keys."""
 
     name: str
     keys: list[int]
@@ -51,7 +51,7 @@ class Batch:
 
 
 class Load:
-    """Three writers, one flusher, one reader, one who loads and releases; all stop when the server is gone."""
+    """Threads that write (three), flush, read, and load and release; all stop when the server is gone."""
 
     def __init__(self, uri: str, seed: int, round_number: int) -> None:
         self._uri = uri
@@ -65,7 +65,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The body ends with the server dead."""
+        """Runs the threads; the body must kill the server."""
         actors: list[Callable[[MilvusClient], None]] = [self._flush, self._search, self._toggle]
         for number in range(3):
             actors.append(lambda client, n=number: self._write(client, n))  # type: ignore[misc]
@@ -81,7 +81,7 @@ class Load:
             assert not any(thread.is_alive() for thread in threads), "a client hangs on a dead server"
 
     def ending(self) -> None:
-        """From now on errors are expected."""
+        """Called before the kill: later errors are expected."""
         self._ending.set()
 
     def _act(self, actor: Callable[[MilvusClient], None]) -> None:
@@ -133,7 +133,7 @@ class Load:
 
 
 def settle(batch: Batch, found: dict[int, Row]) -> tuple[dict[int, Row], list[str]]:
-    """Rows of the batch that are to stay for ever now, and what is wrong with those found."""
+    """The rows of the batch that must stay from here on, and what is wrong with the rows found."""
     wrong: list[str] = []
     there = [k for k in batch.keys if k in found]
     if not batch.acknowledged and there and len(there) != len(batch.keys):

@@ -1,4 +1,4 @@
-"""A data directory with every kind of file, and the ways to damage one."""
+"""A data directory with every kind of file, and ways to damage them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fill(client: MilvusClient) -> None:
     client.flush(OTHER)
     client.insert(OTHER, [row_of(k, "other") for k in range(100, 200)])
     deadline = time.monotonic() + 90
-    for name in (SMALL, GRAPH, OTHER):  # so that no build is left to the next start
+    for name in (SMALL, GRAPH, OTHER):  # the next start must have no builds left
         while (found := client.describe_index(name, "vec"))["indexed_rows"] < found["total_rows"]:
             assert time.monotonic() < deadline, "the index was never built"
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The recording twin of the file layer: every operation on files in order, and what a power loss leaves of them.
+"""Records every operation on files in order, and computes what a power loss may leave of them.
 
 It stands in for the functions of `os` by which the storage layer writes, below one directory, and keeps names, bytes
 and syncs apart. A file's bytes survive from its last fsync on; a name's coming or going survives from the next fsync of
@@ -137,7 +137,7 @@ class Disk:
                 self.image = image
 
     def paths(self) -> dict[str, int]:
-        """The numbers of the files that have a name now."""
+        """The numbers of the files that have a name."""
 
         def walk(directory: _Directory, prefix: str) -> Iterator[tuple[str, int]]:
             for name, entry in directory.now.items():
@@ -149,7 +149,7 @@ class Disk:
         return dict(walk(self._root, ""))
 
     def save(self, target: Path, survivors: Survivors) -> None:
-        """Make a real directory of what survives."""
+        """Writes the surviving files into a real directory."""
         target.mkdir(parents=True)
         (target / CATALOG_FILE).write_bytes(self.image)
         self._save_directory(self._root, target, survivors)
@@ -173,7 +173,7 @@ class Disk:
 
 
 class Survivors:
-    """What of the operations that were not synced a power loss leaves: here nothing."""
+    """Chooses which unsynced operations survive a power loss: here none."""
 
     def keeps_name(self) -> bool:
         return False
@@ -233,7 +233,7 @@ class RecordedDisk:
         self._sizes = {n: (root / path).stat().st_size for path, n in self._numbers.items() if (root / path).is_file()}
 
     def _relative(self, path: Any) -> str | None:
-        """The path below the root as it is recorded; None for what is not ours."""
+        """The recorded path below the root; None for other files."""
         if isinstance(path, int):
             path = Path(f"/proc/self/fd/{path}").readlink()
         text = os.fspath(path)
@@ -245,7 +245,7 @@ class RecordedDisk:
         return None if below.startswith(_NOT_OURS) else below
 
     def _number(self, path: str) -> int:
-        """The file's number; one that somebody else has made is seen now."""
+        """The file's number; a file made by a library is recorded at this point."""
         number = self._numbers.get(path)
         if number is None:
             number = self._numbers[path] = self._next
@@ -311,7 +311,7 @@ class RecordedDisk:
 
     def _on_unlink(self, path: str, _result: Any, *_rest: Any) -> None:
         number = self._numbers.pop(path, None)
-        if number is None:  # written by a library and never opened by us: nobody has seen its name
+        if number is None:  # written by a library and never opened by us, so its name is not recorded yet
             return
         self.operations.append(Remove(path))
 
@@ -325,7 +325,7 @@ class RecordedDisk:
         self._sizes[number] = max(self._sizes[number], offset + written)
 
     def _on_fsync(self, path: str) -> None:
-        """Bytes that went around `pwritev` are read back now; before their sync any of them may be lost anyway."""
+        """Reads back bytes that were not written by `pwritev`; before their sync any of them may be lost anyway."""
         whole = self._root / path
         if whole.is_dir():
             self.operations.append(SyncDirectory(path))
@@ -341,7 +341,7 @@ class RecordedDisk:
 
 
 def image_of(catalog: Catalog) -> bytes:
-    """The database as it is committed, in one file."""
+    """The committed database, in one file."""
     connection = catalog._engine.raw_connection()
     try:
         driver: Any = connection.driver_connection

@@ -1,4 +1,4 @@
-"""`milvine check`: every damage is found and named, and nothing else is."""
+"""`milvine check` names every damaged file and no other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def damages(data_dir: Path) -> list[str]:
 
 
 def contents(data_dir: Path) -> dict[str, bytes]:
-    """All files but the lock and what SQLite keeps beside its database while it is open."""
+    """All files except the lock and SQLite's extra files while the database is open."""
     files = [p for p in data_dir.rglob("*") if p.is_file() and p.name not in ("LOCK", "catalog.sqlite-shm")]
     return {str(p.relative_to(data_dir)): p.read_bytes() for p in files if p.stat().st_size}
 
@@ -130,7 +130,7 @@ def test_a_damaged_catalog_is_named_and_the_other_files_are_still_verified(data_
 
 
 def test_files_whose_rows_differ_from_the_catalog_are_named(data_dir: Path) -> None:
-    """Whole files, but not the ones that belong there."""
+    """Undamaged files in the wrong place."""
     first = one_file(data_dir, SMALL, "101.col")
     shutil.copy(one_file(data_dir, OTHER, "101.col"), first)
     assert [text for text in damages(data_dir) if str(first) in text]
@@ -172,7 +172,7 @@ def test_a_directory_held_by_a_server_and_a_missing_one_are_refused(new_server: 
     assert held.returncode == 1
     assert held.stderr == f"milvine: the data directory {server.data_dir} is in use by process {server.pid}\n"
     server.kill()
-    assert milvine_check(server.data_dir).returncode == 0, "after a crash there is nothing wrong"
+    assert milvine_check(server.data_dir).returncode == 0, "a crash is reported as damage"
     gone = milvine_check(tmp_path / "gone")
     assert (gone.returncode, gone.stderr) == (1, f"milvine: {tmp_path / 'gone'} is no directory\n")
 

@@ -1,4 +1,4 @@
-"""A child process that ends badly fails its plan or build, which is tried again, and the server serves on."""
+"""A child process that crashes fails its plan or build, which is retried while the server goes on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def child_of(pid: int) -> int | None:
-    """The process that works for a server, if there is one now."""
+    """The running child process of a server, if any."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             children = (task / "children").read_text().split()
@@ -85,7 +85,7 @@ def test_the_work_of_a_killed_child_fails_and_is_retried(new_server: Callable[..
     client.flush(GRAPH)
     os.kill(until(lambda: child_of(server.pid), "a build"), signal.SIGKILL)
     until(lambda: server.log.count("ended with -9") == 2, "the build fails")
-    assert client.describe_index(GRAPH, "vec")["state"] != "Failed", "once may be an accident"
+    assert client.describe_index(GRAPH, "vec")["state"] != "Failed", "a first failure may be an accident"
     assert client.search(GRAPH, [vector_of(77)], limit=1)[0][0]["id"] == 77
     until(lambda: client.describe_index(GRAPH, "vec")["indexed_rows"] == GRAPH_ROWS, "the index is there after all")
     client.close()
@@ -164,13 +164,13 @@ def test_a_request_while_a_plan_ends_plans_no_removed_segment(tmp_path: Path, mo
     real = compactor._removable_rows
 
     def slowly(*arguments: Any) -> int:
-        """The request has looked at the view; meanwhile the plan ends."""
+        """The plan ends after the request has read the view."""
         requested.set()
         until(lambda: compactor.plans_of_request(first)[0].state is PlanState.COMPLETED, "the first plan")
         return real(*arguments)
 
     monkeypatch.setattr(compactor, "_removable_rows", slowly)
-    assert compactor.request(collection.collection_id) == (-1, 0), "what the plan has written needs no other one"
+    assert compactor.request(collection.collection_id) == (-1, 0), "the result of the plan is not compacted again"
     monkeypatch.setattr(compactor, "_removable_rows", real)
     engine.datanode.delete(collection.collection_id, np.arange(5), ALL_PARTITIONS)
     engine.datanode.flush(collection.collection_id)

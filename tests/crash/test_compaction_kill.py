@@ -1,4 +1,4 @@
-"""kill -9 while segments are merged and compacted: every row is there once, and no file is left behind."""
+"""kill -9 while segments are merged and compacted: every row is there once, and no file is left over."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_no_row_is_lost_or_doubled_by_a_kill_during_merges_and_compactions(new_s
         client.close()
         server.kill()
         server.start()
-        # Before anything is merged again: what the catalog does not name was removed at start.
+        # Before the next merge: the start removed files that the catalog does not name.
         request = milvus_pb2.GetPersistentSegmentInfoRequest(collectionName=NAME)
         named = {info.segmentID for info in server.stub.GetPersistentSegmentInfo(request).infos}
         left = files_of(server.data_dir) - named

@@ -1,4 +1,4 @@
-"""What may come between the steps of a compaction, one at a time, in this process."""
+"""Events between the steps of a compaction, one at a time, in this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAIT_SECONDS = 20.0
 
 
 def start(directory: Path, **environment: str) -> Engine:
-    """Nothing is compacted but what is asked for and what has many dead rows."""
+    """Only requested compactions and those of many dead rows run."""
     given = {"MILVINE_COMMON_RETENTIONDURATION": "0", "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600", **environment}
     return test_recovery.start(directory, **given)
 
@@ -55,7 +55,7 @@ def compact(engine: Engine, collection: Collection) -> list[compactor.Plan]:
 
 
 def around_task(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
-    """Call `then` when the child has written the result, before anything is committed."""
+    """Calls `then` after the child has written the result and before the commit."""
 
     def call(*arguments: Any) -> Any:
         answer = run_task(*arguments)
@@ -102,7 +102,7 @@ def test_a_row_keeps_its_age_through_a_merge(tmp_path: Path) -> None:
     expected = [*range(10), *range(50, 200)]
     assert keys_of(engine, collection) == expected
     assert engine.datanode.row_count(collection.collection_id) == len(expected)
-    assert not engine.catalog.snapshot.deltas[collection.collection_id], "what is folded everywhere is dropped"
+    assert not engine.catalog.snapshot.deltas[collection.collection_id], "deltas that no segment needs are dropped"
     engine.datanode.delete(collection.collection_id, np.arange(5), ALL_PARTITIONS)
     assert keys_of(engine, collection) == expected[5:]
 
@@ -172,7 +172,7 @@ def test_a_merged_segment_becomes_resident_once_its_sources_are_closed(tmp_path:
         insert(engine, collection, range(start_key, start_key + 1000))
         engine.datanode.flush(collection.collection_id)
     before = engine.loader.budget.held_bytes()
-    assert 50_000 < before < 100_000, "two of the sources fit, and not their successor beside them"
+    assert 50_000 < before < 100_000, "two sources fit, but not their successor beside them"
     compact(engine, collection)
     deadline = time.monotonic() + WAIT_SECONDS
     while engine.loader.budget.held_bytes() < 0.9 * before:

@@ -1,4 +1,4 @@
-"""kill -9 of a real server at named points of the write path: what was acknowledged is there, nothing is half there."""
+"""kill -9 of a real server at crash points of the write path: acknowledged writes survive, none is half done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def data_dir(new_server: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path
 
 @dataclass
 class Work:
-    """Calls of every kind in turn, and what of them was answered."""
+    """Calls of every kind in turn, and those that were answered."""
 
     batches: list[Batch] = field(default_factory=list)
     graph_rows: int = GRAPH_ROWS

@@ -1,4 +1,4 @@
-"""One damaged file of a stopped data directory: it is named, and what does not need it serves."""
+"""One damaged file of a stopped data directory is named, and what does not need it is served."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_serves(client: MilvusClient, name: str, count: int) -> None:
 
 
 def ends_with_one_sentence(server: Any) -> str:
-    """Start it, see it end by itself, and return its last words."""
+    """Starts the server, waits for its end, and returns its message."""
     server.spawn()
     deadline = time.monotonic() + START_SECONDS
     while server.process.poll() is None:
@@ -62,10 +62,10 @@ def ends_with_one_sentence(server: Any) -> str:
         time.sleep(0.02)
     log: str = server.log
     assert server.process.returncode != 0
-    assert "Traceback" not in log, f"no sentence but a traceback:\n{log}"
-    told = [line for line in log.splitlines() if line.startswith("milvine: ")]
-    assert len(told) == 1, f"one sentence is expected:\n{log}"
-    return told[0]
+    assert "Traceback" not in log, f"a traceback in place of a sentence:\n{log}"
+    sentences = [line for line in log.splitlines() if line.startswith("milvine: ")]
+    assert len(sentences) == 1, f"one sentence is expected:\n{log}"
+    return sentences[0]
 
 
 def test_the_sample_directory_is_undamaged(new_server: NewServer, data_dir: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_load_names_a_damaged_file_and_other_collections_are_served(
     client = MilvusClient(uri=server.uri)
     with pytest.raises(MilvusException) as caught:
         client.load_collection(name, timeout=10)
-    assert path.name in caught.value.message, f"the caller is not told which file: {caught.value.message}"
+    assert path.name in caught.value.message, f"the message does not name the file: {caught.value.message}"
     assert str(path) in server.log, "the log does not say which file"
     assert client.get_load_state(name)["state"].name == "NotLoad"
     with pytest.raises(MilvusException) as refused:
@@ -179,7 +179,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 def forget_builds(data_dir: Path, name: str) -> None:
-    """The catalog as it is before the collection's segments are indexed."""
+    """Makes the catalog as before the collection's segments are indexed."""
     with sqlite3.connect(data_dir / "catalog.sqlite") as connection:
         connection.execute(
             "DELETE FROM segment_indexes WHERE segment_id IN (SELECT segment_id FROM segments WHERE collection_id = ?)",
@@ -189,7 +189,7 @@ def forget_builds(data_dir: Path, name: str) -> None:
 
 
 def test_a_damaged_collection_is_reported_and_does_not_delay_others(new_server: NewServer, data_dir: Path) -> None:
-    """An index of it is missing, so that every kind of background work has a reason to look at it."""
+    """Its index is missing, so every kind of background work looks at it."""
     path = log_files(data_dir, GRAPH)[-1]
     flip_header(path)
     forget_builds(data_dir, GRAPH)
@@ -213,7 +213,7 @@ def test_a_damaged_collection_is_reported_and_does_not_delay_others(new_server: 
     assert caught.value.code == 1009
     for name, count in (("new", 3 * GRAPH_ROWS + 50), (OTHER, 200)):
         stored = client.list_persistent_segments(name)
-        assert sum(s.num_rows for s in stored) == count, "the others are flushed all the same"
+        assert sum(s.num_rows for s in stored) == count, "the others are not flushed"
 
     ids = [s.segment_id for s in client.list_persistent_segments(OTHER)]
     url = f"{server.uri}/v2/vectordb/segments/describe"
@@ -298,7 +298,7 @@ def test_a_start_removes_files_that_the_catalog_does_not_name_and_no_others(
     garbage.append(data_dir / "wal" / "12345" / "0000000001.wal")
     for path in garbage:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"left behind")
+        path.write_bytes(b"garbage")
     new_server(data_dir=data_dir)
     assert not [path for path in garbage if path.exists()]
     assert not (segments / "12345").exists()

@@ -1,4 +1,4 @@
-"""Many small delta files become one: what may come between the steps, and what readers and openers see."""
+"""Many small delta files become one: events between the steps, and what readers and openers see."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def delta_files(directory: Path, collection: Collection) -> set[str]:
 
 
 def delete_and_flush(engine: Engine, collection: Collection, first: int) -> dict[int, list[int]]:
-    """Keys deleted one at a time, a flush behind each; what lives at each delete's timestamp."""
+    """Deletes keys one at a time with a flush after each; the living keys at each delete's timestamp."""
     history: dict[int, list[int]] = {}
     for key in range(first, first + FLUSHES):
         ts = engine.datanode.delete(collection.collection_id, np.array([key]), ALL_PARTITIONS)
@@ -58,7 +58,7 @@ def sealed_rows(engine: Engine) -> Collection:
 
 
 def test_every_timestamp_reads_the_same_after_deltas_are_joined(tmp_path: Path) -> None:
-    """While the collection is loaded and released all the time, as its deltas go from under whoever opens it."""
+    """While the collection is loaded and released repeatedly, so that deltas are removed during openings."""
     engine = start(tmp_path)
     collection = sealed_rows(engine)
     other = new_collection(engine, "only deletes")
@@ -76,7 +76,10 @@ def test_every_timestamp_reads_the_same_after_deltas_are_joined(tmp_path: Path) 
         engine.datanode.delete(other.collection_id, np.array([key]), ALL_PARTITIONS)
         engine.datanode.flush(other.collection_id)
     until(lambda: len(delta_files(tmp_path, collection)) <= delta_merge.MAX_FILES, "joined")
-    until(lambda: len(delta_files(tmp_path, other)) <= FLUSHES - delta_merge.MAX_FILES, "what nobody needs goes")
+    until(
+        lambda: len(delta_files(tmp_path, other)) <= FLUSHES - delta_merge.MAX_FILES,
+        "deltas that no segment needs are removed",
+    )
     ending.set()
     thread.join(WAIT_SECONDS)
     assert engine.loader.failure(collection.collection_id) is None

@@ -1,4 +1,4 @@
-"""A full disk: writes are refused in Milvus's words, reads go on, nothing acknowledged is lost, room heals."""
+"""A full disk: writes are refused with Milvus's text, reads go on, nothing acknowledged is lost, room cures it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def full(*_arguments: object, **_named: object) -> Any:
 def test_a_log_on_a_full_disk_refuses_writes_and_keeps_what_was_acknowledged(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the record gets onto the disk before it is full."""
+    """The disk is full after half of the record."""
     collection = new_collection(engine)
     load(engine, collection)
     insert(engine, collection, range(10))
@@ -69,7 +69,7 @@ def test_a_log_on_a_full_disk_refuses_writes_and_keeps_what_was_acknowledged(
 def test_a_flush_on_a_full_disk_leaves_no_files_and_succeeds_when_there_is_room(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, call: str, after: int
 ) -> None:
-    """The disk is full from the call of that number on, behind the log's rotation."""
+    """The disk is full from the call of this number on, after the log's rotation."""
     collection = new_collection(engine)
     load(engine, collection)
     insert(engine, collection, range(100))
@@ -105,7 +105,7 @@ def test_a_flush_on_a_full_disk_leaves_no_files_and_succeeds_when_there_is_room(
 def test_catalog_changes_on_a_full_disk_fail_whole_and_succeed_when_there_is_room(
     tmp_path: Path, engine: Engine
 ) -> None:
-    """SQLite's own limit on pages is a full disk to it."""
+    """SQLite treats its limit on pages as a full disk."""
     collection = new_collection(engine)
     load(engine, collection)
     insert(engine, collection, range(100))
@@ -153,7 +153,7 @@ def test_a_collection_refused_by_a_full_disk_does_not_exist(engine: Engine, monk
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """48 MB that can be full for real."""
+    """A real file system of 48 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     made = subprocess.run(
@@ -168,7 +168,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_disk(disk: Path, left_bytes: int) -> Path:
-    """Take all room but so much; returns what to remove again."""
+    """Fills the disk except for this many bytes; returns the file to remove again."""
     ballast = disk / "ballast"
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with ballast.open("wb") as file:
@@ -209,7 +209,7 @@ def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers
     ballast = fill_disk(small_disk, _MB)
     used = os.statvfs(small_disk).f_bavail
     assert code_of(lambda: client.flush("c")) == 7
-    assert abs(os.statvfs(small_disk).f_bavail - used) < 20, "what the flush wrote is still there"
+    assert abs(os.statvfs(small_disk).f_bavail - used) < 20, "the files of the failed flush are still there"
     assert count() == 8000
     ballast.unlink()
     client.flush("c")

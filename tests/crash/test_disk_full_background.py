@@ -1,4 +1,4 @@
-"""A disk that is full while an index is built or segments are merged: nothing is lost, and room alone heals."""
+"""A disk that is full during a build or a merge: nothing is lost, and room is enough to recover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no file but the log holds, rows and deletes alike, is counted exactly, is sealed, and has a bound."""
+"""Unflushed rows and deletes are counted exactly, sealed, and bounded."""
 
 from __future__ import annotations
 

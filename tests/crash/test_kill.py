@@ -1,4 +1,4 @@
-"""kill -9 under load: what was acknowledged is there, whole and once; what was not is there whole or not at all."""
+"""kill -9 under load: acknowledged writes are there once; others are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wait_for_state(client: MilvusClient, name: str, wanted: str) -> None:
 
 
 def check_survivors(client: MilvusClient, load: Load, round_number: int, kept: dict[int, Any]) -> None:
-    """Compare all that is there with what was acknowledged; what survived goes to `kept`, never to change again."""
+    """Compares all rows with the acknowledged ones; surviving rows go to `kept` and must not change again."""
     low = round_number * KEYS_PER_ROUND
     fields = ["id", "vec", "name", "tag", "number"]
     rows = client.query(LASTING, filter=f"id >= {low}", output_fields=fields)
@@ -47,7 +47,7 @@ def check_survivors(client: MilvusClient, load: Load, round_number: int, kept: d
         fresh |= alive
         wrong += complaints
     assert not wrong, "\n".join(wrong[:20])
-    assert found.keys() == fresh.keys(), "rows that nobody wrote"
+    assert found.keys() == fresh.keys(), "rows that no writer wrote"
     older = client.query(LASTING, filter=f"id < {low}", output_fields=["id", "name", "number"])
     expected = {k: {"id": k, "name": row["name"], "number": row["number"]} for k, row in kept.items()}
     assert {row["id"]: dict(row) for row in older} == expected, "rows of earlier rounds changed"
@@ -93,4 +93,4 @@ def test_acknowledged_writes_survive_kill_and_batches_are_never_torn(new_server:
             assert hits[0]["id"] == key and hits[0]["distance"] == 0
             assert hits[0]["entity"]["name"] == kept[key]["name"]
     client.close()
-    assert len(kept) > 20 * ROUNDS, "the writers wrote next to nothing, so nothing was tested"
+    assert len(kept) > 20 * ROUNDS, "the writers wrote too little to test anything"

@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 20.0
 
 
 class SlowReads:
-    """Openings of segments that were there when this was made do not end before `go`."""
+    """Holds openings of segments that existed when this was made until `go`."""
 
     def __init__(self, engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
@@ -87,7 +87,7 @@ def config_of(collection: Collection, *field_ids: int) -> LoadConfig:
 
 
 def begin(engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> SlowReads:
-    """A load that is in the middle."""
+    """Starts a load and returns while it runs."""
     reads = SlowReads(engine, collection, monkeypatch)
     engine.loader.load(engine.catalog.snapshot.collections[collection.collection_id], config_of(collection))
     assert wait_until(lambda: len(reads.begun) > 0, PATIENCE_SECONDS)
@@ -95,7 +95,7 @@ def begin(engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatc
 
 
 def is_idle(engine: Engine, collection: Collection) -> Callable[[], bool]:
-    """Nothing of the collection is held, set aside or being opened."""
+    """Whether no segment is open or being opened and no memory is reserved for the collection."""
     return lambda: (
         not engine.loader._node.held(collection.collection_id)
         and engine.loader.budget.held_bytes() == engine.loader.budget.reserved_bytes() == 0
@@ -104,7 +104,7 @@ def is_idle(engine: Engine, collection: Collection) -> Callable[[], bool]:
 
 
 def loads_again(engine: Engine, collection: Collection, keys: list[int]) -> None:
-    """A load after all of it serves the rows and takes what any load of them takes."""
+    """Checks that a new load serves the rows and that its release frees all memory."""
     load(engine, collection)
     assert sorted(keys_of(engine, collection)) == keys
     assert wait_until(lambda: engine.loader.budget.reserved_bytes() == 0, PATIENCE_SECONDS)
@@ -113,7 +113,7 @@ def loads_again(engine: Engine, collection: Collection, keys: list[int]) -> None
 
 
 def compacted(engine: Engine, collection: Collection) -> PlanState:
-    """How a compaction of all segments into one ended."""
+    """The result of compacting all segments into one."""
     request_id, count = engine.datanode.compactor.request(collection.collection_id)
     assert count == 1
 
@@ -130,7 +130,7 @@ def test_a_flush_does_not_wait_for_a_load(engine: Engine, sealed: Collection, mo
     insert(engine, sealed, range(200, 210))
     engine.datanode.delete(sealed.collection_id, np.array([7, 205]), ALL_PARTITIONS)
     assert len(engine.datanode.flush(sealed.collection_id)) == 1
-    assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load is still in the middle"
+    assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load must still run"
     reads.go.set()
     assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert keys_of(engine, sealed) == [k for k in range(210) if k not in (7, 205)]
@@ -166,7 +166,7 @@ def test_a_release_stops_what_is_being_opened_and_gives_the_memory_back(
 def test_a_release_does_not_wait_for_a_read_that_stalls(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its memory stays reserved until it has ended, and then nothing of it is left open."""
+    """Its memory stays reserved until the opening ends; then nothing of it is open."""
     monkeypatch.setattr(loader, "STOP_SECONDS", 0.05)
     stalled, go = threading.Event(), threading.Event()
     real = engine.loader._node.load_segment
@@ -192,7 +192,9 @@ def test_a_drop_stops_what_is_being_opened(engine: Engine, sealed: Collection, m
     engine.loader.release(sealed.collection_id)
     engine.datanode.drop(sealed.collection_id)
     assert wait_until(is_idle(engine, sealed), PATIENCE_SECONDS)
-    assert wait_until(lambda: sealed.collection_id not in engine.loader._states, PATIENCE_SECONDS), "all is forgotten"
+    assert wait_until(lambda: sealed.collection_id not in engine.loader._states, PATIENCE_SECONDS), (
+        "all reservations are freed"
+    )
 
 
 def test_a_truncation_stops_what_is_being_opened(
@@ -231,7 +233,7 @@ def test_an_opening_continues_if_another_load_wants_the_same_parts(
     more = replace(config_of(sealed), partition_ids=config_of(sealed).partition_ids | {12345})
     reserved = engine.loader.budget.reserved_bytes()
     engine.loader.load(sealed, more)
-    assert engine.loader.budget.reserved_bytes() == reserved, "nothing is set aside twice"
+    assert engine.loader.budget.reserved_bytes() == reserved, "no memory is reserved twice"
     reads.go.set()
     assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert sorted(reads.begun) == sorted(set(reads.begun))
@@ -273,7 +275,7 @@ def test_a_field_added_while_segments_are_opened_is_in_them(
     reads = begin(engine, sealed, monkeypatch)
     assert wait_until(lambda: len(reads.begun) == 2, PATIENCE_SECONDS)
     altering.add_field(engine, RequestContext(), sealed.name, FieldSchema(0, "x", DataType.INT64, nullable=True))
-    assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load is still in the middle"
+    assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load must still run"
     reads.go.set()
     assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     field = engine.catalog.snapshot.collections[sealed.collection_id].schema.by_name["x"]
@@ -282,7 +284,7 @@ def test_a_field_added_while_segments_are_opened_is_in_them(
     assert found is not None
     validity = found.rows.columns[field.field_id].validity
     assert validity is not None and not validity.any()
-    assert len(reads.begun) == 2, "what was being read is not read again"
+    assert len(reads.begun) == 2, "running openings are not started again"
 
 
 def test_deletes_while_a_segment_is_opened_are_applied(
@@ -377,7 +379,7 @@ def test_loads_releases_writes_and_merges_of_many_threads_neither_exceed_nor_lea
 
 
 def failing_once(engine: Engine, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[SegmentMeta]:
-    """So many openings fail for want of file descriptors, say; what they were to open."""
+    """Makes this many openings fail, as if file descriptors ran out; returns what they were to open."""
     failed: list[SegmentMeta] = []
     real = engine.loader._node.load_segment
 
@@ -425,7 +427,7 @@ def test_a_compaction_whose_result_cannot_be_opened_changes_nothing_and_is_retri
 def test_a_failed_opening_in_a_loaded_collection_is_retried_and_reported(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A segment that came into the view without a successor prepared, say."""
+    """As with a segment that entered the view without being opened first."""
     collection = new_collection(engine)
     load(engine, collection)
     failures = metrics.background_failures.labels("load")._value.get()
@@ -505,7 +507,7 @@ def test_a_read_of_a_segment_not_held_waits_for_a_change(
     reading.start()
     assert wait_until(lambda: places._value == 2, PATIENCE_SECONDS)
     time.sleep(0.3)
-    assert len(looks) <= 4, "it looks when something has changed, not all the time"
+    assert len(looks) <= 4, "it checks after changes, not continuously"
     go.set()
     reading.join(PATIENCE_SECONDS)
     assert found == [[*range(210)]]

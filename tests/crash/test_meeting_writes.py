@@ -1,4 +1,4 @@
-"""Writes of one collection that meet between their places in the log and what readers see."""
+"""Concurrent writes of one collection, between their append to the log and their publication."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_later_insert_publishes_an_earlier_one_of_a_slow_writer(
     first.start()
     assert slow.wait(10)
     insert(engine, collection, range(5, 9))
-    assert keys_of(engine, collection) == list(range(9)), "nothing is visible before what came before it"
+    assert keys_of(engine, collection) == list(range(9)), "a write is visible before an earlier one"
     go.set()
     first.join(10)
     assert keys_of(engine, collection) == list(range(9))
@@ -81,7 +81,7 @@ def test_a_later_insert_publishes_an_earlier_one_of_a_slow_writer(
 def test_rows_joined_early_have_a_field_added_before_their_publication(
     engine: Engine, collection: Collection, monkeypatch: pytest.MonkeyPatch, step: str, inserts_before: int
 ) -> None:
-    """Four inserts make one chunk, which is made while the last one's sync is under way."""
+    """Four inserts make one chunk, which is built during the last one's sync."""
     before = 2 * inserts_before
     for start_key in range(0, before, 2):
         insert(engine, collection, range(start_key, start_key + 2))

@@ -1,4 +1,4 @@
-"""kill -9 at every step of dropping a partition and of truncating: all of its rows are there, or none and no file."""
+"""kill -9 at every step of dropping a partition and truncating: all rows are there, or none and no file."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_partition_that_cannot_be_loaded_leaves_the_others_loaded(
     engine.loader.release(two.collection_id)
     load(engine, two, first, second)
     left = wait_until(lambda: current(engine, two).load is None, 10)
-    assert left, "a load that began with nothing leaves nothing"
+    assert left, "a failed first load holds no memory"
     assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10)
 
 
@@ -193,7 +193,7 @@ def test_a_drop_that_cannot_be_committed_changes_nothing(
 
 
 def test_truncating_during_inserts_keeps_later_rows(engine: Engine, two: Collection, tmp_path: Path) -> None:
-    """Every insert is either gone whole or there whole, and all that began after the answer are there."""
+    """Every insert is there whole or gone whole, and those that began after the answer are there."""
     first, second = ids(two)
     load(engine, two, first, second)
     done, written = threading.Event(), list[int]()
@@ -212,7 +212,7 @@ def test_truncating_during_inserts_keeps_later_rows(engine: Engine, two: Collect
         engine.datanode.truncate(two.collection_id)
         left = keys_of(engine, two)
         assert all(key >= 1000 + 10 * began for key in left)
-    ended = len(written) + 1  # one may be under way
+    ended = len(written) + 1  # one may be in progress
     wait_until(lambda: len(written) > ended + 3, 5)
     done.set()
     writer.join(10)
@@ -233,7 +233,7 @@ def test_the_successor_of_a_truncated_segment_does_not_stay_open(
     truncating = threading.Thread(target=engine.datanode.truncate, args=(two.collection_id,))
 
     def after_truncation(*arguments: Any) -> Any:
-        """The successor is open, and in no catalog or view yet."""
+        """The successor is open but not yet in the catalog or the view."""
         if truncating.ident is None:
             truncating.start()
         assert wait_until(lambda: not engine.catalog.snapshot.segments.get(two.collection_id), 10)
@@ -244,7 +244,7 @@ def test_the_successor_of_a_truncated_segment_does_not_stay_open(
     assert wait_until(lambda: truncating.ident is not None, 20)
     truncating.join(20)
     assert wait_until(lambda: not engine.loader._node.held(two.collection_id), 10)
-    assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10), "given back once its readers are done"
+    assert wait_until(lambda: engine.loader.budget.held_bytes() == 0, 10), "freed once its readers are done"
 
 
 def test_check_names_segments_without_a_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:

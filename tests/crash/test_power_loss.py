@@ -1,4 +1,4 @@
-"""Power loss after every operation on files: recovery finds every acknowledged write and no write by halves."""
+"""Power loss after every operation on files: recovery finds every acknowledged write and no half write."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONTEXT = RequestContext(deadline=float("inf"))
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of a collection: the tag of each key, whether it is to be loaded."""
+    """The expected state of a collection: the tag of each key, and whether it is to be loaded."""
 
     rows: dict[int, int] = field(default_factory=dict)
     loaded: bool = False
@@ -58,7 +58,7 @@ Tables = dict[str, Table]
 
 @contextmanager
 def engine_on(directory: Path) -> Iterator[Engine]:
-    """What a start makes, but index builds happen when they are asked for."""
+    """As a started engine, except that index builds run only when called."""
     with mock.patch.object(DataNode, "start", lambda self: None):
         engine = server.build_engine(load_settings({"data_dir": str(directory)}, {}, None))
     try:
@@ -72,13 +72,13 @@ def engine_on(directory: Path) -> Iterator[Engine]:
 
 
 def build_here(task: str, order: dict[str, Any], _is_wanted: Callable[[], bool]) -> None:
-    """The child process's work in this one, where its files are recorded."""
+    """Does the child process's work in this process, where its files are recorded."""
     assert task == "build"
     build_process.build(order)
 
 
 def found_in(engine: Engine) -> Tables:
-    """Everything that is there, each row with what it was written with."""
+    """All rows found, each with its written values."""
     found: Tables = {}
     for collection in collections.list_collections(engine, CONTEXT):
         name = collection.name
@@ -120,7 +120,7 @@ class Script:
         return {**self.tables, name: replace(self.tables[name], **changes)}
 
     def allowed(self, operation_count: int) -> tuple[list[Tables], str]:
-        """What may be found after that many operations: the state, or either one while a step is under way."""
+        """The allowed states after this many operations: one, or two during a step."""
         for start, end, before, after, what in self.moments:
             if operation_count <= start:
                 return [before], f"before {what}"
@@ -205,7 +205,7 @@ def _builds_in_this_process() -> Iterator[None]:
 
 @contextmanager
 def log_written_ahead() -> Iterator[None]:
-    """Zeros before every record, however little the log holds."""
+    """Writes zeros ahead of every record, even in a small log."""
     with mock.patch.multiple(wal, _AHEAD_AFTER_BYTES=0, _AHEAD_BYTES=4096):
         yield
 
@@ -218,13 +218,13 @@ def _kind_of_log(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Path:
-    """Where crashed directories are made: in memory if there is such a place, since nothing there need last."""
+    """Where crashed directories are written: in memory if possible, since they are temporary."""
     memory = Path("/dev/shm")
     return memory / f"milvine-{os.getpid()}-{tmp_path.name}" if os.access(memory, os.W_OK) else tmp_path / "scratch"
 
 
 def recovered(operations: list[Operation], survivors: Survivors, directory: Path) -> Tables:
-    """What a start finds after a power loss behind these operations; the directory is whole then and goes."""
+    """What a start finds after these operations and a power loss; checks and removes the directory."""
     try:
         disk = Disk(operations)
         disk.save(directory, survivors)
@@ -250,7 +250,7 @@ def survive_every_crash(script: Script, operations: list[Operation], scratch: Pa
 def survive_a_crash_of_the_recovery(
     script: Script, operations: list[Operation], count: int, scratch: Path, stride: int
 ) -> None:
-    """kill -9, then a start, then a power loss at any of its operations: what the start showed stays."""
+    """kill -9, a start, then a power loss at any of its operations: the rows shown by the start stay."""
     killed = scratch.with_name(f"{scratch.name}-killed")
     before = operations[:count]
     try:
@@ -309,7 +309,7 @@ def test_a_power_loss_at_any_operation_loses_no_acknowledged_write_and_leaves_no
     script, operations = record(tmp_path / "data", fixed_script)
     kinds = [Survivors(), All(), Torn(), Some(random.Random(SEED))]
     tried = survive_every_crash(script, operations, scratch, kinds)
-    assert tried > 300, "next to nothing was recorded"
+    assert tried > 300, "too few operations were recorded"
 
 
 @pytest.mark.usefixtures("_kind_of_log")

@@ -43,7 +43,7 @@ _running: dict[Path, Engine] = {}
 
 
 def start(directory: Path, **environment: str) -> Engine:
-    """A second one on the same directory is a restart: the first one is closed."""
+    """A second start on the same directory is a restart: the first engine is closed."""
     if directory in _running:
         assert _running[directory].close(time.monotonic() + 60)
     _running[directory] = server.build_engine(load_settings({"data_dir": str(directory)}, environment, None))
@@ -79,7 +79,7 @@ def load(engine: Engine, collection: Collection) -> None:
 
 
 def keys_of(engine: Engine, collection: Collection) -> list[int]:
-    """What a read sees: keys, twice if rows are there twice."""
+    """The keys that a read returns, with duplicates."""
     target = Target(collection.collection_id, None, time.monotonic() + 10)
     read_ts = engine.cluster.read_ts(collection.collection_id)
     plan = QueryPlan(read_ts, None, None, None, None, (VEC,), PK)
@@ -148,7 +148,7 @@ def test_a_flush_whose_commit_fails_changes_nothing_and_can_be_repeated(
 def test_a_flush_that_fails_after_its_commit_does_not_seal_the_rows_again(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Out of file descriptors, say, while the successors are opened."""
+    """As if file descriptors ran out while the successors are opened."""
     collection = new_collection(engine)
     load(engine, collection)
     insert(engine, collection, range(100))
@@ -188,7 +188,7 @@ def test_a_failed_log_takes_no_writes_until_a_restart_and_reads_continue(
     ):
         with pytest.raises(ServiceInternal):
             write()
-    assert keys_of(engine, collection) == list(range(10)), "what was never synced must not be seen"
+    assert keys_of(engine, collection) == list(range(10)), "an unsynced write is visible"
     insert(engine, other, range(5))
     again = start(tmp_path)
     assert again.loader.wait_loaded(collection.collection_id, 10)
@@ -200,7 +200,7 @@ def test_a_failed_log_takes_no_writes_until_a_restart_and_reads_continue(
 def test_a_failed_log_does_not_prevent_sealing_of_other_collections(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have rows that are to be sealed by now; the one that fails comes first."""
+    """Both have rows to be sealed; the failing one comes first."""
     broken, other = new_collection(engine), new_collection(engine, "other")
     insert(engine, broken, range(10))
 
@@ -426,7 +426,7 @@ def test_a_failed_load_closes_segments_that_open_after_the_failure(
     failed = wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 10)
     assert failed, "a load with a missing file neither ends nor fails"
     assert opened.wait(10)
-    time.sleep(0.2)  # for what comes after the opening
+    time.sleep(0.2)  # time for what follows the opening
     left = wait_until(lambda: not node.held(collection.collection_id), 2)
     assert left, "a segment of a collection that is not loaded is still open"
 

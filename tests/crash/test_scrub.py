@@ -1,4 +1,4 @@
-"""The slow scrub: a bit that flips in a sealed file is told, and nothing else changes."""
+"""The slow scrub reports a flipped bit in a sealed file and changes nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 def flip_in_place(path: Path) -> None:
-    """Without cutting it, as somebody has it mapped."""
+    """Flips a bit without truncating the file, since the file is mapped."""
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         byte = file.read(1)[0]
@@ -65,12 +65,12 @@ def test_a_flipped_bit_is_logged_and_counted_while_reads_continue(
     assert get(server, "/healthz") == (200, "OK")
     assert client.query(GRAPH, filter="", output_fields=["count(*)"])[0]["count(*)"] == GRAPH_ROWS
     flip_in_place(files[0])
-    until(lambda: damaged(server) == 2, "a file that was mended is well")
+    until(lambda: damaged(server) == 2, "a restored file is no damage")
     client.drop_collection(GRAPH)
-    until(lambda: damaged(server) == 1, "a file that is gone is no damage")
+    until(lambda: damaged(server) == 1, "a removed file is no damage")
     files[2].unlink()
     client.drop_collection(SMALL)
-    until(lambda: damaged(server) == 0, "nor is one of a collection that is gone")
+    until(lambda: damaged(server) == 0, "a file of a dropped collection is no damage")
     client.close()
 
 

@@ -1,4 +1,4 @@
-"""Which delta files are joined, and which deletes are left out on the way."""
+"""Which delta files are joined, and which deletes are left out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def segment(min_ts: int, *, folded_ts: int = 0, partition_id: int = 7) -> Segmen
 
 
 def batch(*deletes: tuple[int, int]) -> DeleteBatch:
-    """Pairs of timestamp and partition; the key is the place."""
+    """A batch of (timestamp, partition) pairs; the key is the position."""
     ts, partitions = np.array(deletes, np.int64).reshape(-1, 2).T
     return DeleteBatch(np.arange(len(deletes)), ts, partitions)
 
@@ -54,7 +54,9 @@ def test_files_within_the_retention_are_left_alone() -> None:
 def test_a_large_file_is_not_rewritten_for_a_few_small_ones() -> None:
     found = deltas(10_000, 900, *[5] * ENOUGH)
     assert worth_merging(found, 100) == tuple(found[2:])
-    assert worth_merging(deltas(80, *[5] * ENOUGH), 100) == tuple(deltas(80, *[5] * ENOUGH)), "it is no more than they"
+    assert worth_merging(deltas(80, *[5] * ENOUGH), 100) == tuple(deltas(80, *[5] * ENOUGH)), (
+        "it is no larger than their sum"
+    )
 
 
 def test_every_delete_is_rewritten_a_logarithmic_number_of_times() -> None:

@@ -1,4 +1,4 @@
-"""What an index says of its builds."""
+"""The reported state of index builds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_failed_builds_are_reported_until_the_segment_has_the_index(tmp_path: Pa
             builder._builds.failed([(meta.segment_id, INDEX)], "a build", OSError(f"segment {meta.segment_id}"))
 
     fail()
-    assert progress(built, bare) == IndexProgress(200, 100, ""), "once may be an accident"
+    assert progress(built, bare) == IndexProgress(200, 100, ""), "a first failure may be an accident"
     fail()
     assert progress(built, bare) == IndexProgress(200, 100, "segment 11")
     assert progress(built) == IndexProgress(100, 100, "")

@@ -1,4 +1,4 @@
-"""A schema, rows of it, the rows as a ColumnSource, and what filters keep of them."""
+"""A schema, rows, the rows as a ColumnSource, and the rows that a filter keeps."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ class Rows:
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """Rows given as dicts; what a row lacks is NULL, or 0 where the field cannot be."""
+    """Rows given as dicts; a missing value is NULL, or 0 if the field is not nullable."""
     return Rows(len(rows), {f.field_id: _column(f, [row.get(f.name) for row in rows]) for f in SCHEMA.fields})
 
 
 def kept(text: str, rows: Sequence[Mapping[str, Any]], **templates: object) -> list[int]:
-    """Offsets of the rows that pass."""
+    """Offsets of the rows that the filter keeps."""
     mask = evaluate(compile_filter(text, SCHEMA, None, templates), rows_of(rows))
     assert mask.dtype == np.bool_
     assert mask.shape == (len(rows),)
@@ -117,7 +117,7 @@ def kept_by_indexes(text: str, rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def refusal(text: str, schema: CollectionSchema = SCHEMA, /, **templates: object) -> str:
-    """Why a filter is refused, without what Milvus puts around it."""
+    """The refusal of a filter, without Milvus's prefix and suffix."""
     with pytest.raises(ParameterInvalid) as caught:
         compile_filter(text, schema, None, templates)
     assert caught.value.code == 1100

@@ -1,4 +1,4 @@
-"""Arithmetic in filters: what constants fold to, what rows are kept against a reading row by row, what is refused."""
+"""Arithmetic in filters: folded constants, kept rows compared with an oracle, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions called by name: Bloom filters, samples, texts; and what is refused of them."""
+"""Functions in filters: Bloom filters, samples, texts, and refusals."""
 
 from __future__ import annotations
 
@@ -197,6 +197,6 @@ def test_patterns_keep_their_backslashes() -> None:
 
 
 def test_a_pattern_takes_linear_time() -> None:
-    """A backtracking engine would not come back."""
+    """A backtracking engine would never end."""
     rows = [{"name": "a" * 60 + random.choice("bc")}]
     assert kept("name =~ '^(a|a)*(a|a)*$'", rows) == []

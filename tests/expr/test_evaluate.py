@@ -1,4 +1,4 @@
-"""Which rows a filter keeps: fixed cases, Milvus's own JSON cases, and random trees against a slow oracle."""
+"""Which rows a filter keeps: fixed cases, Milvus's JSON cases, and random trees compared with a slow oracle."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _compared(left: Any, sign: str, right: Any) -> bool | None:
 
 
 def _same(found: Any, wanted: Any) -> bool:
-    """Within lists an integer literal is no floating element."""
+    """In lists an integer literal does not equal a floating element."""
     if isinstance(wanted, list):
         return isinstance(found, list) and len(found) == len(wanted) and all(map(_same, found, wanted))
     if isinstance(wanted, float):

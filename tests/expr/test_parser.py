@@ -1,4 +1,4 @@
-"""What parses, into what, and where a refusal points."""
+"""What the parser accepts, its trees, and the positions of errors."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def send(server: Server, message: bytes) -> Any:
 
 
 def make_plain(server: Server, name: str, dim: int, *, load: bool = True, index_type: str = "FLAT") -> None:
-    """id, vec; indexed for L2; loaded unless told otherwise."""
+    """id, vec; indexed for L2; loaded unless `load` is False."""
     client = server.client()
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)

@@ -1,4 +1,4 @@
-"""What requests hold before they are answered, and who has to wait for whom."""
+"""The memory of requests in progress, and which requests wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LIMIT = {"MILVINE_REQUESTS_LIMIT": "300MB"}
 
 @contextmanager
 def _half_sent(server: Server, size_bytes: int, **headers: str) -> Iterator[http.client.HTTPConnection]:
-    """A gRPC call that announces a message of so many bytes and sends a few of them."""
+    """A gRPC call that announces a message of this size and sends a few bytes of it."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.putrequest("POST", _INSERT)
     connection.putheader("Content-Type", "application/grpc")
@@ -53,7 +53,7 @@ def _is_open(connection: http.client.HTTPConnection) -> bool:
 
 @contextmanager
 def _held(server: Server, size_bytes: int) -> Iterator[None]:
-    """Half of a request for which there is room, perhaps only after others are gone."""
+    """Half of a request, admitted at once or after others have ended."""
     deadline = time.monotonic() + 30
     while True:
         with _half_sent(server, size_bytes) as connection:

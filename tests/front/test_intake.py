@@ -1,4 +1,4 @@
-"""Room for bodies and turns, without a server."""
+"""Limits on bodies and turns, without a server."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_a_call_past_its_deadline_ends_in_time_and_the_server_continues(server: 
 
 
 def test_the_server_itself_answers_deadline_exceeded(server: Server) -> None:
-    """A client that does not watch its own clock: grpc-timeout in a hand-made request."""
+    """A client without its own deadline: grpc-timeout in a hand-made request."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     headers = {"Content-Type": "application/grpc", "TE": "trailers", "grpc-timeout": "1n"}
     path = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -194,7 +194,7 @@ def test_a_client_that_disconnects_during_a_request_does_no_harm(server: Server)
 
 
 def test_slow_clients_do_not_keep_others_waiting(server: Server) -> None:
-    """More half-sent requests than there are workers; their senders stay."""
+    """More half-sent requests than workers; their senders stay connected."""
     waiting: list[http.client.HTTPConnection] = []
     try:
         for _ in range(64):

@@ -90,7 +90,7 @@ def test_a_killed_server_starts_again_on_its_directory(new_server: ServerFactory
 
 
 def _refused(server: Server) -> str:
-    """The one sentence of a server that cannot start."""
+    """The sentence printed by a server that cannot start."""
     server.spawn()
     assert server.process.wait(10) == 1, server.log
     sentences = server.log.strip().splitlines()
@@ -131,7 +131,7 @@ def test_a_port_that_another_server_holds_is_refused(new_server: ServerFactory) 
 
 
 def _spawn_front(server: Server) -> None:
-    """The port is ours and nobody listens on it yet."""
+    """Starts the front until it has the port and does not listen yet."""
     server.spawn()
     while psutil.Process(server.pid).name() != "envoy":
         time.sleep(0.002)
@@ -186,7 +186,7 @@ def test_a_setting_that_cannot_be_read_is_refused_in_one_sentence(new_server: Se
 
 
 def test_a_start_takes_a_small_multiple_of_importing_its_libraries(new_server: ServerFactory) -> None:
-    """Both are timed side by side, so that a busy machine slows both down; usually it is twice as long."""
+    """Both are timed in turn, so a busy machine slows both down; usually a start takes twice as long."""
     libraries = [sys.executable, "-c", "import faiss, google.protobuf.message, numpy, pyarrow.compute, sqlalchemy"]
     ratios: list[float] = []
 
@@ -271,7 +271,7 @@ def test_reads_and_writes_continue_during_a_build(new_server: ServerFactory) -> 
 
 
 def _settled_rss(server: Server) -> int:
-    """Resident bytes once they stop falling: freed pages go back within a second."""
+    """Resident bytes once they stop falling: freed pages are returned within a second."""
     process = psutil.Process(server.pid)
     lowest, since = process.memory_info().rss, time.monotonic()
     while time.monotonic() - since < 1.2:
@@ -285,7 +285,7 @@ def _settled_rss(server: Server) -> int:
 
 @pytest.mark.parametrize("index_type", [pytest.param("FLAT", marks=pytest.mark.nightly), "HNSW"])
 def test_released_memory_is_returned_to_the_system(new_server: ServerFactory, index_type: str) -> None:
-    """100,000 x 128 is 51 MB of vectors. HNSW is loaded before it is built: what is scanned must go back too."""
+    """100,000 x 128 is 51 MB of vectors. The load precedes the HNSW build, so scanned memory must be freed too."""
     server = new_server()
     make_plain(server, "large", 128, load=False, index_type=index_type)
     vectors = np.random.default_rng(1).random((100_000, 128), dtype=np.float32)
@@ -305,7 +305,7 @@ def test_released_memory_is_returned_to_the_system(new_server: ServerFactory, in
 
 def test_the_server_does_not_import_pandas(new_server: ServerFactory) -> None:
     """pyarrow looks for it when it makes its first array, and pymilvus brings it along."""
-    assert importlib.util.find_spec("pandas") is not None, "without it there is nothing to see here"
+    assert importlib.util.find_spec("pandas") is not None, "without pandas this tests nothing"
     server = new_server()
     make_plain(server, "books", 4)
     assert send(server, insert_message("books", 0, np.ones((3, 4), np.float32))).status.code == 0

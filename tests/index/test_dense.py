@@ -1,4 +1,4 @@
-"""Indexes behind faiss: built, saved, mapped in place, searched under a mask."""
+"""Indexes of faiss: built, saved, mapped in place, searched under a mask."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_mapping_lives_as_long_as_index_or_vectors_are_in_use(tmp_path: Path
     assert np.array_equal(vectors, expected)
     del vectors
     gc.collect()
-    assert str(path) not in Path("/proc/self/maps").read_text(), "the pages do not go back"
+    assert str(path) not in Path("/proc/self/maps").read_text(), "the pages are not freed"
 
 
 def test_a_file_that_faiss_cannot_read_is_named(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_lists_and_code_words_are_limited_to_the_row_count(tmp_path: Path) -> No
 @pytest.mark.parametrize("build_type", ["HNSW", "IVF_FLAT"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_graph_finds_kept_rows_in_a_region_far_from_the_query(tmp_path: Path, build_type: str, share: float) -> None:
-    """Clusters far apart, most queries outside of what is kept: a search that stops where it stands finds nothing."""
+    """Clusters far apart, most queries outside the kept rows: a search that stops early finds nothing."""
     rng = np.random.default_rng(3)
     centers = 4 * rng.standard_normal((50, 16))
     vectors = (centers[np.sort(rng.integers(0, 50, 8000))] + rng.standard_normal((8000, 16))).astype(np.float32)
@@ -189,7 +189,7 @@ def test_a_graph_finds_kept_rows_in_a_region_far_from_the_query(tmp_path: Path, 
     exact = scan(vectors, None, queries, 10, MetricType.L2, mask)[1]
     good = found.trusted
     assert good.any()
-    assert recall(found.rows[good], exact[good]) >= 0.95, "and what it could not answer well it says"
+    assert recall(found.rows[good], exact[good]) >= 0.95, "a poor answer is not marked as such"
 
 
 @pytest.mark.parametrize("metric", METRICS)

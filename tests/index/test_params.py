@@ -62,7 +62,7 @@ def test_parameters_of_older_sdks_come_nested_in_json() -> None:
     given = {**HNSW, "params": '{"M": 24, "efConstruction": "99"}'}
     found = params.resolve(VECTOR, given)
     assert found.build_params == {"M": 24, "efConstruction": 99}
-    assert found.user_params == given, "which is described as it came"
+    assert found.user_params == given, "it is described as given"
     assert "failed to unmarshal" in refused({**HNSW, "params": "{"})
 
 
@@ -98,14 +98,14 @@ def test_the_default_ef_is_a_step_from_64_on_and_ef_must_not_be_below_k() -> Non
 def test_parameters_of_other_index_types_are_ignored() -> None:
     given: dict[str, object] = {"ef": "silly", "nprobe": None, "refine_k": [], "reorder_k": 0}
     assert params.effort("IVF_FLAT", {}, {**given, "nprobe": 99}, 10).nprobe == 99
-    assert params.effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "which is no error for this type"
+    assert params.effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "this type accepts it"
 
 
 def test_a_graph_computes_exact_distances_of_all_rows_that_it_finds() -> None:
     for build_type in ("HNSW", "HNSW_SQ", "HNSW_PQ"):
         for k in (1, 60, 100):
             found = params.effort(build_type, {}, {"ef": 100}, k)
-            assert (found.ef, found.candidates) == (100, 100), "or pages of one list would be cut from several"
+            assert (found.ef, found.candidates) == (100, 100), "otherwise pages would be slices of different lists"
     assert params.effort("HNSW_SQ", {"refine": True}, {"ef": 100, "refine_k": "7.5"}, 10).candidates == 750
     assert params.effort("HNSW_SQ", {"refine": False}, {"ef": 100, "refine_k": 7.5}, 10).candidates == 100
     assert params.effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 64

@@ -1,4 +1,4 @@
-"""Indexes of values: what they answer is what the columns would have answered."""
+"""Indexes of values answer the same as the columns."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Source:
 
 @pytest.fixture(autouse=True, scope="module")
 def lists_are_always_used() -> Iterator[None]:
-    """Else most of the small columns here would be looked at themselves."""
+    """Otherwise most of the small columns here would be scanned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scalar, "LISTED_SHARE", 1.0)
         yield

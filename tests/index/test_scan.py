@@ -122,7 +122,7 @@ def test_many_queries_in_blocks_answer_as_single_ones(metric: MetricType, monkey
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 8, 12, 16, 40])
 def test_a_rows_distance_does_not_depend_on_other_rows(metric: MetricType, dim: int) -> None:
-    """Or it would lie on both sides of the last score of an iterator's page."""
+    """Otherwise a row could lie on both sides of the last score of an iterator's page."""
     rng = np.random.default_rng(dim)
     vectors, query = rng.standard_normal((203, dim), np.float32), rng.standard_normal((1, dim), np.float32)
     together, order = exact_distances(vectors, query, np.arange(203)[None], 203, metric)
@@ -161,7 +161,7 @@ def test_inputs_are_not_changed() -> None:
 def test_rows_whose_distance_overflows_float32_are_found(metric: MetricType) -> None:
     vectors = np.full((4, 8), 1e30, np.float32)
     _, rows = scan(vectors, squared_norms(vectors), np.ones((1, 8), np.float32) * 1e30, 4, metric, None)
-    assert sorted(rows[0].tolist()) == [0, 1, 2, 3], "rows whose distance overflows vanish from the results"
+    assert sorted(rows[0].tolist()) == [0, 1, 2, 3], "rows whose distance overflows are missing"
 
 
 def test_a_zero_vector_stays_zero_as_a_unit_vector() -> None:
@@ -194,7 +194,7 @@ def test_vectors_of_every_type_are_scanned_block_by_block_as_exactly(
                 distances, rows = scan(narrow, norms2, queries, k, metric, mask)
                 expected = scan(plain, None, queries, k, metric, mask)
                 assert np.allclose(distances, expected[0], rtol=1e-5, atol=1e-2)
-                assert (rows == expected[1]).mean() > 0.99, "but for ties"
+                assert (rows == expected[1]).mean() > 0.99, "except for ties"
         band = Band(np.float32(-1e9), np.float32(np.median(expected[0][0, :5])))
         found = scan_band(narrow, queries, 50, metric, mask, band)
         assert np.array_equal(found[1], scan_band(plain, queries, 50, metric, mask, band)[1])

@@ -1,4 +1,4 @@
-"""The repository keeps to its own map: imports point one way, every setting and metric is written down."""
+"""Imports point one way, and every setting, metric and link of the docs is right."""
 
 from __future__ import annotations
 

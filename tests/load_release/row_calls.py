@@ -1,4 +1,4 @@
-"""What the rows of behaviours.md are made of: calls over raw gRPC, and the collections that they start from."""
+"""Raw gRPC calls for the rows of behaviours.md, and the collections that they start from."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def release_partitions(stub: Any, name: str, *partitions: str) -> Any:
 
 
 def state(stub: Any, name: str, *partitions: str, **others: Any) -> Any:
-    """The answer whole; `load_state` of grpc_calls for the state of what must succeed."""
+    """The whole response; see `load_state` of grpc_calls for a state that must succeed."""
     request = milvus_pb2.GetLoadStateRequest(collection_name=name, partition_names=partitions, **others)
     return stub.GetLoadState(request)
 
@@ -178,13 +178,13 @@ def colors(ids: Sequence[int]) -> Any:
 
 
 def not_loaded(stub: Any, name: str, prefix: str = "") -> str:
-    """The whole chain of a refusal for want of a load."""
+    """The whole text of the refusal of an unloaded collection."""
     return f"{prefix}collection not loaded[collection={collection_id(stub, name)}]"
 
 
 @contextmanager
 def dropped_afterwards(stub: Any, *names: str) -> Iterator[None]:
-    """For collections besides the one that the fixture drops."""
+    """Drops collections in addition to the one of the fixture."""
     try:
         yield
     finally:

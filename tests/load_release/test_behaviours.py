@@ -1,4 +1,4 @@
-"""The table and its tests hold the same rows, and only what the table excuses may be left out."""
+"""The table and the tests have the same rows, and only rows that the table excuses may be skipped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _functions() -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 def _excuses(function: ast.FunctionDef) -> list[object]:
-    """The rows that a test gives to the helpers that may end it as not applicable."""
+    """The rows that a test passes to the helpers that may skip it."""
     return [
         ast.literal_eval(node.args[0])
         for node in ast.walk(function)

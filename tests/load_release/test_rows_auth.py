@@ -1,4 +1,4 @@
-"""Rows AU: who may load."""
+"""Rows AU: authentication."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STATE = milvus_pb2.GetLoadStateRequest(collection_name="c")
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The stub of a server that asks who is there."""
+    """The stub of a server with authentication."""
     environment = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
     server = Server(tmp_path_factory.mktemp("guarded"), env=environment).start()
     try:

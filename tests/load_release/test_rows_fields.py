@@ -49,7 +49,7 @@ def hint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def hinted(hint: Server, collection_name: str) -> Iterator[Any]:
-    """The stub of that server; the collection is dropped there, too."""
+    """The stub of that server; its collection is dropped afterwards too."""
     with dropped_afterwards(hint.stub, collection_name):
         yield hint.stub
 
@@ -186,7 +186,7 @@ def test_lf_14s_another_field_list_needs_a_release_first() -> None:
 
 
 def _widen_under_searches(server: Server, name: str) -> None:
-    """Load one more field, again and again, while another thread searches."""
+    """Loads one more field repeatedly while another thread searches."""
     partial_c1(server.stub, name)
     done, answers = threading.Event(), list[tuple[int, list[int]]]()
 

@@ -1,4 +1,4 @@
-"""Rows IX: what a load asks of indexes, and what indexes ask of a load."""
+"""Rows IX: loads need indexes, and loads restrict changes of indexes."""
 
 from __future__ import annotations
 

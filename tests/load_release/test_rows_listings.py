@@ -17,7 +17,7 @@ def _show(stub: Any, *names: str) -> Any:
 
 @pytest.fixture
 def c2(stub: Any, collection_name: str) -> Iterator[str]:
-    """An unloaded collection besides the one of the test."""
+    """An unloaded collection in addition to the test's own."""
     name = f"{collection_name}_2"
     with dropped_afterwards(stub, name):
         yield c1(stub, name)

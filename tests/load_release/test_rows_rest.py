@@ -127,7 +127,7 @@ def test_re_14_a_schema_without_index_params_stays_unloaded(rest: Rest, collecti
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
-    """A server that asks who is there."""
+    """A server with authentication."""
     environment = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
     server = Server(tmp_path_factory.mktemp("guarded"), env=environment).start()
     try:

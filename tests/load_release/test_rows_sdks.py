@@ -1,4 +1,4 @@
-"""Rows SD: the seed page's flow. Python runs through its SDK; of the others what they send and read, as they do."""
+"""Rows SD: the flow of the page "Load & Release". Python runs its SDK; requests of the others are imitated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLL_SECONDS = 10.0
 
 @pytest.fixture
 def my_collection(server: Server) -> Iterator[None]:
-    """The seed page's collection, indexed and not loaded."""
+    """The page's collection, indexed and not loaded."""
     stub = server.stub
     stub.DropCollection(milvus_pb2.DropCollectionRequest(collection_name=NAME))
     fields = [field("my_id", schema_pb2.Int64, primary=True), field("my_vector", schema_pb2.FloatVector, dim=5)]
@@ -50,7 +50,7 @@ def test_sd_01_python_prints_the_documented_output(
 
 
 class _Sdk:
-    """An SDK without its language: the calls that it sends for the page, and what of the answers it reads."""
+    """The requests that an SDK sends for the page, and how it reads the responses."""
 
     def __init__(self, server: Server, kind: str, *, replicas: int = 0) -> None:
         self._stub = server.stub
@@ -63,12 +63,12 @@ class _Sdk:
         assert connected.server_info.build_tags
 
     def check(self, status: Any) -> None:
-        """Java, Go and Python take both codes for an error; Node prints the legacy one by name."""
+        """Java, Go and Python treat either code as an error; Node prints the legacy one by name."""
         assert (status.code, status.error_code) == (0, 0), status.reason
         assert common_pb2.ErrorCode.Name(status.error_code) == "Success"
 
     def load(self, **others: Any) -> None:
-        """Load and poll; Go waits for 100 exactly, and for 100 of the refresh besides."""
+        """Loads and polls; Go waits for exactly 100, and also for 100 of the refresh."""
         request = milvus_pb2.LoadCollectionRequest(collection_name=NAME, replica_number=self._replicas, **others)
         self.check(self._stub.LoadCollection(request, metadata=self._metadata))
         deadline = time.monotonic() + POLL_SECONDS
@@ -94,7 +94,7 @@ class _Sdk:
         self.check(self._stub.ReleaseCollection(request, metadata=self._metadata))
 
     def page(self) -> list[Any]:
-        """States after the load, after the one of two fields, and after the release."""
+        """States after the load, after the load of two fields, and after the release."""
         self.load()
         states = [self.state()]
         self.load(**SEED_FIELDS)

@@ -1,4 +1,4 @@
-"""Merges and compactions under readers and a writer: no row is lost, none is there twice, at any moment."""
+"""Merges and compactions under readers and a writer: at any moment each row is there once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def row_of(key: int, version: int) -> dict[str, Any]:
 
 
 class Reader(threading.Thread):
-    """Reads rows that nobody changes while the segments that hold them are replaced."""
+    """Reads rows that do not change while their segments are replaced."""
 
     def __init__(self, uri: str, ending: threading.Event) -> None:
         super().__init__()
@@ -82,9 +82,9 @@ def test_reads_see_every_row_exactly_once_while_segments_are_replaced(new_server
     started = time.monotonic()
     version = 0
     targets: set[int] = set()
-    # As long as it takes on a busy machine: the children that compact have a low priority.
+    # This may take long on a busy machine, since compacting child processes have a low priority.
     while time.monotonic() < started + SECONDS or len(targets) < 3:
-        assert time.monotonic() < started + SECONDS + 60, "next to nothing is compacted, so nothing is tested"
+        assert time.monotonic() < started + SECONDS + 60, "too little was compacted to test anything"
         if any(r.failure for r in readers):
             break
         version += 1

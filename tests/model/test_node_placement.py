@@ -1,4 +1,4 @@
-"""Where the one node stands, by the configurations of the groups."""
+"""Which group has the node, by the configurations of the groups."""
 
 from __future__ import annotations
 

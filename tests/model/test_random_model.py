@@ -1,4 +1,4 @@
-"""A random walk over one server and a plain dictionary: after each step both must say the same."""
+"""A random walk over one server, compared with a plain dictionary after each step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Customized = dict[str, Any]
 
 
 class Walk:
-    """The server's collections and the dictionary; every method is one step or one comparison."""
+    """The server's collections and the dictionary; each method is one step or one comparison."""
 
     def __init__(self, server: Any, rng: random.Random) -> None:
         self.server = server
@@ -84,7 +84,7 @@ class Walk:
             del self.tables[name], self.loaded[name], self.text_keys[name], self.moments[name]
 
     def insert(self) -> None:
-        """New keys only: equal keys are the caller's own affair in Milvus."""
+        """Only new keys, since Milvus does not check for equal ones."""
         name = self.table()
         table = self.tables[name]
         wanted = {self.key(name) for _ in range(self.rng.choice([1, 3, 10, 50]))}
@@ -96,7 +96,7 @@ class Walk:
         table.update(rows)
 
     def upsert(self) -> None:
-        """Keys that are there and keys that are not."""
+        """Existing and new keys."""
         name = self.table()
         rows = self.rows_of(sorted({self.key(name) for _ in range(self.rng.choice([1, 3, 30]))}))
         self.client.upsert(name, list(rows.values()))
@@ -136,7 +136,7 @@ class Walk:
         self._load(self.table())
 
     def _load(self, name: str) -> None:
-        """Without the SDK's wait of half a second between two looks."""
+        """Loads without the SDK's wait of half a second between polls."""
         status = self.server.stub.LoadCollection(milvus_pb2.LoadCollectionRequest(collection_name=name))
         assert status.code == 0, status
         self._wait_for_state(name, "Loaded")
@@ -149,7 +149,7 @@ class Walk:
             time.sleep(0.002)
 
     def remember(self) -> None:
-        """A timestamp behind all that was acknowledged, at which the table is to be read later on."""
+        """Remembers a timestamp after all acknowledged writes, for later reads of the table."""
         name = self.table()
         ts = self.server.stub.AllocTimestamp(milvus_pb2.AllocTimestampRequest()).timestamp
         self.moments[name] = [*self.moments[name][-MOMENTS:], (ts, dict(self.tables[name]))]
@@ -202,12 +202,12 @@ class Walk:
             try:
                 self._compare(name, table, {"consistency_level": "Customized", "guarantee_timestamp": ts})
             except MilvusException as error:
-                # A compaction may have removed what lived then.
+                # A compaction may have removed rows of that time.
                 assert "only support to travel back to 30s so far" in error.message, error
                 assert time.time() - physical_ms(ts) / 1000 > RETENTION_SECONDS
 
     def _compare(self, name: str, table: Rows, at: Customized) -> None:
-        """Count, query, get and search, now or at a timestamp."""
+        """Compares count, query, get and search at present or at a timestamp."""
         assert self.client.query(name, filter="", output_fields=["count(*)"], **at)[0]["count(*)"] == len(table)
         text, passes = self.filter()
         rows = self.client.query(name, filter=text, output_fields=FIELDS, **at)
@@ -244,7 +244,7 @@ class Walk:
 
 
 def _is_not_red(row: Row) -> bool:
-    """`tag != 'red'`: without the key or with a value of another kind it is unknown, so the row does not pass."""
+    """`tag != 'red'`: unknown without the key or with a value of another kind, so the row is not kept."""
     return isinstance(row.get("tag"), str) and row["tag"] != "red"
 
 

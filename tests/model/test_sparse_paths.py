@@ -1,4 +1,4 @@
-"""Paths of JSON documents that few rows have take memory for these rows, and read as any other path."""
+"""JSON paths that few rows have take memory only for these rows, and read like any other path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _values(path: PathColumn) -> list[Any]:
     parts = [[None] * len(path) if p is None else p.tolist() for p in (path.integers, path.doubles)]
     texts = [None] * len(path) if path.strings is None else path.strings.to_pylist()
     kinds = path.kinds.tolist()
-    # Numbers are fillers where the kind is another one.
+    # Numbers are fillers if the kind is another one.
     return [
         (k, i if k in (2, 3) else 0, d if k == 4 else 0, t) for k, i, d, t in zip(kinds, *parts, texts, strict=True)
     ]

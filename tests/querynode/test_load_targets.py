@@ -1,4 +1,4 @@
-"""What is to be open and how that differs from what is: laws that hold for every target and every state."""
+"""The difference between a load target and the open segments: properties for every target and state."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def targets(draw: st.DrawFn) -> LoadTarget:
 
 
 def opened(target: LoadTarget, held: Held) -> Held:
-    """What is open after all that differs was done."""
+    """The open segments after the difference is applied."""
     found = difference(target, held)
     kept = {i: one for i, one in held.items() if i not in found.to_close}
     return kept | {m.segment_id: (m, target.spec) for m in found.to_open}

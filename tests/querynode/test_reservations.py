@@ -1,4 +1,4 @@
-"""The memory budget and what of it is set aside: never exceeded, never given back twice, never lost."""
+"""The memory budget and its reservations: never exceeded, never freed twice, never lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def no_names() -> dict[int, str]:
 
 
 class BudgetModel(RuleBasedStateMachine):
-    """Loads of two collections over one budget, whose openings end in every way there is."""
+    """Loads of two collections over one budget, whose openings end in every possible way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class BudgetModel(RuleBasedStateMachine):
     def serve(self, collection_id: int, segment_id: int) -> None:
         taken = self.opening.pop((collection_id, segment_id), None)
         if taken is not None:
-            self.budget.free(collection_id, segment_id)  # its old parts are not there any more
+            self.budget.free(collection_id, segment_id)  # its old parts are closed
             self.budget.settle(collection_id, segment_id, taken, lambda: {("rows", 0): taken})
             self.held[collection_id, segment_id] = taken
 

@@ -1,4 +1,4 @@
-"""REST v2 as a plain client speaks it."""
+"""A plain client of REST v2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VECTOR_INDEX = {"fieldName": "vec", "indexName": "vec", "metricType": "L2"}
 
 
 class Rest:
-    """`post` gives the decoded answer of a route; `ok` gives its data and requires success."""
+    """`post` returns a route's decoded answer; `ok` requires success and returns its data."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

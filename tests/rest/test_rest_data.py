@@ -106,8 +106,8 @@ def test_defaults_replace_missing_and_null_values(rest: Rest, collection_name: s
     found = _rows(rest, collection_name, outputFields=list(DEFAULTS))
     assert [{k: row[k] for k in DEFAULTS} for row in found] == [default, default, given]
     described = rest.ok("collections/describe", {"collectionName": collection_name})["fields"]
-    told = {f["name"]: f.get("defaultValue") for f in described}
-    assert told == {"id": None, "vec": None} | {n: {"Data": {kind: v}} for n, (_, v, kind) in DEFAULTS.items()}
+    found = {f["name"]: f.get("defaultValue") for f in described}
+    assert found == {"id": None, "vec": None} | {n: {"Data": {kind: v}} for n, (_, v, kind) in DEFAULTS.items()}
 
 
 ARRAYS: dict[str, tuple[str, list[Any]]] = {
@@ -146,9 +146,9 @@ def test_arrays_round_trip(rest: Rest, collection_name: str) -> None:
     found = _rows(rest, collection_name, filter="array_contains_any(i8, {x})", exprParams={"x": [2, 127]})
     assert [r["id"] for r in found] == [1, 2]
     described = rest.ok("collections/describe", {"collectionName": collection_name})["fields"]
-    told = next(f for f in described if f["name"] == "s")
-    assert (told["type"], told["elementType"]) == ("Array", "VarChar")
-    assert told["params"] == [{"key": "max_length", "value": "9"}, {"key": "max_capacity", "value": "3"}]
+    found = next(f for f in described if f["name"] == "s")
+    assert (found["type"], found["elementType"]) == ("Array", "VarChar")
+    assert found["params"] == [{"key": "max_length", "value": "9"}, {"key": "max_capacity", "value": "3"}]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows in and out over REST: insert, search, query, get, delete."""
+"""Rows over REST: insert, search, query, get, delete."""
 
 from __future__ import annotations
 

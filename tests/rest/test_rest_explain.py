@@ -1,4 +1,4 @@
-"""How a search was run, told by a route of our own."""
+"""The route of Milvine that explains how a search was run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_explain_shows_rows_share_and_plan_of_each_segment(server: Server, fille
     assert all(look["milliseconds"] > 0 and look["segmentId"] > 0 for look in found.values())
     growing, sealed = found["growing"], found["sealed"]
     assert (growing["rows"], growing["rowsKept"], growing["plan"]) == (GROWING, GROWING, "scan")
-    # A new index is taken over by what is loaded a moment after it was built.
+    # A loaded segment gets a new index a moment after the build.
     deadline = time.monotonic() + 10
     while sealed["plan"] == "scan" and time.monotonic() < deadline:
         sealed = looks()["sealed"]
@@ -57,7 +57,7 @@ def test_explain_shows_rows_share_and_plan_of_each_segment(server: Server, fille
     assert (few["rowsKept"], few["share"], few["plan"]) == (180, 0.03, "scan")
     most = looks(filter="part < 90")["sealed"]
     assert (most["share"], most["plan"]) == (0.9, "HNSW")
-    assert most["effort"] > 50, "fewer allowed rows are looked for harder"
+    assert most["effort"] > 50, "fewer allowed rows need more effort"
     assert set(looks(searchParams={"ignore_growing": True})) == {"sealed"}
 
 

@@ -1,4 +1,4 @@
-"""Load, release and state over REST: the seed page's commands, and the RE rows of the load/release facts."""
+"""Load, release and state over REST: the commands of the page "Load & Release", and the RE rows of behaviours.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rest(server: Any) -> Rest:
 
 @pytest.fixture
 def my_collection(rest: Rest) -> Iterator[str]:
-    """The seed page's collection, indexed and not loaded."""
+    """The page's collection, indexed and not loaded."""
     name = "my_collection"
     rest.ok("collections/drop", {"collectionName": name})
     rest.quick_create(name, 5, primaryFieldName="my_id", vectorFieldName="my_vector")

@@ -19,7 +19,7 @@ def rest(server: Any) -> Rest:
 
 @pytest.fixture
 def database(rest: Rest) -> Iterator[str]:
-    """A new database, gone afterwards with what is in it."""
+    """A new database, dropped afterwards with its collections."""
     name = f"db_{uuid.uuid4().hex[:12]}"
     rest.ok("databases/create", {"dbName": name})
     yield name

@@ -1,4 +1,4 @@
-"""The envelope: methods, bodies that are not understood, headers, health and metrics."""
+"""The REST protocol: methods, malformed bodies, headers, health and metrics."""
 
 from __future__ import annotations
 

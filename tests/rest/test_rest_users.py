@@ -1,4 +1,4 @@
-"""Users over REST, and who is let in."""
+"""Users and authentication over REST."""
 
 from __future__ import annotations
 

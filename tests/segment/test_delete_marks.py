@@ -1,4 +1,4 @@
-"""Which rows are dead when, against the sentence in "Versions" evaluated row by row."""
+"""Which rows are dead at which ts, compared with the rule in ARCHITECTURE.md ("Versions") row by row."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_delete_copies_neither_the_marks_nor_the_bitmap() -> None:
     for ts in range(3, 5000):
         marks = marks.with_deletes(deletes_of([ts], ts), keys, insert_ts, 1)
         logs.add((id(marks.rows.base), id(marks._log.dead)))
-    assert len(logs) <= 20, "arrays are replaced when they are full, each time by larger ones"
+    assert len(logs) <= 20, "full arrays are replaced by larger ones"
     assert marks.count == 4998
 
 

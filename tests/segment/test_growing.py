@@ -1,4 +1,4 @@
-"""Growing rows: chunks are merged and replaced, what a reader holds never changes."""
+"""Growing rows: chunks are merged and replaced, and a reader's chunks never change."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_merging_chunks_keeps_every_row_its_ts_and_its_deletes(steps: list[tuple
                 expected = [(k, t, living and k != number % 30) for k, t, living in expected]
             history.append((segment, expected))
         for seen, rows in history:
-            assert rows_of(seen) == rows, "a view that was handed out has changed"
+            assert rows_of(seen) == rows, "a view held by a reader has changed"
             assert seen.row_count == len(rows)
         for chunk in segment.chunks:
             assert chunk.max_insert_ts == chunk.insert_ts.max()

@@ -1,4 +1,4 @@
-"""What filters parse from JSON text is kept within bounds, and goes with its rows."""
+"""Values parsed from JSON text for filters are cached within a limit and removed with their rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_finalizer_that_runs_inside_the_cache_removes_keys_without_waiting() -
     class Key:
         hashed = 0
 
-        def __hash__(self) -> int:  # a garbage collection may start anywhere, so under the lock too
+        def __hash__(self) -> int:  # a garbage collection may start anywhere, also under the lock
             self.hashed += 1
             if self.hashed == 1:
                 remover = threading.Thread(target=cache.remove, args=(lambda key: key == "gone",), daemon=True)

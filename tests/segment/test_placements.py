@@ -1,4 +1,4 @@
-"""Which of index, field, collection, database and settings decides where a part goes."""
+"""Which of index, field, collection, database and settings decides the placement of a part."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ STATES = ("growing", "graph", "all")
 
 
 class Rows:
-    """The same rows in a state, with what the slow ranking needs of them."""
+    """The same rows in one state, with the input of the slow ranking."""
 
     def __init__(self, root: Path, state: str, metric: MetricType, key_type: DataType, repeats: bool) -> None:
         rng = np.random.default_rng(len(state))
@@ -183,7 +183,7 @@ def test_a_range_search_returns_each_key_once_in_order(
 
 
 def test_copies_of_a_key_do_not_use_up_a_graphs_answer(tmp_path: Path, metric: MetricType) -> None:
-    """One key, inserted so often that nothing else is among the nearest rows of the graph."""
+    """One key, inserted so often that it fills the graph's nearest rows."""
     vectors = grid(3000, 5)
     vectors[:1500] = vectors[0]
     numbers = np.concatenate((np.zeros(1500, np.int64), np.arange(1, 1501)))
@@ -234,7 +234,7 @@ found_rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 12)), min_size
 @given(found=found_rows, k=st.integers(1, 12), first=st.integers(1, 10))
 @settings(max_examples=150, deadline=None)
 def test_hits_collected_in_steps_equal_hits_collected_at_once(found: list[tuple[int, int]], k: int, first: int) -> None:
-    """Rows in any order among those of equal distance, more of them at each look."""
+    """Rows of equal distance in any order, more of them in each step."""
     chunk = joined(chunk_of([key for _, key in found]))
     order = np.argsort([distance for distance, _ in found], kind="stable")
     distances = np.array([found[i][0] for i in order], np.float32)[None]

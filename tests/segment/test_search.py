@@ -50,7 +50,7 @@ ROWS = 30_000
 
 
 def sample(n: int, seed: int) -> Array:
-    """Clustered, of different lengths: what a graph finds harder than noise."""
+    """Clustered vectors of different lengths, which are harder for a graph than noise."""
     rng = np.random.default_rng(seed)
     centers = np.random.default_rng(0).standard_normal((40, DIM))
     vectors: Array = (centers[rng.integers(0, 40, n)] + 0.6 * rng.standard_normal((n, DIM))).astype(np.float32)
@@ -128,7 +128,7 @@ def test_recall_is_high_for_any_share_of_deleted_rows(tmp_path: Path, percent: i
     _, before = searched(segment, search_plan(queries, MetricType.L2, read_ts=19))
     _, exact = scan(vectors, None, queries, 10, MetricType.L2, None)
     recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(before.tolist(), exact.tolist(), strict=True)])
-    assert recall >= 0.9, "a read at an older ts must see what was deleted later"
+    assert recall >= 0.9, "a read at an older ts must see rows deleted later"
 
 
 @pytest.mark.parametrize("text", ["", "group < 50", "group < 3"], ids=["all", "half", "few"])
@@ -169,7 +169,7 @@ def test_scores_of_graph_and_scan_are_on_one_scale(indexed: tuple[SealedSegment,
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("resident", [False, True], ids=["mapped", "resident"])
 def test_growing_and_sealed_rows_are_searched_as_one(tmp_path: Path, metric: MetricType, resident: bool) -> None:
-    """Sealed and indexed, sealed and scanned, growing: one row set each, deletes in all, one oracle."""
+    """Indexed, scanned and growing rows: a row set each, with deletes, and one oracle."""
     vectors, queries = sample(2900, 6), sample(8, 7)
     numbers = np.arange(2900)
     parts = [slice(0, 1500), slice(1500, 2500), slice(2500, 2900)]

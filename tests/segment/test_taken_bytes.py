@@ -1,4 +1,4 @@
-"""How large rows will be is known before they are fetched."""
+"""The size of rows is known before they are fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing winners, against slow oracles."""
+"""The top k, compared with slow oracles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to damage a file, for tests that every one of them is noticed."""
+"""Ways to damage a file."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 
 def sizes_at_sync(monkeypatch: pytest.MonkeyPatch, call: str) -> list[int]:
-    """The size of the file at the end of each `os.fsync` or `os.fdatasync` from now on."""
+    """The size of the file at the end of each `os.fsync` or `os.fdatasync` after this call."""
     sizes: list[int] = []
     real = getattr(os, call)
 

@@ -1,4 +1,4 @@
-"""Sealed files: what was written comes back, and nothing else does."""
+"""Sealed files return what was written and refuse damaged files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sealed(tmp_path: Path) -> Path:
 
 
 def damaged(path: Path, *, resident: bool = True, kind: str = "column", version: int = 1) -> str:
-    """The sentence with which the file is refused; it must name the file."""
+    """The message of the refusal, which must name the file."""
     with pytest.raises(DataIntegrityError, match=re.escape(str(path))) as caught:
         open_sealed(path, kind, version, resident=resident)
     return caught.value.message

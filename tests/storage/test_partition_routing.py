@@ -1,4 +1,4 @@
-"""Which partition a key belongs to is part of the file formats: it never changes."""
+"""The partition of a key is part of the file formats and never changes."""
 
 from __future__ import annotations
 

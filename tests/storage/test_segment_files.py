@@ -1,4 +1,4 @@
-"""Files of a sealed segment: every column type, with NULLs and JSON paths, keys and deletes."""
+"""Files of a sealed segment: columns of every type, NULLs, JSON paths, keys and deletes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_delta_comes_back(tmp_path: Path) -> None:
 
 
 def _save_some(directory: Path) -> dict[Path, Any]:
-    """One file of each kind, and how it is opened whole."""
+    """One file of each kind, with the function that opens and verifies it."""
     keys = np.arange(50)
     save_column(directory / "100.col", Column(DataType.INT64, keys))
     save_rows(directory / "rows.seg", RowsFile(keys, keys, keys.astype(np.int32)))
@@ -180,7 +180,7 @@ def test_a_file_of_another_kind_is_not_read(tmp_path: Path) -> None:
 def test_a_damaged_column_mapped_without_checksum_opens_or_is_named(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
-    """The raw vectors beside an index are mapped unread: damage of their structure must still name the file."""
+    """The raw vectors beside an index are mapped without being read; an error from damaged structure names the file."""
     path = tmp_path_factory.mktemp("mapped") / "101.col"
     vectors = np.arange(120, dtype=np.float32).reshape(30, 4)
     save_column(path, Column(DataType.FLOAT_VECTOR, vectors))

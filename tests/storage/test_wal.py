@@ -1,4 +1,4 @@
-"""The log: what was synced comes back in order, a torn tail goes, damage is told with the file's name."""
+"""The log: synced records come back in order, a torn tail is dropped, damage is an error that names the file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def replay(directory: Path, first_file: int = 1) -> tuple[list[Record], WalReade
 
 
 def go_on(directory: Path, first_file: int = 1) -> tuple[list[Record], Wal]:
-    """What a restart does: replay, then a new file."""
+    """Restarts the log: a replay, then a new file."""
     records, reader = replay(directory, first_file)
     if reader.unborn is not None:
         reader.unborn.unlink()
@@ -49,19 +49,19 @@ def go_on(directory: Path, first_file: int = 1) -> tuple[list[Record], Wal]:
 
 
 def write(wal: Wal, records: Sequence[Record]) -> None:
-    """Each record synced for itself, so that every later one knows of it."""
+    """Syncs each record separately, so every later one says that it was synced."""
     for record_type, ts, body in records:
         wal.sync(wal.append(record_type, ts, [body]))
 
 
 @contextlib.contextmanager
 def bystander(directory: Path) -> Iterator[None]:
-    """A file that gets the log's descriptor if that was given back too early; the log must not write into it."""
+    """A file that gets the log's descriptor if the log closes it too early; the log must not write into it."""
     path = directory / "bystander"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     yield
     os.close(descriptor)
-    assert path.read_bytes() == b"", "the log has written into somebody else's file"
+    assert path.read_bytes() == b"", "the log has written into another file"
 
 
 def record_bytes(body: bytes) -> int:
@@ -175,7 +175,7 @@ def test_many_threads_share_syncs_and_lose_nothing(directory: Path, monkeypatch:
         thread.join()
     wal.close()
     assert not too_early, "sync returned before the record was on disk"
-    assert len(syncs) < 400 / 4, "no group commit: nearly every record was synced for itself"
+    assert len(syncs) < 400 / 4, "no group commit: nearly every record was synced separately"
     records, _ = replay(directory)
     assert [ts for _, ts, _ in records] == list(range(1, 401))
     expected = {b"%d-%d" % (n, turn) + bytes(turn) for n in range(16) for turn in range(25)}
@@ -340,7 +340,7 @@ def test_one_sync_for_several_records_makes_them_one_tail(directory: Path) -> No
     wal.sync(tickets[-1])
     wal.close()
     flip_bit(wal_path(directory, 1), offsets(SOME)[1])
-    assert replay(directory)[0] == SOME[:1], "a crash may have written any part of what was synced together"
+    assert replay(directory)[0] == SOME[:1], "a crash may have written any part of one sync"
     flip_bit(wal_path(directory, 1), offsets(SOME)[1])
     flip_bit(wal_path(directory, 1), offsets(SOME)[0])
     refused(directory, wal_path(directory, 1))
@@ -476,7 +476,7 @@ def test_a_failed_write_or_sync_poisons_the_log_but_replay_still_works(
         ticket = wal.append(1, 51, [b"bad"])
         with pytest.raises(ServiceInternal, match=re.escape(str(written))):
             wal.sync(ticket)
-    for attempt in range(2):  # the disk works again, the log does not: what reached it is unknown
+    for attempt in range(2):  # the disk works again, but not the log, since its content is unknown
         with pytest.raises(ServiceInternal):
             wal.append(1, 52 + attempt, [b"never"])
     with pytest.raises(ServiceInternal):
@@ -612,7 +612,7 @@ def test_a_closed_log_takes_no_writes_and_touches_no_other_file(directory: Path,
 def held_up_writes(
     monkeypatch: pytest.MonkeyPatch, is_meant: Callable[[bytes], bool] = lambda _: True
 ) -> tuple[threading.Event, threading.Event]:
-    """Writes whose first buffer is meant wait for the second event; the first one tells that one does."""
+    """Writes whose first buffer matches wait for the second event; the first event is set when one waits."""
     waiting, go = threading.Event(), threading.Event()
     real = os.pwritev
 
@@ -629,7 +629,7 @@ def held_up_writes(
 def begin_meanwhile(
     call: Callable[[], object], held_up: threading.Thread, go: threading.Event, directory: Path
 ) -> None:
-    """A call that begins while a write is held up; then both go on, and the log writes into nobody else's file."""
+    """Starts the call while a write is held, then lets both go on; the log must not write into another file."""
     calling = threading.Thread(target=call)
     calling.start()
     calling.join(0.2)
@@ -685,11 +685,11 @@ def test_small_records_overwrite_zeros_and_syncs_do_not_grow_the_file(
     write(wal, records)
     end = wal.bytes_since_checkpoint
     assert end == offsets(records)[-1], "zeros count as if a recovery would replay them"
-    assert len(set(sizes[:50])) == 50, "a log of a few records takes more room than they do"
+    assert len(set(sizes[:50])) == 50, "a log of a few records is larger than they are"
     assert len(set(sizes)) < 100, "most syncs have let the file grow"
     assert end < sizes[-1] <= end + (512 << 10)
     wal.sync(wal.append(1, 801, [os.urandom(1 << 20)]))
-    assert wal_path(directory, 1).stat().st_size == wal.bytes_since_checkpoint, "zeros behind a large record"
+    assert wal_path(directory, 1).stat().st_size == wal.bytes_since_checkpoint, "zeros after a large record"
     assert wal.rotate() == 2
     write(wal, records[:1])
     wal.close()
@@ -717,7 +717,7 @@ def test_a_log_moves_to_the_next_file_only_after_writing_its_zeros(
     writer = threading.Thread(target=write_until_zeros)
     writer.start()
     assert zeros.wait(10)
-    wal.sync(tickets[-1])  # those who wait for records wait for no zeros
+    wal.sync(tickets[-1])  # a sync of records does not wait for zeros
     begin_meanwhile(wal.rotate, writer, go, tmp_path)
     assert wal.file_number == 2
     wal.close()

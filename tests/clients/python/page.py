@@ -39,7 +39,7 @@ print(res)
 
 
 def show_refusal(what: str, expression: str, output_field: str) -> None:
-    """What is not loaded can be neither a filter nor an output."""
+    """A field that is not loaded can be used neither in a filter nor as output."""
     try:
         found = client.query(collection_name="my_collection", filter=expression, output_fields=[output_field])
         print(f"{what}: not refused, {found}")

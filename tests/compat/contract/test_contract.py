@@ -1,4 +1,4 @@
-"""What is there answers as Milvus does: one row a call, with what Milvus answers and where that is written."""
+"""Calls answer as in Milvus: one row per call, with Milvus's answer and where its source says so."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _create_with(properties: dict[str, object], *fields: Any) -> Callable[[World
 
 
 def _described_params(index_type: str, field_name: str, **params: object) -> Callable[[World], Any]:
-    """Name and value of each parameter of an index, as it is described after it was made."""
+    """Name and value of each parameter of a new index, as described."""
 
     def call(world: World) -> Any:
         name = world.fresh()
@@ -188,7 +188,7 @@ def _counted(expression: str) -> Callable[[World], Any]:
 
 
 def _insert_above_quota(collection: str = "", database: str = "", verb: str = "insert") -> Callable[[World], Any]:
-    """Rows into a collection that has flushed some, in a database of its own."""
+    """Inserts rows into a collection with flushed rows, in its own database."""
 
     def call(world: World) -> Any:
         world.client.create_database("contract_quota", {"database.diskQuota.mb": database} if database else {})

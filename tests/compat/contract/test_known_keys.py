@@ -1,4 +1,4 @@
-"""Nothing that is asked for is ignored: each key that Milvus knows is served, harmless or refused, as listed."""
+"""No request is silently ignored: each key that Milvus knows is served, harmless or refused, as listed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_refused_or_harmless_key_has_a_reason() -> None:
 
 def test_every_rpc_is_served_or_listed_as_absent() -> None:
     assert set(METHODS) == set(RPCS) | set(ABSENT) | set(UNIMPLEMENTED)
-    assert set(RPCS).isdisjoint({*ABSENT, *UNIMPLEMENTED}), "what is served is not absent"
+    assert set(RPCS).isdisjoint({*ABSENT, *UNIMPLEMENTED}), "an RPC is both served and absent"
     assert set(ABSENT).isdisjoint(UNIMPLEMENTED)
 
 
@@ -88,7 +88,7 @@ def test_an_rpc_that_sdks_fall_back_from_is_unimplemented(stub: Any, method: str
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-# Properties and parameters: a value of each, and the code if it is not to succeed.
+# Properties and parameters: a value of each, and the code if it must fail.
 
 TRUE, NUMBER = "true", "3"
 SAMPLES: dict[str, dict[str, Any]] = {
@@ -280,7 +280,7 @@ def test_a_parameter_of_a_load_is_harmless(world: World) -> None:
 
 
 def _base_requests(world: World) -> dict[str, Any]:
-    """A good request of each message that has a field that is not served."""
+    """A valid request of each message that has a field that is not served."""
     rows = [scalars("id", schema_pb2.Int64, [901]), vectors("vec", [QUERY])]
     insert = insert_request(PLAIN, 1, *rows)
     upsert = milvus_pb2.UpsertRequest(collection_name=PLAIN, num_rows=1, fields_data=rows)
@@ -433,7 +433,7 @@ def test_a_refused_key_is_accepted_with_a_value_that_asks_for_nothing(world: Wor
 
 
 def test_default_keyword_arguments_of_sdks_are_accepted(world: World) -> None:
-    """pymilvus sends every keyword that it is given; these are what its callers leave as they are."""
+    """pymilvus sends every keyword argument; these are its defaults."""
     found = world.client.search(
         PLAIN,
         [QUERY],

@@ -20,7 +20,7 @@ QUERY = [1.0, 0.0, 0.0, 0.0]
 
 @dataclass
 class World:
-    """A server with the collections that rows look at; a row that changes one makes its own by `fresh`."""
+    """A server with the collections that rows read; a row that changes a collection makes its own with `fresh`."""
 
     server: Server
     client: MilvusClient
