@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The files of tests share nothing but the machine.
+# Test files are independent of each other, so two can run at a time.
 TWO_AT_A_TIME := -n 2 --dist loadfile
 
 .PHONY: setup demo serve test test-clients check nightly delays bench bench-load format clean

@@ -18,7 +18,7 @@ from milvine import __version__, config, front
 def _check(data_dir: Path) -> int:
     """Prints the findings, one per line; 1 if there is damage, 0 if there are only leftovers that a start removes."""
     if not data_dir.is_dir():
-        print(f"milvine: {data_dir} is no directory", file=sys.stderr)
+        print(f"milvine: {data_dir} is not a directory", file=sys.stderr)
         return 1
     try:
         front.lock(data_dir)
@@ -32,8 +32,8 @@ def _check(data_dir: Path) -> int:
     for finding in check.findings():
         damages += finding.is_damage
         print(finding.text if finding.is_damage else f"note: {finding.text}")
-    told = "is whole" if not damages else f"has {damages} damaged files"
-    print(f"{data_dir} {told}: {check.files} files, {check.collections} collections, {check.rows} rows")
+    state = "is whole" if not damages else f"has {damages} damaged files"
+    print(f"{data_dir} {state}: {check.files} files, {check.collections} collections, {check.rows} rows")
     return 1 if damages else 0
 
 
@@ -74,7 +74,7 @@ def _print_estimate(found: Mapping[str, Any]) -> None:
     for part in found["parts"]:
         label = part["kind"] if part["kind"] == "rows" else f"{part['kind']} {part['name']}"
         print(f"{label:<32}{part['estimatedBytes']:>16,}{part['measuredBytes']:>16,}")
-    print(f"{'together':<32}{found['estimatedBytes']:>16,}{found['measuredBytes']:>16,}")
+    print(f"{'total':<32}{found['estimatedBytes']:>16,}{found['measuredBytes']:>16,}")
     growing = f", and {found['growingRows']:,} rows that are not sealed yet" if found["growingRows"] else ""
     print(f"{found['collectionName']}: {found['rows']:,} sealed rows{growing}")
     free = f"{found['freeBytes']:,} of {found['limitBytes']:,} are free"
@@ -98,8 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
     check.add_argument("data_dir", type=Path, metavar="DIR")
     estimate = commands.add_parser("estimate", help="what loading a collection of a running server would cost")
     estimate.add_argument("collection", metavar="COLLECTION")
-    estimate.add_argument("--fields", type=_names, default=[], help="fields to load, with commas; default: all")
-    estimate.add_argument("--partitions", type=_names, default=[], help="partitions, with commas; default: all")
+    estimate.add_argument("--fields", type=_names, default=[], help="fields to load, separated by commas; default: all")
+    estimate.add_argument("--partitions", type=_names, default=[], help="partitions, separated by commas; default: all")
     estimate.add_argument("--skip-dynamic", action="store_true", help="without the dynamic field")
     estimate.add_argument("--database", default="default")
     estimate.add_argument("--uri", default="http://localhost:19530", help="the server; default: %(default)s")

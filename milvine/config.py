@@ -105,7 +105,7 @@ def _parse_names(value: object) -> str:
 
 def _load_fields_mode(value: object) -> str:
     if value not in (STRICT, HINT):
-        raise ValueError(f"it is {STRICT} or {HINT}")
+        raise ValueError(f"it must be {STRICT} or {HINT}")
     return str(value)
 
 
@@ -127,7 +127,7 @@ SETTINGS: tuple[Setting, ...] = (
         "localStorage.path",
         "./milvine-data",
         lambda v: str(Path(v).resolve()),
-        "where everything is kept",
+        "the data directory",
     ),
     Setting("host", "proxy.host", "", str, "address to listen on; empty: loopback, 127.0.0.1 and ::1"),
     Setting("port", "proxy.port", 19530, int, "gRPC and REST; 0 picks a free one"),
@@ -144,7 +144,7 @@ SETTINGS: tuple[Setting, ...] = (
         "memory.jsonCache.limit",
         "256MB",
         parse_bytes,
-        "what filters parse from JSON text is kept up to this size",
+        "the cache of values that filters parse from JSON text is at most this large",
     ),
     Setting(
         "segment_seal_bytes",
@@ -165,14 +165,14 @@ SETTINGS: tuple[Setting, ...] = (
         "dataCoord.segment.maxLife",
         86400,
         int,
-        "growing rows are sealed when the oldest is of this age",
+        "growing rows are sealed when the oldest reaches this age",
     ),
     Setting(
         "write_buffer_bytes",
         "write_buffer.limit",
         0.1,
         parse_bytes,
-        "growing rows and deletes of all collections; above it the largest is sealed, at twice it writes are refused",
+        "growing rows and deletes of all collections; above it the largest is sealed; writes fail at twice it",
     ),
     Setting("segment_max_rows", "segment.max.rows", 1_000_000, int, "small segments are merged up to this many rows"),
     Setting("segment_max_bytes", "segment.max.bytes", "512MB", parse_bytes, "and up to this size"),
@@ -181,14 +181,14 @@ SETTINGS: tuple[Setting, ...] = (
         "segment.merge.idle.seconds",
         20,
         int,
-        "what is left to merge is merged when no segment came for so long",
+        "the last small segments are merged after this long without a new segment",
     ),
     Setting(
         "retention_seconds",
         "common.retentionDuration",
         30,
         int,
-        "deleted rows are kept for so long for reads at an old timestamp",
+        "deleted rows are kept at least this long for reads at an old timestamp",
     ),
     Setting("mmap_vector_field", "queryNode.mmap.vectorField", True, parse_bool, "vectors beside an index are mapped"),
     Setting("mmap_vector_index", "queryNode.mmap.vectorIndex", False, parse_bool, "vector indexes are mapped"),
@@ -201,13 +201,15 @@ SETTINGS: tuple[Setting, ...] = (
         parse_bytes,
         "how fast sealed files are read to verify their checksums; 0 is off",
     ),
-    Setting("scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once in so long"),
+    Setting(
+        "scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once per interval"
+    ),
     Setting(
         "request_limit_bytes",
         "requests.limit",
         "512MB",
         parse_request_limit,
-        "bytes that the bodies of all requests under way may hold together",
+        "bytes that the bodies of all requests in progress may hold together",
     ),
     Setting(
         "deny_writing",
@@ -224,23 +226,25 @@ SETTINGS: tuple[Setting, ...] = (
         "quotaAndLimits.limitWriting.diskProtection.diskQuota",
         -1,
         float,
-        "MB of flushed rows above which no more are taken; negative: no quota",
+        "MB of flushed rows above which writes are refused; negative: no quota",
     ),
     Setting(
         "database_disk_quota_mb",
         "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerDB",
         -1,
         float,
-        "the same of each database without a `database.diskQuota.mb`",
+        "the same for each database without a `database.diskQuota.mb`",
     ),
     Setting(
         "collection_disk_quota_mb",
         "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerCollection",
         -1,
         float,
-        "the same of each collection without a `collection.diskProtection.diskQuota.mb`",
+        "the same for each collection without a `collection.diskProtection.diskQuota.mb`",
     ),
-    Setting("worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at a time"),
+    Setting(
+        "worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at the same time"
+    ),
     Setting(
         "authorization_enabled",
         "common.security.authorizationEnabled",
@@ -261,20 +265,20 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("tls_server_pem_path", "tls.serverPemPath", "", _parse_path, "the server's certificate"),
     Setting("tls_server_key_path", "tls.serverKeyPath", "", _parse_path, "its private key"),
-    Setting("tls_ca_pem_path", "tls.caPemPath", "", _parse_path, "who signs certificates of clients, for tlsMode 2"),
+    Setting("tls_ca_pem_path", "tls.caPemPath", "", _parse_path, "the authority that signs client certificates"),
     Setting(
         "rest_allowed_origins",
         "rest.allowedOrigins",
         "",
         _parse_names,
-        "origins of web pages, with commas, that may use REST beside the server's own",
+        "origins of other web pages that may use REST, separated by commas",
     ),
     Setting(
         "rest_allowed_hosts",
         "rest.allowedHosts",
         "",
         _parse_names,
-        "names, with commas, by which REST may be reached on loopback beside loopback addresses and localhost",
+        "further host names under which REST may be reached on loopback, separated by commas",
     ),
     Setting(
         "load_fields_mode",

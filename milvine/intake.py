@@ -70,7 +70,7 @@ class Intake:
         """Raises RequestRateLimited if the size does not fit now."""
         with self._lock:
             if self._held_bytes + more_bytes > self._limit_bytes:
-                raise RequestRateLimited("the bodies of requests under way", self._limit_bytes, "bytes")
+                raise RequestRateLimited("the bodies of requests in progress", self._limit_bytes, "bytes")
             self._held_bytes += more_bytes
 
     def free(self, held_bytes: int) -> None:
@@ -105,7 +105,7 @@ class Visit:
         """Raises RequestRateLimited if too many requests are in progress."""
         intake = self._intake
         if len(intake.inside) > intake.most_inside:
-            raise RequestRateLimited("requests under way", intake.most_inside, "requests")
+            raise RequestRateLimited("requests in progress", intake.most_inside, "requests")
 
     def wait_for_turn(self) -> None:
         """Waits for a free turn."""

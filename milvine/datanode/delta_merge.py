@@ -96,4 +96,4 @@ def merge_deltas(
     # A thread that opens a segment with the old view finds them missing and takes the new view.
     for delta_id in gone:
         paths.delta(collection_id, delta_id).unlink(missing_ok=True)
-    _log.info("%d delta files of collection %d are one now", len(gone), collection_id)
+    _log.info("joined %d delta files of collection %d", len(gone), collection_id)

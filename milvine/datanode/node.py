@@ -101,9 +101,9 @@ class DataNode:
         self._clock.observe(self._catalog.max_id_or_ts())
         try:
             if removed := recovery.remove_garbage(self._paths, snapshot):
-                _log.info("removed %d leftovers of an unclean end", removed)
+                _log.info("removed %d leftovers of a crash", removed)
         except OSError as error:
-            self._recoveries.failed([_LEFTOVERS], "removing leftovers of an unclean end", error, is_final=True)
+            self._recoveries.failed([_LEFTOVERS], "removing leftovers of a crash", error, is_final=True)
         for collection in snapshot.collections.values():
             try:
                 view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)

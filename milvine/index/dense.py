@@ -154,9 +154,9 @@ def open_index(payload: memoryview, name: str, metric: MetricType, path: Path) -
     try:
         index = faiss.read_index(reader, _OPEN_FLAGS)
     except RuntimeError as error:
-        raise DataIntegrityError(f"{path} is no index that faiss reads: {error}") from error
+        raise DataIntegrityError(f"{path} is not an index that faiss can read: {error}") from error
     if isinstance(index, faiss.IndexHNSW):
         return HnswIndex(index, name, metric, buffer)
     if isinstance(index, faiss.IndexIVF):
         return IvfIndex(index, name, metric, buffer)
-    raise DataIntegrityError(f"{path} holds a {type(index).__name__}, which is not one of ours")
+    raise DataIntegrityError(f"{path} holds a {type(index).__name__}, which Milvine does not write")

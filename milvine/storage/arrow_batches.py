@@ -111,5 +111,5 @@ def decode_streams(buffer: Any, source: object) -> list[tuple[dict[str, pa.Array
             batch.validate()
             found.append((dict(zip(batch.schema.names, batch.columns, strict=True)), metadata))
     except (pa.ArrowException, OSError, StopIteration, ValueError) as error:
-        raise DataIntegrityError(f"{source} is not what was written there: {error}") from error
+        raise DataIntegrityError(f"{source} does not hold what was written: {error}") from error
     return found

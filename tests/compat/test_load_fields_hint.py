@@ -166,4 +166,4 @@ def test_an_unknown_mode_is_refused_at_start(tmp_path_factory: pytest.TempPathFa
     server = Server(tmp_path_factory.mktemp("mode"), env={"MILVINE_LOAD_FIELDS_MODE": "lenient"})
     server.spawn()
     assert server.process.wait(30) == 1
-    assert "setting load_fields_mode: cannot read 'lenient': it is strict or hint" in server.log
+    assert "setting load_fields_mode: cannot read 'lenient': it must be strict or hint" in server.log

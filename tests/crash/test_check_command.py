@@ -174,7 +174,7 @@ def test_a_directory_held_by_a_server_and_a_missing_one_are_refused(new_server: 
     server.kill()
     assert milvine_check(server.data_dir).returncode == 0, "a crash is reported as damage"
     gone = milvine_check(tmp_path / "gone")
-    assert (gone.returncode, gone.stderr) == (1, f"milvine: {tmp_path / 'gone'} is no directory\n")
+    assert (gone.returncode, gone.stderr) == (1, f"milvine: {tmp_path / 'gone'} is not a directory\n")
 
 
 def test_a_directory_is_whole_after_a_crash_under_writes(new_server: Any, data_dir: Path) -> None:
