@@ -172,7 +172,7 @@ SETTINGS: tuple[Setting, ...] = (
         "write_buffer.limit",
         0.1,
         parse_bytes,
-        "growing rows and deletes of all collections; above it the largest is sealed; writes fail at twice it",
+        "growing rows and deletes of all collections; above it the largest is sealed, at twice this size writes fail",
     ),
     Setting("segment_max_rows", "segment.max.rows", 1_000_000, int, "small segments are merged up to this many rows"),
     Setting("segment_max_bytes", "segment.max.bytes", "512MB", parse_bytes, "and up to this size"),
