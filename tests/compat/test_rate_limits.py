@@ -1,4 +1,4 @@
-"""Rates that properties of a collection set: what is above them is refused until the bucket is refilled."""
+"""Rates and quotas of collections: what is above them is refused, until a rate's bucket is refilled."""
 
 from __future__ import annotations
 
@@ -103,4 +103,16 @@ def test_rest_answers_in_its_own_words(server: Server, client: MilvusClient, loa
         "code": 1807,
         "message": "request is rejected by limiter, error: request is rejected by grpc RateLimiter middleware, "
         "please retry later: rate limit exceeded[rate=0.001]",
+    }
+
+
+def test_rest_answers_a_reached_disk_quota_in_its_own_words(server: Server, client: MilvusClient, loaded: str) -> None:
+    client.insert(loaded, c1_rows(10))
+    client.flush(loaded)
+    client.alter_collection_properties(loaded, {"collection.diskProtection.diskQuota.mb": "0"})
+    body: dict[str, Any] = {"collectionName": loaded, "data": c1_rows(1)}
+    assert requests.post(f"{server.uri}/v2/vectordb/entities/insert", json=body).json() == {
+        "code": 1807,
+        "message": "request is rejected by limiter, error: "
+        "quota exceeded[reason=disk quota exceeded, please allocate more resources]",
     }
