@@ -32,6 +32,7 @@ from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING, check_timezone
 from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
+from milvine.model.vectors import KINDS, kind_of
 from milvine.service.ann_params import ignores_growing
 
 Array = np.ndarray[Any, Any]
@@ -73,20 +74,8 @@ _ELEMENTS = {
     "double_data": pa.float64(),
     "string_data": pa.string(),
 }
-_VECTORS = {
-    "float_vector": DataType.FLOAT_VECTOR,
-    "float16_vector": DataType.FLOAT16_VECTOR,
-    "bfloat16_vector": DataType.BFLOAT16_VECTOR,
-    "int8_vector": DataType.INT8_VECTOR,
-}
-_UNEVEN_VECTORS = {
-    DataType.FLOAT16_VECTOR: "the length({}) of float16 data should divide the row width({})",
-    DataType.BFLOAT16_VECTOR: "the length({}) of bfloat data should divide the row width({})",
-    DataType.INT8_VECTOR: "the length({}) of int8 data should divide the dim({})",
-}
-_QUERY_DTYPES = {int(data_type): NUMPY_DTYPES[data_type] for data_type in _VECTORS.values()}
-_MAX_DIM = 2**32
-"""A longer vector cannot be sent, and even an empty array of such vectors cannot be made."""
+_VECTORS = {kind.wire_name: data_type for data_type, kind in KINDS.items()}
+_QUERIED = {int(data_type): kind for data_type, kind in KINDS.items()}
 _REMEMBERED_CHARACTERS = 4096
 _BOUNDED_TIMESTAMP = 2
 """SDKs use guarantee timestamps up to this one for consistency levels, not times."""
@@ -263,25 +252,12 @@ def _declared_type(field: Any) -> DataType:
 def _vectors(field: Any) -> Column:
     """Compact: only the vectors of valid rows. A column of NULLs may lack a dimension."""
     vectors = field.vectors
-    kind = vectors.WhichOneof("data")
-    data_type = _VECTORS.get(kind) if kind else _declared_type(field)
-    if data_type is None or not data_type.is_vector:
-        raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
-    dim = min(int(vectors.dim), _MAX_DIM)
-    if data_type is DataType.FLOAT_VECTOR:
-        flat: Any = np.array(vectors.float_vector.data, dtype=np.float32)
-    else:
-        flat = np.frombuffer(getattr(vectors, kind) if kind else b"", np.uint8)
+    sent = vectors.WhichOneof("data")
+    data_type = _VECTORS.get(sent) if sent else _declared_type(field)
+    if data_type not in KINDS:
+        raise ParameterInvalid(f"field {field.field_name}: {sent} is not supported by this version of Milvine")
     valid_data = field.valid_data
-    width = dim if data_type is DataType.FLOAT_VECTOR else dim * NUMPY_DTYPES[data_type].itemsize
-    if (dim <= 0 and (len(flat) or not valid_data)) or (len(flat) and len(flat) % width):
-        uneven = _UNEVEN_VECTORS.get(data_type)
-        if uneven is not None:
-            raise ParameterInvalid(uneven.format(len(flat), width))
-        raise ParameterInvalid(
-            f"the length({len(flat)}) of float data should divide the dim({dim})", expected=dim, actual=len(flat)
-        )
-    values = flat.view(NUMPY_DTYPES[data_type]).reshape(len(flat) // max(width, 1), max(dim, 0))
+    values = kind_of(data_type).from_wire(vectors, bool(valid_data))
     if not valid_data:
         return Column(data_type, values)
     validity = np.array(valid_data, dtype=np.bool_)
@@ -297,10 +273,10 @@ def _vectors(field: Any) -> Column:
 def column(field: Any) -> Column:
     """A FieldData as sent: INT8 and INT16 are as wide as on the wire, vectors are compact."""
     sent = field.WhichOneof("field")
-    if sent == "vectors" or (sent != "scalars" and _declared_type(field).is_vector):
-        return _vectors(field)
     scalars = field.scalars
-    kind = scalars.WhichOneof("data")
+    kind = scalars.WhichOneof("data") if sent == "scalars" else None
+    if sent == "vectors" or (kind is None and _declared_type(field).is_vector):
+        return _vectors(field)
     if kind is not None and kind not in _SCALARS and kind != "array_data":
         raise ParameterInvalid(f"field {field.field_name}: {kind} is not supported by this version of Milvine")
     data_type = _SCALARS.get(kind, DataType.ARRAY) if kind else _declared_type(field)
@@ -393,8 +369,8 @@ def _read_ts(request: Any) -> int:
     return int(request.guarantee_timestamp) if customized and request.guarantee_timestamp > _BOUNDED_TIMESTAMP else 0
 
 
-def _queries(request: Any) -> tuple[int, Array]:
-    """The placeholder's type and its rows, as bytes if the type is not one of ours."""
+def _queries(request: Any) -> tuple[int, Any]:
+    """The placeholder's type and its vectors; empty rows if the type is not one of ours."""
     try:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
     except DecodeError as error:
@@ -402,14 +378,10 @@ def _queries(request: Any) -> tuple[int, Array]:
     if not group.placeholders or not group.placeholders[0].values:
         return DataType.FLOAT_VECTOR, np.zeros((0, 0), np.float32)
     holder = group.placeholders[0]
-    dtype = _QUERY_DTYPES.get(holder.type)
-    if dtype is None:
+    kind = _QUERIED.get(holder.type)
+    if kind is None:
         return holder.type, np.zeros((len(holder.values), 0), np.uint8)
-    values = list(holder.values)
-    size = len(values[0])
-    if size % dtype.itemsize or any(len(value) != size for value in values[1:]):
-        raise ParameterInvalid("the vectors of one search have different or broken lengths")
-    return holder.type, np.frombuffer(b"".join(values), dtype).reshape(len(values), -1)
+    return holder.type, kind.queries_from_wire(list(holder.values))
 
 
 def _ids(ids: Any) -> Any | None:

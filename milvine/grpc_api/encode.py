@@ -24,6 +24,7 @@ from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType, SegmentState
+from milvine.model.vectors import kind_of
 from milvine.service.context import channel_name
 from milvine.service.replicas import Replica
 from milvine.service.segments import CompactionStatus, FlushedCollection, LoadedSegment, SegmentInfo
@@ -41,11 +42,6 @@ _SCALARS: dict[DataType, str] = {
 }
 
 _LENGTH_DELIMITED = 2
-_NARROW_VECTORS = {
-    DataType.FLOAT16_VECTOR: "float16_vector",
-    DataType.BFLOAT16_VECTOR: "bfloat16_vector",
-    DataType.INT8_VECTOR: "int8_vector",
-}
 
 
 def status(error: MilvineError | None = None) -> Any:
@@ -110,12 +106,7 @@ def field_data(field: FieldSchema, column: Column) -> Any:
         type=int(field.data_type), field_name=field.name, field_id=field.field_id, is_dynamic=field.is_dynamic
     )
     if field.data_type.is_vector:
-        data.vectors.dim = field.dim or 0
-        values = column.values if column.validity is None else column.values[column.validity]
-        if field.data_type is DataType.FLOAT_VECTOR:
-            _add_floats(data.vectors.float_vector, "data", values)
-        else:
-            setattr(data.vectors, _NARROW_VECTORS[field.data_type], values.tobytes())
+        _add_vectors(data.vectors, field, column)
     elif field.data_type is DataType.ARRAY:
         _add_arrays(data.scalars.array_data, field, column)
     else:
@@ -125,6 +116,16 @@ def field_data(field: FieldSchema, column: Column) -> Any:
         validity = np.ones(len(column), np.bool_) if column.validity is None else column.validity
         data.valid_data.extend(validity.tolist())
     return data
+
+
+def _add_vectors(target: Any, field: FieldSchema, column: Column) -> None:
+    kind = kind_of(field.data_type)
+    target.dim = field.dim or 0
+    content = kind.to_wire(column.values if column.validity is None else column.values[column.validity])
+    if isinstance(content, np.ndarray):
+        _add_floats(getattr(target, kind.wire_name), "data", content)
+    else:
+        setattr(target, kind.wire_name, content)
 
 
 def _add_arrays(target: Any, field: FieldSchema, column: Column) -> None:

@@ -19,7 +19,7 @@ from milvine.index.hnsw import HnswIndex
 from milvine.index.ivf import IvfIndex
 from milvine.index.scan import Array, unit
 from milvine.model.types import DataType, MetricType
-from milvine.model.vectors import as_float32
+from milvine.model.vectors.conversion import as_float32
 
 faiss.omp_set_num_threads(1)
 """One thread per search, since requests run in parallel. Builds run in their own process."""

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 from milvine.model.types import MetricType
-from milvine.model.vectors import as_float32, blocks
+from milvine.model.vectors.conversion import as_float32, blocks
 
 Array = np.ndarray[Any, Any]
 _BLOCK_BYTES = 64 << 20

@@ -2,7 +2,7 @@
 
 Shapes, for a batch of n rows:
   BOOL, INT*, FLOAT, DOUBLE   numpy (n,), of the type's own dtype
-  vectors                     numpy (n, dim), C order: float32, float16, uint16 (the bits of BFLOAT16) or int8
+  vectors                     the values of their kind (`model.vectors`), such as numpy (n, dim)
   VARCHAR                     pyarrow.StringArray without nulls
   ARRAY                       pyarrow.ListArray without nulls, its elements of the element type, without nulls
   JSON                        pyarrow.BinaryArray of UTF-8 JSON text, without nulls, and its shredded paths
@@ -25,6 +25,7 @@ from milvine.model.json_paths import ShreddedPaths
 from milvine.model.records import record
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
 
 NUMPY_DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.BOOL: np.dtype(np.bool_),
@@ -34,10 +35,6 @@ NUMPY_DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.INT64: np.dtype(np.int64),
     DataType.FLOAT: np.dtype(np.float32),
     DataType.DOUBLE: np.dtype(np.float64),
-    DataType.FLOAT_VECTOR: np.dtype(np.float32),
-    DataType.FLOAT16_VECTOR: np.dtype(np.float16),
-    DataType.BFLOAT16_VECTOR: np.dtype(np.uint16),
-    DataType.INT8_VECTOR: np.dtype(np.int8),
 }
 ARROW_TYPES: dict[DataType, pa.DataType] = {
     DataType.BOOL: pa.bool_(),
@@ -168,8 +165,7 @@ def null_column(field: FieldSchema, row_count: int) -> Column:
     """A column of NULLs."""
     validity = np.zeros(row_count, dtype=np.bool_)
     if field.data_type.is_vector:
-        shape = (row_count, field.dim or 0)
-        return Column(field.data_type, np.zeros(shape, NUMPY_DTYPES[field.data_type]), validity)
+        return Column(field.data_type, kind_of(field.data_type).fillers(row_count, field.dim or 0), validity)
     if field.data_type is DataType.VARCHAR:
         return Column(field.data_type, pa.repeat(pa.scalar("", pa.string()), row_count), validity)
     if field.data_type is DataType.ARRAY:
@@ -248,10 +244,13 @@ def concat_columns(columns: Sequence[Column]) -> Column:
     first = columns[0]
     if len(columns) == 1:
         return first
-    if isinstance(first.values, np.ndarray):
-        values: Any = np.concatenate([c.values for c in columns])
+    pieces = [c.values for c in columns]
+    if first.data_type.is_vector:
+        values: Any = kind_of(first.data_type).join(pieces)
+    elif isinstance(first.values, np.ndarray):
+        values = np.concatenate(pieces)
     else:
-        values = pa.concat_arrays([c.values for c in columns])
+        values = pa.concat_arrays(pieces)
     validity = None
     if any(c.validity is not None for c in columns):
         validity = np.concatenate([np.ones(len(c), np.bool_) if c.validity is None else c.validity for c in columns])

@@ -7,7 +7,7 @@ infinities and numbers beyond float64 are not JSON.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -69,3 +69,19 @@ def _decoded(decode: Callable[[Any], _T], text: bytes | str | Sent) -> _T:
         if mended == content:
             raise NotJson(str(error)) from error
     return _decoded(decode, mended)
+
+
+def json_kind(value: object) -> str:
+    """The name of a JSON value in Go's decoder."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "bool"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case Mapping():
+            return "object"
+    return "array"

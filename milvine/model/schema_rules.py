@@ -20,13 +20,12 @@ from milvine.model.collections import MAX_PARTITIONS, TTL_PROPERTY
 from milvine.model.properties import SKIP_LOAD_PROPERTY, TIMEZONE_PROPERTY, WARMUP_PROPERTY, check_warmup, parse_bool
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
 
 MAX_NAME_BYTES = 255
 MAX_FIELDS = 256
 MAX_VECTOR_FIELDS = 10
 MAX_SHARDS = 16
-MAX_DIM = 32768
-MIN_DIM = 2
 MAX_VARCHAR_BYTES = 65535
 MAX_ARRAY_CAPACITY = 4096
 MAX_JSON_BYTES = 65536
@@ -203,7 +202,7 @@ def check_added_field(collection: str, schema: CollectionSchema, field: FieldSch
     if field.data_type.is_vector:
         if len(schema.vector_fields) >= MAX_VECTOR_FIELDS:
             raise ParameterInvalid(f"maximum vector field's number should be limited to {MAX_VECTOR_FIELDS}")
-        if field.dim is None:
+        if field.dim is None and kind_of(field.data_type).has_dim:
             raise ParameterInvalid(f"vector field must have dimension specified, field name = {field.name}")
     if not field.nullable:
         raise ParameterInvalid(f"added field must be nullable, please check it, field name = {field.name}")
@@ -266,18 +265,7 @@ def _check_field(collection: str, field: FieldSchema) -> None:
     if field.auto_id and not field.is_primary:
         raise ParameterInvalid(f"only primary field can speficy AutoID with true, field name = {field.name}")
     if field.data_type.is_vector:
-        if field.dim is None:
-            raise ParameterInvalid(
-                f"dimension is not defined in field type params of field {field.name}, "
-                "check type param `dim` for vector field"
-            )
-        if field.dim < MIN_DIM:
-            raise ParameterInvalid(f"invalid dimension: {field.dim}. should be in range {MIN_DIM} ~ {MAX_DIM}")
-        if field.dim > MAX_DIM:
-            raise ParameterInvalid(
-                f"invalid dimension: {field.dim} of field {field.name}. "
-                f"float vector dimension should be in range {MIN_DIM} ~ {MAX_DIM}"
-            )
+        kind_of(field.data_type).check_dim(field)
     if field.data_type is DataType.VARCHAR or field.element_type is DataType.VARCHAR:
         if field.max_length is None:
             raise ParameterMissing(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
+_FIRST_VECTOR = 100
+
 
 class DataType(IntEnum):
     """Field types this server stores; numbers are `schema.DataType`'s."""
@@ -30,7 +32,7 @@ class DataType(IntEnum):
 
     @property
     def is_vector(self) -> bool:
-        return self >= DataType.FLOAT_VECTOR
+        return self >= _FIRST_VECTOR
 
     @property
     def is_integer(self) -> bool:

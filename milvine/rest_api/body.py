@@ -8,29 +8,13 @@ from typing import Any
 
 from milvine.errors import RestBadJson, RestMissingParameters
 from milvine.model import json_text
-from milvine.model.json_text import Sent
+from milvine.model.json_text import Sent, json_kind
 from milvine.model.known_keys import refuse_unserved, refused_keys
 
 _GO_NAMES = {"id": "ID"}
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-
-
-def json_kind(value: object) -> str:
-    """The name of a JSON value in Go's decoder."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "bool"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case Mapping():
-            return "object"
-    return "array"
 
 
 def parse_bool(text: str) -> bool:

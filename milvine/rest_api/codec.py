@@ -21,7 +21,7 @@ from milvine.errors import (
 )
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
-from milvine.model.json_text import plain_text
+from milvine.model.json_text import json_kind, plain_text
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import (
     DeleteRequest,
@@ -32,8 +32,9 @@ from milvine.model.requests import (
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType, IndexState, LoadState
-from milvine.rest_api import rows, vectors
-from milvine.rest_api.body import Body, json_kind
+from milvine.model.vectors import kind_of
+from milvine.rest_api import rows
+from milvine.rest_api.body import Body
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
 from milvine.segment.plans import SegmentSearchStats
 
@@ -196,15 +197,12 @@ def _search_field(schema: CollectionSchema, name: str) -> FieldSchema:
     return field
 
 
-def _queries(data: list[Any], field: FieldSchema) -> np.ndarray[Any, Any]:
+def _queries(data: list[Any], field: FieldSchema) -> Any:
     try:
-        made = vectors.decode(data, field.data_type)
-        if made is None or made.shape[1] != field.dim:
-            raise ValueError(vectors.wrong_size(data, field.data_type, field.dim or 0))
+        return kind_of(field.data_type).queries_from_json(field, data)
     except ValueError as error:
         detail = ParameterInvalid(str(error), expected=field.data_type.milvus_name, actual=rows.shown(data))
         raise RestBadJson(f"error: {detail.message}") from error
-    return made
 
 
 def _search_params(body: Body) -> dict[str, Any]:

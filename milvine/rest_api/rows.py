@@ -20,7 +20,8 @@ from milvine.model.json_text import Sent, plain_text
 from milvine.model.requests import OutputField, QueryResult, SearchResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
-from milvine.rest_api import vectors
+from milvine.model.vectors import KINDS, kind_of
+from milvine.model.vectors.base import JsonMismatch
 from milvine.rest_api.body import parse_bool
 
 Array = np.ndarray[Any, Any]
@@ -58,20 +59,13 @@ def _bad_value(field: FieldSchema, value: object, reason: str) -> RestInvalidIns
     return _refused(reason, expected=field.data_type.milvus_name, actual=shown(value))
 
 
-def _vector_values(field: FieldSchema, values: list[Any]) -> Array:
-    data_type = field.data_type
+def _vector_values(field: FieldSchema, values: list[Any]) -> Any:
     try:
-        made = vectors.decode(values, data_type)
-    except ValueError as error:
-        raise _bad_value(field, values[0] if len(values) == 1 else values, str(error)) from error
-    if made is None or made.shape[1] != field.dim:
-        length = (field.dim or 0) * (NUMPY_DTYPES[data_type].itemsize if vectors.go_type(data_type) == "[]byte" else 1)
-        size = next(n for n in (vectors.size(v, data_type) for v in values) if n != length)
-        raise _refused(
-            f"{vectors.go_type(data_type)} size {size} doesn't equal to vector dimension {field.dim} "
-            f"of {data_type.milvus_name}"
-        )
-    return made
+        return kind_of(field.data_type).from_json(field, values)
+    except JsonMismatch as error:
+        if error.value is None:
+            raise _refused(error.reason) from error
+        raise _bad_value(field, error.value, error.reason) from error
 
 
 def _integer(field: FieldSchema, value: object) -> int:
@@ -202,10 +196,7 @@ _DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
     DataType.VARCHAR: _text_values,
     DataType.ARRAY: _array_values,
     DataType.JSON: _json_values,
-    DataType.FLOAT_VECTOR: _vector_values,
-    DataType.FLOAT16_VECTOR: _vector_values,
-    DataType.BFLOAT16_VECTOR: _vector_values,
-    DataType.INT8_VECTOR: _vector_values,
+    **dict.fromkeys(KINDS, _vector_values),
 }
 _FILLERS: dict[DataType, object] = {
     DataType.VARCHAR: "",
@@ -224,7 +215,7 @@ def _column(field: FieldSchema, rows: Rows) -> Column:
         return Column(field.data_type, _DECODERS[field.data_type](field, values))
     if field.data_type.is_vector and field.nullable:
         given = [v for v in values if v is not None]
-        empty = np.zeros((0, field.dim or 0), NUMPY_DTYPES[field.data_type])
+        empty = kind_of(field.data_type).fillers(0, field.dim or 0)
         return Column(field.data_type, _vector_values(field, given) if given else empty, validity)
     if field.data_type.is_vector:
         raise _refused(f"missing vector field: {field.name}", expected=field.data_type.milvus_name, actual="")
@@ -314,7 +305,7 @@ def _values(column: Column, int64_as_text: bool) -> list[Any]:
     values: Any = column.values
     match column.data_type:
         case vector_type if vector_type.is_vector:
-            plain = vectors.encode(values)
+            plain = kind_of(vector_type).to_json(values)
         case DataType.FLOAT:
             plain = list(values)
         case DataType.JSON:

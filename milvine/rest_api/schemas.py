@@ -10,14 +10,14 @@ import numpy as np
 
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
 from milvine.model import json_text
-from milvine.model.json_text import plain_text
+from milvine.model.json_text import json_kind, plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
-from milvine.rest_api.body import Body, json_kind, parse_bool
+from milvine.rest_api.body import Body, parse_bool
 
 LEVELS = {level.milvus_name: level for level in ConsistencyLevel}
 LEVEL_NAMES = ", ".join(LEVELS)

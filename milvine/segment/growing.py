@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from milvine.index.base import VectorIndex
-from milvine.index.scan import squared_norms
+from milvine.index.exact import exact_of
 from milvine.model.columns import Column, ColumnBatch, concat_batches, json_column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.records import record
@@ -33,7 +33,7 @@ _JOINED = 4
 
 @record
 class Chunk:
-    """Some rows of a growing segment; a RowSet. `norms2`: squared norms by vector field id, float32 (n,)."""
+    """Some rows of a growing segment; a RowSet. `prepared`: what scans keep of each vector, by field id."""
 
     segment_id: int
     partition_id: int
@@ -42,14 +42,14 @@ class Chunk:
     insert_ts: Array
     max_insert_ts: int
     keys: KeyIndex
-    norms2: dict[int, Array]
+    prepared: dict[int, Array]
     marks: DeleteMarks = field(default_factory=DeleteMarks.none)
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
     bytes_used: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         size = self.batch.bytes_used + self.insert_ts.nbytes + self.keys.bytes_used + self.marks.bytes_used
-        object.__setattr__(self, "bytes_used", size + sum(n.nbytes for n in self.norms2.values()))
+        object.__setattr__(self, "bytes_used", size + sum(n.nbytes for n in self.prepared.values()))
 
     @property
     def is_growing(self) -> bool:
@@ -79,8 +79,8 @@ class Chunk:
     def index(self, field_id: int) -> VectorIndex | None:
         return None
 
-    def vectors(self, field_id: int) -> tuple[Array, Array | None]:
-        return self.column(field_id).values, self.norms2.get(field_id)
+    def vectors(self, field_id: int) -> tuple[Any, Array | None]:
+        return self.column(field_id).values, self.prepared.get(field_id)
 
 
 def _batch_of(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:
@@ -99,7 +99,7 @@ def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, bat
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
-        {i: squared_norms(c.values) for i, c in batch.columns.items() if c.data_type.is_vector},
+        _prepared(batch),
     )
 
 
@@ -124,7 +124,7 @@ def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
     # A chunk older than an added field lacks its column; the schema of the other chunks says what it reads as.
     field_ids = dict.fromkeys(i for c in chunks for i in c.batch.columns)
     batch = concat_batches([ColumnBatch(c.row_count, {i: c.column(i) for i in field_ids}) for c in chunks])
-    vectors = dict.fromkeys(i for c in chunks for i in c.norms2)
+    vectors = dict.fromkeys(i for c in chunks for i in c.prepared)
     return Chunk(
         first.segment_id,
         first.partition_id,
@@ -133,14 +133,28 @@ def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
         np.concatenate([c.insert_ts for c in chunks]),
         max(c.max_insert_ts for c in chunks),
         KeyIndex.build(batch.columns[first.schema.primary_field.field_id].values),
-        {i: np.concatenate([_norms2(c, i) for c in chunks]) for i in vectors},
+        {i: np.concatenate([_prepared_of(c, i) for c in chunks]) for i in vectors},
         join_marks([(c.row_count, c.marks) for c in chunks]),
     )
 
 
-def _norms2(chunk: Chunk, field_id: int) -> Array:
-    known = chunk.norms2.get(field_id)
-    return squared_norms(chunk.column(field_id).values) if known is None else known
+def _prepared(batch: ColumnBatch) -> dict[int, Array]:
+    found: dict[int, Array] = {}
+    for field_id, column in batch.columns.items():
+        if column.data_type.is_vector:
+            prepared = exact_of(column.data_type).prepare(column.values)
+            if prepared is not None:
+                found[field_id] = prepared
+    return found
+
+
+def _prepared_of(chunk: Chunk, field_id: int) -> Array:
+    known = chunk.prepared.get(field_id)
+    if known is None:
+        column = chunk.column(field_id)
+        known = exact_of(column.data_type).prepare(column.values)
+        assert known is not None
+    return known
 
 
 def _are_alike(chunks: tuple[Chunk, ...]) -> bool:

@@ -13,21 +13,23 @@ from milvine.index.base import Effort
 from milvine.index.scan import Band
 from milvine.model.columns import ColumnBatch
 from milvine.model.records import record
-from milvine.model.types import MetricType
+from milvine.model.types import DataType, MetricType
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """Top k of `queries` (nq, dim) float32. `partition_ids` None: all partitions that the reader may see.
+    """Top k of `queries`, in the form that their kind compares.
+
+    `partition_ids` None: all partitions that the reader may see.
 
     `effort` is the requested effort. Only rows whose distance is in `band` count. `output_field_ids` are fetched for
     the hits.
     """
 
     field_id: int
-    queries: Array
+    queries: Any
     k: int
     metric: MetricType
     effort: Effort
@@ -40,13 +42,14 @@ class SearchPlan:
     ignores_growing: bool = False
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
+    data_type: DataType = DataType.FLOAT_VECTOR
 
     @cached_property
     def field_ids(self) -> frozenset[int]:
         """All fields that are looked at."""
         return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids))
 
-    def again(self, queries: Array, read_ts: int) -> SearchPlan:
+    def again(self, queries: Any, read_ts: int) -> SearchPlan:
         """The same search for other vectors at another time; five times as fast as `replace`."""
         plan = object.__new__(SearchPlan)
         plan.__dict__.update(self.__dict__, field_ids=self.field_ids, queries=queries, read_ts=read_ts)

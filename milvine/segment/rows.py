@@ -48,8 +48,8 @@ class RowSet(Protocol):
         """The index over a vector field, or None if the field must be scanned."""
         ...
 
-    def vectors(self, field_id: int) -> tuple[Array, Array | None]:
-        """The data of an exact scan: vectors (n, dim) and their squared norms, None if not kept.
+    def vectors(self, field_id: int) -> tuple[Any, Array | None]:
+        """The data of an exact scan: the vectors, and what scans keep of them, or None.
 
         If the field has an index, the vectors are mapped and not resident.
         """

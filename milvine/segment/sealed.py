@@ -17,9 +17,9 @@ from milvine.errors import DataIntegrityError
 from milvine.in_flight import InFlight
 from milvine.index import dense, scalar
 from milvine.index.base import VectorIndex
+from milvine.index.exact import exact_of
 from milvine.index.partial import PartialIndex
 from milvine.index.scalar import ValueIndex
-from milvine.index.scan import squared_norms
 from milvine.model.columns import Column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Populate
@@ -209,7 +209,7 @@ class SealedSegment:
         part = None if spec is None else self.parts.get(("index", spec.index_id))
         return None if part is None else part.value
 
-    def vectors(self, field_id: int) -> tuple[Array, Array | None]:
+    def vectors(self, field_id: int) -> tuple[Any, Array | None]:
         part = self.parts.get(("field", field_id))
         if part is None:
             return self.column(field_id).values, None
@@ -292,13 +292,13 @@ def _open_part(
     data_type = spec.schema.by_id[number].data_type
     column, mapped = open_column(paths.column(*where, number), data_type, resident=populate, on_bytes=on_bytes)
     memory = mapped.payload_bytes if in_memory else 0
-    norms2 = None
+    prepared = None
     if data_type.is_vector and in_memory:
-        norms2 = squared_norms(column.values)
-        memory += norms2.nbytes
+        prepared = exact_of(data_type).prepare(column.values)
+        memory += 0 if prepared is None else prepared.nbytes
     if column.validity is not None:
         memory += column.validity.nbytes
-    return part((column, norms2), memory, mapped.payload_bytes)
+    return part((column, prepared), memory, mapped.payload_bytes)
 
 
 def _open_scalar_index(path: Path, resident: bool, on_bytes: OnBytes) -> tuple[Any, MappedFile]:

@@ -7,6 +7,7 @@ also reports the queries that it could not answer well; those are scanned.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ import numpy as np
 
 from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
-from milvine.index.scan import exact_distances, padded, scan, scan_band
+from milvine.index.exact import exact_of
+from milvine.index.scan import padded
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
 from milvine.segment.collect import TopKeys, is_plain
@@ -111,15 +113,16 @@ def _scan_for(
             top.add(lines, distances, offsets, (offsets[:, -1] < 0) | (wanted == kept))
 
 
-def _scan(rows: RowSet, plan: SearchPlan, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+def _scan(rows: RowSet, plan: SearchPlan, queries: Any, k: int, mask: Array | None) -> tuple[Array, Array]:
     """Exact search, of an index that holds the vectors or else of the column, which is mapped beside an index."""
-    vectors, norms2 = rows.vectors(plan.field_id)
+    vectors, prepared = rows.vectors(plan.field_id)
+    exact = exact_of(plan.data_type)
     if plan.band is not None:
-        return scan_band(vectors, queries, k, plan.metric, mask, plan.band)
+        return exact.scan_band(vectors, queries, k, plan.metric, mask, plan.band)
     index = rows.index(plan.field_id)
     if index is not None and index.is_exact:
         return index.scan(queries, k, mask)
-    return scan(vectors, norms2, queries, k, plan.metric, mask)
+    return exact.scan(vectors, prepared, queries, k, plan.metric, mask)
 
 
 def _ask_for(
@@ -177,7 +180,7 @@ def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept:
 
 
 def _ask(
-    rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Array, k: int, effort: Effort, mask: Array | None
+    rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Any, k: int, effort: Effort, mask: Array | None
 ) -> Found:
     """Up to k rows that the index finds for each query. Many queries are divided among threads.
 
@@ -187,7 +190,8 @@ def _ask(
     parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
     if parts < 2:
         return _ask_here(rows, index, plan, queries, k, effort, mask)
-    pieces = np.array_split(queries, parts)
+    ends = [len(queries) * part // parts for part in range(parts + 1)]
+    pieces = [queries[start:end] for start, end in itertools.pairwise(ends)]
     found = list(_pool.map(lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask), pieces))
     return Found(
         np.concatenate([f.distances for f in found]),
@@ -198,13 +202,14 @@ def _ask(
 
 
 def _ask_here(
-    rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Array, k: int, effort: Effort, mask: Array | None
+    rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Any, k: int, effort: Effort, mask: Array | None
 ) -> Found:
     found = index.search(queries, k, effort, mask)
     if index.is_exact and plan.band is None:
         return found
     vectors, _ = rows.vectors(plan.field_id)
-    return Found(*exact_distances(vectors, queries, found.rows, k, plan.metric), found.trusted, found.effort)
+    exact = exact_of(plan.data_type).exact_distances(vectors, queries, found.rows, k, plan.metric)
+    return Found(*exact, found.trusted, found.effort)
 
 
 def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:

@@ -30,6 +30,7 @@ from milvine.model.requests import OutputField, QueryRequest, QueryResult, Searc
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.model.schema_rules import check_timezone
+from milvine.model.vectors import VectorKind, kind_of
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.service import ann_params, search_ids
@@ -37,7 +38,6 @@ from milvine.service.context import Engine, RequestContext, channel_name, find_b
 from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.rate_limits import QUERIED, SEARCHED
-from milvine.service.vectors import checked_queries
 from milvine.sized_cache import SizedCache
 
 MAX_TOPK = 16384
@@ -202,6 +202,7 @@ class _Search:
 
     collection: Collection
     field: FieldSchema
+    kind: VectorKind
     outputs: _Outputs
     target: Target
     plan: SearchPlan
@@ -371,10 +372,10 @@ def _prepare_search(engine: Engine, context: RequestContext, request: SearchRequ
         _prepared_searches.keep(key, prepared, request.filter)
         return prepared
     _check_nq(len(request.queries))
-    queries = checked_queries(known.field, request.query_type, request.queries)
+    queries = known.kind.checked_queries(known.field, request.query_type, request.queries)
     plan = known.plan.again(queries, _read_ts(engine, collection, request.read_ts))
     target = Target(collection.collection_id, known.target.partition_ids, context.deadline)
-    return _Search(collection, known.field, known.outputs, target, plan, None)
+    return _Search(collection, known.field, known.kind, known.outputs, target, plan, None)
 
 
 def _new_search(
@@ -412,7 +413,8 @@ def _new_search(
         raise ParameterInvalid(
             "metric type not match", expected=index.metric_type, actual=request.metric_type
         ).prefixed("failed to search")
-    queries = checked_queries(field, request.query_type, request.queries)
+    kind = kind_of(field.data_type)
+    queries = kind.checked_queries(field, request.query_type, request.queries)
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     try:
         ann_params.check_hints(request.params)
@@ -437,9 +439,10 @@ def _new_search(
         primary.field_id,
         band,
         ignores_growing,
+        data_type=field.data_type,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
-    return _Search(collection, field, outputs, target, plan, iterator)
+    return _Search(collection, field, kind, outputs, target, plan, iterator)
 
 
 def _output_fields(outputs: _Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:

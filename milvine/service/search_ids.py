@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from milvine.errors import FieldNotFound, ParameterInvalid
-from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.columns import Column
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
 from milvine.segment.keys import has_duplicates
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, too_large
 
@@ -52,11 +53,11 @@ def _searched_field(schema: CollectionSchema, name: str) -> FieldSchema:
 
 def check_size(field: FieldSchema, count: int) -> None:
     """Bounds the vectors read into memory, since a few bytes of keys can name many."""
-    if count * (field.dim or 0) * NUMPY_DTYPES[field.data_type].itemsize > MAX_OUTPUT_BYTES:
+    if count * kind_of(field.data_type).row_bytes(field.dim or 0) > MAX_OUTPUT_BYTES:
         raise too_large("query")
 
 
-def vectors_of(ids: Any, keys: Any, found: Column) -> tuple[Array, Array]:
+def vectors_of(ids: Any, keys: Any, found: Column) -> tuple[Any, Array]:
     """The vectors in the order of `ids`, without NULLs; and for each id whether it has one.
 
     `found`: the vectors of the rows with the distinct `keys`. Raises ParameterInvalid if a key is missing.

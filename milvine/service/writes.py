@@ -28,12 +28,15 @@ from milvine.model.columns import (
     text_lengths,
     with_default,
 )
+from milvine.model.numbers import check_finite
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import DeleteRequest, InsertRequest, MutationResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.schema_rules import MAX_JSON_BYTES, check_partition_name
 from milvine.model.segments import ALL_PARTITIONS, delete_bytes
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
+from milvine.model.vectors.base import no_vectors
 from milvine.querynode.cluster import Target
 from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
@@ -43,14 +46,7 @@ from milvine.service.disk_quotas import check_disk_quota
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.rate_limits import DELETED, INSERTED
-from milvine.service.vectors import (
-    FLOAT_TAKING,
-    check_filler,
-    check_finite,
-    checked_vectors,
-    no_vectors,
-    spread_vectors,
-)
+from milvine.service.vectors import check_filler, spread_vectors
 
 Array = np.ndarray[Any, Any]
 _WIRE_NAMES = {
@@ -270,7 +266,7 @@ def _checked_column(
             raise ParameterInvalid(f"the field {field.name} is not nullable, but got a null value")
     match field.data_type:
         case field_type if field_type.is_vector:
-            values = checked_vectors(field, values)
+            values = kind_of(field_type).checked(values)
         case DataType.FLOAT | DataType.DOUBLE:
             check_finite(values)
         case DataType.INT8 | DataType.INT16:
@@ -290,8 +286,10 @@ def _check_type(field: FieldSchema, column: Column) -> None:
     wanted, sent = field.data_type, column.data_type
     if sent is wanted or (DataType.INT8 <= sent <= DataType.INT32 and DataType.INT8 <= wanted <= DataType.INT32):
         return
-    if sent is DataType.FLOAT_VECTOR and wanted in FLOAT_TAKING:
-        return
+    if wanted.is_vector:
+        if kind_of(wanted).takes(sent):
+            return
+        raise no_vectors(field, kind_of(wanted))
     if wanted is DataType.ARRAY:
         assert field.element_type is not None
         raise ParameterInvalid(
@@ -299,8 +297,6 @@ def _check_type(field: FieldSchema, column: Column) -> None:
             expected=f"need {field.element_type.milvus_name} array",
             actual="got nil",
         )
-    if wanted.is_vector:
-        raise no_vectors(field)
     kind = {DataType.VARCHAR: "varchar ", DataType.JSON: "json "}.get(wanted, "")
     raise ParameterInvalid(
         f"{kind}field '{field.name}' is illegal, array type mismatch",

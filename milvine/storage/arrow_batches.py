@@ -16,6 +16,7 @@ import pyarrow as pa
 from milvine.errors import DataIntegrityError
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
 from milvine.storage.files import Buffer
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
@@ -25,8 +26,7 @@ def to_arrow(column: Column) -> pa.Array:
     mask = None if column.validity is None else ~column.validity
     values = column.values
     if column.data_type.is_vector:
-        flat = _plain_array(values.reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=None if mask is None else pa.array(mask))
+        return kind_of(column.data_type).to_arrow(values, None if mask is None else pa.array(mask))
     if isinstance(values, np.ndarray):
         if mask is None and column.data_type is not DataType.BOOL:
             return _plain_array(values)
@@ -50,9 +50,7 @@ def from_arrow(data_type: DataType, array: pa.Array) -> Column:
     if array.null_count:
         validity = array.is_valid().to_numpy(zero_copy_only=False)
     if data_type.is_vector:
-        dim = array.type.list_size
-        flat = _numpy_view(array.values, NUMPY_DTYPES[data_type])
-        values: Any = flat.reshape(-1, dim)[array.offset : array.offset + len(array)]
+        values: Any = kind_of(data_type).from_arrow(array)
     elif data_type is DataType.ARRAY:
         values = _lists(array, None) if validity is not None else array
     elif data_type is DataType.BOOL:

@@ -40,7 +40,7 @@ def chunk_bytes(chunk: Chunk) -> int:
         + chunk.insert_ts.nbytes
         + chunk.keys.sorted_keys.nbytes
         + chunk.keys.order.nbytes
-        + sum(n.nbytes for n in chunk.norms2.values())
+        + sum(n.nbytes for n in chunk.prepared.values())
         + (marks._log.bytes_used if marks.count else 0)
     )
 

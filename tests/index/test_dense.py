@@ -19,7 +19,7 @@ from milvine.index.ivf import IvfIndex
 from milvine.index.partial import PartialIndex
 from milvine.index.scan import scan, unit
 from milvine.model.types import DataType, MetricType
-from milvine.model.vectors import as_float32, from_float32
+from milvine.model.vectors.conversion import as_float32, from_float32
 from milvine.storage.files import save_sealed, seal_written
 from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_index_file
 

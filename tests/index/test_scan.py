@@ -9,9 +9,9 @@ import pytest
 
 from milvine.index import scan as scan_module
 from milvine.index.scan import Band, exact_distances, padded, scan, scan_band, squared_norms, unit
-from milvine.model import vectors as vectors_module
 from milvine.model.types import DataType, MetricType
-from milvine.model.vectors import as_float32, from_float32
+from milvine.model.vectors import conversion as vectors_module
+from milvine.model.vectors.conversion import as_float32, from_float32
 
 Array = np.ndarray[Any, Any]
 METRICS = list(MetricType)

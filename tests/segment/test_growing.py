@@ -58,7 +58,7 @@ def test_merging_chunks_keeps_every_row_its_ts_and_its_deletes(steps: list[tuple
             keys = chunk.column(PK).values.tolist()
             assert np.array_equal(chunk.column(VEC).values[:, 0], keys)
             assert np.array_equal(chunk.column(GROUP).values, np.array(keys) % 100)
-            assert np.array_equal(chunk.norms2[VEC], squared_norms(chunk.column(VEC).values))
+            assert np.array_equal(chunk.prepared[VEC], squared_norms(chunk.column(VEC).values))
             assert chunk.json_path(META, ("n",)).integers.tolist() == keys  # type: ignore[union-attr]
             for key in range(30):
                 rows_with_key = chunk.keys.find(np.array([key]))[0].tolist()

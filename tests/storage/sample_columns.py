@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from milvine.model.columns import NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import dense
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
 
 _integers = st.integers(-(2**63), 2**63 - 1)
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -25,9 +26,9 @@ json_documents = st.dictionaries(_texts, json_values, max_size=4) | json_values
 
 def _values(data_type: DataType, n: int) -> st.SearchStrategy[Any]:
     if data_type.is_vector:
-        dtype = NUMPY_DTYPES[data_type]
-        size = 3 * n * dtype.itemsize
-        return st.binary(min_size=size, max_size=size).map(lambda b: np.frombuffer(b, dtype).reshape(n, 3))
+        shape = kind_of(data_type).fillers(n, 8)
+        drawn = st.binary(min_size=shape.nbytes, max_size=shape.nbytes)
+        return drawn.map(lambda b: np.frombuffer(b, shape.dtype).reshape(shape.shape))
     if data_type is DataType.VARCHAR:
         return st.lists(_texts, min_size=n, max_size=n).map(lambda v: pa.array(v, pa.string()))
     if data_type is DataType.ARRAY:

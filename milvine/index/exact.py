@@ -1,0 +1,42 @@
+"""How the vectors of each family of kinds are compared exactly. A new family is one more entry.
+
+`scan`, `scan_band` and `exact_distances` have the shapes and the order that `index.scan` describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from milvine.index import scan
+from milvine.index.scan import Array, Band
+from milvine.model.types import DataType, MetricType
+from milvine.model.vectors import KINDS
+
+_Nearest = tuple[Array, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Exact search in a column. `prepared` is what `prepare` returned for the same vectors, or None."""
+
+    prepare: Callable[[Any], Array | None]
+    """One number per vector that is kept beside them because scans need it; None if they need nothing."""
+    scan: Callable[[Any, Array | None, Any, int, MetricType, Array | None], _Nearest]
+    """vectors, prepared, queries, k, metric, mask."""
+    scan_band: Callable[[Any, Any, int, MetricType, Array | None, Band], _Nearest]
+    """vectors, queries, k, metric, mask, band."""
+    exact_distances: Callable[[Any, Any, Array, int, MetricType], _Nearest]
+    """vectors, queries, rows, k, metric."""
+
+
+_FAMILIES = {
+    "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances),
+}
+_EXACT = {data_type: _FAMILIES[kind.family] for data_type, kind in KINDS.items()}
+
+
+def exact_of(data_type: DataType) -> Exact:
+    """How vectors of a field of this type are compared."""
+    return _EXACT[data_type]
