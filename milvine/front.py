@@ -206,7 +206,7 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     )
     bootstrap: dict[str, Any] = server.get_envoy_config()
     bootstrap.pop("admin", None)
-    # Envoy's allocator serves the whole process and keeps freed pages unless told to return them.
+    # Envoy's allocator serves the whole process and keeps freed pages unless configured to return them.
     bootstrap["memory_allocator_manager"] = {
         "bytes_to_release": 2 * _GIB,
         "memory_release_interval": "0.5s",

@@ -466,7 +466,9 @@ class Demo:
         for step in self.steps:
             table.add_row(*step.cells())
         self.console.print(table)
-        self.console.print(f"  Everything went as expected in {seconds:.0f} s; the server and its data are gone.\n")
+        self.console.print(
+            f"  Every step succeeded, in {seconds:.0f} s; the server has stopped and its data is deleted.\n"
+        )
 
 
 def as_dicts(rows: DemoData, places: Iterable[int]) -> Iterator[dict[str, Any]]:

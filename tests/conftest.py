@@ -30,8 +30,8 @@ STOP_SECONDS = 20.0
 _READY = "milvine ready "
 _POLL_SECONDS = 0.02
 _used_ports: set[int] = set()
-"""gRPC shares a connection among all channels of a process to one address, also with a client of a server that is long
-dead: until it tries again, a new server on that port could not be reached."""
+"""Ports are used once: gRPC shares a connection among all channels of a process to one address, so a client of an ended
+server could delay the connection to a new server on its port."""
 _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 

@@ -73,14 +73,15 @@ DATABASE, COLLECTION, FIELD, INDEX = "database properties", "collection properti
 SEARCH, QUERY, LOAD = "search params", "query params", "load params"
 
 _NAMESPACE = {"namespace": Known(Verdict.REFUSED, "namespace data is set but namespace disabled")}
-_BASE = _harmless("who sent it and when; Milvus overwrites it", "base")
-_ID = _harmless("the collection's name says which it is", "collectionID")
+_BASE = _harmless("its sender and time; Milvus overwrites it", "base")
+_ID = _harmless("the collection's name identifies it", "collectionID")
 _TIME_TRAVEL = _harmless("Milvus ignores it since 2.3", "travel_timestamp")
 _COLLECTION_OF = {**_BASE, **_served("db_name collection_name")}
 _HASH_KEYS = _harmless("Milvus computes them itself", "hash_keys")
-_PRESENT = "what is there now is described, which is what every SDK asks for"
+_PRESENT = "the present state is described, which every SDK requests"
 _PLACING = "mmap.enabled warmup.scalarField warmup.scalarIndex warmup.vectorField warmup.vectorIndex"
-_WITHOUT_TYPE = "index types that read it are refused, and the others do not know it, in Milvus neither"
+_WITHOUT_TYPE = "index types that read it are refused, and the others ignore it, as in Milvus"
+_GROUPING = "it configures groups, and grouping is refused"
 _SERVED_RATES = ("insertRate.{}.mb", "deleteRate.{}.mb", "queryRate.{}.qps", "searchRate.{}.vps")
 _MAX_RATES, _MIN_RATES = (" ".join(f"collection.{r.format(end)}" for r in _SERVED_RATES) for end in ("max", "min"))
 
@@ -102,7 +103,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served(f"max_field_id ttl_field {_PLACING}"),
         **_harmless("there are no functions", "disable_func_runtime_check"),
         **_harmless("there are no functions", "collection.function.allowInsertNonBM25FunctionOutputs"),
-        **_harmless("Milvus sets it itself while it truncates", "collection.on.truncating"),
+        **_harmless("Milvus sets it itself during a truncation", "collection.on.truncating"),
         **_served(_MAX_RATES),
         **_harmless("no rate is lowered under load, so none needs a lower bound", _MIN_RATES),
         **_harmless("there are no bulk loads", "collection.bulkLoadRate.max.mb collection.bulkLoadRate.min.mb"),
@@ -122,7 +123,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_refused_keys("enable_analyzer enable_match analyzer_params multi_analyzer_params"),
         **_refused_keys("local_format", neutral=frozenset({"", "raw"})),
         **_refused_keys("index.nonEncoding"),
-        **_harmless("fields have it as a flag of their schema", "nullable"),
+        **_harmless("it is a flag of the field's schema", "nullable"),
     },
     INDEX: {
         **_served("index_type metric_type params nlist m nbits M efConstruction sq_type refine refine_type"),
@@ -131,8 +132,8 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless(_WITHOUT_TYPE, "min_gram max_gram inverted_index_algo drop_ratio_build bm25_k1 bm25_b"),
         **_harmless(_WITHOUT_TYPE, "max_degree search_list_size intermediate_graph_degree graph_degree build_algo"),
         **_harmless(_WITHOUT_TYPE, "mh_element_bit_width mh_lsh_band with_raw_data_mh rbq_bits_query"),
-        **_harmless("how it is built is chosen by the values", "bitmap_cardinality_limit"),
-        **_harmless("the field's own says it; Milvus leaves it out, too", "dim max_length"),
+        **_harmless("the values decide how it is built", "bitmap_cardinality_limit"),
+        **_harmless("the field has it; Milvus leaves it out too", "dim max_length"),
     },
     SEARCH: {
         **_served("anns_field topk limit offset metric_type params round_decimal ignore_growing iterator"),
@@ -144,18 +145,18 @@ KEYS: dict[str, dict[str, Known]] = {
             order_by_fields="search order_by",
         ),
         **_refused_keys("analyzer_name timezone time_fields pipeline_trace recall_eval"),
-        **_harmless("it says how groups are made, and grouping is refused", "group_size strict_group_size"),
-        **_harmless("it says how groups are made, and grouping is refused", "rank_group_scorer json_path json_type"),
-        **_harmless("it says how groups are made, and grouping is refused", "strict_cast"),
+        **_harmless(_GROUPING, "group_size strict_group_size"),
+        **_harmless(_GROUPING, "rank_group_scorer json_path json_type"),
+        **_harmless(_GROUPING, "strict_cast"),
         **_harmless(_WITHOUT_TYPE, "drop_ratio_search dim_max_score_ratio search_list rbq_query_bits"),
         **_harmless("only the hosted AUTOINDEX reads it", "level"),
         **_harmless("pages always keep one order", "page_retain_order retain_iterator_order"),
-        **_harmless("lists are read until the limit is full", "ensure_topk_full max_empty_result_buckets"),
+        **_harmless("a search continues until the limit is full", "ensure_topk_full max_empty_result_buckets"),
         **_harmless("a hint of how to filter", "expr_use_json_stats iterative_filter"),
         **_harmless("of a cluster's reduce; here one process sees all segments", "global_refine"),
         **_harmless("of a cluster's reduce; here one process sees all segments", "search_topk_ratio refine_topk_ratio"),
         **_harmless("iterators read at the request's own timestamp", "guarantee_timestamp"),
-        **_harmless("the number of vectors sent says it", "nq"),
+        **_harmless("it is the number of vectors sent", "nq"),
     },
     QUERY: {
         **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing"),
@@ -178,12 +179,12 @@ KEYS: dict[str, dict[str, Known]] = {
     "AlterDatabaseRequest": {
         **_BASE,
         **_served("db_name properties delete_keys"),
-        **_harmless("the database's name says which it is", "db_id"),
+        **_harmless("the database's name identifies it", "db_id"),
     },
     "AlterIndexRequest": {**_COLLECTION_OF, **_served("index_name extra_params delete_keys")},
     "BatchDescribeCollectionRequest": {**_served("db_name collection_name"), **_ID},
     "CheckHealthRequest": {},
-    "ConnectRequest": {**_BASE, **_harmless("it names the client for Milvus's own list", "client_info")},
+    "ConnectRequest": {**_BASE, **_harmless("it describes the client for a list in Milvus", "client_info")},
     "CreateAliasRequest": {**_COLLECTION_OF, **_served("alias")},
     "CreateCollectionRequest": {
         **_COLLECTION_OF,
@@ -204,7 +205,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_NAMESPACE,
         **_HASH_KEYS,
         **_served("partition_name expr expr_template_values"),
-        **_harmless("deletes see all that was written before", "consistency_level"),
+        **_harmless("deletes see all earlier writes", "consistency_level"),
     },
     "DescribeAliasRequest": {**_BASE, **_served("db_name alias")},
     "DescribeCollectionRequest": {**_COLLECTION_OF, **_served("collectionID"), **_harmless(_PRESENT, "time_stamp")},
@@ -212,7 +213,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "DescribeIndexRequest": {
         **_COLLECTION_OF,
         **_served("field_name index_name"),
-        **_harmless("rows that came later are counted, too", "timestamp"),
+        **_harmless("later rows are counted too", "timestamp"),
     },
     "DescribeResourceGroupRequest": {**_BASE, **_served("resource_group")},
     "DropAliasRequest": {**_BASE, **_served("db_name alias")},
@@ -226,7 +227,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "GetCollectionStatisticsRequest": _COLLECTION_OF,
     "GetCompactionPlansRequest": {
         **_served("compactionID db_name collection_name"),
-        **_harmless("the collection's name says which it is", "collection_id"),
+        **_harmless("the collection's name identifies it", "collection_id"),
     },
     "GetCompactionStateRequest": _served("compactionID"),
     "GetComponentStatesRequest": {},
@@ -241,7 +242,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "GetReplicasRequest": {
         **_COLLECTION_OF,
         **_served("collectionID"),
-        **_harmless("the nodes of the shards are always told", "with_shard_nodes"),
+        **_harmless("the nodes of the shards are always listed", "with_shard_nodes"),
     },
     "GetVersionRequest": {},
     "HasCollectionRequest": {**_COLLECTION_OF, **_harmless(_PRESENT, "time_stamp")},
@@ -280,7 +281,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_TIME_TRAVEL,
         **_served("expr output_fields partition_names guarantee_timestamp query_params consistency_level"),
         **_served("use_default_consistency expr_template_values"),
-        **_harmless("answers have no more than they need", "not_return_all_meta"),
+        **_harmless("answers have only the necessary metadata", "not_return_all_meta"),
     },
     "ReleaseCollectionRequest": _COLLECTION_OF,
     "ReleasePartitionsRequest": {**_COLLECTION_OF, **_served("partition_names")},
@@ -291,10 +292,10 @@ KEYS: dict[str, dict[str, Known]] = {
         **_TIME_TRAVEL,
         **_served("partition_names dsl placeholder_group ids output_fields search_params guarantee_timestamp"),
         **_served("consistency_level use_default_consistency expr_template_values"),
-        **_harmless("only expressions are left of the kinds of filters", "dsl_type"),
-        **_harmless("the vectors that were sent say it", "nq"),
-        **_harmless("answers have no more than they need", "not_return_all_meta"),
-        **_harmless("ids say it", "search_by_primary_keys"),
+        **_harmless("filters are always expressions", "dsl_type"),
+        **_harmless("it is the number of vectors sent", "nq"),
+        **_harmless("answers have only the necessary metadata", "not_return_all_meta"),
+        **_harmless("`ids` implies it", "search_by_primary_keys"),
         **_refused(
             sub_reqs="hybrid search",
             function_score="reranking by functions",
@@ -329,7 +330,7 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     "CollectionSchema": {
         **_served("name description fields enable_dynamic_field"),
-        **_harmless("the key's field says it, and the request has the rest", "autoID dbName properties version"),
+        **_harmless("the key's field has autoID, and the request has the rest", "autoID dbName properties version"),
         **_refused(
             functions="a function",
             struct_array_fields="a struct field",
@@ -362,7 +363,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "CollectionFilterReq": _served("dbName collectionName partitionName filter exprParams"),
     "CollectionIDReq": {
         **_served("dbName collectionName partitionNames outputFields id consistencyLevel"),
-        **_harmless("partitionNames says it; Milvus does not read it either", "partitionName"),
+        **_harmless("partitionNames replaces it; Milvus does not read it either", "partitionName"),
     },
     "CollectionNameReq": _served("dbName collectionName partitionNames"),
     "CollectionReq": {
@@ -397,12 +398,12 @@ KEYS: dict[str, dict[str, Known]] = {
     "GetCompactionStateReq": _served("jobID"),
     "GetSegmentsInfoReq": {
         **_served("collectionID segmentIDs"),
-        **_harmless("the ids say which segments are meant", "dbName"),
+        **_harmless("ids identify the segments", "dbName"),
     },
     "IndexParamReq": _served("dbName collectionName indexParams"),
     "IndexReq": {
         **_served("dbName collectionName indexName"),
-        **_harmless("rows that came later are counted, too", "timestamp"),
+        **_harmless("later rows are counted too", "timestamp"),
     },
     "IndexReqWithProperties": _served("dbName collectionName indexName properties"),
     "NewPasswordReq": _served("userName password newPassword description"),
@@ -427,12 +428,12 @@ KEYS: dict[str, dict[str, Known]] = {
             functionChains="functionChains",
             searchAggregation="searchAggregation",
         ),
-        **_harmless("it says how groups are made, and grouping is refused", "groupSize strictGroupSize"),
-        **_harmless("searchParams says it; Milvus does not read it either", "params"),
+        **_harmless(_GROUPING, "groupSize strictGroupSize"),
+        **_harmless("searchParams replaces it; Milvus does not read it either", "params"),
     },
     "TransferReplicaReq": {
         **_served("sourceRgName targetRgName collectionName replicaNum"),
-        **_harmless("the body has no key for it in Milvus", "dbName"),
+        **_harmless("Milvus's body has no such key", "dbName"),
     },
     "UpdateResourceGroupReq": _served("resource_groups"),
     "UserReq": _served("userName"),

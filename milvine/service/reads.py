@@ -337,8 +337,8 @@ def _chained(error: MilvineError, collection: Collection, verb: str) -> MilvineE
     if not isinstance(error, PartitionNotLoaded):
         return error
     channel = channel_name(collection.collection_id)
-    behind = error.prefixed(f"fail to {verb} on QueryNode {NODE_ID}")
-    return behind.prefixed(f"failed to search/query delegator {NODE_ID} for channel {channel}")
+    inner = error.prefixed(f"fail to {verb} on QueryNode {NODE_ID}")
+    return inner.prefixed(f"failed to search/query delegator {NODE_ID} for channel {channel}")
 
 
 def _run_step(engine: Engine, prepared: _Search) -> Hits | None:

@@ -197,9 +197,9 @@ def test_the_command_fails_with_one_sentence(small: Server) -> None:
     unknown = estimate_command("nope", "--uri", small.uri)
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr == "milvine: collection not found[database=default][collection=nope]\n"
-    nobody = estimate_command("c2", "--uri", "http://127.0.0.1:1")
-    assert nobody.returncode == 1
-    assert "no answer from http://127.0.0.1:1/milvine/v1/estimate" in nobody.stderr
+    unreachable = estimate_command("c2", "--uri", "http://127.0.0.1:1")
+    assert unreachable.returncode == 1
+    assert "no answer from http://127.0.0.1:1/milvine/v1/estimate" in unreachable.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Loading is asynchronous: progress that moves, cancelled, changed and interrupted in the middle, failed and resumed.
+"""Loads in progress: reported, cancelled, changed, interrupted, failed and resumed.
 
-One server's loading threads are held after each file, so that "in the middle" is a place and not a moment.
+One server's loading threads are held after each file, so tests can act in the middle of a load.
 """
 
 from __future__ import annotations

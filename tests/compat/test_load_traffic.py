@@ -1,5 +1,5 @@
-"""Loading, releasing, other partitions and other fields under searches and inserts: every answer is right, or a refusal
-that is documented."""
+"""Searches and inserts during loads and releases of collections, partitions and fields: every answer is right, or a
+documented refusal."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`mmap.enabled` and `warmup`: what is read before a collection is loaded, and what counts as memory.
 
-A damaged byte tells who has read it: what is only mapped loads all the same.
+A damaged byte shows whether a part was read: a part that is only mapped is loaded despite it.
 """
 
 from __future__ import annotations

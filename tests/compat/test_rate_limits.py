@@ -1,4 +1,4 @@
-"""Rates and quotas of collections: what is above them is refused, until a rate's bucket is refilled."""
+"""Rates and quotas of collections: requests above them are refused, until a rate's bucket is refilled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sample_collections import c1_rows, make_c1
 
 ORIGIN = [0.0, 0.0, 0.0, 0.0]
 SLOW = "0.001"
-"""A thousandth of a vector, a query or a MB a second: the first request overdraws the bucket for long."""
+"""A thousandth of a vector, a query or a MB a second: the first request overdraws the bucket for a long time."""
 WAIT_SECONDS = 20.0
 
 Call = Callable[[MilvusClient, str], Any]
@@ -88,13 +88,13 @@ def test_requests_above_a_rate_are_refused_until_the_rate_is_raised(
 
 
 @pytest.mark.parametrize("value", ["-1", "", "fast", "nan", "inf"])
-def test_a_rate_that_is_negative_or_no_number_limits_nothing(client: MilvusClient, loaded: str, value: str) -> None:
+def test_a_negative_or_non_numeric_rate_limits_nothing(client: MilvusClient, loaded: str, value: str) -> None:
     client.alter_collection_properties(loaded, {"collection.searchRate.max.vps": value})
     for _ in range(3):
         _search(client, loaded)
 
 
-def test_rest_answers_in_its_own_words(server: Server, client: MilvusClient, loaded: str) -> None:
+def test_rate_refusals_have_their_own_form_over_rest(server: Server, client: MilvusClient, loaded: str) -> None:
     client.alter_collection_properties(loaded, {"collection.queryRate.max.qps": SLOW})
     body = {"collectionName": loaded, "filter": "id == 1"}
     first, second = (requests.post(f"{server.uri}/v2/vectordb/entities/query", json=body).json() for _ in range(2))

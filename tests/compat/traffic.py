@@ -1,8 +1,8 @@
-"""Readers and writers that know what every answer must hold, while something else happens to the collection.
+"""Readers and writers that check every answer while a collection changes.
 
 Rows come in batches. A read that began after a batch was acknowledged and ended before its delete was sent must see all
 of it; one that began after the delete was acknowledged, or ended before the insert was sent, must see nothing of it. An
-upsert gives all rows of a batch another version at once.
+upsert gives all rows of a batch a new version at once.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Wrong(AssertionError):
 
 
 class Traffic:
-    """`is_documented` tells whether a refusal of a read (its status, and whether it used field `a`) is a right answer;
-    `graph_misses`: how many rows in a thousand an index may not find, though they are there."""
+    """`is_documented`: whether a refusal of a read is allowed, by its status and whether it used field `a`;
+    `graph_misses`: how many of a thousand existing rows an index may miss."""
 
     def __init__(
         self,
@@ -100,8 +100,8 @@ class Traffic:
         seed: int,
         is_enough: Callable[[], bool],
     ) -> None:
-        """8 readers, 2 writers and one thread for the disturbances; raises the first thing that was wrong. On a slow
-        machine it goes on for up to a minute more, until what is to be met has been met."""
+        """Runs 8 readers, 2 writers and a thread for the disturbances; raises the first wrong answer. On a slow machine
+        it continues for up to a minute until `is_enough`."""
         works = [partial(self._write, i, random.Random(seed + i)) for i in range(2)]
         works += [partial(self._read, random.Random(seed + 100 + i)) for i in range(8)]
         works.append(partial(self._disturb, disturbances, random.Random(seed + 200)))

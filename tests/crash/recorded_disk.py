@@ -1,11 +1,11 @@
 """Records every operation on files in order, and computes what a power loss may leave of them.
 
-It stands in for the functions of `os` by which the storage layer writes, below one directory, and keeps names, bytes
-and syncs apart. A file's bytes survive from its last fsync on; a name's coming or going survives from the next fsync of
-its directory on. Of the rest anything may survive: nothing, all of it, half of the last write, or some of it.
+It replaces the functions of `os` with which the storage layer writes, below one directory, and keeps names, bytes and
+syncs apart. A file's bytes survive after an fsync of the file; a new or removed name survives after an fsync of its
+directory. Of the rest anything may survive: nothing, all of it, half of the last write, or some of it.
 
-SQLite's files are not taken apart: its own promise (a commit with synchronous=FULL is there, whole) is taken as given,
-so that a commit is one durable operation that holds the database's image.
+SQLite is trusted to make a commit with synchronous=FULL durable as a whole, so a commit is recorded as one durable
+operation with the database's image.
 """
 
 from __future__ import annotations

@@ -138,8 +138,8 @@ def test_a_load_of_structurally_damaged_raw_vectors_fails_with_the_files_name(
 def test_a_collection_with_a_damaged_log_answers_with_the_files_name_and_others_are_served(
     new_server: NewServer, data_dir: Path, damage: Callable[[Path], None]
 ) -> None:
-    """A log has at least one file as long as its collection exists: without it acknowledged rows are gone. Nothing is
-    written over the damage: with the file as it was, the collection is as it was."""
+    """A collection's log always has a file; without it acknowledged rows are lost. The server writes nothing over the
+    damage, so restoring the file restores the collection."""
     path = log_files(data_dir, SMALL)[-1]
     whole = path.read_bytes()
     damage(path)

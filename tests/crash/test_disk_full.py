@@ -218,7 +218,7 @@ def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
-    # No room for the log: its collection takes no more writes, and reads go on.
+    # No room for the log: its collection takes no more writes, and reads continue.
     ballast = fill_disk(small_disk, 200_000)
     acknowledged = 8000
     while True:
@@ -233,7 +233,7 @@ def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers
     code_of(lambda: client.create_collection("e", schema=schema))
     assert not client.has_collection("e")
 
-    # No room at all: the server starts after a crash and after a clean stop, reads go on, writes fail.
+    # No room at all: the server starts after a crash and after a clean stop, reads continue, writes fail.
     fill_more = small_disk / "more"
     for end in (server.kill, server.stop):
         with contextlib.suppress(OSError), fill_more.open("ab", buffering=0) as file:

@@ -161,7 +161,7 @@ def test_a_failed_log_leaves_the_write_buffer_to_the_other_collections(
     def no_sync(_descriptor: int) -> None:
         raise OSError(5, "Input/output error")
 
-    with engine.datanode._held[broken.collection_id].flush_lock:  # nothing is sealed meanwhile
+    with engine.datanode._held[broken.collection_id].flush_lock:  # so that nothing is sealed
         fill(engine, broken, LIMIT * 17 // 10)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", no_sync)
@@ -174,7 +174,7 @@ def test_a_failed_log_leaves_the_write_buffer_to_the_other_collections(
     fill(engine, other, LIMIT * 8 // 10)
 
 
-def test_a_collection_that_cannot_be_flushed_is_itself_refused_and_tried_again(
+def test_writes_to_a_collection_that_cannot_be_flushed_are_refused_and_the_flush_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))
@@ -199,7 +199,7 @@ def test_a_collection_that_cannot_be_flushed_is_itself_refused_and_tried_again(
     insert(engine, failing, range(100))
 
 
-def test_collections_that_cannot_be_flushed_have_a_bound_together(
+def test_collections_that_cannot_be_flushed_have_a_common_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))
@@ -221,7 +221,7 @@ def test_collections_that_cannot_be_flushed_have_a_bound_together(
     assert engine.datanode._views.all_growing_bytes <= 4 * LIMIT
 
 
-def test_a_truncated_collection_no_longer_counts_as_one_that_cannot_be_flushed(
+def test_truncating_a_collection_that_cannot_be_flushed_clears_its_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = start(tmp_path, MILVINE_WRITE_BUFFER_LIMIT=str(LIMIT))

@@ -1,5 +1,5 @@
-"""What may come while a segment is being opened, one thing at a time, in this process. A load that is "slow" reads and
-reads until it is let go, and asks at every step whether it is still wanted."""
+"""Events while a segment is being opened, one at a time, in this process. A "slow" load reads until it is released, and
+checks at every step whether it is still wanted."""
 
 from __future__ import annotations
 

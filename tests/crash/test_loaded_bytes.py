@@ -1,4 +1,4 @@
-"""The bytes of loaded segments are counted exactly, also when deletes come while a segment is opened anew."""
+"""The bytes of loaded segments are counted exactly, also under deletes while a segment is reopened."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load_keys_only(engine: Engine, collection: Collection) -> None:
     engine.loader.load(current, LoadConfig(partitions, frozenset({PK})))
     deadline = time.monotonic() + 20
     while any(("field", VEC) in parts for parts in engine.loader.budget.usage(collection.collection_id).values()):
-        assert time.monotonic() < deadline, "the segment is not opened anew"
+        assert time.monotonic() < deadline, "the segment is not reopened"
         time.sleep(0.001)
 
 
@@ -53,7 +53,7 @@ def check_counts(engine: Engine, collection: Collection) -> None:
 
 
 def then(first: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
-    """`first`, and at its first call `after`, too, before it returns."""
+    """`first`, which in its first call also calls `after` before it returns."""
     waiting = [after]
 
     def call(*arguments: Any) -> Any:
@@ -77,7 +77,7 @@ def test_deletes_just_after_a_segment_serves_are_counted(
     check_counts(engine, sealed)
 
 
-def test_deletes_just_before_a_segment_is_opened_anew_are_counted_once(
+def test_deletes_just_before_a_segment_is_reopened_are_counted_once(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(engine, sealed)

@@ -35,8 +35,8 @@ def collection(engine: Engine) -> Collection:
 
 
 def before_next(step: str, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
-    """Something that happens when the next write has its place in the log ("write"), or when it is there and its rows
-    are made ("sync")."""
+    """Calls `change` when the next write has its place in the log ("write"), or when its record is written and its rows
+    are prepared ("sync")."""
     real = getattr(Wal, step)
 
     def with_change(wal: Wal, ticket: int) -> None:

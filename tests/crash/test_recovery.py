@@ -97,8 +97,8 @@ def engine(tmp_path: Path) -> Engine:
 def test_recovery_syncs_the_tail_of_the_log_before_anything_relies_on_it(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A killed server leaves records that were written and never synced. They are served after the restart, and the
-    next file's header says that they were synced: after a power loss the log would count as damaged."""
+    """A killed server leaves unsynced records. A restart serves them, and the next file's header calls them synced, so
+    they must be synced first: otherwise a power loss would look like damage."""
     collection = new_collection(engine)
     insert(engine, collection, range(5))
     log = next(SegmentPaths(tmp_path).wal(collection.collection_id).glob("*.wal"))

@@ -39,7 +39,7 @@ def test_few_files_stay_and_many_are_joined_oldest_first() -> None:
     assert worth_merging(reversed(found), 100) == tuple(found)
 
 
-def test_files_that_are_too_large_together_are_left_alone() -> None:
+def test_files_that_are_too_large_together_are_not_joined() -> None:
     small = deltas(*[5] * ENOUGH)
     large = [replace(d, delta_id=99 + i, row_count=9, file_bytes=MAX_JOINED_BYTES // 2) for i, d in enumerate(small)]
     assert worth_merging([*small, *large], 100) == tuple(sorted([*small, large[0]], key=lambda d: d.max_ts))

@@ -3,7 +3,7 @@
 usage: official_suite.py --tests DIR --python VENV_PYTHON [--sets engine filters loading] [--out DIR]
 
 `--tests` is `tests/python_client` of a Milvus checkout, `--python` the interpreter of an environment with that folder's
-requirements. A case that cannot pass stands in exclusions.txt with its reason; the second rate leaves these out.
+requirements. Cases that cannot pass are listed in exclusions.txt with the reason; the second rate leaves them out.
 """
 
 from __future__ import annotations

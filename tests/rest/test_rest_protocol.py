@@ -59,7 +59,7 @@ def test_no_body_is_1801_on_every_route(rest: Rest, path: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
 @pytest.mark.parametrize("content", [b'{"collectionName":}', b'{"collectionName": "a"', b"\xff", b"[]", b"1", b'"a"'])
-def test_a_body_that_is_no_json_object_is_1801_on_every_route(rest: Rest, path: str, content: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_1801_on_every_route(rest: Rest, path: str, content: bytes) -> None:
     answer = rest.send(path, content).json()
     assert answer["code"] == 1801
     assert answer["message"].startswith("can only accept json format request, error: ")
@@ -165,7 +165,7 @@ def test_keys_come_sorted_and_the_type_is_utf8_json(rest: Rest, collection_name:
 
 
 @pytest.mark.parametrize("text", ["soon", "1.5", "10s"])
-def test_a_request_timeout_that_is_no_number_is_1100(rest: Rest, text: str) -> None:
+def test_a_request_timeout_that_is_not_a_number_is_1100(rest: Rest, text: str) -> None:
     answer = rest.post("databases/list", {}, Request_Timeout=text)
     assert answer["code"] == 1100
     assert answer["message"].startswith("Request-Timeout parse failed, err: ")

@@ -127,7 +127,7 @@ def test_invalid_ids_are_refused(rest: Rest, filled: str, body: dict[str, Any], 
     assert (answer["code"], answer["message"]) == (code, message)
 
 
-def test_several_vector_fields_are_told_apart_by_name(rest: Rest, collection_name: str) -> None:
+def test_several_vector_fields_are_distinguished_by_name(rest: Rest, collection_name: str) -> None:
     second = {"fieldName": "other", "dataType": "Float16Vector", "elementTypeParams": {"dim": 2}}
     indexes = [VECTOR_INDEX, {**VECTOR_INDEX, "fieldName": "other", "indexName": "other"}]
     rest.ok(

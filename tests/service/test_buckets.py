@@ -54,7 +54,7 @@ def is_accepted(limits: RateLimits, of: Collection, amount: int = 1) -> bool:
     return True
 
 
-def test_a_second_s_worth_is_accepted_at_once_and_then_as_much_as_is_refilled(clock: Clock) -> None:
+def test_one_seconds_worth_is_accepted_at_once_and_then_the_refilled_amount(clock: Clock) -> None:
     of = collection(searchRate_max_vps="10")
     limits, _ = limits_of(of)
     assert [is_accepted(limits, of) for _ in range(12)] == [True] * 11 + [False]
@@ -66,7 +66,7 @@ def test_a_second_s_worth_is_accepted_at_once_and_then_as_much_as_is_refilled(cl
     assert [is_accepted(limits, of) for _ in range(12)] == [True] * 11 + [False]
 
 
-def test_a_large_request_is_accepted_whole_and_later_ones_wait_for_it(clock: Clock) -> None:
+def test_a_large_request_is_accepted_whole_and_later_ones_are_refused(clock: Clock) -> None:
     of = collection(searchRate_max_vps="10")
     limits, _ = limits_of(of)
     assert is_accepted(limits, of, 1000)
@@ -76,7 +76,7 @@ def test_a_large_request_is_accepted_whole_and_later_ones_wait_for_it(clock: Clo
     assert is_accepted(limits, of)
 
 
-def test_megabytes_are_of_1024_kb(clock: Clock) -> None:
+def test_a_megabyte_is_1024_kilobytes(clock: Clock) -> None:
     of = collection(insertRate_max_mb="1")
     limits, _ = limits_of(of)
     limits.check(of, INSERTED, lambda: 1 << 20)
@@ -85,7 +85,7 @@ def test_megabytes_are_of_1024_kb(clock: Clock) -> None:
         limits.check(of, INSERTED, lambda: 1)
 
 
-def test_kinds_and_collections_have_their_own_buckets_which_go_with_the_collection(clock: Clock) -> None:
+def test_each_kind_and_collection_has_a_bucket_that_is_removed_with_the_collection(clock: Clock) -> None:
     one = collection(searchRate_max_vps="1", queryRate_max_qps="1")
     other = replace(one, collection_id=2)
     limits, known = limits_of(one, other)

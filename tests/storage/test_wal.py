@@ -597,7 +597,7 @@ def test_a_failed_rotation_acknowledges_nothing_that_a_restart_would_lose(
 
 
 def test_a_closed_log_takes_no_writes_and_touches_no_other_file(directory: Path, tmp_path: Path) -> None:
-    """A collection may be dropped while an insert is under way."""
+    """A collection may be dropped during an insert."""
     wal = Wal(directory, COLLECTION, 1, 0)
     wal.close()
     refusal: BaseException | None = None
