@@ -1,4 +1,4 @@
-"""`make demo`: a Milvine server from its first second to its last, on real vectors.
+"""`make demo`: the whole life of a Milvine server, on real vectors.
 
 Starts `milvine serve` on a temporary directory, drives it with the official `pymilvus` client, and after
 each step prints the collection's load state, the time taken and the server's memory. Ends with status 0

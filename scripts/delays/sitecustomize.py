@@ -1,7 +1,7 @@
-"""Threads that meet where they seldom do: one part of milvine's functions pauses when it is called and when it returns.
+"""Provokes rare interleavings of threads: functions of one part of milvine pause when they are called and return.
 
-Every Python imports this module that has its directory in PYTHONPATH. `make delays` runs the tests so, servers
-included, once for each part. `MILVINE_DELAYS` is the part and their number, "0/8". The main thread does not pause.
+Python imports this module at start if its directory is in PYTHONPATH. `make delays` runs the tests and their servers
+this way, once for each part. `MILVINE_DELAYS` is the part and the number of parts, "0/8". The main thread does not pause.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 PAUSE_SECONDS = 0.01
 PAUSES = 300
-"""Of one function in one process, so that what is called for every row comes to an end."""
+"""Pauses of one function in one process, so that a function called for every row still ends."""
 _PACKAGE = str(Path(__file__).resolve().parents[2] / "milvine") + os.sep
 _part, _parts = map(int, os.environ.get("MILVINE_DELAYS", "0/1").split("/"))
 _left: dict[CodeType, int] = {}
@@ -25,7 +25,7 @@ _left: dict[CodeType, int] = {}
 def _pauses(code: CodeType) -> int:
     if not code.co_filename.startswith(_PACKAGE):
         return 0
-    # A hash that is the same in every process, and stays so after a change elsewhere.
+    # A hash that is the same in every process and does not depend on other functions.
     name = f"{code.co_filename.removeprefix(_PACKAGE)}:{code.co_qualname}"
     return PAUSES if zlib.crc32(name.encode()) % _parts == _part else 0
 
