@@ -123,7 +123,7 @@ def _free_port(hosts: list[str], port: int) -> int:
     if port:
         for host in hosts:
             if not _can_bind(host, port):
-                raise CannotServe(f"cannot listen on {host} port {port}: it is in use or not ours")
+                raise CannotServe(f"cannot listen on {host} port {port}: it is in use or not available")
         return port
     for _ in range(100):
         with socket.socket(socket.AF_INET6 if ":" in hosts[0] else socket.AF_INET) as probe:
@@ -166,7 +166,7 @@ def _check_certificates(settings: Settings) -> None:
         if settings.tls_mode == MUTUAL_TLS:
             context.load_verify_locations(settings.tls_ca_pem_path)
     except ssl.SSLError as error:
-        raise CannotServe(f"{' and '.join(needed.values())} are no certificates that fit: {error}") from None
+        raise CannotServe(f"{' and '.join(needed.values())} cannot be used together: {error}") from None
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Provokes rare interleavings of threads: functions of one part of milvine pause when they are called and return.
 
 Python imports this module at start if its directory is in PYTHONPATH. `make delays` runs the tests and their servers
-this way, once for each part. `MILVINE_DELAYS` is the part and the number of parts, "0/8". The main thread does not pause.
+this way, once for each part. `MILVINE_DELAYS` is the part and their number, "0/8". The main thread does not pause.
 """
 
 from __future__ import annotations
