@@ -12,17 +12,17 @@ from milvine.service.context import Engine, RequestContext
 
 
 def create_database(engine: Engine, context: RequestContext, request: Any) -> Any:
-    databases.create_database(engine, request.db_name, decode.pairs(request.properties))
+    databases.create_database(engine, context, request.db_name, decode.pairs(request.properties))
     return encode.status()
 
 
 def drop_database(engine: Engine, context: RequestContext, request: Any) -> Any:
-    databases.drop_database(engine, request.db_name)
+    databases.drop_database(engine, context, request.db_name)
     return encode.status()
 
 
 def list_databases(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = databases.list_databases(engine)
+    found = databases.list_databases(engine, context)
     return milvus_pb2.ListDatabasesResponse(
         status=encode.status(),
         db_names=[d.name for d in found],
@@ -32,7 +32,7 @@ def list_databases(engine: Engine, context: RequestContext, request: Any) -> Any
 
 
 def describe_database(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = databases.describe_database(engine, request.db_name)
+    found = databases.describe_database(engine, context, request.db_name)
     return milvus_pb2.DescribeDatabaseResponse(
         status=encode.status(),
         db_name=found.name,
@@ -44,7 +44,7 @@ def describe_database(engine: Engine, context: RequestContext, request: Any) -> 
 
 def alter_database(engine: Engine, context: RequestContext, request: Any) -> Any:
     properties = decode.pairs(request.properties)
-    databases.alter_database(engine, request.db_name, properties, tuple(request.delete_keys))
+    databases.alter_database(engine, context, request.db_name, properties, tuple(request.delete_keys))
     return encode.status()
 
 

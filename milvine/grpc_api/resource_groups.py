@@ -54,28 +54,28 @@ def _encode_group(engine: Engine, described: ResourceGroupDescription) -> Any:
 
 def create_resource_group(engine: Engine, context: RequestContext, request: Any) -> Any:
     config = _decode_config(request.config) if request.HasField("config") else None
-    resource_groups.create_resource_group(engine, request.resource_group, config)
+    resource_groups.create_resource_group(engine, context, request.resource_group, config)
     return encode.status()
 
 
 def update_resource_groups(engine: Engine, context: RequestContext, request: Any) -> Any:
     configs = {name: _decode_config(config) for name, config in request.resource_groups.items()}
-    resource_groups.update_resource_groups(engine, configs)
+    resource_groups.update_resource_groups(engine, context, configs)
     return encode.status()
 
 
 def drop_resource_group(engine: Engine, context: RequestContext, request: Any) -> Any:
-    resource_groups.drop_resource_group(engine, request.resource_group)
+    resource_groups.drop_resource_group(engine, context, request.resource_group)
     return encode.status()
 
 
 def list_resource_groups(engine: Engine, context: RequestContext, request: Any) -> Any:
-    found = resource_groups.list_resource_groups(engine)
+    found = resource_groups.list_resource_groups(engine, context)
     return milvus_pb2.ListResourceGroupsResponse(status=encode.status(), resource_groups=found)
 
 
 def describe_resource_group(engine: Engine, context: RequestContext, request: Any) -> Any:
-    described = resource_groups.describe_resource_group(engine, request.resource_group)
+    described = resource_groups.describe_resource_group(engine, context, request.resource_group)
     return milvus_pb2.DescribeResourceGroupResponse(
         status=encode.status(), resource_group=_encode_group(engine, described)
     )
@@ -83,7 +83,7 @@ def describe_resource_group(engine: Engine, context: RequestContext, request: An
 
 def transfer_node(engine: Engine, context: RequestContext, request: Any) -> Any:
     source, target = request.source_resource_group, request.target_resource_group
-    resource_groups.transfer_node(engine, source, target, request.num_node)
+    resource_groups.transfer_node(engine, context, source, target, request.num_node)
     return encode.status()
 
 

@@ -12,33 +12,35 @@ from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
 from milvine.service import admin, collections, indexes, loading, reads, segments, system_info, writes
-from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.context import Engine, RequestContext
 
 Rpc = Callable[[Engine, RequestContext, Any], Any]
 _IN_MEMORY = 1
 
 
 def connect(engine: Engine, context: RequestContext, request: Any) -> Any:
-    check_database(engine, context)
+    identifier = admin.connect(engine, context)
     info = common_pb2.ServerInfo(
-        build_tags=admin.version(), deploy_mode="STANDALONE", git_commit="", go_version="", build_time=""
+        build_tags=admin.get_version(engine, context),
+        deploy_mode="STANDALONE",
+        git_commit="",
+        go_version="",
+        build_time="",
     )
-    return milvus_pb2.ConnectResponse(
-        status=encode.status(), server_info=info, identifier=admin.allocate_timestamp(engine)
-    )
+    return milvus_pb2.ConnectResponse(status=encode.status(), server_info=info, identifier=identifier)
 
 
 def get_version(engine: Engine, context: RequestContext, request: Any) -> Any:
-    return milvus_pb2.GetVersionResponse(status=encode.status(), version=admin.version())
+    return milvus_pb2.GetVersionResponse(status=encode.status(), version=admin.get_version(engine, context))
 
 
 def check_health(engine: Engine, context: RequestContext, request: Any) -> Any:
-    healthy, reasons = admin.is_healthy(engine)
+    healthy, reasons = admin.check_health(engine, context)
     return milvus_pb2.CheckHealthResponse(status=encode.status(), isHealthy=healthy, reasons=reasons)
 
 
 def get_component_states(engine: Engine, context: RequestContext, request: Any) -> Any:
-    healthy, _ = admin.is_serving(engine)
+    healthy = admin.get_component_state(engine, context)
     state = milvus_pb2.ComponentInfo(
         nodeID=1,
         role="proxy",
@@ -48,7 +50,7 @@ def get_component_states(engine: Engine, context: RequestContext, request: Any) 
 
 
 def get_metrics(engine: Engine, context: RequestContext, request: Any) -> Any:
-    topology = system_info.metrics(engine, request.request)
+    topology = system_info.metrics(engine, context, request.request)
     return milvus_pb2.GetMetricsResponse(
         status=encode.status(),
         response=json_text.dumps(topology).decode(),
@@ -57,7 +59,7 @@ def get_metrics(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def alloc_timestamp(engine: Engine, context: RequestContext, request: Any) -> Any:
-    ts = admin.allocate_timestamp(engine)
+    ts = admin.allocate_timestamp(engine, context)
     return milvus_pb2.AllocTimestampResponse(status=encode.status(), timestamp=ts)
 
 
@@ -168,8 +170,8 @@ def delete(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 def flush(engine: Engine, context: RequestContext, request: Any) -> Any:
     response = milvus_pb2.FlushResponse(status=encode.status(), db_name=context.database)
-    for name in request.collection_names:
-        flushed = segments.flush(engine, context, name)
+    names = tuple(request.collection_names)
+    for name, flushed in zip(names, segments.flush(engine, context, names), strict=True):
         response.coll_segIDs[name].data.extend(flushed.segment_ids)
         response.flush_coll_segIDs[name].data.extend(flushed.segment_ids)
         response.coll_seal_times[name] = physical_ms(flushed.ts) // 1000
@@ -178,7 +180,7 @@ def flush(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def flush_all(engine: Engine, context: RequestContext, request: Any) -> Any:
-    ts, flushed = segments.flush_all(engine, request.db_name, decode.flush_targets(request))
+    ts, flushed = segments.flush_all(engine, context, request.db_name, decode.flush_targets(request))
     return encode.flushed_all(ts, flushed)
 
 
@@ -189,7 +191,7 @@ def get_flush_state(engine: Engine, context: RequestContext, request: Any) -> An
 
 def get_flush_all_state(engine: Engine, context: RequestContext, request: Any) -> Any:
     ts = max([request.flush_all_ts, *request.flush_all_tss.values()])
-    flushed = segments.is_all_flushed(engine, request.db_name, ts, decode.flush_targets(request))
+    flushed = segments.is_all_flushed(engine, context, request.db_name, ts, decode.flush_targets(request))
     return milvus_pb2.GetFlushAllStateResponse(status=encode.status(), flushed=flushed)
 
 

@@ -58,7 +58,7 @@ def _password(text: str, failure: str) -> str:
 
 def create_credential(engine: Engine, context: RequestContext, request: Any) -> Any:
     users.create_user(
-        engine, request.username, _password(request.password, "decode password fail"), request.description
+        engine, context, request.username, _password(request.password, "decode password fail"), request.description
     )
     return encode.status()
 
@@ -69,17 +69,17 @@ def update_credential(engine: Engine, context: RequestContext, request: Any) -> 
         old = _password(request.oldPassword, "decode old password failed")
         new = _password(request.newPassword, "decode password failed")
     description = request.description if request.HasField("description") else None
-    users.update_user(engine, request.username, old, new, description)
+    users.update_user(engine, context, request.username, old, new, description)
     return encode.status()
 
 
 def delete_credential(engine: Engine, context: RequestContext, request: Any) -> Any:
-    users.drop_user(engine, request.username)
+    users.drop_user(engine, context, request.username)
     return encode.status()
 
 
 def list_cred_users(engine: Engine, context: RequestContext, request: Any) -> Any:
-    return milvus_pb2.ListCredUsersResponse(status=encode.status(), usernames=users.list_users(engine))
+    return milvus_pb2.ListCredUsersResponse(status=encode.status(), usernames=users.list_users(engine, context))
 
 
 RPCS: dict[str, Callable[[Engine, RequestContext, Any], Any]] = {

@@ -27,7 +27,6 @@ from milvine.grpc_api.users import Unauthenticated, authenticated_user
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
-from milvine.service.deny_rules import check_allowed
 
 _log = logging.getLogger(__name__)
 _PIECE_BYTES = 4 << 20
@@ -153,7 +152,6 @@ def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) 
     context = _context(environ, request, user)
     error_code = 0
     try:
-        check_allowed(engine, context, method)
         refuse_unserved_fields(request)
         response = rpc(engine, context, request)
     except MilvineError as error:

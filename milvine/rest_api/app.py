@@ -14,9 +14,9 @@ import orjson
 
 from milvine import metrics
 from milvine.errors import (
-    AccessDisabled,
     MilvineError,
     ParameterInvalid,
+    RejectedByLimiter,
     RequestRateLimited,
     RequestTimeout,
     RestBadJson,
@@ -44,7 +44,6 @@ from milvine.rest_api.call import Call, Route
 from milvine.rest_api.guard import Guard, cross_origin
 from milvine.service import admin
 from milvine.service.context import Engine, RequestContext
-from milvine.service.deny_rules import check_allowed
 
 PREFIX = "/v2/vectordb/"
 OUR_PREFIX = "/milvine/v1/"
@@ -59,31 +58,6 @@ ROUTES: dict[str, Route] = {
     **users.ROUTES,
 }
 OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
-RPC_NAMES = {
-    "collections/compact": "ManualCompaction",
-    "collections/create": "CreateCollection",
-    "collections/drop": "DropCollection",
-    "collections/flush": "Flush",
-    "collections/load": "LoadCollection",
-    "collections/refresh_load": "LoadCollection",
-    "collections/release": "ReleaseCollection",
-    "entities/advanced_search": "HybridSearch",
-    "entities/delete": "Delete",
-    "entities/get": "Query",
-    "entities/hybrid_search": "HybridSearch",
-    "entities/insert": "Insert",
-    "entities/query": "Query",
-    "entities/search": "Search",
-    "entities/upsert": "Upsert",
-    "explain": "Search",
-    "indexes/create": "CreateIndex",
-    "indexes/drop": "DropIndex",
-    "partitions/create": "CreatePartition",
-    "partitions/drop": "DropPartition",
-    "partitions/load": "LoadPartitions",
-    "partitions/release": "ReleasePartitions",
-}
-"""The RPCs that a database's properties may deny, by route, including our own routes."""
 _VISIT = "milvine.visit"
 """The key of a request's visit in its environment."""
 _TOO_LARGE = RestBadJson("error: http: request body too large")
@@ -151,7 +125,7 @@ def _int64_as_text(request: falcon.Request) -> bool:
         return False
 
 
-def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) -> dict[str, Any]:
+def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, Any]:
     """The handler's answer, once the request's headers are checked. Raises RequestTimeout if it is too late."""
     visit: Visit = request.env[_VISIT]
     visit.check_room()
@@ -164,10 +138,9 @@ def _answer(engine: Engine, path: str, route: Route, request: falcon.Request) ->
     body.refuse_unserved(route.kind)
     call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
     try:
-        check_allowed(engine, call.context, RPC_NAMES.get(path, ""))
-    except AccessDisabled as error:
+        answer = route.handler(call)
+    except RejectedByLimiter as error:
         raise RestRejected(error) from error
-    answer = route.handler(call)
     if time.monotonic() > deadline:
         raise RequestTimeout
     return {"code": 0, **answer}
@@ -186,7 +159,7 @@ class _Endpoint:
         started = time.perf_counter()
         try:
             self._guard.check(request)
-            answer = _answer(self._engine, self._path, self._route, request)
+            answer = _answer(self._engine, self._route, request)
         except BodyLost:
             answer = _failure(RestBadJson("error: unexpected EOF"))
         except MilvineError as error:

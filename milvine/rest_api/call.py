@@ -26,11 +26,12 @@ class Call:
     def name(self) -> str:
         return self.body.text("collectionName")
 
-    def collection(self) -> Collection:
-        return collections.describe_collection(self.engine, self.context, self.name)
+    def collection(self, capability: Callable[..., Any]) -> Collection:
+        """The collection of a call of `capability`."""
+        return collections.collection_for(self.engine, self.context, capability, self.name)
 
-    def schema(self) -> CollectionSchema:
-        return self.collection().schema
+    def schema(self, capability: Callable[..., Any]) -> CollectionSchema:
+        return self.collection(capability).schema
 
 
 Handler = Callable[[Call], dict[str, Any]]

@@ -16,32 +16,32 @@ def _properties(call: Call) -> dict[str, str]:
 
 
 def create_database(call: Call) -> dict[str, Any]:
-    databases.create_database(call.engine, call.body.text("dbName"), _properties(call))
+    databases.create_database(call.engine, call.context, call.body.text("dbName"), _properties(call))
     return {"data": {}}
 
 
 def drop_database(call: Call) -> dict[str, Any]:
-    databases.drop_database(call.engine, call.body.text("dbName"))
+    databases.drop_database(call.engine, call.context, call.body.text("dbName"))
     return {"data": {}}
 
 
 def list_databases(call: Call) -> dict[str, Any]:
-    return {"data": [d.name for d in databases.list_databases(call.engine)]}
+    return {"data": [d.name for d in databases.list_databases(call.engine, call.context)]}
 
 
 def describe_database(call: Call) -> dict[str, Any]:
-    found = databases.describe_database(call.engine, call.body.text("dbName"))
+    found = databases.describe_database(call.engine, call.context, call.body.text("dbName"))
     properties = [{"key": k, "value": v} for k, v in found.properties.items()]
     return {"data": {"dbName": found.name, "dbID": found.database_id, "properties": properties}}
 
 
 def alter_database(call: Call) -> dict[str, Any]:
-    databases.alter_database(call.engine, call.body.text("dbName"), _properties(call), ())
+    databases.alter_database(call.engine, call.context, call.body.text("dbName"), _properties(call), ())
     return {"data": {}}
 
 
 def drop_properties(call: Call) -> dict[str, Any]:
-    databases.alter_database(call.engine, call.body.text("dbName"), {}, call.body.texts("propertyKeys"))
+    databases.alter_database(call.engine, call.context, call.body.text("dbName"), {}, call.body.texts("propertyKeys"))
     return {"data": {}}
 
 

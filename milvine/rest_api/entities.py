@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from milvine.errors import RejectedByLimiter, RestInvalidInsertData, RestMissingParameters, RestRejected
+from milvine.errors import RestInvalidInsertData, RestMissingParameters
 from milvine.rest_api import codec, rows
-from milvine.rest_api.call import Call, Handler, Route
+from milvine.rest_api.call import Call, Route
 from milvine.service import reads, writes
 
 
-def _limited(handler: Handler) -> Handler:
-    """The handler, with the limiter's refusals in their form for REST."""
-
-    def limited(call: Call) -> dict[str, Any]:
-        try:
-            return handler(call)
-        except RejectedByLimiter as error:
-            raise RestRejected(error) from error
-
-    return limited
-
-
 def insert(call: Call) -> dict[str, Any]:
-    request = codec.insert(call.body, call.collection())
+    request = codec.insert(call.body, call.collection(writes.insert))
     if not request.row_count:
         raise RestInvalidInsertData(RestMissingParameters.text)
     result = writes.insert(call.engine, call.context, request)
@@ -32,7 +20,7 @@ def insert(call: Call) -> dict[str, Any]:
 
 
 def upsert(call: Call) -> dict[str, Any]:
-    request = codec.upsert(call.body, call.schema())
+    request = codec.upsert(call.body, call.schema(writes.upsert))
     if not request.row_count:
         raise RestInvalidInsertData(RestMissingParameters.text)
     result = writes.upsert(call.engine, call.context, request)
@@ -41,26 +29,26 @@ def upsert(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> dict[str, Any]:
-    call.schema()
+    call.schema(writes.delete)
     result = writes.delete(call.engine, call.context, codec.delete(call.body))
     return {"data": {"deleteCount": result.row_count}}
 
 
 def query(call: Call) -> dict[str, Any]:
-    call.schema()
+    call.schema(reads.query)
     result = reads.query(call.engine, call.context, codec.query(call.body))
     return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
 
 
 def get(call: Call) -> dict[str, Any]:
-    request = codec.get(call.body, call.schema())
+    request = codec.get(call.body, call.schema(reads.query))
     result = reads.query(call.engine, call.context, request)
     return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
 
 
 def search(call: Call) -> dict[str, Any]:
     """Without hits `topks` is left out, as in Milvus."""
-    request = codec.search(call.body, call.schema())
+    request = codec.search(call.body, call.schema(reads.search))
     result = reads.search(call.engine, call.context, request)
     found = rows.of_search(result, call.int64_as_text)
     if not found:
@@ -70,17 +58,17 @@ def search(call: Call) -> dict[str, Any]:
 
 def explain(call: Call) -> dict[str, Any]:
     """Takes the body of a search; answers how each segment was searched, without rows."""
-    segment_stats = reads.explain(call.engine, call.context, codec.search(call.body, call.schema()))
+    segment_stats = reads.explain(call.engine, call.context, codec.search(call.body, call.schema(reads.explain)))
     return {"data": [codec.search_stats(stats) for stats in segment_stats]}
 
 
 ROUTES: dict[str, Route] = {
-    "entities/delete": Route(_limited(delete), "CollectionFilterReq", ("collectionName", "filter")),
-    "entities/get": Route(_limited(get), "CollectionIDReq", ("collectionName", "id")),
-    "entities/insert": Route(_limited(insert), "CollectionDataReq", ("collectionName", "data")),
-    "entities/query": Route(_limited(query), "QueryReqV2"),
-    "entities/search": Route(_limited(search), "SearchReqV2"),
-    "entities/upsert": Route(_limited(upsert), "CollectionDataReq", ("collectionName", "data")),
+    "entities/delete": Route(delete, "CollectionFilterReq", ("collectionName", "filter")),
+    "entities/get": Route(get, "CollectionIDReq", ("collectionName", "id")),
+    "entities/insert": Route(insert, "CollectionDataReq", ("collectionName", "data")),
+    "entities/query": Route(query, "QueryReqV2"),
+    "entities/search": Route(search, "SearchReqV2"),
+    "entities/upsert": Route(upsert, "CollectionDataReq", ("collectionName", "data")),
 }
 OUR_ROUTES: dict[str, Route] = {"explain": Route(explain, "SearchReqV2")}
 """Not routes of Milvus, so they have their own prefix."""

@@ -46,7 +46,7 @@ def estimate(call: Call) -> dict[str, Any]:
 
 
 def usage(call: Call) -> dict[str, Any]:
-    found = memory.usage(call.engine)
+    found = memory.usage(call.engine, call.context)
     data = {
         "limitBytes": found.limit_bytes,
         "measuredBytes": found.held_bytes,

@@ -32,28 +32,28 @@ def _name(call: Call) -> str:
 
 def create_resource_group(call: Call) -> dict[str, Any]:
     config = _config(call.body.inner("config")) if call.body.mapping("config") else None
-    resource_groups.create_resource_group(call.engine, _name(call), config)
+    resource_groups.create_resource_group(call.engine, call.context, _name(call), config)
     return {"data": {}}
 
 
 def drop_resource_group(call: Call) -> dict[str, Any]:
-    resource_groups.drop_resource_group(call.engine, _name(call))
+    resource_groups.drop_resource_group(call.engine, call.context, _name(call))
     return {"data": {}}
 
 
 def alter_resource_groups(call: Call) -> dict[str, Any]:
     groups = call.body.inner("resource_groups")
     configs = {name: _config(groups.inner(name)) for name in groups.values}
-    resource_groups.update_resource_groups(call.engine, configs)
+    resource_groups.update_resource_groups(call.engine, call.context, configs)
     return {"data": {}}
 
 
 def list_resource_groups(call: Call) -> dict[str, Any]:
-    return {"data": resource_groups.list_resource_groups(call.engine)}
+    return {"data": resource_groups.list_resource_groups(call.engine, call.context)}
 
 
 def describe_resource_group(call: Call) -> dict[str, Any]:
-    return {"resource_group": _details(resource_groups.describe_resource_group(call.engine, _name(call)))}
+    return {"resource_group": _details(resource_groups.describe_resource_group(call.engine, call.context, _name(call)))}
 
 
 def _details(described: ResourceGroupDescription) -> dict[str, Any]:

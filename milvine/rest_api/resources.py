@@ -89,7 +89,7 @@ def get_stats(call: Call) -> dict[str, Any]:
 
 
 def flush(call: Call) -> dict[str, Any]:
-    segments.flush(call.engine, call.context, call.name)
+    segments.flush(call.engine, call.context, (call.name,))
     return _done()
 
 
@@ -115,7 +115,7 @@ def get_compaction_state(call: Call) -> dict[str, Any]:
 
 def describe_segments(call: Call) -> dict[str, Any]:
     body = call.body
-    found = segments.segments_by_id(call.engine, body.long("collectionID"), body.longs("segmentIDs"))
+    found = segments.segments_by_id(call.engine, call.context, body.long("collectionID"), body.longs("segmentIDs"))
     infos = [
         {
             "segmentID": s.segment_id,

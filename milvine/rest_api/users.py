@@ -35,29 +35,31 @@ def _done() -> dict[str, Any]:
 
 def create_user(call: Call) -> dict[str, Any]:
     body = call.body
-    users.create_user(call.engine, body.text("userName"), body.text("password"), body.text("description"))
+    users.create_user(call.engine, call.context, body.text("userName"), body.text("password"), body.text("description"))
     return _done()
 
 
 def update_password(call: Call) -> dict[str, Any]:
     body = call.body
     description = body.text("description") if body.value("description") is not None else None
-    users.update_user(call.engine, body.text("userName"), body.text("password"), body.text("newPassword"), description)
+    users.update_user(
+        call.engine, call.context, body.text("userName"), body.text("password"), body.text("newPassword"), description
+    )
     return _done()
 
 
 def drop_user(call: Call) -> dict[str, Any]:
-    users.drop_user(call.engine, call.body.text("userName"))
+    users.drop_user(call.engine, call.context, call.body.text("userName"))
     return _done()
 
 
 def list_users(call: Call) -> dict[str, Any]:
-    return {"data": users.list_users(call.engine)}
+    return {"data": users.list_users(call.engine, call.context)}
 
 
 def describe_user(call: Call) -> dict[str, Any]:
     """The names of the user's roles, of which there are none."""
-    user = users.find_user(call.engine, call.body.text("userName"))
+    user = users.describe_user(call.engine, call.context, call.body.text("userName"))
     return {"data": [], "description": "" if user is None else user.description}
 
 

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from milvine import MILVUS_VERSION
-from milvine.service.context import Engine
+from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.gate import for_every_user
 
 
-def version() -> str:
+@for_every_user()
+def connect(engine: Engine, context: RequestContext) -> int:
+    """The identifier of the new client. Raises DatabaseNotFound."""
+    check_database(engine, context)
+    return engine.clock.next()
+
+
+@for_every_user()
+def get_version(engine: Engine, context: RequestContext) -> str:
     return MILVUS_VERSION
 
 
-def allocate_timestamp(engine: Engine) -> int:
+@for_every_user()
+def allocate_timestamp(engine: Engine, context: RequestContext) -> int:
     return engine.clock.next()
 
 
 def is_serving(engine: Engine) -> tuple[bool, list[str]]:
     """Whether requests should be sent here, and the reasons if not: collections loaded before the last stop are not
-    loaded again yet, or a background thread has died, which a restart fixes. Work that is retried is not a reason."""
+    loaded again yet, or a background thread has died, which a restart fixes. Work that is retried is not a reason.
+
+    Not a capability: health pages ask for no user.
+    """
     reasons = [] if engine.loader.all_loaded() else ["collections are being loaded"]
     reasons += engine.background.dead()
     return not reasons, reasons
 
 
-def is_healthy(engine: Engine) -> tuple[bool, list[str]]:
+@for_every_user()
+def get_component_state(engine: Engine, context: RequestContext) -> bool:
+    """Whether requests should be sent here."""
+    return is_serving(engine)[0]
+
+
+@for_every_user()
+def check_health(engine: Engine, context: RequestContext) -> tuple[bool, list[str]]:
     """Whether the server is healthy, and the reasons if not, including background work that fails repeatedly."""
     _, reasons = is_serving(engine)
     reasons += engine.background.failing()

@@ -6,8 +6,10 @@ from milvine.catalog import names as changes
 from milvine.errors import AliasNotFound, CollectionNotFound, ParameterInvalid
 from milvine.model.schema_rules import check_collection_name
 from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.gate import capability
 
 
+@capability("CreateAlias")
 def create_alias(engine: Engine, context: RequestContext, alias: str, name: str) -> None:
     """Succeeds if the alias exists already; an alias of another collection is refused."""
     check_collection_name(alias, "alias")
@@ -15,17 +17,20 @@ def create_alias(engine: Engine, context: RequestContext, alias: str, name: str)
     changes.create_alias(engine.catalog, context.database, alias, name, engine.clock.next())
 
 
+@capability("CreateAlias")
 def alter_alias(engine: Engine, context: RequestContext, alias: str, name: str) -> None:
     check_collection_name(alias, "alias")
     check_collection_name(name)
     changes.alter_alias(engine.catalog, context.database, alias, name)
 
 
+@capability("DropAlias")
 def drop_alias(engine: Engine, context: RequestContext, alias: str) -> None:
     """Succeeds if the alias does not exist or is not a valid name."""
     changes.drop_alias(engine.catalog, context.database, alias.strip())
 
 
+@capability("DescribeAlias")
 def describe_alias(engine: Engine, context: RequestContext, alias: str) -> str:
     """The name of the collection."""
     check_collection_name(alias, "alias")
@@ -37,6 +42,7 @@ def describe_alias(engine: Engine, context: RequestContext, alias: str) -> str:
     return snapshot.collections[found.collection_id].name
 
 
+@capability("ListAliases")
 def list_aliases(engine: Engine, context: RequestContext, name: str = "") -> list[str]:
     """The aliases of a collection or, without a name, of the whole database."""
     if name:
@@ -51,6 +57,7 @@ def list_aliases(engine: Engine, context: RequestContext, name: str = "") -> lis
     return snapshot.aliases_of(collection.collection_id)
 
 
+@capability("RenameCollection")
 def rename_collection(
     engine: Engine, context: RequestContext, name: str, new_name: str, new_database: str = ""
 ) -> None:

@@ -48,6 +48,7 @@ from milvine.service.collection_properties import (
     refuse_altered_sharding,
 )
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
+from milvine.service.gate import capability
 
 _DESCRIPTION = "collection.description"
 _FIELD_DESCRIPTION = "field.description"
@@ -60,6 +61,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _BOTH = "cannot provide both DeleteKeys and ExtraParams"
 
 
+@capability("CreateCollection")
 def alter_collection(
     engine: Engine,
     context: RequestContext,
@@ -207,6 +209,7 @@ def _drop_dynamic_field(engine: Engine, collection: Collection) -> None:
     engine.loader.change_schema(collection_id, narrowed, commit)
 
 
+@capability("AddCollectionField", on="name")
 def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
     """Adds a field in place. Earlier rows read as NULL or its default, loaded or not."""
     collection = find_collection(engine, context, name)
@@ -256,6 +259,7 @@ def _skips_load(field: FieldSchema) -> bool:
     return parse_bool(field.properties.get(SKIP_LOAD_PROPERTY, "")) is True
 
 
+@capability("CreateCollection")
 def alter_field(
     engine: Engine,
     context: RequestContext,
@@ -351,6 +355,7 @@ def _altered_field(field: FieldSchema, given: Mapping[str, str], deleted: Sequen
     )
 
 
+@capability("CreateIndex", on="name")
 def alter_index(
     engine: Engine,
     context: RequestContext,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from milvine.catalog import collections as changes
 from milvine.crash_points import crash_point
@@ -15,6 +16,8 @@ from milvine.model.schema_rules import check_collection_name, check_schema
 from milvine.model.types import DataType
 from milvine.service.collection_properties import check_new_properties, with_defaults
 from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.deny_rules import COLLECTION_CHANGE
+from milvine.service.gate import capability, declaration_of, enter, for_every_user
 
 PARTITIONS_WITH_KEY = 16
 
@@ -35,6 +38,7 @@ def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
     return replace(schema, fields=with_field_ids(fields))
 
 
+@capability("CreateCollection", denied_as=COLLECTION_CHANGE)
 def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
     """Creates a collection. Succeeds if it exists with the same schema; another schema is refused."""
     check_schema(request.name, request.schema, request.num_shards, request.num_partitions)
@@ -77,6 +81,7 @@ def _partition_names(request: CreateCollectionRequest) -> list[str]:
     return [f"{DEFAULT_PARTITION}_{n}" for n in range(request.num_partitions or PARTITIONS_WITH_KEY)]
 
 
+@capability("DropCollection", denied_as=COLLECTION_CHANGE)
 def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
     """Succeeds if the collection does not exist. Refused for an alias, and while the collection has aliases."""
     check_collection_name(name)
@@ -91,12 +96,14 @@ def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
     engine.datanode.drop(collection.collection_id)
 
 
+@for_every_user()
 def has_collection(engine: Engine, context: RequestContext, name: str) -> bool:
     check_collection_name(name)
     check_database(engine, context)
     return engine.catalog.snapshot.find(context.database, name) is not None
 
 
+@for_every_user()
 def list_collections(engine: Engine, context: RequestContext) -> list[Collection]:
     """Oldest first."""
     check_database(engine, context)
@@ -104,6 +111,7 @@ def list_collections(engine: Engine, context: RequestContext) -> list[Collection
     return sorted((c for c in found if c.database == context.database), key=lambda c: c.created_ts)
 
 
+@for_every_user()
 def list_loaded_collections(
     engine: Engine, context: RequestContext, names: Sequence[str] = ()
 ) -> list[LoadedCollection]:
@@ -126,8 +134,21 @@ def list_loaded_collections(
     return found
 
 
+def collection_for(engine: Engine, context: RequestContext, needed: Callable[..., Any], name: str) -> Collection:
+    """The collection of a call of the capability `needed`, for an adapter that decodes the call by the schema."""
+    declaration = declaration_of(needed)
+    assert declaration is not None
+    enter(engine, context, declaration)
+    return _described(engine, context, name)
+
+
+@capability("DescribeCollection")
 def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
     """By name or, if the name is empty, by id in any database."""
+    return _described(engine, context, name, collection_id)
+
+
+def _described(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
     if not name and collection_id:
         collection = engine.catalog.snapshot.collections.get(collection_id)
         if collection is None:

@@ -9,14 +9,16 @@ from milvine.errors import DatabaseNotFound, ParameterInvalid, ResourceGroupNotF
 from milvine.model.collections import DEFAULT_DATABASE, Database
 from milvine.model.known_keys import DATABASE, refuse_unserved
 from milvine.model.schema_rules import check_database_name, check_timezone
-from milvine.service.context import Engine
+from milvine.service.context import Engine, RequestContext
+from milvine.service.gate import capability, for_every_user
 from milvine.service.replicas import DATABASE_RESOURCE_GROUPS, listed_groups
 
 _CIPHER_ENABLED = "cipher.enabled"
 _CIPHER_KEYS = frozenset({_CIPHER_ENABLED, "cipher.key", "cipher.ezID"})
 
 
-def create_database(engine: Engine, name: str, properties: Mapping[str, str]) -> None:
+@capability("CreateDatabase")
+def create_database(engine: Engine, context: RequestContext, name: str, properties: Mapping[str, str]) -> None:
     check_database_name(name)
     refuse_unserved(DATABASE, properties)
     check_timezone(properties)
@@ -30,25 +32,31 @@ def create_database(engine: Engine, name: str, properties: Mapping[str, str]) ->
     changes.create_database(engine.catalog, Database(engine.clock.next(), name, engine.clock.next(), kept))
 
 
-def drop_database(engine: Engine, name: str) -> None:
+@capability("DropDatabase")
+def drop_database(engine: Engine, context: RequestContext, name: str) -> None:
     check_database_name(name)
     changes.drop_database(engine.catalog, name)
 
 
-def list_databases(engine: Engine) -> list[Database]:
+@for_every_user()
+def list_databases(engine: Engine, context: RequestContext) -> list[Database]:
     """By name."""
     databases = engine.catalog.snapshot.databases
     return [databases[name] for name in sorted(databases)]
 
 
-def describe_database(engine: Engine, name: str) -> Database:
+@capability("DescribeDatabase")
+def describe_database(engine: Engine, context: RequestContext, name: str) -> Database:
     database = engine.catalog.snapshot.databases.get(name or DEFAULT_DATABASE)
     if database is None:
         raise DatabaseNotFound(name)
     return database
 
 
-def alter_database(engine: Engine, name: str, properties: Mapping[str, str], delete_keys: Sequence[str]) -> None:
+@capability("AlterDatabase")
+def alter_database(
+    engine: Engine, context: RequestContext, name: str, properties: Mapping[str, str], delete_keys: Sequence[str]
+) -> None:
     """Sets or deletes properties; one call cannot do both."""
     for group in listed_groups(properties.get(DATABASE_RESOURCE_GROUPS, "")):
         if group not in engine.catalog.snapshot.resource_groups:

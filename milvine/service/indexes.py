@@ -17,8 +17,11 @@ from milvine.model.schema import FieldSchema, IndexSpec, flatten_params
 from milvine.model.schema_rules import check_index_name
 from milvine.model.types import DataType, IndexState
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
+from milvine.service.deny_rules import INDEX_CHANGE
+from milvine.service.gate import capability
 
 
+@capability("CreateIndex", on="name", denied_as=INDEX_CHANGE)
 def create_index(
     engine: Engine,
     context: RequestContext,
@@ -110,6 +113,7 @@ def _field_name(collection: Collection, index: IndexSpec) -> str:
     return str(path[0]) if field.is_dynamic and path else field.name
 
 
+@capability("IndexDetail", on="name")
 def describe_indexes(
     engine: Engine, context: RequestContext, name: str, index_name: str = "", field_name: str = ""
 ) -> list[IndexDescription]:
@@ -147,6 +151,7 @@ def _describe(engine: Engine, collection: Collection, index: IndexSpec) -> Index
     )
 
 
+@capability("DropIndex", on="name", denied_as=INDEX_CHANGE)
 def drop_index(engine: Engine, context: RequestContext, name: str, index_name: str) -> None:
     """Succeeds if the index does not exist. A vector index of a loaded collection is refused."""
     collection = find_collection(engine, context, name)

@@ -17,6 +17,8 @@ from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.types import LoadState
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.deny_rules import COLLECTION_CHANGE, PARTITION_CHANGE
+from milvine.service.gate import capability
 from milvine.service.partitions import refuse_with_key
 from milvine.service.replicas import assign_replica
 
@@ -57,6 +59,7 @@ def _check_indexes(collection: Collection, field_ids: frozenset[int]) -> None:
         raise ParameterInvalid(f"there is no vector index on field: [{' '.join(lacking)}], please create index firstly")
 
 
+@capability("Load", on="request.name", denied_as=COLLECTION_CHANGE)
 def load_collection(engine: Engine, context: RequestContext, request: LoadRequest) -> None:
     """Returns when the load configuration is durable and fits in memory; loading continues in the background."""
     collection = find_collection(engine, context, request.name)
@@ -85,6 +88,7 @@ def _refresh(engine: Engine, collection: Collection) -> None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("collection not fully loaded")
 
 
+@capability("Load", on="request.name", denied_as=PARTITION_CHANGE)
 def load_partitions(
     engine: Engine, context: RequestContext, request: LoadRequest, partition_names: tuple[str, ...]
 ) -> None:
@@ -119,6 +123,7 @@ def load_partitions(
     set_resource_group(engine.catalog, collection.collection_id, group)
 
 
+@capability("Release", on="name", denied_as=PARTITION_CHANGE)
 def release_partitions(engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...]) -> None:
     """Returns when the memory is released. Without its last loaded partition the collection is not loaded."""
     collection = find_collection(engine, context, name)
@@ -129,12 +134,14 @@ def release_partitions(engine: Engine, context: RequestContext, name: str, parti
     engine.loader.release_partitions(collection.collection_id, partition_ids)
 
 
+@capability("Release", on="name", denied_as=COLLECTION_CHANGE)
 def release_collection(engine: Engine, context: RequestContext, name: str) -> None:
     """Returns when the memory is released; succeeds if the collection is not loaded."""
     collection = find_collection(engine, context, name)
     engine.loader.release(collection.collection_id)
 
 
+@capability("GetLoadState", on="name")
 def get_load_state(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...] = ()
 ) -> LoadStatus:
@@ -151,6 +158,7 @@ def get_load_state(
     return LoadStatus(LoadState.LOADED if progress.is_loaded else LoadState.LOADING, progress.percent)
 
 
+@capability("GetLoadState", on="name")
 def get_loading_progress(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...] = ()
 ) -> int:

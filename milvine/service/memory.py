@@ -11,6 +11,7 @@ from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import LoadState
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.gate import capability, for_every_user
 from milvine.service.loading import fields_to_load
 
 ROWS = "rows"
@@ -105,6 +106,7 @@ def _summed(all_sizes: Iterable[Mapping[PartKey, int]]) -> dict[PartKey, int]:
     return total
 
 
+@capability("GetLoadState", on="request.name")
 def estimate(
     engine: Engine, context: RequestContext, request: LoadRequest, partition_names: tuple[str, ...] = ()
 ) -> LoadEstimate:
@@ -130,7 +132,8 @@ def estimate(
     )
 
 
-def usage(engine: Engine) -> MemoryUsage:
+@for_every_user()
+def usage(engine: Engine, context: RequestContext) -> MemoryUsage:
     """All memory held by loads, by collection."""
     budget = engine.loader.budget
     found = [_collection_bytes(engine, c) for c in engine.catalog.snapshot.collections.values()]

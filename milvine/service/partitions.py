@@ -18,6 +18,8 @@ from milvine.model.schema import FieldSchema
 from milvine.model.schema_rules import check_collection_name, check_partition_name
 from milvine.model.types import DataType
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.deny_rules import PARTITION_CHANGE
+from milvine.service.gate import capability
 
 
 def refuse_with_key(collection: Collection, what: str) -> None:
@@ -31,6 +33,7 @@ def refuse_names_with_key(collection: Collection, names: tuple[str, ...]) -> Non
         raise ParameterInvalid("not support manually specifying the partition names if partition key mode is used")
 
 
+@capability("CreatePartition", on="name", denied_as=PARTITION_CHANGE)
 def create_partition(engine: Engine, context: RequestContext, name: str, partition_name: str) -> None:
     """Succeeds if the partition exists. A new partition of a loaded collection is loaded."""
     collection = find_collection(engine, context, name)
@@ -41,6 +44,7 @@ def create_partition(engine: Engine, context: RequestContext, name: str, partiti
     engine.loader.view_changed(collection.collection_id)
 
 
+@capability("DropPartition", on="name", denied_as=PARTITION_CHANGE)
 def drop_partition(engine: Engine, context: RequestContext, name: str, partition_name: str) -> None:
     """Returns when its rows are removed for good. Succeeds if the partition does not exist."""
     collection = find_collection(engine, context, name)
@@ -49,16 +53,19 @@ def drop_partition(engine: Engine, context: RequestContext, name: str, partition
     engine.datanode.drop_partition(collection.collection_id, partition_name)
 
 
+@capability("HasPartition", on="name")
 def has_partition(engine: Engine, context: RequestContext, name: str, partition_name: str) -> bool:
     check_collection_name(name)
     check_partition_name(partition_name)
     return partition_name in find_collection(engine, context, name).partition_by_name
 
 
+@capability("ShowPartitions", on="name")
 def list_partitions(engine: Engine, context: RequestContext, name: str) -> tuple[Partition, ...]:
     return find_collection(engine, context, name).partitions
 
 
+@capability("ShowPartitions", on="name")
 def list_loaded(
     engine: Engine, context: RequestContext, name: str, partition_names: tuple[str, ...]
 ) -> list[tuple[Partition, int]]:
@@ -77,6 +84,7 @@ def list_loaded(
     return [(p, engine.loader.progress(collection, frozenset({p.partition_id})).percent) for p in wanted]
 
 
+@capability("GetStatistics", on="name")
 def row_count(engine: Engine, context: RequestContext, name: str, partition_name: str) -> int:
     """Rows flushed and growing; deleted ones count until they are compacted, as in Milvus."""
     collection = find_collection(engine, context, name)
@@ -84,6 +92,7 @@ def row_count(engine: Engine, context: RequestContext, name: str, partition_name
     return engine.datanode.row_count(collection.collection_id, partition.partition_id)
 
 
+@capability("DropCollection")
 def truncate_collection(engine: Engine, context: RequestContext, name: str) -> None:
     """Returns when all earlier rows are removed for good; schema, indexes and load configuration stay."""
     engine.datanode.truncate(find_collection(engine, context, name).collection_id)

@@ -35,6 +35,8 @@ from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.service import ann_params, search_ids
 from milvine.service.context import Engine, RequestContext, channel_name, find_by_any_name, find_collection
+from milvine.service.deny_rules import READING
+from milvine.service.gate import capability
 from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.rate_limits import QUERIED, SEARCHED
@@ -232,6 +234,7 @@ _PREPARED_BYTES_PER_CHARACTER = 8
 _prepared_searches = PreparedSearchCache(32 << 20)
 
 
+@capability("Search", on="request.name", denied_as=READING)
 def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> SearchResult:
     """The `limit` nearest rows of each query after the first `offset`. `at_ts`: the timestamp, if already chosen."""
     if request.ids is not None:
@@ -272,6 +275,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     )
 
 
+@capability("Search", on="request.name", denied_as=READING)
 def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SegmentSearchStats, ...]:
     """Runs a search and returns how each segment was searched."""
     at_ts = 0
@@ -468,6 +472,7 @@ def _no_rows(fields: tuple[FieldSchema, ...]) -> ColumnBatch:
     return ColumnBatch(0, {i: Column(c.data_type, c.values) for i, c in empty.items()})
 
 
+@capability("Query", on="request.name", denied_as=READING)
 def query(engine: Engine, context: RequestContext, request: QueryRequest) -> QueryResult:
     """Rows that pass the filter, in key order, or their number for count(*)."""
     collection = find_collection(engine, context, request.name)

@@ -16,6 +16,7 @@ from milvine.model.collections import Collection, LoadConfig
 from milvine.model.requests import LoadRequest
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.gate import for_every_user
 
 COLLECTION_REPLICA_NUMBER = "collection.replica.number"
 COLLECTION_RESOURCE_GROUPS = "collection.resource_groups"
@@ -85,6 +86,7 @@ def assign_replica(engine: Engine, collection: Collection, request: LoadRequest,
     return min(groups)
 
 
+@for_every_user()
 def get_replicas(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> list[Replica]:
     """One replica if the collection is loaded, else none; by name or, if the name is empty, by id."""
     snapshot = engine.catalog.snapshot

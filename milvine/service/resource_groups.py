@@ -16,6 +16,7 @@ from milvine.errors import (
 from milvine.model.resource_groups import ResourceGroup, ResourceGroupConfig
 from milvine.model.schema_rules import check_resource_group_name
 from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.gate import capability
 
 _REPLICAS = 1
 
@@ -30,26 +31,33 @@ class ResourceGroupDescription:
     incoming_nodes: Mapping[str, int]
 
 
-def create_resource_group(engine: Engine, name: str, config: ResourceGroupConfig | None) -> None:
+@capability("CreateResourceGroup")
+def create_resource_group(
+    engine: Engine, context: RequestContext, name: str, config: ResourceGroupConfig | None
+) -> None:
     check_resource_group_name(name)
     changes.create_resource_group(engine.catalog, name, config or ResourceGroupConfig())
 
 
-def update_resource_groups(engine: Engine, configs: Mapping[str, ResourceGroupConfig]) -> None:
+@capability("UpdateResourceGroups")
+def update_resource_groups(engine: Engine, context: RequestContext, configs: Mapping[str, ResourceGroupConfig]) -> None:
     _check_names(*configs)
     if configs:
         changes.update_resource_groups(engine.catalog, configs)
 
 
-def drop_resource_group(engine: Engine, name: str) -> None:
+@capability("DropResourceGroup")
+def drop_resource_group(engine: Engine, context: RequestContext, name: str) -> None:
     changes.drop_resource_group(engine.catalog, name)
 
 
-def list_resource_groups(engine: Engine) -> list[str]:
+@capability("ListResourceGroups")
+def list_resource_groups(engine: Engine, context: RequestContext) -> list[str]:
     return sorted(engine.catalog.snapshot.resource_groups)
 
 
-def describe_resource_group(engine: Engine, name: str) -> ResourceGroupDescription:
+@capability("DescribeResourceGroup")
+def describe_resource_group(engine: Engine, context: RequestContext, name: str) -> ResourceGroupDescription:
     snapshot = engine.catalog.snapshot
     group = snapshot.resource_groups.get(name)
     if group is None:
@@ -72,7 +80,8 @@ def _check_they_differ(source: str, target: str) -> None:
         )
 
 
-def transfer_node(engine: Engine, source: str, target: str, count: int) -> None:
+@capability("TransferNode")
+def transfer_node(engine: Engine, context: RequestContext, source: str, target: str, count: int) -> None:
     _check_names(source, target)
     _check_they_differ(source, target)
     if count <= 0:
@@ -80,6 +89,7 @@ def transfer_node(engine: Engine, source: str, target: str, count: int) -> None:
     changes.transfer_node(engine.catalog, source, target, count)
 
 
+@capability("TransferReplica")
 def transfer_replica(engine: Engine, context: RequestContext, source: str, target: str, name: str, count: int) -> None:
     """Moves the replica of a loaded collection to another group; reads continue."""
     _check_names(source, target)

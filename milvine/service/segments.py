@@ -12,6 +12,8 @@ from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import SegmentState
 from milvine.service.context import Engine, RequestContext, check_database, find_collection
+from milvine.service.deny_rules import COMPACTION, FLUSHING
+from milvine.service.gate import capability, for_every_user
 
 MIN_TARGET_MB = 1024
 """Milvus's dataCoord.segment.maxSize: a compaction to smaller segments is refused."""
@@ -61,9 +63,10 @@ class CompactionStatus:
         return self.executing == 0
 
 
-def flush(engine: Engine, context: RequestContext, name: str) -> FlushedCollection:
-    """Returns when all rows written before are in sealed segments."""
-    return _flush(engine, find_collection(engine, context, name))
+@capability("Flush", on="names", denied_as=FLUSHING)
+def flush(engine: Engine, context: RequestContext, names: Sequence[str]) -> list[FlushedCollection]:
+    """Returns when all rows written before to these collections are in sealed segments."""
+    return [_flush(engine, find_collection(engine, context, name)) for name in names]
 
 
 def _flush(engine: Engine, collection: Collection) -> FlushedCollection:
@@ -73,8 +76,9 @@ def _flush(engine: Engine, collection: Collection) -> FlushedCollection:
     return FlushedCollection(collection, tuple(m.segment_id for m in sealed), ts)
 
 
+@capability("FlushAll")
 def flush_all(
-    engine: Engine, database: str, targets: Sequence[tuple[str, tuple[str, ...]]] = ()
+    engine: Engine, context: RequestContext, database: str, targets: Sequence[tuple[str, tuple[str, ...]]] = ()
 ) -> tuple[int, list[FlushedCollection]]:
     """Flushes the collections of a database ("": of all), or those named by `targets`; returns a timestamp at or before
     which all of them are sealed. A collection that is dropped in the meantime is left out.
@@ -115,6 +119,7 @@ def _targets(engine: Engine, database: str, targets: Sequence[tuple[str, tuple[s
     return list(found.values())
 
 
+@capability("GetFlushState", on="name")
 def is_flushed(
     engine: Engine, context: RequestContext, name: str, segment_ids: Sequence[int] = (), ts: int = 0
 ) -> bool:
@@ -124,13 +129,17 @@ def is_flushed(
     return engine.datanode.growing_ids().isdisjoint(segment_ids)
 
 
-def is_all_flushed(engine: Engine, database: str, ts: int, targets: Sequence[tuple[str, tuple[str, ...]]] = ()) -> bool:
+@for_every_user()
+def is_all_flushed(
+    engine: Engine, context: RequestContext, database: str, ts: int, targets: Sequence[tuple[str, tuple[str, ...]]] = ()
+) -> bool:
     """Whether all writes until `ts` to the collections of a `flush_all` are sealed."""
     if not ts:
         raise ParameterMissing("FlushAllTss or FlushAllTs is required")
     return all(engine.datanode.is_sealed_until(c.collection_id, ts) for c in _targets(engine, database, targets))
 
 
+@capability("Compaction", on="name", denied_as=COMPACTION)
 def compact(
     engine: Engine,
     context: RequestContext,
@@ -162,6 +171,7 @@ def compaction_status(plans: Sequence[Plan]) -> CompactionStatus:
     return CompactionStatus(len(states) - completed - failed, completed, failed)
 
 
+@for_every_user()
 def compaction_plans(engine: Engine, context: RequestContext, request_id: int, name: str = "") -> list[Plan]:
     """The plans of a request or, with a collection's name, all remembered plans of the collection."""
     if name and not request_id:
@@ -169,6 +179,7 @@ def compaction_plans(engine: Engine, context: RequestContext, request_id: int, n
     return engine.datanode.compactor.plans_of_request(request_id)
 
 
+@for_every_user()
 def stored_segments(
     engine: Engine, context: RequestContext, name: str, states: frozenset[int] = frozenset()
 ) -> list[SegmentInfo]:
@@ -195,7 +206,10 @@ def _stored(engine: Engine, collection_id: int, states: frozenset[int]) -> list[
     return found
 
 
-def segments_by_id(engine: Engine, collection_id: int, segment_ids: Sequence[int]) -> list[SegmentInfo]:
+@for_every_user()
+def segments_by_id(
+    engine: Engine, context: RequestContext, collection_id: int, segment_ids: Sequence[int]
+) -> list[SegmentInfo]:
     """The given segments that exist, growing or flushed; `collection_id` 0: of any collection."""
     wanted = set(segment_ids)
     ids = [collection_id] if collection_id else list(engine.catalog.snapshot.collections)
@@ -203,6 +217,7 @@ def segments_by_id(engine: Engine, collection_id: int, segment_ids: Sequence[int
     return [s for i in ids for s in _stored(engine, i, states) if s.segment_id in wanted]
 
 
+@for_every_user()
 def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[LoadedSegment]:
     """Sealed segments of a collection in memory, oldest first; none if it is not loaded."""
     collection = find_collection(engine, context, name)

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from milvine import MILVUS_VERSION
 from milvine.config import machine_memory_bytes
 from milvine.errors import MetricNotFound, ParameterInvalid
 from milvine.model import json_text
 from milvine.model.resource_groups import NODE_ID
-from milvine.service.admin import version
-from milvine.service.context import Engine
+from milvine.service.context import Engine, RequestContext
+from milvine.service.gate import for_every_user
 
 SYSTEM_INFO = "system_info"
 _FORWARD, _MANAGE = "forward", "manage"
@@ -33,7 +34,8 @@ def component_name(role: str) -> str:
     return f"{role}{NODE_ID}"
 
 
-def metrics(engine: Engine, request: str) -> dict[str, Any]:
+@for_every_user()
+def metrics(engine: Engine, context: RequestContext, request: str) -> dict[str, Any]:
     """The topology for `request`, JSON text with a `metric_type` (or `req_type`).
 
     Raises MetricNotFound for any type except system_info.
@@ -63,9 +65,9 @@ def _node(engine: Engine, role: str, hardware: dict[str, Any]) -> dict[str, Any]
         "name": component_name(role),
         "hardware_infos": hardware,
         "system_info": {
-            "system_version": version(),
+            "system_version": MILVUS_VERSION,
             "deploy_mode": "STANDALONE",
-            "build_version": version(),
+            "build_version": MILVUS_VERSION,
             "build_time": "",
             "used_go_version": "",
         },

@@ -8,7 +8,8 @@ import string
 from milvine.catalog import users as changes
 from milvine.errors import ParameterInvalid, ParameterOutOfRange, PrivilegeNotAuthenticated, PrivilegeNotPermitted
 from milvine.model.users import User
-from milvine.service.context import Engine
+from milvine.service.context import Engine, RequestContext
+from milvine.service.gate import capability
 from milvine.service.passwords import hash_password
 
 ROOT = "root"
@@ -83,7 +84,8 @@ def _check_description(description: str) -> None:
         )
 
 
-def create_user(engine: Engine, name: str, password: str, description: str = "") -> None:
+@capability("CreateOwnership")
+def create_user(engine: Engine, context: RequestContext, name: str, password: str, description: str = "") -> None:
     _check_name(name)
     _check_description(description)
     _check_password(password)
@@ -91,8 +93,14 @@ def create_user(engine: Engine, name: str, password: str, description: str = "")
     changes.create_user(engine.catalog, user, _MAX_USERS)
 
 
+@capability("UpdateUser", on="name")
 def update_user(
-    engine: Engine, name: str, old_password: str = "", new_password: str = "", description: str | None = None
+    engine: Engine,
+    context: RequestContext,
+    name: str,
+    old_password: str = "",
+    new_password: str = "",
+    description: str | None = None,
 ) -> None:
     """Changes a password, given the old one. Later calls with the old password are refused."""
     _check_description(description or "")
@@ -114,7 +122,8 @@ def update_user(
         engine.passwords.forget(before.password_hash)
 
 
-def drop_user(engine: Engine, name: str) -> None:
+@capability("DropOwnership")
+def drop_user(engine: Engine, context: RequestContext, name: str) -> None:
     """No error if the user does not exist."""
     if name == ROOT:
         raise PrivilegeNotPermitted("root user cannot be deleted")
@@ -124,9 +133,11 @@ def drop_user(engine: Engine, name: str) -> None:
         engine.passwords.forget(before.password_hash)
 
 
-def list_users(engine: Engine) -> list[str]:
+@capability("SelectOwnership")
+def list_users(engine: Engine, context: RequestContext) -> list[str]:
     return sorted(engine.catalog.snapshot.users)
 
 
-def find_user(engine: Engine, name: str) -> User | None:
+@capability("SelectUser", on="name")
+def describe_user(engine: Engine, context: RequestContext, name: str) -> User | None:
     return engine.catalog.snapshot.users.get(name)

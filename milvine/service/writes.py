@@ -42,7 +42,9 @@ from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
 from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
+from milvine.service.deny_rules import WRITING
 from milvine.service.disk_quotas import check_disk_quota
+from milvine.service.gate import capability
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.rate_limits import DELETED, INSERTED
@@ -62,6 +64,7 @@ _WIRE_NAMES = {
 }
 
 
+@capability("Insert", on="request.name", denied_as=WRITING)
 def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Returns when the rows are durable and visible. A refused batch writes nothing."""
     collection = find_collection(engine, context, request.name)
@@ -78,6 +81,7 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
 
+@capability("Upsert", on="request.name", denied_as=WRITING)
 def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Replaces the rows with the given keys by whole rows. A missing field gets its default or NULL, not the old value,
     except in a partial update.
@@ -342,6 +346,7 @@ def _checked_json(schema: CollectionSchema, field: FieldSchema, column: Column, 
     return parsed
 
 
+@capability("Delete", on="request.name", denied_as=WRITING)
 def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> MutationResult:
     """Deletes by key, loaded or not; by any other filter only if loaded, since the rows must be found."""
     collection = find_collection(engine, context, request.name)
@@ -382,6 +387,7 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
     return MutationResult(keys, len(keys), ts)
 
 
+@capability("GetStatistics", on="name")
 def row_count(engine: Engine, context: RequestContext, name: str) -> int:
     """Rows flushed and growing; deleted ones count until they are compacted, as in Milvus."""
     collection = find_collection(engine, context, name)

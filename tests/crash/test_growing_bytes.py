@@ -23,7 +23,7 @@ from milvine.model.segments import ALL_PARTITIONS
 from milvine.segment.growing import Chunk
 from milvine.segment.view import ReadView
 from milvine.service import admin
-from milvine.service.context import Engine
+from milvine.service.context import Engine, RequestContext
 
 WAIT_SECONDS = 20.0
 STEPS = 250
@@ -195,7 +195,7 @@ def test_writes_to_a_collection_that_cannot_be_flushed_are_refused_and_the_flush
             fill(engine, failing, LIMIT * 3)
         fill(engine, other, LIMIT * 8 // 10)
     until(lambda: engine.catalog.snapshot.segments.get(failing.collection_id))
-    until(lambda: admin.is_healthy(engine) == (True, []))
+    until(lambda: admin.check_health(engine, RequestContext()) == (True, []))
     insert(engine, failing, range(100))
 
 
@@ -232,9 +232,9 @@ def test_truncating_a_collection_that_cannot_be_flushed_clears_its_failure(
 
     monkeypatch.setattr(engine.datanode._flusher, "flush", flush)
     fill(engine, collection, LIMIT * 11 // 10)
-    until(lambda: admin.is_healthy(engine)[1])
+    until(lambda: admin.check_health(engine, RequestContext())[1])
     engine.datanode.truncate(collection.collection_id)
-    assert admin.is_healthy(engine) == (True, [])
+    assert admin.check_health(engine, RequestContext()) == (True, [])
 
 
 def test_rows_and_deletes_that_do_not_fit_into_one_array_are_flushed_loaded_and_recovered(

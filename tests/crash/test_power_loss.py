@@ -181,7 +181,7 @@ class Script:
         )
 
     def flush(self, engine: Engine, name: str) -> None:
-        self.step(f"flush {name}", dict(self.tables), lambda: segments.flush(engine, CONTEXT, name))
+        self.step(f"flush {name}", dict(self.tables), lambda: segments.flush(engine, CONTEXT, (name,)))
 
     def build(self, engine: Engine) -> None:
         builder = engine.datanode.indexes

@@ -28,7 +28,7 @@ from milvine.querynode.cluster import Target
 from milvine.querynode.local_node import LocalNode
 from milvine.segment.plans import QueryPlan
 from milvine.service import admin
-from milvine.service.context import Engine
+from milvine.service.context import Engine, RequestContext
 from milvine.storage.segment_files import SegmentPaths
 
 SCHEMA = CollectionSchema(
@@ -225,15 +225,15 @@ def test_a_failed_log_does_not_prevent_sealing_of_other_collections(
         return sum(m.row_count for m in engine.catalog.snapshot.segments.get(other.collection_id, ()))
 
     until(lambda: sealed_rows() == 5)
-    until(lambda: admin.is_healthy(engine)[1])
-    _, (reason,) = admin.is_healthy(engine)
+    until(lambda: admin.check_health(engine, RequestContext())[1])
+    _, (reason,) = admin.check_health(engine, RequestContext())
     assert reason.startswith("flush of collection c: the log in") and "Input/output error" in reason
     assert admin.is_serving(engine) == (True, [])
     insert(engine, other, range(5, 8))
     until(lambda: sealed_rows() == 8)
     drop_collection(engine.catalog, broken.collection_id)
     engine.datanode.drop(broken.collection_id)
-    assert admin.is_healthy(engine) == (True, [])
+    assert admin.check_health(engine, RequestContext()) == (True, [])
 
 
 def test_a_collection_whose_log_cannot_be_read_does_not_prevent_a_start(
@@ -256,7 +256,7 @@ def test_a_collection_whose_log_cannot_be_read_does_not_prevent_a_start(
     assert keys_of(again, other) == list(range(5))
     with pytest.raises(DataIntegrityError, match="Input/output error"):
         insert(again, broken, range(5))
-    assert not admin.is_healthy(again)[0]
+    assert not admin.check_health(again, RequestContext())[0]
     whole = start(tmp_path)
     load(whole, broken)
     assert keys_of(whole, broken) == list(range(10))
@@ -300,7 +300,7 @@ def test_an_engine_closed_during_a_load_loads_again_after_a_restart(
         assert loading.wait(60)
         assert engine.close(time.monotonic() + 60)
     again = start_loaded(tmp_path, collection)
-    assert admin.is_healthy(again) == (True, [])
+    assert admin.check_health(again, RequestContext()) == (True, [])
     assert keys_of(again, collection) == list(range(10))
 
 
