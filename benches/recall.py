@@ -19,9 +19,10 @@ from typing import Any, cast
 import numpy as np
 from faiss import omp_set_num_threads as threads
 
-from milvine.index import dense, params
 from milvine.index.base import VectorIndex
+from milvine.index.registry import TYPES
 from milvine.index.scan import scan
+from milvine.index.vector_params import resolve
 from milvine.model.columns import Column
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
@@ -92,19 +93,18 @@ def mixture(n: int, dim: int = 128) -> Array:
 
 
 def opened(path: Path, vectors: Array, index_type: str, metric: MetricType) -> tuple[VectorIndex, dict[str, Any]]:
-    resolved = params.resolve(
+    found = TYPES[index_type]
+    resolved = resolve(
         FieldSchema(1, "vec", DataType.FLOAT_VECTOR, dim=vectors.shape[1]),
         {"index_type": index_type, "metric_type": metric.value, **BUILD.get(index_type, {})},
     )
     if not path.exists():
         started = time.perf_counter()
-        dense.save(dense.build(vectors, index_type, resolved.build_params, metric, 2), path)
+        found.save(found.build(vectors, resolved.build_params, metric, DataType.FLOAT_VECTOR, 2), path)
         seal_written(path, INDEX_KIND, FORMAT_VERSION)
         threads(1)
         print(f"{index_type} built in {time.perf_counter() - started:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
-    return dense.open_index(
-        open_index_file(path, resident=True).payload, index_type, metric, path
-    ), resolved.build_params
+    return found.open(open_index_file(path, resident=True).payload, metric, path), resolved.build_params
 
 
 def marks_of(kept: Array) -> DeleteMarks:
@@ -154,7 +154,7 @@ def main() -> None:
         path = given.cache / f"{name}-{len(vectors)}-{given.metric}-{index_type}.index"
         index, built = opened(path, vectors, index_type, given.metric)
         asked = dict(pair.split("=") for pair in given.search) or SEARCH.get(index_type, {"nprobe": 16})
-        effort = params.effort(index_type, built, asked, K)
+        effort = TYPES[index_type].effort(built, asked, K, DataType.FLOAT_VECTOR)
         print(f"\n{index_type} {given.metric} {asked} {len(vectors)} x {vectors.shape[1]}")
         print("kept             recall   p50 ms   p99 ms  how")
         for kind, share, kept in masks:

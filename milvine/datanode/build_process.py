@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from milvine.crash_points import crash_point
-from milvine.index import dense, params
+from milvine.index.registry import TYPES
 from milvine.model.types import DataType, MetricType
 from milvine.storage.files import seal_written
 from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_column
@@ -20,11 +20,12 @@ def build(order: dict[str, Any]) -> None:
     data_type, metric = DataType(order["data_type"]), MetricType(order["metric_type"])
     column, _ = open_column(Path(order["column"]), data_type, resident=True)
     vectors = column.values if column.validity is None else column.values[column.validity]
-    if len(vectors) < params.MIN_INDEXED_ROWS:
+    index_type = TYPES[order["build_type"]]
+    if not index_type.needs_build(len(vectors)):
         return
-    index = dense.build(vectors, order["build_type"], order["build_params"], metric, order["threads"], data_type)
+    built = index_type.build(vectors, order["build_params"], metric, data_type, order["threads"])
     output = Path(order["output"])
-    dense.save(index, output)
+    index_type.save(built, output)
     crash_point("build.index_written")
     seal_written(output, INDEX_KIND, FORMAT_VERSION)
     crash_point("build.child_done")

@@ -19,7 +19,8 @@ from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.child import NotWanted, run_task
-from milvine.index import params
+from milvine.index.index_type import MIN_INDEXED_ROWS
+from milvine.index.registry import TYPES
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 from milvine.model.types import DataType
@@ -187,8 +188,11 @@ class IndexBuilder:
 
 
 def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
-    is_absent = index.field_id not in meta.field_bytes
-    return is_absent or index.build_type == params.FLAT or meta.row_count < params.MIN_INDEXED_ROWS
+    if index.field_id not in meta.field_bytes:
+        return True
+    if index.metric_type is None:
+        return meta.row_count < MIN_INDEXED_ROWS
+    return not TYPES[index.build_type].needs_build(meta.row_count)
 
 
 def build_index(

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.errors import ParameterInvalid, ParameterMissing
-from milvine.index.params import AUTOINDEX, SCALAR_TYPES, ResolvedIndex, check_size, is_vector_type
+from milvine.index.params import AUTOINDEX, SCALAR_TYPES, ResolvedIndex, check_size
+from milvine.index.vector_params import is_vector_type
 from milvine.model.properties import WARMUP_PROPERTY, check_warmup
 from milvine.model.schema import FieldSchema, flatten_params
 from milvine.model.types import DataType

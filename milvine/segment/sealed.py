@@ -15,10 +15,11 @@ import numpy as np
 
 from milvine.errors import DataIntegrityError
 from milvine.in_flight import InFlight
-from milvine.index import dense, scalar
+from milvine.index import scalar
 from milvine.index.base import VectorIndex
 from milvine.index.exact import exact_of
 from milvine.index.partial import PartialIndex
+from milvine.index.registry import TYPES
 from milvine.index.scalar import ValueIndex
 from milvine.model.columns import Column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -110,7 +111,7 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
         built = None if index is None else meta.indexes.get(index.index_id)
         size += 4 * meta.row_count
         if index is not None and built is not None and not built.is_scan:
-            index_size = dense.memory_bytes(index.build_type, built.file_bytes, meta.row_count)
+            index_size = TYPES[index.build_type].memory_bytes(built.file_bytes, meta.row_count)
             index_size += 4 * meta.row_count if schema.nullable else 0
             add(("index", built.index_id), index_size, RESIDENT, is_listed=is_listed)
             add(("field", field_id), size, MAPPED, is_listed=is_listed)
@@ -283,7 +284,7 @@ def _open_part(
         assert index.metric_type is not None
         path = paths.index(*where, meta.indexes[number].file_name)
         mapped = open_index_file(path, resident=populate, on_bytes=on_bytes)
-        opened: VectorIndex = dense.open_index(mapped.payload, index.build_type, index.metric_type, path)
+        opened: VectorIndex = TYPES[index.build_type].open(mapped.payload, index.metric_type, path)
         field = spec.schema.by_id[index.field_id]
         if field.nullable:
             column, _ = open_column(paths.column(*where, field.field_id), field.data_type, resident=False)

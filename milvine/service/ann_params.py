@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from milvine.errors import ParameterInvalid, ParameterMissing, UnexpectedError
-from milvine.index import params as index_params
+from milvine.index.params import number as searched_number
 from milvine.index.scan import Band
 from milvine.model.types import MetricType
 
@@ -79,7 +79,7 @@ def band(params: Mapping[str, Any], metric: MetricType) -> Band | None:
 
 def _float32(name: str, given: object) -> np.float32:
     try:
-        number = index_params.number(name, given)
+        number = searched_number(name, given)
     except UnexpectedError as error:
         kind = {bool: "boolean", str: "string", list: "array", dict: "object"}.get(type(given), "null")
         raise UnexpectedError(f"[json.exception.type_error.302] type must be number, but is {kind}") from error

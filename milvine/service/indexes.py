@@ -8,8 +8,8 @@ from typing import Any
 from milvine.catalog import collections as changes
 from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError, excerpt
 from milvine.expr import FilterError, parse_identifier
-from milvine.index import params
 from milvine.index.scalar_params import JSON_PATH, PATH, resolve_scalar
+from milvine.index.vector_params import resolve
 from milvine.model.collections import Collection
 from milvine.model.properties import INDEX_PROPERTIES
 from milvine.model.requests import IndexDescription
@@ -36,7 +36,7 @@ def create_index(
     field = collection.schema.by_name.get(field_name) or collection.schema.dynamic_field
     if field is None:
         raise ParameterInvalid(f"cannot create index on non-exist field: {field_name}")
-    resolved = (params.resolve if field.data_type.is_vector else resolve_scalar)(field, extra_params)
+    resolved = (resolve if field.data_type.is_vector else resolve_scalar)(field, extra_params)
     build_params = resolved.build_params
     if field.data_type is DataType.JSON:
         path_text = flatten_params(extra_params).get(JSON_PATH, field_name)

@@ -19,7 +19,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.expr import Predicate, compile_filter, is_always_true, primary_keys
-from milvine.index import params as index_params
+from milvine.index.registry import TYPES
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
@@ -422,7 +422,7 @@ def _new_search(
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     try:
         ann_params.check_hints(request.params)
-        effort = index_params.effort(index.build_type, index.build_params, request.params, k, field.data_type)
+        effort = TYPES[index.build_type].effort(index.build_params, request.params, k, field.data_type)
         band = ann_params.band(request.params, index.metric_type)
     except MilvineError as error:
         raise error.prefixed("failed to search") from error

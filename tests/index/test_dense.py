@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from milvine.errors import DataIntegrityError
-from milvine.index import dense
-from milvine.index.base import Effort
+from milvine.index.base import Effort, VectorIndex
 from milvine.index.hnsw import HnswIndex
 from milvine.index.ivf import IvfIndex
 from milvine.index.partial import PartialIndex
+from milvine.index.registry import TYPES
 from milvine.index.scan import scan, unit
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors.conversion import as_float32, from_float32
@@ -42,12 +42,30 @@ def sample(n: int, dim: int = 16, seed: int = 1) -> Array:
     return vectors
 
 
+def save(
+    path: Path,
+    vectors: Array,
+    name: str,
+    build_params: dict[str, Any],
+    metric: MetricType,
+    threads: int = 1,
+    data_type: DataType = DataType.FLOAT_VECTOR,
+) -> int:
+    """The size of the sealed file."""
+    index_type = TYPES[name]
+    index_type.save(index_type.build(vectors, build_params, metric, data_type, threads), path)
+    return seal_written(path, INDEX_KIND, FORMAT_VERSION)
+
+
+def opened(path: Path, name: str, metric: MetricType) -> VectorIndex:
+    return TYPES[name].open(open_index_file(path, resident=True).payload, metric, path)
+
+
 def built(path: Path, vectors: Array, metric: MetricType) -> HnswIndex:
-    dense.save(dense.build(vectors, "HNSW", PARAMS, metric, 2), path)
-    seal_written(path, INDEX_KIND, FORMAT_VERSION)
-    opened = dense.open_index(open_index_file(path, resident=True).payload, "HNSW", metric, path)
-    assert isinstance(opened, HnswIndex)
-    return opened
+    save(path, vectors, "HNSW", PARAMS, metric, 2)
+    index = opened(path, "HNSW", metric)
+    assert isinstance(index, HnswIndex)
+    return index
 
 
 def looked(index: HnswIndex, queries: Array, k: int, ef: int, mask: Array | None) -> tuple[Array, Array]:
@@ -129,12 +147,12 @@ def test_a_file_that_faiss_cannot_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "1.index"
     save_sealed(path, INDEX_KIND, FORMAT_VERSION, [b"not an index at all, but well sealed" * 10])
     with pytest.raises(DataIntegrityError, match=re.escape(str(path))):
-        dense.open_index(open_index_file(path, resident=True).payload, "HNSW", MetricType.L2, path)
+        opened(path, "HNSW", MetricType.L2)
 
 
-def test_an_index_type_that_is_only_scanned_is_not_built() -> None:
+def test_an_index_type_that_is_only_scanned_is_not_built(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="FLAT"):
-        dense.build(sample(10), "FLAT", {}, MetricType.L2, 1)
+        save(tmp_path / "1.index", sample(10), "FLAT", {}, MetricType.L2)
 
 
 @pytest.mark.parametrize("build_type", CODED)
@@ -144,10 +162,9 @@ def test_the_candidates_of_an_index_include_the_nearest_allowed_rows(
 ) -> None:
     vectors, queries = sample(3000), sample(20, seed=2)
     path = tmp_path / "1.index"
-    dense.save(dense.build(vectors, build_type, CODED[build_type], metric, 1), path)
-    size = seal_written(path, INDEX_KIND, FORMAT_VERSION)
-    index = dense.open_index(open_index_file(path, resident=True).payload, build_type, metric, path)
-    assert index.memory_bytes <= dense.memory_bytes(build_type, size, 3000), "loading reserves less than it takes"
+    size = save(path, vectors, build_type, CODED[build_type], metric)
+    index = opened(path, build_type, metric)
+    assert index.memory_bytes <= TYPES[build_type].memory_bytes(size, 3000), "loading reserves less than it takes"
     assert index.is_exact is (build_type == "IVF_FLAT")
     for mask in (None, np.arange(3000) % 4 != 1):
         found = index.search(queries, 100, Effort(300, 32, 100), mask)
@@ -164,9 +181,8 @@ def test_lists_and_code_words_are_limited_to_the_row_count(tmp_path: Path) -> No
         ("HNSW_PQ", {**PARAMS, "m": 8, "nbits": 24}),
     ):
         path = tmp_path / f"{build_type}.index"
-        dense.save(dense.build(vectors, build_type, build_params, MetricType.L2, 1), path)
-        seal_written(path, INDEX_KIND, FORMAT_VERSION)
-        index = dense.open_index(open_index_file(path, resident=True).payload, build_type, MetricType.L2, path)
+        save(path, vectors, build_type, build_params, MetricType.L2)
+        index = opened(path, build_type, MetricType.L2)
         assert index.search(vectors[:5], 1, Effort(64, 65536, 1), None).rows[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -181,9 +197,8 @@ def test_a_graph_finds_kept_rows_in_a_region_far_from_the_query(tmp_path: Path, 
     mask = np.arange(8000) < share * 8000
     build_params = PARAMS if build_type == "HNSW" else {"nlist": 50}
     path = tmp_path / "1.index"
-    dense.save(dense.build(vectors, build_type, build_params, MetricType.L2, 1), path)
-    seal_written(path, INDEX_KIND, FORMAT_VERSION)
-    index = dense.open_index(open_index_file(path, resident=True).payload, build_type, MetricType.L2, path)
+    save(path, vectors, build_type, build_params, MetricType.L2)
+    index = opened(path, build_type, MetricType.L2)
     assert isinstance(index, HnswIndex | IvfIndex)
     found = index.search(queries, 10, Effort(64, 8, 10), mask)
     exact = scan(vectors, None, queries, 10, MetricType.L2, mask)[1]
@@ -216,16 +231,13 @@ def test_an_index_over_narrow_vectors_is_as_narrow_and_leaves_nulls_out(
     sizes = {}
     for name, rows in (("narrow", vectors[validity]), ("wide", as_float32(vectors[validity]))):
         path, kept = tmp_path / name, data_type if name == "narrow" else DataType.FLOAT_VECTOR
-        dense.save(dense.build(rows, build_type, built_params, metric, 1, kept), path)
-        sizes[name] = seal_written(path, INDEX_KIND, FORMAT_VERSION)
+        sizes[name] = save(path, rows, build_type, built_params, metric, 1, kept)
     saved = (4 - vectors.dtype.itemsize) * 16 * 2000
     assert abs(sizes["wide"] - sizes["narrow"] - saved) < 1000
     path = tmp_path / "narrow"
-    index = PartialIndex(
-        dense.open_index(open_index_file(path, resident=True).payload, build_type, metric, path), validity
-    )
+    index = PartialIndex(opened(path, build_type, metric), validity)
     assert not index.is_exact
-    limit = dense.memory_bytes(build_type, sizes["narrow"], 3000) + 4 * 3000
+    limit = TYPES[build_type].memory_bytes(sizes["narrow"], 3000) + 4 * 3000
     assert index.memory_bytes <= limit, "loading reserves less than it takes"
     for mask in (validity, validity & (np.arange(3000) % 4 != 1)):
         found = index.search(queries, 40, Effort(300, 32, 40), mask)
@@ -238,9 +250,8 @@ def test_an_index_over_narrow_vectors_is_as_narrow_and_leaves_nulls_out(
 def test_a_filtered_search_of_many_queries_over_many_lists_takes_bounded_memory(tmp_path: Path) -> None:
     vectors, queries = sample(4096, dim=4), sample(10_000, dim=4, seed=2)
     path = tmp_path / "index"
-    dense.save(dense.build(vectors, "IVF_FLAT", {"nlist": 1024}, MetricType.L2, 2), path)
-    seal_written(path, INDEX_KIND, FORMAT_VERSION)
-    index = dense.open_index(open_index_file(path, resident=True).payload, "IVF_FLAT", MetricType.L2, path)
+    save(path, vectors, "IVF_FLAT", {"nlist": 1024}, MetricType.L2, 2)
+    index = opened(path, "IVF_FLAT", MetricType.L2)
     mask = np.arange(4096) % 2 == 0
     few = index.search(queries[:5], 3, Effort(64, 8, 3), mask)
     tracemalloc.start()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from milvine.errors import ParameterInvalid, UnexpectedError
-from milvine.index import params
+from milvine.index.base import Effort
+from milvine.index.index_type import DEFAULT_EF
+from milvine.index.registry import TYPES
+from milvine.index.vector_params import resolve
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 
@@ -13,23 +16,27 @@ VECTOR = FieldSchema(101, "vec", DataType.FLOAT_VECTOR, dim=8)
 HNSW = {"index_type": "HNSW", "metric_type": "L2"}
 
 
+def effort(name: str, build_params: dict[str, object], given: dict[str, object], k: int) -> Effort:
+    return TYPES[name].effort(build_params, given, k, DataType.FLOAT_VECTOR)
+
+
 def refused(given: dict[str, str]) -> str:
     with pytest.raises(ParameterInvalid) as caught:
-        params.resolve(VECTOR, given)
+        resolve(VECTOR, given)
     return caught.value.message
 
 
 def test_the_default_is_autoindex_with_cosine_built_as_a_light_hnsw() -> None:
-    found = params.resolve(VECTOR, {})
+    found = resolve(VECTOR, {})
     assert (found.index_type, found.metric_type, found.build_type) == ("AUTOINDEX", MetricType.COSINE, "HNSW")
     assert found.build_params == {"M": 16, "efConstruction": 200}
     assert found.user_params == {"index_type": "AUTOINDEX", "metric_type": "COSINE"}
 
 
 def test_hnsw_has_milvus_defaults_and_keeps_given_values() -> None:
-    assert params.resolve(VECTOR, HNSW).build_params == {"M": 30, "efConstruction": 360}
+    assert resolve(VECTOR, HNSW).build_params == {"M": 30, "efConstruction": 360}
     given = {"index_type": "HNSW", "metric_type": "l2", "M": "8", "mmap.enabled": "true"}
-    found = params.resolve(VECTOR, given)
+    found = resolve(VECTOR, given)
     assert found.build_params == {"M": 8, "efConstruction": 360}
     assert found.metric_type is MetricType.L2
     assert found.user_params == given
@@ -38,7 +45,7 @@ def test_hnsw_has_milvus_defaults_and_keeps_given_values() -> None:
 @pytest.mark.parametrize(("name", "low", "high"), [("M", 2, 2048), ("efConstruction", 1, 2**31 - 1)])
 def test_parameter_ranges_include_their_ends(name: str, low: int, high: int) -> None:
     for value in (low, high):
-        assert params.resolve(VECTOR, {**HNSW, name: str(value)}).build_params[name] == value
+        assert resolve(VECTOR, {**HNSW, name: str(value)}).build_params[name] == value
     for value in (low - 1, high + 1, -5):
         assert refused({**HNSW, name: str(value)}) == (
             f"Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]: invalid parameter"
@@ -60,7 +67,7 @@ def test_a_parameter_that_is_not_an_integer_is_refused_with_milvus_text(text: st
 
 def test_parameters_of_older_sdks_come_nested_in_json() -> None:
     given = {**HNSW, "params": '{"M": 24, "efConstruction": "99"}'}
-    found = params.resolve(VECTOR, given)
+    found = resolve(VECTOR, given)
     assert found.build_params == {"M": 24, "efConstruction": 99}
     assert found.user_params == given, "it is described as given"
     assert "failed to unmarshal" in refused({**HNSW, "params": "{"})
@@ -79,9 +86,9 @@ def test_unknown_types_and_metrics_are_refused() -> None:
 
 def test_the_default_ef_is_a_step_from_64_on_and_ef_must_not_be_below_k() -> None:
     def ef(given: dict[str, object], k: int) -> int:
-        return params.effort("HNSW", {}, given, k).ef
+        return effort("HNSW", {}, given, k).ef
 
-    assert ef({}, 10) == params.DEFAULT_EF == 64
+    assert ef({}, 10) == DEFAULT_EF == 64
     assert [ef({}, k) for k in (1, 64, 65, 128, 129, 500, 16384)] == [64, 64, 128, 128, 256, 512, 16384]
     assert ef({"ef": 100}, 100) == 100
     assert ef({"ef": "77"}, 10) == 77
@@ -97,21 +104,21 @@ def test_the_default_ef_is_a_step_from_64_on_and_ef_must_not_be_below_k() -> Non
 
 def test_parameters_of_other_index_types_are_ignored() -> None:
     given: dict[str, object] = {"ef": "silly", "nprobe": None, "refine_k": [], "reorder_k": 0}
-    assert params.effort("IVF_FLAT", {}, {**given, "nprobe": 99}, 10).nprobe == 99
-    assert params.effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "this type accepts it"
+    assert effort("IVF_FLAT", {}, {**given, "nprobe": 99}, 10).nprobe == 99
+    assert effort("HNSW_PQ", {}, {"ef": 1}, 10).ef >= 10, "this type accepts it"
 
 
 def test_a_graph_computes_exact_distances_of_all_rows_that_it_finds() -> None:
     for build_type in ("HNSW", "HNSW_SQ", "HNSW_PQ"):
         for k in (1, 60, 100):
-            found = params.effort(build_type, {}, {"ef": 100}, k)
+            found = effort(build_type, {}, {"ef": 100}, k)
             assert (found.ef, found.candidates) == (100, 100), "otherwise pages would be slices of different lists"
-    assert params.effort("HNSW_SQ", {"refine": True}, {"ef": 100, "refine_k": "7.5"}, 10).candidates == 750
-    assert params.effort("HNSW_SQ", {"refine": False}, {"ef": 100, "refine_k": 7.5}, 10).candidates == 100
-    assert params.effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 64
+    assert effort("HNSW_SQ", {"refine": True}, {"ef": 100, "refine_k": "7.5"}, 10).candidates == 750
+    assert effort("HNSW_SQ", {"refine": False}, {"ef": 100, "refine_k": 7.5}, 10).candidates == 100
+    assert effort("HNSW", {}, {"refine_k": 7.5}, 10).candidates == 64
 
 
 def test_indexes_of_codes_return_a_multiple_of_k_candidates() -> None:
-    assert [params.effort("IVF_SQ8", {}, {}, k).candidates for k in (1, 32, 33, 64, 65)] == [64, 64, 128, 128, 256]
-    assert [params.effort("HNSW_PQ", {}, {}, k).ef for k in (1, 16, 17, 33)] == [64, 64, 128, 256]
-    assert params.effort("SCANN", {}, {"reorder_k": 33}, 10).candidates == 33
+    assert [effort("IVF_SQ8", {}, {}, k).candidates for k in (1, 32, 33, 64, 65)] == [64, 64, 128, 128, 256]
+    assert [effort("HNSW_PQ", {}, {}, k).ef for k in (1, 16, 17, 33)] == [64, 64, 128, 256]
+    assert effort("SCANN", {}, {"reorder_k": 33}, 10).candidates == 33

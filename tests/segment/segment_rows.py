@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from milvine.index import dense
+from milvine.index.registry import TYPES
 from milvine.model.columns import Column, ColumnBatch, json_column
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec, with_field_ids
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, SegmentIndexMeta, SegmentMeta
@@ -111,7 +111,8 @@ def seal(
     if metric is not None:
         path = paths.index(1, segment_id, f"{INDEX_ID}.index")
         params = {"M": 16, "efConstruction": 200}
-        dense.save(dense.build(rows.batch.columns[VEC].values, "HNSW", params, metric, 2), path)
+        hnsw = TYPES["HNSW"]
+        hnsw.save(hnsw.build(rows.batch.columns[VEC].values, params, metric, DataType.FLOAT_VECTOR, 2), path)
         size = seal_written(path, INDEX_KIND, FORMAT_VERSION)
         meta = replace(meta, indexes={INDEX_ID: SegmentIndexMeta(INDEX_ID, path.name, size)})
         indexes = {VEC: IndexSpec(INDEX_ID, VEC, "vec", "HNSW", metric, build_type="HNSW")}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from segment_rows import DIM, GROUP, PK, SCHEMA, VEC, Array, chunk_of, deletes_of, joined, keys_of, seal
 
 from milvine.expr import compile_filter
-from milvine.index.params import effort
+from milvine.index.registry import TYPES
 from milvine.index.scan import Band
 from milvine.model.columns import Column, ColumnBatch
 from milvine.model.types import DataType, MetricType
@@ -65,7 +65,7 @@ def plan_of(query: Array, metric: MetricType, k: int, text: str = "", **changes:
         "queries": query.reshape(-1, DIM),
         "k": k,
         "metric": metric,
-        "effort": effort("HNSW", {}, {"ef": 64}, min(k, 64)),
+        "effort": TYPES["HNSW"].effort({}, {"ef": 64}, min(k, 64), DataType.FLOAT_VECTOR),
         "read_ts": NOW,
         "predicate": compile_filter(text, SCHEMA) if text else None,
         "partition_ids": None,

@@ -1,0 +1,29 @@
+"""The index types of vector fields. A new type is a new module of `types/` and a line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from milvine.index.index_type import IndexType
+from milvine.model.types import DataType, MetricType
+
+_MODULES = (
+    "flat",
+    "ivf_flat",
+    "ivf_sq8",
+    "ivf_pq",
+    "scann",
+    "hnsw",
+    "hnsw_sq",
+    "hnsw_pq",
+)
+
+TYPES: dict[str, IndexType] = {
+    found.name: found for found in (import_module(f"milvine.index.types.{name}").TYPE for name in _MODULES)
+}
+"""By name."""
+
+
+def auto_type(data_type: DataType, metric: MetricType) -> IndexType:
+    """The type that AUTOINDEX stands for."""
+    return next(t for t in TYPES.values() if data_type in t.auto and metric in t.metrics)

@@ -1,0 +1,1 @@
+"""The index types of vector fields, one module each, with its object `TYPE`."""
