@@ -64,11 +64,7 @@ def engine_on(directory: Path) -> Iterator[Engine]:
     try:
         yield engine
     finally:
-        for pool in (engine.loader._collections, engine.loader._segments):
-            pool.shutdown()
-        for held in engine.datanode._held.values():
-            held.writer.close()
-        engine.catalog.close()
+        assert engine.close(time.monotonic() + LOADED_SECONDS)
 
 
 def build_here(task: str, order: dict[str, Any], _is_wanted: Callable[[], bool]) -> None:
