@@ -1,0 +1,171 @@
+"""Exact inner products of sparse vectors without an index. Shapes, order and padding are as in `index.scan`.
+
+Only rows with a positive product are hits. The products of a row are added by ascending index in float32, here and in
+`index.inverted`, so both give the same distance to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from milvine.index.base import Array
+from milvine.index.scan import Band, padded
+from milvine.index.sparse_kernels import row_sums
+from milvine.model.sparse_vectors import SparseVectors
+from milvine.model.types import MetricType
+
+_SMALL_TABLE = 1 << 16
+"""A table of this size is made at once. It finds indices several times as fast as a binary search."""
+_BLOCK_VALUES = 1 << 20
+_FEW_QUERIES = 4
+"""For more queries the values that they need are looked up once, which costs as much as this many scans."""
+_MAX_WIDTH = 2**31
+_GATHER_SHARE = 1 / 8
+"""Fewer rows than this are copied together first."""
+_LARGEST_GROUP = 64
+"""Sums are compared in groups of up to this many, to find a sum that at least k rows have."""
+
+
+def scan(
+    vectors: SparseVectors,
+    _prepared: Array | None,
+    queries: SparseVectors,
+    k: int,
+    _metric: MetricType,
+    mask: Array | None,
+) -> tuple[Array, Array]:
+    """The k nearest rows of each query."""
+    return _scan(vectors, queries, k, mask, None)
+
+
+def scan_band(
+    vectors: SparseVectors, queries: SparseVectors, k: int, _metric: MetricType, mask: Array | None, band: Band
+) -> tuple[Array, Array]:
+    """The k nearest rows of each query inside `band`."""
+    return _scan(vectors, queries, k, mask, band)
+
+
+def exact_distances(
+    vectors: SparseVectors, queries: SparseVectors, rows: Array, k: int, _metric: MetricType
+) -> tuple[Array, Array]:
+    """Candidates `rows` (nq, c), -1 for none, by their exact distances: the nearest k of those that are hits."""
+    distances, found = padded(len(queries), k)
+    for number in range(len(queries)):
+        candidates = rows[number][rows[number] >= 0]
+        query = queries[number : number + 1]
+        sums = _Shared.of(vectors[candidates], query).products(query)
+        put_nearest(sums, candidates, k, None, distances[number], found[number])
+    return distances, found
+
+
+def _scan(
+    vectors: SparseVectors, queries: SparseVectors, k: int, mask: Array | None, band: Band | None
+) -> tuple[Array, Array]:
+    rows = allowed = None
+    if mask is not None and np.count_nonzero(mask) < _GATHER_SHARE * len(mask):
+        rows = np.flatnonzero(mask)
+        vectors = vectors[rows]
+    elif mask is not None:
+        allowed = mask.astype(np.float32)
+    distances, found = padded(len(queries), k)
+    shared = _Shared.of(vectors, queries)
+    for number in range(len(queries)):
+        sums = shared.products(queries[number : number + 1])
+        if allowed is not None:
+            sums *= allowed
+        put_nearest(sums, rows, k, band, distances[number], found[number])
+    return distances, found
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """The values of rows that some queries may need: row i has `values` at `places` from `offsets[i]` to
+    `offsets[i + 1]`. The places are those among `terms` (ascending), or without `terms` the indices themselves."""
+
+    offsets: Array
+    places: Array
+    values: Array
+    terms: Array | None
+    width: int
+
+    @classmethod
+    def of(cls, vectors: SparseVectors, queries: SparseVectors) -> _Shared:
+        width = vectors.dim
+        if len(queries) <= _FEW_QUERIES and width <= min(_SMALL_TABLE + len(vectors.indices), _MAX_WIDTH):
+            places = vectors.indices.view(np.int32)
+            return cls(vectors.offsets.astype(np.int32), places, vectors.values, None, width)
+        terms = np.unique(queries.indices)
+        find = _finder(terms, len(vectors.indices))
+        all_kept, all_places = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+        for start in range(0, len(vectors.indices), _BLOCK_VALUES):
+            kept, places = find(vectors.indices[start : start + _BLOCK_VALUES])
+            all_kept.append(kept + start)
+            all_places.append(places)
+        kept = np.concatenate(all_kept)
+        offsets = np.searchsorted(kept, vectors.offsets).astype(np.int32)
+        return cls(offsets, np.concatenate(all_places), vectors.values[kept], terms, len(terms))
+
+    def products(self, query: SparseVectors) -> Array:
+        """float32 (n,): the inner products with one of the queries."""
+        weights = np.zeros(self.width, np.float32)
+        if self.terms is None:
+            known = query.indices < self.width
+            weights[query.indices[known]] = query.values[known]
+        else:
+            weights[np.searchsorted(self.terms, query.indices)] = query.values
+        return row_sums(self.offsets, self.places, self.values, weights)
+
+
+def _finder(terms: Array, count: int) -> Callable[[Array], tuple[Array, Array]]:
+    """A function that finds which of some indices are among `terms`, and their places (int32) there. `count`: how many
+    indices it will be asked for."""
+    if len(terms) == 0:
+        return lambda indices: (np.zeros(0, np.int64), np.zeros(0, np.int32))
+    beyond = int(terms[-1]) + 1
+    if beyond < _SMALL_TABLE + count:
+        table = np.full(beyond + 1, -1, np.int32)
+        table[terms] = np.arange(len(terms), dtype=np.int32)
+
+        def look_up(indices: Array) -> tuple[Array, Array]:
+            places = table.take(np.minimum(indices, np.uint32(beyond)))
+            kept = np.flatnonzero(places >= 0)
+            return kept, places[kept]
+
+        return look_up
+
+    def bisect(indices: Array) -> tuple[Array, Array]:
+        places = np.searchsorted(terms, indices)
+        kept = np.flatnonzero(terms.take(places, mode="clip") == indices)
+        return kept, places[kept].astype(np.int32)
+
+    return bisect
+
+
+def put_nearest(sums: Array, rows: Array | None, k: int, band: Band | None, distances: Array, found: Array) -> None:
+    """Writes the k nearest rows into `distances` and `found` (k,). `sums` are inner products of `rows`, or of all."""
+    near = _hits(sums, k) if band is None else _inside(sums, band)
+    scores = sums[near]
+    if len(near) > k:
+        best = np.argpartition(-scores, k - 1)[:k]
+        near, scores = near[best], scores[best]
+    order = np.lexsort((near, -scores))
+    near, scores = near[order], scores[order]
+    distances[: len(near)] = -scores
+    found[: len(near)] = near if rows is None else rows[near]
+
+
+def _hits(sums: Array, k: int) -> Array:
+    """Places of positive sums: the k largest, and as few others as is quick to find."""
+    group_count = len(sums) // max(1, min(_LARGEST_GROUP, len(sums) // (4 * k)))
+    if group_count < k:
+        return np.flatnonzero(sums > 0)
+    largest = sums[: len(sums) // group_count * group_count].reshape(-1, group_count).max(axis=0)
+    least = np.partition(largest, group_count - k)[group_count - k]  # k groups have a sum of this size
+    return np.flatnonzero(sums >= least if least > 0 else sums > 0)
+
+
+def _inside(sums: Array, band: Band) -> Array:
+    return np.flatnonzero(band.holds(-sums) & (sums > 0))
