@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from milvine.index import scan
-from milvine.index.scan import Array, Band
+from milvine.index import scan, scan_binary
+from milvine.index.by_distance import Band
+from milvine.index.scan import Array
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors import KINDS
 
@@ -31,8 +32,13 @@ class Exact:
     """vectors, queries, rows, k, metric."""
 
 
+def _nothing(_vectors: Any) -> None:
+    return None
+
+
 _FAMILIES = {
     "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances),
+    "binary": Exact(_nothing, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances),
 }
 _EXACT = {data_type: _FAMILIES[kind.family] for data_type, kind in KINDS.items()}
 

@@ -14,7 +14,8 @@ import faiss
 import numpy as np
 
 from milvine.index.base import Effort, Found
-from milvine.index.scan import Array, bound_cosines, first_of, padded, scan, unit
+from milvine.index.by_distance import padded
+from milvine.index.scan import Array, bound_cosines, first_of, scan, unit
 from milvine.model.types import MetricType
 
 EFFORT_EXPONENT, EFFORT_FACTOR = 0.7, 1.15

@@ -13,7 +13,8 @@ import faiss
 import numpy as np
 
 from milvine.index.base import Effort, Found
-from milvine.index.scan import Array, bound_cosines, padded, unit
+from milvine.index.by_distance import padded
+from milvine.index.scan import Array, bound_cosines, unit
 from milvine.model.types import MetricType
 
 COVER_EXPONENT = 0.3

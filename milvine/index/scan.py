@@ -8,12 +8,12 @@ no large copy is made. Which of several rows at the k-th distance are returned i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
 
+from milvine.index.by_distance import Band, nearest_by, ordered_by, padded
 from milvine.model.types import MetricType
 from milvine.model.vectors.conversion import as_float32, blocks
 
@@ -120,10 +120,6 @@ def _nearest_of(pieces: list[tuple[Array, Array]], k: int) -> tuple[Array, Array
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def padded(nq: int, k: int) -> tuple[Array, Array]:
-    return np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
-
-
 def _scan_direct(vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None) -> tuple[Array, Array]:
     """L2 and IP, row by row in SIMD, without expanding the formula."""
     vectors, queries = np.ascontiguousarray(vectors), np.ascontiguousarray(queries)
@@ -210,37 +206,11 @@ def _for_each(quick: Any, by_offset: Any, result: Array, query: Array, vectors: 
         by_offset(*where, faiss.swig_ptr(offsets), vectors.shape[1], 1, len(vectors))
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """The range of allowed distances: low <= distance < high, compared as float32."""
-
-    low: np.float32
-    high: np.float32
-
-    def holds(self, distances: Array) -> Array:
-        inside: Array = (distances >= self.low) & (distances < self.high)
-        return inside
-
-
 def scan_band(
     vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None, band: Band
 ) -> tuple[Array, Array]:
     """The nearest k rows inside `band`, exactly; shapes, order and padding as in `scan`."""
-    rows = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
-    distances, found = padded(len(queries), k)
-    if len(rows) == 0:
-        return distances, found
-    if len(rows) < len(vectors):
-        vectors = vectors[rows]
-    for number, query in enumerate(queries):
-        all_distances = _distances_to(vectors, query, metric)
-        inside = np.flatnonzero(band.holds(all_distances))
-        if len(inside) > k:
-            inside = inside[np.argpartition(all_distances[inside], k - 1)[:k]]
-        inside = inside[np.argsort(all_distances[inside], kind="stable")]
-        distances[number, : len(inside)] = all_distances[inside]
-        found[number, : len(inside)] = rows[inside]
-    return distances, found
+    return nearest_by(_distances_to, vectors, queries, k, metric, mask, band)
 
 
 def exact_distances(vectors: Array, queries: Array, rows: Array, k: int, metric: MetricType) -> tuple[Array, Array]:
@@ -248,15 +218,7 @@ def exact_distances(vectors: Array, queries: Array, rows: Array, k: int, metric:
 
     A row has the same distance here and in `scan_band`, to the last bit.
     """
-    distances, found = padded(len(queries), k)
-    for number, query in enumerate(queries):
-        candidates = rows[number][rows[number] >= 0]
-        if len(candidates):
-            exact = _distances_to(vectors[candidates], query, metric)
-            order = np.argsort(exact, kind="stable")[:k]
-            distances[number, : len(order)] = exact[order]
-            found[number, : len(order)] = candidates[order]
-    return distances, found
+    return ordered_by(_distances_to, vectors, queries, rows, k, metric)
 
 
 def first_of(distances: Array, rows: Array, wanted: Array, k: int) -> tuple[Array, Array]:

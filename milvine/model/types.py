@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-_FIRST_VECTOR = 100
-
 
 class DataType(IntEnum):
     """Field types this server stores; numbers are `schema.DataType`'s."""
@@ -20,6 +18,7 @@ class DataType(IntEnum):
     VARCHAR = 21
     ARRAY = 22
     JSON = 23
+    BINARY_VECTOR = 100
     FLOAT_VECTOR = 101
     FLOAT16_VECTOR = 102
     BFLOAT16_VECTOR = 103
@@ -32,7 +31,7 @@ class DataType(IntEnum):
 
     @property
     def is_vector(self) -> bool:
-        return self >= _FIRST_VECTOR
+        return self >= DataType.BINARY_VECTOR
 
     @property
     def is_integer(self) -> bool:
@@ -54,6 +53,7 @@ _MILVUS_NAMES = {
     DataType.VARCHAR: "VarChar",
     DataType.ARRAY: "Array",
     DataType.JSON: "JSON",
+    DataType.BINARY_VECTOR: "BinaryVector",
     DataType.FLOAT_VECTOR: "FloatVector",
     DataType.FLOAT16_VECTOR: "Float16Vector",
     DataType.BFLOAT16_VECTOR: "BFloat16Vector",
@@ -67,11 +67,15 @@ class MetricType(StrEnum):
     L2 = "L2"
     IP = "IP"
     COSINE = "COSINE"
+    HAMMING = "HAMMING"
+    JACCARD = "JACCARD"
+    SUBSTRUCTURE = "SUBSTRUCTURE"
+    SUPERSTRUCTURE = "SUPERSTRUCTURE"
 
     @property
     def larger_is_nearer(self) -> bool:
         """Whether Milvus's score for this metric grows as rows get nearer."""
-        return self is not MetricType.L2
+        return self in (MetricType.IP, MetricType.COSINE)
 
 
 class SegmentState(IntEnum):

@@ -28,7 +28,6 @@ _OTHER_DATA_TYPES = frozenset(
     {
         "ArrayOfStruct",
         "ArrayOfVector",
-        "BinaryVector",
         "Geometry",
         "SparseFloatVector",
         "Struct",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.index.scan import padded
+from milvine.index.by_distance import padded
 from milvine.segment.rows import RowSet
 from milvine.segment.topk import has_repeats, select_winners
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from milvine.expr import Predicate, referenced_field_ids
 from milvine.index.base import Effort
-from milvine.index.scan import Band
+from milvine.index.by_distance import Band
 from milvine.model.columns import ColumnBatch
 from milvine.model.records import record
 from milvine.model.types import DataType, MetricType

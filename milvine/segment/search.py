@@ -19,8 +19,8 @@ import numpy as np
 
 from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
+from milvine.index.by_distance import padded
 from milvine.index.exact import exact_of
-from milvine.index.scan import padded
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
 from milvine.segment.collect import TopKeys, is_plain

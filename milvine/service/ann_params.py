@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from milvine.errors import ParameterInvalid, ParameterMissing, UnexpectedError
+from milvine.index.by_distance import Band
 from milvine.index.params import number as searched_number
-from milvine.index.scan import Band
 from milvine.model.types import MetricType
 
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})

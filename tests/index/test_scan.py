@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from milvine.index import scan as scan_module
-from milvine.index.scan import Band, exact_distances, padded, scan, scan_band, squared_norms, unit
+from milvine.index.by_distance import Band, padded
+from milvine.index.scan import exact_distances, scan, scan_band, squared_norms, unit
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors import conversion as vectors_module
 from milvine.model.vectors.conversion import as_float32, from_float32

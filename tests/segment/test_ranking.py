@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from segment_rows import DIM, GROUP, PK, SCHEMA, VEC, Array, chunk_of, deletes_of, joined, keys_of, seal
 
 from milvine.expr import compile_filter
+from milvine.index.by_distance import Band
 from milvine.index.registry import TYPES
-from milvine.index.scan import Band
 from milvine.model.columns import Column, ColumnBatch
 from milvine.model.types import DataType, MetricType
 from milvine.querynode.reduce import merge_hits

@@ -32,7 +32,8 @@ from milvine.errors import DataIntegrityError, ParameterInvalid
 from milvine.expr import compile_filter
 from milvine.in_flight import InFlight
 from milvine.index.base import Effort
-from milvine.index.scan import Band, scan
+from milvine.index.by_distance import Band
+from milvine.index.scan import scan
 from milvine.model.columns import ColumnBatch, json_column
 from milvine.model.types import DataType, MetricType
 from milvine.segment import search

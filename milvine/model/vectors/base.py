@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from milvine.errors import MilvineError, ParameterInvalid
 from milvine.model.schema import FieldSchema
-from milvine.model.types import DataType
+from milvine.model.types import DataType, MetricType
 
 Array = np.ndarray[Any, Any]
 MIN_DIM, MAX_DIM = 2, 32768
@@ -32,6 +32,11 @@ class VectorKind(ABC):
     engine_name: str
     """The name in messages of Milvus's engine."""
     has_dim: ClassVar[bool] = True
+    metrics: ClassVar[frozenset[MetricType]]
+    default_metric: ClassVar[MetricType]
+    """AUTOINDEX's, if none is given."""
+    metric_noun: ClassVar[str]
+    """The name of the kind in the refusal of a metric."""
 
     @property
     def noun(self) -> str:
@@ -101,10 +106,23 @@ class VectorKind(ABC):
         if field.dim > MAX_DIM:
             raise ParameterInvalid(
                 f"invalid dimension: {field.dim} of field {field.name}. "
-                f"{self.dim_noun} vector dimension should be in range {MIN_DIM} ~ {MAX_DIM}"
+                f"float vector dimension should be in range {MIN_DIM} ~ {MAX_DIM}"
             )
 
-    dim_noun: ClassVar[str] = "float"
+    def metric(self, name: str) -> MetricType:
+        """A metric of the kind by its case-insensitive name. Raises ParameterInvalid."""
+        try:
+            found = MetricType(name.upper())
+        except ValueError:
+            found = None
+        if found is None or found not in self.metrics:
+            raise ParameterInvalid(
+                self._wrong_metric(name), expected="valid index params", actual="invalid index params"
+            )
+        return found
+
+    def _wrong_metric(self, name: str) -> str:
+        return f"{self.metric_noun} vector index does not support metric type: {name}"
 
     def takes(self, sent: DataType) -> bool:
         """Whether vectors sent as this type can be stored in a field of the kind."""

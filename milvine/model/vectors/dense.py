@@ -14,7 +14,7 @@ from milvine.errors import ParameterInvalid
 from milvine.model.json_text import json_kind, plain_text
 from milvine.model.numbers import check_finite
 from milvine.model.schema import FieldSchema
-from milvine.model.types import DataType
+from milvine.model.types import DataType, MetricType
 from milvine.model.vectors.base import Array, engine_type_mismatch, proxy_type_mismatch
 from milvine.model.vectors.conversion import as_float32, from_float32, is_finite
 from milvine.model.vectors.fixed_width import MAX_SENT_DIM, FixedWidthKind
@@ -26,6 +26,9 @@ class DenseKind(FixedWidthKind):
     """Compared as float32, which holds the numbers of every such kind exactly."""
 
     family = "dense"
+    metrics = frozenset({MetricType.L2, MetricType.IP, MetricType.COSINE})
+    default_metric = MetricType.COSINE
+    metric_noun = "float"
 
     def checked_queries(self, field: FieldSchema, query_type: int, queries: Array) -> Array:
         if query_type != self.data_type:
@@ -157,6 +160,7 @@ class Int8Kind(DenseKind):
     wire_name = "int8_vector"
     engine_name = "VECTOR_INT8"
     json_element = "[]int8"
+    metric_noun = "int"
 
     def _uneven(self, length: int, dim: int, width: int) -> ParameterInvalid:
         return ParameterInvalid(f"the length({length}) of int8 data should divide the dim({width})")

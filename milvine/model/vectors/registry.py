@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from milvine.model.types import DataType
 from milvine.model.vectors.base import VectorKind
+from milvine.model.vectors.binary import BinaryKind
 from milvine.model.vectors.dense import FloatKind, HalfKind, Int8Kind
 
 KINDS: dict[DataType, VectorKind] = {
     kind.data_type: kind
     for kind in (
+        BinaryKind(),
         FloatKind(),
         HalfKind(DataType.FLOAT16_VECTOR),
         HalfKind(DataType.BFLOAT16_VECTOR),

@@ -1,0 +1,90 @@
+"""Exact distances between vectors of bits, given as uint8 (n, bytes).
+
+HAMMING counts the bits that differ. JACCARD is 1 - |a & b| / |a | b|, and 1 for two vectors without bits.
+SUBSTRUCTURE finds the rows that have all bits of the query, and SUPERSTRUCTURE those that have no other bits, both at
+the distance 0; other rows are no hits. Shapes, order and padding are as in `index.scan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import faiss
+import numpy as np
+
+from milvine.index.base import Array
+from milvine.index.by_distance import Band, nearest_by, ordered_by, padded
+from milvine.model.types import MetricType
+
+_BLOCK_BYTES = 1 << 18
+"""Rows that are compared at once, so that the intermediate results stay in the cache."""
+_FAISS_LIMIT = 1 << 12
+"""faiss's heaps of results are fast up to this k."""
+
+
+def scan(
+    vectors: Array, _prepared: Array | None, queries: Array, k: int, metric: MetricType, mask: Array | None
+) -> tuple[Array, Array]:
+    """The nearest k rows of each query."""
+    if metric is MetricType.HAMMING and mask is None and k <= min(_FAISS_LIMIT, len(vectors)):
+        return _scan_hamming(np.ascontiguousarray(vectors), np.ascontiguousarray(queries), k)
+    return nearest_by(distances_to, vectors, queries, k, metric, mask, None)
+
+
+def scan_band(
+    vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None, band: Band
+) -> tuple[Array, Array]:
+    """The nearest k rows of each query inside `band`."""
+    return nearest_by(distances_to, vectors, queries, k, metric, mask, band)
+
+
+def _scan_hamming(vectors: Array, queries: Array, k: int) -> tuple[Array, Array]:
+    distances, rows = padded(len(queries), k)
+    counts = np.empty((len(queries), k), np.int32)
+    heaps = faiss.int_maxheap_array_t()
+    heaps.nh, heaps.k = len(queries), k
+    heaps.val, heaps.ids = faiss.swig_ptr(counts), faiss.swig_ptr(rows)
+    faiss.hammings_knn_hc(heaps, faiss.swig_ptr(queries), faiss.swig_ptr(vectors), len(vectors), vectors.shape[1], 1)
+    distances[:] = counts
+    return distances, rows
+
+
+def _words(vectors: Array) -> Array:
+    """The bits in words of 8 bytes if they fill them."""
+    contiguous = np.ascontiguousarray(vectors)
+    return contiguous.view(np.uint64) if contiguous.shape[1] % 8 == 0 else contiguous
+
+
+def _blocks(vectors: Array) -> Iterator[slice]:
+    step = max(1, _BLOCK_BYTES // max(vectors.shape[1] * vectors.itemsize, 1))
+    return (slice(start, min(start + step, len(vectors))) for start in range(0, len(vectors), step))
+
+
+def _bits(words: Array) -> Array:
+    """int32 (n,): the bits that are set in each row."""
+    counts: Array = np.bitwise_count(words).sum(axis=1, dtype=np.int32)
+    return counts
+
+
+def distances_to(vectors: Array, query: Array, metric: MetricType) -> Array:
+    """float32 (n,): from one query to all vectors; inf for rows that are no hits."""
+    rows, asked = _words(vectors), _words(query[None])[0]
+    result = np.empty(len(rows), np.float32)
+    for block in _blocks(rows):
+        some = rows[block]
+        match metric:
+            case MetricType.HAMMING:
+                result[block] = _bits(some ^ asked)
+            case MetricType.JACCARD:
+                common, either = _bits(some & asked), _bits(some | asked)
+                result[block] = np.where(either > 0, 1 - common / np.maximum(either, 1), 1)
+            case MetricType.SUBSTRUCTURE:
+                result[block] = np.where(((some & asked) == asked).all(axis=1), 0, np.inf)
+            case _:
+                result[block] = np.where(((some & asked) == some).all(axis=1), 0, np.inf)
+    return result
+
+
+def exact_distances(vectors: Array, queries: Array, rows: Array, k: int, metric: MetricType) -> tuple[Array, Array]:
+    """As `index.scan.exact_distances`."""
+    return ordered_by(distances_to, vectors, queries, rows, k, metric)
