@@ -30,7 +30,7 @@ _CELLS = 1 << 21
 
 
 @lru_cache(maxsize=256)
-def _options(ef: int) -> Any:
+def options(ef: int) -> Any:
     """faiss only reads the parameters, so threads share them."""
     return faiss.SearchParametersHNSW(efSearch=ef)
 
@@ -47,13 +47,16 @@ class HnswIndex:
         self.memory_bytes = payload.nbytes
         self.heap_bytes = 0
         self._edges = int(index.hnsw.nb_neighbors(0))
-        storage = faiss.downcast_index(index.storage)
+        self._open_vectors()
+
+    def _open_vectors(self) -> None:
+        storage = faiss.downcast_index(self._index.storage)
         self.is_exact = isinstance(storage, faiss.IndexFlat)
         if self.is_exact:
             # A view into our own buffer, since one made from faiss's pointer would not keep the mapping alive.
-            start = faiss.rev_swig_ptr(storage.get_xb(), 1).ctypes.data - payload.ctypes.data
-            flat = payload[start : start + self.row_count * index.d * 4].view(np.float32)
-            self.vectors: Array = flat.reshape(self.row_count, index.d)
+            start = faiss.rev_swig_ptr(storage.get_xb(), 1).ctypes.data - self._payload.ctypes.data
+            flat = self._payload[start : start + self.row_count * self._index.d * 4].view(np.float32)
+            self.vectors: Array = flat.reshape(self.row_count, self._index.d)
             """float32 (n, dim), a view; unit vectors under COSINE."""
 
     def _ef(self, effort: Effort, kept: int) -> int:
@@ -103,7 +106,7 @@ class HnswIndex:
         distances, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         # faiss's `search` wraps this. Its checks are already done, and cost a twentieth of a search.
         where = faiss.swig_ptr(distances), faiss.swig_ptr(rows)
-        self._index.search_c(len(queries), faiss.swig_ptr(queries), k, *where, _options(ef))
+        self._index.search_c(len(queries), faiss.swig_ptr(queries), k, *where, options(ef))
         if self._metric is not MetricType.L2:
             np.negative(distances, out=distances)
         if self._metric is MetricType.COSINE:

@@ -25,6 +25,12 @@ _CELLS = 1 << 20
 """Allowed rows are counted for this many queries x lists at a time."""
 
 
+def lists_target(effort: Effort, nlist: int, row_count: int, kept: int) -> float:
+    """How many allowed rows to visit, if `kept` rows are allowed."""
+    unfiltered = min(effort.nprobe / nlist, 1.0) * row_count
+    return max(unfiltered * math.pow(kept / row_count, COVER_EXPONENT), effort.candidates)
+
+
 class IvfIndex:
     """Lists read in place. faiss also copies SCANN's lists, which are small, to the heap.
 
@@ -52,9 +58,7 @@ class IvfIndex:
         self.memory_bytes = payload.nbytes + self.heap_bytes
 
     def _target(self, effort: Effort, kept: int) -> float:
-        """How many allowed rows to visit."""
-        unfiltered = min(effort.nprobe / int(self._index.nlist), 1.0) * self.row_count
-        return max(unfiltered * math.pow(kept / self.row_count, COVER_EXPONENT), effort.candidates)
+        return lists_target(effort, int(self._index.nlist), self.row_count, kept)
 
     def scan_pays(self, effort: Effort, kept: int) -> bool:
         return kept <= max(MIN_SCANNED, self._target(effort, kept))

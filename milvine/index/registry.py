@@ -16,6 +16,8 @@ _MODULES = (
     "hnsw",
     "hnsw_sq",
     "hnsw_pq",
+    "bin_flat",
+    "bin_ivf_flat",
 )
 
 TYPES: dict[str, IndexType] = {
@@ -25,5 +27,6 @@ TYPES: dict[str, IndexType] = {
 
 
 def auto_type(data_type: DataType, metric: MetricType) -> IndexType:
-    """The type that AUTOINDEX stands for."""
-    return next(t for t in TYPES.values() if data_type in t.auto and metric in t.metrics)
+    """The type that AUTOINDEX stands for. It may refuse the metric, if none takes it."""
+    types = [t for t in TYPES.values() if data_type in t.auto]
+    return next((t for t in types if metric in t.metrics), types[0])

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from milvine.errors import ParameterInvalid
+from milvine.index.index_type import IndexType
 from milvine.index.params import AUTOINDEX, SCALAR_TYPES, ResolvedIndex, build_params, check_size
 from milvine.index.registry import TYPES, auto_type
 from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
 from milvine.model.schema import FieldSchema, flatten_params
 from milvine.model.types import DataType, MetricType
+from milvine.model.vectors import VectorKind, kind_of
 
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
 _OTHER_TYPES = frozenset(
-    {"BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
+    {"MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
 )  # known to Milvus, for vectors of other kinds
 _NOT_OF_INT8 = frozenset({"DISKANN", "IVF_RABITQ"})  # known to Milvus, for other types than INT8_VECTOR
 
@@ -33,15 +35,17 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     is_known = name in (AUTOINDEX, *SCALAR_TYPES) or is_vector_type(name)
     if not is_known and not (is_int8 and name in _NOT_OF_INT8):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {name}")
+    kind = kind_of(field.data_type)
     given_metric = flat.get("metric_type", "")
     if name == AUTOINDEX:
-        return _auto(field, flat, _metric(field.data_type, given_metric or MetricType.COSINE.value))
+        return _auto(field, flat, kind.metric(given_metric or kind.default_metric))
     if not given_metric:
         raise _invalid("metric type not set for vector index")
     index_type = TYPES.get(name)
     if index_type is None or field.data_type not in index_type.data_types:
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {name}")
-    metric = _metric(field.data_type, given_metric)
+    metric = kind.metric(given_metric)
+    _check_metric(index_type, kind, metric)
     built = build_params(index_type.params, flat)
     index_type.check(field, built)
     return ResolvedIndex(name, metric, name, built, dict(params))
@@ -53,16 +57,14 @@ def _auto(field: FieldSchema, flat: Mapping[str, str], metric: MetricType) -> Re
     placing = {k: flat[k] for k in flat if k in INDEX_PROPERTIES}
     described = {"index_type": AUTOINDEX, "metric_type": metric.value, **placing}
     index_type = auto_type(field.data_type, metric)
+    _check_metric(index_type, kind_of(field.data_type), metric)
     return ResolvedIndex(AUTOINDEX, metric, index_type.name, dict(index_type.auto[field.data_type]), described)
 
 
-def _metric(data_type: DataType, name: str) -> MetricType:
-    """A metric by its case-insensitive name."""
-    try:
-        return MetricType(name.upper())
-    except ValueError:
-        kind = "int" if data_type is DataType.INT8_VECTOR else "float"
-        raise _invalid(f"{kind} vector index does not support metric type: {name}") from None
+def _check_metric(index_type: IndexType, kind: VectorKind, metric: MetricType) -> None:
+    if metric not in index_type.metrics:
+        supported = " ".join(sorted(index_type.metrics & kind.metrics))
+        raise ParameterInvalid(f"metric type {metric} not found or not supported, supported: [{supported}]")
 
 
 def _invalid(reason: str) -> ParameterInvalid:

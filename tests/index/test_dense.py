@@ -24,7 +24,7 @@ from milvine.storage.files import save_sealed, seal_written
 from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_index_file
 
 Array = np.ndarray[Any, Any]
-METRICS = list(MetricType)
+METRICS = [MetricType.L2, MetricType.IP, MetricType.COSINE]
 PARAMS = {"M": 16, "efConstruction": 100}
 CODED: dict[str, dict[str, Any]] = {
     "IVF_FLAT": {"nlist": 32},

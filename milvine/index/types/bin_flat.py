@@ -1,0 +1,16 @@
+"""BIN_FLAT: no index over vectors of bits, all rows are scanned."""
+
+from __future__ import annotations
+
+from milvine.index.index_type import ScannedType
+from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
+
+
+class BinFlat(ScannedType):
+    name = "BIN_FLAT"
+    data_types = frozenset({DataType.BINARY_VECTOR})
+    metrics = kind_of(DataType.BINARY_VECTOR).metrics
+
+
+TYPE = BinFlat()
