@@ -12,10 +12,13 @@ import faiss
 import numpy as np
 
 from milvine.errors import DataIntegrityError
-from milvine.index.base import Array
+from milvine.index.base import Array, Effort, Found
 from milvine.index.hnsw import HnswIndex, options
 from milvine.index.scan_binary import scan
 from milvine.model.types import MetricType
+
+_JACCARD_FACTOR = 4
+"""Under JACCARD a search asks for this many times the candidates, since the edges follow another distance."""
 
 
 def build_graph(vectors: Array, edges: int, ef_construction: int, threads: int) -> Any:
@@ -47,6 +50,12 @@ def open_graph(payload: memoryview, name: str, metric: MetricType, path: Path) -
 
 class BinaryHnsw(HnswIndex):
     """A graph read in place."""
+
+    def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
+        if not self.is_exact:
+            k, more = min(_JACCARD_FACTOR * k, self.row_count), _JACCARD_FACTOR * effort.ef
+            effort = Effort(more, effort.nprobe, more)
+        return super().search(queries, k, effort, mask)
 
     def _open_vectors(self) -> None:
         self.is_exact = self._metric is MetricType.HAMMING

@@ -15,8 +15,6 @@ from milvine.index.graph_type import GraphType
 from milvine.model.types import DataType, MetricType
 
 _BINARY_METRICS = frozenset({MetricType.HAMMING, MetricType.JACCARD})
-_JACCARD_CANDIDATES = 4
-"""Under JACCARD a search asks the graph, whose edges follow the Hamming distance, for this many times `ef`."""
 
 
 class Hnsw(GraphType):
