@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from milvine.index.base import Array
-from milvine.index.scan import Band, padded
+from milvine.index.by_distance import Band, padded
 from milvine.index.scan_sparse import put_nearest
 from milvine.index.sparse_kernels import MAX_VALUES, add_lists, by_place
 from milvine.model.sparse_vectors import SparseVectors

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from milvine.index.base import Array
-from milvine.index.scan import Band, padded
+from milvine.index.by_distance import Band, padded
 from milvine.index.sparse_kernels import row_sums
 from milvine.model.sparse_vectors import SparseVectors
 from milvine.model.types import MetricType
