@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from milvine.index import scan_sparse
+from milvine.index.by_distance import Band
 from milvine.index.inverted import InvertedIndex, build
-from milvine.index.scan import Band
 from milvine.model.sparse_vectors import SparseVectors, decode_json, empty_vectors, join
 from milvine.model.types import MetricType
 
