@@ -207,6 +207,7 @@ def build_index(
     order: dict[str, Any] = {
         "column": str(paths.column(*where, index.field_id)),
         "output": str(output),
+        "build_type": index.build_type,
         "build_params": index.build_params,
     }
     task = "build_scalar"
@@ -214,7 +215,6 @@ def build_index(
         task = "build"
         order |= {
             "data_type": int(data_type),
-            "build_type": index.build_type,
             "metric_type": index.metric_type,
             "threads": os.cpu_count() or 1,
         }

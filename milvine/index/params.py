@@ -16,7 +16,6 @@ from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.model.types import MetricType
 
 AUTOINDEX = "AUTOINDEX"
-SCALAR_TYPES = frozenset({"INVERTED", "STL_SORT", "BITMAP", "Trie", "TRIE", "marisa-trie"})
 INT32_MAX = 2**31 - 1
 _MAX_PARAMS_BYTES = 100 << 10
 _INTEGER = re.compile(r"[+-]?\d+")

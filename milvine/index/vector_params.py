@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from milvine.errors import ParameterInvalid
 from milvine.index.index_type import IndexType
-from milvine.index.params import AUTOINDEX, SCALAR_TYPES, ResolvedIndex, build_params, check_size
+from milvine.index.params import AUTOINDEX, ResolvedIndex, build_params, check_size
 from milvine.index.registry import TYPES, auto_type
+from milvine.index.scalar_registry import SCALAR_TYPES
 from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
 from milvine.model.schema import FieldSchema, flatten_params
 from milvine.model.types import DataType, MetricType
@@ -32,7 +33,7 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     name = flat.get("index_type", "") or AUTOINDEX
     check_new_index_properties(flat)
     is_int8 = field.data_type is DataType.INT8_VECTOR
-    is_known = name in (AUTOINDEX, *SCALAR_TYPES) or is_vector_type(name)
+    is_known = name in SCALAR_TYPES or is_vector_type(name)
     if not is_known and not (is_int8 and name in _NOT_OF_INT8):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {name}")
     kind = kind_of(field.data_type)

@@ -8,7 +8,8 @@ from typing import Any
 from milvine.catalog import collections as changes
 from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError, excerpt
 from milvine.expr import FilterError, parse_identifier
-from milvine.index.scalar_params import JSON_PATH, PATH, resolve_scalar
+from milvine.index.scalar_params import JSON_PATH, resolve_scalar
+from milvine.index.scalar_type import PATH
 from milvine.index.vector_params import resolve
 from milvine.model.collections import Collection
 from milvine.model.properties import INDEX_PROPERTIES

@@ -18,7 +18,7 @@ from milvine.expr import evaluate
 from milvine.expr.indexed import answer
 from milvine.expr.predicate import And, Compare, Contains, In, Like, Not, Or, Predicate, Target, literal_set
 from milvine.expr.tree import Comparator, ContainsMode
-from milvine.index import scalar
+from milvine.index import postings, scalar
 from milvine.index.scalar import ValueIndex
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
@@ -76,14 +76,14 @@ class Source:
 def lists_are_always_used() -> Iterator[None]:
     """Otherwise most of the small columns here would be scanned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scalar, "LISTED_SHARE", 1.0)
+        patch.setattr(postings, "LISTED_SHARE", 1.0)
         yield
 
 
 @pytest.fixture(scope="module", params=[0, 32], ids=["lists", "bitmaps"])
 def most_bitmaps(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scalar, "MAX_BITMAPS", request.param)
+        patch.setattr(postings, "MAX_BITMAPS", request.param)
         yield
 
 
@@ -197,7 +197,7 @@ def test_an_index_of_a_document_answers_for_its_paths() -> None:
 
 
 def test_an_index_declines_where_the_column_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scalar, "LISTED_SHARE", 0.05)
+    monkeypatch.setattr(postings, "LISTED_SHARE", 0.05)
     column = Column(DataType.INT64, np.arange(1000))
     source = Source(column, _decoded({(): scalar.index_field(column)}))
     target = Target(1, DataType.INT64)

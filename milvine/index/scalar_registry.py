@@ -1,0 +1,18 @@
+"""The index types of fields that are not vectors. A new type is a new module of `scalar_types/` and a line here."""
+
+from __future__ import annotations
+
+from milvine.index.scalar_type import ScalarType
+from milvine.index.scalar_types import auto, bitmap, inverted, stl_sort, trie
+
+SCALAR_TYPES: dict[str, ScalarType] = {
+    found.name: found
+    for found in (
+        auto.TYPE,
+        inverted.TYPE,
+        stl_sort.TYPE,
+        bitmap.TYPE,
+        *trie.TYPES,
+    )
+}
+"""By name."""
