@@ -17,6 +17,8 @@ from typing import Any
 import orjson
 import yaml
 
+from milvine.rate_settings import Rates, read_rates
+
 ENVIRONMENT_PREFIX = "MILVINE_"
 _SETTINGS_VARIABLE = "MILVINE_SETTINGS_JSON"
 _PYTHON_VARIABLE = "MILVINE_PYTHON"
@@ -243,6 +245,38 @@ SETTINGS: tuple[Setting, ...] = (
         "the same for each collection without a `collection.diskProtection.diskQuota.mb`",
     ),
     Setting(
+        "limits_enabled",
+        "quotaAndLimits.enabled",
+        True,
+        parse_bool,
+        "whether rates, disk quotas and denied kinds of calls hold at all",
+    ),
+    Setting(
+        "max_insert_bytes",
+        "quotaAndLimits.limits.maxInsertSize",
+        -1,
+        int,
+        "bytes of the rows of one insert or upsert; negative: no limit",
+    ),
+    Setting("max_collections", "quotaAndLimits.limits.maxCollectionNum", 65536, int, "collections of all databases"),
+    Setting(
+        "max_collections_per_database",
+        "quotaAndLimits.limits.maxCollectionNumPerDB",
+        65536,
+        int,
+        "collections of a database without a `database.max.collections`",
+    ),
+    Setting("max_databases", "rootCoord.maxDatabaseNum", 64, int, "databases beside the default one"),
+    Setting("max_partitions", "rootCoord.maxPartitionNum", 1024, int, "partitions of a collection"),
+    Setting(
+        "max_general_capacity",
+        "rootCoord.maxGeneralCapacity",
+        65536,
+        int,
+        "partitions times shards, summed over all collections",
+    ),
+    Setting("max_shards", "proxy.maxShardNum", 16, int, "shards of a collection"),
+    Setting(
         "worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at the same time"
     ),
     Setting(
@@ -293,7 +327,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The current values; see SETTINGS for each."""
+    """The current values; see SETTINGS for each, and `rate_settings` for the rates."""
 
     data_dir: str
     host: str
@@ -321,6 +355,14 @@ class Settings:
     disk_quota_mb: float
     database_disk_quota_mb: float
     collection_disk_quota_mb: float
+    limits_enabled: bool
+    max_insert_bytes: int
+    max_collections: int
+    max_collections_per_database: int
+    max_databases: int
+    max_partitions: int
+    max_general_capacity: int
+    max_shards: int
     worker_threads: int
     authorization_enabled: bool
     default_root_password: str
@@ -332,6 +374,7 @@ class Settings:
     rest_allowed_hosts: str
     load_fields_mode: str
     log_level: str
+    rates: Rates
 
 
 def _lookup(tree: object, key: str) -> object | None:
@@ -345,21 +388,26 @@ def _lookup(tree: object, key: str) -> object | None:
 def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None) -> Settings:
     """Reads the current settings. Raises ValueError with one sentence if a value cannot be read."""
     tree = yaml.safe_load(file.read_text()) if file is not None else {}
+
+    def lookup(*keys: str) -> object | None:
+        """The value of the first key that the environment or else the file has."""
+        for key in keys:
+            if (found := environment.get(ENVIRONMENT_PREFIX + key.upper().replace(".", "_"))) is not None:
+                return found
+        return next((found for key in keys if (found := _lookup(tree, key)) is not None), None)
+
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         found = flags.get(setting.name)
-        for key in filter(None, (setting.key, setting.alias)):
-            if found is None:
-                found = environment.get(ENVIRONMENT_PREFIX + key.upper().replace(".", "_"))
-        for key in filter(None, (setting.key, setting.alias)):
-            if found is None:
-                found = _lookup(tree, key)
+        if found is None:
+            found = lookup(setting.key, *filter(None, (setting.alias,)))
         if found is None:
             found = setting.default
         try:
             values[setting.name] = setting.parse(found)
         except (TypeError, ValueError) as error:
             raise ValueError(f"setting {setting.key}: cannot read {found!r}: {error}") from error
+    values["rates"] = read_rates(lookup, parse_bool)
     return Settings(**values)
 
 
