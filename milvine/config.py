@@ -391,14 +391,13 @@ def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, 
 
     def lookup(*keys: str) -> object | None:
         """The value of the first key that the environment or else the file has."""
-        for key in keys:
-            if (found := environment.get(ENVIRONMENT_PREFIX + key.upper().replace(".", "_"))) is not None:
-                return found
-        return next((found for key in keys if (found := _lookup(tree, key)) is not None), None)
+        values: list[object | None] = [environment.get(ENVIRONMENT_PREFIX + k.upper().replace(".", "_")) for k in keys]
+        values += [_lookup(tree, key) for key in keys]
+        return next((value for value in values if value is not None), None)
 
     values: dict[str, Any] = {}
     for setting in SETTINGS:
-        found = flags.get(setting.name)
+        found: Any = flags.get(setting.name)
         if found is None:
             found = lookup(setting.key, *filter(None, (setting.alias,)))
         if found is None:

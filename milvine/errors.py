@@ -110,7 +110,7 @@ class RejectedByLimiter(MilvineError):
 
 
 class RateExceeded(RejectedByLimiter):
-    """A collection gets more requests than its properties allow."""
+    """More requests than a rate of the server, a database, a collection or a partition allows."""
 
     code, legacy_code, retriable, text = 8, 49, True, "rate limit exceeded"
 
@@ -120,7 +120,7 @@ class RateExceeded(RejectedByLimiter):
 
 
 class RateIsZero(QuotaExceeded, RejectedByLimiter):
-    """The properties of a collection allow no request of this kind."""
+    """A rate of 0 allows no request of this kind."""
 
     def __init__(self, kind: str) -> None:
         MilvineError.__init__(self, _bracketed(self.text, reason=f"rate type: {kind}"))
@@ -358,6 +358,13 @@ class ParameterMissing(InputError):
 
     def __init__(self, detail: str, **fields: object) -> None:
         super().__init__(f"{detail}: {_bracketed(self.text, **fields)}")
+
+
+class ParameterTooLarge(InputError):
+    code, text = 1102, "parameter too large"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
 
 
 class AliasNotFound(InputError):

@@ -59,7 +59,12 @@ RATE_SETTINGS: tuple[RateSetting, ...] = (
     *_changes("DDLPartition", "ddl", "partitionRate", "db.partitionRate"),
     *_changes("DDLIndex", "indexRate", "max", "db.max"),
     *_changes("DDLFlush", "flushRate", "max", "db.max"),
-    RateSetting("DDLFlush", Level.COLLECTION, "quotaAndLimits.flushRate.collection.max", "quotaAndLimits.flushRate.enabled"),
+    RateSetting(
+        "DDLFlush",
+        Level.COLLECTION,
+        "quotaAndLimits.flushRate.collection.max",
+        "quotaAndLimits.flushRate.enabled",
+    ),
     *_changes("DDLCompaction", "compactionRate", "max", "db.max"),
     RateSetting("DDLDB", Level.CLUSTER, "quotaAndLimits.dbRate.max", "quotaAndLimits.dbRate.enabled"),
     *_rows("DMLInsert", "dml", "insertRate", _MB),
@@ -102,5 +107,5 @@ def read_rates(lookup: Callable[[str], object], parse_bool: Callable[[object], b
         elif not is_on(setting.switch, setting.switch in _ON_BY_DEFAULT):
             continue
         if 0 <= rate < float("inf"):
-            rates.setdefault(setting.kind, {})[setting.level] = rate * setting.unit
+            rates.setdefault(setting.kind, {})[setting.level.value] = rate * setting.unit
     return rates

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from milvine import metrics
 from milvine.background import Supervisor
+from milvine.catalog.limits import Limits
 from milvine.catalog.store import CATALOG_FILE, open_catalog
 from milvine.config import HINT, Settings
 from milvine.datanode.node import DataNode
@@ -51,6 +52,13 @@ def build_engine(settings: Settings) -> Engine:
     make_directory(root / "wal")
     paths = SegmentPaths(root)
     catalog = open_catalog(root / CATALOG_FILE)
+    catalog.limits = Limits(
+        settings.max_collections,
+        settings.max_collections_per_database,
+        settings.max_databases,
+        settings.max_partitions,
+        settings.max_general_capacity,
+    )
     sync_directory(root)
     background = Supervisor()
     views, clock = Views(), HybridClock()
@@ -73,7 +81,7 @@ def build_engine(settings: Settings) -> Engine:
     datanode.recover()
     datanode.start()
     loader.resume()
-    rates = RateLimits(catalog)
+    rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
     engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), Logins(), rates, background)
     users.ensure_root(engine)
     return engine

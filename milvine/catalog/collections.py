@@ -21,31 +21,28 @@ from milvine.errors import (
 from milvine.model.collections import MAX_COLLECTIONS_PROPERTY, Collection, LoadConfig
 from milvine.model.schema import IndexSpec
 
-MAX_COLLECTIONS = 65536
-MAX_GENERAL_CAPACITY = 65536
 
-
-def check_capacity(snapshot: Snapshot, added: int) -> None:
+def check_capacity(catalog: Catalog, snapshot: Snapshot, added: int) -> None:
     """Raises GeneralCapacityExceeded if partitions times shards, of all collections, would be too many."""
     size = added + sum(len(c.partitions) * c.num_shards for c in snapshot.collections.values())
-    if size > MAX_GENERAL_CAPACITY:
-        raise GeneralCapacityExceeded(size, MAX_GENERAL_CAPACITY)
+    if size > catalog.limits.general_capacity:
+        raise GeneralCapacityExceeded(size, catalog.limits.general_capacity)
 
 
-def check_room(snapshot: Snapshot, database_name: str, name: str) -> None:
+def check_room(catalog: Catalog, snapshot: Snapshot, database_name: str, name: str) -> None:
     """Checks that a database may have a further collection, of this name. Raises the reason if not."""
     database = snapshot.databases.get(database_name)
     if database is None:
         raise DatabaseNotFound(database_name)
     text = database.properties.get(MAX_COLLECTIONS_PROPERTY, "")
     try:
-        limit = int(text) if text else MAX_COLLECTIONS
+        limit = int(text) if text else catalog.limits.collections_per_database
     except ValueError:
         raise ServiceInternal(f"parse value of property fail, key:{MAX_COLLECTIONS_PROPERTY}, value:{text}") from None
     if sum(c.database == database_name for c in snapshot.collections.values()) >= limit:
         raise CollectionNumLimitExceeded(database_name, limit)
-    if len(snapshot.collections) >= MAX_COLLECTIONS:
-        raise CollectionNumLimitExceeded(database_name, MAX_COLLECTIONS)
+    if len(snapshot.collections) >= catalog.limits.collections:
+        raise CollectionNumLimitExceeded(database_name, catalog.limits.collections)
     if (database_name, name) in snapshot.aliases:
         raise AliasCollectionNameConflict(database_name, name).prefixed("please choose a unique name")
 
@@ -56,11 +53,11 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         nonlocal created
-        check_room(snapshot, collection.database, collection.name)
+        check_room(catalog, snapshot, collection.database, collection.name)
         if (collection.database, collection.name) in snapshot.names:
             created = False
             return snapshot
-        check_capacity(snapshot, len(collection.partitions) * collection.num_shards)
+        check_capacity(catalog, snapshot, len(collection.partitions) * collection.num_shards)
         connection.execute(
             sa.insert(store.collections).values(
                 collection_id=collection.collection_id,

@@ -12,16 +12,13 @@ from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import DatabaseNotFound, DatabaseNumLimitExceeded, ParameterInvalid
 from milvine.model.collections import DEFAULT_DATABASE, Database
 
-MAX_DATABASES = 64
-"""In addition to the default database."""
-
 
 def create_database(catalog: Catalog, database: Database) -> None:
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if database.name in snapshot.databases:
             raise ParameterInvalid(f"database already exist: {database.name}")
-        if len(snapshot.databases) > MAX_DATABASES:
-            raise DatabaseNumLimitExceeded(MAX_DATABASES)
+        if len(snapshot.databases) > catalog.limits.databases:
+            raise DatabaseNumLimitExceeded(catalog.limits.databases)
         connection.execute(
             sa.insert(store.databases).values(
                 database_id=database.database_id,

@@ -11,7 +11,7 @@ from milvine.catalog import store
 from milvine.catalog.collections import check_capacity
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import ParameterInvalid
-from milvine.model.collections import DEFAULT_PARTITION, MAX_PARTITIONS, Partition
+from milvine.model.collections import DEFAULT_PARTITION, Partition
 from milvine.model.segments import DeltaMeta, SegmentMeta
 
 
@@ -30,12 +30,13 @@ def create_partition(catalog: Catalog, collection_id: int, partition: Partition)
         collection = snapshot.existing(collection_id)
         if partition.name in collection.partition_by_name:
             return snapshot
-        if len(collection.partitions) >= MAX_PARTITIONS:
+        most = catalog.limits.partitions
+        if len(collection.partitions) >= most:
             raise ParameterInvalid(
-                f"partition number ({len(collection.partitions)}) exceeds max configuration ({MAX_PARTITIONS}), "
+                f"partition number ({len(collection.partitions)}) exceeds max configuration ({most}), "
                 f"collection: {collection.name}"
             )
-        check_capacity(snapshot, 1)
+        check_capacity(catalog, snapshot, 1)
         connection.execute(
             sa.insert(store.partitions).values(
                 partition_id=partition.partition_id,

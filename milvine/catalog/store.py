@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from milvine.catalog.limits import Limits
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import Step, is_behind, keep_copy, latest_version, stored_version, upgrade
 from milvine.crash_points import crash_point
@@ -276,6 +277,7 @@ class Catalog:
     ) -> None:
         """`before_upgrade` is called with the stored version when `steps` are about to change it.
         `without_shared_memory`: SQLite needs no file for it, and no other process can read the catalog."""
+        self.limits = Limits()
         self._lock = threading.Lock()
         self._engine = sa.create_engine(
             url,

@@ -42,9 +42,12 @@ def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
 def create_collection(engine: Engine, context: RequestContext, request: CreateCollectionRequest) -> None:
     """Creates a collection. Succeeds if it exists with the same schema; another schema is refused."""
     check_schema(request.name, request.schema, request.num_shards, request.num_partitions)
+    most_shards = engine.settings.max_shards
+    if request.num_shards > most_shards:
+        raise ParameterInvalid(f"maximum shards's number should be limited to {most_shards}")
     check_new_properties(request.name, request.schema, request.properties)
     check_database(engine, context)
-    changes.check_room(engine.catalog.snapshot, context.database, request.name)
+    changes.check_room(engine.catalog, engine.catalog.snapshot, context.database, request.name)
     existing = engine.catalog.snapshot.find(context.database, request.name)
     schema = _complete_schema(request.schema)
     if existing is None:

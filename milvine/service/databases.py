@@ -10,6 +10,7 @@ from milvine.model.collections import DEFAULT_DATABASE, Database
 from milvine.model.known_keys import DATABASE, refuse_unserved
 from milvine.model.schema_rules import check_database_name, check_timezone
 from milvine.service.context import Engine, RequestContext
+from milvine.service.deny_rules import DATABASE_CHANGE
 from milvine.service.gate import capability, for_every_user
 from milvine.service.replicas import DATABASE_RESOURCE_GROUPS, listed_groups
 
@@ -17,7 +18,7 @@ _CIPHER_ENABLED = "cipher.enabled"
 _CIPHER_KEYS = frozenset({_CIPHER_ENABLED, "cipher.key", "cipher.ezID"})
 
 
-@capability("CreateDatabase")
+@capability("CreateDatabase", denied_as=DATABASE_CHANGE)
 def create_database(engine: Engine, context: RequestContext, name: str, properties: Mapping[str, str]) -> None:
     check_database_name(name)
     refuse_unserved(DATABASE, properties)
@@ -32,7 +33,7 @@ def create_database(engine: Engine, context: RequestContext, name: str, properti
     changes.create_database(engine.catalog, Database(engine.clock.next(), name, engine.clock.next(), kept))
 
 
-@capability("DropDatabase")
+@capability("DropDatabase", denied_as=DATABASE_CHANGE)
 def drop_database(engine: Engine, context: RequestContext, name: str) -> None:
     check_database_name(name)
     changes.drop_database(engine.catalog, name)
@@ -53,7 +54,7 @@ def describe_database(engine: Engine, context: RequestContext, name: str) -> Dat
     return database
 
 
-@capability("AlterDatabase")
+@capability("AlterDatabase", denied_as=DATABASE_CHANGE)
 def alter_database(
     engine: Engine, context: RequestContext, name: str, properties: Mapping[str, str], delete_keys: Sequence[str]
 ) -> None:

@@ -14,6 +14,8 @@ from milvine.service.context import Engine
 def check_disk_quota(engine: Engine, collection: Collection) -> None:
     """Raises DiskQuotaExceeded if the flushed rows of the collection, its database or the server reach their quota."""
     snapshot, settings = engine.catalog.snapshot, engine.settings
+    if not settings.limits_enabled:
+        return
     database = snapshot.databases.get(collection.database)
     general = {} if database is None else database.properties
     own = _quota_bytes(collection.properties, COLLECTION_DISK_QUOTA, settings.collection_disk_quota_mb)

@@ -27,7 +27,7 @@ class Declaration:
     settings and properties of a database may deny."""
 
     privilege: str
-    denied_as: Kind = ()
+    denied_as: Kind | None = None
 
 
 def declaration_of(function: Callable[..., Any]) -> Declaration | None:
@@ -43,7 +43,7 @@ def enter(engine: Engine, context: RequestContext, declaration: Declaration) -> 
 
 
 def capability(
-    privilege: str, *, on: str = "", denied_as: Kind = ()
+    privilege: str, *, on: str = "", denied_as: Kind | None = None
 ) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
     """Declares a capability that needs a privilege. `on` is the parameter that names the collection or the user, or an
     attribute of a parameter, as `request.name`; a sequence of names needs the privilege on each."""
@@ -51,7 +51,7 @@ def capability(
     return _declared(Declaration(privilege, denied_as), on)
 
 
-def for_every_user(*, denied_as: Kind = ()) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
+def for_every_user(*, denied_as: Kind | None = None) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
     """Declares a capability that every user has. It shows callers only what they may see."""
     return _declared(Declaration("", denied_as), "")
 

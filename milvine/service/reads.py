@@ -241,7 +241,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         return _search_by_ids(engine, context, request)
     prepared = _prepare_search(engine, context, request, at_ts)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
-    engine.rates.check(collection, SEARCHED, lambda: len(request.queries))
+    engine.rates.check(collection, SEARCHED, lambda: len(request.queries), request.partition_names)
     primary = collection.schema.primary_field
     hits = _run_search(engine, prepared) if prepared.iterator is None else _run_step(engine, prepared)
     _check_travel(engine, collection.collection_id, request.read_ts)
@@ -476,7 +476,7 @@ def _no_rows(fields: tuple[FieldSchema, ...]) -> ColumnBatch:
 def query(engine: Engine, context: RequestContext, request: QueryRequest) -> QueryResult:
     """Rows that pass the filter, in key order, or their number for count(*)."""
     collection = find_collection(engine, context, request.name)
-    engine.rates.check(collection, QUERIED, lambda: 1)
+    engine.rates.check(collection, QUERIED, lambda: 1, request.partition_names)
     counting = [n.strip() for n in request.output_fields] == [COUNT]
     _check_query(request, counting, _most_rows(collection))
     partition_ids = _partition_ids(collection, request.partition_names)

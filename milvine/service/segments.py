@@ -66,7 +66,9 @@ class CompactionStatus:
 @capability("Flush", on="names", denied_as=FLUSHING)
 def flush(engine: Engine, context: RequestContext, names: Sequence[str]) -> list[FlushedCollection]:
     """Returns when all rows written before to these collections are in sealed segments."""
-    return [_flush(engine, find_collection(engine, context, name)) for name in names]
+    collections = [find_collection(engine, context, name) for name in names]
+    engine.rates.check_flush(collections)
+    return [_flush(engine, collection) for collection in collections]
 
 
 def _flush(engine: Engine, collection: Collection) -> FlushedCollection:

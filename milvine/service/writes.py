@@ -14,6 +14,7 @@ from milvine.errors import (
     CollectionSchemaMismatch,
     MilvineError,
     ParameterInvalid,
+    ParameterTooLarge,
     PartitionNotFound,
     UnexpectedError,
 )
@@ -174,7 +175,19 @@ def _rows_by_key(
 
 def _check_limits(engine: Engine, collection: Collection, request: InsertRequest) -> None:
     check_disk_quota(engine, collection)
-    engine.rates.check(collection, INSERTED, lambda: sum(c.bytes_used for c in request.columns.values()))
+
+    def size() -> int:
+        return sum(c.bytes_used for c in request.columns.values())
+
+    most = engine.settings.max_insert_bytes
+    if 0 <= most < size():
+        raise ParameterTooLarge("insert request size exceeds maxInsertSize")
+    engine.rates.check(collection, INSERTED, size, _written_partitions(collection, request.partition_name))
+
+
+def _written_partitions(collection: Collection, name: str) -> tuple[str, ...]:
+    """The partition that a write names, or none if the partition key decides."""
+    return (name or DEFAULT_PARTITION,) if collection.schema.partition_key is None else ()
 
 
 def _check_schema_ts(collection: Collection, request: InsertRequest) -> None:
@@ -382,7 +395,8 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
         keys = [] if found is None else found.rows.columns[primary].values
     if len(keys) == 0:
         return MutationResult(keys, 0, engine.clock.next())
-    engine.rates.check(collection, DELETED, lambda: delete_bytes(keys))
+    named = (request.partition_name,) if request.partition_name else ()
+    engine.rates.check(collection, DELETED, lambda: delete_bytes(keys), named)
     ts = engine.datanode.delete(collection.collection_id, keys, partition_id)
     return MutationResult(keys, len(keys), ts)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from milvine import config, metrics
+from milvine import config, metrics, rate_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
@@ -31,8 +31,14 @@ def test_every_setting_is_documented(setting: config.Setting) -> None:
     assert f"`{setting.key}`" in _operations()
 
 
+@pytest.mark.parametrize("setting", rate_settings.RATE_SETTINGS, ids=lambda setting: setting.key)
+def test_every_rate_is_written_down(setting: rate_settings.RateSetting) -> None:
+    assert f"`{setting.key}`" in _operations()
+    assert f"`{setting.switch}`" in _operations()
+
+
 def test_settings_and_their_table_hold_the_same_names() -> None:
-    assert {setting.name for setting in config.SETTINGS} == set(config.Settings.__dataclass_fields__)
+    assert {setting.name for setting in config.SETTINGS} == set(config.Settings.__dataclass_fields__) - {"rates"}
 
 
 @pytest.mark.parametrize("name", sorted(family.name for family in metrics.registry.collect()))
