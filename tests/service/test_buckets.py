@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def limits_of(*collections: Collection) -> tuple[RateLimits, dict[int, Collection]]:
     known = {c.collection_id: c for c in collections}
     catalog = SimpleNamespace(snapshot=SimpleNamespace(collections=known))
-    return RateLimits(cast(Any, catalog)), known
+    return RateLimits(cast(Any, catalog), {}), known
 
 
 def collection(collection_id: int = 1, **properties: str) -> Collection:
@@ -93,4 +93,12 @@ def test_each_kind_and_collection_has_a_bucket_that_is_removed_with_the_collecti
     limits.check(one, QUERIED, lambda: 1)
     del known[1]
     assert is_accepted(limits, other)
-    assert {collection_id for collection_id, _ in limits._buckets} == {2}
+    assert {of for _, _, of in limits._buckets} == {2}
+
+
+def test_a_request_above_one_rate_takes_nothing_from_the_others(clock: Clock) -> None:
+    catalog = SimpleNamespace(snapshot=SimpleNamespace(collections={1: None}, databases={}))
+    limits = RateLimits(cast(Any, catalog), {"DQLSearch": {"cluster": 2.0, "collection": 1.0}})
+    one, other = collection(), replace(collection(), collection_id=2)
+    assert [is_accepted(limits, one) for _ in range(3)] == [True, True, False]
+    assert [is_accepted(limits, other) for _ in range(2)] == [True, False]
