@@ -288,6 +288,28 @@ SETTINGS: tuple[Setting, ...] = (
         "security.authorization_enabled",
     ),
     Setting(
+        "super_users",
+        "common.security.superUsers",
+        "",
+        str,
+        "users, separated by commas, who may change passwords without the old ones",
+    ),
+    Setting(
+        "root_needs_role",
+        "common.security.rootShouldBindRole",
+        False,
+        parse_bool,
+        "whether root may do only what its roles allow",
+    ),
+    Setting(
+        "public_privileges",
+        "common.security.enablePublicPrivilege",
+        True,
+        parse_bool,
+        "whether each start grants DescribeCollection, ListAliases and IndexDetail to the role public",
+    ),
+    Setting("max_roles", "proxy.maxRoleNum", 10, int, "roles, including admin and public"),
+    Setting(
         "default_root_password",
         "common.security.defaultRootPassword",
         "Milvus",
@@ -365,6 +387,10 @@ class Settings:
     max_shards: int
     worker_threads: int
     authorization_enabled: bool
+    super_users: str
+    root_needs_role: bool
+    public_privileges: bool
+    max_roles: int
     default_root_password: str
     tls_mode: int
     tls_server_pem_path: str

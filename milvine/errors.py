@@ -8,6 +8,7 @@ Numbers and texts: Milvus's pkg/util/merr/errors.go.
 from __future__ import annotations
 
 from decimal import Decimal
+from enum import IntEnum
 
 _QUOTED_CHARACTERS = 16_384
 
@@ -411,6 +412,50 @@ class PrivilegeNotPermitted(InputError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{detail}: {self.text}")
+
+
+class PrivilegeGroupNameInvalid(InputError):
+    code, text = 1402, "invalid privilege group name"
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        message = _bracketed(self.text, privilegeGroup=name)
+        super().__init__(f"{detail}: {message}" if detail else message)
+
+
+class PermissionDenied(MilvineError):
+    """A user lacks a privilege. gRPC answers with its own status, REST with 403."""
+
+    def __init__(self, privilege: str, user: str, database: str) -> None:
+        super().__init__(f"Privilege{privilege}: permission deny to {user} in the `{database}` database")
+
+
+class RestPermissionDenied(MilvineError):
+    """REST's form of PermissionDenied."""
+
+    def __init__(self, error: PermissionDenied) -> None:
+        super().__init__(f"rpc error: code = PermissionDenied desc = {error.message}")
+
+
+class Failure(IntEnum):
+    """Legacy codes of refused changes to roles and privileges."""
+
+    UNEXPECTED = 1
+    CREATE_ROLE = 35
+    DROP_ROLE = 36
+    OPERATE_USER_ROLE = 37
+    OPERATE_PRIVILEGE = 41
+    SELECT_GRANT = 42
+    CREATE_GROUP = 58
+    DROP_GROUP = 59
+    OPERATE_GROUP = 61
+
+
+class AccessChangeRefused(ParameterInvalid):
+    """A change to roles and privileges, or a look at them, that is refused."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.legacy_code = int(failure)
 
 
 class FieldNotFound(InputError):

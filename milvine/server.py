@@ -28,7 +28,7 @@ from milvine.querynode.local_node import LocalNode
 from milvine.rest_api.app import make_app
 from milvine.segment.rows import parsed_json
 from milvine.segment.view import Views
-from milvine.service import admin, users
+from milvine.service import admin, roles, users
 from milvine.service.context import Engine
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
@@ -84,6 +84,7 @@ def build_engine(settings: Settings) -> Engine:
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
     engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), Logins(), rates, background)
     users.ensure_root(engine)
+    roles.ensure_public_privileges(engine)
     return engine
 
 

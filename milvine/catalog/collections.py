@@ -88,7 +88,8 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
 
 
 def drop_collection(catalog: Catalog, collection_id: int) -> None:
-    """Removes a collection and all that belongs to it; no error if it is gone. One with aliases is refused."""
+    """Removes a collection, all that belongs to it, and the grants on it. No error if it is gone. One with aliases is
+    refused."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
@@ -103,9 +104,12 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
         connection.execute(sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own)))
         for table in (store.segments, store.deltas, store.indexes, store.partitions, store.collections):
             connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))
-
+        place = (collection.database, collection.name)
+        grants = store.grants.c
+        connection.execute(sa.delete(store.grants).where(grants.database == place[0], grants.object_name == place[1]))
         return replace(
             snapshot,
+            access=snapshot.access.without_grants_on(*place),
             collections={i: c for i, c in snapshot.collections.items() if i != collection_id},
             names={k: i for k, i in snapshot.names.items() if i != collection_id},
             segments={i: s for i, s in snapshot.segments.items() if i != collection_id},

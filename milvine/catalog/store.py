@@ -19,6 +19,7 @@ from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import Step, is_behind, keep_copy, latest_version, stored_version, upgrade
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
+from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules, Grant
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
 from milvine.model.resource_groups import (
     DEFAULT_RESOURCE_GROUP,
@@ -141,6 +142,35 @@ users = sa.Table(
     sa.Column("description", sa.String, nullable=False),
 )
 
+roles = sa.Table(
+    "roles",
+    tables,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("description", sa.String, nullable=False),
+)
+user_roles = sa.Table(
+    "user_roles",
+    tables,
+    sa.Column("user", sa.String, primary_key=True),
+    sa.Column("role", sa.String, primary_key=True),
+)
+grants = sa.Table(
+    "grants",
+    tables,
+    sa.Column("role", sa.String, primary_key=True),
+    sa.Column("object_type", sa.String, primary_key=True),
+    sa.Column("object_name", sa.String, primary_key=True),
+    sa.Column("database", sa.String, primary_key=True),
+    sa.Column("privilege", sa.String, primary_key=True),
+    sa.Column("grantor", sa.String, nullable=False),
+)
+privilege_groups = sa.Table(
+    "privilege_groups",
+    tables,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("privileges", sa.JSON, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -155,6 +185,7 @@ class Snapshot:
     aliases: Mapping[tuple[str, str], Alias] = field(default_factory=dict)
     resource_groups: Mapping[str, ResourceGroup] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
+    access: AccessRules = field(default_factory=AccessRules)
 
     def find(self, database: str, name: str) -> Collection | None:
         """The collection with a name or an alias; a name is never both."""
@@ -361,6 +392,7 @@ def _create(connection: sa.Connection, version: int) -> None:
     tables.create_all(connection)
     connection.execute(sa.insert(versions).values(version=version))
     connection.execute(sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={}))
+    connection.execute(sa.insert(roles), [{"name": name, "description": ""} for name in BUILT_IN_ROLES])
     for group in initial_groups().values():
         connection.execute(sa.insert(resource_groups).values(encode_resource_group(group)))
 
@@ -490,4 +522,17 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
         {(r.database, r.name): Alias(*r) for r in rows(aliases, "name")},
         {r.name: _decode_resource_group(r) for r in rows(resource_groups, "name")},
         {r.name: User(r.name, r.password_hash, r.created_ts, r.description) for r in rows(users, "name")},
+        AccessRules(
+            {row.name: row.description for row in rows(roles, "name")},
+            _read_user_roles(rows(user_roles, "user")),
+            {Grant(*row[:-1]): row.grantor for row in rows(grants, "role")},
+            {row.name: tuple(row.privileges) for row in rows(privilege_groups, "name")},
+        ),
     )
+
+
+def _read_user_roles(rows: Sequence[Any]) -> dict[str, frozenset[str]]:
+    held: dict[str, set[str]] = {}
+    for row in rows:
+        held.setdefault(row.user, set()).add(row.role)
+    return {user: frozenset(names) for user, names in held.items()}

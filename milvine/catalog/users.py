@@ -55,10 +55,15 @@ def update_user(catalog: Catalog, name: str, password_hash: str | None, descript
 
 
 def drop_user(catalog: Catalog, name: str) -> None:
-    """No error if the user does not exist."""
+    """Also takes the user's roles away. No error if the user does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         connection.execute(sa.delete(store.users).where(store.users.c.name == name))
-        return replace(snapshot, users={n: u for n, u in snapshot.users.items() if n != name})
+        connection.execute(sa.delete(store.user_roles).where(store.user_roles.c.user == name))
+        return replace(
+            snapshot,
+            users={n: u for n, u in snapshot.users.items() if n != name},
+            access=snapshot.access.with_roles_of(name, ()),
+        )
 
     catalog.change(work)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from milvine.errors import MilvineError, ParameterMissing
-from milvine.grpc_api import aliases, altering, databases, decode, encode, partitions, resource_groups, users
+from milvine.errors import MilvineError, ParameterMissing, PermissionDenied
+from milvine.grpc_api import aliases, altering, databases, decode, encode, partitions, resource_groups, roles, users
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.collections import Collection
@@ -98,6 +98,8 @@ def batch_describe_collection(engine: Engine, context: RequestContext, request: 
     for name in request.collection_name:
         try:
             responses.append(_describe(engine, context, name))
+        except PermissionDenied:
+            raise
         except MilvineError as error:
             failed = encode.failure("DescribeCollection", error)
             failed.collection_name, failed.db_name = name, context.database
@@ -316,5 +318,6 @@ RPCS: dict[str, Rpc] = {
     "ShowCollections": show_collections,
     "Upsert": upsert,
     **partitions.RPCS,
+    **roles.RPCS,
     **users.RPCS,
 }

@@ -37,6 +37,17 @@ def authenticated_user(engine: Engine, authorization: str | None, address: str) 
     return name
 
 
+def claimed_user(authorization: str | None) -> str:
+    """The user that a token names, whose password is not checked; "" if it names none."""
+    if not authorization:
+        return ""
+    try:
+        name, separator, _ = (authorization if ":" in authorization else _decoded(authorization)).partition(":")
+    except ValueError:
+        return ""
+    return name if separator else ""
+
+
 def _decoded_token(authorization: str) -> str:
     try:
         return _decoded(authorization)

@@ -18,12 +18,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from milvine import metrics
-from milvine.errors import MilvineError, RequestRateLimited, ServiceUnimplemented, UnexpectedError
+from milvine.errors import MilvineError, PermissionDenied, RequestRateLimited, ServiceUnimplemented, UnexpectedError
 from milvine.grpc_api import encode, health
 from milvine.grpc_api.proto import SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS
 from milvine.grpc_api.unserved import ABSENT, refusal, refuse_unserved_fields
-from milvine.grpc_api.users import Unauthenticated, authenticated_user
+from milvine.grpc_api.users import Unauthenticated, authenticated_user, claimed_user
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
@@ -34,7 +34,7 @@ _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _FRAME = struct.Struct(">BI")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_CANCELLED, _DEADLINE_EXCEEDED, _RESOURCE_EXHAUSTED = 1, 4, 8
+_CANCELLED, _DEADLINE_EXCEEDED, _PERMISSION_DENIED, _RESOURCE_EXHAUSTED = 1, 4, 7, 8
 _UNIMPLEMENTED, _INTERNAL, _UNAUTHENTICATED = 12, 13, 16
 _CONTENT_TYPE = ("content-type", "application/grpc")
 _OK_TRAILERS = [("grpc-status", "0")]
@@ -120,7 +120,8 @@ def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext
         timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
     given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
     database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
-    return RequestContext(database, user, time.monotonic() + timeout)
+    claimed = user or claimed_user(environ.get("HTTP_AUTHORIZATION"))
+    return RequestContext(database, user, time.monotonic() + timeout, claimed)
 
 
 def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
@@ -154,6 +155,8 @@ def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) 
     try:
         refuse_unserved_fields(request)
         response = rpc(engine, context, request)
+    except PermissionDenied as error:
+        raise GrpcError(_PERMISSION_DENIED, error.message) from None
     except MilvineError as error:
         error_code = error.code
         response = encode.failure(method, error)

@@ -16,6 +16,7 @@ from milvine import metrics
 from milvine.errors import (
     MilvineError,
     ParameterInvalid,
+    PermissionDenied,
     RejectedByLimiter,
     RequestRateLimited,
     RequestTimeout,
@@ -23,6 +24,7 @@ from milvine.errors import (
     RestBadMediaType,
     RestForbidden,
     RestNeedAuthenticate,
+    RestPermissionDenied,
     RestRejected,
     UnexpectedError,
 )
@@ -37,6 +39,7 @@ from milvine.rest_api import (
     partitions,
     resource_groups,
     resources,
+    roles,
     users,
 )
 from milvine.rest_api.body import Body, parse, parse_bool
@@ -56,6 +59,7 @@ ROUTES: dict[str, Route] = {
     **partitions.ROUTES,
     **resource_groups.ROUTES,
     **users.ROUTES,
+    **roles.ROUTES,
 }
 OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
 _VISIT = "milvine.visit"
@@ -78,6 +82,7 @@ _STATUS: dict[type[MilvineError], str] = {
     RestBadMediaType: falcon.HTTP_415,
     RestForbidden: falcon.HTTP_403,
     RestNeedAuthenticate: falcon.HTTP_401,
+    RestPermissionDenied: falcon.HTTP_403,
 }
 """Milvus answers 200 to all others."""
 
@@ -141,6 +146,8 @@ def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, 
         answer = route.handler(call)
     except RejectedByLimiter as error:
         raise RestRejected(error) from error
+    except PermissionDenied as error:
+        raise RestPermissionDenied(error) from error
     if time.monotonic() > deadline:
         raise RequestTimeout
     return {"code": 0, **answer}

@@ -286,7 +286,7 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
 
 def collection_details(
     collection: Collection,
-    load_state: LoadState,
+    load_state: LoadState | None,
     indexes: list[IndexDescription],
     aliases: list[str],
     asked_name: str,
@@ -309,7 +309,7 @@ def collection_details(
             {"fieldName": i.field_name, "indexName": i.name, "metricType": i.params.get("metric_type", "")}
             for i in indexes
         ],
-        "load": load_state.milvus_name,
+        "load": "" if load_state is None else load_state.milvus_name,
         "partitionsNum": len(collection.partitions),
         "properties": _pairs(collection.described_properties),
         "shardsNum": collection.num_shards,

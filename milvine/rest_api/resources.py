@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from milvine.errors import CollectionNotFound, IndexNotFound, MilvineError
+from milvine.errors import CollectionNotFound, IndexNotFound, MilvineError, PermissionDenied, RestPermissionDenied
 from milvine.model.requests import LoadRequest
 from milvine.model.types import LoadState
 from milvine.rest_api import codec, schemas
@@ -42,12 +42,19 @@ def has_collection(call: Call) -> dict[str, Any]:
 
 def describe_collection(call: Call) -> dict[str, Any]:
     collection = collections.describe_collection(call.engine, call.context, call.name)
-    state = loading.get_load_state(call.engine, call.context, call.name).state
     message = ""
+    state: LoadState | None = None
+    try:
+        state = loading.get_load_state(call.engine, call.context, call.name).state
+    except PermissionDenied as error:
+        message += f"{RestPermissionDenied(error).message};"
+    found = []
     try:
         found = indexes.describe_indexes(call.engine, call.context, call.name)
     except IndexNotFound as error:
-        found, message = [], f"{error.message};"
+        message += f"{error.message};"
+    except PermissionDenied as error:
+        message += f"{RestPermissionDenied(error).message};"
     aliases = call.engine.catalog.snapshot.aliases_of(collection.collection_id)
     return {"data": codec.collection_details(collection, state, found, aliases, call.name), "message": message}
 

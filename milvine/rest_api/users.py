@@ -57,15 +57,8 @@ def list_users(call: Call) -> dict[str, Any]:
     return {"data": users.list_users(call.engine, call.context)}
 
 
-def describe_user(call: Call) -> dict[str, Any]:
-    """The names of the user's roles, of which there are none."""
-    user = users.describe_user(call.engine, call.context, call.body.text("userName"))
-    return {"data": [], "description": "" if user is None else user.description}
-
-
 ROUTES: dict[str, Route] = {
     "users/create": Route(create_user, "PasswordReq", ("userName", "password")),
-    "users/describe": Route(describe_user, "UserReq", ("userName",)),
     "users/drop": Route(drop_user, "UserReq", ("userName",)),
     "users/list": Route(list_users, "DatabaseReq", ()),
     "users/update_password": Route(update_password, "NewPasswordReq", ("userName",)),

@@ -6,7 +6,7 @@ from milvine.catalog import names as changes
 from milvine.errors import AliasNotFound, CollectionNotFound, ParameterInvalid
 from milvine.model.schema_rules import check_collection_name
 from milvine.service.context import Engine, RequestContext, check_database
-from milvine.service.gate import capability
+from milvine.service.gate import capability, sees
 
 
 @capability("CreateAlias")
@@ -39,25 +39,29 @@ def describe_alias(engine: Engine, context: RequestContext, alias: str) -> str:
     found = snapshot.aliases.get((context.database, alias))
     if found is None:
         raise AliasNotFound(context.database, alias)
-    return snapshot.collections[found.collection_id].name
+    collection = snapshot.collections[found.collection_id]
+    if not sees(engine, context, collection):
+        raise AliasNotFound(context.database, alias)
+    return collection.name
 
 
 @capability("ListAliases")
 def list_aliases(engine: Engine, context: RequestContext, name: str = "") -> list[str]:
-    """The aliases of a collection or, without a name, of the whole database."""
+    """The aliases of a collection or, without a name, of all collections in the database that the caller may see."""
     if name:
         check_collection_name(name)
     check_database(engine, context)
     snapshot = engine.catalog.snapshot
     if not name:
-        return sorted(a.name for a in snapshot.aliases.values() if a.database == context.database)
+        here = [a for a in snapshot.aliases.values() if a.database == context.database]
+        return sorted(a.name for a in here if sees(engine, context, snapshot.collections[a.collection_id]))
     collection = snapshot.find(context.database, name)
-    if collection is None:
+    if collection is None or not sees(engine, context, collection):
         raise CollectionNotFound(name, None)
     return snapshot.aliases_of(collection.collection_id)
 
 
-@capability("RenameCollection")
+@capability("RenameCollection", moves_to="new_database")
 def rename_collection(
     engine: Engine, context: RequestContext, name: str, new_name: str, new_database: str = ""
 ) -> None:

@@ -17,9 +17,10 @@ from milvine.model.types import DataType
 from milvine.service.collection_properties import check_new_properties, with_defaults
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.deny_rules import COLLECTION_CHANGE
-from milvine.service.gate import capability, declaration_of, enter, for_every_user
+from milvine.service.gate import Target, capability, declaration_of, for_every_user, require, sees, sees_name
 
 PARTITIONS_WITH_KEY = 16
+_NOT_FOUND = "can't find collection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +104,16 @@ def drop_collection(engine: Engine, context: RequestContext, name: str) -> None:
 def has_collection(engine: Engine, context: RequestContext, name: str) -> bool:
     check_collection_name(name)
     check_database(engine, context)
-    return engine.catalog.snapshot.find(context.database, name) is not None
+    collection = engine.catalog.snapshot.find(context.database, name)
+    return collection is not None and sees(engine, context, collection)
 
 
 @for_every_user()
 def list_collections(engine: Engine, context: RequestContext) -> list[Collection]:
-    """Oldest first."""
+    """Those that the caller may see, oldest first."""
     check_database(engine, context)
-    found = engine.catalog.snapshot.collections.values()
-    return sorted((c for c in found if c.database == context.database), key=lambda c: c.created_ts)
+    here = [c for c in engine.catalog.snapshot.collections.values() if c.database == context.database]
+    return sorted((c for c in here if sees(engine, context, c)), key=lambda c: c.created_ts)
 
 
 @for_every_user()
@@ -126,7 +128,7 @@ def list_loaded_collections(
     found: list[LoadedCollection] = []
     for name in dict.fromkeys(names):
         collection = engine.catalog.snapshot.find(context.database, name)
-        if collection is None:
+        if collection is None or not sees(engine, context, collection):
             raise CollectionNotFound(name, context.database)
         found.append(LoadedCollection(name, collection))
     for loaded in found:
@@ -138,28 +140,42 @@ def list_loaded_collections(
 
 
 def collection_for(engine: Engine, context: RequestContext, needed: Callable[..., Any], name: str) -> Collection:
-    """The collection of a call of the capability `needed`, for an adapter that decodes the call by the schema."""
+    """The collection of a call of the capability `needed`, for an adapter that decodes the call by the schema. Checks
+    the privilege only, since the call itself passes the whole gate."""
     declaration = declaration_of(needed)
     assert declaration is not None
-    enter(engine, context, declaration)
+    require(engine, context, declaration, Target((name,)))
     return _described(engine, context, name)
 
 
-@capability("DescribeCollection")
+@capability("DescribeCollection", by_id="collection_id")
 def describe_collection(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
-    """By name or, if the name is empty, by id in any database."""
-    return _described(engine, context, name, collection_id)
+    """By name or, if the name is empty, by id in any database. What the caller may not see is not found."""
+    try:
+        collection = _described(engine, context, name, collection_id)
+    except CollectionNotFound as error:
+        if sees_name(engine, context, context.database, name):
+            raise
+        raise error.prefixed(_unseen(context)) from None
+    if not sees(engine, context, collection):
+        missing = CollectionNotFound(name or str(collection_id), context.database, _NOT_FOUND)
+        raise missing.prefixed(_unseen(context))
+    return collection
+
+
+def _unseen(context: RequestContext) -> str:
+    return f"not there, or permission deny to {context.user}"
 
 
 def _described(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> Collection:
     if not name and collection_id:
         collection = engine.catalog.snapshot.collections.get(collection_id)
         if collection is None:
-            raise CollectionNotFound(str(collection_id), context.database, "can't find collection")
+            raise CollectionNotFound(str(collection_id), context.database, _NOT_FOUND)
         return collection
     check_database(engine, context)
     check_collection_name(name)
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:
-        raise CollectionNotFound(name, context.database, "can't find collection")
+        raise CollectionNotFound(name, context.database, _NOT_FOUND)
     return collection

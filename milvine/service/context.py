@@ -21,6 +21,8 @@ from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+ROOT = "root"
+"""The first user, who may do everything and cannot be dropped."""
 
 
 def channel_name(collection_id: int, shard: int = 0) -> str:
@@ -56,11 +58,13 @@ class Engine:
 
 @record
 class RequestContext:
-    """`deadline` is on time.monotonic()'s scale."""
+    """`user` has authenticated, and is empty if no authorization is required. `claimed_user` is named by the token,
+    even if its password is not checked. `deadline` is on time.monotonic()'s scale."""
 
     database: str = DEFAULT_DATABASE
     user: str = ""
     deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
+    claimed_user: str = ""
 
 
 def check_database(engine: Engine, context: RequestContext) -> None:

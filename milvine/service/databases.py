@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from milvine.catalog import databases as changes
-from milvine.errors import DatabaseNotFound, ParameterInvalid, ResourceGroupNotFound, UnexpectedError
+from milvine.errors import (
+    DatabaseNotFound,
+    ParameterInvalid,
+    PrivilegeNotPermitted,
+    ResourceGroupNotFound,
+    UnexpectedError,
+)
 from milvine.model.collections import DEFAULT_DATABASE, Database
 from milvine.model.known_keys import DATABASE, refuse_unserved
 from milvine.model.schema_rules import check_database_name, check_timezone
 from milvine.service.context import Engine, RequestContext
 from milvine.service.deny_rules import DATABASE_CHANGE
-from milvine.service.gate import capability, for_every_user
+from milvine.service.gate import capability, for_every_user, sees_database
 from milvine.service.replicas import DATABASE_RESOURCE_GROUPS, listed_groups
 
 _CIPHER_ENABLED = "cipher.enabled"
@@ -41,13 +47,15 @@ def drop_database(engine: Engine, context: RequestContext, name: str) -> None:
 
 @for_every_user()
 def list_databases(engine: Engine, context: RequestContext) -> list[Database]:
-    """By name."""
+    """Those that the caller may see, by name."""
     databases = engine.catalog.snapshot.databases
-    return [databases[name] for name in sorted(databases)]
+    return [databases[name] for name in sorted(databases) if sees_database(engine, context, name)]
 
 
 @capability("DescribeDatabase")
 def describe_database(engine: Engine, context: RequestContext, name: str) -> Database:
+    if not sees_database(engine, context, name or DEFAULT_DATABASE):
+        raise PrivilegeNotPermitted(f"not allowed to access database, db name: {name}")
     database = engine.catalog.snapshot.databases.get(name or DEFAULT_DATABASE)
     if database is None:
         raise DatabaseNotFound(name)

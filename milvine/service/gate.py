@@ -1,18 +1,23 @@
 """The one gate of the service: each capability declares what a caller needs, and the gate checks it first.
 
 A capability is a function of an engine and a context. It is declared where it is defined, by `capability` or by
-`for_every_user`; adapters call capabilities only, and name no privilege.
+`for_every_user`; adapters call capabilities only, and name no privilege. A refusal does not depend on whether the
+object exists.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import partial, wraps
+from operator import attrgetter
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from milvine.model.privileges import PRIVILEGES
-from milvine.service.context import Engine, RequestContext
+from milvine.errors import CollectionNotFound, PermissionDenied
+from milvine.model.collections import DEFAULT_DATABASE, Collection
+from milvine.model.privileges import ANY, CLUSTER_LEVEL, COLLECTION, LEVELS, PRIVILEGES, USER, object_type
+from milvine.service.context import ROOT, Engine, RequestContext, find_collection
 from milvine.service.deny_rules import Kind, check_allowed
 
 _P = ParamSpec("_P")
@@ -28,6 +33,22 @@ class Declaration:
 
     privilege: str
     denied_as: Kind | None = None
+    object_type: str = ""
+    is_of_cluster: bool = False
+    """Whether databases do not matter."""
+
+
+class Target(NamedTuple):
+    """What a call is about: names of collections, or of one user; the database, if it is not the context's; and a role
+    whose members may make the call."""
+
+    names: tuple[str, ...] = (ANY,)
+    database: str = ""
+    role: str = ""
+
+
+_NO_OBJECT = Target()
+_FindTarget = Callable[[Engine, RequestContext, tuple[Any, ...], dict[str, Any]], Target]
 
 
 def declaration_of(function: Callable[..., Any]) -> Declaration | None:
@@ -36,34 +57,157 @@ def declaration_of(function: Callable[..., Any]) -> Declaration | None:
     return found
 
 
-def enter(engine: Engine, context: RequestContext, declaration: Declaration) -> None:
-    """Raises AccessDisabled."""
+def enter(engine: Engine, context: RequestContext, declaration: Declaration, target: Target = _NO_OBJECT) -> None:
+    """Raises PermissionDenied, and AccessDisabled or a refusal of the rates."""
+    require(engine, context, declaration, target)
     if declaration.denied_as:
-        check_allowed(engine, context.database, declaration.denied_as)
+        check_allowed(engine, target.database or context.database, declaration.denied_as)
+
+
+def _is_unlimited(engine: Engine, context: RequestContext) -> bool:
+    settings = engine.settings
+    return not settings.authorization_enabled or (context.user == ROOT and not settings.root_needs_role)
+
+
+def require(engine: Engine, context: RequestContext, needed: Declaration, target: Target) -> None:
+    """Raises PermissionDenied."""
+    if not needed.privilege or _is_unlimited(engine, context):
+        return
+    snapshot = engine.catalog.snapshot
+    user, privilege = context.user, needed.privilege
+    database = ANY if needed.is_of_cluster else target.database or context.database
+    if needed.object_type == USER and target.names == (user,):
+        return
+    if target.role and snapshot.access.has_role(user, target.role):
+        return
+    access = snapshot.access.access_of(user)
+    for name in target.names:
+        alias = snapshot.aliases.get((database, name)) if needed.object_type == COLLECTION else None
+        real_name = name if alias is None else snapshot.collections[alias.collection_id].name
+        if access.allows(privilege, database, real_name):
+            continue
+        # Clients that know no databases grant in the default one what belongs to no database.
+        if not needed.is_of_cluster or not access.allows(privilege, DEFAULT_DATABASE, real_name):
+            raise PermissionDenied(privilege, user, database)
+
+
+def sees(engine: Engine, context: RequestContext, collection: Collection) -> bool:
+    """Whether the caller may know that there is this collection."""
+    return sees_name(engine, context, collection.database, collection.name)
+
+
+def sees_name(engine: Engine, context: RequestContext, database: str, name: str) -> bool:
+    """Whether the caller may know whether there is a collection of this name, which is no alias."""
+    return _is_unlimited(engine, context) or engine.catalog.snapshot.access.access_of(context.user).sees(database, name)
+
+
+def sees_database(engine: Engine, context: RequestContext, name: str) -> bool:
+    return _is_unlimited(engine, context) or engine.catalog.snapshot.access.access_of(context.user).sees_database(name)
+
+
+def find_seen(engine: Engine, context: RequestContext, name: str) -> Collection:
+    """As `find_collection`; a collection that the caller may not see is not found."""
+    collection = find_collection(engine, context, name)
+    if not sees(engine, context, collection):
+        raise CollectionNotFound(name, context.database)
+    return collection
 
 
 def capability(
-    privilege: str, *, on: str = "", denied_as: Kind | None = None
+    privilege: str,
+    *,
+    on: str = "",
+    by_id: str = "",
+    moves_to: str = "",
+    for_members_of: str = "",
+    denied_as: Kind | None = None,
 ) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
-    """Declares a capability that needs a privilege. `on` is the parameter that names the collection or the user, or an
-    attribute of a parameter, as `request.name`; a sequence of names needs the privilege on each."""
+    """Declares a capability that needs a privilege.
+
+    The others name parameters, or an attribute of one, as `request.name`. `on`: the collection or the user, or a
+    sequence of collections, each of which needs the privilege. `by_id`: the collection's id, if it has no name.
+    `moves_to`: a database; another one than the context's needs the privilege in all databases. `for_members_of`: a
+    role, whose members need no privilege.
+    """
     assert privilege in PRIVILEGES, privilege
-    return _declared(Declaration(privilege, denied_as), on)
+    is_of_cluster = LEVELS.get(privilege) == CLUSTER_LEVEL
+    declaration = Declaration(privilege, denied_as, object_type(privilege), is_of_cluster)
+
+    def find_target(function: Callable[..., Any]) -> _FindTarget | None:
+        read = partial(_reader, function)
+        if by_id:
+            return _by_name_or_id(read(on) if on else read("name"), read(by_id))
+        if moves_to:
+            wanted = read(moves_to)
+            return lambda _, context, args, given: Target(
+                database=ANY if wanted(args, given) not in ("", context.database) else ""
+            )
+        if for_members_of:
+            role = read(for_members_of)
+            return lambda _engine, _context, args, given: Target(role=role(args, given))
+        if not on:
+            return None
+        names = read(on)
+        return lambda _engine, _context, args, given: Target(_as_names(names(args, given)))
+
+    return _declared(declaration, find_target)
 
 
 def for_every_user(*, denied_as: Kind | None = None) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
     """Declares a capability that every user has. It shows callers only what they may see."""
-    return _declared(Declaration("", denied_as), "")
+    return _declared(Declaration("", denied_as), lambda _function: None)
 
 
-def _declared(declaration: Declaration, on: str) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
+def _declared(
+    declaration: Declaration, find_target: Callable[[Callable[..., Any]], _FindTarget | None]
+) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
     def declare(function: _Capability[_P, _R]) -> _Capability[_P, _R]:
+        find = find_target(function)
+
         @wraps(function)
         def gated(engine: Engine, context: RequestContext, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-            enter(engine, context, declaration)
+            target = _NO_OBJECT if find is None else find(engine, context, args, kwargs)
+            enter(engine, context, declaration, target)
             return function(engine, context, *args, **kwargs)
 
         setattr(gated, _DECLARATION, declaration)
         return gated
 
     return declare
+
+
+_Read = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+
+
+def _reader(function: Callable[..., Any], path: str) -> _Read:
+    """Reads a parameter, or an attribute of one, of a call of `function` after the engine and the context."""
+    name, _, attribute = path.partition(".")
+    parameters = list(inspect.signature(function).parameters.values())[2:]
+    index, parameter = next((i, p) for i, p in enumerate(parameters) if p.name == name)
+    read_attribute = attrgetter(attribute) if attribute else None
+
+    def read(args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+        value = args[index] if len(args) > index else given.get(name, parameter.default)
+        return value if read_attribute is None else read_attribute(value)
+
+    return read
+
+
+def _as_names(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """No name at all needs the privilege on every collection."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) or ("",)
+
+
+def _by_name_or_id(name: _Read, collection_id: _Read) -> _FindTarget:
+    """The collection by its name or, if that is empty, by an id in any database."""
+
+    def find(engine: Engine, context: RequestContext, args: tuple[Any, ...], given: dict[str, Any]) -> Target:
+        named, number = name(args, given), collection_id(args, given)
+        collection = None if named or not number else engine.catalog.snapshot.collections.get(number)
+        if collection is None:
+            return Target((named,))
+        return Target((collection.name,), collection.database)
+
+    return find

@@ -19,7 +19,7 @@ from milvine.model.schema_rules import check_index_name
 from milvine.model.types import DataType, IndexState
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
 from milvine.service.deny_rules import INDEX_CHANGE
-from milvine.service.gate import capability
+from milvine.service.gate import capability, find_seen
 
 
 @capability("CreateIndex", on="name", denied_as=INDEX_CHANGE)
@@ -119,7 +119,7 @@ def describe_indexes(
     engine: Engine, context: RequestContext, name: str, index_name: str = "", field_name: str = ""
 ) -> list[IndexDescription]:
     """All indexes, or those of a name or a field. Raises IndexNotFound if there are none."""
-    collection = find_collection(engine, context, name)
+    collection = find_seen(engine, context, name)
     found = [
         _describe(engine, collection, index)
         for index in collection.indexes

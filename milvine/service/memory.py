@@ -11,7 +11,7 @@ from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import LoadState
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
-from milvine.service.gate import capability, for_every_user
+from milvine.service.gate import capability, for_every_user, sees
 from milvine.service.loading import fields_to_load
 
 ROWS = "rows"
@@ -134,9 +134,10 @@ def estimate(
 
 @for_every_user()
 def usage(engine: Engine, context: RequestContext) -> MemoryUsage:
-    """All memory held by loads, by collection."""
+    """All memory held by loads, and that of each collection that the caller may see."""
     budget = engine.loader.budget
-    found = [_collection_bytes(engine, c) for c in engine.catalog.snapshot.collections.values()]
+    seen = [c for c in engine.catalog.snapshot.collections.values() if sees(engine, context, c)]
+    found = [_collection_bytes(engine, c) for c in seen]
     return MemoryUsage(
         budget.limit_bytes,
         budget.held_bytes(),

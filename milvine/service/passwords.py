@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import threading
 
 _COST, _BLOCK, _PARALLEL = 1 << 14, 8, 1
@@ -28,6 +29,16 @@ def hash_password(password: str) -> str:
     salt = os.urandom(_SALT_BYTES)
     made = _scrypt(password, salt, _COST, _BLOCK, _PARALLEL)
     return f"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:{salt.hex()}:{made.hex()}"
+
+
+_STORED = re.compile(
+    rf"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:[0-9a-f]{{{2 * _SALT_BYTES}}}:[0-9a-f]{{{2 * _HASH_BYTES}}}"
+)
+
+
+def is_hash(stored: str) -> bool:
+    """Whether the text is as `hash_password` makes it, with the same cost."""
+    return _STORED.fullmatch(stored) is not None
 
 
 def _matches(password: str, stored: str) -> bool:

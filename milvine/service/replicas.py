@@ -16,7 +16,7 @@ from milvine.model.collections import Collection, LoadConfig
 from milvine.model.requests import LoadRequest
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.service.context import Engine, RequestContext, check_database
-from milvine.service.gate import for_every_user
+from milvine.service.gate import for_every_user, sees
 
 COLLECTION_REPLICA_NUMBER = "collection.replica.number"
 COLLECTION_RESOURCE_GROUPS = "collection.resource_groups"
@@ -93,11 +93,11 @@ def get_replicas(engine: Engine, context: RequestContext, name: str, collection_
     if name:
         check_database(engine, context)
         collection = snapshot.find(context.database, name)
-        if collection is None:
+        if collection is None or not sees(engine, context, collection):
             raise CollectionNotFound(name, context.database)
     else:
         collection = snapshot.collections.get(collection_id)
-    if collection is None or collection.load is None:
+    if collection is None or collection.load is None or not sees(engine, context, collection):
         return []
     holder = next(g.name for g in snapshot.resource_groups.values() if g.has_node)
     return [Replica(collection, collection.load, "" if holder == collection.load.resource_group else holder)]

@@ -13,7 +13,7 @@ from milvine.model.segments import SegmentMeta
 from milvine.model.types import SegmentState
 from milvine.service.context import Engine, RequestContext, check_database, find_collection
 from milvine.service.deny_rules import COMPACTION, FLUSHING
-from milvine.service.gate import capability, for_every_user
+from milvine.service.gate import capability, find_seen, for_every_user, sees
 
 MIN_TARGET_MB = 1024
 """Milvus's dataCoord.segment.maxSize: a compaction to smaller segments is refused."""
@@ -141,7 +141,7 @@ def is_all_flushed(
     return all(engine.datanode.is_sealed_until(c.collection_id, ts) for c in _targets(engine, database, targets))
 
 
-@capability("Compaction", on="name", denied_as=COMPACTION)
+@capability("Compaction", on="name", by_id="collection_id", denied_as=COMPACTION)
 def compact(
     engine: Engine,
     context: RequestContext,
@@ -177,7 +177,7 @@ def compaction_status(plans: Sequence[Plan]) -> CompactionStatus:
 def compaction_plans(engine: Engine, context: RequestContext, request_id: int, name: str = "") -> list[Plan]:
     """The plans of a request or, with a collection's name, all remembered plans of the collection."""
     if name and not request_id:
-        return engine.datanode.compactor.plans_of_collection(find_collection(engine, context, name).collection_id)
+        return engine.datanode.compactor.plans_of_collection(find_seen(engine, context, name).collection_id)
     return engine.datanode.compactor.plans_of_request(request_id)
 
 
@@ -186,7 +186,7 @@ def stored_segments(
     engine: Engine, context: RequestContext, name: str, states: frozenset[int] = frozenset()
 ) -> list[SegmentInfo]:
     """Segments in one of `states` (if empty: those whose rows are in files)."""
-    collection = find_collection(engine, context, name)
+    collection = find_seen(engine, context, name)
     return _stored(engine, collection.collection_id, states or _PERSISTENT)
 
 
@@ -212,9 +212,10 @@ def _stored(engine: Engine, collection_id: int, states: frozenset[int]) -> list[
 def segments_by_id(
     engine: Engine, context: RequestContext, collection_id: int, segment_ids: Sequence[int]
 ) -> list[SegmentInfo]:
-    """The given segments that exist, growing or flushed; `collection_id` 0: of any collection."""
+    """The given segments that the caller may see, growing or flushed; `collection_id` 0: of any collection."""
     wanted = set(segment_ids)
-    ids = [collection_id] if collection_id else list(engine.catalog.snapshot.collections)
+    seen = [c for c in engine.catalog.snapshot.collections.values() if sees(engine, context, c)]
+    ids = [c.collection_id for c in seen if collection_id in (0, c.collection_id)]
     states = frozenset({SegmentState.FLUSHED, SegmentState.GROWING})
     return [s for i in ids for s in _stored(engine, i, states) if s.segment_id in wanted]
 
@@ -222,7 +223,7 @@ def segments_by_id(
 @for_every_user()
 def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[LoadedSegment]:
     """Sealed segments of a collection in memory, oldest first; none if it is not loaded."""
-    collection = find_collection(engine, context, name)
+    collection = find_seen(engine, context, name)
     found: list[LoadedSegment] = []
     for meta, parts in engine.loader.loaded(collection.collection_id):
         index = next((i for i in collection.indexes if i.metric_type and i.index_id in meta.indexes), None)

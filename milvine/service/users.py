@@ -1,4 +1,4 @@
-"""Users and their passwords. There are no roles: every user may do everything."""
+"""Users and their passwords."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import string
 from milvine.catalog import users as changes
 from milvine.errors import ParameterInvalid, ParameterOutOfRange, PrivilegeNotAuthenticated, PrivilegeNotPermitted
 from milvine.model.users import User
-from milvine.service.context import Engine, RequestContext
+from milvine.service.context import ROOT, Engine, RequestContext
 from milvine.service.gate import capability
 from milvine.service.passwords import hash_password
 
-ROOT = "root"
 _MAX_USERS = 100
 _MAX_NAME_BYTES = 32
 _MIN_PASSWORD_BYTES, _MAX_PASSWORD_BYTES = 6, 72
@@ -50,7 +49,7 @@ def authenticate(engine: Engine, name: str, password: str, address: str = "") ->
     return is_right
 
 
-def _check_name(name: str) -> None:
+def check_user_name(name: str) -> None:
     name = name.strip()
     if not name:
         raise ParameterInvalid("username must be not empty")
@@ -86,11 +85,24 @@ def _check_description(description: str) -> None:
 
 @capability("CreateOwnership")
 def create_user(engine: Engine, context: RequestContext, name: str, password: str, description: str = "") -> None:
-    _check_name(name)
+    check_user_name(name)
     _check_description(description)
     _check_password(password)
     user = User(name, hash_password(password), engine.clock.next(), description)
     changes.create_user(engine.catalog, user, _MAX_USERS)
+
+
+def _is_super_user(engine: Engine, context: RequestContext) -> bool:
+    return bool(context.user) and context.user in engine.settings.super_users.split(",")
+
+
+def _check_old_password(engine: Engine, name: str, password: str) -> None:
+    try:
+        is_right = authenticate(engine, name, password)
+    except TooManyFailures as error:
+        raise PrivilegeNotAuthenticated(f"old password of {name}: {error}") from None
+    if not is_right:
+        raise PrivilegeNotAuthenticated(f"old password not correct for {name}")
 
 
 @capability("UpdateUser", on="name")
@@ -102,19 +114,15 @@ def update_user(
     new_password: str = "",
     description: str | None = None,
 ) -> None:
-    """Changes a password, given the old one. Later calls with the old password are refused."""
+    """Changes a password, given the old one, or a description. Later calls with the old password are refused."""
     _check_description(description or "")
     if not new_password and description is None:
         raise ParameterInvalid("must update either password or description")
     made = None
     if new_password:
         _check_password(new_password)
-        try:
-            is_right = authenticate(engine, name, old_password)
-        except TooManyFailures as error:
-            raise PrivilegeNotAuthenticated(f"old password of {name}: {error}") from None
-        if not is_right:
-            raise PrivilegeNotAuthenticated(f"old password not correct for {name}")
+        if not _is_super_user(engine, context):
+            _check_old_password(engine, name, old_password)
         made = hash_password(new_password)
     before = engine.catalog.snapshot.users.get(name)
     changes.update_user(engine.catalog, name, made, description)
@@ -136,8 +144,3 @@ def drop_user(engine: Engine, context: RequestContext, name: str) -> None:
 @capability("SelectOwnership")
 def list_users(engine: Engine, context: RequestContext) -> list[str]:
     return sorted(engine.catalog.snapshot.users)
-
-
-@capability("SelectUser", on="name")
-def describe_user(engine: Engine, context: RequestContext, name: str) -> User | None:
-    return engine.catalog.snapshot.users.get(name)

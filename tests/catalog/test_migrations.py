@@ -140,11 +140,20 @@ def test_an_upgraded_catalog_has_the_tables_and_columns_of_a_new_one(data_dir: P
     assert structure(data_dir / CATALOG_FILE) == structure(tmp_path / "new.sqlite")
 
 
+def test_users_of_an_earlier_catalog_keep_their_rights_by_the_role_admin(data_dir: Path) -> None:
+    catalog = open_catalog(data_dir / CATALOG_FILE)
+    rules = catalog.snapshot.access
+    assert rules.roles == {"admin": "", "public": ""}
+    assert rules.roles_of == {"reader": frozenset({"admin"})}
+    assert (rules.grants, rules.groups) == ({}, {})
+    catalog.close()
+
+
 def test_migration_steps_are_numbered_from_the_version_after_the_first() -> None:
     assert [step.version for step in STEPS] == list(range(FIRST_VERSION + 1, latest_version(STEPS) + 1))
 
 
-STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9"}
+STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9", 5: "137f943be5522226"}
 """Digest of the tables and the members of their JSON, by version."""
 
 

@@ -8,6 +8,7 @@ also keeps earlier programs from opening what they cannot read. A step that was 
 from __future__ import annotations
 
 from milvine.catalog.migrations.dropped_fields import add_dropped_fields
+from milvine.catalog.migrations.roles import add_roles
 from milvine.catalog.migrations.upgrade import Step
 
-STEPS: tuple[Step, ...] = (Step(4, add_dropped_fields),)
+STEPS: tuple[Step, ...] = (Step(4, add_dropped_fields), Step(5, add_roles))

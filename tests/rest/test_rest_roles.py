@@ -1,0 +1,169 @@
+"""Roles, privileges and groups of privileges over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from conftest import Server
+from rest_client import Rest
+
+from milvine.rest_api.app import OUR_PREFIX, OUR_ROUTES, PREFIX, ROUTES
+
+ROOT = {"Authorization": "Bearer root:Milvus"}
+ANN = {"Authorization": "Bearer ann:secret1"}
+STRANGER = {"Authorization": "Bearer stranger:secret1"}
+FOR_EVERY_USER = {
+    "aliases/list": "public has the privilege",
+    "collections/describe": "public has the privilege; what one may not see is not found",
+    "collections/get_compaction_state": "by the id of a compaction",
+    "collections/has": "False for what one may not see",
+    "collections/list": "shows what one may see",
+    "databases/list": "shows what one may see",
+    "indexes/describe": "public has the privilege; what one may not see is not found",
+    "indexes/list": "public has the privilege; what one may not see is not found",
+    "memory": "shows what one may see",
+    "segments/describe": "shows what one may see",
+}
+BODIES: dict[str, dict[str, Any]] = {
+    "collections/create": {"collectionName": "new", "dimension": 2},
+    "collections/fields/add": {"collectionName": "c", "schema": {"fieldName": "f", "dataType": "Int64"}},
+    "entities/delete": {"collectionName": "c", "filter": "id == 1"},
+    "entities/get": {"collectionName": "c", "id": [1]},
+    "entities/search": {"collectionName": "c", "data": [[0.0, 1.0]]},
+    "explain": {"collectionName": "c", "data": [[0.0, 1.0]]},
+    "indexes/create": {"collectionName": "c", "indexParams": [{"fieldName": "vector", "metricType": "L2"}]},
+    "resource_groups/alter": {"resource_groups": {"g": {"requests": {"node_num": 1}, "limits": {"node_num": 1}}}},
+}
+VALUES = {
+    "collectionName": "c",
+    "dbName": "default",
+    "data": [{"id": 1, "vector": [0.0, 1.0]}],
+    "partitionNames": ["p"],
+    "replicaNum": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    """A server with the collection `c`, the user `ann` in the role `team`, and `stranger`."""
+    server = Server(tmp_path_factory.mktemp("guarded-rest"), env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"})
+    try:
+        rest = Rest(server.start().uri)
+        rest.ok("collections/create", {"collectionName": "c", "dimension": 2}, **ROOT)
+        for user in ("ann", "stranger"):
+            rest.ok("users/create", {"userName": user, "password": "secret1"}, **ROOT)
+        rest.ok("roles/create", {"roleName": "team", "description": "a team"}, **ROOT)
+        rest.ok("users/grant_role", {"userName": "ann", "roleName": "team"}, **ROOT)
+        yield rest
+        server.stop()
+    finally:
+        server.close()
+
+
+def _send(rest: Rest, path: str, body: Any, headers: dict[str, str] | None = None) -> requests.Response:
+    """To one of Milvus's routes, or of ours."""
+    prefix = OUR_PREFIX if path in OUR_ROUTES else PREFIX
+    return rest.session.post(rest.uri + prefix + path, json=body, headers=headers or STRANGER, timeout=30)
+
+
+@pytest.mark.parametrize("path", sorted({**ROUTES, **OUR_ROUTES}))
+def test_a_user_without_a_role_is_refused_with_403(guarded: Rest, path: str) -> None:
+    route = ROUTES.get(path) or OUR_ROUTES[path]
+    body = BODIES.get(path) or {name: VALUES.get(name, "x") for name in route.required}
+    answer = _send(guarded, path, body)
+    if path in FOR_EVERY_USER:
+        assert answer.status_code == 200
+        return
+    found = answer.json()
+    assert (answer.status_code, found["code"]) == (403, 65535), found
+    text = "rpc error: code = PermissionDenied desc = Privilege"
+    assert found["message"].startswith(text)
+    assert "permission deny to stranger" in found["message"]
+
+
+def test_listings_of_a_user_without_a_role_are_empty(guarded: Rest) -> None:
+    assert guarded.ok("collections/list", {}, **STRANGER) == []
+    assert guarded.ok("databases/list", {}, **STRANGER) == []
+    assert guarded.ok("collections/has", {"collectionName": "c"}, **STRANGER) == {"has": False}
+    assert guarded.post("collections/describe", {"collectionName": "c"}, **STRANGER)["code"] == 100
+    assert guarded.ok("segments/describe", {"segmentIDs": [1]}, **STRANGER) == {"segmentInfos": []}
+    memory = _send(guarded, "memory", {}).json()["data"]
+    assert memory["collections"] == []
+
+
+def _grants(rest: Rest) -> list[tuple[str, ...]]:
+    described = rest.ok("roles/describe", {"roleName": "team"}, **ROOT)
+    return sorted((g["objectType"], g["objectName"], g["privilege"], g["dbName"], g["grantor"]) for g in described)
+
+
+def test_roles_and_grants_of_both_generations(guarded: Rest) -> None:
+    assert guarded.ok("roles/list", {}, **ROOT) == ["admin", "public", "team"]
+    insert = {"collectionName": "c", "data": [{"id": 1, "vector": [0.0, 1.0]}]}
+    assert _send(guarded, "entities/insert", insert, ANN).status_code == 403
+    first = {"roleName": "team", "objectType": "Collection", "objectName": "c", "privilege": "Insert"}
+    second = {"roleName": "team", "dbName": "default", "collectionName": "c", "privilege": "CollectionReadOnly"}
+    assert guarded.ok("roles/grant_privilege", first, **ROOT) == {}
+    assert guarded.ok("roles/grant_privilege_v2", second, **ROOT) == {}
+    assert _grants(guarded) == [
+        ("Collection", "c", "Insert", "default", "root"),
+        ("Global", "c", "CollectionReadOnly", "default", "root"),
+    ]
+    assert guarded.ok("entities/insert", insert, **ANN)["insertCount"] == 1
+    assert len(guarded.ok("entities/query", {"collectionName": "c", "filter": "id >= 0"}, **ANN)) == 1
+    assert guarded.ok("collections/describe", {"collectionName": "c"}, **ANN)["load"] == "LoadStateLoaded"
+    assert _send(guarded, "collections/drop", {"collectionName": "c"}, ANN).status_code == 403
+    assert guarded.ok("roles/revoke_privilege", first, **ROOT) == {}
+    assert guarded.ok("roles/revoke_privilege_v2", second, **ROOT) == {}
+    assert _grants(guarded) == []
+    assert _send(guarded, "entities/insert", insert, ANN).status_code == 403
+
+
+def test_describing_a_collection_leaves_out_what_one_may_not_ask(guarded: Rest) -> None:
+    grant = {"roleName": "team", "dbName": "default", "collectionName": "c", "privilege": "Insert"}
+    guarded.ok("roles/grant_privilege_v2", grant, **ROOT)
+    described = guarded.post("collections/describe", {"collectionName": "c"}, **ANN)
+    assert (described["code"], described["data"]["load"]) == (0, "")
+    assert "PrivilegeGetLoadState: permission deny to ann" in described["message"]
+    guarded.ok("roles/revoke_privilege_v2", grant, **ROOT)
+
+
+def test_users_and_roles_are_described_and_altered(guarded: Rest) -> None:
+    myself = guarded.post("users/describe", {"userName": "ann"}, **ANN)
+    assert myself == {"code": 0, "data": ["team"], "description": ""}
+    assert guarded.post("users/describe", {"userName": "ghost"}, **ROOT)["data"] == []
+    guarded.ok("roles/alter", {"roleName": "team", "description": "the team"}, **ROOT)
+    described = guarded.post("roles/describe", {"roleName": "team"}, **ROOT)
+    assert described == {"code": 0, "data": [], "description": "the team"}
+    guarded.ok("users/revoke_role", {"userName": "ann", "roleName": "team"}, **ROOT)
+    assert guarded.ok("users/describe", {"userName": "ann"}, **ROOT) == []
+    guarded.ok("users/grant_role", {"userName": "ann", "roleName": "team"}, **ROOT)
+    assert guarded.post("roles/drop", {"roleName": "admin"}, **ROOT)["code"] == 1401
+    assert guarded.post("roles/create", {"roleName": "team"}, **ROOT)["code"] == 1100
+    assert guarded.post("roles/create", {}, **ROOT)["code"] == 1802
+
+
+def test_groups_of_privileges(guarded: Rest) -> None:
+    group = {"privilegeGroupName": "readers"}
+    assert guarded.ok("privilege_groups/create", group, **ROOT) == {}
+    two = {**group, "privileges": ["Search", "Query"]}
+    assert guarded.ok("privilege_groups/add_privileges_to_group", two, **ROOT) == {}
+    one = {**group, "privileges": ["Search"]}
+    assert guarded.ok("privilege_groups/remove_privileges_from_group", one, **ROOT) == {}
+    groups = guarded.ok("privilege_groups/list", {}, **ROOT)["privilegeGroups"]
+    assert {"privilegeGroupName": "readers", "privileges": "Query"} in groups
+    assert len(groups) == 10
+    assert guarded.ok("privilege_groups/drop", group, **ROOT) == {}
+    assert guarded.post("privilege_groups/create", {"privilegeGroupName": "a-b"}, **ROOT)["code"] == 1100
+
+
+def test_without_authorization_roles_are_kept_and_nothing_can_be_granted(server: Server) -> None:
+    rest = Rest(server.uri)
+    rest.ok("roles/create", {"roleName": "rest_idle"})
+    assert "rest_idle" in rest.ok("roles/list", {})
+    everything = {"roleName": "rest_idle", "privilege": "All", "collectionName": "*"}
+    refused = rest.post("roles/grant_privilege_v2", everything)
+    assert (refused["code"], "fail to get authorization" in refused["message"]) == (1100, True)
+    rest.ok("roles/drop", {"roleName": "rest_idle"})
