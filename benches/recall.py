@@ -43,12 +43,18 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.9)
 BUILD = {
     "HNSW": {"M": "16", "efConstruction": "200"},
     "HNSW_PQ": {"M": "16", "efConstruction": "200", "refine": "true"},
+    "HNSW_PRQ": {"M": "16", "efConstruction": "200", "m": "32", "nbits": "4", "refine": "true"},
+    "IVF_PQ": {"m": "32"},
+    "FAISS": {"faiss_index_name": "OPQ64,IVF128,PQ64x4fs,RFlat"},
 }
 SEARCH: dict[str, dict[str, object]] = {
     "HNSW": {"ef": 64},
     "HNSW_SQ": {"ef": 64},
     "HNSW_PQ": {"ef": 64, "refine_k": 4},
+    "HNSW_PRQ": {"ef": 64, "refine_k": 4},
     "SCANN": {"nprobe": 16, "reorder_k": 100},
+    "IVF_RABITQ": {"nprobe": 32},
+    "DISKANN": {"search_list": 64},
 }
 
 
@@ -104,7 +110,7 @@ def opened(path: Path, vectors: Array, index_type: str, metric: MetricType) -> t
         seal_written(path, INDEX_KIND, FORMAT_VERSION)
         threads(1)
         print(f"{index_type} built in {time.perf_counter() - started:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
-    return found.open(open_index_file(path, resident=True).payload, metric, path), resolved.build_params
+    return found.open(open_index_file(path, resident=found.is_resident).payload, metric, path), resolved.build_params
 
 
 def marks_of(kept: Array) -> DeleteMarks:

@@ -83,6 +83,18 @@ def save(index: Any, path: Path) -> None:
     faiss.write_index(index, str(path))
 
 
+def read_copy(payload: memoryview, path: Path, expected: type) -> Any:
+    """As `read`, with all of the index on the heap."""
+    position = 0
+
+    def more(size: int) -> bytes:
+        nonlocal position
+        position += size
+        return bytes(payload[position - size : position])
+
+    return _checked(faiss.PyCallbackIOReader(more), 0, path, expected)
+
+
 def read(payload: memoryview, path: Path, expected: type) -> tuple[Any, Array]:
     """The index of class `expected` that lies in `payload`, read in place, and the memory that must outlive it.
 
@@ -90,10 +102,14 @@ def read(payload: memoryview, path: Path, expected: type) -> tuple[Any, Array]:
     """
     buffer = np.frombuffer(payload, np.uint8)
     reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(buffer), buffer.size)
+    return _checked(reader, _OPEN_FLAGS, path, expected), buffer
+
+
+def _checked(reader: Any, flags: int, path: Path, expected: type) -> Any:
     try:
-        index = faiss.read_index(reader, _OPEN_FLAGS)
+        index = faiss.read_index(reader, flags)
     except RuntimeError as error:
         raise DataIntegrityError(f"{path} is not an index that faiss can read: {error}") from error
     if not isinstance(index, expected):
         raise DataIntegrityError(f"{path} holds a {type(index).__name__}, which Milvine does not write")
-    return index, buffer
+    return index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from milvine.index import dense
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.hnsw import HnswIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
-from milvine.index.params import INT32_MAX, IntParam, Param, depth, searched_factor, searched_int
+from milvine.index.params import INT32_MAX, IntParam, Param, depth, refined, searched_int
 from milvine.model.types import DataType, MetricType
 
 GRAPH: dict[str, Param] = {"M": IntParam(30, 2, 2048), "efConstruction": IntParam(360, 1, INT32_MAX)}
@@ -67,8 +66,6 @@ class GraphType(IndexType):
             if given < k and self.refuses_small_ef:
                 raise UnexpectedError(f"ef({given}) should be larger than k({k})")
             candidates = given if given >= k else depth(k)
-        if "refine" in self.params and "refine_k" in params:
-            refined = searched_factor(params, "refine_k")
-            if build_params.get("refine"):
-                candidates = math.ceil(min(candidates * refined, INT32_MAX))
+        if "refine" in self.params:
+            candidates = refined(candidates, build_params, params)
         return Effort(candidates, DEFAULT_NPROBE, candidates)

@@ -38,14 +38,17 @@ def options(ef: int) -> Any:
 class HnswIndex:
     """A graph read in place. `payload` is the memory that faiss reads from; this object keeps it alive."""
 
-    def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
+    def __init__(
+        self, index: Any, name: str, metric: MetricType, payload: Array, heap_bytes: int | None = None
+    ) -> None:
+        """`heap_bytes`: what is held beside a payload that is never resident; None if the payload is all."""
         self._index = index
         self._metric = metric
         self._payload = payload  # set after the index, so that it is freed after it
         self.name = name
         self.row_count = int(index.ntotal)
-        self.memory_bytes = payload.nbytes
-        self.heap_bytes = 0
+        self.memory_bytes = payload.nbytes if heap_bytes is None else heap_bytes
+        self.heap_bytes = heap_bytes or 0
         self._edges = int(index.hnsw.nb_neighbors(0))
         self._open_vectors()
 

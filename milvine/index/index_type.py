@@ -31,6 +31,9 @@ class IndexType(ABC):
     """The parameters of a build; others are ignored."""
     auto: ClassVar[Mapping[DataType, Mapping[str, Any]]] = {}
     """The kinds of vectors for which AUTOINDEX means this type, and its build parameters then."""
+    is_resident: ClassVar[bool] = True
+    """Whether the pages of a file in memory are read in when it is opened. Otherwise the file is mapped wherever it is
+    placed, and `memory_bytes` is what `open` copies."""
     candidates_factor: ClassVar[int | None] = None
     """A search measures this many times `depth` rows if no parameter gives a number, since codes cannot order near
     rows. None: once, or twice if the vectors themselves are narrow."""

@@ -13,7 +13,7 @@ from milvine.index import dense
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.ivf import IvfIndex
-from milvine.index.params import IntParam, Param, searched_int
+from milvine.index.params import IntParam, Param, refined, searched_int
 from milvine.model.types import DataType, MetricType
 
 LISTS: dict[str, Param] = {"nlist": IntParam(128, 1, 65536)}
@@ -53,4 +53,6 @@ class ListsType(IndexType):
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
         candidates = self.usual_candidates(k, data_type)
         nprobe = searched_int(params, "nprobe", 65536) if "nprobe" in params else DEFAULT_NPROBE
+        if "refine" in self.params:
+            candidates = refined(candidates, build_params, params)
         return Effort(candidates, nprobe, candidates)

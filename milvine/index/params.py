@@ -5,6 +5,7 @@ Defaults and ranges: Milvus's index documentation and knowhere; texts: Milvus's 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class BoolParam:
 
     def parse(self, name: str, text: str) -> bool:
         if text.lower() not in ("true", "false"):
-            raise ParameterInvalid(f"Type conflict in json: param '{name}' ({text}) should be a boolean")
+            raise ParameterInvalid(f"Type conflict in json: param '{name}' ({_as_json(text)}) should be a boolean")
         return text.lower() == "true"
 
 
@@ -69,15 +70,29 @@ class ChoiceParam:
         return text.lower()
 
 
-Param = IntParam | BoolParam | ChoiceParam
+@dataclass(frozen=True, slots=True)
+class TextParam:
+    """Any text. It must be given."""
 
-_REFINE_TYPES = ("sq4u", "sq6", "sq8", "fp16", "bf16", "fp32", "flat")
-REFINE: dict[str, Param] = {
-    "refine": BoolParam(False),
-    "refine_type": ChoiceParam(
-        "flat", _REFINE_TYPES, f"invalid refine type : {{}}, optional types are [{', '.join(_REFINE_TYPES)}]"
-    ),
-}
+    default: None = None
+
+    def parse(self, _name: str, text: str) -> str:
+        return text
+
+
+Param = IntParam | BoolParam | ChoiceParam | TextParam
+
+_LARGEST_FLOAT = "340282346638528859811704183484516925440.000000"
+
+
+def _refine(*types: str) -> dict[str, Param]:
+    refusal = f"invalid refine type : {{}}, optional types are [{', '.join(types)}]"
+    return {"refine": BoolParam(False), "refine_type": ChoiceParam("flat", types, refusal)}
+
+
+_REFINE_TYPES = ("sq6", "sq8", "fp16", "bf16", "fp32", "flat")
+REFINE, REFINE_4_BITS = _refine(*_REFINE_TYPES), _refine("sq4u", *_REFINE_TYPES)
+"""Distances are always those of the vectors themselves, so the type has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +126,24 @@ def depth(k: int) -> int:
     return max(_LEAST_DEPTH, 1 << (k - 1).bit_length())
 
 
-def searched_int(params: Mapping[str, Any], name: str, high: int) -> int:
-    """A search parameter that is an integer from 1 to `high`, or text of one. Raises UnexpectedError, as Milvus returns
-    knowhere's refusals."""
+def searched_int(params: Mapping[str, Any], name: str, high: int, low: int = 1) -> int:
+    """A search parameter that is an integer from `low` to `high`, or text of one. Raises UnexpectedError, as Milvus
+    returns knowhere's refusals."""
     given = params[name]
     if isinstance(given, bool) or not (isinstance(given, int) or _is_text(given, _INTEGER)):
         raise _conflict(name, given, "integer")
     value = int(given)
-    if not 1 <= value <= high:
-        raise UnexpectedError(f"Out of range in json: param '{name}' ({value}) should be in range [1, {high}]")
+    if not low <= value <= high:
+        raise UnexpectedError(f"Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]")
     return value
+
+
+def refined(candidates: int, build_params: Mapping[str, Any], params: Mapping[str, Any]) -> int:
+    """The number of candidates, `refine_k` times as many if the index was built with `refine`."""
+    if "refine_k" not in params:
+        return candidates
+    factor = searched_factor(params, "refine_k")
+    return math.ceil(min(candidates * factor, INT32_MAX)) if build_params.get("refine") else candidates
 
 
 def searched_factor(params: Mapping[str, Any], name: str) -> float:
@@ -130,7 +153,8 @@ def searched_factor(params: Mapping[str, Any], name: str) -> float:
         raise UnexpectedError(f"invalid float value, key: '{name}', value: '{given}': invalid parameter")
     value = number(name, given)
     if not value >= 1:
-        raise UnexpectedError(f"Out of range in json: param '{name}' ({value:g}) should be in range [1, 3.40282e+38]")
+        wanted = f"should be in range [1.000000, {_LARGEST_FLOAT}]"
+        raise UnexpectedError(f"Out of range in json: param '{name}' ({given}) {wanted}")
     return value
 
 

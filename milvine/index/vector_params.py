@@ -11,14 +11,13 @@ from milvine.index.registry import TYPES, auto_type
 from milvine.index.scalar_registry import SCALAR_TYPES
 from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
 from milvine.model.schema import FieldSchema, flatten_params
-from milvine.model.types import DataType, MetricType
+from milvine.model.types import MetricType
 from milvine.model.vectors import VectorKind, kind_of
 
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
 _OTHER_TYPES = frozenset(
     {"MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
 )  # known to Milvus, for vectors of other kinds
-_NOT_OF_INT8 = frozenset({"DISKANN", "IVF_RABITQ"})  # known to Milvus, for other types than INT8_VECTOR
 
 
 def is_vector_type(index_type: str) -> bool:
@@ -32,9 +31,7 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     check_size(flat)
     name = flat.get("index_type", "") or AUTOINDEX
     check_new_index_properties(flat)
-    is_int8 = field.data_type is DataType.INT8_VECTOR
-    is_known = name in SCALAR_TYPES or is_vector_type(name)
-    if not is_known and not (is_int8 and name in _NOT_OF_INT8):
+    if not (name in SCALAR_TYPES or is_vector_type(name)):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {name}")
     kind = kind_of(field.data_type)
     given_metric = flat.get("metric_type", "")

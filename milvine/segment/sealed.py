@@ -282,9 +282,9 @@ def _open_part(
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
-        path = paths.index(*where, meta.indexes[number].file_name)
-        mapped = open_index_file(path, resident=populate, on_bytes=on_bytes)
-        opened: VectorIndex = TYPES[index.build_type].open(mapped.payload, index.metric_type, path)
+        path, index_type = paths.index(*where, meta.indexes[number].file_name), TYPES[index.build_type]
+        mapped = open_index_file(path, resident=populate and index_type.is_resident, on_bytes=on_bytes)
+        opened: VectorIndex = index_type.open(mapped.payload, index.metric_type, path)
         field = spec.schema.by_id[index.field_id]
         if field.nullable:
             column, _ = open_column(paths.column(*where, field.field_id), field.data_type, resident=False)

@@ -20,7 +20,11 @@ TYPES: dict[str, dict[str, Any]] = {
     "HNSW": {"M": 16, "efConstruction": 100},
     "HNSW_SQ": {"M": 16, "efConstruction": 100, "sq_type": "SQ6", "refine": True, "refine_type": "FP32"},
     "HNSW_PQ": {"M": 16, "efConstruction": 100, "m": 16, "nbits": 8, "refine": True},
+    "HNSW_PRQ": {"M": 16, "efConstruction": 100, "m": 8, "nrq": 2, "nbits": 4, "refine": True},
+    "IVF_RABITQ": {"nlist": 64, "rbq_bits": 2, "refine": True, "refine_type": "SQ8"},
     "SCANN": {"nlist": 64, "with_raw_data": True},
+    "DISKANN": {"max_degree": -1, "search_list_size": 100},
+    "FAISS": {"faiss_index_name": "IVF64,PQ16x4,RFlat"},
     "AUTOINDEX": {},
 }
 SEARCH: dict[str, dict[str, Any]] = {
@@ -28,7 +32,11 @@ SEARCH: dict[str, dict[str, Any]] = {
     "IVF_SQ8": {"nprobe": 32},
     "IVF_PQ": {"nprobe": 32},
     "HNSW_PQ": {"ef": 100, "refine_k": 4},
+    "IVF_RABITQ": {"nprobe": 32, "rbq_bits_query": 6, "refine_k": 2},
+    "HNSW_PRQ": {"ef": 100, "refine_k": 4},
     "SCANN": {"nprobe": 32, "reorder_k": 100},
+    "DISKANN": {"search_list": 100, "beamwidth": 8},
+    "FAISS": {"nprobe": "32", "k_factor": 4},
 }
 LEAST_RECALL = {"FLAT": 1.0, "IVF_PQ": 0.5, "HNSW_PQ": 0.8}
 METRICS = ("L2", "IP", "COSINE")
@@ -108,8 +116,22 @@ def test_an_index_finds_the_nearest_and_gives_their_true_scores(
             {"refine_type": ["FP16"]},
             "invalid refine type : ['FP16'], optional types are [sq4u, sq6, sq8, fp16, bf16, fp32, flat]",
         ),
-        ("DISKANN", {}, "invalid parameter[expected=valid index][actual=invalid index type: DISKANN]"),
-        ("IVF_RABITQ", {}, "[actual=invalid index type: IVF_RABITQ]"),
+        ("IVF_PQ", {}, "param 'm' not exist in json: invalid parameter"),
+        ("IVF_RABITQ", {"rbq_bits": 10}, "Out of range in json: param 'rbq_bits' (10) should be in range [1, 9]"),
+        ("IVF_RABITQ", {"refine": 1}, "Type conflict in json: param 'refine' (\"1\") should be a boolean"),
+        (
+            "IVF_RABITQ",
+            {"refine_type": "PQ"},
+            "invalid refine type : PQ, optional types are [sq6, sq8, fp16, bf16, fp32, flat]: invalid parameter",
+        ),
+        ("HNSW_PRQ", {"m": 7}, "The dimension of a vector (dim) should be a multiple of the number of subquantizers"),
+        ("HNSW_PRQ", {"nrq": 17}, "Out of range in json: param 'nrq' (17) should be in range [1, 16]"),
+        ("FAISS", {}, "param 'faiss_index_name' not exist in json: invalid parameter"),
+        ("FAISS", {"faiss_index_name": "PQ0"}, "invalid faiss_index_name: PQ0: invalid parameter"),
+        ("GPU_CAGRA", {}, "invalid parameter[expected=valid index][actual=invalid index type: GPU_CAGRA]"),
+        ("GPU_IVF_FLAT", {}, "[actual=invalid index type: GPU_IVF_FLAT]"),
+        ("GPU_IVF_PQ", {}, "[actual=invalid index type: GPU_IVF_PQ]"),
+        ("GPU_BRUTE_FORCE", {}, "[actual=invalid index type: GPU_BRUTE_FORCE]"),
         ("BIN_FLAT", {}, "data type FloatVector can't build with this index BIN_FLAT: invalid parameter"),
         ("HNSW", {"note": "x" * 110_000}, "index params size exceeds limit"),
     ],
@@ -150,13 +172,41 @@ def test_an_index_that_cannot_be_built_is_refused_with_milvus_text(
                 ({"nprobe": None}, "Type conflict in json: param 'nprobe' (null) should be integer"),
             ],
         ),
+        (
+            "IVF_RABITQ",
+            [
+                ({"rbq_bits_query": 9}, "Out of range in json: param 'rbq_bits_query' (9) should be in range [0, 8]"),
+                ({"rbq_bits_query": 6.0}, "param 'rbq_bits_query' (6.0) should be integer"),
+                (
+                    {"refine_k": 0.5},
+                    "Out of range in json: param 'refine_k' (0.5) should be in range "
+                    "[1.000000, 340282346638528859811704183484516925440.000000]",
+                ),
+            ],
+        ),
+        (
+            "DISKANN",
+            [
+                ({"search_list_size": 1}, "search_list_size(1) should be larger than k(10)"),
+                ({"search_list_size": -1}, "param 'search_list_size' (-1) should be in range [1, 2147483647]"),
+                ({"search_list": 100.0}, "param 'search_list' (100.0) should be integer"),
+                ({"beamwidth": 129}, "param 'beamwidth' (129) should be in range [1, 128]"),
+            ],
+        ),
+        (
+            "FAISS",
+            [
+                ({"nprobe": "invalid"}, "expects a number"),
+                ({"efSearch": 64}, "not supported"),
+            ],
+        ),
     ],
 )
 def test_search_parameters_that_do_not_fit_are_refused_and_others_ignored(
     client: MilvusClient, filled: str, queries: Any, index_type: str, cases: list[tuple[dict[str, Any], str]]
 ) -> None:
     for metric in METRICS:
-        add_index(client, filled, metric, index_type, metric)
+        add_index(client, filled, metric, index_type, metric, **TYPES[index_type])
     client.load_collection(filled)
     try:
         for params, text in cases:

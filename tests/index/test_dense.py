@@ -30,9 +30,13 @@ CODED: dict[str, dict[str, Any]] = {
     "IVF_FLAT": {"nlist": 32},
     "IVF_SQ8": {"nlist": 32},
     "IVF_PQ": {"nlist": 32, "m": 8, "nbits": 6},
+    "IVF_RABITQ": {"nlist": 32, "rbq_bits": 2},
     "SCANN": {"nlist": 32},
     "HNSW_SQ": {**PARAMS, "sq_type": "sq8"},
     "HNSW_PQ": {**PARAMS, "m": 8, "nbits": 6},
+    "DISKANN": {},
+    "FAISS": {"faiss_index_name": "OPQ8,IVF32,PQ8x4,RFlat"},
+    "HNSW_PRQ": {**PARAMS, "m": 8, "nrq": 2, "nbits": 4},
 }
 
 
@@ -153,6 +157,11 @@ def test_a_file_that_faiss_cannot_read_is_named(tmp_path: Path) -> None:
 def test_an_index_type_that_is_only_scanned_is_not_built(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="FLAT"):
         save(tmp_path / "1.index", sample(10), "FLAT", {}, MetricType.L2)
+
+
+def test_every_index_type_of_float_vectors_is_in_these_tests() -> None:
+    built = {name for name, t in TYPES.items() if DataType.FLOAT_VECTOR in t.data_types and t.needs_build(10_000)}
+    assert built == {"HNSW", *CODED}
 
 
 @pytest.mark.parametrize("build_type", CODED)

@@ -7,6 +7,7 @@ import pytest
 from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.index.base import Effort
 from milvine.index.index_type import DEFAULT_EF
+from milvine.index.params import BoolParam, ChoiceParam, IntParam
 from milvine.index.registry import TYPES
 from milvine.index.vector_params import resolve
 from milvine.model.schema import FieldSchema
@@ -122,3 +123,62 @@ def test_indexes_of_codes_return_a_multiple_of_k_candidates() -> None:
     assert [effort("IVF_SQ8", {}, {}, k).candidates for k in (1, 32, 33, 64, 65)] == [64, 64, 128, 128, 256]
     assert [effort("HNSW_PQ", {}, {}, k).ef for k in (1, 16, 17, 33)] == [64, 64, 128, 256]
     assert effort("SCANN", {}, {"reorder_k": 33}, 10).candidates == 33
+
+
+VALID: dict[str, dict[str, str]] = {"IVF_PQ": {"m": "4"}, "FAISS": {"faiss_index_name": "Flat"}, "HNSW_PQ": {"m": "4"}}
+"""Parameters that are required, or whose default does not fit the field."""
+DENSE = [name for name, t in TYPES.items() if DataType.FLOAT_VECTOR in t.data_types]
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_each_type_refuses_parameters_that_do_not_fit_in_milvus_words(name: str) -> None:
+    given = {"index_type": name, "metric_type": "IP", **VALID.get(name, {})}
+    assert resolve(VECTOR, given).build_type == name
+    for key, rule in TYPES[name].params.items():
+        if isinstance(rule, IntParam):
+            for value in (rule.low - 1, rule.high + 1):
+                wanted = f"Out of range in json: param '{key}' ({value}) should be in range [{rule.low}, {rule.high}]"
+                assert refused({**given, key: str(value)}) == f"{wanted}: invalid parameter"
+            assert refused({**given, key: "128.0"}).startswith("wrong data type in json")
+            for text in ("True", "[128]"):
+                wanted = f"invalid integer value, key: '{key}', value: '{text}': invalid parameter"
+                assert refused({**given, key: text}) == wanted
+        elif isinstance(rule, BoolParam):
+            assert f"param '{key}' (\"1\") should be a boolean" in refused({**given, key: "1"})
+        elif isinstance(rule, ChoiceParam):
+            assert refused({**given, key: "INT8"}) == f"{rule.refusal.format('INT8')}: invalid parameter"
+    assert resolve(VECTOR, {**given, "unknown_param": "nothing"}).build_type == name
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("data_type", [t for t in DataType if t.is_vector], ids=lambda t: t.name)
+def test_each_type_takes_the_kinds_of_vectors_that_it_names(name: str, data_type: DataType) -> None:
+    if data_type in TYPES[name].data_types:
+        return
+    with pytest.raises(ParameterInvalid) as caught:
+        resolve(FieldSchema(101, "vec", data_type, dim=8), {"index_type": name, "metric_type": "L2"})
+    assert caught.value.message.startswith(f"data type {data_type.milvus_name} can't build with this index {name}")
+
+
+@pytest.mark.parametrize("name", ["GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ", "GPU_BRUTE_FORCE"])
+def test_index_types_that_need_a_gpu_are_unknown(name: str) -> None:
+    expected = f"invalid parameter[expected=valid index][actual=invalid index type: {name}]"
+    assert refused({"index_type": name, "metric_type": "L2"}) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Flat", "IVF64,Flat", "HNSW16,Flat", "OPQ4,IVF64,PQ4x4", "IVF64,PQ8x4,RFlat", "PQ8x4", "HNSW32_PQ8", "IVF64,SQ8"],
+)
+def test_texts_of_faiss_factory_make_an_index(text: str) -> None:
+    given = {"index_type": "FAISS", "metric_type": "L2", "faiss_index_name": text}
+    assert resolve(VECTOR, given).build_params == {"faiss_index_name": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nothing", "PQ0", "PQ3", "PQ8x30", "IVF0,Flat", "IVF1000000,Flat", "HNSW0", "IVF64", "Flat,Flat", "BFlat"],
+)
+def test_texts_that_faiss_factory_cannot_use_are_refused(text: str) -> None:
+    given = {"index_type": "FAISS", "metric_type": "L2", "faiss_index_name": text}
+    assert refused(given).startswith(f"invalid faiss_index_name: {text}")

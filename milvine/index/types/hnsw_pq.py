@@ -9,13 +9,13 @@ import faiss
 
 from milvine.index import dense
 from milvine.index.graph_type import GRAPH, GraphType
-from milvine.index.params import REFINE, IntParam
+from milvine.index.params import REFINE_4_BITS, IntParam
 from milvine.model.schema import FieldSchema
 
 
 class HnswPq(GraphType):
     name = "HNSW_PQ"
-    params: ClassVar = {**GRAPH, "m": IntParam(32, 1, 65536), "nbits": IntParam(8, 1, 24), **REFINE}
+    params: ClassVar = {**GRAPH, "m": IntParam(32, 1, 65536), "nbits": IntParam(8, 1, 24), **REFINE_4_BITS}
     candidates_factor = 4
     refuses_small_ef = False
 

@@ -9,7 +9,7 @@ import faiss
 
 from milvine.index import dense
 from milvine.index.graph_type import GRAPH, GraphType
-from milvine.index.params import REFINE, ChoiceParam
+from milvine.index.params import REFINE_4_BITS, ChoiceParam
 
 _QUANTIZERS = {
     "sq4u": faiss.ScalarQuantizer.QT_4bit_uniform,
@@ -25,7 +25,7 @@ class HnswSq(GraphType):
     params: ClassVar = {
         **GRAPH,
         "sq_type": ChoiceParam("sq8", tuple(_QUANTIZERS), "invalid scalar quantizer type"),
-        **REFINE,
+        **REFINE_4_BITS,
     }
     candidates_factor = 2
 

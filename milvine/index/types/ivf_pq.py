@@ -9,17 +9,17 @@ import faiss
 
 from milvine.index import dense
 from milvine.index.lists_type import LISTS, ListsType
-from milvine.index.params import IntParam
+from milvine.index.params import REFINE, IntParam
 from milvine.model.schema import FieldSchema
 
 
 class IvfPq(ListsType):
     name = "IVF_PQ"
-    params: ClassVar = {**LISTS, "m": IntParam(None, 1, 65536), "nbits": IntParam(8, 1, 24)}
+    params: ClassVar = {**LISTS, "m": IntParam(None, 1, 65536), "nbits": IntParam(8, 1, 24), **REFINE}
     candidates_factor = 4
 
     def check(self, field: FieldSchema, build_params: Mapping[str, Any]) -> None:
-        dense.check_pieces(field.dim or 0, build_params["m"], "the vector")
+        dense.check_pieces(field.dim or 0, build_params["m"], "a vector")
 
     def lists(self, centroids: Any, nlist: int, data: dense.Prepared, build_params: Mapping[str, Any]) -> Any:
         row_count, dim = data.vectors.shape
