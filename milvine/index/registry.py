@@ -19,6 +19,7 @@ _MODULES = (
     "hnsw_pq",
     "hnsw_prq",
     "diskann",
+    "aisaq",
     "faiss_factory",
     "bin_flat",
     "bin_ivf_flat",

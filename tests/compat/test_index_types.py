@@ -24,6 +24,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "IVF_RABITQ": {"nlist": 64, "rbq_bits": 2, "refine": True, "refine_type": "SQ8"},
     "SCANN": {"nlist": 64, "with_raw_data": True},
     "DISKANN": {"max_degree": -1, "search_list_size": 100},
+    "AISAQ": {},
     "FAISS": {"faiss_index_name": "IVF64,PQ16x4,RFlat"},
     "AUTOINDEX": {},
 }

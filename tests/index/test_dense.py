@@ -35,6 +35,7 @@ CODED: dict[str, dict[str, Any]] = {
     "HNSW_SQ": {**PARAMS, "sq_type": "sq8"},
     "HNSW_PQ": {**PARAMS, "m": 8, "nbits": 6},
     "DISKANN": {},
+    "AISAQ": {},
     "FAISS": {"faiss_index_name": "OPQ8,IVF32,PQ8x4,RFlat"},
     "HNSW_PRQ": {**PARAMS, "m": 8, "nrq": 2, "nbits": 4},
 }
