@@ -69,6 +69,15 @@ class UnexpectedError(MilvineError):
         super().__init__(message)
 
 
+class ServiceUnavailable(MilvineError):
+    """An RPC that Milvus still has but does not serve."""
+
+    code, legacy_code, retriable, text = 2, 1, True, "service unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.text}: {reason}")
+
+
 class MemoryLimitExceeded(MilvineError):
     code, legacy_code, text = 3, 52, "memory limit exceeded"
 
@@ -281,6 +290,13 @@ class ChannelTSafeStalled(MilvineError):
         super().__init__(f"lag({lag_ms}ms) max({max_lag_ms}ms): {_bracketed(self.text, channel=channel)}")
 
 
+class SegmentNotFound(MilvineError):
+    code, legacy_code, text = 600, 47, "segment not found"
+
+    def __init__(self, segment_id: int, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, segment=segment_id)}")
+
+
 class SegmentRequestResourceFailed(MilvineError):
     """Loading did not fit; `resource` is Memory or Disk."""
 
@@ -301,8 +317,9 @@ class IndexNotFound(MilvineError):
 class IndexDuplicate(InputError):
     code, text = 702, "index duplicates"
 
-    def __init__(self, index_name: str, detail: str) -> None:
-        super().__init__(f"{detail}: {_bracketed(self.text, indexName=index_name)}")
+    def __init__(self, index_name: str, detail: str = "") -> None:
+        message = _bracketed(self.text, indexName=index_name)
+        super().__init__(f"{detail}: {message}" if detail else message)
 
 
 class DatabaseNotFound(InputError):
@@ -324,6 +341,13 @@ class DatabaseNameInvalid(InputError):
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(f"{detail}: {_bracketed(self.text, database=name)}")
+
+
+class NodeNotFound(MilvineError):
+    code, text = 901, "node not found"
+
+    def __init__(self, node: int, detail: str) -> None:
+        super().__init__(f"{detail}: {_bracketed(self.text, node=node)}")
 
 
 class DataIntegrityError(MilvineError):

@@ -37,7 +37,13 @@ def _import_generated() -> tuple[Any, Any, Any, Any]:
 
 milvus_pb2, schema_pb2, common_pb2, rg_pb2 = _import_generated()
 SERVICE_NAME = "milvus.proto.milvus.MilvusService"
-_METHODS = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods_by_name
+PROXY_SERVICE_NAME = "milvus.proto.milvus.ProxyService"
+TELEMETRY_SERVICE_NAME = "milvus.proto.milvus.ClientTelemetryService"
+_METHODS = {
+    name: method
+    for service in milvus_pb2.DESCRIPTOR.services_by_name.values()
+    for name, method in service.methods_by_name.items()
+}
 
 
 @cache

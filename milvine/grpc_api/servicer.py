@@ -6,7 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from milvine.errors import MilvineError, ParameterMissing, PermissionDenied
-from milvine.grpc_api import aliases, altering, databases, decode, encode, partitions, resource_groups, roles, users
+from milvine.grpc_api import (
+    administration,
+    aliases,
+    altering,
+    databases,
+    decode,
+    encode,
+    partitions,
+    resource_groups,
+    roles,
+    users,
+)
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.collections import Collection
@@ -283,6 +294,7 @@ RPCS: dict[str, Rpc] = {
     **aliases.RPCS,
     **resource_groups.RPCS,
     **altering.RPCS,
+    **administration.RPCS,
     "AllocTimestamp": alloc_timestamp,
     "BatchDescribeCollection": batch_describe_collection,
     "CheckHealth": check_health,

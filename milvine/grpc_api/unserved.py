@@ -8,8 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from milvine.errors import ParameterInvalid, ServiceUnimplemented
-from milvine.grpc_api import encode
+from milvine.errors import MilvineError, ParameterInvalid, ServiceUnavailable, ServiceUnimplemented
 from milvine.model.known_keys import refused_keys, unsupported
 
 ABSENT = {
@@ -19,7 +18,6 @@ ABSENT = {
     "AddUserTags": "a tag of a user",
     "AlterCollectionFunction": "a function",
     "BatchUpdateManifest": "a manifest",
-    "CalcDistance": "CalcDistance",
     "ComputePhraseMatchSlop": "a phrase match",
     "CreateNamespace": "a namespace",
     "CreateRowPolicy": "a row policy",
@@ -27,7 +25,6 @@ ABSENT = {
     "DeleteUserTags": "a tag of a user",
     "DescribeNamespace": "a namespace",
     "DescribePrewarmTask": "prewarming",
-    "DescribeSegmentIndexData": "DescribeSegmentIndexData",
     "DescribeSnapshot": "a snapshot",
     "DropCollectionFunction": "a function",
     "DropNamespace": "a namespace",
@@ -37,12 +34,8 @@ ABSENT = {
     "ExportSnapshot": "a snapshot",
     "GetExportSnapshotState": "a snapshot",
     "GetImportState": "an import",
-    "GetIndexBuildProgress": "GetIndexBuildProgress",
-    "GetIndexState": "GetIndexState",
-    "GetIndexStatistics": "GetIndexStatistics",
     "GetNamespaceStats": "a namespace",
     "GetRefreshExternalCollectionProgress": "an external collection",
-    "GetReplicateConfiguration": "replication",
     "GetRestoreSnapshotState": "a snapshot",
     "GetUserTags": "a tag of a user",
     "HasNamespace": "a namespace",
@@ -50,20 +43,16 @@ ABSENT = {
     "Import": "an import",
     "ListFileResources": "a file resource",
     "ListImportTasks": "an import",
-    "ListIndexedSegment": "ListIndexedSegment",
     "ListNamespaces": "a namespace",
     "ListRefreshExternalCollectionJobs": "an external collection",
     "ListRestoreSnapshotJobs": "a snapshot",
     "ListRowPolicies": "a row policy",
     "ListSnapshots": "a snapshot",
     "ListUsersWithTag": "a tag of a user",
-    "LoadBalance": "moving segments between nodes",
     "PinSnapshotData": "a snapshot",
     "Prewarm": "prewarming",
     "RefreshExternalCollection": "an external collection",
-    "RegisterLink": "RegisterLink",
     "RemoveFileResource": "a file resource",
-    "ReplicateMessage": "replication",
     "RestoreExternalSnapshot": "a snapshot",
     "RestoreSnapshot": "a snapshot",
     "RunAnalyzer": "an analyzer",
@@ -72,18 +61,27 @@ ABSENT = {
 }
 """RPCs of MilvusService that are not served, with the features that they request."""
 
-UNIMPLEMENTED = {
-    "AlterCollectionSchema": "the Java and the Go SDK fall back on AddCollectionField",
-    "CreateReplicateStream": "its answer has no status",
-    "Dummy": "its answer has no status",
-    "GetReplicateInfo": "its answer has no status",
+REFUSED_BY_MILVUS = {
+    "CalcDistance": "CalcDistance deprecated",
+    "DescribeSegmentIndexData": "unimp",
+    "ListIndexedSegment": "unimp",
+    "ReplicateMessage": "not supported in streaming mode",
 }
+"""RPCs that Milvus refuses, too, with its reasons."""
+
+WITHOUT_STATUS = {"CreateReplicateStream": "replication"}
+"""RPCs that are not served and whose answers have no status, with the features that they request; gRPC's own status
+refuses them."""
+
+UNIMPLEMENTED = {"AlterCollectionSchema": "the Java and the Go SDK fall back on AddCollectionField"}
 """RPCs that answer with gRPC's UNIMPLEMENTED instead, and why."""
 
 
-def refusal(method: str) -> Any:
-    """The answer of an RPC of ABSENT."""
-    return encode.failure(method, ServiceUnimplemented(unsupported(ABSENT[method])))
+def unserved(method: str) -> MilvineError | None:
+    """Why an RPC is refused with a Status; None for one that is not."""
+    if method in REFUSED_BY_MILVUS:
+        return ServiceUnavailable(REFUSED_BY_MILVUS[method])
+    return ServiceUnimplemented(unsupported(ABSENT[method])) if method in ABSENT else None
 
 
 @cache

@@ -18,14 +18,15 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from milvine import metrics
-from milvine.errors import MilvineError, PermissionDenied, RequestRateLimited, ServiceUnimplemented, UnexpectedError
-from milvine.grpc_api import encode, health
-from milvine.grpc_api.proto import SERVICE_NAME, request_class
-from milvine.grpc_api.servicer import RPCS
-from milvine.grpc_api.unserved import ABSENT, refusal, refuse_unserved_fields
+from milvine.errors import MilvineError, PermissionDenied, RequestRateLimited, UnexpectedError
+from milvine.grpc_api import administration, encode, health
+from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_SERVICE_NAME, request_class
+from milvine.grpc_api.servicer import RPCS, Rpc
+from milvine.grpc_api.unserved import WITHOUT_STATUS, refuse_unserved_fields, unserved
 from milvine.grpc_api.users import Unauthenticated, authenticated_user, claimed_user
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
+from milvine.model.known_keys import unsupported
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
 
 _log = logging.getLogger(__name__)
@@ -34,8 +35,13 @@ _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _FRAME = struct.Struct(">BI")
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_CANCELLED, _DEADLINE_EXCEEDED, _PERMISSION_DENIED, _RESOURCE_EXHAUSTED = 1, 4, 7, 8
+_CANCELLED, _DEADLINE_EXCEEDED, _PERMISSION_DENIED, _RESOURCE_EXHAUSTED, _FAILED_PRECONDITION = 1, 4, 7, 8, 9
 _UNIMPLEMENTED, _INTERNAL, _UNAUTHENTICATED = 12, 13, 16
+_SERVICES = {
+    SERVICE_NAME: RPCS,
+    PROXY_SERVICE_NAME: administration.PROXY_RPCS,
+    TELEMETRY_SERVICE_NAME: administration.TELEMETRY_RPCS,
+}
 _CONTENT_TYPE = ("content-type", "application/grpc")
 _OK_TRAILERS = [("grpc-status", "0")]
 
@@ -135,16 +141,16 @@ def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
         raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
 
 
-def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) -> tuple[bytes, int]:
-    """The response, and Milvus's code for the counters."""
-    rpc = RPCS.get(method)
-    if rpc is None and method not in ABSENT:
-        raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {SERVICE_NAME}")
+def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str, rpc: Rpc | None) -> tuple[bytes, int]:
+    """The response, and Milvus's code for the counters. Without `rpc` the method is refused."""
     try:
         visit.check_room()
         user = _user(engine, environ)
         if rpc is None:
-            return refusal(method).SerializeToString(), ServiceUnimplemented.code
+            error = unserved(method)
+            if error is None:
+                raise GrpcError(_FAILED_PRECONDITION, unsupported(WITHOUT_STATUS[method]))
+            return encode.failure(method, error).SerializeToString(), error.code
         request = _request(visit, environ, method)
     except RequestRateLimited as error:
         return encode.failure(method, error).SerializeToString(), error.code
@@ -169,6 +175,17 @@ def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str) 
     return response.SerializeToString(), error_code
 
 
+def _rpc(service: str, method: str) -> Rpc | None:
+    """None for an RPC that is refused; GrpcError for one that is not known."""
+    rpcs = _SERVICES.get(service)
+    if rpcs is None:
+        raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
+    rpc = rpcs.get(method)
+    if rpc is None and (service != SERVICE_NAME or not (method in WITHOUT_STATUS or unserved(method))):
+        raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {service}")
+    return rpc
+
+
 def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Serve one gRPC call."""
     started = time.perf_counter()
@@ -177,10 +194,8 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     try:
         if service == health.SERVICE_NAME and method in health.METHODS:
             payload, error_code = health.answer(engine), 0
-        elif service != SERVICE_NAME:
-            raise GrpcError(_UNIMPLEMENTED, f"unknown service {service}")
         else:
-            payload, error_code = _answer(engine, visit, environ, method)
+            payload, error_code = _answer(engine, visit, environ, method, _rpc(service, method))
     except GrpcError as error:
         metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")

@@ -50,11 +50,11 @@ def metrics(engine: Engine, context: RequestContext, request: str) -> dict[str, 
         raise ParameterInvalid("metric_type or req_type not found in request")
     if metric_type != SYSTEM_INFO:
         raise MetricNotFound(json_text.plain_text(metric_type))
-    hardware = _hardware(engine)
-    return {"nodes_info": [_node(engine, role, hardware) for role in _CONNECTED]}
+    details = hardware(engine)
+    return {"nodes_info": [_node(engine, role, details) for role in _CONNECTED]}
 
 
-def _node(engine: Engine, role: str, hardware: dict[str, Any]) -> dict[str, Any]:
+def _node(engine: Engine, role: str, details: dict[str, Any]) -> dict[str, Any]:
     """A role. It never has an error, since Attu leaves out such roles; CheckHealth reports failures."""
     connected = [
         {"connected_identifier": NODE_ID, "type": how, "target_type": other} for other, how in _CONNECTED[role].items()
@@ -63,7 +63,7 @@ def _node(engine: Engine, role: str, hardware: dict[str, Any]) -> dict[str, Any]
         "has_error": False,
         "error_reason": "",
         "name": component_name(role),
-        "hardware_infos": hardware,
+        "hardware_infos": details,
         "system_info": {
             "system_version": MILVUS_VERSION,
             "deploy_mode": "STANDALONE",
@@ -91,7 +91,7 @@ def _time_text(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(seconds))
 
 
-def _hardware(engine: Engine) -> dict[str, Any]:
+def hardware(engine: Engine) -> dict[str, Any]:
     """Sizes in bytes; CPU usage in percent of all cores over the last minute."""
     disk = shutil.disk_usage(engine.settings.data_dir)
     cores = os.cpu_count() or 1
