@@ -22,6 +22,7 @@ import pyarrow as pa
 from milvine.expr import arrays, path_values
 from milvine.expr.arithmetic import compute
 from milvine.expr.indexed import ValueIndex, answer
+from milvine.expr.indexed_texts import TextIndex, answer_texts
 from milvine.expr.like import match_pattern, starts_with
 from milvine.expr.predicate import (
     OPERATORS,
@@ -73,6 +74,10 @@ class ColumnSource(Protocol):
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
         """An index that may answer in place of the column: of its values, or of array elements."""
+        ...
+
+    def text_index(self, field_id: int, path: JsonPath) -> TextIndex | None:
+        """An index of the pieces of texts."""
         ...
 
 
@@ -130,6 +135,8 @@ class _Evaluation:
             case IsNull(target):
                 return self._is_null(target)
             case Compare() | In() | Like() | Contains() if found := answer(predicate, self._source):
+                return _where_known(*found)
+            case Like() | Regex() if found := answer_texts(predicate, self._source):
                 return _where_known(*found)
             case Exists(target):
                 return self._exists(target)

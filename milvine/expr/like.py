@@ -33,6 +33,17 @@ def prefix_of(pattern: str) -> str | None:
     return _unescaped(simple[2])
 
 
+def pieces_of(pattern: str) -> list[str]:
+    """Texts that every match has in it, none of them empty."""
+    pieces = [""]
+    for token in _TOKEN.finditer(pattern):
+        if token["wildcard"]:
+            pieces.append("")
+        else:
+            pieces[-1] += token["escaped"] or token["literal"]
+    return [piece for piece in pieces if piece]
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 

@@ -14,6 +14,15 @@ import pyarrow.compute as pc
 from milvine.expr.errors import FilterError
 
 _PLAIN = re.compile(r"(\^?)((?:\\[.+*?^${}()|\[\]\\]|[^.+*?^${}()|\[\]\\])*+)(\$?)", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<set> \[ \^? \]? (?: \[:[^\]]*:\] | \\. | [^\]\\] )*+ \] )
+    | \\ (?P<kind> [A-Za-z0-9] ) | \\ (?P<escaped> . )
+    | (?P<open> \( (?:\?:)? ) | (?P<close> \) ) | (?P<or> \| )
+    | (?P<repeat> [*?+] | \{[0-9]+(?:,[0-9]*)?\} ) | (?P<place> [.^$] ) | (?P<literal> . )""",
+    re.DOTALL | re.VERBOSE,
+)
+_KINDS = frozenset("dDwWsSbBAz")
+"""Escapes that match no certain character, or a place; others may change how the pattern goes on."""
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _LIKE_SPECIAL = re.compile(r"[%_\\]")
 
@@ -44,6 +53,32 @@ def check_regex(pattern: str, position: int) -> None:
 def match_regex(texts: Any, pattern: str) -> Any:
     """pyarrow.BooleanArray for a StringArray; null stays null. The pattern has passed `check_regex`."""
     return pc.match_substring_regex(texts, f"(?s){pattern}")
+
+
+def pieces_of(pattern: str) -> list[str]:
+    """Texts that every match has in it, none of them empty; perhaps not all such texts. Groups are skipped."""
+    pieces, depth = [""], 0
+    for token in _TOKEN.finditer(pattern):
+        if token["open"]:
+            if pattern.startswith("?", token.end()):
+                return []  # flags may change what all later characters match
+            depth += 1
+        elif token["close"]:
+            depth -= 1
+        elif depth:
+            if token["kind"] and token["kind"] not in _KINDS:
+                return []
+            continue
+        elif token["or"] or (token["kind"] and token["kind"] not in _KINDS):
+            return []
+        text = token["escaped"] or token["literal"]
+        if text:
+            pieces[-1] += text
+            continue
+        if token["repeat"] and token["repeat"] != "+":
+            pieces[-1] = pieces[-1][:-1]
+        pieces.append("")
+    return [piece for piece in pieces if piece]
 
 
 def as_like(pattern: str) -> str | None:

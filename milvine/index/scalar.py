@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.index.postings import Array, Encoded, Postings, unpack
+from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements, dense, extract, extract_elements
 from milvine.model.types import DataType
@@ -122,11 +123,20 @@ def _of_kind(column: PathColumn, kind: JsonKind, places: Array) -> Any:
     return numbers[places].astype(np.int8) if kind is JsonKind.BOOL else numbers[places]
 
 
-def encode(indexes: Mapping[JsonPath, ValueIndex]) -> tuple[Encoded, list[Any]]:
+ScalarIndex = ValueIndex | TextIndex
+_TEXTS = "texts"
+"""Marks the description of a TextIndex."""
+
+
+def encode(indexes: Mapping[JsonPath, ScalarIndex]) -> tuple[Encoded, list[Any]]:
     """Arrays, and a description for `decode` that can be written as JSON."""
     arrays: Encoded = {}
-    described = []
+    described: list[Any] = []
     for number, (path, index) in enumerate(indexes.items()):
+        if isinstance(index, TextIndex):
+            index.encode(str(number), arrays)
+            described.append([list(path), _TEXTS, index.row_count])
+            continue
         for kind, postings in index.by_kind.items():
             postings.encode(f"{number}.{int(kind)}", arrays)
         for kind, bits in index.known_bits.items():
@@ -137,11 +147,15 @@ def encode(indexes: Mapping[JsonPath, ValueIndex]) -> tuple[Encoded, list[Any]]:
     return arrays, described
 
 
-def decode(arrays: Encoded, described: list[Any]) -> dict[JsonPath, ValueIndex]:
+def decode(arrays: Encoded, described: list[Any]) -> dict[JsonPath, ScalarIndex]:
     """The inverse of `encode`, on views of the same arrays. Raises KeyError, TypeError or ValueError for others."""
-    indexes: dict[JsonPath, ValueIndex] = {}
+    indexes: dict[JsonPath, ScalarIndex] = {}
     is_json = any(name.endswith((".known", ".arrays")) for name in arrays)
-    for number, (path, has_elements, covered, row_count) in enumerate(described):
+    for number, (path, *rest) in enumerate(described):
+        if rest[0] == _TEXTS:
+            indexes[tuple(path)] = TextIndex.decode(str(number), arrays, rest[1])
+            continue
+        has_elements, covered, row_count = rest
         kinds = [JsonKind(kind) for kind in covered]
         there = [kind for kind in kinds if f"{number}.{int(kind)}.values" in arrays]
         indexes[tuple(path)] = ValueIndex(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from milvine.index.scalar_type import ScalarType
-from milvine.index.scalar_types import auto, bitmap, inverted, stl_sort, trie
+from milvine.index.scalar_types import auto, bitmap, fmindex, inverted, ngram, stl_sort, trie
 
 SCALAR_TYPES: dict[str, ScalarType] = {
     found.name: found
@@ -13,6 +13,8 @@ SCALAR_TYPES: dict[str, ScalarType] = {
         stl_sort.TYPE,
         bitmap.TYPE,
         *trie.TYPES,
+        ngram.TYPE,
+        fmindex.TYPE,
     )
 }
 """By name."""

@@ -6,18 +6,20 @@ Each type is a module of `scalar_types/` with one object, `TYPE`, or with severa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.index import scalar
-from milvine.index.scalar import ValueIndex
+from milvine.index.scalar import ScalarIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 
 JSON_CAST_TYPE, JSON_CAST_FUNCTION = "json_cast_type", "json_cast_function"
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 DATA_TYPE, PATH, CAST = "data_type", "path", "cast"
 """Build parameters: the field's type and, for JSON, the indexed path (a list of keys) and a json_cast_type."""
 
@@ -53,12 +55,19 @@ class ScalarType:
             raise ParameterInvalid(self.refused_cast.format(cast))
         return cast
 
-    def build(self, column: Column, build_params: Mapping[str, Any]) -> dict[JsonPath, ValueIndex]:
+    def build(self, column: Column, build_params: Mapping[str, Any]) -> dict[JsonPath, ScalarIndex]:
         """Indexes by path; a field that is not JSON has the empty path."""
         if column.data_type is DataType.JSON:
-            return scalar.index_json(column, tuple(build_params[PATH]), build_params[CAST])
+            return dict(scalar.index_json(column, tuple(build_params[PATH]), build_params[CAST]))
         return {(): scalar.index_field(column)}
 
 
 def upper(text: str) -> str:
     return text.strip().upper()
+
+
+def integer(text: str, refusal: str) -> int:
+    """An integer as Go's Atoi reads it. Raises ParameterInvalid."""
+    if _INTEGER.fullmatch(text) is None or not -(2**63) <= int(text) < 2**63:
+        raise ParameterInvalid(f"{refusal}, got: {text}")
+    return int(text)

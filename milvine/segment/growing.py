@@ -76,6 +76,9 @@ class Chunk:
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> None:
         return None
 
+    def text_index(self, field_id: int, path: JsonPath) -> None:
+        return None
+
     def index(self, field_id: int) -> VectorIndex | None:
         return None
 

@@ -21,6 +21,7 @@ from milvine.index.exact import exact_of
 from milvine.index.partial import PartialIndex
 from milvine.index.registry import TYPES
 from milvine.index.scalar import ValueIndex
+from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Populate
@@ -146,10 +147,14 @@ class SealedSegment:
         self.insert_ts: Array = rows
         self._extracted = ExtractedPaths()
         self._value_indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
+        self._text_indexes: dict[tuple[int, JsonPath], TextIndex] = {}
         for index in spec.scalar_indexes:
             part = parts.get(("index", index.index_id))
             for path, values in ({} if part is None else part.value).items():
-                self._value_indexes[index.field_id, path, values.has_elements] = values
+                if isinstance(values, TextIndex):
+                    self._text_indexes[index.field_id, path] = values
+                else:
+                    self._value_indexes[index.field_id, path, values.has_elements] = values
         self.readers = InFlight()
 
     @property
@@ -204,6 +209,9 @@ class SealedSegment:
 
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
         return self._value_indexes.get((field_id, path, has_elements))
+
+    def text_index(self, field_id: int, path: JsonPath) -> TextIndex | None:
+        return self._text_indexes.get((field_id, path))
 
     def index(self, field_id: int) -> VectorIndex | None:
         spec = self.spec.indexes.get(field_id)

@@ -29,6 +29,8 @@ PLAIN = {
     "text": DataType.VARCHAR,
     "doc": DataType.JSON,
 }
+TITLES = ("title", "subject")
+"""Texts whose indexes are of pieces."""
 ARRAYS = {"numbers": DataType.INT32, "reals": DataType.DOUBLE, "tags": DataType.VARCHAR}
 FILTERS = [
     "flag == true",
@@ -57,6 +59,16 @@ FILTERS = [
     'text =~ "^k11"',
     'text =~ "k1+$"',
     'text !~ "k[0-8]"',
+    'title like "%tadium no 77%"',
+    'title like "%北京%7_"',
+    'not (title like "%stadium%")',
+    'title =~ "(?:stadium|大学) no 1+$"',
+    'subject like "%é%"',
+    'subject like "é no 7%"',
+    'subject like "%no 1_8"',
+    'subject =~ "no [0-9]{2}$" and subject is not null',
+    'doc["t"] like "%tadium no 11%"',
+    'doc["t"] !~ "stadium"',
     'starts_with(text, "k11") or empty(text)',
     'doc["s"] =~ "x1.$"',
     'doc["s"] !~ "^x1"',
@@ -74,6 +86,8 @@ def make(client: MilvusClient, name: str) -> None:
     for field_name, data_type in PLAIN.items():
         more = {"max_length": 64, "nullable": True} if data_type is DataType.VARCHAR else {}
         schema.add_field(field_name, data_type, **more)
+    for field_name in TITLES:
+        schema.add_field(field_name, DataType.VARCHAR, max_length=64, nullable=True)
     for field_name, data_type in ARRAYS.items():
         more = {"max_length": 64} if data_type is DataType.VARCHAR else {}
         schema.add_field(field_name, DataType.ARRAY, element_type=data_type, max_capacity=8, **more)
@@ -92,7 +106,9 @@ def rows(first: int, count: int = ROWS) -> list[dict[str, Any]]:
             "f32": i % 100 / 2,
             "f64": i / 10,
             "text": None if i % 10 == 4 else f"k{i}",
-            "doc": {"a": {"b": i if i % 2 else float(i)}, "s": f"x{i}", "list": [i % 9, "e"]},
+            "doc": {"a": {"b": i if i % 2 else float(i)}, "s": f"x{i}", "list": [i % 9, "e"], "t": title(i)},
+            "title": title(i),
+            "subject": None if i % 6 == 5 else f"é no {i}",
             "numbers": [i % 9, i % 10, i % 9],
             "reals": [] if i % 5 else [0.5, i],
             "tags": [f"t{i % 50}"],
@@ -100,6 +116,10 @@ def rows(first: int, count: int = ROWS) -> list[dict[str, Any]]:
         }
         for i in range(first, first + count)
     ]
+
+
+def title(i: int) -> str:
+    return f"the {('stadium', '北京大学', '')[i % 3]} no {i}"
 
 
 def create(stub: Any, name: str, field_name: str, index_type: str, index_name: str = "", **params: object) -> Any:
@@ -126,6 +146,9 @@ def damaged(data_dir: Path) -> list[str]:
     return [finding.text for finding in Check(data_dir).findings() if finding.is_damage]
 
 
+GRAMS: dict[str, Any] = {"min_gram": 2, "max_gram": 3}
+
+
 def index_everything(client: MilvusClient, stub: Any, name: str, row_count: int) -> list[str]:
     for field_name in (*PLAIN, *ARRAYS):
         if field_name != "doc":
@@ -133,6 +156,9 @@ def index_everything(client: MilvusClient, stub: Any, name: str, row_count: int)
     for path, cast in (('doc["a"]["b"]', "DOUBLE"), ('doc["s"]', "varchar"), ('doc["list"]', "ARRAY_DOUBLE")):
         assert_ok(create(stub, name, "doc", "INVERTED", json_path=path, json_cast_type=cast))
     assert_ok(create(stub, name, "dyn", "AUTOINDEX", json_path="dyn", json_cast_type="double"))
+    assert_ok(create(stub, name, "title", "NGRAM", **GRAMS))
+    assert_ok(create(stub, name, "subject", "FMINDEX"))
+    assert_ok(create(stub, name, "doc", "NGRAM", json_path='doc["t"]', json_cast_type="varchar", **GRAMS))
     names = [n for n in client.list_indexes(name) if n != "vec"]
     for index_name in names:
         wait_indexed(client, name, index_name, row_count)
@@ -166,11 +192,18 @@ REFUSED = {
     ),
     "AUTOINDEX": {"doc": CAST},
     "": {"doc": CAST},
-    "NGRAM": dict.fromkeys(("text", "i8"), "invalid parameter[expected=valid index][actual=invalid index type: NGRAM]"),
+    "NGRAM": dict.fromkeys(
+        ("flag", "i8", "i64", "f32", "f64", *ARRAYS), "ngram index can only be created on VARCHAR or JSON field"
+    ),
+    "FMINDEX": dict.fromkeys(
+        ("flag", "i8", "i64", "f32", "f64", "doc", *ARRAYS), "FM-index can only be created on VARCHAR field"
+    ),
     "HYBRID": {"i8": "invalid parameter[expected=valid index][actual=invalid index type: HYBRID]"},
     "HNSW": {"i8": "index HNSW only supports vector data type"},
 }
-REFUSES_ALL = ("NGRAM", "HYBRID", "HNSW")
+REFUSES_ALL = ("HYBRID", "HNSW")
+NEEDED: dict[str, dict[str, Any]] = {"NGRAM": {"min_gram": 1, "max_gram": 1, "json_cast_type": "VARCHAR"}}
+"""Parameters that a type needs."""
 
 
 @pytest.mark.parametrize("index_type", REFUSED)
@@ -183,7 +216,7 @@ def test_each_index_type_is_accepted_on_its_fields_only(
         assert_refused(create(stub, empty, field_name, index_type), code, text, legacy=5)
     allowed = [] if index_type in REFUSES_ALL else [f for f in (*PLAIN, *ARRAYS) if f not in refused]
     for field_name in allowed:
-        assert_ok(create(stub, empty, field_name, index_type))
+        assert_ok(create(stub, empty, field_name, index_type, **NEEDED.get(index_type, {})))
         described = client.describe_index(empty, field_name)
         assert (described.get("index_type", ""), described["field_name"]) == (index_type, field_name)
         assert (described["state"], described["pending_index_rows"]) == ("Finished", 0)
@@ -214,6 +247,85 @@ def test_each_index_type_is_accepted_on_its_fields_only(
 def test_bad_json_indexes_are_refused(stub: Any, empty: str, params: dict[str, str], code: int, text: str) -> None:
     given = {k: v for k, v in params.items() if k != "index_type"}
     assert_refused(create(stub, empty, "doc", params["index_type"], **given), code, text)
+
+
+GRAM_RANGE = "invalid min_gram or max_gram value for Ngram index, min_gram: {}, max_gram: {}"
+BOTH_GRAMS = "Ngram index must specify both min_gram and max_gram: missing parameter"
+
+
+@pytest.mark.parametrize(
+    ("field_name", "index_type", "params", "code", "text"),
+    [
+        ("text", "NGRAM", {}, 1101, BOTH_GRAMS),
+        ("text", "NGRAM", {"min_gram": 2}, 1101, BOTH_GRAMS),
+        ("text", "NGRAM", {"max_gram": 2}, 1101, BOTH_GRAMS),
+        (
+            "text",
+            "NGRAM",
+            {"min_gram": 2.5, "max_gram": 3},
+            1100,
+            "min_gram for Ngram index must be an integer, got: 2.5",
+        ),
+        (
+            "text",
+            "NGRAM",
+            {"min_gram": 2, "max_gram": "x"},
+            1100,
+            "max_gram for Ngram index must be an integer",
+        ),
+        ("text", "NGRAM", {"min_gram": 5, "max_gram": 3}, 1100, GRAM_RANGE.format(5, 3)),
+        ("text", "NGRAM", {"min_gram": 0, "max_gram": 3}, 1100, GRAM_RANGE.format(0, 3)),
+        ("text", "NGRAM", {"min_gram": -1, "max_gram": -1}, 1100, GRAM_RANGE.format(-1, -1)),
+        ("doc", "NGRAM", GRAMS, 1101, "JSON field with ngram index must specify json_cast_type: missing parameter"),
+        (
+            "doc",
+            "NGRAM",
+            {**GRAMS, "json_cast_type": " double"},
+            1100,
+            "JSON field with ngram index only supports VARCHAR cast type, got: DOUBLE",
+        ),
+        ("vec", "NGRAM", {**GRAMS, "metric_type": "L2"}, 1100, "can't build with this index NGRAM"),
+        (
+            "text",
+            "FMINDEX",
+            {"fm_sa_sample_rate": 3},
+            1100,
+            "fm_sa_sample_rate for FM-index must be in [4, 256]",
+        ),
+        ("text", "FMINDEX", {"fm_sa_sample_rate": 257}, 1100, "must be in [4, 256], got: 257"),
+        (
+            "text",
+            "FMINDEX",
+            {"fm_sa_sample_rate": "a"},
+            1100,
+            "fm_sa_sample_rate for FM-index must be an integer",
+        ),
+        ("text", "FMINDEX", {"fm_block_bytes": 24}, 1100, "must be a power of two in [8, 128], got: 24"),
+        ("text", "FMINDEX", {"fm_block_bytes": 256}, 1100, "must be a power of two in [8, 128], got: 256"),
+        ("text", "FMINDEX", {"fm_block_bytes": "a"}, 1100, "fm_block_bytes for FM-index must be an integer, got: a"),
+    ],
+)
+def test_bad_indexes_of_pieces_are_refused(
+    client: MilvusClient, stub: Any, empty: str, field_name: str, index_type: str, params: Any, code: int, text: str
+) -> None:
+    assert_refused(create(stub, empty, field_name, index_type, **params), code, text)
+    assert client.list_indexes(empty) == ["vec"]
+
+
+@pytest.mark.parametrize(
+    ("index_type", "params"),
+    [
+        ("NGRAM", {"min_gram": "2", "max_gram": 1_000_000_000, "mmap.enabled": "true"}),
+        ("FMINDEX", {"fm_sa_sample_rate": 256, "fm_block_bytes": 128, "mmap.enabled": "true"}),
+    ],
+)
+def test_an_index_of_pieces_is_described_with_its_parameters(
+    client: MilvusClient, stub: Any, empty: str, index_type: str, params: Any
+) -> None:
+    assert_ok(create(stub, empty, "text", index_type, **params))
+    described = client.describe_index(empty, "text")
+    assert {key: described[key] for key in params} == {key: str(value) for key, value in params.items()}
+    client.drop_index(empty, "text")
 
 
 def test_json_paths_have_an_index_each_and_names_are_unique(client: MilvusClient, stub: Any, empty: str) -> None:
@@ -266,8 +378,8 @@ def test_filters_answer_the_same_while_indexes_are_built_merged_restarted_and_dr
     plain_bytes = loaded_bytes(client, name)
 
     names = index_everything(client, stub, name, 2 * ROWS)
-    assert len(names) == 13
-    until(lambda: loaded_bytes(client, name) > plain_bytes + 13 * 8 * ROWS, "no index was loaded")
+    assert len(names) == 16
+    until(lambda: loaded_bytes(client, name) > plain_bytes + 16 * 8 * ROWS, "no index was loaded")
     assert {text: ids_of(client, name, text) for text in FILTERS} == truth
     hits = client.search(name, [[0.0, 0.0]], limit=3, filter="i64 in [5, 6, 2000]", output_fields=["text"])[0]
     assert [(hit["id"], hit["entity"]["text"]) for hit in hits] == [(5, "k5"), (6, "k6"), (2000, "k2000")]
@@ -295,7 +407,7 @@ def test_filters_answer_the_same_while_indexes_are_built_merged_restarted_and_dr
     for index_name in names:
         client.drop_index(name, index_name)
     assert client.list_indexes(name) == ["vec"]
-    until(lambda: loaded_bytes(client, name) < indexed_bytes - 13 * 4 * ROWS, "the indexes are still in memory")
+    until(lambda: loaded_bytes(client, name) < indexed_bytes - 16 * 4 * ROWS, "the indexes are still in memory")
     assert {text: ids_of(client, name, text) for text in FILTERS} == truth
     left = {p.name for p in (server.data_dir / "segments").rglob("*.index")}
     assert not left

@@ -85,6 +85,9 @@ class Rows:
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None:
         return self.indexes.get((field_id, path, has_elements))
 
+    def text_index(self, field_id: int, path: JsonPath) -> None:
+        return None
+
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
     """Rows given as dicts; a missing value is NULL, or 0 if the field is not nullable."""

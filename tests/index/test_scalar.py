@@ -71,6 +71,9 @@ class Source:
         found = self._indexes.get(path)
         return found if found is not None and found.has_elements == has_elements else None
 
+    def text_index(self, field_id: int, path: JsonPath) -> None:
+        return None
+
 
 @pytest.fixture(autouse=True, scope="module")
 def lists_are_always_used() -> Iterator[None]:
@@ -88,7 +91,8 @@ def most_bitmaps(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _decoded(indexes: dict[JsonPath, ValueIndex]) -> dict[JsonPath, ValueIndex]:
-    return scalar.decode(*scalar.encode(indexes))
+    decoded: dict[JsonPath, Any] = scalar.decode(*scalar.encode(indexes))
+    return decoded
 
 
 def _plain(data_type: DataType, values: list[Any]) -> Column:

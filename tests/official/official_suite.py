@@ -33,6 +33,8 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/indexes/test_hnsw.py", ""),
         ("testcases/indexes/test_hnsw_sq.py", ""),
         ("testcases/indexes/test_hnsw_pq.py", ""),
+        ("testcases/indexes/test_ngram.py", ""),
+        ("testcases/indexes/test_fmindex.py", ""),
     ),
     "filters": (
         ("milvus_client/test_milvus_client_regex_filter.py", ""),
