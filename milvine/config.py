@@ -7,6 +7,7 @@ configuration files have many that are not used here.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -46,6 +47,14 @@ def parse_tls_mode(value: object) -> int:
     if mode not in (0, 1, 2):
         raise ValueError("not 0, 1 or 2")
     return mode
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or a name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parse_path(value: object) -> str:
@@ -336,6 +345,17 @@ SETTINGS: tuple[Setting, ...] = (
         _parse_names,
         "further host names under which REST may be reached on loopback, separated by commas",
     ),
+    Setting("audit_enabled", "audit.enabled", False, parse_bool, "whether calls are written to the audit log"),
+    Setting("audit_path", "audit.path", "", _parse_path, "its file; empty: audit.log in the data directory"),
+    Setting("audit_max_bytes", "audit.maxBytes", "64MB", parse_bytes, "a new file is begun at this size"),
+    Setting("audit_files", "audit.files", 8, int, "files that are kept, with the current one"),
+    Setting(
+        "metrics_token",
+        "metrics.token",
+        "",
+        str,
+        "what `Authorization: Bearer` must hold to read /metrics; empty: everyone may read it",
+    ),
     Setting(
         "load_fields_mode",
         "load_fields_mode",
@@ -398,6 +418,11 @@ class Settings:
     tls_ca_pem_path: str
     rest_allowed_origins: str
     rest_allowed_hosts: str
+    audit_enabled: bool
+    audit_path: str
+    audit_max_bytes: int
+    audit_files: int
+    metrics_token: str
     load_fields_mode: str
     log_level: str
     rates: Rates

@@ -218,8 +218,8 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     connections = chain["filters"][-1]["typed_config"]
     connections["stream_idle_timeout"] = "0s"  # a long flush or load is not idle
     connections["generate_request_id"] = False
-    # Sets x-forwarded-for, for the throttle of logins. Without logins its cost would be for nothing.
-    connections["use_remote_address"] = settings.authorization_enabled
+    # Sets x-forwarded-for, for the throttle of logins and the audit log. Without them its cost would be for nothing.
+    connections["use_remote_address"] = settings.authorization_enabled or settings.audit_enabled
     connections["request_timeout"] = f"{_REQUEST_SECONDS}s"
     connections["request_headers_timeout"] = f"{_HEADERS_SECONDS}s"
     connections["http2_protocol_options"] = {"max_concurrent_streams": _MAX_CALLS_OF_A_CONNECTION}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -66,6 +67,12 @@ def requests_of(protocol: str, function: str, code: int) -> Counter:
 @cache
 def seconds_of(function: str) -> Histogram:
     return request_seconds.labels(function)
+
+
+def may_read(token: str, authorization: str | None) -> bool:
+    """Whether an `Authorization` header holds the token of the settings; always if there is none."""
+    given = (authorization or "").removeprefix("Bearer ")
+    return not token or hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
 def exposition() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -29,16 +30,19 @@ from milvine.rest_api.app import make_app
 from milvine.segment.rows import parsed_json
 from milvine.segment.view import Views
 from milvine.service import admin, roles, users
+from milvine.service.audit import open_audit_log
 from milvine.service.context import Engine
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
+from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.5
+_log = logging.getLogger(__name__)
 
 
 def build_engine(settings: Settings) -> Engine:
@@ -82,8 +86,12 @@ def build_engine(settings: Settings) -> Engine:
     datanode.start()
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
-    engine = Engine(settings, catalog, clock, datanode, loader, cluster, Passwords(), Logins(), rates, background)
+    audit = open_audit_log(settings)
+    passwords, logins = Passwords(), Logins()
+    engine = Engine(settings, catalog, clock, datanode, loader, cluster, passwords, logins, rates, background, audit)
     users.ensure_root(engine)
+    for warning in warnings_at_start(engine):
+        _log.warning("%s", warning)
     roles.ensure_public_privileges(engine)
     return engine
 
@@ -117,7 +125,9 @@ def start_metrics_port(settings: Settings, engine: Engine) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/metrics":
+            if self.path == "/metrics" and not metrics.may_read(settings.metrics_token, self.headers["Authorization"]):
+                self._reply(401, b"401 metrics need a token", "text/plain; charset=utf-8")
+            elif self.path == "/metrics":
                 self._reply(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
             elif self.path in ("/healthz", "/livez"):
                 code, body = health(engine)

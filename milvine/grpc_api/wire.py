@@ -27,6 +27,7 @@ from milvine.grpc_api.users import Unauthenticated, authenticated_user, claimed_
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.model.known_keys import unsupported
+from milvine.service.audit import Entry, names_of
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
 
 _log = logging.getLogger(__name__)
@@ -141,7 +142,9 @@ def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
         raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
 
 
-def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str, rpc: Rpc | None) -> tuple[bytes, int]:
+def _answer(
+    engine: Engine, visit: Visit, environ: dict[str, Any], method: str, rpc: Rpc | None, entry: Entry | None
+) -> tuple[bytes, int]:
     """The response, and Milvus's code for the counters. Without `rpc` the method is refused."""
     try:
         visit.check_room()
@@ -157,6 +160,8 @@ def _answer(engine: Engine, visit: Visit, environ: dict[str, Any], method: str, 
     except BodyLost:
         raise GrpcError(_CANCELLED, "the client went away") from None
     context = _context(environ, request, user)
+    if entry is not None:
+        entry.know(user, context.database, names_of(lambda name: getattr(request, name, None)))
     error_code = 0
     try:
         refuse_unserved_fields(request)
@@ -186,17 +191,25 @@ def _rpc(service: str, method: str) -> Rpc | None:
     return rpc
 
 
+def _entry(environ: dict[str, Any], method: str) -> Entry:
+    return Entry("grpc", method, client_address(environ), claimed_user(environ.get("HTTP_AUTHORIZATION")))
+
+
 def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Serve one gRPC call."""
     started = time.perf_counter()
     path: str = environ["PATH_INFO"]
     service, _, method = path.lstrip("/").partition("/")
+    audit = engine.audit
+    entry = None if audit is None else _entry(environ, method)
     try:
         if service == health.SERVICE_NAME and method in health.METHODS:
             payload, error_code = health.answer(engine), 0
         else:
-            payload, error_code = _answer(engine, visit, environ, method, _rpc(service, method))
+            payload, error_code = _answer(engine, visit, environ, method, _rpc(service, method), entry)
     except GrpcError as error:
+        if audit is not None and entry is not None:
+            audit.write(entry, -error.code)
         metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
         status = [("grpc-status", str(error.code)), ("grpc-message", message)]
@@ -206,6 +219,8 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     write(_FRAME.pack(0, len(payload)) + payload)
     environ["wsgi.ext.http.send_trailers"](_OK_TRAILERS)
     # Counted while the answer is being sent.
+    if audit is not None and entry is not None and service != health.SERVICE_NAME:
+        audit.write(entry, error_code)
     metrics.requests_of("grpc", method, error_code).inc()
     metrics.seconds_of(method).observe(time.perf_counter() - started)
     return _taken()

@@ -47,6 +47,7 @@ from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route
 from milvine.rest_api.guard import Guard, cross_origin
 from milvine.service import admin
+from milvine.service.audit import Entry, names_of
 from milvine.service.context import Engine, RequestContext
 
 PREFIX = "/v2/vectordb/"
@@ -132,7 +133,13 @@ def _int64_as_text(request: falcon.Request) -> bool:
         return False
 
 
-def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, Any]:
+def _entry(path: str, request: falcon.Request) -> Entry:
+    return Entry(
+        "rest", path, client_address(request.env), users.claimed_user(request.get_header("Authorization") or "")
+    )
+
+
+def _answer(engine: Engine, route: Route, request: falcon.Request, entry: Entry | None) -> dict[str, Any]:
     """The handler's answer, once the request's headers are checked. Raises RequestTimeout if it is too late."""
     visit: Visit = request.env[_VISIT]
     visit.check_room()
@@ -144,6 +151,8 @@ def _answer(engine: Engine, route: Route, request: falcon.Request) -> dict[str, 
     body.require(route.required)
     body.refuse_unserved(route.kind)
     call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
+    if entry is not None:
+        entry.know(user, call.context.database, names_of(body.values.get))
     try:
         answer = route.handler(call)
     except RejectedByLimiter as error:
@@ -166,9 +175,11 @@ class _Endpoint:
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
         started = time.perf_counter()
+        audit = self._engine.audit
+        entry = None if audit is None else _entry(self._path, request)
         try:
             self._guard.check(request)
-            answer = _answer(self._engine, self._route, request)
+            answer = _answer(self._engine, self._route, request, entry)
         except BodyLost:
             answer = _failure(RestBadJson("error: unexpected EOF"))
         except MilvineError as error:
@@ -177,6 +188,8 @@ class _Endpoint:
         except Exception as error:  # noqa: BLE001 - the adapter is where a bug becomes an answer
             _log.exception("%s failed", self._path)
             answer = _failure(UnexpectedError(f"{type(error).__name__}: {error}"))
+        if audit is not None and entry is not None:
+            audit.write(entry, answer["code"])
         response.content_type = _JSON
         response.set_header("X-Milvus-Trace-Id", _trace_id(request))
         response.data = orjson.dumps(answer, option=_JSON_OPTIONS)
@@ -216,7 +229,15 @@ class _Health:
 
 
 class _Metrics:
+    def __init__(self, engine: Engine) -> None:
+        self._token = engine.settings.metrics_token
+
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        if not metrics.may_read(self._token, request.get_header("Authorization")):
+            response.status = falcon.HTTP_401
+            response.content_type = _TEXT
+            response.data = b"401 metrics need a token"
+            return
         response.content_type = "text/plain; version=0.0.4; charset=utf-8"
         response.data = metrics.exposition()
 
@@ -239,7 +260,7 @@ def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[
     for path, route in OUR_ROUTES.items():
         app.add_route(OUR_PREFIX + path, _Endpoint(engine, guard, path, route))
     app.add_route("/healthz", _Health(engine))
-    app.add_route("/metrics", _Metrics())
+    app.add_route("/metrics", _Metrics(engine))
     app.add_error_handler(falcon.HTTPError, _not_found)
 
     def application(visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

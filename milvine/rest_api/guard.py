@@ -6,27 +6,18 @@ a foreign name may resolve to a loopback address (DNS rebinding). gRPC requests 
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 import falcon
 
-from milvine.config import Settings
+from milvine.config import Settings, is_loopback
 from milvine.errors import RestBadMediaType, RestForbidden
 
 _FORM = "application/x-www-form-urlencoded"
-_LOCALHOST = "localhost"
 _HEADERS = (
     "Accept, Accept-Type-Allow-Int64, Authorization, ContentType, Content-Type, DB-Name, Request-Timeout, traceparent"
 )
 _PREFLIGHT_SECONDS = 600
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == _LOCALHOST
 
 
 def _names(text: str) -> frozenset[str]:

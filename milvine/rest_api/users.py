@@ -13,13 +13,10 @@ from milvine.service.context import Engine
 
 def authenticated_user(engine: Engine, authorization: str, address: str) -> str:
     """The user of an `Authorization` header: Basic, Bearer, or plain `user:password`. Raises RestNeedAuthenticate."""
-    token = authorization.removeprefix("Bearer ")
-    if authorization[:6].lower() == "basic ":
-        try:
-            token = base64.b64decode(authorization[6:], validate=True).decode("utf-8", "surrogateescape")
-        except ValueError:
-            raise RestNeedAuthenticate from None
-    name, _, password = token.partition(":")
+    try:
+        name, _, password = _token(authorization).partition(":")
+    except ValueError:
+        raise RestNeedAuthenticate from None
     try:
         is_let_in = bool(password) and users.authenticate(engine, name, password, address)
     except users.TooManyFailures as error:
@@ -27,6 +24,22 @@ def authenticated_user(engine: Engine, authorization: str, address: str) -> str:
     if not is_let_in:
         raise RestNeedAuthenticate
     return name
+
+
+def claimed_user(authorization: str) -> str:
+    """The user that the header names, whose password is not checked; "" if it names none."""
+    try:
+        name, separator, _ = _token(authorization).partition(":")
+    except ValueError:
+        return ""
+    return name if separator else ""
+
+
+def _token(authorization: str) -> str:
+    """Raises ValueError if the header should be base64 and is not."""
+    if authorization[:6].lower() == "basic ":
+        return base64.b64decode(authorization[6:], validate=True).decode("utf-8", "surrogateescape")
+    return authorization.removeprefix("Bearer ")
 
 
 def _done() -> dict[str, Any]:

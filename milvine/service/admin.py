@@ -5,6 +5,7 @@ from __future__ import annotations
 from milvine import MILVUS_VERSION
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.gate import for_every_user
+from milvine.service.weak_defaults import current_warnings
 
 
 @for_every_user()
@@ -43,7 +44,8 @@ def get_component_state(engine: Engine, context: RequestContext) -> bool:
 
 @for_every_user()
 def check_health(engine: Engine, context: RequestContext) -> tuple[bool, list[str]]:
-    """Whether the server is healthy, and the reasons if not, including background work that fails repeatedly."""
+    """Whether the server is healthy, and the reasons if not, including background work that fails repeatedly.
+    Reasons of a healthy server are warnings."""
     _, reasons = is_serving(engine)
     reasons += engine.background.failing()
-    return not reasons, reasons
+    return not reasons, [*reasons, *current_warnings(engine)]

@@ -16,6 +16,7 @@ from milvine.model.schema_rules import check_collection_name
 from milvine.model.timestamps import HybridClock
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
+from milvine.service.audit import AuditLog
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
@@ -44,6 +45,8 @@ class Engine:
     logins: Logins
     rates: RateLimits
     background: Supervisor
+    audit: AuditLog | None = None
+    """None if it is switched off."""
 
     def close(self, deadline: float) -> bool:
         """Stops background work and loading, then closes the logs and the catalog. No request may be in progress.

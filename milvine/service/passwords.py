@@ -55,6 +55,8 @@ class Passwords:
     """
 
     def __init__(self) -> None:
+        self.default_hash = ""
+        """Root's stored hash, if it is that of the default password."""
         self._key = os.urandom(32)
         self._digests: dict[str, bytes] = {}
         self._turns = threading.BoundedSemaphore(_HASHES_AT_A_TIME)
