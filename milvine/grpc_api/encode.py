@@ -120,10 +120,15 @@ def field_data(field: FieldSchema, column: Column) -> Any:
 
 def _add_vectors(target: Any, field: FieldSchema, column: Column) -> None:
     kind = kind_of(field.data_type)
-    target.dim = field.dim or 0
-    content = kind.to_wire(column.values if column.validity is None else column.values[column.validity])
+    values = column.values if column.validity is None else column.values[column.validity]
+    target.dim = kind.wire_dim(field, values)
+    content = kind.to_wire(values)
     if isinstance(content, np.ndarray):
         _add_floats(getattr(target, kind.wire_name), "data", content)
+    elif isinstance(content, list):
+        rows = getattr(target, kind.wire_name)
+        rows.dim = target.dim
+        rows.contents.extend(content)
     else:
         setattr(target, kind.wire_name, content)
 

@@ -6,7 +6,7 @@ only name candidates, whose distances the caller takes from the raw column. So n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +24,12 @@ class Effort:
     ef: int
     nprobe: int
     candidates: int
+    drop_ratio: float = 0.0
+    """This share of a sparse query's smallest values is left out; then even an exact index only names candidates."""
+
+    def times(self, factor: int) -> Effort:
+        """More of the same effort."""
+        return replace(self, ef=factor * self.ef, nprobe=factor * self.nprobe, candidates=factor * self.candidates)
 
 
 @record
@@ -66,10 +72,10 @@ class VectorIndex(Protocol):
         """Whether a scan of all `kept` rows costs less than a search that keeps its recall among them."""
         ...
 
-    def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
+    def search(self, queries: Any, k: int, effort: Effort, mask: Array | None) -> Found:
         """The nearest k rows of bool (n,) `mask`, approximately."""
         ...
 
-    def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+    def scan(self, queries: Any, k: int, mask: Array | None) -> tuple[Array, Array]:
         """The nearest k of all rows of `mask`, exactly; only an exact index has it."""
         ...

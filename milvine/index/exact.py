@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from milvine.index import scan, scan_binary
+from milvine.index import scan, scan_binary, scan_sparse
 from milvine.index.by_distance import Band
 from milvine.index.scan import Array
 from milvine.model.types import DataType, MetricType
@@ -39,6 +39,7 @@ def _nothing(_vectors: Any) -> None:
 _FAMILIES = {
     "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances),
     "binary": Exact(_nothing, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances),
+    "sparse": Exact(_nothing, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances),
 }
 _EXACT = {data_type: _FAMILIES[kind.family] for data_type, kind in KINDS.items()}
 

@@ -71,6 +71,36 @@ class ChoiceParam:
 
 
 @dataclass(frozen=True, slots=True)
+class ExactChoiceParam:
+    """One of `names`. `refusal` has places for the text and for the names."""
+
+    default: str
+    names: tuple[str, ...]
+    refusal: str
+
+    def parse(self, name: str, text: str) -> str:
+        if text not in self.names:
+            raise ParameterInvalid(self.refusal.format(text, " ".join(self.names)))
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class FloatParam:
+    default: float
+    low: float
+    high: float
+    is_high_allowed: bool = True
+
+    def parse(self, name: str, text: str) -> float:
+        if not _NUMBER.fullmatch(text):
+            raise ParameterInvalid(f"invalid float value, key: '{name}', value: '{text}'")
+        value = float(text)
+        if _is_outside(value, self.low, self.high, is_high_allowed=self.is_high_allowed):
+            raise ParameterInvalid(_out_of(name, value, self.low, self.high, is_high_allowed=self.is_high_allowed))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class TextParam:
     """Any text. It must be given."""
 
@@ -80,7 +110,7 @@ class TextParam:
         return text
 
 
-Param = IntParam | BoolParam | ChoiceParam | TextParam
+Param = IntParam | BoolParam | ChoiceParam | ExactChoiceParam | FloatParam | TextParam
 
 _LARGEST_FLOAT = "340282346638528859811704183484516925440.000000"
 
@@ -156,6 +186,27 @@ def searched_factor(params: Mapping[str, Any], name: str) -> float:
         wanted = f"should be in range [1.000000, {_LARGEST_FLOAT}]"
         raise UnexpectedError(f"Out of range in json: param '{name}' ({given}) {wanted}")
     return value
+
+
+def searched_share(
+    params: Mapping[str, Any], name: str, low: float, high: float, *, is_high_allowed: bool = True
+) -> float:
+    """A search parameter that is a number in a range; `low` if it is not given. Raises UnexpectedError."""
+    if name not in params:
+        return low
+    value = number(name, params[name])
+    if _is_outside(value, low, high, is_high_allowed=is_high_allowed):
+        raise UnexpectedError(_out_of(name, value, low, high, is_high_allowed=is_high_allowed))
+    return value
+
+
+def _is_outside(value: float, low: float, high: float, *, is_high_allowed: bool) -> bool:
+    return not low <= value <= high or (value == high and not is_high_allowed)
+
+
+def _out_of(name: str, value: float, low: float, high: float, *, is_high_allowed: bool) -> str:
+    end = "]" if is_high_allowed else ")"
+    return f"Out of range in json: param '{name}' ({value:g}) should be in range [{low:.6f}, {high:.6f}{end}"
 
 
 def number(name: str, given: object) -> float:

@@ -23,6 +23,8 @@ _MODULES = (
     "faiss_factory",
     "bin_flat",
     "bin_ivf_flat",
+    "sparse_inverted_index",
+    "sparse_wand",
 )
 
 TYPES: dict[str, IndexType] = {

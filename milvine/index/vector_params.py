@@ -15,9 +15,7 @@ from milvine.model.types import MetricType
 from milvine.model.vectors import VectorKind, kind_of
 
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
-_OTHER_TYPES = frozenset(
-    {"MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND"}
-)  # known to Milvus, for vectors of other kinds
+_OTHER_TYPES = frozenset({"MINHASH_LSH"})  # known to Milvus, for vectors of other kinds
 
 
 def is_vector_type(index_type: str) -> bool:

@@ -83,7 +83,8 @@ class Column:
     def take(self, row_offsets: np.ndarray[Any, Any]) -> Column:
         """The rows at `row_offsets` (int64), in that order, without shredded paths."""
         values = self.values
-        taken = values[row_offsets] if isinstance(values, np.ndarray) else values.take(pa.array(row_offsets))
+        is_arrow = isinstance(values, pa.Array)
+        taken = values.take(pa.array(row_offsets)) if is_arrow else values[row_offsets]
         return Column(self.data_type, taken, None if self.validity is None else self.validity[row_offsets])
 
 
@@ -109,6 +110,8 @@ class ConstantColumn(Column):
         one = self._one.values
         if isinstance(one, np.ndarray):
             return np.broadcast_to(one, (self._row_count, *one.shape[1:]))
+        if not isinstance(one, pa.Array):
+            return one[np.zeros(self._row_count, np.int64)]
         return pa.repeat(one[0], self._row_count) if self._row_count else one[:0]
 
     @property
@@ -197,6 +200,8 @@ def taken_bytes(column: Column, row_offsets: np.ndarray[Any, Any]) -> int:
     if isinstance(column, ConstantColumn):
         return len(row_offsets) * (column.bytes_used if column.validity is None else 1)
     values = column.values
+    if column.data_type.is_vector:
+        return kind_of(column.data_type).taken_bytes(values, row_offsets)
     if isinstance(values, np.ndarray):
         return int(len(row_offsets) * values[:1].nbytes) if len(values) else 0
     starts, ends = _bounds(values, row_offsets)

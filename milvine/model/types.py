@@ -22,6 +22,7 @@ class DataType(IntEnum):
     FLOAT_VECTOR = 101
     FLOAT16_VECTOR = 102
     BFLOAT16_VECTOR = 103
+    SPARSE_FLOAT_VECTOR = 104
     INT8_VECTOR = 105
 
     @property
@@ -57,6 +58,7 @@ _MILVUS_NAMES = {
     DataType.FLOAT_VECTOR: "FloatVector",
     DataType.FLOAT16_VECTOR: "Float16Vector",
     DataType.BFLOAT16_VECTOR: "BFloat16Vector",
+    DataType.SPARSE_FLOAT_VECTOR: "SparseFloatVector",
     DataType.INT8_VECTOR: "Int8Vector",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
+from milvine.index.registry import auto_type
 from milvine.model import json_text
 from milvine.model.json_text import json_kind, plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
@@ -17,6 +18,7 @@ from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
+from milvine.model.vectors import kind_of
 from milvine.rest_api.body import Body, parse_bool
 
 LEVELS = {level.milvus_name: level for level in ConsistencyLevel}
@@ -29,7 +31,6 @@ _OTHER_DATA_TYPES = frozenset(
         "ArrayOfStruct",
         "ArrayOfVector",
         "Geometry",
-        "SparseFloatVector",
         "Struct",
         "Text",
         "Timestamptz",
@@ -180,14 +181,11 @@ def _custom_schema(body: Body) -> CollectionSchema:
     return CollectionSchema(fields, body.text("description"), schema.boolean("enableDynamicField"))
 
 
-def _quick_metric(body: Body) -> str:
-    name = body.text("metricType") or MetricType.COSINE.value
-    if name not in {metric.value for metric in MetricType}:
-        raise ParameterInvalid(
-            f"float vector index does not support metric type: {name}",
-            expected="valid index params",
-            actual="invalid index params",
-        )
+def _quick_metric(body: Body, data_type: DataType) -> str:
+    kind = kind_of(data_type)
+    name = body.text("metricType") or kind.default_metric.value
+    if name not in kind.metrics or name not in auto_type(data_type, MetricType(name)).metrics:
+        raise kind.wrong_metric(name)
     return name
 
 
@@ -214,7 +212,12 @@ def _quick_schema(body: Body) -> CollectionSchema:
             actual=vector_type,
         )
     dim = body.integer("dimension")
-    if not dim:
+    vector_name = body.text("vectorFieldName") or "vector"
+    data_type = _data_type(vector_name, vector_type)
+    has_dim = kind_of(data_type).has_dim
+    if dim and not has_dim:
+        raise ParameterInvalid(f"dimension should not be specified for {vector_type} quick create")
+    if not dim and has_dim:
         raise ParameterInvalid(
             "dimension is required for quickly create collection(default metric type: COSINE)",
             expected="collectionName & dimension",
@@ -222,8 +225,7 @@ def _quick_schema(body: Body) -> CollectionSchema:
         )
     params = body.mapping("params")
     key = _quick_key(body, params)
-    vector_name = body.text("vectorFieldName") or "vector"
-    vector = FieldSchema(0, vector_name, _data_type(vector_name, vector_type), dim=dim)
+    vector = FieldSchema(0, vector_name, data_type, dim=dim if has_dim else None)
     try:
         dynamic = parse_bool(plain_text(params.get("enableDynamicField", True)))
     except ValueError as error:
@@ -268,8 +270,8 @@ def create_collection(body: Body) -> tuple[CreateCollectionRequest, list[NewInde
                 raise RestMissingParameters(f"`{new.field_name}` hasn't defined in schema")
     else:
         schema = _quick_schema(body)
-        vector = schema.vector_fields[0].name
-        new_indexes = [NewIndex(vector, vector, {"metric_type": _quick_metric(body)})]
+        (vector,) = schema.vector_fields
+        new_indexes = [NewIndex(vector.name, vector.name, {"metric_type": _quick_metric(body, vector.data_type)})]
     shards = plain_text(params.get("shardsNum", 1))
     request = CreateCollectionRequest(
         name,

@@ -133,7 +133,7 @@ def _ask_for(
     An exact index is first asked for one row more than is needed, which usually shows that the rows are in order.
     """
     nq, k, effort = len(plan.queries), plan.k, plan.effort
-    is_glance = index.is_exact and plan.band is None and k < effort.candidates
+    is_glance = index.is_exact and not effort.drop_ratio and plan.band is None and k < effort.candidates
     found = _ask(rows, index, plan, plan.queries, k + 1 if is_glance else effort.candidates, effort, mask)
     if nq == 1 and plan.band is None and found.trusted[0]:
         distances, offsets = found.distances, found.rows
@@ -156,7 +156,7 @@ def _ask_for(
         used = max(used, found.effort)
         doubted[lines] = ~found.trusted
         _add_found(top, lines, found, plan, kept, suffices)
-        effort = Effort(*(_MORE_ASKED * e for e in (effort.ef, effort.nprobe, effort.candidates)))
+        effort = effort.times(_MORE_ASKED)
         lines = np.flatnonzero(~top.is_full & ~doubted)
         if effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept) or not len(lines):
             break
@@ -205,7 +205,7 @@ def _ask_here(
     rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Any, k: int, effort: Effort, mask: Array | None
 ) -> Found:
     found = index.search(queries, k, effort, mask)
-    if index.is_exact and plan.band is None:
+    if index.is_exact and not effort.drop_ratio and plan.band is None:
         return found
     vectors, _ = rows.vectors(plan.field_id)
     exact = exact_of(plan.data_type).exact_distances(vectors, queries, found.rows, k, plan.metric)

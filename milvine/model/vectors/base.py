@@ -47,6 +47,14 @@ class VectorKind(ABC):
     def row_bytes(self, dim: int) -> int:
         """The bytes of one vector in a column; the least of them if they differ."""
 
+    def taken_bytes(self, values: Any, row_offsets: Array) -> int:
+        """The bytes of the vectors of these rows."""
+        return int(len(row_offsets) * values[:1].nbytes) if len(values) else 0
+
+    def wire_dim(self, field: FieldSchema, values: Any) -> int:
+        """The dimension of a VectorField message."""
+        return field.dim or 0
+
     @abstractmethod
     def fillers(self, row_count: int, dim: int) -> Any:
         """The values in place of NULLs."""
@@ -116,10 +124,12 @@ class VectorKind(ABC):
         except ValueError:
             found = None
         if found is None or found not in self.metrics:
-            raise ParameterInvalid(
-                self._wrong_metric(name), expected="valid index params", actual="invalid index params"
-            )
+            raise self.wrong_metric(name)
         return found
+
+    def wrong_metric(self, name: str) -> ParameterInvalid:
+        """The error for a metric that the kind does not have."""
+        return ParameterInvalid(self._wrong_metric(name), expected="valid index params", actual="invalid index params")
 
     def _wrong_metric(self, name: str) -> str:
         return f"{self.metric_noun} vector index does not support metric type: {name}"

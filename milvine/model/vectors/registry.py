@@ -6,6 +6,7 @@ from milvine.model.types import DataType
 from milvine.model.vectors.base import VectorKind
 from milvine.model.vectors.binary import BinaryKind
 from milvine.model.vectors.dense import FloatKind, HalfKind, Int8Kind
+from milvine.model.vectors.sparse import SparseKind
 
 KINDS: dict[DataType, VectorKind] = {
     kind.data_type: kind
@@ -14,6 +15,7 @@ KINDS: dict[DataType, VectorKind] = {
         FloatKind(),
         HalfKind(DataType.FLOAT16_VECTOR),
         HalfKind(DataType.BFLOAT16_VECTOR),
+        SparseKind(),
         Int8Kind(),
     )
 }
