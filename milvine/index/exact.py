@@ -23,13 +23,14 @@ class Exact:
     """Exact search in a column. `prepared` is what `prepare` returned for the same vectors, or None."""
 
     prepare: Callable[[Any], Array | None]
-    """One number per vector that is kept beside them because scans need it; None if they need nothing."""
+    """What scans need beside the vectors, `prepared_bytes` for each; None if they need nothing."""
     scan: Callable[[Any, Array | None, Any, int, MetricType, Array | None], _Nearest]
     """vectors, prepared, queries, k, metric, mask."""
     scan_band: Callable[[Any, Any, int, MetricType, Array | None, Band], _Nearest]
     """vectors, queries, k, metric, mask, band."""
     exact_distances: Callable[[Any, Any, Array, int, MetricType], _Nearest]
     """vectors, queries, rows, k, metric."""
+    prepared_bytes: int = 0
 
 
 def _nothing(_vectors: Any) -> None:
@@ -37,7 +38,7 @@ def _nothing(_vectors: Any) -> None:
 
 
 _FAMILIES = {
-    "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances),
+    "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances, 4),
     "binary": Exact(_nothing, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances),
     "sparse": Exact(_nothing, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances),
 }

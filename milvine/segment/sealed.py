@@ -110,7 +110,7 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
             continue
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
-        size += 4 * meta.row_count
+        size += exact_of(schema.data_type).prepared_bytes * meta.row_count
         if index is not None and built is not None and not built.is_scan:
             index_size = TYPES[index.build_type].memory_bytes(built.file_bytes, meta.row_count)
             index_size += 4 * meta.row_count if schema.nullable else 0

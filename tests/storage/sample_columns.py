@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from milvine.model.columns import NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import dense
+from milvine.model.sparse_vectors import SparseVectors, decode_json, encode, spread
 from milvine.model.types import DataType
 from milvine.model.vectors import kind_of
 
@@ -24,7 +25,15 @@ json_values = st.recursive(
 json_documents = st.dictionaries(_texts, json_values, max_size=4) | json_values
 
 
+def _sparse(n: int) -> st.SearchStrategy[Any]:
+    number = st.floats(0, 1e6, width=32)
+    rows = st.lists(st.dictionaries(st.integers(0, 2**32 - 2), number, max_size=4), min_size=n, max_size=n)
+    return rows.map(lambda given: decode_json({str(i): v for i, v in row.items()} for row in given))
+
+
 def _values(data_type: DataType, n: int) -> st.SearchStrategy[Any]:
+    if data_type is DataType.SPARSE_FLOAT_VECTOR:
+        return _sparse(n)
     if data_type.is_vector:
         shape = kind_of(data_type).fillers(n, 8)
         drawn = st.binary(min_size=shape.nbytes, max_size=shape.nbytes)
@@ -57,6 +66,8 @@ def columns(draw: st.DrawFn, data_type: DataType, row_count: int, nullable: bool
         if data_type is DataType.ARRAY:
             rows = zip(values.to_pylist(), validity, strict=True)
             values = pa.array([row if there else [] for row, there in rows], values.type)
+        elif data_type is DataType.SPARSE_FLOAT_VECTOR:
+            values = spread(values[validity], validity)
     return json_column(values, validity) if data_type is DataType.JSON else Column(data_type, values, validity)
 
 
@@ -67,7 +78,10 @@ def valid(column: Column) -> list[bool]:
 def rows_of(column: Column) -> list[Any]:
     """The column as Python values, bit by bit for floats; None where it is NULL."""
     values = column.values
-    rows = [v.tobytes() for v in values] if isinstance(values, np.ndarray) else values.to_pylist()
+    if isinstance(values, SparseVectors):
+        rows: list[Any] = encode(values)
+    else:
+        rows = [v.tobytes() for v in values] if isinstance(values, np.ndarray) else values.to_pylist()
     return [row if there else None for row, there in zip(rows, valid(column), strict=True)]
 
 
