@@ -37,13 +37,20 @@ class Found:
     """distances float32 (nq, k) and rows int64 (nq, k), nearest first, padded with inf and -1.
 
     `trusted` bool (nq,): False where too few allowed rows are near the query for the recall of an unfiltered search.
-    `effort`: the ef or nprobe that was finally used.
+    `effort`: the ef or nprobe that was finally used. `finds_all`: padding shows that a query has no more hits.
     """
 
     distances: Array
     rows: Array
     trusted: Array
     effort: int
+    finds_all: bool = False
+
+    @property
+    def is_whole(self) -> Array:
+        """bool (nq,): True where there are certainly no more hits."""
+        whole: Array = self.rows[:, -1] < 0 if self.finds_all else np.zeros(len(self.rows), np.bool_)
+        return whole
 
 
 class VectorIndex(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from milvine.index.base import Effort, Found, VectorIndex
@@ -26,7 +28,7 @@ class PartialIndex:
 
     def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
         found = self._index.search(queries, k, effort, self._within(mask))
-        return Found(found.distances, self._outside(found.rows), found.trusted, found.effort)
+        return replace(found, rows=self._outside(found.rows))
 
     def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
         distances, rows = self._index.scan(queries, k, self._within(mask))

@@ -143,7 +143,7 @@ def _ask_for(
     doubted = ~found.trusted
     if is_glance:
         answered = np.flatnonzero(found.trusted)
-        top.add(answered, found.distances[answered], found.rows[answered], np.zeros(len(answered), np.bool_))
+        top.add(answered, found.distances[answered], found.rows[answered], found.is_whole[answered])
         lines = np.flatnonzero(~top.is_full & ~doubted)
         found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask) if len(lines) else found
     else:
@@ -170,7 +170,7 @@ def _ask_for(
 
 def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept: int, suffices: int | None) -> None:
     distances, rows = found.distances, found.rows
-    is_whole = np.count_nonzero(rows >= 0, axis=1) >= kept
+    is_whole = (np.count_nonzero(rows >= 0, axis=1) >= kept) | found.is_whole
     if plan.band is not None:
         is_whole |= (rows[:, -1] >= 0) & (distances[:, -1] >= plan.band.high)
         inside = plan.band.holds(distances)
@@ -198,6 +198,7 @@ def _ask(
         np.concatenate([f.rows for f in found]),
         np.concatenate([f.trusted for f in found]),
         max(f.effort for f in found),
+        all(f.finds_all for f in found),
     )
 
 

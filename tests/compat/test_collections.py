@@ -196,7 +196,7 @@ def _with(*fields: Any) -> list[Any]:
             1100,
             "maximum vector field's number should be limited to 10",
         ),
-        (_with(field("b", schema_pb2.BinaryVector, dim=8)), 1100, "BinaryVector"),
+        (_with(field("b", schema_pb2.Geometry)), 1100, "Geometry"),
     ],
 )
 def test_bad_schema_is_refused(stub: Any, collection_name: str, fields: Sequence[Any], code: int, text: str) -> None:

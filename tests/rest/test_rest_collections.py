@@ -134,7 +134,11 @@ def test_the_index_params_of_a_create_are_described(rest: Rest, collection_name:
         ({"dimension": 4, "idType": "Float"}, 1100, "idType can only be [Int64, VarChar], default: Int64"),
         ({"dimension": 4, "idType": "VarChar"}, 1100, "max_length of field id must be an integer"),
         ({"dimension": 4, "vectorFieldType": "Near"}, 1100, "vectorFieldType can only be [FloatVector, "),
-        ({"dimension": 4, "vectorFieldType": "BinaryVector"}, 1100, "is not supported by this version"),
+        (
+            {"dimension": 4, "vectorFieldType": "BinaryVector"},
+            1100,
+            "binary vector dimension should be multiple of 8. ",
+        ),
         ({"dimension": 4, "consistencyLevel": "Weak"}, 1100, "consistencyLevel can only be [Strong, Session, "),
         (
             {"dimension": 4, "consistencyLevel": "Strong", "params": {"consistencyLevel": "Bounded"}},

@@ -107,7 +107,7 @@ class SparseIndex:
 
     def search(self, queries: SparseVectors, k: int, effort: Effort, mask: Array | None) -> Found:
         distances, rows = self._index.search(queries, k, mask, effort.drop_ratio)
-        return Found(distances, rows, np.ones(len(queries), np.bool_), effort.candidates)
+        return Found(distances, rows, np.ones(len(queries), np.bool_), effort.candidates, not effort.drop_ratio)
 
 
 TYPE = SparseInvertedIndex()
