@@ -19,6 +19,7 @@ from milvine.service.gate import declaration_of
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = {
     "admin.is_serving": "health pages ask for no user",
+    "audit.names_of": "reads names from a request",
     "ann_params.ignores_growing": "reads a parameter",
     "collections.collection_for": "passes the gate of another capability",
     "context.channel_name": "makes a name of an id",
