@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import stat
 import time
@@ -51,6 +52,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.close()
 
 
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that throttles logins after the attacks on it."""
+    server = Server(tmp_path_factory.mktemp("attacked"), env={"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"})
+    try:
+        yield server.start()
+        server.stop()
+    finally:
+        server.close()
+
+
 def _audit_text(server: Server) -> str:
     files = sorted(server.data_dir.glob("audit.log*"), key=lambda path: path.stat().st_mtime)
     return "".join(path.read_text() for path in files)
@@ -92,31 +104,31 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_token_is_refused_by_both_protocols(guarded: Server, case: str) -> None:
+def test_a_malformed_token_is_refused_by_both_protocols(attacked: Server, case: str) -> None:
     token, text = MALFORMED[case]
-    code, details = _grpc_refusal(guarded, token)
+    code, details = _grpc_refusal(attacked, token)
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert any(part in details for part in text.split("|")), details
     for header in (f"Basic {token}", f"Bearer {token}", token):
         answer = requests.post(
-            f"{guarded.uri}/v2/vectordb/databases/list", json={}, headers={"Authorization": header}, timeout=30
+            f"{attacked.uri}/v2/vectordb/databases/list", json={}, headers={"Authorization": header}, timeout=30
         )
         assert (answer.status_code, answer.json()["code"]) == (401, 1800), header
-    assert guarded.process.poll() is None
+    assert attacked.process.poll() is None
 
 
-def test_a_token_of_a_megabyte_is_refused_and_costs_the_server_nothing(guarded: Server) -> None:
+def test_a_token_of_a_megabyte_is_refused_and_costs_the_server_nothing(attacked: Server) -> None:
     huge = "root:" + "x" * 1_000_000
     try:
         answer = requests.post(
-            f"{guarded.uri}/v2/vectordb/databases/list", headers={"Authorization": huge}, json={}, timeout=30
+            f"{attacked.uri}/v2/vectordb/databases/list", headers={"Authorization": huge}, json={}, timeout=30
         )
         assert answer.status_code in (401, 431)
     except requests.ConnectionError:
         pass  # The front may close the connection instead of reading on.
     with pytest.raises(grpc.RpcError):
-        guarded.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), metadata=[("authorization", huge)], timeout=30)
-    assert requests.get(f"{guarded.uri}/healthz", timeout=30).status_code == 200
+        attacked.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), metadata=[("authorization", huge)], timeout=30)
+    assert requests.get(f"{attacked.uri}/healthz", timeout=30).status_code == 200
 
 
 def test_a_new_password_ends_what_the_old_one_opened(guarded: Server) -> None:
@@ -143,16 +155,17 @@ def test_the_audit_log_says_who_did_what_from_where_with_which_result(guarded: S
     with pytest.raises(Exception, match="find collection"):
         root.describe_collection("no_such_one")
     created = _entries(guarded, "CreateCollection")[-1]
-    assert {**created, "time": ""} == {
+    assert {**created, "time": "", "address": ""} == {
         "time": "",
         "protocol": "grpc",
         "call": "CreateCollection",
         "user": "root",
-        "address": "127.0.0.1",
+        "address": "",
         "database": "default",
         "on": {"collection": "audited"},
         "code": 0,
     }
+    ipaddress.ip_address(created["address"])
     assert any(
         e["code"] == 100 and e["on"]["collection"] == "no_such_one" for e in _entries(guarded, "DescribeCollection")
     )
