@@ -61,7 +61,7 @@ def enter(engine: Engine, context: RequestContext, declaration: Declaration, tar
     """Raises PermissionDenied, and AccessDisabled or a refusal of the rates."""
     require(engine, context, declaration, target)
     if declaration.denied_as:
-        check_allowed(engine, target.database or context.database, declaration.denied_as)
+        check_allowed(engine, context.database, declaration.denied_as)
 
 
 def _is_unlimited(engine: Engine, context: RequestContext) -> bool:
@@ -166,7 +166,9 @@ def _declared(
 
         @wraps(function)
         def gated(engine: Engine, context: RequestContext, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-            target = _NO_OBJECT if find is None else find(engine, context, args, kwargs)
+            target = _NO_OBJECT
+            if find is not None and engine.settings.authorization_enabled:
+                target = find(engine, context, args, kwargs)
             enter(engine, context, declaration, target)
             return function(engine, context, *args, **kwargs)
 

@@ -1,6 +1,6 @@
 """Runs cases of Milvus's own Python client tests against a fresh Milvine and prints two pass rates.
 
-usage: official_suite.py --tests DIR --python VENV_PYTHON [--sets engine filters loading] [--out DIR]
+usage: official_suite.py --tests DIR --python VENV_PYTHON [--sets engine filters loading roles] [--out DIR]
 
 `--tests` is `tests/python_client` of a Milvus checkout, `--python` the interpreter of an environment with that folder's
 requirements. Cases that cannot pass are listed in exclusions.txt with the reason; the second rate leaves them out.
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -50,7 +52,10 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/test_field_partial_load.py", ""),
         ("milvus_client/test_milvus_client_alter_warmup.py", ""),
     ),
+    "roles": (("milvus_client/test_milvus_client_rbac.py", ""),),
 }
+WITH_AUTHORIZATION = frozenset({"roles"})
+"""The sets whose server requires users, and whose cases have the tag RBAC."""
 
 
 def exclusions() -> list[tuple[str, str]]:
@@ -82,8 +87,17 @@ def case_name(case: ElementTree.Element) -> str:
 
 
 def run_file(options: argparse.Namespace, port: int, path: str, wanted: str, report: Path) -> list[ElementTree.Element]:
-    command = [options.python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tags", "L0", "L1", "L2"]
-    command += ["--uri", f"http://127.0.0.1:{port}", "--host", "127.0.0.1", "--port", str(port)]
+    command = [options.python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tags", "L0", "L1", "L2", "RBAC"]
+    command += [
+        "--token",
+        "root:Milvus",
+        "--uri",
+        f"http://127.0.0.1:{port}",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     command += ["--timeout", "600", "-o", "timeout_method=signal", "--show-capture=no", "--tb=line"]
     command += [f"--junitxml={report}", path, *(["-k", wanted] if wanted else [])]
     with (report.with_suffix(".txt")).open("w") as log:
@@ -101,43 +115,55 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     excluded = exclusions()
+    for name in options.sets:
+        with started_server(options.out / f"server-{name}.log", name) as port:
+            run_set(options, name, port, excluded)
+
+
+@contextmanager
+def started_server(log_file: Path, name: str) -> Iterator[int]:
+    """The port of a fresh server for a set."""
+    authorization = str(name in WITH_AUTHORIZATION).lower()
+    environment = {**os.environ, "MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": authorization}
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "milvine", "serve", "--data-dir", data, "--port", "0", "--metrics-port", "0"]
-        with (options.out / "server.log").open("w") as log:
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(os.environ))
+        with log_file.open("w") as log:
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         assert server.stdout is not None
-        port = int(server.stdout.readline().rsplit(":", 1)[1])
         try:
-            for name in options.sets:
-                total: Counter[str] = Counter()
-                reasons: Counter[str] = Counter()
-                outcomes: defaultdict[str, set[str]] = defaultdict(set)
-                for path, wanted in SETS[name]:
-                    if options.files and path not in options.files:
-                        continue
-                    report = options.out / f"{Path(path).stem}.xml"
-                    counts: Counter[str] = Counter()
-                    for case in run_file(options, port, path, wanted, report):
-                        result, (pattern, reason) = outcome(case), exclusion_of(case_name(case), excluded)
-                        outcomes[pattern].add(result)
-                        counts[result] += 1
-                        if result == "failed":
-                            counts["excluded" if reason else "bad"] += 1
-                            if reason:
-                                reasons[reason] += 1
-                            else:
-                                print("  FAILED", case_name(case))  # noqa: T201
-                    total += counts
-                    print_rates(path, counts)
-                print_rates(f"all of {name}", total)
-                for reason, count in sorted(reasons.items()):
-                    print(f"  excluded {count:4}  {reason}")  # noqa: T201
-                for pattern, seen in sorted(outcomes.items()):
-                    if pattern and "passed" in seen and "failed" not in seen:
-                        print(f"  excluded for nothing: {pattern}")  # noqa: T201
+            yield int(server.stdout.readline().rsplit(":", 1)[1])
         finally:
             server.terminate()
             server.wait(30)
+
+
+def run_set(options: argparse.Namespace, name: str, port: int, excluded: list[tuple[str, str]]) -> None:
+    total: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    outcomes: defaultdict[str, set[str]] = defaultdict(set)
+    for path, wanted in SETS[name]:
+        if options.files and path not in options.files:
+            continue
+        report = options.out / f"{Path(path).stem}.xml"
+        counts: Counter[str] = Counter()
+        for case in run_file(options, port, path, wanted, report):
+            result, (pattern, reason) = outcome(case), exclusion_of(case_name(case), excluded)
+            outcomes[pattern].add(result)
+            counts[result] += 1
+            if result == "failed":
+                counts["excluded" if reason else "bad"] += 1
+                if reason:
+                    reasons[reason] += 1
+                else:
+                    print("  FAILED", case_name(case))  # noqa: T201
+        total += counts
+        print_rates(path, counts)
+    print_rates(f"all of {name}", total)
+    for reason, count in sorted(reasons.items()):
+        print(f"  excluded {count:4}  {reason}")  # noqa: T201
+    for pattern, seen in sorted(outcomes.items()):
+        if pattern and "passed" in seen and "failed" not in seen:
+            print(f"  excluded for nothing: {pattern}")  # noqa: T201
 
 
 def print_rates(name: str, counts: Counter[str]) -> None:
