@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from milvine.datanode.compactor import Plan, PlanState
@@ -90,7 +90,7 @@ def flush_all(
     ts = engine.clock.next()
     flushed: list[FlushedCollection] = []
     failures: dict[str, MilvineError] = {}
-    for collection in _targets(engine, database, targets):
+    for collection in _targets(engine, context, database, targets, find_collection):
         try:
             flushed.append(_flush(engine, collection))
         except CollectionNotFound:
@@ -105,7 +105,13 @@ def flush_all(
     return ts, flushed
 
 
-def _targets(engine: Engine, database: str, targets: Sequence[tuple[str, tuple[str, ...]]]) -> list[Collection]:
+def _targets(
+    engine: Engine,
+    context: RequestContext,
+    database: str,
+    targets: Sequence[tuple[str, tuple[str, ...]]],
+    find: Callable[[Engine, RequestContext, str], Collection],
+) -> list[Collection]:
     wanted = [(name, names) for name, names in targets] or [(database, ())]
     found: dict[int, Collection] = {}
     for database_name, names in wanted:
@@ -113,7 +119,8 @@ def _targets(engine: Engine, database: str, targets: Sequence[tuple[str, tuple[s
             check_database(engine, RequestContext(database_name))
         collections: Iterable[Collection]
         if names:
-            collections = [find_collection(engine, RequestContext(database_name or "default"), n) for n in names]
+            place = RequestContext(database_name or "default", context.user)
+            collections = [find(engine, place, n) for n in names]
         else:
             snapshot = engine.catalog.snapshot
             collections = [c for c in snapshot.collections.values() if database_name in ("", c.database)]
@@ -138,7 +145,10 @@ def is_all_flushed(
     """Whether all writes until `ts` to the collections of a `flush_all` are sealed."""
     if not ts:
         raise ParameterMissing("FlushAllTss or FlushAllTs is required")
-    return all(engine.datanode.is_sealed_until(c.collection_id, ts) for c in _targets(engine, database, targets))
+    return all(
+        engine.datanode.is_sealed_until(c.collection_id, ts)
+        for c in _targets(engine, context, database, targets, find_seen)
+    )
 
 
 @capability("Compaction", on="name", by_id="collection_id", denied_as=COMPACTION)

@@ -58,7 +58,7 @@ ALWAYS: frozenset[str] = frozenset(
     (
         "create_collection", "insert", "upsert", "delete_by_ids", "flush", "load", "search", "range_search", "query",
         "count", "release", "insert_100_mb", "deadline_of_2_s", "restart", "create_user", "update_password",
-        "drop_user",
+        "grant_role", "drop_role", "drop_user",
     )
 )
 # fmt: on

@@ -232,6 +232,18 @@ def test_segments_and_memory_of_unseen_collections_stay_hidden(guarded: Server, 
     assert_refused(ann.GetQuerySegmentInfo(loaded), 100, "collection not found")
 
 
+def test_the_state_of_a_flush_of_named_collections_hides_unseen_ones(guarded: Server) -> None:
+    stranger = As(guarded, "stranger")
+
+    def asked(name: str) -> Any:
+        target = milvus_pb2.FlushAllTarget(db_name="default", collection_names=[name])
+        return stranger.GetFlushAllState(milvus_pb2.GetFlushAllStateRequest(flush_all_ts=1, flush_targets=[target]))
+
+    there, missing = asked("theirs").status, asked("nothing").status
+    assert (there.code, missing.code) == (100, 100)
+    assert there.reason.replace("theirs", "nothing") == missing.reason
+
+
 def test_an_alias_opens_nothing_that_its_collection_does_not(guarded: Server, member: str) -> None:
     ann, stub = As(guarded, member), guarded.stub
     assert_ok(grant(stub, "team", "Insert", "mine", "default"))

@@ -156,6 +156,15 @@ def test_a_call_with_the_right_token_is_answered(guarded: Server, authorization:
     assert_ok(guarded.stub.ShowCollections(milvus_pb2.ShowCollectionsRequest(), metadata=metadata))
 
 
+@pytest.mark.parametrize("token", ["Root:Milvus", "root:milvus", ":Milvus", ":", f"root:{'x' * 30_000}"])
+def test_a_token_that_is_nearly_right_is_refused(guarded: Server, token: str) -> None:
+    enter(guarded.stub, "root:Milvus")  # a password that is known never waits
+    with pytest.raises(grpc.RpcError) as caught:
+        enter(guarded.stub, token)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "auth check failure, please check username and password" in caught.value.details()
+
+
 def test_a_user_logs_in_with_the_current_password_only(guarded: Server) -> None:
     stub = guarded.stub
     assert_ok(create(stub, "carl", "secret:1", **ROOT))

@@ -221,6 +221,22 @@ drop_resource_group() { post resource_groups/drop "{$GROUP}"; }
 TOURIST='"userName": "tourist"'
 create_user() { post users/create "{$TOURIST, \"password\": \"secret1\"}" && post users/list '{}' && has '"tourist"'; }
 update_password() { post users/update_password "{$TOURIST, \"password\": \"secret1\", \"newPassword\": \"secret2\"}"; }
+GUIDE='"roleName": "guide"'
+GRANT='"privilege": "CollectionReadOnly", "dbName": "default", "collectionName": "*"'
+grant_role() {
+    post roles/create "{$GUIDE}" && post roles/grant_privilege_v2 "{$GUIDE, $GRANT}" &&
+        post users/grant_role "{$TOURIST, $GUIDE}" && post users/describe "{$TOURIST}" && has '"guide"' &&
+        post roles/describe "{$GUIDE}" && has '"CollectionReadOnly"'
+}
+privilege_group() {
+    post privilege_groups/create '{"privilegeGroupName": "tour_group"}' &&
+        post privilege_groups/list '{}' && has '"tour_group"' &&
+        post privilege_groups/drop '{"privilegeGroupName": "tour_group"}'
+}
+drop_role() {
+    post roles/revoke_privilege_v2 "{$GUIDE, $GRANT}" && post users/revoke_role "{$TOURIST, $GUIDE}" &&
+        post roles/drop "{$GUIDE}"
+}
 drop_user() { post users/drop "{$TOURIST}"; }
 
 big_rows() {
@@ -284,7 +300,7 @@ for name in create_partition insert_into_partition search_in_partition release_p
     alter_collection_properties drop_collection_properties alter_field add_field \
     create_database use_database alter_database drop_database \
     create_resource_group describe_resource_group drop_resource_group \
-    create_user update_password drop_user insert_100_mb deadline_of_2_s restart; do
+    create_user update_password grant_role privilege_group drop_role drop_user insert_100_mb deadline_of_2_s restart; do
     step "$name" "$name"
 done
 post collections/drop '{"collectionName": "big"}'

@@ -318,6 +318,27 @@ await step("create_user", async () => {
 await step("update_password", async () => {
   await ok(client.updateUser({ ...tourist, oldPassword: "secret1", newPassword: "secret2" }));
 });
+const granted = { role: "guide", privilege: "CollectionReadOnly", db_name: "default", collection_name: "*" };
+await step("grant_role", async () => {
+  await ok(client.createRole({ roleName: "guide" }));
+  await ok(client.grantPrivilegeV2(granted));
+  await ok(client.grantRole({ ...tourist, roleName: "guide" }));
+  const { results } = await ok(client.describeUser(tourist));
+  assert.deepEqual(results[0].roles.map((role) => role.name), ["guide"]);
+  assert.ok((await client.hasRole({ roleName: "guide" })).hasRole);
+  assert.ok((await ok(client.listPrivilegeGroups())).privilege_groups.length >= 9);
+});
+await step("privileges", async () => {
+  const guided = new MilvusClient({ address, token: "tourist:secret2" });
+  await ok(guided.showCollections());
+  await assert.rejects(guided.createDatabase({ db_name: "not_allowed" }), /PrivilegeCreateDatabase: permission deny/);
+  await guided.closeConnection();
+});
+await step("drop_role", async () => {
+  await ok(client.revokePrivilegeV2(granted));
+  await ok(client.revokeRole({ ...tourist, roleName: "guide" }));
+  await ok(client.dropRole({ roleName: "guide" }));
+});
 await step("drop_user", async () => ok(client.deleteUser(tourist)));
 
 const text = "x".repeat(65_000);

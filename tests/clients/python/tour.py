@@ -299,6 +299,32 @@ with step("create_user"):
     expect("tourist" in client.list_users(), True)
 with step("update_password"):
     client.update_password("tourist", "secret1", "secret2")
+with step("grant_role"):
+    client.create_role("guide")
+    client.grant_privilege_v2("guide", "CollectionReadOnly", collection_name="*", db_name="default")
+    client.grant_role("tourist", "guide")
+    expect(list(client.describe_user("tourist")["roles"]), ["guide"])
+    expect(client.describe_role("guide")["privileges"][0]["privilege"], "CollectionReadOnly")
+with step("privileges"):
+    guided = MilvusClient(uri=os.environ["MILVINE_URI"], token="tourist:secret2")
+    expect(guided.list_collections(), client.list_collections())
+    refused = ""
+    try:
+        guided.create_collection("not_allowed", dimension=2)
+    except Exception as error:  # noqa: BLE001 - the SDK raises gRPC's own error here
+        refused = str(error)
+    expect("PrivilegeCreateCollection: permission deny to tourist in the `default` database" in refused, True)
+    guided.close()
+with step("privilege_group"):
+    client.create_privilege_group("tour_group")
+    client.add_privileges_to_group("tour_group", ["Insert", "Query"])
+    groups = {g["privilege_group"]: sorted(g["privileges"]) for g in client.list_privilege_groups()}
+    expect(groups["tour_group"], ["Insert", "Query"])
+    client.drop_privilege_group("tour_group")
+with step("drop_role"):
+    client.revoke_privilege_v2("guide", "CollectionReadOnly", collection_name="*", db_name="default")
+    client.revoke_role("tourist", "guide")
+    client.drop_role("guide")
 with step("drop_user"):
     client.drop_user("tourist")
 

@@ -501,6 +501,18 @@ func others() {
 	step("update_password", func() {
 		must(client.UpdatePassword(ctx, mc.NewUpdatePasswordOption("tourist", "secret1", "secret2")))
 	})
+	step("grant_role", func() {
+		must(client.CreateRole(ctx, mc.NewCreateRoleOption("guide")))
+		must(client.GrantPrivilegeV2(ctx, mc.NewGrantV2Option("guide", "CollectionReadOnly", "default", "*")))
+		must(client.GrantRole(ctx, mc.NewGrantRoleOption("tourist", "guide")))
+		check(get(client.DescribeUser(ctx, mc.NewDescribeUserOption("tourist"))).Roles[0], "guide")
+		check(slices.Contains(get(client.ListRoles(ctx, mc.NewListRoleOption())), "guide"), true)
+	})
+	step("drop_role", func() {
+		must(client.RevokePrivilegeV2(ctx, mc.NewRevokeV2Option("guide", "CollectionReadOnly", "default", "*")))
+		must(client.RevokeRole(ctx, mc.NewRevokeRoleOption("tourist", "guide")))
+		must(client.DropRole(ctx, mc.NewDropRoleOption("guide")))
+	})
 	step("drop_user", func() { must(client.DropUser(ctx, mc.NewDropUserOption("tourist"))) })
 }
 

@@ -624,6 +624,39 @@ public class Tour {
                 .password("secret1")
                 .newPassword("secret2")
                 .build()));
+        step("grant_role", () -> {
+            client.createRole(CreateRoleReq.builder().roleName("guide").build());
+            client.grantPrivilegeV2(GrantPrivilegeReqV2.builder()
+                    .roleName("guide")
+                    .privilege("CollectionReadOnly")
+                    .dbName("default")
+                    .collectionName("*")
+                    .build());
+            client.grantRole(GrantRoleReq.builder()
+                    .userName("tourist")
+                    .roleName("guide")
+                    .build());
+            check(
+                    client.describeUser(DescribeUserReq.builder()
+                                    .userName("tourist")
+                                    .build())
+                            .getRoles(),
+                    List.of("guide"));
+            check(client.listRoles().contains("guide"), true);
+        });
+        step("drop_role", () -> {
+            client.revokePrivilegeV2(RevokePrivilegeReqV2.builder()
+                    .roleName("guide")
+                    .privilege("CollectionReadOnly")
+                    .dbName("default")
+                    .collectionName("*")
+                    .build());
+            client.revokeRole(RevokeRoleReq.builder()
+                    .userName("tourist")
+                    .roleName("guide")
+                    .build());
+            client.dropRole(DropRoleReq.builder().roleName("guide").build());
+        });
         step("drop_user", () -> client.dropUser(
                 DropUserReq.builder().userName("tourist").build()));
     }
