@@ -10,7 +10,7 @@ from milvine.grpc_api import decode, encode
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.requests import IndexDescription
-from milvine.service import balancing, indexes, reads
+from milvine.service import admin, balancing, indexes, reads
 from milvine.service.context import Engine, RequestContext
 
 _FAIL, _SUCCESS = '{"status": "fail"}', '{"status": "success"}'
@@ -74,9 +74,9 @@ def dummy(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def get_replicate_configuration(engine: Engine, context: RequestContext, request: Any) -> Any:
-    """No other cluster replicates this one."""
+    clusters = [common_pb2.MilvusCluster(cluster_id=name) for name in admin.list_replicating_clusters(engine, context)]
     return milvus_pb2.GetReplicateConfigurationResponse(
-        status=encode.status(), configuration=common_pb2.ReplicateConfiguration()
+        status=encode.status(), configuration=common_pb2.ReplicateConfiguration(clusters=clusters)
     )
 
 

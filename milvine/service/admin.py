@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from milvine import MILVUS_VERSION
 from milvine.service.context import Engine, RequestContext, check_database
-from milvine.service.gate import for_every_user
+from milvine.service.gate import capability, for_every_user
 from milvine.service.weak_defaults import current_warnings
 
 
@@ -49,3 +49,9 @@ def check_health(engine: Engine, context: RequestContext) -> tuple[bool, list[st
     _, reasons = is_serving(engine)
     reasons += engine.background.failing()
     return not reasons, [*reasons, *current_warnings(engine)]
+
+
+@capability("GetReplicateConfiguration")
+def list_replicating_clusters(engine: Engine, context: RequestContext) -> tuple[str, ...]:
+    """The clusters that replicate this one: none."""
+    return ()

@@ -8,28 +8,30 @@ from typing import Any
 from milvine import metrics
 from milvine.model.resource_groups import NODE_ID
 from milvine.service.context import Engine, RequestContext
-from milvine.service.gate import for_every_user
+from milvine.service.gate import for_every_user, sees
 from milvine.service.system_info import hardware
 
 
 @for_every_user()
 def describe_quota_center(engine: Engine, context: RequestContext) -> dict[str, Any]:
-    """Milvus's structure, with its names. Rates of requests are not measured, so there are none."""
+    """Milvus's structure, with its names, of the collections that the caller may see. Rates of requests are not
+    measured, so there are none."""
     snapshot = engine.catalog.snapshot
+    seen = [c for c in snapshot.collections.values() if sees(engine, context, c)]
     of_partition: dict[int, dict[int, int]] = {}
-    for collection_id, segments in snapshot.segments.items():
+    for collection in seen:
         sizes: dict[int, int] = defaultdict(int)
-        for meta in segments:
+        for meta in snapshot.segments.get(collection.collection_id, ()):
             sizes[meta.partition_id] += meta.data_bytes
-        of_partition[collection_id] = dict(sizes)
+        of_partition[collection.collection_id] = dict(sizes)
     of_collection = {collection_id: sum(sizes.values()) for collection_id, sizes in of_partition.items()}
     node = {
         "Hms": hardware(engine),
         "Rms": [],
         "Fgm": {"MinFlowGraphChannel": "", "MinFlowGraphTt": 0, "NumFlowGraph": 0},
-        "Effect": {"NodeID": NODE_ID, "CollectionIDs": sorted(snapshot.collections)},
+        "Effect": {"NodeID": NODE_ID, "CollectionIDs": sorted(c.collection_id for c in seen)},
     }
-    loaded = sum(of_collection.get(c.collection_id, 0) for c in snapshot.collections.values() if c.load is not None)
+    loaded = sum(of_collection.get(c.collection_id, 0) for c in seen if c.load is not None)
     query_node = {
         **node,
         "GrowingSegmentsSize": int(metrics.registry.get_sample_value("milvine_growing_bytes") or 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ FOR_EVERY_USER = {
     "indexes/describe": "public has the privilege; what one may not see is not found",
     "indexes/list": "public has the privilege; what one may not see is not found",
     "memory": "shows what one may see",
+    "quotacenter/describe": "shows what one may see",
     "segments/describe": "shows what one may see",
 }
 BODIES: dict[str, dict[str, Any]] = {
@@ -90,6 +92,8 @@ def test_listings_of_a_user_without_a_role_are_empty(guarded: Rest) -> None:
     assert guarded.ok("collections/has", {"collectionName": "c"}, **STRANGER) == {"has": False}
     assert guarded.post("collections/describe", {"collectionName": "c"}, **STRANGER)["code"] == 100
     assert guarded.ok("segments/describe", {"segmentIDs": [1]}, **STRANGER) == {"segmentInfos": []}
+    sizes = json.loads(guarded.ok("quotacenter/describe", {}, **STRANGER))
+    assert sizes["DataNodeMetrics"]["1"]["Effect"]["CollectionIDs"] == []
     memory = _send(guarded, "memory", {}).json()["data"]
     assert memory["collections"] == []
 

@@ -388,10 +388,6 @@ await lacking("hybrid_search", () =>
   search({ data: [1, 2].map((i) => ({ data: vector(i), anns_field: "vec", params: {} })), limit: 2 }),
 );
 await lacking("partial_upsert", () => ok(client.upsert({ collection_name, data: [{ id: 5, i64: 55 }], partial_update: true })));
-await lacking("roles", async () => {
-  await ok(client.createRole({ roleName: "tourists" }));
-  await ok(client.dropRole({ roleName: "tourists" }));
-});
 
 await client.dropCollection({ collection_name });
 await client.closeConnection();

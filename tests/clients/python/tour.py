@@ -384,9 +384,6 @@ with lacking("hybrid_search"):
     client.hybrid_search("tour", [request, request], RRFRanker(), limit=2)
 with lacking("partial_upsert"):
     client.upsert("tour", [{"id": 5, "i64": 55}], partial_update=True)
-with lacking("roles"):
-    client.create_role("tourists")
-    client.drop_role("tourists")
 
 client.drop_collection("tour")
 client.close()

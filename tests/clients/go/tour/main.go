@@ -580,8 +580,4 @@ func lacks() {
 			WithInt64Column("id", []int64{5}).WithInt64Column("i64", []int64{55}).WithPartialUpdate(true)
 		get(client.Upsert(ctx, option))
 	})
-	lacking("roles", func() {
-		must(client.CreateRole(ctx, mc.NewCreateRoleOption("tourists")))
-		must(client.DropRole(ctx, mc.NewDropRoleOption("tourists")))
-	})
 }

@@ -735,9 +735,5 @@ public class Tour {
                     .partialUpdate(true)
                     .build());
         });
-        lacking("roles", () -> {
-            client.createRole(CreateRoleReq.builder().roleName("tourists").build());
-            client.dropRole(DropRoleReq.builder().roleName("tourists").build());
-        });
     }
 }
