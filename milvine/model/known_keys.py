@@ -177,6 +177,21 @@ KEYS: dict[str, dict[str, Known]] = {
     # Request messages
     "AddCollectionFieldRequest": {**_COLLECTION_OF, **_ID, **_served("schema")},
     "AllocTimestampRequest": _BASE,
+    "AlterRoleRequest": {**_BASE, **_served("role_name description")},
+    "BackupRBACMetaRequest": _BASE,
+    "CreatePrivilegeGroupRequest": {**_BASE, **_served("group_name")},
+    "CreateRoleRequest": {**_BASE, **_served("entity")},
+    "DropPrivilegeGroupRequest": {**_BASE, **_served("group_name")},
+    "DropRoleRequest": {**_BASE, **_served("role_name force_drop")},
+    "ListPrivilegeGroupsRequest": _BASE,
+    "OperatePrivilegeGroupRequest": {**_BASE, **_served("group_name privileges type")},
+    "OperatePrivilegeRequest": {**_BASE, **_served("entity type version")},
+    "OperatePrivilegeV2Request": {**_BASE, **_served("role grantor type db_name collection_name")},
+    "OperateUserRoleRequest": {**_BASE, **_served("username role_name type")},
+    "RestoreRBACMetaRequest": {**_BASE, **_served("RBAC_meta")},
+    "SelectGrantRequest": {**_BASE, **_served("entity")},
+    "SelectRoleRequest": {**_BASE, **_served("role include_user_info")},
+    "SelectUserRequest": {**_BASE, **_served("user include_role_info")},
     "AlterAliasRequest": {**_COLLECTION_OF, **_served("alias")},
     "AlterCollectionFieldRequest": {**_COLLECTION_OF, **_served("field_name properties delete_keys")},
     "AlterCollectionRequest": {**_COLLECTION_OF, **_ID, **_served("properties delete_keys")},
@@ -420,6 +435,8 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("collectionID segmentIDs"),
         **_harmless("ids identify the segments", "dbName"),
     },
+    "GrantReq": _served("roleName objectType objectName privilege dbName"),
+    "GrantV2Req": _served("roleName privilege dbName collectionName"),
     "IndexParamReq": _served("dbName collectionName indexParams"),
     "IndexReq": {
         **_served("dbName collectionName indexName"),
@@ -431,6 +448,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "PartitionReq": _served("dbName collectionName partitionName"),
     "PartitionsReq": _served("dbName collectionName partitionNames"),
     "PasswordReq": _served("userName password description"),
+    "PrivilegeGroupReq": _served("privilegeGroupName privileges"),
     "QueryReqV2": {
         **_served("dbName collectionName partitionNames outputFields filter limit offset exprParams"),
         **_served("consistencyLevel"),
@@ -438,6 +456,7 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     "RenameCollectionReq": _served("dbName collectionName newCollectionName newDbName"),
     "ResourceGroupReq": _served("name config"),
+    "RoleReq": _served("roleName description dbName"),
     "SearchReqV2": {
         **_served("dbName collectionName data ids annsField partitionNames filter limit offset outputFields"),
         **_served("searchParams consistencyLevel exprParams"),
@@ -457,6 +476,7 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     "UpdateResourceGroupReq": _served("resource_groups"),
     "UserReq": _served("userName"),
+    "UserRoleReq": _served("userName roleName"),
 }
 
 
