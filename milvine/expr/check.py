@@ -6,7 +6,7 @@ exactly with an integer field (Milvus refuses it). `in` and chained ranges are a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -38,7 +38,7 @@ from milvine.expr.parser import MAX_DEPTH, parse
 from milvine.expr.predicate import Always, CompareComputed, Predicate, RandomSample, Target
 from milvine.expr.regex import as_like, check_regex
 from milvine.expr.tree import Comparator, ContainsMode, Element, Literal, LiteralList, Node, Operation, Scalar, Template
-from milvine.model.json_paths import pointer
+from milvine.model.json_paths import JsonPath, pointer
 from milvine.model.schema import CollectionSchema
 from milvine.model.types import DataType
 
@@ -54,11 +54,15 @@ def compile_filter(
     schema: CollectionSchema,
     loaded_field_ids: frozenset[int] | None = None,
     templates: Mapping[str, object] | None = None,
+    number_paths: Collection[tuple[int, JsonPath]] = (),
 ) -> Predicate:
-    """Parses and binds a filter that is not blank. Raises ParameterInvalid with Milvus's text."""
+    """Parses and binds a filter that is not blank. Raises ParameterInvalid with Milvus's text.
+
+    `number_paths`: JSON fields and paths where comparisons with numbers read the numbers in texts.
+    """
     try:
         node = parse(text)
-        return bind(node, schema, loaded_field_ids=loaded_field_ids, templates=templates, text=text)
+        return _Binder(schema, loaded_field_ids, templates or {}, number_paths).root(node, text)
     except FilterError as error:
         place = "" if isinstance(error, PlanError) else f"cannot parse expression: {excerpt(text)}: "
         raise ParameterInvalid(f"{place}{excerpt(error.message)}: {error.sentinel}") from error
@@ -88,10 +92,12 @@ class _Binder:
         schema: CollectionSchema,
         loaded_field_ids: frozenset[int] | None,
         templates: Mapping[str, object],
+        number_paths: Collection[tuple[int, JsonPath]] = (),
     ) -> None:
         self._schema = schema
         self._loaded_field_ids = loaded_field_ids
         self._templates = templates
+        self._number_paths = number_paths
 
     def root(self, node: Node, text: str) -> Predicate:
         operand = self._operand(node)
@@ -192,8 +198,15 @@ class _Binder:
         elif path and field.data_type is not DataType.JSON:
             reason = f"{field.data_type.milvus_name} data type not supported accessed with []"
             raise ArgumentError(reason, column.position)
+        place = pointer(path)
         return Target(
-            field.field_id, field.data_type, field.nullable, field.is_primary, pointer(path), field.element_type
+            field.field_id,
+            field.data_type,
+            field.nullable,
+            field.is_primary,
+            place,
+            field.element_type,
+            reads_numbers=(field.field_id, place) in self._number_paths,
         )
 
     def _is_loaded(self, field_id: int) -> bool:

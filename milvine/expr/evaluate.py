@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from milvine.expr import arrays, path_values
 from milvine.expr.arithmetic import compute
-from milvine.expr.indexed import ValueIndex, answer
+from milvine.expr.indexed import ValueIndex, answer, reads_numbers
 from milvine.expr.indexed_texts import TextIndex, answer_texts
 from milvine.expr.like import match_pattern, starts_with
 from milvine.expr.predicate import (
@@ -52,6 +52,7 @@ from milvine.expr.predicate import (
 from milvine.expr.regex import match_regex
 from milvine.expr.tree import Comparator, Scalar
 from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.json_numbers import with_numbers
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements
 from milvine.model.types import DataType
 
@@ -284,6 +285,8 @@ class _Evaluation:
     def _at_path(self, predicate: Compare | In | Like | Regex) -> tuple[Mask, Mask]:
         """(rows with a comparable value, rows that match) at a JSON path; a row must be in both."""
         column = self._source.json_path(predicate.target.field_id, predicate.target.path)
+        if reads_numbers(predicate):
+            column = with_numbers(column)
         match predicate:
             case Compare(_, comparator, value):
                 return path_values.known_to(column, literal_set([value])), path_values.compare(

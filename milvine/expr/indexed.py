@@ -15,7 +15,7 @@ import pyarrow as pa
 from milvine.expr.arrays import comparable
 from milvine.expr.like import prefix_of
 from milvine.expr.path_values import whole
-from milvine.expr.predicate import Compare, Contains, In, Like, LiteralSet, Target, integer_equivalent
+from milvine.expr.predicate import Compare, Contains, In, Like, LiteralSet, Regex, Target, integer_equivalent
 from milvine.expr.tree import Comparator, ContainsMode, Scalar
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonKind, JsonPath
@@ -50,6 +50,11 @@ class Postings(Protocol):
 class ValueIndex(Protocol):
     """The values of a field or of a JSON path, separated by kind; a field that is not JSON has one kind."""
 
+    @property
+    def reads_numbers(self) -> bool:
+        """Whether numbers in texts count as numbers."""
+        ...
+
     def covers(self, kinds: Sequence[JsonKind]) -> bool:
         """Whether all values of these kinds are indexed."""
         ...
@@ -80,12 +85,23 @@ def answer(predicate: Compare | In | Like | Contains, source: IndexSource) -> An
     if target.data_type is DataType.JSON and not target.path and not isinstance(predicate, Contains):
         return None  # an older index of whole documents may lack their own values
     index = source.value_index(target.field_id, target.path, isinstance(predicate, Contains))
-    if index is None:
+    if index is None or index.reads_numbers != reads_numbers(predicate):
         return None
     if target.data_type is DataType.JSON:
         return _at_path(predicate, index, source.row_count)
     matches = _in_field(predicate, index, target, source.row_count)
     return None if matches is None else (matches, source.column(target.field_id).validity)
+
+
+def reads_numbers(predicate: Compare | In | Like | Regex | Contains) -> bool:
+    """Whether numbers in texts count as numbers."""
+    match predicate:
+        case Compare(Target(reads_numbers=True), _, value):
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case In(Target(reads_numbers=True), values):
+            return values.has_only_numbers
+        case _:
+            return False
 
 
 def _in_field(

@@ -33,7 +33,8 @@ OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
 class Target:
     """The input of a predicate: a field or, with `path`, the value there in a JSON field or an ARRAY (one index).
 
-    `is_length`: the number of elements of the array there.
+    `is_length`: the number of elements of the array there. `reads_numbers`: comparisons with numbers read the numbers
+    in texts, since the path has an index with the cast function STRING_TO_DOUBLE.
     """
 
     field_id: int
@@ -43,6 +44,7 @@ class Target:
     path: JsonPath = ()
     element_type: DataType | None = None
     is_length: bool = False
+    reads_numbers: bool = False
 
     @property
     def value_type(self) -> DataType:
@@ -102,6 +104,10 @@ class LiteralSet:
     integers: np.ndarray[Any, np.dtype[np.int64]] | None = None
     doubles: np.ndarray[Any, np.dtype[np.float64]] | None = None
     strings: Any | None = None
+
+    @property
+    def has_only_numbers(self) -> bool:
+        return self.booleans is None and self.strings is None
 
     def scalars(self) -> Iterator[Scalar]:
         """The values one by one, as Python objects."""

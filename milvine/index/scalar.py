@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 from milvine.index.postings import Array, Encoded, Postings, unpack
 from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column
+from milvine.model.json_numbers import with_numbers
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements, dense, extract, extract_elements
 from milvine.model.types import DataType
 
@@ -30,7 +31,8 @@ class ValueIndex:
     """The index of one column or path, separated by the kind of the values; an ordinary field has one kind.
 
     All values of the `covered` kinds are indexed; such a kind without postings has no row. `has_elements`: the values
-    are array elements, and `arrays` is a packed bitmap of the rows that have an array.
+    are array elements, and `arrays` is a packed bitmap of the rows that have an array. `reads_numbers`: texts that are
+    numbers count as such.
     """
 
     row_count: int
@@ -39,6 +41,7 @@ class ValueIndex:
     by_kind: Mapping[JsonKind, Postings]
     known_bits: Mapping[JsonKind, Array]
     arrays: Array | None = None
+    reads_numbers: bool = False
 
     def covers(self, kinds: Sequence[JsonKind]) -> bool:
         return self.covered.issuperset(kinds)
@@ -74,6 +77,13 @@ def index_field(column: Column) -> ValueIndex:
     kind = _KINDS_OF_DTYPES[values.dtype.kind] if isinstance(values, np.ndarray) else JsonKind.STRING
     postings = Postings.build(count, values, rows, is_single=not has_elements)
     return ValueIndex(count, has_elements, frozenset((kind,)), {kind: postings}, {})
+
+
+def index_json_numbers(column: Column, path: JsonPath) -> ValueIndex:
+    """Indexes the numbers of a JSON column at `path`, those in texts, too."""
+    assert column.paths is not None
+    found = with_numbers(column.paths.known(len(column), path) or extract(column.values, path))
+    return replace(_index_kinds(found, CAST_KINDS["DOUBLE"]), reads_numbers=True)
 
 
 def index_json(column: Column, path: JsonPath, cast: str) -> dict[JsonPath, ValueIndex]:
@@ -143,7 +153,9 @@ def encode(indexes: Mapping[JsonPath, ScalarIndex]) -> tuple[Encoded, list[Any]]
             arrays[f"{number}.{int(kind)}.known"] = bits
         if index.arrays is not None:
             arrays[f"{number}.arrays"] = index.arrays
-        described.append([list(path), index.has_elements, sorted(map(int, index.covered)), index.row_count])
+        described.append(
+            [list(path), index.has_elements, sorted(map(int, index.covered)), index.row_count, index.reads_numbers]
+        )
     return arrays, described
 
 
@@ -155,7 +167,7 @@ def decode(arrays: Encoded, described: list[Any]) -> dict[JsonPath, ScalarIndex]
         if rest[0] == _TEXTS:
             indexes[tuple(path)] = TextIndex.decode(str(number), arrays, rest[1])
             continue
-        has_elements, covered, row_count = rest
+        has_elements, covered, row_count, *reads_numbers = rest
         kinds = [JsonKind(kind) for kind in covered]
         there = [kind for kind in kinds if f"{number}.{int(kind)}.values" in arrays]
         indexes[tuple(path)] = ValueIndex(
@@ -174,5 +186,6 @@ def decode(arrays: Encoded, described: list[Any]) -> dict[JsonPath, ScalarIndex]
             },
             {k: arrays[name] for k in there if (name := f"{number}.{int(k)}.known") in arrays},
             arrays.get(f"{number}.arrays"),
+            any(reads_numbers),
         )
     return indexes

@@ -7,7 +7,7 @@ Each type is a module of `scalar_types/` with one object, `TYPE`, or with severa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from milvine.errors import ParameterInvalid, ParameterMissing
@@ -15,13 +15,14 @@ from milvine.index import scalar
 from milvine.index.scalar import ScalarIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath
-from milvine.model.schema import FieldSchema
+from milvine.model.schema import FieldSchema, IndexSpec
 from milvine.model.types import DataType
 
 JSON_CAST_TYPE, JSON_CAST_FUNCTION = "json_cast_type", "json_cast_function"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-DATA_TYPE, PATH, CAST = "data_type", "path", "cast"
-"""Build parameters: the field's type and, for JSON, the indexed path (a list of keys) and a json_cast_type."""
+DATA_TYPE, PATH, CAST, CAST_FUNCTION = "data_type", "path", "cast", "cast_function"
+"""Build parameters: the field's type and, for JSON, the indexed path (a list of keys), a json_cast_type and perhaps a
+json_cast_function."""
 
 
 class ScalarType:
@@ -60,6 +61,11 @@ class ScalarType:
         if column.data_type is DataType.JSON:
             return dict(scalar.index_json(column, tuple(build_params[PATH]), build_params[CAST]))
         return {(): scalar.index_field(column)}
+
+
+def number_paths(indexes: Iterable[IndexSpec]) -> frozenset[tuple[int, JsonPath]]:
+    """The fields and JSON paths of which the numbers in texts are indexed."""
+    return frozenset((i.field_id, tuple(i.build_params[PATH])) for i in indexes if CAST_FUNCTION in i.build_params)
 
 
 def upper(text: str) -> str:

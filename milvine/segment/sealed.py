@@ -153,8 +153,10 @@ class SealedSegment:
             for path, values in ({} if part is None else part.value).items():
                 if isinstance(values, TextIndex):
                     self._text_indexes[index.field_id, path] = values
-                else:
-                    self._value_indexes[index.field_id, path, values.has_elements] = values
+                    continue
+                key = (index.field_id, path, values.has_elements)
+                if key not in self._value_indexes or values.reads_numbers:  # else an index above it has the path, too
+                    self._value_indexes[key] = values
         self.readers = InFlight()
 
     @property

@@ -20,6 +20,7 @@ from milvine.errors import (
 )
 from milvine.expr import Predicate, compile_filter, is_always_true, primary_keys
 from milvine.index.registry import TYPES
+from milvine.index.scalar_type import number_paths
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
@@ -121,8 +122,9 @@ def _partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[
 def _predicate(engine: Engine, collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
     if not text.strip():
         return None
+    paths = number_paths(collection.scalar_indexes)
     try:
-        return compile_filter(text, collection.schema, _loaded_ids(engine, collection), templates)
+        return compile_filter(text, collection.schema, _loaded_ids(engine, collection), templates, paths)
     except ParameterInvalid as error:
         raise error.prefixed("failed to create query plan") from error
 

@@ -19,6 +19,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.expr import compile_filter, is_always_true, is_approximate, primary_keys
+from milvine.index.scalar_type import number_paths
 from milvine.model.collections import DEFAULT_PARTITION, Collection
 from milvine.model.columns import (
     NUMPY_DTYPES,
@@ -366,8 +367,9 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
     loaded = None if collection.load is None else collection.load.field_ids
     predicate = None
     if request.filter.strip():
+        paths = number_paths(collection.scalar_indexes)
         try:
-            predicate = compile_filter(request.filter, collection.schema, loaded, request.templates)
+            predicate = compile_filter(request.filter, collection.schema, loaded, request.templates, paths)
         except ParameterInvalid as error:
             raise error.prefixed("failed to create delete plan") from error
     if predicate is None or is_always_true(predicate):

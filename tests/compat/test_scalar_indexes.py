@@ -231,9 +231,14 @@ def test_each_index_type_is_accepted_on_its_fields_only(
         ({"index_type": "BITMAP", "json_cast_type": "double"}, 1100, "DOUBLE is not supported for BITMAP index"),
         ({"index_type": "STL_SORT", "json_cast_type": "bool"}, 1100, "BOOL is not supported for STL_SORT index"),
         (
-            {"index_type": "INVERTED", "json_cast_type": "DOUBLE", "json_cast_function": "STRING_TO_DOUBLE"},
+            {"index_type": "INVERTED", "json_cast_type": "bool", "json_cast_function": "string_to_double"},
             1100,
-            "json_cast_function STRING_TO_DOUBLE is not supported",
+            "json_cast_function STRING_TO_DOUBLE is not supported for json_cast_type BOOL",
+        ),
+        (
+            {"index_type": "INVERTED", "json_cast_type": "DOUBLE", "json_cast_function": "STRING_TO_INT"},
+            1100,
+            "json_cast_function STRING_TO_INT is not supported",
         ),
         ({"index_type": "INVERTED", "json_cast_type": "BOOL", "json_path": "1"}, 65535, "cannot parse identifier: 1"),
         ({"index_type": "INVERTED", "json_cast_type": "BOOL", "json_path": "i8"}, 1100, "fieldID not match"),
@@ -350,6 +355,49 @@ def test_json_paths_have_an_index_each_and_names_are_unique(client: MilvusClient
     for index_name in names:
         client.drop_index(name, index_name)
     assert client.list_indexes(name) == ["vec"]
+
+
+def test_with_its_index_numbers_in_texts_are_found_in_all_rows_indexed_or_not(
+    client: MilvusClient, stub: Any, collection_name: str
+) -> None:
+    name = collection_name
+    make(client, name)
+    client.load_collection(name)
+    prices = [{"doc": {"price": value}} for value in (5, "5", "5.5", "x", None, 7)]
+    small = [{**row, **prices[row["id"] % 6]} for row in rows(0, 2 * ROWS)]
+    client.insert(name, small[:ROWS])
+    client.flush(name)
+    client.insert(name, small[ROWS:])
+    texts = {
+        'doc["price"] == 5': ((0,), (0, 1)),
+        'doc["price"] in [5, 7]': ((0, 5), (0, 1, 5)),
+        'doc["price"] > 5.2': ((5,), (2, 5)),
+        'doc["price"] != 5': ((5,), (2, 5)),
+        'doc["price"] == "5"': ((1,), (1,)),
+    }
+
+    def found() -> dict[str, list[int]]:
+        return {text: ids_of(client, name, text) for text in texts}
+
+    def expected(which: int) -> dict[str, list[int]]:
+        return {text: [i for i in range(2 * ROWS) if i % 6 in left[which]] for text, left in texts.items()}
+
+    assert found() == expected(0)
+    given = {"json_path": 'doc["price"]', "json_cast_type": "DOUBLE", "json_cast_function": "STRING_TO_DOUBLE"}
+    plain_bytes = loaded_bytes(client, name)
+    assert_ok(create(stub, name, "doc", "INVERTED", "numbers", **given))
+    assert_ok(create(stub, name, "doc", "INVERTED", "all", json_path="doc", json_cast_type="JSON"))
+    assert found() == expected(1)
+    wait_indexed(client, name, "numbers", ROWS)
+    wait_indexed(client, name, "all", ROWS)
+    until(lambda: loaded_bytes(client, name) > plain_bytes, "no index was loaded")
+    assert found() == expected(1)
+    assert client.describe_index(name, "numbers")["json_cast_function"] == "STRING_TO_DOUBLE"
+    client.delete(name, filter='doc["price"] > 5.2')
+    assert ids_of(client, name, 'doc["price"] > 5.2') == []
+    assert len(ids_of(client, name, 'doc["price"] == 5')) == 2 * ROWS // 3
+    client.drop_index(name, "numbers")
+    assert ids_of(client, name, 'doc["price"] == 5') == expected(0)['doc["price"] == 5']
 
 
 def test_a_scalar_index_alone_does_not_load_a_collection(client: MilvusClient, stub: Any, collection_name: str) -> None:

@@ -191,6 +191,44 @@ def test_an_indexed_json_path_is_filtered_as_the_documents(cast: str, data: st.D
     assert evaluate(predicate, indexed).tolist() == evaluate(predicate, Source(column, {})).tolist()
 
 
+NUMBERS_IN_TEXTS = st.sampled_from(["5", "-1", "2.5", " 3x", "0x1", "1e999", "", "a", "٣"])
+
+
+@pytest.mark.usefixtures("most_bitmaps")
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_indexed_numbers_in_texts_are_found_as_in_the_documents(data: st.DataObject) -> None:
+    values = st.one_of(JSON_VALUES, NUMBERS_IN_TEXTS, st.lists(st.integers(0, 3), max_size=2))
+    documents = st.one_of(st.none(), st.just({}), values.map(lambda v: {"a": v}))
+    column = _json(data.draw(st.lists(documents, min_size=1, max_size=20)))
+    target = Target(1, DataType.JSON, True, path=("a",), reads_numbers=True)
+    literals = st.one_of(st.integers(-3, 5), st.sampled_from([2.5, 3.0, "5", "a", True]))
+    ordered = st.builds(
+        Compare, st.just(target), st.sampled_from(ORDERED), literals.filter(lambda v: type(v) is not bool)
+    )
+    predicate = data.draw(_combined(st.one_of(_comparison(target, literals, EQUALITY), ordered)))
+    indexed = Source(column, _decoded({("a",): scalar.index_json_numbers(column, ("a",))}))
+    assert evaluate(predicate, indexed).tolist() == evaluate(predicate, Source(column, {})).tolist()
+    plain = Source(column, _decoded(scalar.index_json(column, ("a",), "DOUBLE")))
+    assert evaluate(predicate, plain).tolist() == evaluate(predicate, Source(column, {})).tolist()
+
+
+def test_numbers_in_texts_count_as_numbers_beside_numbers_only() -> None:
+    texts = ["5", "5.", ".5", "-5", " +7e2x", "0x1A", "five", "", "1e999", "inf", "+-5"]
+    values = [*texts, 3, 2.5, True, None, [5]]
+    column = _json([{"a": value} for value in values])
+    target = Target(1, DataType.JSON, True, path=("a",), reads_numbers=True)
+
+    def found(comparator: Comparator, literal: Any) -> list[Any]:
+        mask = evaluate(Compare(target, comparator, literal), Source(column, {}))
+        return [value for value, is_found in zip(values, mask, strict=True) if is_found]
+
+    assert found(Comparator.GE, -100) == ["5", "5.", ".5", "-5", " +7e2x", 3, 2.5]
+    assert found(Comparator.EQ, 5) == ["5", "5."]
+    assert found(Comparator.EQ, "5") == ["5"]
+    assert found(Comparator.NE, 5) == [".5", "-5", " +7e2x", 3, 2.5]
+
+
 def test_an_index_of_a_document_answers_for_its_paths() -> None:
     column = _json([{"a": {"b": n, "c": str(n)}} for n in range(50)])
     source = Source(column, scalar.index_json(column, ("a",), "JSON"))
