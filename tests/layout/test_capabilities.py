@@ -21,7 +21,6 @@ OTHERS = {
     "admin.is_serving": "health pages ask for no user",
     "audit.names_of": "reads names from a request",
     "ann_params.ignores_growing": "reads a parameter",
-    "audit.names_of": "reads names from a request",
     "collections.collection_for": "passes the gate of another capability",
     "context.channel_name": "makes a name of an id",
     "segments.compaction_status": "counts what a capability returned",
