@@ -117,7 +117,7 @@ class Work(Generic[Key]):
             kept = dict(self._failures)
         is_current = self._is_current
         lasting = {
-            f.what: f
+            (f.what, f.text): f
             for key, f in kept.items()
             if f.is_lasting and (is_current is None or key is _WHOLE_STEP or is_current(key))
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from milvine import config
 from milvine.errors import ServiceInternal
 
+_ERROR_CLASS = re.compile(r"^milvine\.errors\.\w+: ")
 _LOOK_SECONDS = 0.1
 
 
@@ -41,6 +43,7 @@ def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
                     raise NotWanted from None
     if child.returncode != 0:
         # The last line of Python's output is the error; the traceback precedes it.
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2][-500:]
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        last = _ERROR_CLASS.sub("", last)[-500:]
         raise ServiceInternal(f"the task {task} ended with {child.returncode}: {last}")
     return pickle.loads(answer)

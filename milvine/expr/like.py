@@ -13,6 +13,8 @@ from milvine.model.columns import text_lengths
 
 MAX_REGEX_CHARACTERS = 16_384
 """For patterns with inner wildcards. RE2 refuses much longer patterns, but only while it reads rows."""
+MAX_WILDCARDS = 100
+"""For patterns with an inner `%`. The time that a character of a text takes grows with their number."""
 _TOKEN = re.compile(r"\\(?P<escaped>.)|(?P<wildcard>[%_])|(?P<literal>[^\\%_]+)", re.DOTALL)
 _ONLY_OUTER_PERCENTS = re.compile(r"(%*)((?:\\.|[^\\%_])*+)(%*)", re.DOTALL)
 _REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
@@ -21,8 +23,13 @@ _REGEX_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 def check_pattern(pattern: str, position: int) -> None:
     if len(pattern) - len(pattern.rstrip("\\")) & 1:
         raise FilterError(f"invalid like pattern, nothing to escape at its end: {pattern}", position)
-    if len(pattern) > MAX_REGEX_CHARACTERS and _ONLY_OUTER_PERCENTS.fullmatch(pattern) is None:
+    if _ONLY_OUTER_PERCENTS.fullmatch(pattern) is not None:
+        return
+    if len(pattern) > MAX_REGEX_CHARACTERS:
         raise FilterError(f"invalid like pattern, it is longer than {MAX_REGEX_CHARACTERS} characters", position)
+    wildcards = [token["wildcard"] for token in _TOKEN.finditer(pattern) if token["wildcard"]]
+    if "%" in wildcards and len(wildcards) > MAX_WILDCARDS:
+        raise FilterError(f"invalid like pattern, it has more than {MAX_WILDCARDS} wildcards", position)
 
 
 def prefix_of(pattern: str) -> str | None:

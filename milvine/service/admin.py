@@ -48,6 +48,10 @@ def check_health(engine: Engine, context: RequestContext) -> tuple[bool, list[st
     Reasons of a healthy server are warnings."""
     _, reasons = is_serving(engine)
     reasons += engine.background.failing()
+    collections = engine.catalog.snapshot.collections
+    for collection_id, error in engine.loader.damage():
+        if collection_id in collections:
+            reasons.append(f"load of collection {collections[collection_id].name}: {error.message}")
     return not reasons, [*reasons, *current_warnings(engine)]
 
 

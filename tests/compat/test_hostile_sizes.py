@@ -110,6 +110,8 @@ def test_a_pattern_of_megabytes_is_refused_or_matches(client: MilvusClient, stub
     make_text_keys(client, collection_name, "id", 4, 8)
     request = query_request(collection_name, f"id like '{'a%b_' * 500_000}'")
     assert_refused(stub.Query(request), 1100, "invalid like pattern, it is longer than 16384 characters")
+    request = query_request(collection_name, f"id like '{'%x' * 101}y'")
+    assert_refused(stub.Query(request), 1100, "invalid like pattern, it has more than 100 wildcards")
     assert client.query(collection_name, filter=f"id like '{'a' * 2_000_000}%'") == []
 
 

@@ -95,6 +95,9 @@ def test_the_load_names_a_damaged_file_and_other_collections_are_served(
     assert path.name in caught.value.message, f"the message does not name the file: {caught.value.message}"
     assert str(path) in server.log, "the log does not say which file"
     assert client.get_load_state(name)["state"].name == "NotLoad"
+    health = server.stub.CheckHealth(milvus_pb2.CheckHealthRequest())
+    assert not health.isHealthy
+    assert any(path.name in reason for reason in health.reasons), health.reasons
     with pytest.raises(MilvusException) as refused:
         client.query(name, filter="id >= 0")
     assert refused.value.code == 101
