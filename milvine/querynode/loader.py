@@ -379,9 +379,13 @@ class Loader:
         return self._failures.get(collection_id)
 
     def damage(self) -> list[tuple[int, MilvineError]]:
-        """Collections whose last load ended at a damaged file, and the errors that name it."""
-        failures = list(self._failures.items())
-        return [(collection_id, error) for collection_id, error in failures if isinstance(error, DataIntegrityError)]
+        """Collections whose last load ended at a damaged file, and the errors that name it. Those that could not be
+        recovered are reported elsewhere."""
+        return [
+            (collection_id, error)
+            for collection_id, error in list(self._failures.items())
+            if isinstance(error, DataIntegrityError) and self._views.damage(collection_id) is None
+        ]
 
     def serves(self, collection: Collection, partition_ids: frozenset[int] | None, field_ids: frozenset[int]) -> bool:
         """Whether a read of these (None: all partitions that are to be loaded) can run now. It takes no lock."""

@@ -35,7 +35,10 @@ SCHEMA = CollectionSchema(
     )
 )
 WIDER = CollectionSchema((*SCHEMA.fields, FieldSchema(103, "b", DataType.INT64, nullable=True)))
-GRAPH, SORTED = IndexSpec(900, VEC, "vec", "HNSW", MetricType.L2), IndexSpec(901, A, "a", "STL_SORT", None)
+GRAPH, SORTED = (
+    IndexSpec(900, VEC, "vec", "HNSW", MetricType.L2, build_type="HNSW"),
+    IndexSpec(901, A, "a", "STL_SORT", None),
+)
 
 configs = st.builds(
     LoadConfig,
