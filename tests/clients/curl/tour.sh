@@ -221,12 +221,12 @@ drop_resource_group() { post resource_groups/drop "{$GROUP}"; }
 TOURIST='"userName": "tourist"'
 create_user() { post users/create "{$TOURIST, \"password\": \"secret1\"}" && post users/list '{}' && has '"tourist"'; }
 update_password() { post users/update_password "{$TOURIST, \"password\": \"secret1\", \"newPassword\": \"secret2\"}"; }
-GUIDE='"roleName": "guide"'
+GUIDE_ROLE='"roleName": "guide"'
 GRANT='"privilege": "CollectionReadOnly", "dbName": "default", "collectionName": "*"'
 grant_role() {
-    post roles/create "{$GUIDE}" && post roles/grant_privilege_v2 "{$GUIDE, $GRANT}" &&
-        post users/grant_role "{$TOURIST, $GUIDE}" && post users/describe "{$TOURIST}" && has '"guide"' &&
-        post roles/describe "{$GUIDE}" && has '"CollectionReadOnly"'
+    post roles/create "{$GUIDE_ROLE}" && post roles/grant_privilege_v2 "{$GUIDE_ROLE, $GRANT}" &&
+        post users/grant_role "{$TOURIST, $GUIDE_ROLE}" && post users/describe "{$TOURIST}" && has '"guide"' &&
+        post roles/describe "{$GUIDE_ROLE}" && has '"CollectionReadOnly"'
 }
 privilege_group() {
     post privilege_groups/create '{"privilegeGroupName": "tour_group"}' &&
@@ -234,8 +234,8 @@ privilege_group() {
         post privilege_groups/drop '{"privilegeGroupName": "tour_group"}'
 }
 drop_role() {
-    post roles/revoke_privilege_v2 "{$GUIDE, $GRANT}" && post users/revoke_role "{$TOURIST, $GUIDE}" &&
-        post roles/drop "{$GUIDE}"
+    post roles/revoke_privilege_v2 "{$GUIDE_ROLE, $GRANT}" && post users/revoke_role "{$TOURIST, $GUIDE_ROLE}" &&
+        post roles/drop "{$GUIDE_ROLE}"
 }
 drop_user() { post users/drop "{$TOURIST}"; }
 
