@@ -6,12 +6,22 @@ All offsets and rows are int32, all values float32. Nothing is checked: a wrong 
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
-from scipy.sparse._sparsetools import csc_matvec, csr_matvec, csr_tocsc
 
 from milvine.index.base import Array
 
 MAX_VALUES = 2**31 - 1
+
+
+@cache
+def _tools() -> Any:
+    """scipy's functions, imported at the first use, since the import would delay every start."""
+    from scipy.sparse import _sparsetools
+
+    return _sparsetools
 
 
 def add_lists(starts: Array, ends: Array, rows: Array, values: Array, weights: Array, sums: Array) -> None:
@@ -26,7 +36,7 @@ def add_lists(starts: Array, ends: Array, rows: Array, values: Array, weights: A
     bounds[0::2], bounds[1::2] = starts, ends
     spaced = np.zeros(2 * len(starts) - 1, np.float32)
     spaced[0::2] = weights
-    csc_matvec(len(sums), len(spaced), bounds, rows, values, spaced, sums)
+    _tools().csc_matvec(len(sums), len(spaced), bounds, rows, values, spaced, sums)
 
 
 def row_sums(offsets: Array, places: Array, values: Array, weights: Array) -> Array:
@@ -35,7 +45,7 @@ def row_sums(offsets: Array, places: Array, values: Array, weights: Array) -> Ar
     It is the same number, to the last bit, that `add_lists` gives for lists in the order of places.
     """
     sums = np.zeros(len(offsets) - 1, np.float32)
-    csr_matvec(len(sums), len(weights), offsets, places, values, weights, sums)
+    _tools().csr_matvec(len(sums), len(weights), offsets, places, values, weights, sums)
     return sums
 
 
@@ -43,5 +53,5 @@ def by_place(offsets: Array, places: Array, values: Array, place_count: int) -> 
     """Starts (int32), rows and values of a list for each place; `offsets` and `places` as in `row_sums`."""
     starts = np.empty(place_count + 1, np.int32)
     rows, listed = np.empty(len(places), np.int32), np.empty(len(places), np.float32)
-    csr_tocsc(len(offsets) - 1, place_count, offsets, places, values, starts, rows, listed)
+    _tools().csr_tocsc(len(offsets) - 1, place_count, offsets, places, values, starts, rows, listed)
     return starts, rows, listed
