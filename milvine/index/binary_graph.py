@@ -11,7 +11,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from milvine.errors import DataIntegrityError
+from milvine.index import dense
 from milvine.index.base import Array, Effort, Found
 from milvine.index.hnsw import HnswIndex, options
 from milvine.index.scan_binary import scan
@@ -37,14 +37,7 @@ def save_graph(graph: Any, path: Path) -> None:
 
 def open_graph(payload: memoryview, name: str, metric: MetricType, path: Path) -> BinaryHnsw:
     """`payload` must be verified first, since faiss trusts it. Raises DataIntegrityError, naming the file."""
-    buffer = np.frombuffer(payload, np.uint8)
-    reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(buffer), buffer.size)
-    try:
-        graph = faiss.read_index_binary(reader, faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise DataIntegrityError(f"{path} is not an index that faiss can read: {error}") from error
-    if not isinstance(graph, faiss.IndexBinaryHNSW):
-        raise DataIntegrityError(f"{path} holds a {type(graph).__name__}, which Milvine does not write")
+    graph, buffer = dense.read(payload, path, faiss.IndexBinaryHNSW, faiss.read_index_binary)
     return BinaryHnsw(graph, name, metric, buffer)
 
 
@@ -53,8 +46,7 @@ class BinaryHnsw(HnswIndex):
 
     def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
         if not self.is_exact:
-            k, more = min(_JACCARD_FACTOR * k, self.row_count), _JACCARD_FACTOR * effort.ef
-            effort = Effort(more, effort.nprobe, more)
+            k, effort = min(_JACCARD_FACTOR * k, self.row_count), effort.times(_JACCARD_FACTOR)
         return super().search(queries, k, effort, mask)
 
     def _open_vectors(self) -> None:

@@ -92,22 +92,23 @@ def read_copy(payload: memoryview, path: Path, expected: type) -> Any:
         position += size
         return bytes(payload[position - size : position])
 
-    return _checked(faiss.PyCallbackIOReader(more), 0, path, expected)
+    return _checked(faiss.read_index, faiss.PyCallbackIOReader(more), 0, path, expected)
 
 
-def read(payload: memoryview, path: Path, expected: type) -> tuple[Any, Array]:
+def read(payload: memoryview, path: Path, expected: type, read_index: Any = faiss.read_index) -> tuple[Any, Array]:
     """The index of class `expected` that lies in `payload`, read in place, and the memory that must outlive it.
 
-    `payload` must be verified first, since faiss trusts it. Raises DataIntegrityError, naming the file.
+    `read_index`: faiss's function for the family of the class. `payload` must be verified first, since faiss trusts it.
+    Raises DataIntegrityError, naming the file.
     """
     buffer = np.frombuffer(payload, np.uint8)
     reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(buffer), buffer.size)
-    return _checked(reader, _OPEN_FLAGS, path, expected), buffer
+    return _checked(read_index, reader, _OPEN_FLAGS, path, expected), buffer
 
 
-def _checked(reader: Any, flags: int, path: Path, expected: type) -> Any:
+def _checked(read_index: Any, reader: Any, flags: int, path: Path, expected: type) -> Any:
     try:
-        index = faiss.read_index(reader, flags)
+        index = read_index(reader, flags)
     except RuntimeError as error:
         raise DataIntegrityError(f"{path} is not an index that faiss can read: {error}") from error
     if not isinstance(index, expected):

@@ -19,10 +19,22 @@ from milvine.model.types import DataType, MetricType
 LISTS: dict[str, Param] = {"nlist": IntParam(128, 1, 65536)}
 
 
-class ListsType(IndexType):
+class ProbedType(IndexType):
+    """A type whose searches visit `nprobe` of its lists."""
+
+    params: ClassVar[Mapping[str, Param]] = LISTS
+
+    def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
+        candidates = self.usual_candidates(k, data_type)
+        nprobe = searched_int(params, "nprobe", 65536) if "nprobe" in params else DEFAULT_NPROBE
+        if "refine" in self.params:
+            candidates = refined(candidates, build_params, params)
+        return Effort(candidates, nprobe, candidates)
+
+
+class ListsType(ProbedType):
     data_types = dense.FLOATS
     metrics = dense.METRICS
-    params: ClassVar[Mapping[str, Param]] = LISTS
 
     @abstractmethod
     def lists(self, centroids: Any, nlist: int, data: dense.Prepared, build_params: Mapping[str, Any]) -> Any:
@@ -49,10 +61,3 @@ class ListsType(IndexType):
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:
         return file_bytes + 4 * row_count
-
-    def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
-        candidates = self.usual_candidates(k, data_type)
-        nprobe = searched_int(params, "nprobe", 65536) if "nprobe" in params else DEFAULT_NPROBE
-        if "refine" in self.params:
-            candidates = refined(candidates, build_params, params)
-        return Effort(candidates, nprobe, candidates)

@@ -8,21 +8,16 @@ from typing import Any, ClassVar
 
 from milvine.errors import DataIntegrityError
 from milvine.index.array_file import read_arrays, write_arrays
-from milvine.index.base import Effort, VectorIndex
+from milvine.index.base import VectorIndex
 from milvine.index.binary_lists import BinaryLists, build_lists, checked_arrays
-from milvine.index.index_type import DEFAULT_NPROBE, IndexType
-from milvine.index.lists_type import LISTS
-from milvine.index.params import Param, searched_int
+from milvine.index.lists_type import ProbedType
 from milvine.model.types import DataType, MetricType
 
-_MAX_NPROBE = 65536
 
-
-class BinIvfFlat(IndexType):
+class BinIvfFlat(ProbedType):
     name = "BIN_IVF_FLAT"
     data_types = frozenset({DataType.BINARY_VECTOR})
     metrics = frozenset({MetricType.HAMMING, MetricType.JACCARD})
-    params: ClassVar[Mapping[str, Param]] = LISTS
     auto: ClassVar = {DataType.BINARY_VECTOR: {"nlist": 1024}}
 
     def build(
@@ -42,11 +37,6 @@ class BinIvfFlat(IndexType):
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:
         return file_bytes
-
-    def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
-        candidates = self.usual_candidates(k, data_type)
-        nprobe = searched_int(params, "nprobe", _MAX_NPROBE) if "nprobe" in params else DEFAULT_NPROBE
-        return Effort(candidates, nprobe, candidates)
 
 
 TYPE = BinIvfFlat()
