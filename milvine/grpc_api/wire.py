@@ -13,6 +13,7 @@ import time
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -127,7 +128,7 @@ def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext
         timeout = int(match[1]) * _TIMEOUT_UNITS[match[2]]
     given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
     database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
-    claimed = user or claimed_user(environ.get("HTTP_AUTHORIZATION"))
+    claimed = partial(claimed_user, environ.get("HTTP_AUTHORIZATION"))
     return RequestContext(database, user, time.monotonic() + timeout, claimed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from milvine.background import Supervisor
@@ -61,13 +62,13 @@ class Engine:
 
 @record
 class RequestContext:
-    """`user` has authenticated, and is empty if no authorization is required. `claimed_user` is named by the token,
-    even if its password is not checked. `deadline` is on time.monotonic()'s scale."""
+    """`user` has authenticated, and is empty if no authorization is required. `claimed_user` reads the one
+    that the token names, even if its password is not checked, or "". `deadline` is on time.monotonic()'s scale."""
 
     database: str = DEFAULT_DATABASE
     user: str = ""
     deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
-    claimed_user: str = ""
+    claimed_user: Callable[[], str] = str
 
 
 def check_database(engine: Engine, context: RequestContext) -> None:

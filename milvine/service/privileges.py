@@ -44,7 +44,7 @@ def _check_word(name: str, kind: str) -> None:
 
 def _grantor(engine: Engine, context: RequestContext) -> str:
     """The user who grants. As in Milvus, a token has to name one even if no authorization is required."""
-    user = context.user or context.claimed_user
+    user = context.user or context.claimed_user()
     if not user:
         raise ParameterInvalid("fail to get authorization from the md, authorization:[token]")
     return user
