@@ -67,61 +67,18 @@ LEVELS: Mapping[str, str] = {
 ALL = "All"
 _READ_ONLY = (
     *_COLLECTION_READ[:10],
-    *[
-        "ShowCollections",
-        "ListAliases",
-        "ListDatabases",
-        "DescribeDatabase",
-        "GetStatistics",
-        "DescribeSnapshot",
-        "ListSnapshots",
-    ],
+    *_names("ShowCollections ListAliases ListDatabases DescribeDatabase GetStatistics DescribeSnapshot ListSnapshots"),
 )
 _READ_WRITE = (
     *_READ_ONLY,
-    *[
-        "CreateIndex",
-        "DropIndex",
-        "CreatePartition",
-        "DropPartition",
-        "Load",
-        "Release",
-        "Insert",
-        "Delete",
-        "Upsert",
-        "Import",
-        "Flush",
-    ],
-    *[
-        "Compaction",
-        "LoadBalance",
-        "CreateAlias",
-        "DropAlias",
-        "CreateSnapshot",
-        "DropSnapshot",
-        "RefreshExternalCollection",
-    ],
+    *_names("CreateIndex DropIndex CreatePartition DropPartition Load Release Insert Delete Upsert Import Flush"),
+    *_names("Compaction LoadBalance CreateAlias DropAlias CreateSnapshot DropSnapshot RefreshExternalCollection"),
 )
 _ADMIN = (
     *_READ_WRITE,
     *_names("CreateCollection DropCollection RenameCollection CreateOwnership DropOwnership SelectOwnership"),
-    *[
-        "ManageOwnership",
-        "SelectUser",
-        "UpdateUser",
-        "BackupRBAC",
-        "RestoreRBAC",
-        "CreateResourceGroup",
-        "UpdateResourceGroups",
-    ],
-    *[
-        "DropResourceGroup",
-        "DescribeResourceGroup",
-        "ListResourceGroups",
-        "TransferReplica",
-        "TransferNode",
-        "CreateDatabase",
-    ],
+    *_names("ManageOwnership SelectUser UpdateUser BackupRBAC RestoreRBAC CreateResourceGroup UpdateResourceGroups"),
+    *_names("DropResourceGroup DescribeResourceGroup ListResourceGroups TransferReplica TransferNode CreateDatabase"),
     *_names(
         "DropDatabase AlterDatabase UpdateReplicateConfiguration RestoreSnapshot ExportSnapshot "
         "RestoreExternalSnapshot PinSnapshotData UnpinSnapshotData"
