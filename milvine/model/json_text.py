@@ -71,6 +71,21 @@ def _decoded(decode: Callable[[Any], _T], text: bytes | str | Sent) -> _T:
     return _decoded(decode, mended)
 
 
+_GO_TYPES = {
+    "null": "<nil>",
+    "bool": "bool",
+    "number": "float64",
+    "string": "string",
+    "object": "map[string]interface {}",
+    "array": "[]interface {}",
+}
+
+
+def go_type(value: object) -> str:
+    """Go's name for the type of a decoded JSON value."""
+    return _GO_TYPES[json_kind(value)]
+
+
 def json_kind(value: object) -> str:
     """The name of a JSON value in Go's decoder."""
     match value:

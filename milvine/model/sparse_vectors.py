@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from milvine.errors import ParameterInvalid
-from milvine.model.json_text import json_kind
+from milvine.model.json_text import go_type, json_kind
 from milvine.model.records import record
 
 Array = np.ndarray[Any, Any]
@@ -212,7 +212,7 @@ def _index_of_key(key: str) -> int:
 
 def _index(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid(f"invalid index type in JSON: {_go_type(value)}")
+        raise _invalid(f"invalid index type in JSON: {go_type(value)}")
     number = _as_float(value)
     if number != int(number) or not -(2**63) <= number < 2**63:
         raise _invalid(f"invalid index in JSON: {_go_number(number)}")
@@ -223,7 +223,7 @@ def _index(value: object) -> int:
 
 def _value(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid(f"invalid value type in JSON: {_go_type(value)}")
+        raise _invalid(f"invalid value type in JSON: {go_type(value)}")
     number = _as_float(value)
     if number > _LARGEST_VALUE:
         raise _invalid(f"value too large in JSON: {_go_number(number)}")
@@ -246,8 +246,3 @@ def _go_number(value: float) -> str:
     if value == 0 or 1e-4 <= abs(value) < 1e21:
         return str(np.format_float_positional(value, trim="-"))
     return repr(value)
-
-
-def _go_type(value: object) -> str:
-    names = {bool: "bool", str: "string", list: "[]interface {}", dict: "map[string]interface {}"}
-    return names.get(type(value), "<nil>")

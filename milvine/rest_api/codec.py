@@ -21,7 +21,7 @@ from milvine.errors import (
 )
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
-from milvine.model.json_text import json_kind, plain_text
+from milvine.model.json_text import go_type, json_kind, plain_text
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import (
     DeleteRequest,
@@ -53,7 +53,6 @@ _DEFAULT_KINDS = {
     DataType.VARCHAR: "StringData",
 }
 """The names of the kinds of a default value in Go's encoder."""
-_GO_TYPES = {"null": "<nil>", "bool": "bool", "object": "map[string]interface {}", "array": "[]interface {}"}
 
 
 def _check_level(body: Body) -> None:
@@ -151,7 +150,7 @@ def _ids(given: list[Any], primary: FieldSchema) -> Any:
 
 def _text_id(place: int, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _bad_id(f"invalid id type at index {place}: expected string, got {_go_type(value)}")
+        raise _bad_id(f"invalid id type at index {place}: expected string, got {go_type(value)}")
     if value == "":
         raise _bad_id(f"empty string id at index {place}")
     return plain_text(value)
@@ -159,7 +158,7 @@ def _text_id(place: int, value: object) -> str:
 
 def _int_id(place: int, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _bad_id(f"invalid id type at index {place}: expected int64, got {_go_type(value)}")
+        raise _bad_id(f"invalid id type at index {place}: expected int64, got {go_type(value)}")
     if isinstance(value, float) and not value.is_integer():
         raise _bad_id(f"invalid int64 id at index {place}: {value} has fractional part")
     text = value if isinstance(value, str) else str(int(value))
@@ -175,11 +174,6 @@ def _int_id(place: int, value: object) -> int:
 
 def _bad_id(detail: str) -> RestIdsInvalid:
     return RestIdsInvalid(ParameterInvalid(detail).message)
-
-
-def _go_type(value: object) -> str:
-    """Go's name for the type of a decoded JSON value."""
-    return _GO_TYPES[json_kind(value)]
 
 
 def _search_field(schema: CollectionSchema, name: str) -> FieldSchema:

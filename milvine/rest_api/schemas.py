@@ -11,7 +11,7 @@ import numpy as np
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
 from milvine.index.registry import auto_type
 from milvine.model import json_text
-from milvine.model.json_text import json_kind, plain_text
+from milvine.model.json_text import go_type, plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import CreateCollectionRequest
@@ -48,13 +48,6 @@ _DEFAULTS: dict[DataType, tuple[tuple[type, ...], str]] = {
     DataType.VARCHAR: ((str,), "string"),
 }
 """The Python types of JSON values for a default, and Milvus's word for the kind."""
-_GO_TYPES = {
-    "bool": "bool",
-    "number": "float64",
-    "string": "string",
-    "object": "map[string]interface {}",
-    "array": "[]interface {}",
-}
 _QUICK_VECTOR_TYPES = "FloatVector, BinaryVector, Float16Vector, BFloat16Vector, SparseFloatVector"
 _PROPERTY_NAMES = {"ttl.seconds": "collection.ttl.seconds"}
 _PROPERTIES_IN_PARAMS = {
@@ -164,7 +157,7 @@ def _default_value(data_type: DataType, value: Any) -> bool | int | float | str 
             f"convert defaultValue fail, err: Unexpected default value type: {data_type.milvus_name}"
         )
     if type(value) not in kinds:
-        shown = f'cannot use "{plain_text(value)}"(type: {_GO_TYPES[json_kind(value)]}) as {what} default value'
+        shown = f'cannot use "{plain_text(value)}"(type: {go_type(value)}) as {what} default value'
         raise ParameterInvalid(f"convert defaultValue fail, err: {shown}")
     if data_type.is_integer:
         return int(value)
