@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from milvine.errors import ParameterInvalid
-from milvine.model.json_text import json_kind, plain_text
+from milvine.model.json_text import json_kind
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors.base import MAX_DIM, MIN_DIM, Array, engine_type_mismatch
-from milvine.model.vectors.fixed_width import FixedWidthKind
+from milvine.model.vectors.fixed_width import FixedWidthKind, wrong_whole_number
 
 _BITS = 8
 
@@ -27,7 +24,6 @@ class BinaryKind(FixedWidthKind):
     dtype = np.dtype(np.uint8)
     wire_name = "binary_vector"
     engine_name = "VECTOR_BINARY"
-    json_element = "[]byte"
     metrics = frozenset({MetricType.HAMMING, MetricType.JACCARD, MetricType.SUBSTRUCTURE, MetricType.SUPERSTRUCTURE})
     default_metric = MetricType.HAMMING
     metric_noun = "binary"
@@ -73,38 +69,14 @@ class BinaryKind(FixedWidthKind):
         self._check_query_size(field, queries)
         return queries
 
-    def to_json(self, values: Array) -> list[Any]:
-        return [base64.b64encode(row).decode() for row in np.ascontiguousarray(values)]
-
     def _decoded(self, given: list[Any]) -> Array | None:
-        rows = list(map(_as_bytes, given))
-        if len(set(map(len, rows))) > 1:
-            return None
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+        return self._from_bytes(given)
 
-    def _json_size(self, value: Any) -> int:
-        return len(_as_bytes(value))
-
-    def _json_width(self, dim: int) -> int:
-        return dim // _BITS
-
-    def _wrong_query_size(self, given: list[Any], dim: int) -> str:
-        length = self._json_width(dim)
-        other = next(n for n in map(self._json_size, given) if n != length)
-        return f"dimension: {dim}, bytesLen: {length}, but length of []byte: {other}"
-
-
-def _as_bytes(value: Any) -> bytes:
-    """Base64 text, or a list of numbers from 0 to 255. Raises ValueError with Go's text."""
-    if type(value) is str:
-        try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"illegal base64 data: {error}") from error
-    if type(value) is not list:
-        raise ValueError(f"json: cannot unmarshal {json_kind(value)} into Go value of type []uint8")
-    wrong = next((v for v in chain(value) if type(v) is not int or not 0 <= v <= 255), None)
-    if wrong is not None:
-        shown = f"number {plain_text(wrong)}" if type(wrong) in (int, float) else json_kind(wrong)
-        raise ValueError(f"json: cannot unmarshal {shown} into Go value of type uint8")
-    return bytes(value)
+    def _numbers_as_bytes(self, value: Any) -> bytes:
+        """From a list of numbers from 0 to 255."""
+        if type(value) is not list:
+            raise ValueError(f"json: cannot unmarshal {json_kind(value)} into Go value of type []uint8")
+        wrong = next((v for v in value if type(v) is not int or not 0 <= v <= 255), None)
+        if wrong is not None:
+            raise wrong_whole_number(wrong, "uint8")
+        return bytes(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -11,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from milvine.errors import ParameterInvalid
-from milvine.model.json_text import json_kind, plain_text
+from milvine.model.json_text import json_kind
 from milvine.model.numbers import check_finite
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors.base import Array, engine_type_mismatch, proxy_type_mismatch
 from milvine.model.vectors.conversion import as_float32, from_float32, is_finite
-from milvine.model.vectors.fixed_width import MAX_SENT_DIM, FixedWidthKind
+from milvine.model.vectors.fixed_width import MAX_SENT_DIM, FixedWidthKind, wrong_whole_number
 
 _NUMBERS = frozenset({int, float})
 
@@ -36,16 +34,30 @@ class DenseKind(FixedWidthKind):
         self._check_query_size(field, queries)
         return as_float32(queries)
 
-    def to_json(self, values: Array) -> list[Any]:
-        return [base64.b64encode(row).decode() for row in np.ascontiguousarray(values)]
+
+class _ListKind(DenseKind):
+    """A vector is a list of numbers in JSON."""
+
+    query_element: str
+    """The list's type in the error for a query of another dimension."""
+
+    def _json_size(self, value: Any) -> int:
+        return len(value)
+
+    def _json_width(self, dim: int) -> int:
+        return dim
+
+    def _wrong_query_size(self, given: list[Any], dim: int) -> str:
+        return _wrong_length(given, dim, self.query_element)
 
 
-class FloatKind(DenseKind):
+class FloatKind(_ListKind):
     data_type = DataType.FLOAT_VECTOR
     dtype = np.dtype(np.float32)
     wire_name = "float_vector"
     engine_name = "VECTOR_FLOAT"
     json_element = "[]float32"
+    query_element = "[]float"
 
     def from_wire(self, vectors: Any, has_validity: bool) -> Array:
         dim = min(int(vectors.dim), MAX_SENT_DIM)
@@ -76,18 +88,10 @@ class FloatKind(DenseKind):
     def _decoded(self, given: list[Any]) -> Array | None:
         return _numbers(given)
 
-    def _json_size(self, value: Any) -> int:
-        return len(value)
-
-    def _wrong_query_size(self, given: list[Any], dim: int) -> str:
-        return _wrong_length(given, dim, "[]float")
-
 
 class HalfKind(DenseKind):
     """FLOAT16_VECTOR and BFLOAT16_VECTOR, which also take float32 numbers. numpy has no bfloat16, so its bits are
     kept."""
-
-    json_element = "[]byte"
 
     def __init__(self, data_type: DataType) -> None:
         is_half = data_type is DataType.FLOAT16_VECTOR
@@ -124,42 +128,25 @@ class HalfKind(DenseKind):
         if not any(type(value) is str for value in given):
             made = _numbers(given)
             return None if made is None else from_float32(made, self.data_type)
-        rows = list(map(self._as_bytes, given))
-        lengths = set(map(len, rows))
-        if len(lengths) > 1 or lengths.pop() % self.dtype.itemsize:
-            return None
-        return np.frombuffer(b"".join(rows), self.dtype).reshape(len(rows), -1)
+        return self._from_bytes(given)
 
-    def _as_bytes(self, value: Any) -> bytes:
-        if type(value) is str:
-            try:
-                return base64.b64decode(value, validate=True)
-            except binascii.Error as error:
-                raise ValueError(f"illegal base64 data: {error}") from error
+    def _numbers_as_bytes(self, value: Any) -> bytes:
         made = _numbers([value])
         assert made is not None
         return from_float32(made, self.data_type).tobytes()
 
-    def _json_size(self, value: Any) -> int:
-        return len(self._as_bytes(value))
-
-    def _json_width(self, dim: int) -> int:
-        return self.row_bytes(dim)
-
     def _wrong_query_size(self, given: list[Any], dim: int) -> str:
         if type(given[0]) is not str:
             return _wrong_length(given, dim, "[]float")
-        length = self.row_bytes(dim)
-        other = next(n for n in map(self._json_size, given) if n != length)
-        return f"dimension: {dim}, bytesLen: {length}, but length of []byte: {other}"
+        return super()._wrong_query_size(given, dim)
 
 
-class Int8Kind(DenseKind):
+class Int8Kind(_ListKind):
     data_type = DataType.INT8_VECTOR
     dtype = np.dtype(np.int8)
     wire_name = "int8_vector"
     engine_name = "VECTOR_INT8"
-    json_element = "[]int8"
+    json_element = query_element = "[]int8"
     metric_noun = "int"
 
     def _uneven(self, length: int, dim: int, width: int) -> ParameterInvalid:
@@ -173,15 +160,8 @@ class Int8Kind(DenseKind):
         elements = list(chain.from_iterable(given))
         if not set(map(type, elements)) <= {int} or min(elements, default=0) < -128 or max(elements, default=0) > 127:
             wrong = next(v for v in elements if type(v) is not int or not -128 <= v <= 127)
-            shown = f"number {plain_text(wrong)}" if type(wrong) in _NUMBERS else json_kind(wrong)
-            raise ValueError(f"json: cannot unmarshal {shown} into Go value of type int8")
+            raise wrong_whole_number(wrong, "int8")
         return None if len(set(map(len, given))) > 1 else np.array(given, np.int8)
-
-    def _json_size(self, value: Any) -> int:
-        return len(value)
-
-    def _wrong_query_size(self, given: list[Any], dim: int) -> str:
-        return _wrong_length(given, dim, "[]int8")
 
 
 def _wrong_length(given: Sequence[Any], dim: int, element: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.errors import ParameterInvalid
+from milvine.model.json_text import json_kind, plain_text
 from milvine.model.schema import FieldSchema
 from milvine.model.vectors.base import Array, JsonMismatch, VectorKind, no_vectors, size_mismatch
 
@@ -95,24 +98,50 @@ class FixedWidthKind(VectorKind):
 
     # JSON
 
-    json_element: str
-    """Go's type of a vector in a row, such as `[]float32`."""
+    json_element: str = "[]byte"
+    """Go's type of a vector in a row. Kinds that are no bytes there replace what follows from it."""
 
     @abstractmethod
     def _decoded(self, given: list[Any]) -> Array | None:
         """The vectors; None if their lengths differ. Raises ValueError with Go's text."""
 
-    @abstractmethod
+    def to_json(self, values: Array) -> list[Any]:
+        return [base64.b64encode(row).decode() for row in np.ascontiguousarray(values)]
+
+    def _as_bytes(self, value: Any) -> bytes:
+        """A vector, from base64 or from its numbers. Raises ValueError with Go's text."""
+        if type(value) is not str:
+            return self._numbers_as_bytes(value)
+        try:
+            return base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"illegal base64 data: {error}") from error
+
+    def _numbers_as_bytes(self, value: Any) -> bytes:
+        """A vector that is no text. Raises ValueError with Go's text."""
+        raise NotImplementedError
+
+    def _from_bytes(self, given: list[Any]) -> Array | None:
+        """The vectors; None if their lengths differ."""
+        rows = list(map(self._as_bytes, given))
+        lengths = set(map(len, rows))
+        if len(lengths) > 1 or any(length % self.dtype.itemsize for length in lengths):
+            return None
+        return np.frombuffer(b"".join(rows), self.dtype).reshape(len(rows), -1)
+
     def _json_size(self, value: Any) -> int:
         """The length of a vector in a row, in elements of `json_element`."""
+        return len(self._as_bytes(value))
 
     def _json_width(self, dim: int) -> int:
         """The length that it should have."""
-        return dim
+        return self.row_bytes(dim)
 
-    @abstractmethod
     def _wrong_query_size(self, given: list[Any], dim: int) -> str:
         """The error for queries some of which are not of `dim`."""
+        length = self._json_width(dim)
+        other = next(n for n in map(self._json_size, given) if n != length)
+        return f"dimension: {dim}, bytesLen: {length}, but length of []byte: {other}"
 
     def from_json(self, field: FieldSchema, given: list[Any]) -> Array:
         dim = field.dim or 0
@@ -133,3 +162,9 @@ class FixedWidthKind(VectorKind):
         if made is None or self.dim_of(made.shape[1]) != field.dim:
             raise ValueError(self._wrong_query_size(given, field.dim or 0))
         return made
+
+
+def wrong_whole_number(value: object, go_type: str) -> ValueError:
+    """The error for a value that is no whole number of the type or out of its range, in Go's words."""
+    shown = f"number {plain_text(value)}" if type(value) in (int, float) else json_kind(value)
+    return ValueError(f"json: cannot unmarshal {shown} into Go value of type {go_type}")
