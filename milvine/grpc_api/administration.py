@@ -10,7 +10,7 @@ from milvine.grpc_api import decode, encode
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.requests import IndexDescription
-from milvine.service import admin, balancing, indexes, reads
+from milvine.service import admin, balancing, indexes, reading
 from milvine.service.context import Engine, RequestContext
 
 _FAIL, _SUCCESS = '{"status": "fail"}', '{"status": "success"}'
@@ -67,7 +67,7 @@ def dummy(engine: Engine, context: RequestContext, request: Any) -> Any:
             partition_names=asked.get("partition_names", ()),
             output_fields=asked.get("output_fields", ()),
         )
-        reads.query(engine, RequestContext(wanted.db_name or context.database, context.user), decode.query(wanted))
+        reading.query(engine, RequestContext(wanted.db_name or context.database, context.user), decode.query(wanted))
     except (json_text.NotJson, MilvineError, TypeError):
         return milvus_pb2.DummyResponse(response=_FAIL)
     return milvus_pb2.DummyResponse(response=_SUCCESS)

@@ -33,7 +33,7 @@ from milvine.model.schema_rules import NO_STRING, check_timezone
 from milvine.model.timestamps import MAX_TIMESTAMP
 from milvine.model.types import ConsistencyLevel, DataType
 from milvine.model.vectors import KINDS, kind_of
-from milvine.service.ann_params import ignores_growing
+from milvine.service.reading.ann_params import ignores_growing
 
 Array = np.ndarray[Any, Any]
 _SCALARS: dict[str, DataType] = {
@@ -401,22 +401,22 @@ def search(request: Any) -> SearchRequest:
     has_templates = bool(request.expr_template_values)
     is_repeatable = is_short and ids is None and not found.is_iterator and not has_templates
     return SearchRequest(
-        request.collection_name,
-        queries,
-        found.limit,
-        found.offset,
-        found.anns_field,
-        found.metric_type,
-        found.params,
-        found.round_decimal,
-        request.dsl,
-        templates(request) if has_templates else {},
-        output_fields,
-        partition_names,
-        _iterator_ts(request) if found.is_iterator else _read_ts(request),
-        query_type,
-        (found, request.dsl, output_fields, partition_names) if is_repeatable else None,
-        ids,
+        name=request.collection_name,
+        queries=queries,
+        limit=found.limit,
+        offset=found.offset,
+        anns_field=found.anns_field,
+        metric_type=found.metric_type,
+        params=found.params,
+        round_decimal=found.round_decimal,
+        filter=request.dsl,
+        templates=templates(request) if has_templates else {},
+        output_fields=output_fields,
+        partition_names=partition_names,
+        read_ts=_iterator_ts(request) if found.is_iterator else _read_ts(request),
+        query_type=query_type,
+        shape=(found, request.dsl, output_fields, partition_names) if is_repeatable else None,
+        ids=ids,
     )
 
 
@@ -447,13 +447,13 @@ def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
     params = {**{k: v for k, v in given.items() if k not in named}, **inner}
     metric_type = given.get("metric_type", "") or params.pop("metric_type", "")
     return _SearchParams(
-        _int(given, "topk", _int(given, "limit", 0)),
-        _int(given, "offset", 0),
-        given.get("anns_field", ""),
-        metric_type,
-        params,
-        _int(given, "round_decimal", -1),
-        given.get("iterator", "") in ("True", "true"),
+        limit=_int(given, "topk", _int(given, "limit", 0)),
+        offset=_int(given, "offset", 0),
+        anns_field=given.get("anns_field", ""),
+        metric_type=metric_type,
+        params=params,
+        round_decimal=_int(given, "round_decimal", -1),
+        is_iterator=given.get("iterator", "") in ("True", "true"),
     )
 
 
@@ -464,16 +464,16 @@ def query(request: Any) -> QueryRequest:
     _bool(params, "reduce_stop_for_best")  # pages are always in key order, which fits both values
     limit = _int(params, "limit", -1) if params.get("limit") else None
     return QueryRequest(
-        request.collection_name,
-        request.expr,
-        limit,
-        _int(params, "offset", 0) if limit is not None else 0,
-        templates(request),
-        tuple(request.output_fields),
-        tuple(request.partition_names),
-        _iterator(request, params) if _bool(params, "iterator") else None,
-        _read_ts(request),
-        ignores_growing(params),
+        name=request.collection_name,
+        filter=request.expr,
+        limit=limit,
+        offset=_int(params, "offset", 0) if limit is not None else 0,
+        templates=templates(request),
+        output_fields=tuple(request.output_fields),
+        partition_names=tuple(request.partition_names),
+        iterator=_iterator(request, params) if _bool(params, "iterator") else None,
+        read_ts=_read_ts(request),
+        ignores_growing=ignores_growing(params),
     )
 
 

@@ -12,14 +12,7 @@ from milvine.errors import MilvineError
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
-from milvine.model.requests import (
-    COUNT_FIELD,
-    IndexDescription,
-    MutationResult,
-    OutputField,
-    QueryResult,
-    SearchResult,
-)
+from milvine.model.requests import IndexDescription, MutationResult, OutputField, ReadResult
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import FieldSchema
 from milvine.model.timestamps import physical_ms
@@ -145,40 +138,37 @@ def fields_data(fields: Iterable[OutputField]) -> list[Any]:
     return [field_data(output.field, output.column) for output in fields]
 
 
-def search_results(name: str, result: SearchResult) -> Any:
+def search_results(name: str, result: ReadResult) -> Any:
+    ranking = result.ranking
+    assert ranking is not None
     response = milvus_pb2.SearchResults(collection_name=name, session_ts=result.ts)
     response.status.SetInParent()
     data = response.results
-    counts = result.counts.tolist()
+    counts = ranking.counts.tolist()
     data.num_queries = len(counts)
-    data.top_k = result.limit
+    data.top_k = ranking.limit
     data.topks.extend(counts)
-    _add_floats(data, "scores", result.scores)
+    _add_floats(data, "scores", ranking.scores)
     data.primary_field_name = result.primary_field.name
     data.output_fields.extend(result.output_names)
     data.fields_data.extend(fields_data(result.fields))
-    ids(result.keys.values, data.ids)
+    ids(ranking.keys.values, data.ids)
     data.all_search_count = sum(counts)
-    if result.iterator_token:
-        data.search_iterator_v2_results.token = result.iterator_token
-        data.search_iterator_v2_results.last_bound = result.last_bound
+    if ranking.iterator_token:
+        data.search_iterator_v2_results.token = ranking.iterator_token
+        data.search_iterator_v2_results.last_bound = ranking.last_bound
     return response
 
 
-def query_results(name: str, result: QueryResult) -> Any:
-    response = milvus_pb2.QueryResults(
+def query_results(name: str, result: ReadResult) -> Any:
+    return milvus_pb2.QueryResults(
         status=status(),
         collection_name=name,
         session_ts=result.ts,
         primary_field_name=result.primary_field.name,
         output_fields=result.output_names,
+        fields_data=fields_data(result.fields),
     )
-    if result.count is not None:
-        column = Column(DataType.INT64, np.array([result.count], np.int64))
-        response.fields_data.append(field_data(COUNT_FIELD, column))
-    else:
-        response.fields_data.extend(fields_data(result.fields))
-    return response
 
 
 def mutation(result: MutationResult, kind: str) -> Any:

@@ -22,7 +22,7 @@ from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.timestamps import physical_ms
-from milvine.service import admin, collections, indexes, loading, reads, segments, system_info, writes
+from milvine.service import admin, collections, indexes, loading, reading, segments, system_info, writes
 from milvine.service.context import Engine, RequestContext
 
 Rpc = Callable[[Engine, RequestContext, Any], Any]
@@ -280,12 +280,12 @@ def get_loading_progress(engine: Engine, context: RequestContext, request: Any) 
 
 
 def search(engine: Engine, context: RequestContext, request: Any) -> Any:
-    result = reads.search(engine, context, decode.search(request))
+    result = reading.search(engine, context, decode.search(request))
     return encode.search_results(request.collection_name, result)
 
 
 def query(engine: Engine, context: RequestContext, request: Any) -> Any:
-    result = reads.query(engine, context, decode.query(request))
+    result = reading.query(engine, context, decode.query(request))
     return encode.query_results(request.collection_name, result)
 
 

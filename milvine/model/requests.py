@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from milvine.model.collections import Collection
-from milvine.model.columns import Column, ColumnBatch
+from milvine.model.columns import Column
 from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, LoadState
@@ -113,23 +113,31 @@ class OutputField:
 
 
 @record
-class SearchResult:
-    """counts: int64 (nq,). scores: float32, Milvus's, query by query. `dynamic_keys`: requested of `$meta`, () for all.
+class Ranking:
+    """What only a search has. counts: int64 (nq,), hits of each query. keys and scores (float32, Milvus's): of each
+    hit, query by query.
 
     `iterator_token` and `last_bound` are those of a step of a search iterator; the token is empty for other searches.
     """
 
-    primary_field: FieldSchema
     limit: int
     counts: Array
     scores: Array
     keys: Column
+    iterator_token: str = ""
+    last_bound: float = 0.0
+
+
+@record
+class ReadResult:
+    """The rows of a search (with `ranking`) or of a query. `dynamic_keys`: requested of `$meta`, () for all."""
+
+    primary_field: FieldSchema
     fields: tuple[OutputField, ...]
     output_names: tuple[str, ...]
     dynamic_keys: tuple[str, ...]
     ts: int
-    iterator_token: str = ""
-    last_bound: float = 0.0
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +165,6 @@ class QueryRequest:
     iterator: QueryIterator | None = None
     read_ts: int = 0
     ignores_growing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """`count` is set only for count(*), which has no fields."""
-
-    primary_field: FieldSchema
-    rows: ColumnBatch
-    fields: tuple[OutputField, ...]
-    output_names: tuple[str, ...]
-    dynamic_keys: tuple[str, ...]
-    ts: int
-    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

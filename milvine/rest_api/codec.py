@@ -108,13 +108,13 @@ def query(body: Body) -> QueryRequest:
     limit = body.integer("limit", DEFAULT_LIMIT)
     paged = limit > 0 and names != (_COUNT,)
     return QueryRequest(
-        body.text("collectionName"),
-        body.text("filter"),
-        limit if paged else None,
-        max(0, body.integer("offset")) if paged else 0,
-        body.mapping("exprParams"),
-        names,
-        body.texts("partitionNames"),
+        name=body.text("collectionName"),
+        filter=body.text("filter"),
+        limit=limit if paged else None,
+        offset=max(0, body.integer("offset")) if paged else 0,
+        templates=body.mapping("exprParams"),
+        output_fields=names,
+        partition_names=body.texts("partitionNames"),
     )
 
 
@@ -234,13 +234,13 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         field = _search_field(schema, anns_field)
         anns_field, query_type, queries = field.name, int(field.data_type), _queries(data, field)
     return SearchRequest(
-        body.text("collectionName"),
-        queries,
-        body.integer("limit", DEFAULT_LIMIT),
-        body.integer("offset"),
-        anns_field,
-        plain_text(metric_type),
-        params,
+        name=body.text("collectionName"),
+        queries=queries,
+        limit=body.integer("limit", DEFAULT_LIMIT),
+        offset=body.integer("offset"),
+        anns_field=anns_field,
+        metric_type=plain_text(metric_type),
+        params=params,
         filter=body.text("filter"),
         templates=body.mapping("exprParams"),
         output_fields=body.texts("outputFields"),

@@ -7,7 +7,7 @@ from typing import Any
 from milvine.errors import RestInvalidInsertData, RestMissingParameters
 from milvine.rest_api import codec, rows
 from milvine.rest_api.call import Call, Route
-from milvine.service import reads, writes
+from milvine.service import reading, writes
 
 
 def insert(call: Call) -> dict[str, Any]:
@@ -35,30 +35,30 @@ def delete(call: Call) -> dict[str, Any]:
 
 
 def query(call: Call) -> dict[str, Any]:
-    call.schema(reads.query)
-    result = reads.query(call.engine, call.context, codec.query(call.body))
+    call.schema(reading.query)
+    result = reading.query(call.engine, call.context, codec.query(call.body))
     return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
 
 
 def get(call: Call) -> dict[str, Any]:
-    request = codec.get(call.body, call.schema(reads.query))
-    result = reads.query(call.engine, call.context, request)
+    request = codec.get(call.body, call.schema(reading.query))
+    result = reading.query(call.engine, call.context, request)
     return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
 
 
 def search(call: Call) -> dict[str, Any]:
     """Without hits `topks` is left out, as in Milvus."""
-    request = codec.search(call.body, call.schema(reads.search))
-    result = reads.search(call.engine, call.context, request)
+    request = codec.search(call.body, call.schema(reading.search))
+    result = reading.search(call.engine, call.context, request)
     found = rows.of_search(result, call.int64_as_text)
-    if not found:
+    if not found or result.ranking is None:
         return {"data": [], "cost": 0}
-    return {"data": found, "cost": 0, "topks": result.counts.tolist()}
+    return {"data": found, "cost": 0, "topks": result.ranking.counts.tolist()}
 
 
 def explain(call: Call) -> dict[str, Any]:
     """Takes the body of a search; answers how each segment was searched, without rows."""
-    segment_stats = reads.explain(call.engine, call.context, codec.search(call.body, call.schema(reads.explain)))
+    segment_stats = reading.explain(call.engine, call.context, codec.search(call.body, call.schema(reading.explain)))
     return {"data": [codec.search_stats(stats) for stats in segment_stats]}
 
 

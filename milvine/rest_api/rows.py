@@ -17,7 +17,7 @@ from milvine.errors import ParameterInvalid, RestInvalidInsertData
 from milvine.model import json_text
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.json_text import Sent, plain_text
-from milvine.model.requests import OutputField, QueryResult, SearchResult
+from milvine.model.requests import OutputField, ReadResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.model.vectors import KINDS, kind_of
@@ -349,20 +349,20 @@ def _static(fields: Sequence[OutputField], int64_as_text: bool) -> dict[str, lis
     return {f.field.name: _values(f.column, int64_as_text) for f in fields if not f.field.is_dynamic}
 
 
-def of_query(result: QueryResult, int64_as_text: bool) -> list[dict[str, Any]]:
-    if result.count is not None:
-        return [{"count(*)": str(result.count) if int64_as_text else result.count}]
+def of_query(result: ReadResult, int64_as_text: bool) -> list[dict[str, Any]]:
     rows = _rows(_static(result.fields, int64_as_text))
     _spread_dynamic(rows, result.fields, result.dynamic_keys)
     return rows
 
 
-def of_search(result: SearchResult, int64_as_text: bool) -> list[dict[str, Any]]:
+def of_search(result: ReadResult, int64_as_text: bool) -> list[dict[str, Any]]:
     """The hits of all queries in one list, ordered by query."""
+    ranking = result.ranking
+    assert ranking is not None
     columns = _static(result.fields, int64_as_text)
-    columns[result.primary_field.name] = _values(result.keys, int64_as_text)
+    columns[result.primary_field.name] = _values(ranking.keys, int64_as_text)
     rows = _rows(columns)
     _spread_dynamic(rows, result.fields, result.dynamic_keys)
-    for row, score in zip(rows, np.asarray(result.scores, np.float32), strict=True):
+    for row, score in zip(rows, np.asarray(ranking.scores, np.float32), strict=True):
         row[DISTANCE] = score
     return rows

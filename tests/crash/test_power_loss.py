@@ -27,7 +27,7 @@ from milvine.model.columns import Column
 from milvine.model.requests import CreateCollectionRequest, DeleteRequest, InsertRequest, LoadRequest, QueryRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, LoadState
-from milvine.service import collections, indexes, loading, reads, segments, writes
+from milvine.service import collections, indexes, loading, reading, segments, writes
 from milvine.service.context import Engine, RequestContext
 from milvine.storage import wal
 
@@ -86,11 +86,11 @@ def found_in(engine: Engine) -> Tables:
                 assert time.monotonic() < deadline, engine.loader.failure(collection.collection_id)
                 time.sleep(0.0005)
             request = QueryRequest(name, "id >= 0", output_fields=("id", "vec", "tag"))
-            columns = {f.field.name: f.column.values for f in reads.query(engine, CONTEXT, request).fields}
+            columns = {f.field.name: f.column.values for f in reading.query(engine, CONTEXT, request).fields}
             assert np.array_equal(columns["vec"][:, 0], columns["id"]), "a vector of another row"
             rows = dict(zip(columns["id"].tolist(), columns["tag"].tolist(), strict=True))
-            count = reads.query(engine, CONTEXT, replace(request, output_fields=("count(*)",))).count
-            assert count == len(rows), f"{name}: {count} rows, {len(rows)} keys"
+            (count,) = reading.query(engine, CONTEXT, replace(request, output_fields=("count(*)",))).fields
+            assert count.column.values == len(rows), f"{name}: {count.column.values} rows, {len(rows)} keys"
         else:
             rows = {}
         found[name] = Table(rows, loaded)

@@ -31,11 +31,13 @@ OTHERS = {
 
 
 def _service_functions() -> Iterator[tuple[str, Any]]:
-    for info in pkgutil.iter_modules(service.__path__):
-        module = importlib.import_module(f"milvine.service.{info.name}")
+    """By module and name; those that a package offers, by the package's name."""
+    for info in pkgutil.walk_packages(service.__path__, f"{service.__name__}."):
+        module = importlib.import_module(info.name)
         for name, found in vars(module).items():
-            if isinstance(found, FunctionType) and found.__module__ == module.__name__ and not name.startswith("_"):
-                yield f"{info.name}.{name}", found
+            is_own = isinstance(found, FunctionType) and (found.__module__ + ".").startswith(module.__name__ + ".")
+            if is_own and not name.startswith("_"):
+                yield f"{info.name.rpartition('.')[2]}.{name}", found
 
 
 FUNCTIONS = dict(_service_functions())

@@ -1,4 +1,4 @@
-"""Search parameters beyond the index's own: the band of a range search, iterators, ignore_growing."""
+"""Iterators over a search's hits: the parameters of a step, and its batch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from milvine.errors import ParameterInvalid, ParameterMissing, UnexpectedError
+from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.index.by_distance import Band
-from milvine.index.params import number as searched_number
 from milvine.model.types import MetricType
+from milvine.service.reading.ann_params import TRUE
 
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _PREFIX = "parse iterator v2 info failed: "
 
 
@@ -32,63 +30,6 @@ def check_collection_id(params: Mapping[str, Any], collection_id: int) -> None:
             f"collection id:{asked} in the request is not consistent to that in the search context,"
             f"alias or database may have been changed: {collection_id}"
         )
-
-
-def ignores_growing(params: Mapping[str, Any]) -> bool:
-    text = str(params.get("ignore_growing", "False"))
-    if text not in _TRUE | _FALSE:
-        raise ParameterInvalid("parse ignore growing field failed")
-    return text in _TRUE
-
-
-def check_range(params: Mapping[str, Any]) -> None:
-    """The proxy's checks, before the metric is known."""
-    if "range_filter" in params and "radius" not in params:
-        raise ParameterInvalid(
-            "range_filter requires radius to be set; range_filter alone is not a valid range search parameter",
-            expected="range_filter",
-            actual="",
-        )
-    if "radius" in params and params.get("group_by_field"):
-        raise ParameterInvalid("Not allowed to do range-search when doing search-group-by", expected="", actual="")
-
-
-def check_hints(params: Mapping[str, Any]) -> None:
-    """Costs decide how to filter here; a range search ignores hints."""
-    hint = params.get("hints") or ""
-    if hint not in ("", "disable", "iterative_filter") and "radius" not in params:
-        raise UnexpectedError(f"hints: {hint} not supported")
-
-
-def band(params: Mapping[str, Any], metric: MetricType) -> Band | None:
-    """L2: range_filter <= distance < radius. IP and COSINE: radius < score <= range_filter. None: no range search."""
-    if "radius" not in params:
-        return None
-    sign = -1 if metric.larger_is_nearer else 1
-    radius = _float32("radius", params["radius"])
-    if "range_filter" not in params:
-        return Band(np.float32(-np.inf), sign * radius)
-    near = _float32("range_filter", params["range_filter"])
-    if not sign * near < sign * radius:
-        wanted = "greater" if metric.larger_is_nearer else "less"
-        raise UnexpectedError(
-            f"metric type ({metric}), range_filter({_shown(near)}) must be {wanted} than radius({_shown(radius)})"
-        )
-    return Band(sign * near, sign * radius)
-
-
-def _float32(name: str, given: object) -> np.float32:
-    try:
-        number = searched_number(name, given)
-    except UnexpectedError as error:
-        kind = {bool: "boolean", str: "string", list: "array", dict: "object"}.get(type(given), "null")
-        raise UnexpectedError(f"[json.exception.type_error.302] type must be number, but is {kind}") from error
-    with np.errstate(over="ignore"):
-        return np.float32(number)
-
-
-def _shown(value: np.float32) -> str:
-    return str(value).removesuffix(".0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +65,7 @@ class IteratorV2:
 
 def iterator_v2(params: Mapping[str, Any], offset: int, nq: int, max_batch: int) -> IteratorV2 | None:
     """None unless `search_iter_v2` is requested."""
-    if str(params.get("search_iter_v2", "")) not in _TRUE:
+    if str(params.get("search_iter_v2", "")) not in TRUE:
         return None
     if not is_iterator(params):
         raise ParameterMissing(_PREFIX + "both iterator and search_iter_v2 must be set in the SDK")

@@ -1,0 +1,158 @@
+"""Searches with all names resolved, ready to run; those that repeat are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+import numpy as np
+
+from milvine.errors import CollectionNotLoaded, FieldIndexNotLoaded, MilvineError, ParameterInvalid
+from milvine.index.registry import TYPES
+from milvine.model.collections import Collection
+from milvine.model.known_keys import SEARCH, refuse_unserved
+from milvine.model.records import record
+from milvine.model.requests import SearchRequest
+from milvine.model.schema import FieldSchema
+from milvine.model.schema_rules import check_timezone
+from milvine.model.vectors import VectorKind, kind_of
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import SearchPlan
+from milvine.service.context import Engine, RequestContext, find_by_any_name
+from milvine.service.isolation import check_isolation
+from milvine.service.partitions import holding
+from milvine.service.reading import ann_params, iterators, limits, names, outputs
+from milvine.service.reading.snapshot import read_ts
+from milvine.sized_cache import SizedCache
+
+
+@record
+class PreparedSearch:
+    """A search with all names resolved, ready to run."""
+
+    collection: Collection
+    field: FieldSchema
+    kind: VectorKind
+    outputs: outputs.Outputs
+    target: Target
+    plan: SearchPlan
+    iterator: iterators.IteratorV2 | None
+
+
+class PreparedSearchCache:
+    """Searches that may be repeated with other vectors, by database, name and shape."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._searches: SizedCache[Hashable, PreparedSearch] = SizedCache("prepared_searches", limit_bytes)
+
+    def find(self, key: Hashable, collection: Collection) -> PreparedSearch | None:
+        """None if the collection, its indexes or its load configuration have changed since."""
+        found = self._searches.get(key)
+        return found if found is not None and found.collection is collection else None
+
+    def keep(self, key: Hashable, search: PreparedSearch, filter_text: str) -> None:
+        """The predicate holds the literals of the filter once or twice, and the cache key holds its text."""
+        size = _PREPARED_BYTES + _PREPARED_BYTES_PER_CHARACTER * len(filter_text)
+        self._searches.put(key, replace(search, plan=search.plan.again(_NO_QUERIES, 0)), size)
+
+
+_NO_QUERIES = np.zeros((0, 0), np.float32)
+_PREPARED_BYTES = 4096
+_PREPARED_BYTES_PER_CHARACTER = 8
+_prepared_searches = PreparedSearchCache(32 << 20)
+
+
+def prepare_search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int) -> PreparedSearch:
+    """Most searches repeat an earlier one with another vector, so its names and parameters are reused."""
+    collection = find_by_any_name(engine, context, request.name)
+    if request.shape is None:
+        return _new_search(engine, context, request, collection, at_ts)
+    key = (context.database, request.name, request.shape)
+    known = _prepared_searches.find(key, collection)
+    if known is None:
+        prepared = _new_search(engine, context, request, collection, at_ts)
+        _prepared_searches.keep(key, prepared, request.filter)
+        return prepared
+    limits.check_nq(len(request.queries))
+    queries = known.kind.checked_queries(known.field, request.query_type, request.queries)
+    return PreparedSearch(
+        collection=collection,
+        field=known.field,
+        kind=known.kind,
+        outputs=known.outputs,
+        target=Target(collection.collection_id, known.target.partition_ids, context.deadline),
+        plan=known.plan.again(queries, read_ts(engine, collection, request.read_ts)),
+        iterator=None,
+    )
+
+
+def _new_search(
+    engine: Engine, context: RequestContext, request: SearchRequest, collection: Collection, at_ts: int
+) -> PreparedSearch:
+    if iterators.is_iterator(request.params) and not 1 <= request.limit <= limits.MAX_TOPK:
+        request = replace(request, limit=limits.MAX_TOPK)
+    limits.check_window(request.limit, request.offset, len(request.queries), limits.most_rows(collection))
+    if request.round_decimal != -1 and not 0 <= request.round_decimal <= 6:
+        raise ParameterInvalid(
+            f"round_decimal [{request.round_decimal}] is invalid, should be -1 or an integer in range [0, 6]"
+        )
+    check_timezone(request.params)
+    refuse_unserved(SEARCH, request.params)
+    ann_params.check_range(request.params)
+    iterator = iterators.iterator_v2(request.params, request.offset, len(request.queries), limits.MAX_TOPK)
+    iterators.check_collection_id(request.params, collection.collection_id)
+    ignores_growing = ann_params.ignores_growing(request.params)
+    field = names.anns_field(collection, request.anns_field)
+    partition_ids = names.partition_ids(collection, request.partition_names)
+    wanted = outputs.requested(engine, collection, request.output_fields)
+    predicate = names.predicate(engine, collection, request.filter, request.templates)
+    check_isolation(collection, predicate)
+    partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
+    if collection.load is None:
+        raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
+    loaded = names.loaded_ids(engine, collection)
+    if loaded is not None and field.field_id not in loaded:
+        raise ParameterInvalid(f'failed to create query plan: ann field "{field.name}" not loaded: invalid parameter')
+    index = collection.index_by_field.get(field.field_id)
+    if index is None:
+        raise FieldIndexNotLoaded(field.name).prefixed("failed to search")
+    assert index.metric_type is not None
+    if request.metric_type and request.metric_type.upper() != index.metric_type:
+        raise ParameterInvalid(
+            "metric type not match", expected=index.metric_type, actual=request.metric_type
+        ).prefixed("failed to search")
+    kind = kind_of(field.data_type)
+    queries = kind.checked_queries(field, request.query_type, request.queries)
+    k = request.limit + request.offset if iterator is None else iterator.batch_size
+    try:
+        ann_params.check_hints(request.params)
+        effort = TYPES[index.build_type].effort(index.build_params, request.params, k, field.data_type)
+        band = ann_params.band(request.params, index.metric_type)
+    except MilvineError as error:
+        raise error.prefixed("failed to search") from error
+    if iterator is not None:
+        band = iterator.beyond(band, index.metric_type)
+    plan = SearchPlan(
+        field_id=field.field_id,
+        queries=queries,
+        k=k,
+        metric=index.metric_type,
+        effort=effort,
+        read_ts=at_ts or read_ts(engine, collection, request.read_ts),
+        predicate=predicate,
+        partition_ids=partition_ids,
+        output_field_ids=tuple(f.field_id for f in wanted.fields),
+        primary_field_id=collection.schema.primary_field.field_id,
+        band=band,
+        ignores_growing=ignores_growing,
+        data_type=field.data_type,
+    )
+    return PreparedSearch(
+        collection=collection,
+        field=field,
+        kind=kind,
+        outputs=wanted,
+        target=Target(collection.collection_id, partition_ids, context.deadline),
+        plan=plan,
+        iterator=iterator,
+    )

@@ -1,0 +1,66 @@
+"""Runs plans, with the paths of Milvus's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from milvine.errors import MilvineError, PartitionNotLoaded
+from milvine.model.resource_groups import NODE_ID
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import Hits, QueryPlan
+from milvine.service.context import Engine, channel_name
+from milvine.service.reading.prepared import PreparedSearch
+from milvine.service.reading.snapshot import check_travel
+
+_Result = TypeVar("_Result")
+
+
+def run_search(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+    try:
+        return engine.cluster.search(prepared.target, prepared.plan)
+    except MilvineError as error:
+        raise _chained(error, prepared.target.collection_id, "search").prefixed("failed to search") from error
+
+
+def run_query(
+    engine: Engine, read: Callable[[Target, QueryPlan], _Result], target: Target, plan: QueryPlan, asked_ts: int
+) -> _Result:
+    """The result of `read`. `asked_ts`: the timestamp that the caller chose, or 0."""
+    try:
+        result = read(target, plan)
+        check_travel(engine, target.collection_id, asked_ts)
+    except MilvineError as error:
+        raise _chained(error, target.collection_id, "Query").prefixed("failed to query") from error
+    return result
+
+
+def _chained(error: MilvineError, collection_id: int, verb: str) -> MilvineError:
+    """In Milvus the query node refuses a partition that is not loaded, so the error begins with its path."""
+    if not isinstance(error, PartitionNotLoaded):
+        return error
+    channel = channel_name(collection_id)
+    inner = error.prefixed(f"fail to {verb} on QueryNode {NODE_ID}")
+    return inner.prefixed(f"failed to search/query delegator {NODE_ID} for channel {channel}")
+
+
+def run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+    """A batch of an iterator, followed by all rows at exactly the distance of its last row.
+
+    The next step starts beyond that distance, so it would never return them.
+    """
+    size = prepared.plan.k
+    plan, found = replace(prepared.plan, k=size + 1), -1
+    while True:
+        hits = run_search(engine, replace(prepared, plan=plan))
+        if hits is None or len(hits.distances) <= size:
+            return hits
+        count = int(np.searchsorted(hits.distances, hits.distances[size - 1], side="right"))
+        if count < len(hits.distances) or found == count:
+            return replace(
+                hits, counts=np.array([count]), distances=hits.distances[:count], rows=hits.rows.slice(0, count)
+            )
+        plan, found = replace(plan, k=4 * plan.k), count

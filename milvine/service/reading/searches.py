@@ -1,0 +1,91 @@
+"""Search, and how one would run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from milvine.model.requests import Ranking, ReadResult, SearchRequest
+from milvine.segment.plans import SegmentSearchStats
+from milvine.service.context import Engine, RequestContext, find_collection
+from milvine.service.deny_rules import READING
+from milvine.service.gate import capability
+from milvine.service.rate_limits import SEARCHED
+from milvine.service.reading.outputs import no_rows, output_fields
+from milvine.service.reading.prepared import prepare_search
+from milvine.service.reading.running import run_search, run_step
+from milvine.service.reading.search_ids import with_vectors
+from milvine.service.reading.snapshot import check_travel
+
+
+@capability("Search", on="request.name", denied_as=READING)
+def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> ReadResult:
+    """The `limit` nearest rows of each query after the first `offset`. `at_ts`: the timestamp, if already chosen."""
+    if request.ids is not None:
+        return _search_by_ids(engine, context, request)
+    prepared = prepare_search(engine, context, request, at_ts)
+    collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
+    engine.rates.check(collection, SEARCHED, lambda: len(request.queries), request.partition_names)
+    primary = collection.schema.primary_field
+    hits = run_search(engine, prepared) if prepared.iterator is None else run_step(engine, prepared)
+    check_travel(engine, collection.collection_id, request.read_ts)
+    if hits is None:
+        rows, distances = no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
+        counts = np.zeros(len(request.queries), np.int64)
+    else:
+        rows, distances, counts = hits.rows, hits.distances, hits.counts
+        if request.offset:
+            rank = np.arange(len(distances)) - np.repeat(np.cumsum(counts) - counts, counts)
+            kept = np.flatnonzero(rank >= request.offset)
+            rows, distances = rows.take(kept), distances[kept]
+            counts = np.maximum(counts - request.offset, 0)
+    scores = -distances if plan.metric.larger_is_nearer else distances
+    iterator = prepared.iterator
+    last_bound = 0.0 if iterator is None else iterator.bound_after(scores, plan.metric)
+    if request.round_decimal >= 0:
+        scores = np.round(scores, request.round_decimal)
+    return ReadResult(
+        primary_field=primary,
+        fields=output_fields(outputs, rows),
+        output_names=outputs.names,
+        dynamic_keys=outputs.dynamic_keys,
+        ts=plan.read_ts,
+        ranking=Ranking(
+            limit=request.limit,
+            counts=counts,
+            scores=scores,
+            keys=rows.columns[primary.field_id],
+            iterator_token="" if iterator is None else iterator.token,
+            last_bound=last_bound,
+        ),
+    )
+
+
+@capability("Search", on="request.name", denied_as=READING)
+def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SegmentSearchStats, ...]:
+    """Runs a search and returns how each segment was searched."""
+    at_ts = 0
+    if request.ids is not None:
+        request, has_vector, at_ts = with_vectors(engine, context, request)
+        if not has_vector.any():
+            return ()
+    hits = run_search(engine, prepare_search(engine, context, request, at_ts))
+    return () if hits is None else hits.segment_stats
+
+
+def _search_by_ids(engine: Engine, context: RequestContext, request: SearchRequest) -> ReadResult:
+    """Searches for the vectors of the rows with these keys. A NULL vector has no hits."""
+    asked, has_vector, read_ts = with_vectors(engine, context, request)
+    counts = np.zeros(len(has_vector), np.int64)
+    if not has_vector.any():
+        primary = find_collection(engine, context, request.name).schema.primary_field
+        keys = no_rows((primary,)).columns[primary.field_id]
+        ranking = Ranking(limit=0, counts=counts, scores=np.zeros(0, np.float32), keys=keys)
+        return ReadResult(
+            primary_field=primary, fields=(), output_names=(), dynamic_keys=(), ts=read_ts, ranking=ranking
+        )
+    result = search(engine, context, asked, read_ts)
+    assert result.ranking is not None
+    counts[has_vector] = result.ranking.counts
+    return replace(result, ranking=replace(result.ranking, counts=counts))
