@@ -1,8 +1,8 @@
 """All settings: key, default, format and meaning.
 
 A value comes from a flag, else from the environment (`MILVINE_` and the key in capitals, dots as underscores), else
-from the YAML file (Milvus's nesting), else from the default. Unknown YAML keys are ignored, since Milvus's own
-configuration files have many that are not used here.
+from the YAML file (Milvus's nesting), else from the default. Unknown keys are ignored unless they are misspelt, since
+Milvus's own configuration files have many that are not used here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
-from milvine.rate_settings import Rates, read_rates
+from milvine import config_file
+from milvine.rate_settings import RATE_KEYS, Rates, read_rates
 
 ENVIRONMENT_PREFIX = "MILVINE_"
 _SETTINGS_VARIABLE = "MILVINE_SETTINGS_JSON"
@@ -29,6 +29,12 @@ _SAVED_PREFIX = "MILVINE_OUTER_"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
+LOG_LEVELS = {name: name for name in ("debug", "info", "warning", "error")} | {
+    "warn": "warning",
+    "panic": "error",
+    "fatal": "error",
+}
+"""Our name of each level; the last three are Milvus's."""
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -39,13 +45,13 @@ def parse_bool(value: object) -> bool:
         return True
     if text in ("false", "0", ""):
         return False
-    raise ValueError("neither true nor false")
+    raise ValueError("it must be true or false")
 
 
 def parse_tls_mode(value: object) -> int:
-    mode = int(str(value))
+    mode = parse_whole(value)
     if mode not in (0, 1, 2):
-        raise ValueError("not 0, 1 or 2")
+        raise ValueError("it must be 0, 1 or 2")
     return mode
 
 
@@ -97,7 +103,12 @@ def parse_bytes(value: object) -> int:
     if text and text[-1] in _UNITS:
         factor = _UNITS[text[-1]]
         text = text[:-1]
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError("it must be a size such as 512MB, a number of bytes, or a share such as 0.9")
     if factor == 1 and 0 < number <= 1:
         return int(number * machine_memory_bytes())
     return int(number * factor)
@@ -106,6 +117,42 @@ def parse_bytes(value: object) -> int:
 def parse_request_limit(value: object) -> int:
     """At least the largest request that is accepted."""
     return max(parse_bytes(value), _LARGEST_REQUEST_BYTES)
+
+
+def parse_whole(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError("it must be a whole number") from None
+
+
+def parse_number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        raise ValueError("it must be a number") from None
+
+
+def parse_port(value: object) -> int:
+    port = parse_whole(value)
+    if not 0 <= port < 1 << 16:
+        raise ValueError("a port is a number from 0 to 65535")
+    return port
+
+
+def parse_count(value: object) -> int:
+    """A whole number of at least 1."""
+    count = parse_whole(value)
+    if count < 1:
+        raise ValueError("it must be at least 1")
+    return count
+
+
+def _parse_level(value: object) -> str:
+    level = LOG_LEVELS.get(str(value).lower())
+    if level is None:
+        raise ValueError("it must be debug, info, warning or error")
+    return level
 
 
 def _parse_names(value: object) -> str:
@@ -141,8 +188,8 @@ SETTINGS: tuple[Setting, ...] = (
         "the data directory",
     ),
     Setting("host", "proxy.host", "", str, "address to listen on; empty: loopback, 127.0.0.1 and ::1"),
-    Setting("port", "proxy.port", 19530, int, "gRPC and REST; 0 picks a free one"),
-    Setting("metrics_port", "common.metricsPort", 9091, int, "/healthz and /metrics; 0 is off"),
+    Setting("port", "proxy.port", 19530, parse_port, "gRPC and REST; 0 picks a free one"),
+    Setting("metrics_port", "common.metricsPort", 9091, parse_port, "/healthz and /metrics; 0 is off"),
     Setting(
         "memory_limit_bytes",
         "memory.limit",
@@ -175,7 +222,7 @@ SETTINGS: tuple[Setting, ...] = (
         "segment_seal_seconds",
         "dataCoord.segment.maxLife",
         86400,
-        int,
+        parse_whole,
         "growing rows are sealed when the oldest reaches this age",
     ),
     Setting(
@@ -185,20 +232,22 @@ SETTINGS: tuple[Setting, ...] = (
         parse_bytes,
         "growing rows and deletes of all collections; above it the largest is sealed, at twice this size writes fail",
     ),
-    Setting("segment_max_rows", "segment.max.rows", 1_000_000, int, "small segments are merged up to this many rows"),
+    Setting(
+        "segment_max_rows", "segment.max.rows", 1_000_000, parse_count, "small segments are merged up to this many rows"
+    ),
     Setting("segment_max_bytes", "segment.max.bytes", "512MB", parse_bytes, "and up to this size"),
     Setting(
         "merge_idle_seconds",
         "segment.merge.idle.seconds",
         20,
-        int,
+        parse_whole,
         "the last small segments are merged after this long without a new segment",
     ),
     Setting(
         "retention_seconds",
         "common.retentionDuration",
         30,
-        int,
+        parse_whole,
         "deleted rows are kept at least this long for reads at an old timestamp",
     ),
     Setting("mmap_vector_field", "queryNode.mmap.vectorField", True, parse_bool, "vectors beside an index are mapped"),
@@ -213,7 +262,11 @@ SETTINGS: tuple[Setting, ...] = (
         "how fast sealed files are read to verify their checksums; 0 is off",
     ),
     Setting(
-        "scrub_interval_seconds", "scrub.interval.seconds", 604800, float, "each file is verified once per interval"
+        "scrub_interval_seconds",
+        "scrub.interval.seconds",
+        604800,
+        parse_number,
+        "each file is verified once per interval",
     ),
     Setting(
         "request_limit_bytes",
@@ -236,21 +289,21 @@ SETTINGS: tuple[Setting, ...] = (
         "disk_quota_mb",
         "quotaAndLimits.limitWriting.diskProtection.diskQuota",
         -1,
-        float,
+        parse_number,
         "MB of flushed rows above which writes are refused; negative: no quota",
     ),
     Setting(
         "database_disk_quota_mb",
         "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerDB",
         -1,
-        float,
+        parse_number,
         "the same for each database without a `database.diskQuota.mb`",
     ),
     Setting(
         "collection_disk_quota_mb",
         "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerCollection",
         -1,
-        float,
+        parse_number,
         "the same for each collection without a `collection.diskProtection.diskQuota.mb`",
     ),
     Setting(
@@ -264,29 +317,35 @@ SETTINGS: tuple[Setting, ...] = (
         "max_insert_bytes",
         "quotaAndLimits.limits.maxInsertSize",
         -1,
-        int,
+        parse_whole,
         "bytes of the rows of one insert or upsert; negative: no limit",
     ),
-    Setting("max_collections", "quotaAndLimits.limits.maxCollectionNum", 65536, int, "collections of all databases"),
+    Setting(
+        "max_collections", "quotaAndLimits.limits.maxCollectionNum", 65536, parse_whole, "collections of all databases"
+    ),
     Setting(
         "max_collections_per_database",
         "quotaAndLimits.limits.maxCollectionNumPerDB",
         65536,
-        int,
+        parse_whole,
         "collections of a database without a `database.max.collections`",
     ),
-    Setting("max_databases", "rootCoord.maxDatabaseNum", 64, int, "databases beside the default one"),
-    Setting("max_partitions", "rootCoord.maxPartitionNum", 1024, int, "partitions of a collection"),
+    Setting("max_databases", "rootCoord.maxDatabaseNum", 64, parse_whole, "databases beside the default one"),
+    Setting("max_partitions", "rootCoord.maxPartitionNum", 1024, parse_whole, "partitions of a collection"),
     Setting(
         "max_general_capacity",
         "rootCoord.maxGeneralCapacity",
         65536,
-        int,
+        parse_whole,
         "partitions times shards, summed over all collections",
     ),
-    Setting("max_shards", "proxy.maxShardNum", 16, int, "shards of a collection"),
+    Setting("max_shards", "proxy.maxShardNum", 16, parse_whole, "shards of a collection"),
     Setting(
-        "worker_threads", "proxy.workerThreads", 4 * (os.cpu_count() or 1), int, "requests handled at the same time"
+        "worker_threads",
+        "proxy.workerThreads",
+        4 * (os.cpu_count() or 1),
+        parse_count,
+        "requests handled at the same time",
     ),
     Setting(
         "authorization_enabled",
@@ -317,7 +376,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse_bool,
         "whether each start grants DescribeCollection, ListAliases and IndexDetail to the role public",
     ),
-    Setting("max_roles", "proxy.maxRoleNum", 10, int, "roles, including admin and public"),
+    Setting("max_roles", "proxy.maxRoleNum", 10, parse_whole, "roles, including admin and public"),
     Setting(
         "default_root_password",
         "common.security.defaultRootPassword",
@@ -348,7 +407,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("audit_enabled", "audit.enabled", False, parse_bool, "whether calls are written to the audit log"),
     Setting("audit_path", "audit.path", "", _parse_path, "its file; empty: audit.log in the data directory"),
     Setting("audit_max_bytes", "audit.maxBytes", "64MB", parse_bytes, "a new file is begun at this size"),
-    Setting("audit_files", "audit.files", 8, int, "files that are kept, with the current one"),
+    Setting("audit_files", "audit.files", 8, parse_count, "files that are kept, with the current one"),
     Setting(
         "metrics_token",
         "metrics.token",
@@ -363,7 +422,7 @@ SETTINGS: tuple[Setting, ...] = (
         _load_fields_mode,
         "strict: fields that a load does not list cannot be read; hint: they are served from their mapped files",
     ),
-    Setting("log_level", "log.level", "info", str, "debug, info, warning or error"),
+    Setting("log_level", "log.level", "info", _parse_level, "debug, info, warning or error"),
 )
 
 
@@ -436,13 +495,32 @@ def _lookup(tree: object, key: str) -> object | None:
     return tree
 
 
+def variable(key: str) -> str:
+    """The environment variable of a key."""
+    return ENVIRONMENT_PREFIX + key.upper().replace(".", "_")
+
+
+def _known_keys() -> dict[str, str]:
+    """The right key by each name of a setting: its attribute, its key and its alias."""
+    known = {setting.name: setting.key for setting in SETTINGS}
+    keys = [key for setting in SETTINGS for key in (setting.key, setting.alias) if key]
+    return known | {key: key for key in (*keys, *RATE_KEYS)}
+
+
 def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, str], file: Path | None) -> Settings:
     """Reads the current settings. Raises ValueError with one sentence if a value cannot be read."""
-    tree = yaml.safe_load(file.read_text()) if file is not None else {}
+    known = _known_keys()
+    # Kubernetes sets MILVINE_PORT=tcp://... and others in all containers beside a service called "milvine".
+    given = [n for n, value in environment.items() if n.startswith(ENVIRONMENT_PREFIX) and "://" not in value]
+    config_file.check_environment(given, {variable(name): variable(key) for name, key in known.items()})
+    tree: Mapping[str, object] = {}
+    if file is not None:
+        tree = config_file.read_tree(file)
+        config_file.check_file(file, tree, known)
 
     def lookup(*keys: str) -> object | None:
         """The value of the first key that the environment or else the file has."""
-        values: list[object | None] = [environment.get(ENVIRONMENT_PREFIX + k.upper().replace(".", "_")) for k in keys]
+        values: list[object | None] = [environment.get(variable(key)) for key in keys]
         values += [_lookup(tree, key) for key in keys]
         return next((value for value in values if value is not None), None)
 
@@ -455,9 +533,9 @@ def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, 
             found = setting.default
         try:
             values[setting.name] = setting.parse(found)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"setting {setting.key}: cannot read {found!r}: {error}") from error
-    values["rates"] = read_rates(lookup, parse_bool)
+    values["rates"] = read_rates(lookup, parse_bool, parse_number)
     return Settings(**values)
 
 

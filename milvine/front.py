@@ -41,13 +41,10 @@ class CannotServe(Exception):
 def run(settings: Settings) -> None:
     """Locks the data directory, checks the ports, and becomes the server. Does not return."""
     data_dir = Path(settings.data_dir)
-    if not data_dir.is_dir():
-        from milvine.storage.files import make_directory  # slow to import, and needed once
-
-        make_directory(data_dir)
+    _make_data_directory(data_dir)
     lock(data_dir)
-    hosts = [settings.host] if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
-    settings = replace(settings, port=_free_port(hosts, settings.port))
+    hosts = _addresses(settings.host) if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
+    settings = replace(settings, host=settings.host and hosts[0], port=_free_port(hosts, settings.port))
     _keep_for_us(hosts, settings.port)
     _check_certificates(settings)
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
@@ -82,12 +79,28 @@ def run(settings: Settings) -> None:
     os.execve(arguments[0], arguments, environment)
 
 
+def _make_data_directory(data_dir: Path) -> None:
+    if data_dir.is_dir():
+        return
+    if data_dir.exists():
+        raise CannotServe(f"the data directory {data_dir} is a file")
+    from milvine.storage.files import make_directory  # slow to import, and needed once
+
+    try:
+        make_directory(data_dir)
+    except OSError as error:
+        raise CannotServe(f"cannot create the data directory {data_dir}: {error.strerror}") from None
+
+
 def lock(data_dir: Path) -> None:
     """Locks the directory until this process ends, also across exec; then the kernel releases it.
 
-    Raises CannotServe if another process holds it.
+    Raises CannotServe if another process holds it, or if it cannot be written.
     """
-    descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise CannotServe(f"cannot write to the data directory {data_dir}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -96,6 +109,17 @@ def lock(data_dir: Path) -> None:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     os.set_inheritable(descriptor, True)
+
+
+def _addresses(host: str) -> list[str]:
+    """The addresses of a host's name to listen on; an address is its own."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise CannotServe(f"cannot listen on the host {host}: neither an address nor a name that is known") from None
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    # `localhost` often names ::1 where there is no IPv6.
+    return [address for address in addresses if _can_bind(address, 0)] or addresses[:1]
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -116,15 +140,22 @@ def _can_bind(host: str, port: int) -> bool:
     return False
 
 
+def _check_port(host: str, port: int) -> None:
+    try:
+        _bound(host, port).close()
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
 def _free_port(hosts: list[str], port: int) -> int:
     """`port` if it is free on all hosts; for 0 a free one."""
     if not hosts:
         raise CannotServe("there is no loopback address to listen on")
     if port:
         for host in hosts:
-            if not _can_bind(host, port):
-                raise CannotServe(f"cannot listen on {host} port {port}: it is in use or not available")
+            _check_port(host, port)
         return port
+    _check_port(hosts[0], 0)
     for _ in range(100):
         with socket.socket(socket.AF_INET6 if ":" in hosts[0] else socket.AF_INET) as probe:
             probe.bind((hosts[0], 0))

@@ -76,11 +76,18 @@ RATE_SETTINGS: tuple[RateSetting, ...] = (
 _ON_BY_DEFAULT = frozenset({"quotaAndLimits.flushRate.enabled"})
 _NOT_DDL = "DDLFlush"
 
+RATE_KEYS = frozenset(
+    {_ENABLED, _DENY_ALL_DDL, *(one for setting in RATE_SETTINGS for one in (setting.key, setting.switch))}
+)
+"""Every key that `read_rates` looks up."""
+
 Rates = Mapping[str, Mapping[str, float]]
 """Requests, vectors or bytes per second by kind and, inside, by level."""
 
 
-def read_rates(lookup: Callable[[str], object], parse_bool: Callable[[object], bool]) -> dict[str, dict[str, float]]:
+def read_rates(
+    lookup: Callable[[str], object], parse_bool: Callable[[object], bool], parse_number: Callable[[object], float]
+) -> dict[str, dict[str, float]]:
     """The rates that hold. `lookup` gives the value of a key, or None. Raises ValueError naming the key."""
 
     def read(key: str, parse: Callable[[object], float], otherwise: float) -> float:
@@ -93,15 +100,12 @@ def read_rates(lookup: Callable[[str], object], parse_bool: Callable[[object], b
     def is_on(key: str, otherwise: bool) -> bool:
         return bool(read(key, parse_bool, otherwise))
 
-    def number(value: object) -> float:
-        return float(str(value))
-
     rates: dict[str, dict[str, float]] = {}
     if not is_on(_ENABLED, True):
         return rates
     denies = is_on(_DENY_ALL_DDL, False)
     for setting in RATE_SETTINGS:
-        rate = read(setting.key, number, -1.0)
+        rate = read(setting.key, parse_number, -1.0)
         if denies and setting.kind.startswith("DDL") and setting.kind != _NOT_DDL:
             rate = 0.0
         elif not is_on(setting.switch, setting.switch in _ON_BY_DEFAULT):

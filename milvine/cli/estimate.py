@@ -1,0 +1,58 @@
+"""`milvine estimate`: the memory that a load would take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from milvine.cli.command import FAILED, OK, Command, names
+from milvine.cli.rest import RestServer, add_server_arguments
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", metavar="COLLECTION")
+    parser.add_argument("--fields", type=names, default=[], help="fields to load, separated by commas; default: all")
+    parser.add_argument("--partitions", type=names, default=[], help="partitions, separated by commas; default: all")
+    parser.add_argument("--skip-dynamic", action="store_true", help="without the dynamic field")
+    add_server_arguments(parser)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    """Prints the cost of a load; fails if it does not fit."""
+    body = {
+        "collectionName": parsed.collection,
+        "dbName": parsed.database,
+        "loadFields": parsed.fields,
+        "partitionNames": parsed.partitions,
+        "skipLoadDynamicField": parsed.skip_dynamic,
+    }
+    found = RestServer(parsed).call("milvine/v1/estimate", body)
+    _print(found)
+    return OK if found["fits"] else FAILED
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    print(f"{'':<32}{'estimated':>16}{'held now':>16}  bytes")
+    for part in found["parts"]:
+        label = part["kind"] if part["kind"] == "rows" else f"{part['kind']} {part['name']}"
+        print(f"{label:<32}{part['estimatedBytes']:>16,}{part['measuredBytes']:>16,}")
+    print(f"{'total':<32}{found['estimatedBytes']:>16,}{found['measuredBytes']:>16,}")
+    growing = f", and {found['growingRows']:,} rows that are not sealed yet" if found["growingRows"] else ""
+    print(f"{found['collectionName']}: {found['rows']:,} sealed rows{growing}")
+    free = f"{found['freeBytes']:,} of {found['limitBytes']:,} are free"
+    verdict = "it fits" if found["fits"] else "it does not fit"
+    print(f"a load needs {found['neededBytes']:,} bytes, {free}: {verdict}")
+
+
+COMMAND = Command(
+    "estimate",
+    "show what loading a collection of a running server would cost",
+    (
+        "milvine estimate books",
+        "milvine estimate books --fields id,vector --skip-dynamic",
+        "milvine estimate books --uri https://db.example:19530 --token reader:secret",
+    ),
+    _add_arguments,
+    _run,
+)

@@ -1,0 +1,76 @@
+"""Calls of a running server over REST, and the options that say which one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from milvine.cli.command import Failed
+
+_DEFAULT_URI = "http://localhost:19530"
+_DEFAULT_SECONDS = 30.0
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--uri", default=_DEFAULT_URI, help="the server; default: %(default)s")
+    parser.add_argument("--token", default=None, help="USER:PASSWORD; default: the variable MILVINE_TOKEN, else none")
+    parser.add_argument("--database", default="default", metavar="NAME", help="default: %(default)s")
+
+
+class RestServer:
+    """The server that the options name."""
+
+    def __init__(self, parsed: argparse.Namespace) -> None:
+        """Raises Failed if the address is none."""
+        self._uri = _checked_uri(parsed.uri)
+        token = os.environ.get("MILVINE_TOKEN", "") if parsed.token is None else parsed.token
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def call(self, path: str, body: Mapping[str, Any], seconds: float = _DEFAULT_SECONDS) -> Any:
+        """The `data` of the answer. Raises Failed with the server's sentence, or why there is no answer."""
+        url = f"{self._uri}/{path}"
+        headers = {**self._headers, "Request-Timeout": str(int(seconds))}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as response:
+                answer = json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            raise Failed(_refusal(url, error)) from None
+        except (OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise Failed(f"no answer from {url}: {reason}") from None
+        if answer["code"]:
+            raise Failed(answer["message"])
+        return answer.get("data")
+
+
+def _checked_uri(uri: str) -> str:
+    if not uri.startswith(("http://", "https://")):
+        raise Failed(f"--uri must begin with http:// or https://; did you mean http://{uri.rpartition('://')[2]}?")
+    try:
+        parts = urlsplit(uri)
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        is_address = False
+    if not is_address:
+        raise Failed(f"--uri {uri} is not an address such as {_DEFAULT_URI}")
+    return uri.rstrip("/")
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> str:
+    """The server's own sentence, if it sent one."""
+    try:
+        message = str(json.loads(error.read())["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{url} answers {error.code} {error.reason}; is it a Milvine server?"
+    if error.code == 401:
+        return f"{message}; give the right user and password by --token USER:PASSWORD or MILVINE_TOKEN"
+    return message

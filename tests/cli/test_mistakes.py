@@ -1,0 +1,161 @@
+"""Mistakes of a person get one sentence that says what to write instead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Server, ServerFactory
+
+from milvine import config_file
+from milvine.cli import COMMANDS
+from milvine.cli.command import Command
+from milvine.config import SETTINGS, Setting, load_settings
+
+
+def milvine(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "milvine", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """What the command prints instead of working."""
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.startswith("milvine: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.removeprefix("milvine: ").removesuffix("\n")
+
+
+def refused(tmp_path: Path, *arguments: str) -> str:
+    """Why `serve` does not start."""
+    return sentence(milvine("serve", f"--data-dir={tmp_path / 'data'}", "--port=0", "--metrics-port=0", *arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--port=99999"], "setting proxy.port: cannot read '99999': a port is a number from 0 to 65535"),
+        (["--port=many"], "setting proxy.port: cannot read 'many': it must be a whole number"),
+        (["--metrics-port=-1"], "setting common.metricsPort: cannot read '-1': a port is a number from 0 to 65535"),
+        (
+            ["--host=no.such.host.invalid"],
+            "cannot listen on the host no.such.host.invalid: neither an address nor a name that is known",
+        ),
+    ],
+)
+def test_a_flag_that_cannot_be_used_is_named(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    assert refused(tmp_path, *arguments) == expected
+
+
+def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
+    assert refused(tmp_path, "--host=192.0.2.1").startswith("cannot listen on 192.0.2.1 port 0: ")
+
+
+def test_a_file_as_the_data_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    assert refused(tmp_path) == f"the data directory {tmp_path / 'data'} is a file"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("proxy: {port: 1\nx: 2", "the configuration file {} is not valid YAML: "),
+        ("- proxy", "the configuration file {} must hold keys and values, not a list"),
+        ("log: {level: loud}", "setting log.level: cannot read 'loud': it must be debug, info, warning or error"),
+        ("memory: {limt: 1GB}", "the setting memory.limt in {} is unknown; did you mean memory.limit?"),
+        ("data_dir: x", "the setting data_dir in {} is unknown; did you mean localStorage.path?"),
+        ("memory: 1GB", "memory in {} must hold settings, such as memory.jsonCache.limit, not a value"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    assert refused(tmp_path, f"--config={file}").startswith(expected.format(file))
+
+
+def test_a_missing_file_and_one_that_is_no_text_are_named(tmp_path: Path) -> None:
+    gone, binary = tmp_path / "gone.yaml", tmp_path / "binary.yaml"
+    assert refused(tmp_path, f"--config={gone}").startswith(f"cannot read the configuration file {gone}: ")
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert refused(tmp_path, f"--config={binary}") == f"the configuration file {binary} is not UTF-8 text: byte 0"
+
+
+def test_a_misspelt_variable_is_named(new_server: ServerFactory) -> None:
+    server = new_server(env={"MILVINE_MEMORY_LIMT": "1GB"}, start=False)
+    server.spawn()
+    assert server.process.wait(30) == 1
+    expected = "milvine: the environment variable MILVINE_MEMORY_LIMT is unknown; did you mean MILVINE_MEMORY_LIMIT?\n"
+    assert server.log == expected
+
+
+def test_variables_of_kubernetes_and_of_other_programs_are_ignored() -> None:
+    ours = {"MILVINE_PORT": "tcp://10.0.0.1:19530", "MILVINE_SERVICE_HOST": "10.0.0.1", "MILVINE_TOKEN": "a:b"}
+    assert load_settings({}, ours, None).port == 19530
+
+
+MILVUS_KEYS = [
+    "proxy.http.port",
+    "dataCoord.segment.maxSize",
+    "dataCoord.segment.maxIdleTime",
+    "internaltls.serverPemPath",
+    "quotaAndLimits.limits.maxGroupSize",
+    "quotaAndLimits.limitWriting.diskProtection.diskQuotaPerPartition",
+    "quotaAndLimits.limitWriting.diskProtection.loadedDiskQuota",
+]
+"""Those that resemble ours most."""
+
+
+def test_keys_of_milvus_that_mean_nothing_here_are_ignored() -> None:
+    known = {setting.key: setting.key for setting in SETTINGS}
+    assert [config_file.nearest(key, known) for key in MILVUS_KEYS] == [None] * len(MILVUS_KEYS)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+def test_a_swapped_and_a_missing_letter_find_each_setting(setting: Setting) -> None:
+    key = setting.key
+    known = {one.key: one.key for one in SETTINGS}
+    for wrong in (key[:-2] + key[-1] + key[-2], key[:-3] + key[-2:]):
+        if wrong not in known:
+            assert config_file.nearest(wrong, known) == key
+
+
+def test_levels_have_milvus_names_too() -> None:
+    assert load_settings({"log_level": "WARN"}, {}, None).log_level == "warning"
+
+
+def test_a_host_name_is_listened_on_at_its_addresses(new_server: ServerFactory) -> None:
+    server = new_server("--host=localhost")
+    assert server.client().list_collections() == []
+    server.stop()
+
+
+def test_an_address_without_its_scheme_is_named() -> None:
+    expected = "--uri must begin with http:// or https://; did you mean http://localhost:19530?"
+    assert sentence(milvine("estimate", "books", "--uri=localhost:19530")) == expected
+    assert "is not an address" in sentence(milvine("estimate", "books", "--uri=http://localhost:99999"))
+
+
+def test_a_wrong_token_is_named(new_server: ServerFactory) -> None:
+    server = new_server(env={"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"})
+    said = sentence(milvine("estimate", "books", f"--uri={server.uri}", "--token=root:wrong"))
+    assert said.endswith("give the right user and password by --token USER:PASSWORD or MILVINE_TOKEN")
+
+
+def test_a_server_of_another_kind_is_named(server: Server) -> None:
+    said = sentence(milvine("estimate", "books", f"--uri={server.uri}/elsewhere"))
+    assert said.endswith("answers 404 Not Found; is it a Milvine server?")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_of_each_command_has_examples_that_can_be_read(command: Command) -> None:
+    printed = milvine(command.name, "--help")
+    assert printed.returncode == 0
+    for example in command.examples:
+        assert f"  {example}" in printed.stdout
+
+
+def test_a_command_line_that_cannot_be_read_ends_with_2() -> None:
+    assert milvine("serv").returncode == 2
+    assert milvine("serve", "--prot=1").returncode == 2
