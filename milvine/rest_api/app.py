@@ -16,8 +16,6 @@ from milvine import metrics
 from milvine.errors import (
     MilvineError,
     ParameterInvalid,
-    PermissionDenied,
-    RejectedByLimiter,
     RequestRateLimited,
     RequestTimeout,
     RestBadJson,
@@ -25,7 +23,6 @@ from milvine.errors import (
     RestForbidden,
     RestNeedAuthenticate,
     RestPermissionDenied,
-    RestRejected,
     UnexpectedError,
 )
 from milvine.intake import MAX_BODY_BYTES, BodyLost, BodyTooLarge, Visit, client_address
@@ -44,14 +41,12 @@ from milvine.rest_api import (
     users,
 )
 from milvine.rest_api.body import Body, parse, parse_bool
-from milvine.rest_api.call import Call, Route
+from milvine.rest_api.call import Call, Route, Version
 from milvine.rest_api.guard import Guard, cross_origin
 from milvine.service import admin
 from milvine.service.audit import Entry, names_of
 from milvine.service.context import Engine, RequestContext
 
-PREFIX = "/v2/vectordb/"
-OUR_PREFIX = "/milvine/v1/"
 ROUTES: dict[str, Route] = {
     **resources.ROUTES,
     **entities.ROUTES,
@@ -65,6 +60,7 @@ ROUTES: dict[str, Route] = {
     **roles.ROUTES,
 }
 OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
+VERSIONS = (Version("/v2/vectordb/", ROUTES), Version("/milvine/v1/", OUR_ROUTES))
 _VISIT = "milvine.visit"
 """The key of a request's visit in its environment."""
 _TOO_LARGE = RestBadJson("error: http: request body too large")
@@ -139,7 +135,9 @@ def _entry(path: str, request: falcon.Request) -> Entry:
     )
 
 
-def _answer(engine: Engine, route: Route, request: falcon.Request, entry: Entry | None) -> dict[str, Any]:
+def _answer(
+    engine: Engine, version: Version, route: Route, request: falcon.Request, entry: Entry | None
+) -> dict[str, Any]:
     """The handler's answer, once the request's headers are checked. Raises RequestTimeout if it is too late."""
     visit: Visit = request.env[_VISIT]
     visit.check_room()
@@ -147,39 +145,47 @@ def _answer(engine: Engine, route: Route, request: falcon.Request, entry: Entry 
     deadline = _deadline(request)
     content = _read(visit, request)
     visit.wait_for_turn()
-    body = parse(route.kind, content)
-    body.require(route.required)
+    body = _body(version, route, request, content)
+    version.require(body, route.required)
     body.refuse_unserved(route.kind)
     call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
     if entry is not None:
         entry.know(user, call.context.database, names_of(body.values.get))
     try:
         answer = route.handler(call)
-    except RejectedByLimiter as error:
-        raise RestRejected(error) from error
-    except PermissionDenied as error:
-        raise RestPermissionDenied(error) from error
+    except MilvineError as error:
+        refusal = version.refusal(error, call.context)
+        if refusal is error:
+            raise
+        raise refusal from error
     if time.monotonic() > deadline:
         raise RequestTimeout
-    return {"code": 0, **answer}
+    return {"code": version.success, **answer}
+
+
+def _body(version: Version, route: Route, request: falcon.Request, content: bytes) -> Body:
+    if route.method == "GET":
+        return Body(route.kind, {name: request.get_param(name) for name in request.params})
+    return parse(route.kind, content, version.text_of_no_body)
 
 
 class _Endpoint:
-    """One POST route."""
+    """One route."""
 
-    def __init__(self, engine: Engine, guard: Guard, path: str, route: Route) -> None:
+    def __init__(self, engine: Engine, guard: Guard, version: Version, path: str) -> None:
         self._engine = engine
         self._guard = guard
-        self._path = path
-        self._route = route
+        self._version = version
+        self._path = version.label + path
+        self._route = version.routes[path]
 
-    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+    def serve(self, request: falcon.Request, response: falcon.Response) -> None:
         started = time.perf_counter()
         audit = self._engine.audit
         entry = None if audit is None else _entry(self._path, request)
         try:
             self._guard.check(request)
-            answer = _answer(self._engine, self._route, request, entry)
+            answer = _answer(self._engine, self._version, self._route, request, entry)
         except BodyLost:
             answer = _failure(RestBadJson("error: unexpected EOF"))
         except MilvineError as error:
@@ -198,6 +204,17 @@ class _Endpoint:
 
     def on_options(self, request: falcon.Request, response: falcon.Response) -> None:
         raise falcon.HTTPNotFound
+
+
+class _Post(_Endpoint):
+    on_post = _Endpoint.serve
+
+
+class _Get(_Endpoint):
+    on_get = _Endpoint.serve
+
+
+_ENDPOINTS: dict[str, type[_Endpoint]] = {"POST": _Post, "GET": _Get}
 
 
 def _trace_id(request: falcon.Request) -> str:
@@ -255,10 +272,9 @@ def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[
     """A WSGI callable over the engine that also takes the visit of the request."""
     app = falcon.App(middleware=cross_origin(engine.settings))
     guard = Guard(engine.settings)
-    for path, route in ROUTES.items():
-        app.add_route(PREFIX + path, _Endpoint(engine, guard, path, route))
-    for path, route in OUR_ROUTES.items():
-        app.add_route(OUR_PREFIX + path, _Endpoint(engine, guard, path, route))
+    for version in VERSIONS:
+        for path, route in version.routes.items():
+            app.add_route(version.prefix + path, _ENDPOINTS[route.method](engine, guard, version, path))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics(engine))
     app.add_error_handler(falcon.HTTPError, _not_found)

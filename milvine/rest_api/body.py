@@ -147,10 +147,10 @@ class Body:
         return [Body(kind, value) for value in found]
 
 
-def parse(kind: str, content: bytes) -> Body:
+def parse(kind: str, content: bytes, text_of_no_body: str) -> Body:
     """Raises RestBadJson if the body is missing, is not JSON, or is not an object."""
     if not content.strip():
-        raise RestBadJson("the request body should be nil, however {} is valid")
+        raise RestBadJson(text_of_no_body)
     try:
         values = json_text.loads(content)
     except json_text.NotJson as error:

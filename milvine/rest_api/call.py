@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from milvine.errors import MilvineError, PermissionDenied, RejectedByLimiter, RestPermissionDenied, RestRejected
 from milvine.model.collections import Collection
 from milvine.model.schema import CollectionSchema
 from milvine.rest_api.body import Body
@@ -45,3 +46,28 @@ class Route:
     handler: Handler
     kind: str = "CollectionNameReq"
     required: tuple[str, ...] = ("collectionName",)
+    method: str = "POST"
+    """A route of GET reads the query of its address as its body."""
+
+
+def _refusal(error: MilvineError, _context: RequestContext) -> MilvineError:
+    if isinstance(error, RejectedByLimiter):
+        return RestRejected(error)
+    return RestPermissionDenied(error) if isinstance(error, PermissionDenied) else error
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of REST: its routes, and what is the same for all of them.
+
+    `label` precedes a route's path in metrics and in the audit log. `success`: the code of an answer without an error.
+    `refusal`: the form of an error of the service.
+    """
+
+    prefix: str
+    routes: Mapping[str, Route]
+    label: str = ""
+    success: int = 0
+    text_of_no_body: str = "the request body should be nil, however {} is valid"
+    require: Callable[[Body, Sequence[str]], None] = Body.require
+    refusal: Callable[[MilvineError, RequestContext], MilvineError] = _refusal

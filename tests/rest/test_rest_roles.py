@@ -11,7 +11,7 @@ import requests
 from conftest import Server
 from rest_client import Rest
 
-from milvine.rest_api.app import OUR_PREFIX, OUR_ROUTES, PREFIX, ROUTES
+from milvine.rest_api.app import OUR_ROUTES, ROUTES, VERSIONS
 
 ROOT = {"Authorization": "Bearer root:Milvus"}
 ANN = {"Authorization": "Bearer ann:secret1"}
@@ -67,7 +67,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
 
 def _send(rest: Rest, path: str, body: Any, headers: dict[str, str] | None = None) -> requests.Response:
     """To one of Milvus's routes, or of ours."""
-    prefix = OUR_PREFIX if path in OUR_ROUTES else PREFIX
+    prefix = next(version.prefix for version in VERSIONS if path in version.routes)
     return rest.session.post(rest.uri + prefix + path, json=body, headers=headers or STRANGER, timeout=30)
 
 
