@@ -542,6 +542,13 @@ class RestMissingParameters(InputError):
         super().__init__(f"{self.text}, error: {detail}")
 
 
+class RestMissingAny(RestMissingParameters):
+    """The form of REST v1, which names all parameters that a route requires."""
+
+    def __init__(self, required: str) -> None:
+        MilvineError.__init__(self, f"{self.text}, required parameters: [{required}]")
+
+
 class RestInvalidInsertData(InputError):
     code, text = 1804, "fail to deal the insert data"
 
@@ -558,6 +565,20 @@ class RestCheckPrimaryKey(InputError):
         super().__init__(f"{self.text}, error: {detail}")
 
 
+class RestDatabaseNotFound(DatabaseNotFound):
+    """REST v1's form of DatabaseNotFound."""
+
+    def __init__(self, name: str) -> None:
+        MilvineError.__init__(self, f"{self.text}, database: {name}")
+
+
+class RestCollectionNotFound(CollectionNotFound):
+    """The form of REST v1 when a collection to drop does not exist."""
+
+    def __init__(self, name: str, database: str) -> None:
+        MilvineError.__init__(self, f"{self.text}, database: {database}, collection: {name}")
+
+
 class RestRejected(MilvineError):
     """REST's form of RejectedByLimiter."""
 
@@ -565,6 +586,16 @@ class RestRejected(MilvineError):
 
     def __init__(self, error: RejectedByLimiter) -> None:
         super().__init__(f"{self.text}, error: {error.message}")
+
+
+class RestV1Rejected(MilvineError):
+    """REST v1's form of RejectedByLimiter, with the text twice."""
+
+    retriable = True
+
+    def __init__(self, error: RejectedByLimiter) -> None:
+        super().__init__(f"{error.message}, error: {error.message}")
+        self.code = error.code
 
 
 class MetricNotFound(MilvineError):

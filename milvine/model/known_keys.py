@@ -386,6 +386,18 @@ KEYS: dict[str, dict[str, Known]] = {
             external_field="an external collection",
         ),
     },
+    # REST v1 bodies
+    "CreateCollectionReq": {
+        **_served("dbName collectionName dimension description metricType primaryField vectorField"),
+        **_served("enableDynamicField"),
+    },
+    "DeleteReq": _served("dbName collectionName id filter"),
+    "DropCollectionReq": _served("dbName collectionName"),
+    "GetReq": _served("dbName collectionName outputFields id"),
+    "QueryReq": _served("dbName collectionName outputFields filter limit offset"),
+    "SearchReq": _served("dbName collectionName filter limit offset outputFields vector params searchAggregation"),
+    "SingleInsertReq": _served("dbName collectionName data"),
+    "SingleUpsertReq": _served("dbName collectionName data partialUpdate fieldOps"),
     # REST bodies
     "AliasCollectionReq": _served("dbName collectionName aliasName"),
     "AliasReq": _served("dbName aliasName"),

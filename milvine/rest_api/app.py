@@ -43,6 +43,7 @@ from milvine.rest_api import (
 from milvine.rest_api.body import Body, parse, parse_bool
 from milvine.rest_api.call import Call, Route, Version
 from milvine.rest_api.guard import Guard, cross_origin
+from milvine.rest_api.v1 import V1
 from milvine.service import admin
 from milvine.service.audit import Entry, names_of
 from milvine.service.context import Engine, RequestContext
@@ -60,7 +61,7 @@ ROUTES: dict[str, Route] = {
     **roles.ROUTES,
 }
 OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
-VERSIONS = (Version("/v2/vectordb/", ROUTES), Version("/milvine/v1/", OUR_ROUTES))
+VERSIONS = (Version("/v2/vectordb/", ROUTES), V1, Version("/milvine/v1/", OUR_ROUTES))
 _VISIT = "milvine.visit"
 """The key of a request's visit in its environment."""
 _TOO_LARGE = RestBadJson("error: http: request body too large")

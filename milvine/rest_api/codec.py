@@ -254,28 +254,37 @@ def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:
     return [{"key": k, "value": str(v)} for k, v in values.items()]
 
 
-def _field_details(field: FieldSchema) -> dict[str, Any]:
+def field_basics(field: FieldSchema) -> dict[str, Any]:
+    """What both versions of REST tell of a field."""
     details: dict[str, Any] = {
         "autoId": field.auto_id,
         "clusteringKey": False,
         "description": field.description,
-        "id": field.field_id,
         "name": field.name,
         "nullable": field.nullable,
         "partitionKey": field.is_partition_key,
         "primaryKey": field.is_primary,
         "type": field.data_type.milvus_name,
     }
-    if field.element_type is not None:
-        details["elementType"] = field.element_type.milvus_name
     if field.default_value is not None:
         details["defaultValue"] = {"Data": {_DEFAULT_KINDS[field.data_type]: field.default_value}}
+    return details
+
+
+def _field_details(field: FieldSchema) -> dict[str, Any]:
+    details = {**field_basics(field), "id": field.field_id}
+    if field.element_type is not None:
+        details["elementType"] = field.element_type.milvus_name
     params = {"dim": field.dim, "max_length": field.max_length, "max_capacity": field.max_capacity}
     given: dict[str, object] = {k: v for k, v in params.items() if v is not None}
     given.update(field.properties)
     if given:
         details["params"] = _pairs(given)
     return details
+
+
+def index_basics(index: IndexDescription) -> dict[str, str]:
+    return {"fieldName": index.field_name, "indexName": index.name, "metricType": index.params.get("metric_type", "")}
 
 
 def collection_details(
@@ -299,10 +308,7 @@ def collection_details(
         "externalSpec": "",
         "fields": [_field_details(f) for f in schema.user_fields],
         "functions": [],
-        "indexes": [
-            {"fieldName": i.field_name, "indexName": i.name, "metricType": i.params.get("metric_type", "")}
-            for i in indexes
-        ],
+        "indexes": [index_basics(index) for index in indexes],
         "load": "" if load_state is None else load_state.milvus_name,
         "partitionsNum": len(collection.partitions),
         "properties": _pairs(collection.described_properties),

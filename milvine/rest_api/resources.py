@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from milvine.errors import CollectionNotFound, IndexNotFound, MilvineError, PermissionDenied, RestPermissionDenied
-from milvine.model.requests import LoadRequest
+from milvine.model.requests import CreateCollectionRequest, IndexDescription, LoadRequest
 from milvine.model.types import LoadState
 from milvine.rest_api import codec, schemas
 from milvine.rest_api.call import Call, Route
@@ -18,13 +19,16 @@ def _done() -> dict[str, Any]:
 
 def create_collection(call: Call) -> dict[str, Any]:
     """With indexes, quick or listed, the collection is also loaded. If that fails, it stays without being loaded."""
-    request, new_indexes = schemas.create_collection(call.body)
+    create(call, *schemas.create_collection(call.body))
+    return _done()
+
+
+def create(call: Call, request: CreateCollectionRequest, new_indexes: Sequence[schemas.NewIndex]) -> None:
     collections.create_collection(call.engine, call.context, request)
     for new in new_indexes:
         indexes.create_index(call.engine, call.context, request.name, new.field_name, new.index_name, new.params)
     if new_indexes:
         loading.load_collection(call.engine, call.context, LoadRequest(request.name))
-    return _done()
 
 
 def drop_collection(call: Call) -> dict[str, Any]:
@@ -42,21 +46,27 @@ def has_collection(call: Call) -> dict[str, Any]:
 
 def describe_collection(call: Call) -> dict[str, Any]:
     collection = collections.describe_collection(call.engine, call.context, call.name)
+    state, found, message = load_and_indexes(call)
+    aliases = call.engine.catalog.snapshot.aliases_of(collection.collection_id)
+    return {"data": codec.collection_details(collection, state, found, aliases, call.name), "message": message}
+
+
+def load_and_indexes(call: Call) -> tuple[LoadState | None, list[IndexDescription], str]:
+    """The state, the indexes, and a text about what the caller may not see of them."""
     message = ""
     state: LoadState | None = None
     try:
         state = loading.get_load_state(call.engine, call.context, call.name).state
     except PermissionDenied as error:
         message += f"{RestPermissionDenied(error).message};"
-    found = []
+    found: list[IndexDescription] = []
     try:
         found = indexes.describe_indexes(call.engine, call.context, call.name)
     except IndexNotFound as error:
         message += f"{error.message};"
     except PermissionDenied as error:
         message += f"{RestPermissionDenied(error).message};"
-    aliases = call.engine.catalog.snapshot.aliases_of(collection.collection_id)
-    return {"data": codec.collection_details(collection, state, found, aliases, call.name), "message": message}
+    return state, found, message
 
 
 def load_collection(call: Call) -> dict[str, Any]:

@@ -355,12 +355,12 @@ def of_query(result: ReadResult, int64_as_text: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def of_search(result: ReadResult, int64_as_text: bool) -> list[dict[str, Any]]:
-    """The hits of all queries in one list, ordered by query."""
+def of_search(result: ReadResult, int64_as_text: bool, key_name: str = "") -> list[dict[str, Any]]:
+    """The hits of all queries in one list, ordered by query. `key_name`: in place of the name of the key's field."""
     ranking = result.ranking
     assert ranking is not None
     columns = _static(result.fields, int64_as_text)
-    columns[result.primary_field.name] = _values(ranking.keys, int64_as_text)
+    columns[key_name or result.primary_field.name] = _values(ranking.keys, int64_as_text)
     rows = _rows(columns)
     _spread_dynamic(rows, result.fields, result.dynamic_keys)
     for row, score in zip(rows, np.asarray(ranking.scores, np.float32), strict=True):

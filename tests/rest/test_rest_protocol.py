@@ -39,7 +39,7 @@ def test_another_method_than_post_is_the_routers_404(rest: Rest, path: str, meth
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v2", "/v2/vectordb/collections", "/v2/vectordb/collections/nope", "/v1/vector/insert"]
+    "path", ["/", "/v2", "/v2/vectordb/collections", "/v2/vectordb/collections/nope", "/v1/vector/nope"]
 )
 def test_an_unknown_path_is_the_routers_404(rest: Rest, path: str) -> None:
     answer = requests.post(rest.uri + path, json={}, timeout=30)
