@@ -6,11 +6,13 @@ only name candidates, whose distances the caller takes from the raw column. So n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from milvine.index.by_distance import Band
 from milvine.model.records import record
 
 Array = np.ndarray[Any, Any]
@@ -85,4 +87,9 @@ class VectorIndex(Protocol):
 
     def scan(self, queries: Any, k: int, mask: Array | None) -> tuple[Array, Array]:
         """The nearest k of all rows of `mask`, exactly; only an exact index has it."""
+        ...
+
+    @property
+    def scan_band(self) -> Callable[[Any, int, Array | None, Band], tuple[Array, Array]] | None:
+        """As `scan`, of the rows inside a band. None where scans of the column may give other distances."""
         ...

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from milvine.index.base import Array
 from milvine.model.types import MetricType
+
+Array = np.ndarray[Any, Any]
 
 DistancesTo = Callable[[Any, Any, MetricType], Array]
 

@@ -38,6 +38,8 @@ def options(ef: int) -> Any:
 class HnswIndex:
     """A graph read in place. `payload` is the memory that faiss reads from; this object keeps it alive."""
 
+    scan_band = None
+
     def __init__(
         self, index: Any, name: str, metric: MetricType, payload: Array, heap_bytes: int | None = None
     ) -> None:

@@ -37,6 +37,8 @@ class IvfIndex:
     `payload` is the memory that faiss reads from; this object keeps it alive.
     """
 
+    scan_band = None
+
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
         self._index = index
         self._metric = metric

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from milvine.index.base import Effort, Found, VectorIndex
+from milvine.index.by_distance import Band
 from milvine.index.scan import Array
 
 
@@ -20,6 +21,7 @@ class PartialIndex:
         self.name = index.name
         self.row_count = index.row_count
         self.is_exact = index.is_exact
+        self.scan_band = None if index.scan_band is None else self._scan_band
         self.heap_bytes = index.heap_bytes + self._places.nbytes
         self.memory_bytes = index.memory_bytes + self._places.nbytes
 
@@ -32,6 +34,11 @@ class PartialIndex:
 
     def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
         distances, rows = self._index.scan(queries, k, self._within(mask))
+        return distances, self._outside(rows)
+
+    def _scan_band(self, queries: Array, k: int, mask: Array | None, band: Band) -> tuple[Array, Array]:
+        assert self._index.scan_band is not None
+        distances, rows = self._index.scan_band(queries, k, self._within(mask), band)
         return distances, self._outside(rows)
 
     def _within(self, mask: Array | None) -> Array | None:

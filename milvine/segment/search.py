@@ -78,6 +78,9 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     way, effort, scanned = SCAN, 0, len(plan.queries)
     if kept == 0:
         distances, offsets = padded(len(plan.queries), plan.k)
+    elif index is not None and plan.band is not None and index.scan_band is not None and not plan.effort.drop_ratio:
+        distances, offsets = _scanned(rows, plan, mask, kept)
+        way, scanned = index.name, 0
     elif index is None or index.scan_pays(plan.effort, kept):
         distances, offsets = _scanned(rows, plan, mask, kept)
     else:
@@ -117,9 +120,11 @@ def _scan(rows: RowSet, plan: SearchPlan, queries: Any, k: int, mask: Array | No
     """Exact search, of an index that holds the vectors or else of the column, which is mapped beside an index."""
     vectors, prepared = rows.vectors(plan.field_id)
     exact = exact_of(plan.data_type)
-    if plan.band is not None:
-        return exact.scan_band(vectors, queries, k, plan.metric, mask, plan.band)
     index = rows.index(plan.field_id)
+    if plan.band is not None:
+        if index is not None and index.scan_band is not None:
+            return index.scan_band(queries, k, mask, plan.band)
+        return exact.scan_band(vectors, queries, k, plan.metric, mask, plan.band)
     if index is not None and index.is_exact:
         return index.scan(queries, k, mask)
     return exact.scan(vectors, prepared, queries, k, plan.metric, mask)

@@ -129,9 +129,6 @@ def test_range_search_and_iterators_cover_all_hits(client: MilvusClient) -> None
     _insert(client, "sparse_range", range(600), vectors)
     (query,) = _vectors(1, 97, 20)
     products = np.array([_product(query, v) for v in vectors])
-    params = {"params": {"radius": 0.2, "range_filter": 1.0}}
-    (found,) = client.search("sparse_range", [query], anns_field="sparse", limit=600, search_params=params)
-    assert {hit["id"] for hit in found} == set(np.flatnonzero((products > 0.2) & (products <= 1.0)).tolist())
     iterator = client.search_iterator("sparse_range", [query], batch_size=50, anns_field="sparse", search_params={})
     seen: list[int] = []
     while page := iterator.next():
@@ -140,6 +137,33 @@ def test_range_search_and_iterators_cover_all_hits(client: MilvusClient) -> None
     assert len(seen) == len(set(seen))
     assert set(seen) == set(np.flatnonzero(products > 0).tolist())
     client.drop_collection("sparse_range")
+
+
+@pytest.mark.parametrize("nullable", [False, True])
+def test_a_range_search_gives_the_hits_inside_nearest_first(client: MilvusClient, nullable: bool) -> None:
+    vectors = _vectors(2000, 4)
+    _make(client, "sparse_band", nullable=nullable)
+    _insert(client, "sparse_band", range(2000), vectors)
+    (query,) = _vectors(1, 97, 20)
+    products = np.array([_product(query, v) for v in vectors])
+    for is_indexed in (False, True):
+        if is_indexed:
+            client.flush("sparse_band")
+            wait_indexed(client, "sparse_band", "sparse", 2000)
+        for near, far, drop in [(1.0, 0.2, 0.0), (0.3, 0.1, 0.0), (0.3, 0.1, 0.01)]:
+            inside = np.flatnonzero((products > far) & (products <= near))
+            params = {"params": {"radius": far, "range_filter": near, "drop_ratio_search": drop}}
+            for filter, keys in [("", inside), ("id < 50", inside[inside < 50]), ("id >= 900", inside[inside >= 900])]:
+                (found,) = client.search(
+                    "sparse_band", [query], anns_field="sparse", limit=2000, filter=filter, search_params=params
+                )
+                assert {hit["id"] for hit in found} == set(keys.tolist())
+                (found,) = client.search(
+                    "sparse_band", [query], anns_field="sparse", limit=5, filter=filter, search_params=params
+                )
+                best = np.sort(products[keys])[::-1][:5]
+                assert np.allclose([hit["distance"] for hit in found], best, rtol=1e-5)
+    client.drop_collection("sparse_band")
 
 
 def test_searches_by_keys_and_partial_upserts_keep_the_vectors(client: MilvusClient) -> None:

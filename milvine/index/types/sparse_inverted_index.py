@@ -12,6 +12,7 @@ from milvine.errors import DataIntegrityError
 from milvine.index import inverted
 from milvine.index.array_file import read_arrays, write_arrays
 from milvine.index.base import Array, Effort, Found, VectorIndex
+from milvine.index.by_distance import Band
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.inverted import InvertedIndex
 from milvine.index.params import INT32_MAX, ExactChoiceParam, FloatParam, IntParam, Param, searched_share
@@ -104,6 +105,9 @@ class SparseIndex:
 
     def scan(self, queries: SparseVectors, k: int, mask: Array | None) -> tuple[Array, Array]:
         return self._index.scan(queries, k, mask)
+
+    def scan_band(self, queries: SparseVectors, k: int, mask: Array | None, band: Band) -> tuple[Array, Array]:
+        return self._index.search(queries, k, mask, band=band)
 
     def search(self, queries: SparseVectors, k: int, effort: Effort, mask: Array | None) -> Found:
         distances, rows = self._index.search(queries, k, mask, effort.drop_ratio)
