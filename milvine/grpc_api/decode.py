@@ -22,10 +22,13 @@ from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import (
     CreateCollectionRequest,
     DeleteRequest,
+    FunctionScore,
+    HybridSearchRequest,
     InsertRequest,
     LoadRequest,
     QueryIterator,
     QueryRequest,
+    RankFunction,
     SearchRequest,
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
@@ -392,18 +395,35 @@ def _ids(ids: Any) -> Any | None:
 
 
 def search(request: Any) -> SearchRequest:
+    return _search(request, request.collection_name, tuple(request.output_fields), tuple(request.partition_names))
+
+
+def _search(
+    request: Any,
+    name: str,
+    output_fields: tuple[str, ...],
+    partition_names: tuple[str, ...],
+    *,
+    read_ts: int | None = None,
+    default_limit: int | None = None,
+) -> SearchRequest:
+    """`read_ts` None: the request says it. `default_limit` None: the request must have a limit."""
     ids = _ids(request.ids) if request.HasField("ids") else None
     given = tuple([text for pair in request.search_params for text in (pair.key, pair.value)])
     is_short = sum(map(len, given)) <= _REMEMBERED_CHARACTERS
     found = (_search_params if is_short else _search_params.__wrapped__)(given)
+    limit = default_limit if found.limit is None else found.limit
+    if limit is None:
+        raise ParameterInvalid("topk not found in search_params")
     query_type, queries = _queries(request)
-    output_fields, partition_names = tuple(request.output_fields), tuple(request.partition_names)
     has_templates = bool(request.expr_template_values)
     is_repeatable = is_short and ids is None and not found.is_iterator and not has_templates
+    if read_ts is None:
+        read_ts = _iterator_ts(request) if found.is_iterator else _read_ts(request)
     return SearchRequest(
-        name=request.collection_name,
+        name=name,
         queries=queries,
-        limit=found.limit,
+        limit=limit,
         offset=found.offset,
         anns_field=found.anns_field,
         metric_type=found.metric_type,
@@ -413,16 +433,42 @@ def search(request: Any) -> SearchRequest:
         templates=templates(request) if has_templates else {},
         output_fields=output_fields,
         partition_names=partition_names,
-        read_ts=_iterator_ts(request) if found.is_iterator else _read_ts(request),
+        read_ts=read_ts,
         query_type=query_type,
-        shape=(found, request.dsl, output_fields, partition_names) if is_repeatable else None,
+        shape=(found, limit, request.dsl, output_fields, partition_names) if is_repeatable else None,
         ids=ids,
     )
 
 
+def hybrid_search(request: Any) -> HybridSearchRequest:
+    """The searches read at the timestamp and in the partitions of the whole."""
+    rank_params = pairs(request.rank_params)
+    partition_names, read_ts = tuple(request.partition_names), _read_ts(request)
+    window = _int(rank_params, "limit", 0) + _int(rank_params, "offset", 0)
+    searches = []
+    for one in request.requests:
+        refuse_unserved_fields(one)
+        found = _search(one, request.collection_name, (), partition_names, read_ts=read_ts, default_limit=window)
+        searches.append(replace(found, offset=0))  # as in Milvus, which ignores it
+    return HybridSearchRequest(
+        name=request.collection_name,
+        searches=tuple(searches),
+        rank_params=rank_params,
+        function_score=_function_score(request.function_score) if request.HasField("function_score") else None,
+        output_fields=tuple(request.output_fields),
+        partition_names=partition_names,
+        read_ts=read_ts,
+    )
+
+
+def _function_score(score: Any) -> FunctionScore:
+    functions = [RankFunction(f.name, tuple(f.input_field_names), pairs(f.params)) for f in score.functions]
+    return FunctionScore(tuple(functions), pairs(score.params))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _SearchParams:
-    limit: int
+    limit: int | None
     offset: int
     anns_field: str
     metric_type: str
@@ -441,13 +487,11 @@ def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
         inner = json_text.loads(text)
     except json_text.NotJson as error:
         raise ParameterInvalid(f"failed to parse search params {text}: {error}") from error
-    if "topk" not in given and "limit" not in given:
-        raise ParameterInvalid("topk not found in search_params")
     named = {"anns_field", "topk", "limit", "offset", "metric_type", "round_decimal"}
     params = {**{k: v for k, v in given.items() if k not in named}, **inner}
     metric_type = given.get("metric_type", "") or params.pop("metric_type", "")
     return _SearchParams(
-        limit=_int(given, "topk", _int(given, "limit", 0)),
+        limit=_int(given, "topk", _int(given, "limit", 0)) if {"topk", "limit"} & given.keys() else None,
         offset=_int(given, "offset", 0),
         anns_field=given.get("anns_field", ""),
         metric_type=metric_type,

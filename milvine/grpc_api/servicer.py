@@ -284,6 +284,11 @@ def search(engine: Engine, context: RequestContext, request: Any) -> Any:
     return encode.search_results(request.collection_name, result)
 
 
+def hybrid_search(engine: Engine, context: RequestContext, request: Any) -> Any:
+    result = reading.hybrid_search(engine, context, decode.hybrid_search(request))
+    return encode.search_results(request.collection_name, result)
+
+
 def query(engine: Engine, context: RequestContext, request: Any) -> Any:
     result = reading.query(engine, context, decode.query(request))
     return encode.query_results(request.collection_name, result)
@@ -321,6 +326,7 @@ RPCS: dict[str, Rpc] = {
     "GetQuerySegmentInfo": get_query_segment_info,
     "GetVersion": get_version,
     "HasCollection": has_collection,
+    "HybridSearch": hybrid_search,
     "Insert": insert,
     "LoadCollection": load_collection,
     "ManualCompaction": manual_compaction,

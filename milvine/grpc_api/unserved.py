@@ -39,7 +39,6 @@ ABSENT = {
     "GetRestoreSnapshotState": "a snapshot",
     "GetUserTags": "a tag of a user",
     "HasNamespace": "a namespace",
-    "HybridSearch": "hybrid search",
     "Import": "an import",
     "ListFileResources": "a file resource",
     "ListImportTasks": "an import",

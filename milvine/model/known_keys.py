@@ -70,7 +70,7 @@ def _refused_keys(names: str, neutral: frozenset[str] = _ASKS_NOTHING) -> dict[s
 
 
 DATABASE, COLLECTION, FIELD, INDEX = "database properties", "collection properties", "field params", "index params"
-SEARCH, QUERY, LOAD = "search params", "query params", "load params"
+SEARCH, RANK, QUERY, LOAD = "search params", "rank params", "query params", "load params"
 
 _NAMESPACE = {"namespace": Known(Verdict.REFUSED, "namespace data is set but namespace disabled")}
 _BASE = _harmless("its sender and time; Milvus overwrites it", "base")
@@ -161,6 +161,12 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless("of a cluster's reduce; here one process sees all segments", "search_topk_ratio refine_topk_ratio"),
         **_harmless("iterators read at the request's own timestamp", "guarantee_timestamp"),
         **_harmless("it is the number of vectors sent", "nq"),
+    },
+    RANK: {
+        **_served("strategy params limit offset round_decimal"),
+        **_refused(group_by_field="grouping search", group_by_fields="grouping search"),
+        **_refused_keys("timezone time_fields pipeline_trace"),
+        **_harmless(_GROUPING, "group_size strict_group_size rank_group_scorer"),
     },
     QUERY: {
         **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing"),
@@ -281,6 +287,15 @@ KEYS: dict[str, dict[str, Known]] = {
         **_NAMESPACE,
         **_HASH_KEYS,
         **_served("partition_name fields_data num_rows schema_timestamp"),
+    },
+    "HybridSearchRequest": {
+        **_COLLECTION_OF,
+        **_NAMESPACE,
+        **_TIME_TRAVEL,
+        **_served("partition_names requests rank_params output_fields guarantee_timestamp consistency_level"),
+        **_served("use_default_consistency function_score"),
+        **_harmless("answers have only the necessary metadata", "not_return_all_meta"),
+        **_refused(function_chains="a function chain"),
     },
     "ListAliasesRequest": _COLLECTION_OF,
     "ListCredUsersRequest": _BASE,
@@ -455,6 +470,21 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless("later rows are counted too", "timestamp"),
     },
     "IndexReqWithProperties": _served("dbName collectionName indexName properties"),
+    "HybridSearchReq": {
+        **_served("dbName collectionName partitionNames search rerank limit offset outputFields consistencyLevel"),
+        **_served("functionScore"),
+        **_refused(
+            groupingField="grouping search",
+            functionChains="functionChains",
+            searchAggregation="searchAggregation",
+        ),
+        **_harmless(_GROUPING, "groupSize strictGroupSize"),
+    },
+    "HybridSearchReq.search": {
+        **_served("data annsField filter limit offset params exprParams"),
+        **_harmless("Milvus does not read it either", "metricType groupingField"),
+        **_refused(searchAggregation="searchAggregation"),
+    },
     "NewPasswordReq": _served("userName password newPassword description"),
     "OptionalCollectionNameReq": _served("dbName collectionName"),
     "PartitionReq": _served("dbName collectionName partitionName"),

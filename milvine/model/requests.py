@@ -105,6 +105,38 @@ class SearchRequest:
 
 
 @record
+class RankFunction:
+    """A function that ranks hits. `params` as sent: Milvus ignores the case of their names."""
+
+    name: str
+    input_fields: tuple[str, ...]
+    params: Mapping[str, str]
+
+
+@record
+class FunctionScore:
+    functions: tuple[RankFunction, ...]
+    params: Mapping[str, str]
+
+
+@record
+class HybridSearchRequest:
+    """Several searches whose hits become one list. The searches have the name and the partitions of the whole.
+
+    `rank_params` as sent: strategy, params, limit, offset, round_decimal and so on. `function_score` replaces the
+    strategy. `read_ts`: see SearchRequest.
+    """
+
+    name: str
+    searches: tuple[SearchRequest, ...]
+    rank_params: Mapping[str, str]
+    function_score: FunctionScore | None = None
+    output_fields: tuple[str, ...] = ()
+    partition_names: tuple[str, ...] = ()
+    read_ts: int = 0
+
+
+@record
 class OutputField:
     """A field of a result, in the order of the response."""
 

@@ -19,15 +19,19 @@ from milvine.errors import (
     RestIdsInvalid,
     RestMissingParameters,
 )
+from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
 from milvine.model.json_text import go_type, json_kind, plain_text
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import (
     DeleteRequest,
+    FunctionScore,
+    HybridSearchRequest,
     IndexDescription,
     InsertRequest,
     QueryRequest,
+    RankFunction,
     SearchRequest,
 )
 from milvine.model.schema import CollectionSchema, FieldSchema
@@ -199,9 +203,8 @@ def _queries(data: list[Any], field: FieldSchema) -> Any:
         raise RestBadJson(f"error: {detail.message}") from error
 
 
-def _search_params(body: Body) -> dict[str, Any]:
+def _search_params(outer: Mapping[str, Any]) -> dict[str, Any]:
     """`searchParams` merged with its own `params`; both may have a parameter if they agree."""
-    outer = body.mapping("searchParams")
     inner = outer.get("params") or {}
     if not isinstance(inner, dict):
         raise ParameterInvalid("searchParams.params must be a dict")
@@ -225,7 +228,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         raise RestMissingParameters(
             "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
         )
-    params = _search_params(body)
+    params = _search_params(body.mapping("searchParams"))
     metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
     anns_field, query_type, queries, keys = body.text("annsField"), 0, np.zeros((0, 0), np.float32), None
     if ids:
@@ -248,6 +251,58 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         query_type=query_type,
         ids=keys,
     )
+
+
+def hybrid_search(body: Body, schema: CollectionSchema) -> HybridSearchRequest:
+    _check_level(body)
+    name, partition_names = body.text("collectionName"), body.texts("partitionNames")
+    rerank = body.inner("rerank")
+    score = body.inner("functionScore")
+    functions = tuple(_rank_function(function) for function in score.inners("functions"))
+    return HybridSearchRequest(
+        name=name,
+        searches=tuple(_sub_search(sub, schema, name, partition_names) for sub in body.inners("search")),
+        rank_params={
+            "strategy": rerank.text("strategy"),
+            "params": json_text.dumps(rerank.mapping("params")).decode(),
+            "limit": str(body.integer("limit", DEFAULT_LIMIT)),
+            "offset": str(body.integer("offset")),
+        },
+        function_score=FunctionScore(functions, _texts_of(score.mapping("params"))) if functions else None,
+        output_fields=body.texts("outputFields"),
+        partition_names=partition_names,
+    )
+
+
+def _sub_search(sub: Body, schema: CollectionSchema, name: str, partition_names: tuple[str, ...]) -> SearchRequest:
+    """One search of a hybrid search; its offset is not read, as in Milvus."""
+    sub.refuse_unserved()
+    params = _search_params(sub.mapping("params"))
+    metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
+    field = _search_field(schema, sub.text("annsField"))
+    sub.integer("offset")
+    return SearchRequest(
+        name=name,
+        queries=_queries(sub.array("data"), field),
+        limit=sub.integer("limit"),
+        anns_field=field.name,
+        metric_type=plain_text(metric_type),
+        params=params,
+        filter=sub.text("filter"),
+        templates=sub.mapping("exprParams"),
+        partition_names=partition_names,
+        query_type=int(field.data_type),
+    )
+
+
+def _rank_function(function: Body) -> RankFunction:
+    function.require(("name", "type", "inputFieldNames", "outputFieldNames"))
+    return RankFunction(function.text("name"), function.texts("inputFieldNames"), _texts_of(function.mapping("params")))
+
+
+def _texts_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters of a function as text, lists and objects as JSON."""
+    return {name: plain_text(value) for name, value in params.items()}
 
 
 def _pairs(values: Mapping[str, object]) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from milvine.errors import RestInvalidInsertData, RestMissingParameters
+from milvine.model.requests import ReadResult
 from milvine.rest_api import codec, rows
 from milvine.rest_api.call import Call, Route
 from milvine.service import reading, writes
@@ -47,9 +48,17 @@ def get(call: Call) -> dict[str, Any]:
 
 
 def search(call: Call) -> dict[str, Any]:
-    """Without hits `topks` is left out, as in Milvus."""
     request = codec.search(call.body, call.schema(reading.search))
-    result = reading.search(call.engine, call.context, request)
+    return _hits(call, reading.search(call.engine, call.context, request))
+
+
+def hybrid_search(call: Call) -> dict[str, Any]:
+    request = codec.hybrid_search(call.body, call.schema(reading.hybrid_search))
+    return _hits(call, reading.hybrid_search(call.engine, call.context, request))
+
+
+def _hits(call: Call, result: ReadResult) -> dict[str, Any]:
+    """Without hits `topks` is left out, as in Milvus."""
     found = rows.of_search(result, call.int64_as_text)
     if not found or result.ranking is None:
         return {"data": [], "cost": 0}
@@ -62,13 +71,25 @@ def explain(call: Call) -> dict[str, Any]:
     return {"data": [codec.search_stats(stats) for stats in segment_stats]}
 
 
+def explain_hybrid(call: Call) -> dict[str, Any]:
+    """Takes the body of a hybrid search; answers a list as `explain` for each of its searches."""
+    request = codec.hybrid_search(call.body, call.schema(reading.explain_hybrid))
+    found = reading.explain_hybrid(call.engine, call.context, request)
+    return {"data": [[codec.search_stats(stats) for stats in segment_stats] for segment_stats in found]}
+
+
 ROUTES: dict[str, Route] = {
+    "entities/advanced_search": Route(hybrid_search, "HybridSearchReq"),
     "entities/delete": Route(delete, "CollectionFilterReq", ("collectionName", "filter")),
     "entities/get": Route(get, "CollectionIDReq", ("collectionName", "id")),
+    "entities/hybrid_search": Route(hybrid_search, "HybridSearchReq"),
     "entities/insert": Route(insert, "CollectionDataReq", ("collectionName", "data")),
     "entities/query": Route(query, "QueryReqV2"),
     "entities/search": Route(search, "SearchReqV2"),
     "entities/upsert": Route(upsert, "CollectionDataReq", ("collectionName", "data")),
 }
-OUR_ROUTES: dict[str, Route] = {"explain": Route(explain, "SearchReqV2")}
+OUR_ROUTES: dict[str, Route] = {
+    "explain": Route(explain, "SearchReqV2"),
+    "explain_hybrid": Route(explain_hybrid, "HybridSearchReq"),
+}
 """Not routes of Milvus, so they have their own prefix."""

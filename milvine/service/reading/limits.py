@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import Collection
 from milvine.model.properties import is_of_large_topk
 
+Array = np.ndarray[Any, Any]
 MAX_TOPK = 16384
 LARGE_TOPK = 1_000_000
 MAX_NQ = 16384
@@ -44,3 +49,16 @@ def check_result_window(limit: int, offset: int, most: int) -> None:
         raise ParameterInvalid(f"{window}, limit [{limit}] is invalid, should be greater than 0")
     if limit + offset > most:
         raise ParameterInvalid(f"{window}, (offset+limit) should be in range [1, {most}], but got {limit + offset}")
+
+
+def check_round_decimal(given: object) -> None:
+    """`given`: a number, or the text that is none."""
+    if given != -1 and not (isinstance(given, int) and 0 <= given <= 6):
+        raise ParameterInvalid(f"round_decimal [{given}] is invalid, should be -1 or an integer in range [0, 6]")
+
+
+def beyond(counts: Array, offset: int) -> tuple[Array, Array]:
+    """Positions of the hits that follow the first `offset` of each query, and their number for each query. counts:
+    int64 (nq,), the number of all hits."""
+    rank = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.flatnonzero(rank >= offset), np.maximum(counts - offset, 0)

@@ -63,7 +63,10 @@ _prepared_searches = PreparedSearchCache(32 << 20)
 
 
 def prepare_search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int) -> PreparedSearch:
-    """Most searches repeat an earlier one with another vector, so its names and parameters are reused."""
+    """Most searches repeat an earlier one with another vector, so its names and parameters are reused.
+
+    `at_ts`: the timestamp, if already chosen, or 0.
+    """
     collection = find_by_any_name(engine, context, request.name)
     if request.shape is None:
         return _new_search(engine, context, request, collection, at_ts)
@@ -81,7 +84,7 @@ def prepare_search(engine: Engine, context: RequestContext, request: SearchReque
         kind=known.kind,
         outputs=known.outputs,
         target=Target(collection.collection_id, known.target.partition_ids, context.deadline),
-        plan=known.plan.again(queries, read_ts(engine, collection, request.read_ts)),
+        plan=known.plan.again(queries, at_ts or read_ts(engine, collection, request.read_ts)),
         iterator=None,
     )
 
@@ -92,10 +95,7 @@ def _new_search(
     if iterators.is_iterator(request.params) and not 1 <= request.limit <= limits.MAX_TOPK:
         request = replace(request, limit=limits.MAX_TOPK)
     limits.check_window(request.limit, request.offset, len(request.queries), limits.most_rows(collection))
-    if request.round_decimal != -1 and not 0 <= request.round_decimal <= 6:
-        raise ParameterInvalid(
-            f"round_decimal [{request.round_decimal}] is invalid, should be -1 or an integer in range [0, 6]"
-        )
+    limits.check_round_decimal(request.round_decimal)
     check_timezone(request.params)
     refuse_unserved(SEARCH, request.params)
     ann_params.check_range(request.params)

@@ -12,6 +12,7 @@ from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
+from milvine.service.reading.limits import beyond
 from milvine.service.reading.outputs import no_rows, output_fields
 from milvine.service.reading.prepared import prepare_search
 from milvine.service.reading.running import run_search, run_step
@@ -36,10 +37,8 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     else:
         rows, distances, counts = hits.rows, hits.distances, hits.counts
         if request.offset:
-            rank = np.arange(len(distances)) - np.repeat(np.cumsum(counts) - counts, counts)
-            kept = np.flatnonzero(rank >= request.offset)
+            kept, counts = beyond(counts, request.offset)
             rows, distances = rows.take(kept), distances[kept]
-            counts = np.maximum(counts - request.offset, 0)
     scores = -distances if plan.metric.larger_is_nearer else distances
     iterator = prepared.iterator
     last_bound = 0.0 if iterator is None else iterator.bound_after(scores, plan.metric)

@@ -314,11 +314,12 @@ create_vectors() {
 hybrid_search() {
     local one
     one="{\"data\": [$(vector 5)], \"annsField\": \"vec\", \"limit\": 2}"
-    post entities/hybrid_search "{$NAME, \"search\": [$one, $one], \"rerank\": {\"strategy\": \"rrf\"}, \"limit\": 2}"
+    post entities/hybrid_search "{$NAME, \"search\": [$one, $one], \"rerank\": {\"strategy\": \"rrf\"}, \"limit\": 2}" &&
+        has '"id":5'
 }
 lacking binary_vectors create_vectors BinaryVector '"dim": 16'
 lacking sparse_vectors create_vectors SparseFloatVector ''
 lacking grouping search 5 '"limit": 2, "groupingField": "i8"'
-lacking hybrid_search hybrid_search
+step hybrid_search hybrid_search
 lacking partial_upsert post entities/upsert "{$NAME, \"data\": [{\"id\": 5, \"i64\": 55}], \"partialUpdate\": true}"
 post collections/drop "{$NAME}"

@@ -155,6 +155,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "collection_id": "0",
         "ef": 64,
     },
+    known_keys.RANK: {"strategy": "rrf", "params": "{}", "timezone": "Asia/Tokyo"},
     known_keys.QUERY: {
         "iterator": "false",
         "reduce_stop_for_best": "true",
@@ -294,6 +295,21 @@ def test_a_parameter_of_a_load_is_harmless(world: World) -> None:
 # Fields of requests
 
 
+def _hybrid_request(**rank_params: object) -> Any:
+    return milvus_pb2.HybridSearchRequest(
+        collection_name=PLAIN,
+        requests=[search_request(PLAIN, [QUERY])],
+        rank_params=pairs({"strategy": "rrf", "limit": 5, **rank_params}),
+    )
+
+
+@pytest.mark.parametrize(("key", "known"), _cases(known_keys.RANK))
+def test_a_parameter_of_a_ranker_is_served_harmless_or_refused(world: World, key: str, known: Known) -> None:
+    value, code = _sample(known_keys.RANK, key)
+    answer = answer_of(lambda w: w.stub.HybridSearch(_hybrid_request(**{key: value})), world)
+    _check(answer, known, code)
+
+
 def _base_requests(world: World) -> dict[str, Any]:
     """A valid request of each message that has a field that is not served."""
     rows = [scalars("id", schema_pb2.Int64, [901]), vectors("vec", [QUERY])]
@@ -306,6 +322,7 @@ def _base_requests(world: World) -> dict[str, Any]:
         "UpsertRequest": upsert,
         "QueryRequest": query_request(PLAIN, "id == 1", ["id"]),
         "SearchRequest": search_request(PLAIN, [QUERY]),
+        "HybridSearchRequest": _hybrid_request(),
         "ManualCompactionRequest": milvus_pb2.ManualCompactionRequest(**collection),
         "DescribeCollectionRequest": milvus_pb2.DescribeCollectionRequest(**collection),
         "DescribeIndexRequest": milvus_pb2.DescribeIndexRequest(**collection),
@@ -391,11 +408,17 @@ _FIELDS = [
     {"fieldName": "id", "dataType": "Int64", "isPrimary": True},
     {"fieldName": "vec", "dataType": "FloatVector", "elementTypeParams": {"dim": 4}},
 ]
+_HYBRID_BODY = {
+    "collectionName": PLAIN,
+    "search": [{"data": [QUERY], "annsField": "vec", "limit": 5}],
+    "rerank": {"strategy": "rrf"},
+}
 _BODIES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "CollectionIDReq": ("entities/get", {"collectionName": PLAIN, "id": 1}),
     "CollectionReq": ("collections/create", {"collectionName": "contract_rest_body", "dimension": 4}),
     "QueryReqV2": ("entities/query", {"collectionName": PLAIN, "filter": "id > 1"}),
     "SearchReqV2": ("entities/search", {"collectionName": PLAIN, "data": [QUERY]}),
+    "HybridSearchReq": ("entities/hybrid_search", _HYBRID_BODY),
     "IndexReq": ("indexes/describe", {"collectionName": PLAIN, "indexName": "vec"}),
     "GetSegmentsInfoReq": ("segments/describe", {"segmentIDs": [1]}),
 }
@@ -420,19 +443,23 @@ _VALUES: dict[str, Any] = {
     ("kind", "key", "known"),
     [
         pytest.param(kind, key, known, id=f"{kind}.{key}")
-        for kind in (*_BODIES, "CollectionReq.schema", "CollectionReq.schema.fields")
+        for kind in (*_BODIES, "CollectionReq.schema", "CollectionReq.schema.fields", "HybridSearchReq.search")
         for key, known in KEYS[kind].items()
         if known.verdict is not Verdict.SERVED
     ],
 )
 def test_a_key_of_a_rest_body_is_harmless_or_refused(world: World, kind: str, key: str, known: Known) -> None:
     value = _VALUES.get(key, "x")
-    path, body = _BODIES.get(kind, ("collections/create", {"collectionName": "contract_rest_schema"}))
+    path, body = _BODIES.get(
+        kind.removesuffix(".search"), ("collections/create", {"collectionName": "contract_rest_schema"})
+    )
     sent = json.loads(json.dumps(body))
     if kind == "CollectionReq.schema":
         sent["schema"] = {"fields": _FIELDS, key: value}
     elif kind == "CollectionReq.schema.fields":
         sent["schema"] = {"fields": [*_FIELDS, {"fieldName": "n", "dataType": "Int64", key: value}]}
+    elif kind == "HybridSearchReq.search":
+        sent["search"][0][key] = value
     else:
         sent[key] = value
     _check(answer_of(lambda w: w.rest.post(path, sent), world), known, 0)

@@ -571,9 +571,10 @@ func lacks() {
 	lacking("binary_vectors", func() { make("binary", field("vec", entity.FieldTypeBinaryVector).WithDim(16)) })
 	lacking("sparse_vectors", func() { make("sparse", field("vec", entity.FieldTypeSparseVector)) })
 	lacking("grouping", func() { hits(mc.NewSearchOption(name, 2, vectors(5)).WithGroupByField("i8")) })
-	lacking("hybrid_search", func() {
+	step("hybrid_search", func() {
 		request := mc.NewAnnRequest("vec", 2, vectors(5)...)
-		get(client.HybridSearch(ctx, mc.NewHybridSearchOption(name, 2, request, request).WithReranker(mc.NewRRFReranker())))
+		option := mc.NewHybridSearchOption(name, 2, request, request).WithReranker(mc.NewRRFReranker())
+		check(int64s(get(client.HybridSearch(ctx, option))[0].IDs)[0], int64(5))
 	})
 	lacking("partial_upsert", func() {
 		option := mc.NewColumnBasedInsertOption(name).

@@ -712,18 +712,19 @@ public class Tour {
             drop("sparse");
         });
         lacking("grouping", () -> hits(searching(2, 5).groupByFieldName("i8").build()));
-        lacking("hybrid_search", () -> {
+        step("hybrid_search", () -> {
             AnnSearchReq request = AnnSearchReq.builder()
                     .vectorFieldName("vec")
                     .vectors(vectors(5))
                     .topK(2)
                     .build();
-            client.hybridSearch(HybridSearchReq.builder()
+            var found = client.hybridSearch(HybridSearchReq.builder()
                     .collectionName(NAME)
                     .searchRequests(List.of(request, request))
                     .ranker(RRFRanker.builder().k(60).build())
                     .topK(2)
                     .build());
+            check(found.getSearchResults().get(0).get(0).getId(), 5L);
         });
         lacking("partial_upsert", () -> {
             JsonObject changed = new JsonObject();

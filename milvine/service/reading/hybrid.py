@@ -1,0 +1,203 @@
+"""Hybrid search: several searches at one timestamp, fused into one list by a ranker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.errors import ParameterInvalid
+from milvine.model.collections import Collection
+from milvine.model.columns import ColumnBatch, concat_batches
+from milvine.model.known_keys import RANK, refuse_unserved
+from milvine.model.records import record
+from milvine.model.requests import HybridSearchRequest, Ranking, ReadResult
+from milvine.querynode.cluster import Target
+from milvine.segment.plans import Hits, QueryPlan, SegmentSearchStats
+from milvine.service.context import Engine, RequestContext, find_by_any_name
+from milvine.service.deny_rules import READING
+from milvine.service.gate import capability
+from milvine.service.rate_limits import SEARCHED
+from milvine.service.reading import limits, names, rankers
+from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
+from milvine.service.reading.prepared import PreparedSearch, prepare_search
+from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
+from milvine.service.reading.running import run_query, run_search
+from milvine.service.reading.snapshot import check_travel
+
+MAX_SEARCHES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    limit: int
+    offset: int
+    round_decimal: int
+
+
+@record
+class _Hybrid:
+    """A hybrid search with all names resolved, ready to run."""
+
+    collection: Collection
+    searches: Sequence[PreparedSearch]
+    ranker: Ranker
+    window: _Window
+    outputs: Outputs
+    partition_ids: frozenset[int] | None
+    read_ts: int
+
+
+@capability("Search", on="request.name", denied_as=READING)
+def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearchRequest) -> ReadResult:
+    """The `limit` best rows of each query after the first `offset`, by the ranker's scores; equal ones in key order.
+
+    Output fields are fetched for the rows of the answer only.
+    """
+    hybrid = _prepare(engine, context, request)
+    _count_rates(engine, hybrid, request)
+    primary = hybrid.collection.schema.primary_field
+    found = [run_search(engine, search) for search in hybrid.searches]
+    check_travel(engine, hybrid.collection.collection_id, request.read_ts)
+    lists = [_ranked(search, hits) for search, hits in zip(hybrid.searches, found, strict=True)]
+    candidates = concat_batches([no_rows((primary,)) if hits is None else hits.rows for hits in found])
+    window = hybrid.window
+    keys = candidates.columns[primary.field_id]
+    fused = hybrid.ranker.fuse(lists, keys.values, window.limit + window.offset)
+    if window.offset:
+        kept, counts = limits.beyond(fused.counts, window.offset)
+        fused = Fused(counts, fused.scores[kept], fused.places[kept])
+    fused, rows = _with_outputs(engine, context, hybrid, fused, keys.take(fused.places).values)
+    scores = fused.scores if window.round_decimal < 0 else rounded(fused.scores, window.round_decimal)
+    return ReadResult(
+        primary_field=primary,
+        fields=output_fields(hybrid.outputs, rows),
+        output_names=hybrid.outputs.names,
+        dynamic_keys=hybrid.outputs.dynamic_keys,
+        ts=hybrid.read_ts,
+        ranking=Ranking(limit=window.limit, counts=fused.counts, scores=scores, keys=keys.take(fused.places)),
+    )
+
+
+@capability("Search", on="request.name", denied_as=READING)
+def explain_hybrid(
+    engine: Engine, context: RequestContext, request: HybridSearchRequest
+) -> tuple[tuple[SegmentSearchStats, ...], ...]:
+    """Runs the searches of a hybrid search and returns for each how each segment was searched."""
+    found = [run_search(engine, search) for search in _prepare(engine, context, request).searches]
+    return tuple(() if hits is None else hits.segment_stats for hits in found)
+
+
+def _count_rates(engine: Engine, hybrid: _Hybrid, request: HybridSearchRequest) -> None:
+    def vectors() -> int:
+        return sum(len(search.queries) for search in request.searches)
+
+    engine.rates.check(hybrid.collection, SEARCHED, vectors, request.partition_names)
+
+
+def _prepare(engine: Engine, context: RequestContext, request: HybridSearchRequest) -> _Hybrid:
+    collection = find_by_any_name(engine, context, request.name)
+    partition_ids = names.partition_ids(collection, request.partition_names)
+    outputs = requested(engine, collection, request.output_fields)
+    _check_searches(request)
+    window = _window(request, limits.most_rows(collection))
+    refuse_unserved(RANK, request.rank_params)
+    searches: list[PreparedSearch] = []
+    read_ts = 0
+    for search in request.searches:
+        prepared = prepare_search(engine, context, search, read_ts)
+        if prepared.iterator is not None:
+            raise ParameterInvalid("search iterator v2 is not supported for hybrid search", expected="", actual="")
+        searches.append(prepared)
+        read_ts = prepared.plan.read_ts
+    metrics = [search.plan.metric for search in searches]
+    if request.function_score is None:
+        ranker = rankers.of_rank_params(request.rank_params, metrics)
+    else:
+        ranker = rankers.of_function_score(request.function_score, metrics)
+    return _Hybrid(
+        collection=collection,
+        searches=searches,
+        ranker=ranker,
+        window=window,
+        outputs=outputs,
+        partition_ids=partition_ids,
+        read_ts=read_ts,
+    )
+
+
+def _check_searches(request: HybridSearchRequest) -> None:
+    if len(request.searches) > MAX_SEARCHES:
+        raise ParameterInvalid(f"maximum of ann search requests is {MAX_SEARCHES}")
+    nq = 0
+    for search in request.searches:
+        own = len(search.queries)
+        nq = nq or own
+        if own != nq:
+            raise ParameterInvalid("sub search request nq should be the same", expected=nq, actual=own)
+    limits.check_nq(nq)
+
+
+def _window(request: HybridSearchRequest, most: int) -> _Window:
+    given = request.rank_params
+    if "limit" not in given:
+        raise ParameterInvalid("limit not found in rank_params")
+    limit = _integer(given["limit"], f"limit [{given['limit']}] is invalid")
+    offset = _integer(given["offset"], f"offset [{given['offset']}] is invalid") if "offset" in given else 0
+    limits.check_result_window(limit, offset, most)
+    text = given.get("round_decimal", "-1")
+    decimals = _integer(text, f"round_decimal [{text}] is invalid, should be -1 or an integer in range [0, 6]")
+    limits.check_round_decimal(decimals)
+    return _Window(limit, offset, decimals)
+
+
+def _integer(text: str, refusal: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterInvalid(refusal) from None
+
+
+def _ranked(search: PreparedSearch, hits: Hits | None) -> Ranked:
+    if hits is None:
+        return Ranked(np.zeros(len(search.plan.queries), np.int64), np.zeros(0, np.float32))
+    scores = -hits.distances if search.plan.metric.larger_is_nearer else hits.distances
+    return Ranked(hits.counts, scores)
+
+
+def _with_outputs(
+    engine: Engine, context: RequestContext, hybrid: _Hybrid, fused: Fused, keys: Any
+) -> tuple[Fused, ColumnBatch]:
+    """The hits, and their rows with the output fields. A hit whose row is gone, because its partition was dropped
+    since, is left out."""
+    primary = hybrid.collection.schema.primary_field
+    fields = hybrid.outputs.fields
+    if not len(keys) or not fields:
+        return fused, no_rows((primary, *fields))
+    asked = pa.array(keys)
+    distinct = pc.unique(asked)
+    plan = QueryPlan(
+        read_ts=hybrid.read_ts,
+        predicate=None,
+        keys=distinct.to_numpy() if isinstance(keys, np.ndarray) else distinct,
+        partition_ids=hybrid.partition_ids,
+        limit=None,
+        output_field_ids=tuple(field.field_id for field in fields),
+        primary_field_id=primary.field_id,
+        ignores_growing=all(search.plan.ignores_growing for search in hybrid.searches),
+    )
+    target = Target(hybrid.collection.collection_id, hybrid.partition_ids, context.deadline)
+    found = run_query(engine, engine.cluster.query, target, plan, 0)
+    rows = no_rows((primary, *fields)) if found is None else found.rows
+    positions = pc.index_in(asked, value_set=pa.array(rows.columns[primary.field_id].values))
+    if positions.null_count:
+        is_there = positions.is_valid().to_numpy(zero_copy_only=False)
+        query = np.repeat(np.arange(len(fused.counts)), fused.counts)
+        counts = np.bincount(query[is_there], minlength=len(fused.counts))
+        fused = Fused(counts, fused.scores[is_there], fused.places[is_there])
+        positions = positions.drop_null()
+    return fused, rows.take(positions.to_numpy())

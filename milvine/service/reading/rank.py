@@ -1,0 +1,117 @@
+"""Fusion: the hits of several searches in one order, with new scores.
+
+Scores are Milvus's, computed as it computes them: in float32, list by list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import pi
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.model.records import record
+from milvine.model.types import MetricType
+from milvine.segment.topk import key_codes, select_winners
+
+Array = np.ndarray[Any, Any]
+
+
+@record
+class Ranked:
+    """The hits of one search, query by query, nearest first. counts: int64 (nq,); scores: float32, Milvus's."""
+
+    counts: Array
+    scores: Array
+
+
+@record
+class Fused:
+    """The keys in the order of the answer. counts: int64 (nq,); places: int64, of the first hit of each key among the
+    hits of all lists, one list after the other."""
+
+    counts: Array
+    scores: Array
+    places: Array
+
+
+class Combination(Enum):
+    """How the scores of a key in several lists make one. RRF: each list gives 1 / (k + rank)."""
+
+    RRF = auto()
+    SUM = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """`metrics` and `weights` (none: all 1) are those of the lists. Scores are normalized to [0, 1] on request. Metrics
+    of both directions are otherwise turned into one, in which larger is nearer."""
+
+    combination: Combination
+    metrics: tuple[MetricType, ...]
+    rrf_k: float = 0.0
+    weights: tuple[float, ...] = ()
+    normalizes: bool = False
+
+    @property
+    def larger_is_nearer(self) -> bool:
+        is_similarity = [metric.larger_is_nearer for metric in self.metrics]
+        return self.combination is Combination.RRF or self.normalizes or any(is_similarity)
+
+    def _contribution(self, number: int, ranked: Ranked) -> Array:
+        """float32: what each hit of a list adds to the score of its key."""
+        if self.combination is Combination.RRF:
+            first = np.cumsum(ranked.counts) - ranked.counts
+            rank = np.arange(1, len(ranked.scores) + 1) - np.repeat(first, ranked.counts)
+            shares: Array = 1.0 / (self.rrf_k + rank)
+            return shares.astype(np.float32)
+        metric, scores = self.metrics[number], ranked.scores
+        if self.normalizes:
+            scores = normalized(scores, metric)
+        elif self.larger_is_nearer and not metric.larger_is_nearer:
+            scores = _turned(scores)
+        return scores * np.float32(self.weights[number]) if self.weights else scores
+
+    def fuse(self, lists: Sequence[Ranked], keys: Any, limit: int) -> Fused:
+        """The first `limit` keys of each query; equal scores in key order. keys: int64 or StringArray, of the hits of
+        all lists."""
+        nq = len(lists[0].counts)
+        query = np.concatenate([np.repeat(np.arange(nq), ranked.counts) for ranked in lists])
+        added = np.concatenate([self._contribution(number, ranked) for number, ranked in enumerate(lists)])
+        codes = key_codes(keys)
+        order = np.lexsort((codes, query))
+        is_first = np.ones(len(order), np.bool_)
+        is_first[1:] = (codes[order][1:] != codes[order][:-1]) | (query[order][1:] != query[order][:-1])
+        group = np.empty(len(order), np.int64)
+        group[order] = np.cumsum(is_first) - 1
+        places = order[is_first]
+        scores = np.zeros(len(places), np.float32)
+        np.add.at(scores, group, added)
+        distances = -scores if self.larger_is_nearer else scores
+        chosen = keys[places] if isinstance(keys, np.ndarray) else keys.take(pa.array(places))
+        winners, counts = select_winners(query[places], distances, chosen, nq, limit)
+        return Fused(counts, scores[winners], places[winners])
+
+
+def _turned(distances: Array) -> Array:
+    """Distances as similarities: 1 for 0, and -1 far away."""
+    return 1 - 2 * np.arctan(distances.astype(np.float64)).astype(np.float32) / np.float32(pi)
+
+
+def normalized(scores: Array, metric: MetricType) -> Array:
+    """float32 in [0, 1], larger for nearer ones."""
+    if metric is MetricType.COSINE:
+        return (1 + scores) * np.float32(0.5)
+    if metric.larger_is_nearer:
+        return np.float32(0.5) + np.arctan(scores.astype(np.float64)).astype(np.float32) / np.float32(pi)
+    return _turned(scores)
+
+
+def rounded(scores: Array, decimals: int) -> Array:
+    """As Milvus rounds scores of rankers: halves up, in float64."""
+    factor = 10.0**decimals
+    return (np.floor(scores.astype(np.float64) * factor + 0.5) / factor).astype(np.float32)

@@ -1,0 +1,149 @@
+"""The rankers that requests name: their parameters, read with Milvus's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from milvine.errors import ParameterInvalid, ParameterMissing
+from milvine.model import json_text
+from milvine.model.requests import FunctionScore, RankFunction
+from milvine.model.types import MetricType
+from milvine.service.reading.rank import Combination, Ranker
+
+_MAX_RRF_K = 16384
+_DEFAULT_RRF_K = 60.0
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+def _invalid(text: str) -> ParameterInvalid:
+    return ParameterInvalid(f"rerank_builder: {text}")
+
+
+def of_function_score(score: FunctionScore, metrics: Sequence[MetricType]) -> Ranker:
+    """`metrics`: of each search."""
+    if not score.functions:
+        raise _invalid("no rerank functions specified")
+    if len(score.functions) > 1:
+        raise _invalid("currently only supports one rerank function")
+    return _of_function(score.functions[0], metrics)
+
+
+def of_rank_params(params: Mapping[str, str], metrics: Sequence[MetricType]) -> Ranker:
+    """The ranker of a hybrid search without functions; RRF if none is named."""
+    try:
+        function = _as_function(params)
+    except ParameterInvalid as error:
+        raise _invalid(error.message) from error
+    return _of_function(function, metrics)
+
+
+def _as_function(rank_params: Mapping[str, str]) -> RankFunction:
+    name = "rrf"
+    given: Any = {}
+    for key, value in rank_params.items():
+        if key.lower() == "strategy":
+            name = value.lower()
+        elif key.lower() == "params":
+            try:
+                given = json_text.loads(value)
+            except json_text.NotJson as error:
+                raise ParameterInvalid(f"parse rerank params failed: {error}") from error
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        raise ParameterInvalid(
+            "parse rerank params failed: json: cannot unmarshal "
+            f"{json_text.json_kind(given)} into Go value of type map[string]interface {{}}"
+        )
+    params = {"reranker": name}
+    if name == "rrf":
+        if "k" in given:
+            k = given["k"]
+            if isinstance(k, bool) or not isinstance(k, int | float):
+                raise ParameterInvalid("the type of rank param k should be float")
+            params["k"] = repr(float(k))
+    elif name == "weighted":
+        if "weights" in given:
+            params["weights"] = json_text.dumps(given["weights"]).decode()
+        if "norm_score" in given:
+            params["norm_score"] = _bool_text(given["norm_score"])
+    else:
+        raise ParameterInvalid(f"unsupported rank type {name}")
+    return RankFunction(name="", input_fields=(), params=params)
+
+
+def _bool_text(given: object) -> str:
+    if isinstance(given, bool):
+        return str(given)
+    if isinstance(given, str) and given in _TRUE | _FALSE:
+        return given
+    raise ParameterInvalid("the type of rank param norm_score should be bool")
+
+
+def _of_function(function: RankFunction, metrics: Sequence[MetricType]) -> Ranker:
+    params = {key.lower(): value for key, value in function.params.items()}
+    name = params.get("reranker", "").lower()
+    if not name:
+        raise ParameterMissing("rerank_builder: reranker name not specified")
+    if name == "rrf":
+        return Ranker(Combination.RRF, tuple(metrics), rrf_k=_rrf_k(params))
+    if name == "weighted":
+        return _weighted(params, metrics)
+    raise _invalid(f"unsupported reranker {name}")
+
+
+def number(text: str) -> float:
+    """As Go's ParseFloat reads it. Raises ValueError."""
+    if "_" in text or text != text.strip():
+        raise ValueError(text)
+    return float(text)
+
+
+def _rrf_k(params: Mapping[str, str]) -> float:
+    if "k" not in params:
+        return _DEFAULT_RRF_K
+    try:
+        k = number(params["k"])
+    except ValueError:
+        raise ParameterInvalid(f"{params['k']} is not a number") from None
+    if not 0 < k < _MAX_RRF_K:
+        raise ParameterInvalid(f"The rank params k should be in range (0, {_MAX_RRF_K})")
+    return k
+
+
+def _weighted(params: Mapping[str, str], metrics: Sequence[MetricType]) -> Ranker:
+    weights = _weights(params["weights"]) if "weights" in params else ()
+    norm_score = params.get("norm_score", "false")
+    if norm_score not in _TRUE | _FALSE:
+        raise ParameterInvalid(f'failed to parse norm_score: strconv.ParseBool: parsing "{norm_score}": invalid syntax')
+    if not weights:
+        raise _invalid("weighted reranker requires weights parameter")
+    if len(weights) != len(metrics):
+        raise ParameterInvalid(
+            "the length of weights param mismatch with ann search requests",
+            expected=len(metrics),
+            actual=len(weights),
+        )
+    return Ranker(Combination.SUM, tuple(metrics), weights=weights, normalizes=norm_score in _TRUE)
+
+
+def _weights(text: str) -> tuple[float, ...]:
+    failed = "failed to parse weights"
+    try:
+        given = json_text.loads(text)
+    except json_text.NotJson as error:
+        raise ParameterInvalid(f"{failed}: {error}") from error
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        kind = json_text.json_kind(given)
+        raise ParameterInvalid(f"{failed}: json: cannot unmarshal {kind} into Go value of type []float64")
+    for weight in given:
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            kind = json_text.json_kind(weight)
+            raise ParameterInvalid(f"{failed}: json: cannot unmarshal {kind} into Go value of type float64")
+        if not 0 <= weight <= 1:
+            raise ParameterInvalid("rank param weight should be in range [0, 1]")
+    return tuple(map(float, given))

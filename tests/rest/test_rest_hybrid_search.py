@@ -1,0 +1,128 @@
+"""Hybrid search over REST: the two routes, what they answer, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from conftest import Server
+from rest_client import Rest
+
+NAME, ROWS = "rest_hybrid", 40
+
+
+@pytest.fixture(scope="module")
+def rest(server: Server) -> Iterator[Rest]:
+    """`u` counts up and `v` counts down, both with L2."""
+    made = Rest(server.uri)
+    fields = [
+        {"fieldName": "id", "dataType": "Int64", "isPrimary": True},
+        {"fieldName": "u", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}},
+        {"fieldName": "v", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}},
+        {"fieldName": "a", "dataType": "Int64"},
+    ]
+    indexes = [{"fieldName": f, "indexName": f, "indexType": "FLAT", "metricType": "L2"} for f in ("u", "v")]
+    made.ok("collections/create", {"collectionName": NAME, "schema": {"fields": fields}, "indexParams": indexes})
+    made.wait_loaded(NAME)
+    rows = [{"id": i, "u": [i, 0], "v": [ROWS - i, 0], "a": i % 4} for i in range(ROWS)]
+    made.ok("entities/insert", {"collectionName": NAME, "data": rows})
+    yield made
+    made.ok("collections/drop", {"collectionName": NAME})
+
+
+def _body(**more: Any) -> dict[str, Any]:
+    parts = [{"data": [[0, 0]], "annsField": name, "limit": 10} for name in ("u", "v")]
+    return {"collectionName": NAME, "search": parts, "rerank": {"strategy": "rrf", "params": {"k": 1}}, **more}
+
+
+@pytest.mark.parametrize("route", ["hybrid_search", "advanced_search"])
+def test_both_routes_fuse_the_hits_of_all_searches(rest: Rest, route: str) -> None:
+    answer = rest.post(f"entities/{route}", _body(limit=4, outputFields=["a"]))
+    assert answer["topks"] == [4]
+    assert [(row["id"], row["a"]) for row in answer["data"]] == [(0, 0), (39, 3), (1, 1), (38, 2)]
+    assert [row["distance"] for row in answer["data"]] == pytest.approx([1 / 2, 1 / 2, 1 / 3, 1 / 3])
+
+
+def test_a_weighted_ranker_of_distances_puts_the_smallest_first(rest: Rest) -> None:
+    ranker = {"strategy": "weighted", "params": {"weights": [1.0, 0.5]}}
+    body = _body(rerank=ranker, limit=3, offset=1)
+    for part in body["search"]:
+        part["limit"] = ROWS
+    data = rest.ok("entities/hybrid_search", body)
+    sums = sorted((i * i + 0.5 * (ROWS - i) ** 2, i) for i in range(ROWS))
+    assert [(row["distance"], row["id"]) for row in data] == sums[1:4]
+
+
+def test_each_search_has_its_filter_and_parameters(rest: Rest) -> None:
+    body = _body(limit=20)
+    body["search"][0] |= {"filter": "a == {one}", "exprParams": {"one": 1}}
+    body["search"][1] |= {"params": {"params": {"radius": 10}}, "metricType": "L2"}
+    assert {row["id"] for row in rest.ok("entities/hybrid_search", body)} == {*range(1, ROWS, 4), 37, 38, 39}
+
+
+def test_a_function_ranks_in_place_of_the_strategy(rest: Rest) -> None:
+    function = {
+        "name": "f",
+        "type": "Rerank",
+        "inputFieldNames": [],
+        "outputFieldNames": [],
+        "params": {"reranker": "weighted", "weights": [1, 0]},
+    }
+    body = _body(functionScore={"functions": [function]}, limit=3)
+    body["search"][1]["limit"] = 1
+    assert [row["id"] for row in rest.ok("entities/hybrid_search", body)] == [0, 39, 1]
+
+
+def test_without_hits_the_data_is_empty(rest: Rest) -> None:
+    body = _body()
+    for part in body["search"]:
+        part["filter"] = "a > 100"
+    assert rest.post("entities/hybrid_search", body) == {"code": 0, "cost": 0, "data": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({"rerank": None}, 1100, "rerank_builder: unsupported rank type "),
+        ({"rerank": {"strategy": "ws"}}, 1100, "rerank_builder: unsupported rank type ws"),
+        ({"limit": -1}, 1100, "invalid max query result window, limit [-1] is invalid, should be greater than 0"),
+        ({"search": None}, 1100, "nq [0] is invalid"),
+        ({"consistencyLevel": "Sometimes"}, 1100, "consistencyLevel can only be"),
+        ({"collectionName": None}, 1802, "missing required parameters"),
+        ({"partitionNames": ["nowhere"]}, 1100, "partition name nowhere not found"),
+        ({"outputFields": ["nowhere"]}, 1100, "field nowhere not exist"),
+        ({"functionScore": {"functions": [{"name": "f"}]}}, 1802, "'InputFieldNames' failed on the 'required' tag"),
+    ],
+)
+def test_a_bad_body_is_refused_in_milvus_words(rest: Rest, change: dict[str, Any], code: int, text: str) -> None:
+    answer = rest.post("entities/hybrid_search", _body(**change))
+    assert answer["code"] == code
+    assert text in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({"limit": None}, 1100, "topk [0] is invalid, it should be in range [1, 16384], but got 0"),
+        ({"annsField": None}, 1801, "search without annsField, but already found multiple vector fields: [u, v,,,]"),
+        ({"annsField": "a"}, 1801, "cannot find a vector field"),
+        ({"data": [[1, 2, 3]]}, 1801, "dim"),
+        ({"params": 3}, 1801, "cannot unmarshal number"),
+    ],
+)
+def test_a_bad_search_in_the_body_is_refused(rest: Rest, change: dict[str, Any], code: int, text: str) -> None:
+    body = _body()
+    body["search"][1] |= change
+    answer = rest.post("entities/hybrid_search", body)
+    assert answer["code"] == code
+    assert text in answer["message"]
+
+
+def test_explain_hybrid_shows_the_segments_of_each_search(rest: Rest) -> None:
+    body = _body()
+    body["search"][0]["filter"] = "a == 1"
+    answer = requests.post(f"{rest.uri}/milvine/v1/explain_hybrid", json=body, timeout=30).json()
+    assert answer["code"] == 0
+    assert [[look["rowsKept"] for look in looks] for looks in answer["data"]] == [[10], [40]]
