@@ -161,11 +161,12 @@ def main() -> None:
         index, built = opened(path, vectors, index_type, given.metric)
         asked = dict(pair.split("=") for pair in given.search) or SEARCH.get(index_type, {"nprobe": 16})
         effort = TYPES[index_type].effort(built, asked, K, DataType.FLOAT_VECTOR)
+        compared = TYPES[index_type].exact(built, asked, DataType.FLOAT_VECTOR)
         print(f"\n{index_type} {given.metric} {asked} {len(vectors)} x {vectors.shape[1]}")
         print("kept             recall   p50 ms   p99 ms  how")
         for kind, share, kept in masks:
             rows = Rows(vectors, index, marks_of(kept))
-            plan = SearchPlan(VECTOR, queries, K, given.metric, effort, 2, None, None, (), KEY)
+            plan = SearchPlan(VECTOR, queries, K, given.metric, compared, effort, 2, None, None, (), KEY)
             print(f"{share:5.0%} {kind:8} {measure(rows, plan, exact[kind, share])}", flush=True)
 
 

@@ -72,7 +72,7 @@ def ordered_by(
         candidates = rows[number][rows[number] >= 0]
         if len(candidates):
             exact = distances_to(vectors[candidates], query, metric)
-            order = np.argsort(exact, kind="stable")[:k]
+            order = np.argsort(exact, kind="stable")[: min(k, np.count_nonzero(np.isfinite(exact)))]
             distances[number, : len(order)] = exact[order]
             found[number, : len(order)] = candidates[order]
     return distances, found

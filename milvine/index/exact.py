@@ -1,5 +1,7 @@
 """How the vectors of each family of kinds are compared exactly. A new family is one more entry.
 
+An index type whose metric has parameters makes an `Exact` of its own for each search.
+
 `scan`, `scan_band` and `exact_distances` have the shapes and the order that `index.scan` describes.
 """
 
@@ -15,7 +17,7 @@ from milvine.index.scan import Array
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors import KINDS
 
-_Nearest = tuple[Array, Array]
+Nearest = tuple[Array, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +26,23 @@ class Exact:
 
     prepare: Callable[[Any], Array | None]
     """What scans need beside the vectors, `prepared_bytes` for each; None if they need nothing."""
-    scan: Callable[[Any, Array | None, Any, int, MetricType, Array | None], _Nearest]
+    scan: Callable[[Any, Array | None, Any, int, MetricType, Array | None], Nearest]
     """vectors, prepared, queries, k, metric, mask."""
-    scan_band: Callable[[Any, Any, int, MetricType, Array | None, Band], _Nearest]
+    scan_band: Callable[[Any, Any, int, MetricType, Array | None, Band], Nearest]
     """vectors, queries, k, metric, mask, band."""
-    exact_distances: Callable[[Any, Any, Array, int, MetricType], _Nearest]
+    exact_distances: Callable[[Any, Any, Array, int, MetricType], Nearest]
     """vectors, queries, rows, k, metric."""
     prepared_bytes: int = 0
 
 
-def _nothing(_vectors: Any) -> None:
+def no_preparation(_vectors: Any) -> None:
     return None
 
 
 _FAMILIES = {
     "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances, 4),
-    "binary": Exact(_nothing, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances),
-    "sparse": Exact(_nothing, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances),
+    "binary": Exact(no_preparation, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances),
+    "sparse": Exact(no_preparation, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances),
 }
 _EXACT = {data_type: _FAMILIES[kind.family] for data_type, kind in KINDS.items()}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from milvine.index.base import Effort, VectorIndex
+from milvine.index.exact import Exact, exact_of
 from milvine.index.params import Param, depth
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
@@ -50,6 +51,10 @@ class IndexType(ABC):
         parameter of the type is out of range; unknown parameters are ignored."""
         candidates = self.usual_candidates(k, data_type)
         return Effort(candidates, DEFAULT_NPROBE, candidates)
+
+    def exact(self, build_params: Mapping[str, Any], params: Mapping[str, Any], data_type: DataType) -> Exact:
+        """How a search compares vectors where no index does, and candidates. Raises UnexpectedError as `effort`."""
+        return exact_of(data_type)
 
     def usual_candidates(self, k: int, data_type: DataType) -> int:
         factor = self.candidates_factor or (1 if data_type is DataType.FLOAT_VECTOR else 2)

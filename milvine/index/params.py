@@ -23,6 +23,7 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _LEAST_DEPTH = 16
+_TRUE_TEXTS, _FALSE_TEXTS = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,18 @@ def searched_int(params: Mapping[str, Any], name: str, high: int, low: int = 1) 
     if not low <= value <= high:
         raise UnexpectedError(f"Out of range in json: param '{name}' ({value}) should be in range [{low}, {high}]")
     return value
+
+
+def searched_bool(params: Mapping[str, Any], name: str) -> bool:
+    """A search parameter that is a bool, or text of one; False if it is not given. Raises UnexpectedError."""
+    given = params.get(name, False)
+    if given in _TRUE_TEXTS:
+        return True
+    if given in _FALSE_TEXTS:
+        return False
+    if not isinstance(given, bool):
+        raise _conflict(name, given, "a boolean")
+    return given
 
 
 def refined(candidates: int, build_params: Mapping[str, Any], params: Mapping[str, Any]) -> int:

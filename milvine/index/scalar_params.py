@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from milvine.errors import ParameterInvalid
 from milvine.index.params import AUTOINDEX, ResolvedIndex, check_size
+from milvine.index.registry import TYPES
 from milvine.index.scalar_registry import SCALAR_TYPES
 from milvine.index.scalar_type import ScalarType
-from milvine.index.vector_params import is_vector_type
 from milvine.model.properties import WARMUP_PROPERTY, check_warmup
 from milvine.model.schema import FieldSchema, flatten_params
 
@@ -30,7 +30,7 @@ def resolve_scalar(field: FieldSchema, params: Mapping[str, str]) -> ResolvedInd
     if WARMUP_PROPERTY in flat:
         check_warmup(flat[WARMUP_PROPERTY], "invalid warmup params: ")
     if index_type is None:
-        if is_vector_type(name):
+        if name in TYPES:
             raise ParameterInvalid(f"index {name} only supports vector data type")
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {name}")
     index_type.check_field(field)

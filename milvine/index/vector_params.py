@@ -15,12 +15,6 @@ from milvine.model.types import MetricType
 from milvine.model.vectors import VectorKind, kind_of
 
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
-_OTHER_TYPES = frozenset({"MINHASH_LSH"})  # known to Milvus, for vectors of other kinds
-
-
-def is_vector_type(index_type: str) -> bool:
-    """Whether it is an index type of Milvus for any kind of vectors."""
-    return index_type in TYPES or index_type in _OTHER_TYPES
 
 
 def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
@@ -29,7 +23,7 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     check_size(flat)
     name = flat.get("index_type", "") or AUTOINDEX
     check_new_index_properties(flat)
-    if not (name in SCALAR_TYPES or is_vector_type(name)):
+    if not (name in SCALAR_TYPES or name in TYPES):
         raise ParameterInvalid(expected="valid index", actual=f"invalid index type: {name}")
     kind = kind_of(field.data_type)
     given_metric = flat.get("metric_type", "")

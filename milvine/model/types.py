@@ -73,11 +73,12 @@ class MetricType(StrEnum):
     JACCARD = "JACCARD"
     SUBSTRUCTURE = "SUBSTRUCTURE"
     SUPERSTRUCTURE = "SUPERSTRUCTURE"
+    MHJACCARD = "MHJACCARD"
 
     @property
     def larger_is_nearer(self) -> bool:
         """Whether Milvus's score for this metric grows as rows get nearer."""
-        return self in (MetricType.IP, MetricType.COSINE)
+        return self in (MetricType.IP, MetricType.COSINE, MetricType.MHJACCARD)
 
 
 class SegmentState(IntEnum):

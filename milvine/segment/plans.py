@@ -11,9 +11,10 @@ import numpy as np
 from milvine.expr import Predicate, referenced_field_ids
 from milvine.index.base import Effort
 from milvine.index.by_distance import Band
+from milvine.index.exact import Exact
 from milvine.model.columns import ColumnBatch
 from milvine.model.records import record
-from milvine.model.types import DataType, MetricType
+from milvine.model.types import MetricType
 
 Array = np.ndarray[Any, Any]
 
@@ -24,14 +25,15 @@ class SearchPlan:
 
     `partition_ids` None: all partitions that the reader may see.
 
-    `effort` is the requested effort. Only rows whose distance is in `band` count. `output_field_ids` are fetched for
-    the hits.
+    `exact` compares the vectors. `effort` is the requested effort. Only rows whose distance is in `band` count.
+    `output_field_ids` are fetched for the hits.
     """
 
     field_id: int
     queries: Any
     k: int
     metric: MetricType
+    exact: Exact
     effort: Effort
     read_ts: int
     predicate: Predicate | None
@@ -42,7 +44,6 @@ class SearchPlan:
     ignores_growing: bool = False
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
-    data_type: DataType = DataType.FLOAT_VECTOR
 
     @cached_property
     def field_ids(self) -> frozenset[int]:

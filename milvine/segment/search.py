@@ -20,7 +20,6 @@ import numpy as np
 from milvine.expr.evaluate import evaluate
 from milvine.index.base import Effort, Found, VectorIndex
 from milvine.index.by_distance import padded
-from milvine.index.exact import exact_of
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
 from milvine.segment.collect import TopKeys, is_plain
@@ -119,15 +118,14 @@ def _scan_for(
 def _scan(rows: RowSet, plan: SearchPlan, queries: Any, k: int, mask: Array | None) -> tuple[Array, Array]:
     """Exact search, of an index that holds the vectors or else of the column, which is mapped beside an index."""
     vectors, prepared = rows.vectors(plan.field_id)
-    exact = exact_of(plan.data_type)
     index = rows.index(plan.field_id)
     if plan.band is not None:
         if index is not None and index.scan_band is not None:
             return index.scan_band(queries, k, mask, plan.band)
-        return exact.scan_band(vectors, queries, k, plan.metric, mask, plan.band)
+        return plan.exact.scan_band(vectors, queries, k, plan.metric, mask, plan.band)
     if index is not None and index.is_exact:
         return index.scan(queries, k, mask)
-    return exact.scan(vectors, prepared, queries, k, plan.metric, mask)
+    return plan.exact.scan(vectors, prepared, queries, k, plan.metric, mask)
 
 
 def _ask_for(
@@ -214,8 +212,8 @@ def _ask_here(
     if index.is_exact and not effort.drop_ratio and plan.band is None:
         return found
     vectors, _ = rows.vectors(plan.field_id)
-    exact = exact_of(plan.data_type).exact_distances(vectors, queries, found.rows, k, plan.metric)
-    return Found(*exact, found.trusted, found.effort)
+    exact = plan.exact.exact_distances(vectors, queries, found.rows, k, plan.metric)
+    return Found(*exact, found.trusted, found.effort, found.finds_all)
 
 
 def gather(row_sets: Sequence[RowSet], set_numbers: Array, row_offsets: Array, field_ids: Sequence[int]) -> ColumnBatch:

@@ -16,6 +16,7 @@ from segment_rows import DIM, GROUP, PK, SCHEMA, VEC, Array, chunk_of, deletes_o
 
 from milvine.expr import compile_filter
 from milvine.index.by_distance import Band
+from milvine.index.exact import exact_of
 from milvine.index.registry import TYPES
 from milvine.model.columns import Column, ColumnBatch
 from milvine.model.types import DataType, MetricType
@@ -65,6 +66,7 @@ def plan_of(query: Array, metric: MetricType, k: int, text: str = "", **changes:
         "queries": query.reshape(-1, DIM),
         "k": k,
         "metric": metric,
+        "exact": exact_of(DataType.FLOAT_VECTOR),
         "effort": TYPES["HNSW"].effort({}, {"ef": 64}, min(k, 64), DataType.FLOAT_VECTOR),
         "read_ts": NOW,
         "predicate": compile_filter(text, SCHEMA) if text else None,

@@ -33,6 +33,7 @@ from milvine.expr import compile_filter
 from milvine.in_flight import InFlight
 from milvine.index.base import Effort
 from milvine.index.by_distance import Band
+from milvine.index.exact import exact_of
 from milvine.index.scan import scan
 from milvine.model.columns import ColumnBatch, json_column
 from milvine.model.types import DataType, MetricType
@@ -64,6 +65,7 @@ def search_plan(queries: Array, metric: MetricType, text: str = "", **changes: A
         "queries": queries,
         "k": 10,
         "metric": metric,
+        "exact": exact_of(DataType.FLOAT_VECTOR),
         "effort": Effort(64, 8, 10),
         "read_ts": NOW,
         "predicate": compile_filter(text, SCHEMA) if text else None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from milvine.index.index_type import ScannedType
-from milvine.model.types import DataType
+from milvine.model.types import DataType, MetricType
 from milvine.model.vectors import kind_of
 
 
 class BinFlat(ScannedType):
     name = "BIN_FLAT"
     data_types = frozenset({DataType.BINARY_VECTOR})
-    metrics = kind_of(DataType.BINARY_VECTOR).metrics
+    metrics = kind_of(DataType.BINARY_VECTOR).metrics - {MetricType.MHJACCARD}
 
 
 TYPE = BinFlat()

@@ -24,7 +24,15 @@ class BinaryKind(FixedWidthKind):
     dtype = np.dtype(np.uint8)
     wire_name = "binary_vector"
     engine_name = "VECTOR_BINARY"
-    metrics = frozenset({MetricType.HAMMING, MetricType.JACCARD, MetricType.SUBSTRUCTURE, MetricType.SUPERSTRUCTURE})
+    metrics = frozenset(
+        {
+            MetricType.HAMMING,
+            MetricType.JACCARD,
+            MetricType.SUBSTRUCTURE,
+            MetricType.SUPERSTRUCTURE,
+            MetricType.MHJACCARD,
+        }
+    )
     default_metric = MetricType.HAMMING
     metric_noun = "binary"
 

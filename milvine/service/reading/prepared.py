@@ -126,7 +126,9 @@ def _new_search(
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     try:
         ann_params.check_hints(request.params)
-        effort = TYPES[index.build_type].effort(index.build_params, request.params, k, field.data_type)
+        index_type = TYPES[index.build_type]
+        effort = index_type.effort(index.build_params, request.params, k, field.data_type)
+        exact = index_type.exact(index.build_params, request.params, field.data_type)
         band = ann_params.band(request.params, index.metric_type)
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
@@ -137,6 +139,7 @@ def _new_search(
         queries=queries,
         k=k,
         metric=index.metric_type,
+        exact=exact,
         effort=effort,
         read_ts=at_ts or read_ts(engine, collection, request.read_ts),
         predicate=predicate,
@@ -145,7 +148,6 @@ def _new_search(
         primary_field_id=collection.schema.primary_field.field_id,
         band=band,
         ignores_growing=ignores_growing,
-        data_type=field.data_type,
     )
     return PreparedSearch(
         collection=collection,
