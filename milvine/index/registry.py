@@ -23,6 +23,7 @@ _MODULES = (
     "faiss_factory",
     "bin_flat",
     "bin_ivf_flat",
+    "minhash_lsh",
     "sparse_inverted_index",
     "sparse_wand",
 )
