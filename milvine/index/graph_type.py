@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import faiss
 
-from milvine.errors import UnexpectedError
 from milvine.index import dense
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.hnsw import HnswIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
-from milvine.index.params import INT32_MAX, IntParam, Param, depth, refined, searched_int
+from milvine.index.params import INT32_MAX, IntParam, Param, reaching, refined, searched_int
 from milvine.model.types import DataType, MetricType
 
 GRAPH: dict[str, Param] = {"M": IntParam(30, 2, 2048), "efConstruction": IntParam(360, 1, INT32_MAX)}
@@ -63,9 +62,7 @@ class GraphType(IndexType):
         candidates = self.usual_candidates(k, data_type)
         if "ef" in params:
             given = searched_int(params, "ef", INT32_MAX)
-            if given < k and self.refuses_small_ef:
-                raise UnexpectedError(f"ef({given}) should be larger than k({k})")
-            candidates = given if given >= k else depth(k)
+            candidates = reaching(params, "ef", given, k, refuses_less=self.refuses_small_ef)
         if "refine" in self.params:
             candidates = refined(candidates, build_params, params)
         return Effort(candidates, DEFAULT_NPROBE, candidates)

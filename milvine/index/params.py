@@ -181,6 +181,15 @@ def searched_bool(params: Mapping[str, Any], name: str) -> bool:
     return given
 
 
+def reaching(params: Mapping[str, Any], name: str, given: int, k: int, *, refuses_less: bool = True) -> int:
+    """At least k candidates. Raises UnexpectedError if fewer are `given`, which only a range search may do."""
+    if given >= k:
+        return given
+    if refuses_less and "radius" not in params:
+        raise UnexpectedError(f"{name}({given}) should be larger than k({k})")
+    return depth(k)
+
+
 def refined(candidates: int, build_params: Mapping[str, Any], params: Mapping[str, Any]) -> int:
     """The number of candidates, `refine_k` times as many if the index was built with `refine`."""
     if "refine_k" not in params:

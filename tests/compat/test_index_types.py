@@ -218,6 +218,9 @@ def test_search_parameters_that_do_not_fit_are_refused_and_others_ignored(
         fine: dict[str, Any] = {"ef": "32", "refine_k": 2.5, "nprobe": "999", "nothing": 1, "level": 2}
         found = client.search(filled, queries, anns_field="L2", limit=10, search_params={"params": fine})
         assert {len(hits) for hits in found} == {10}
+        few = {"ef": 1, "search_list": 1, "reorder_k": 1, "radius": 1e9}
+        ranged = client.search(filled, queries, anns_field="L2", limit=10, search_params={"params": few})
+        assert {len(hits) for hits in ranged} == {10}
     finally:
         client.release_collection(filled)
         for metric in METRICS:

@@ -12,13 +12,12 @@ from typing import Any
 
 import faiss
 
-from milvine.errors import UnexpectedError
 from milvine.index import dense
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.graph_type import GraphType
 from milvine.index.hnsw import HnswIndex
 from milvine.index.index_type import DEFAULT_NPROBE
-from milvine.index.params import INT32_MAX, searched_int
+from milvine.index.params import INT32_MAX, reaching, searched_int
 from milvine.model.types import DataType, MetricType
 
 _EDGES = 28
@@ -74,9 +73,7 @@ class Diskann(GraphType):
         candidates = self.usual_candidates(k, data_type)
         for name in _SEARCHED:
             if name in params:
-                candidates = searched_int(params, name, INT32_MAX)
-                if candidates < k:
-                    raise UnexpectedError(f"search_list_size({candidates}) should be larger than k({k})")
+                candidates = reaching(params, "search_list_size", searched_int(params, name, INT32_MAX), k)
         if "beamwidth" in params:
             searched_int(params, "beamwidth", 128)
         return Effort(candidates, DEFAULT_NPROBE, candidates)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import faiss
 
-from milvine.errors import ParameterInvalid, UnexpectedError
+from milvine.errors import ParameterInvalid
 from milvine.index import dense
 from milvine.index.base import Effort
 from milvine.index.lists_type import LISTS, ListsType
-from milvine.index.params import INT32_MAX, BoolParam, searched_int
+from milvine.index.params import INT32_MAX, BoolParam, reaching, searched_int
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 
@@ -47,9 +47,7 @@ class Scann(ListsType):
         usual = super().effort(build_params, params, k, data_type)
         if "reorder_k" not in params:
             return usual
-        candidates = searched_int(params, "reorder_k", INT32_MAX)
-        if candidates < k:
-            raise UnexpectedError(f"reorder_k({candidates}) should be larger than k({k})")
+        candidates = reaching(params, "reorder_k", searched_int(params, "reorder_k", INT32_MAX), k)
         return replace(usual, ef=candidates, candidates=candidates)
 
 
