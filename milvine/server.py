@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import time
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from milvine import metrics
+from milvine import __version__, logs, metrics
 from milvine.background import Supervisor
 from milvine.catalog.limits import Limits
-from milvine.catalog.store import CATALOG_FILE, open_catalog
+from milvine.catalog.store import CATALOG_FILE, Catalog, open_catalog
 from milvine.config import HINT, Settings
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
@@ -29,19 +28,19 @@ from milvine.querynode.local_node import LocalNode
 from milvine.rest_api.app import make_app
 from milvine.segment.rows import parsed_json
 from milvine.segment.view import Views
-from milvine.service import admin, roles, users
+from milvine.service import roles, users
 from milvine.service.audit import open_audit_log
 from milvine.service.context import Engine
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
+from milvine.service.request_log import open_request_log
 from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 LOOPBACK = "127.0.0.1"
-_POLL_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -82,18 +81,85 @@ def build_engine(settings: Settings) -> Engine:
         catalog, views, node, budget, threads, mmap_by_default, background, serves_unlisted_fields=serves_unlisted
     )
     cluster = Cluster(catalog, views, node, loader, max(1, 3 * settings.worker_threads // 4))
+    started = time.monotonic()
     datanode.recover()
+    sealed = [meta for metas in catalog.snapshot.segments.values() for meta in metas]
+    logs.event(
+        _log,
+        logging.INFO,
+        "recovered",
+        collections=len(catalog.snapshot.collections),
+        sealed_segments=len(sealed),
+        sealed_rows=sum(meta.row_count for meta in sealed),
+        growing_bytes=views.all_growing_bytes,
+        to_load=sum(one.load is not None for one in catalog.snapshot.collections.values()),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    _count_under_milvus_names(catalog)
     datanode.start()
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
-    audit = open_audit_log(settings)
-    passwords, logins = Passwords(), Logins()
-    engine = Engine(settings, catalog, clock, datanode, loader, cluster, passwords, logins, rates, background, audit)
+    engine = Engine(
+        settings,
+        catalog,
+        clock,
+        datanode,
+        loader,
+        cluster,
+        Passwords(),
+        Logins(),
+        rates,
+        background,
+        open_request_log(settings),
+        open_audit_log(settings),
+    )
     users.ensure_root(engine)
     for warning in warnings_at_start(engine):
         _log.warning("%s", warning)
     roles.ensure_public_privileges(engine)
     return engine
+
+
+def _count_under_milvus_names(catalog: Catalog) -> None:
+    def sealed_rows() -> int:
+        return sum(meta.row_count for metas in catalog.snapshot.segments.values() for meta in metas)
+
+    metrics.milvus_gauges.update(
+        {
+            "milvus_rootcoord_collection_num": lambda: len(catalog.snapshot.collections),
+            "milvus_rootcoord_partition_num": lambda: sum(
+                len(one.partitions) for one in catalog.snapshot.collections.values()
+            ),
+            "milvus_rootcoord_credential_num": lambda: len(catalog.snapshot.users),
+            "milvus_querycoord_collection_num": lambda: sum(
+                one.load is not None for one in catalog.snapshot.collections.values()
+            ),
+            "milvus_datacoord_segment_num": lambda: sum(len(metas) for metas in catalog.snapshot.segments.values()),
+            "milvus_datacoord_stored_rows_num": sealed_rows,
+        }
+    )
+
+
+def facts(engine: Engine) -> dict[str, Any]:
+    """What a started server is, for the log."""
+    settings = engine.settings
+    host = settings.host or LOOPBACK
+    switches = {
+        "authorization": settings.authorization_enabled,
+        "tls": settings.tls_mode > 0,
+        "audit": settings.audit_enabled,
+        "access_log": settings.access_log_enabled,
+        "rates": bool(settings.rates),
+    }
+    return {
+        "version": __version__,
+        "directory": settings.data_dir,
+        "address": f"{host}:{settings.port}",
+        "metrics_port": settings.metrics_port or "off",
+        "memory_limit": settings.memory_limit_bytes,
+        "on": [name for name, is_on in switches.items() if is_on],
+        "pid": os.getpid(),
+    }
 
 
 def make_application(engine: Engine, intake: Intake) -> Application:
@@ -110,49 +176,3 @@ def make_application(engine: Engine, intake: Intake) -> Application:
             return rest(visit, environ, start_response)
 
     return application
-
-
-def health(engine: Engine) -> tuple[int, bytes]:
-    """Status and body of /healthz."""
-    healthy, reasons = admin.is_serving(engine)
-    return (200, b"OK") if healthy else (503, "; ".join(reasons).encode())
-
-
-def start_metrics_port(settings: Settings, engine: Engine) -> None:
-    """Serves /healthz and /metrics on their own port, unless it is switched off."""
-    if not settings.metrics_port:
-        return
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/metrics" and not metrics.may_read(settings.metrics_token, self.headers["Authorization"]):
-                self._reply(401, b"401 metrics need a token", "text/plain; charset=utf-8")
-            elif self.path == "/metrics":
-                self._reply(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
-            elif self.path in ("/healthz", "/livez"):
-                code, body = health(engine)
-                self._reply(code, body, "text/plain; charset=utf-8")
-            else:
-                self._reply(404, b"404 page not found", "text/plain; charset=utf-8")
-
-        def _reply(self, code: int, body: bytes, content_type: str) -> None:
-            self.send_response(code)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        timeout = _POLL_SECONDS
-
-    ports = Server((settings.host or LOOPBACK, settings.metrics_port), Handler)
-
-    def step() -> float:
-        ports.handle_request()
-        return 0.0
-
-    engine.background.worker("metrics_port", step).start()

@@ -16,14 +16,16 @@ import threading
 import time
 from pathlib import Path
 
-from milvine import config, metrics, server
+from milvine import config, logs, metrics, server
 from milvine.errors import MilvineError
 from milvine.front import LOOPBACKS, STOP_SIGNALS
 from milvine.in_flight import InFlight
 from milvine.intake import Intake
+from milvine.metrics_port import start_metrics_port
 from milvine.process import forget_garbage, keep_pandas_out
 from milvine.service.context import Engine
 
+_log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.005
 _GRACE_SECONDS = 3.0
 _CLOSE_SECONDS = 5.0
@@ -56,12 +58,14 @@ def _accepts(descriptor: int, port: int) -> bool:
         borrowed.detach()
 
 
-def _announce(settings: config.Settings) -> None:
+def _announce(engine: Engine) -> None:
+    settings = engine.settings
     host = settings.host or LOOPBACKS[0]
     while not _listens(settings.port):
         time.sleep(_POLL_SECONDS)
     if sys.platform == "linux":
         metrics.ready_seconds.set(_process_age_seconds())
+    logs.event(_log, logging.INFO, "started", **server.facts(engine))
     sys.stdout.write(f"milvine ready {host}:{settings.port}\n")
     sys.stdout.flush()
 
@@ -70,7 +74,9 @@ def _end_on_signal(engine: Engine, requests: InFlight) -> None:
     """Waits for a signal to stop, lets requests in flight finish, and closes the engine. Acknowledged writes are
     already on disk, so the process may exit hard if a step takes too long. It does so at the end, since Envoy cannot be
     ended from within."""
-    signal.sigwait(STOP_SIGNALS)
+    number = signal.sigwait(STOP_SIGNALS)
+    started = time.monotonic()
+    logs.event(_log, logging.INFO, "stopping", signal=signal.Signals(number).name)
     last_resort = threading.Timer(_GRACE_SECONDS + 2 * _CLOSE_SECONDS, os._exit, (0,))
     last_resort.daemon = True
     last_resort.start()
@@ -78,7 +84,9 @@ def _end_on_signal(engine: Engine, requests: InFlight) -> None:
     requests.wait_for_none(time.monotonic() + _GRACE_SECONDS)
     time.sleep(_FLUSH_SECONDS)  # the front has the last answers but may not have sent them
     try:
-        engine.close(time.monotonic() + _CLOSE_SECONDS)
+        is_closed = engine.close(time.monotonic() + _CLOSE_SECONDS)
+        seconds = round(time.monotonic() - started, 3)
+        logs.event(_log, logging.INFO, "stopped", seconds=seconds, abandoned_work=not is_closed)
     finally:
         os._exit(0)
 
@@ -86,14 +94,10 @@ def _end_on_signal(engine: Engine, requests: InFlight) -> None:
 def _start() -> server.Application:
     keep_pandas_out()
     settings = config.settings_of_this_process()
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logs.configure(settings.log_level, settings.log_format)
     try:
         engine = server.build_engine(settings)
-        server.start_metrics_port(settings, engine)
+        start_metrics_port(engine)
     except (MilvineError, OSError) as error:
         sys.stderr.write(f"milvine: {error}\n")
         sys.stderr.flush()
@@ -102,7 +106,7 @@ def _start() -> server.Application:
     threading.Thread(target=_end_on_signal, args=(engine, intake.handling), name="stopper", daemon=True).start()
     application = server.make_application(engine, intake)
     forget_garbage()
-    threading.Thread(target=_announce, args=(settings,), name="announcer", daemon=True).start()
+    threading.Thread(target=_announce, args=(engine,), name="announcer", daemon=True).start()
     return application
 
 

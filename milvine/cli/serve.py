@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from milvine import config, front
+from milvine import config, front, logs
 from milvine.cli.command import OK, Command, Failed
 
 _FLAGS = ("data_dir", "host", "port", "metrics_port")
@@ -28,7 +28,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace) -> int:
     flags = {name: getattr(parsed, name) for name in _FLAGS}
     try:
-        front.run(config.load_settings(flags, os.environ, parsed.config))
+        settings = config.load_settings(flags, os.environ, parsed.config)
+        logs.configure(settings.log_level, settings.log_format)
+        front.run(settings)
     except (ValueError, OSError, front.CannotServe) as error:
         raise Failed(str(error)) from error
     return OK

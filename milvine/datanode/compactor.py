@@ -121,8 +121,8 @@ class Compactor:
         """Compacts all that can be compacted. Returns the request's id and the number of its plans; -1 and 0 if
         there is nothing to do.
 
-        The plans include running ones of the collection. A segment that was not written by compaction is rewritten
-        even alone, as in Milvus.
+        The plans include running ones of the collection. As in Milvus, a segment that was not written by compaction
+        is rewritten even alone, and with `target_bytes` each segment is: clients wait for the plan of such a request.
         """
         collection = self._catalog.snapshot.collections.get(collection_id)
         view = self._views.current(collection_id)
@@ -143,7 +143,8 @@ class Compactor:
                     plans.append(self._add(collection_id, sources, request_id))
                     busy = self._busy()
                 for meta in metas:
-                    if meta.segment_id not in busy and (not meta.compacted_from or meta.segment_id in removable):
+                    is_worth_it = target_bytes or not meta.compacted_from or meta.segment_id in removable
+                    if is_worth_it and meta.segment_id not in busy:
                         plans.append(self._add(collection_id, (meta,), request_id))
             if not plans:
                 return -1, 0

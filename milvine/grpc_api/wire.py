@@ -25,11 +25,12 @@ from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_S
 from milvine.grpc_api.servicer import RPCS, Rpc
 from milvine.grpc_api.unserved import WITHOUT_STATUS, refuse_unserved_fields, unserved
 from milvine.grpc_api.users import Unauthenticated, authenticated_user, claimed_user
-from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address
+from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address, given_request_id
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.model.known_keys import unsupported
 from milvine.service.audit import Entry, names_of
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
+from milvine.service.request_log import Handled
 
 _log = logging.getLogger(__name__)
 _PIECE_BYTES = 4 << 20
@@ -154,13 +155,16 @@ def _answer(
             error = unserved(method)
             if error is None:
                 raise GrpcError(_FAILED_PRECONDITION, unsupported(WITHOUT_STATUS[method]))
+            visit.failure = error.message
             return encode.failure(method, error).SerializeToString(), error.code
         request = _request(visit, environ, method)
     except RequestRateLimited as error:
+        visit.failure = error.message
         return encode.failure(method, error).SerializeToString(), error.code
     except BodyLost:
         raise GrpcError(_CANCELLED, "the client went away") from None
     context = _context(environ, request, user)
+    visit.context, visit.subject = context, request
     if entry is not None:
         entry.know(user, context.database, names_of(lambda name: getattr(request, name, None)))
     error_code = 0
@@ -171,11 +175,13 @@ def _answer(
         raise GrpcError(_PERMISSION_DENIED, error.message) from None
     except MilvineError as error:
         error_code = error.code
+        visit.failure = error.message
         response = encode.failure(method, error)
     except Exception as error:  # noqa: BLE001 - the adapter is where a bug becomes an answer
         _log.exception("%s failed", method)
         error_code = UnexpectedError.code
-        response = encode.failure(method, UnexpectedError(f"{type(error).__name__}: {error}"))
+        visit.failure = f"{type(error).__name__}: {error}"
+        response = encode.failure(method, UnexpectedError(visit.failure))
     if time.monotonic() > context.deadline:
         raise GrpcError(_DEADLINE_EXCEEDED, "context deadline exceeded")
     return response.SerializeToString(), error_code
@@ -211,6 +217,8 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     except GrpcError as error:
         if audit is not None and entry is not None:
             audit.write(entry, -error.code)
+        visit.failure = error.message
+        _write_down(engine, visit, environ, method, -error.code, time.perf_counter() - started)
         metrics.requests_of("grpc", "error", error.code).inc()
         message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
         status = [("grpc-status", str(error.code)), ("grpc-message", message)]
@@ -223,8 +231,31 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     if audit is not None and entry is not None and service != health.SERVICE_NAME:
         audit.write(entry, error_code)
     metrics.requests_of("grpc", method, error_code).inc()
-    metrics.seconds_of(method).observe(time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    metrics.seconds_of(method).observe(seconds)
+    if engine.request_log.wants(error_code, seconds):
+        _write_down(engine, visit, environ, method, error_code, seconds)
     return _taken()
+
+
+def _write_down(
+    engine: Engine, visit: Visit, environ: dict[str, Any], method: str, error_code: int, seconds: float
+) -> None:
+    context, request = visit.context, visit.subject
+    handled = Handled(
+        protocol="grpc",
+        call=method,
+        code=error_code,
+        seconds=seconds,
+        message=visit.failure,
+        user=(context and context.user) or claimed_user(environ.get("HTTP_AUTHORIZATION")),
+        address=client_address(environ),
+        database=context.database if context else "",
+        names=names_of(lambda name: getattr(request, name, None)),
+        request_id=given_request_id(environ),
+        searches=tuple(context.searches) if context else (),
+    )
+    engine.request_log.write(handled)
 
 
 def _taken() -> Iterator[bytes]:

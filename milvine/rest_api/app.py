@@ -25,7 +25,7 @@ from milvine.errors import (
     RestPermissionDenied,
     UnexpectedError,
 )
-from milvine.intake import MAX_BODY_BYTES, BodyLost, BodyTooLarge, Visit, client_address
+from milvine.intake import MAX_BODY_BYTES, BodyLost, BodyTooLarge, Visit, client_address, given_request_id
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.rest_api import (
     aliases,
@@ -47,6 +47,7 @@ from milvine.rest_api.v1 import V1
 from milvine.service import admin
 from milvine.service.audit import Entry, names_of
 from milvine.service.context import Engine, RequestContext
+from milvine.service.request_log import Handled
 
 ROUTES: dict[str, Route] = {
     **resources.ROUTES,
@@ -69,8 +70,7 @@ DEFAULT_TIMEOUT_SECONDS = 30
 _JSON = "application/json; charset=utf-8"
 _INITIALIZING, _HEALTHY = 0, 1
 """Milvus's codes of states."""
-_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-"""https://www.w3.org/TR/trace-context/#traceparent-header"""
+_TRACE = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _TEXT = "text/plain; charset=utf-8"
 _JSON_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _log = logging.getLogger(__name__)
@@ -150,6 +150,7 @@ def _answer(
     version.require(body, route.required)
     body.refuse_unserved(route.kind)
     call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
+    visit.context, visit.subject = call.context, body
     if entry is not None:
         entry.know(user, call.context.database, names_of(body.values.get))
     try:
@@ -198,10 +199,34 @@ class _Endpoint:
         if audit is not None and entry is not None:
             audit.write(entry, answer["code"])
         response.content_type = _JSON
-        response.set_header("X-Milvus-Trace-Id", _trace_id(request))
+        given_id = given_request_id(request.env)
+        trace_id = given_id if _TRACE.fullmatch(given_id) else secrets.token_hex(16)
+        response.set_header("X-Milvus-Trace-Id", trace_id)
         response.data = orjson.dumps(answer, option=_JSON_OPTIONS)
-        metrics.requests_of("rest", self._path, answer["code"]).inc()
-        metrics.seconds_of(self._path).observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        code = 0 if answer["code"] == self._version.success else answer["code"]
+        metrics.requests_of("rest", self._path, code).inc()
+        metrics.seconds_of(self._path).observe(seconds)
+        if self._engine.request_log.wants(code, seconds):
+            self._write_down(request, code, answer.get("message", "") if code else "", seconds, given_id or trace_id)
+
+    def _write_down(self, request: falcon.Request, code: int, message: str, seconds: float, request_id: str) -> None:
+        visit: Visit = request.env[_VISIT]
+        context, body = visit.context, visit.subject
+        handled = Handled(
+            protocol="rest",
+            call=self._path,
+            code=code,
+            seconds=seconds,
+            message=message,
+            user=(context and context.user) or users.claimed_user(request.get_header("Authorization") or ""),
+            address=client_address(request.env),
+            database=context.database if context else "",
+            names=names_of(body.values.get) if body else {},
+            request_id=request_id,
+            searches=tuple(context.searches) if context else (),
+        )
+        self._engine.request_log.write(handled)
 
     def on_options(self, request: falcon.Request, response: falcon.Response) -> None:
         raise falcon.HTTPNotFound
@@ -216,12 +241,6 @@ class _Get(_Endpoint):
 
 
 _ENDPOINTS: dict[str, type[_Endpoint]] = {"POST": _Post, "GET": _Get}
-
-
-def _trace_id(request: falcon.Request) -> str:
-    """The trace of the request, or a new one."""
-    match = _TRACE_PARENT.fullmatch(request.get_header("traceparent") or "")
-    return match[1] if match else secrets.token_hex(16)
 
 
 def _failure(error: MilvineError) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from milvine import logs
 from milvine.config import Settings
 
 _FILE = "audit.log"
@@ -89,7 +89,7 @@ class AuditLog:
     def write(self, entry: Entry, code: int) -> None:
         """`code`: Milvus's, or for a call that gRPC refuses the negative of its status."""
         line = {
-            "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+            "time": logs.timestamp(time.time()),
             "protocol": entry.protocol,
             "call": _printable(entry.call),
             "user" if entry.is_verified else "claimedUser": _printable(entry.user),

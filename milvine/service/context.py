@@ -21,6 +21,7 @@ from milvine.service.audit import AuditLog
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
+from milvine.service.request_log import RequestLog, SearchStats
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 ROOT = "root"
@@ -46,6 +47,7 @@ class Engine:
     logins: Logins
     rates: RateLimits
     background: Supervisor
+    request_log: RequestLog
     audit: AuditLog | None = None
     """None if it is switched off."""
 
@@ -63,12 +65,14 @@ class Engine:
 @record
 class RequestContext:
     """`user` has authenticated, and is empty if no authorization is required. `claimed_user` reads the one
-    that the token names, even if its password is not checked, or "". `deadline` is on time.monotonic()'s scale."""
+    that the token names, even if its password is not checked, or "". `deadline` is on time.monotonic()'s scale.
+    `searches` collects how the searches of the request ran, for the log."""
 
     database: str = DEFAULT_DATABASE
     user: str = ""
     deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
     claimed_user: Callable[[], str] = str
+    searches: list[SearchStats] = field(default_factory=list)
 
 
 def check_database(engine: Engine, context: RequestContext) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import string
 
+from milvine import logs
 from milvine.catalog import users as changes
 from milvine.errors import ParameterInvalid, ParameterOutOfRange, PrivilegeNotAuthenticated, PrivilegeNotPermitted
 from milvine.model.users import User
@@ -12,6 +14,8 @@ from milvine.service.context import ROOT, Engine, RequestContext
 from milvine.service.gate import capability
 from milvine.service.passwords import hash_password
 
+_log = logging.getLogger(__name__)
+_SHOWN_CHARACTERS = 64
 _MAX_USERS = 100
 _MAX_NAME_BYTES = 32
 _MIN_PASSWORD_BYTES, _MAX_PASSWORD_BYTES = 6, 72
@@ -46,6 +50,8 @@ def authenticate(engine: Engine, name: str, password: str, address: str = "") ->
         raise TooManyFailures(seconds)
     is_right = engine.passwords.verify(password, stored)
     (engine.logins.succeeded if is_right else engine.logins.failed)(name, address)
+    if not is_right:
+        logs.event(_log, logging.WARNING, "login failed", user=name[:_SHOWN_CHARACTERS], address=address)
     return is_right
 
 

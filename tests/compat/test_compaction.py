@@ -220,6 +220,16 @@ def test_a_manual_compaction_folds_few_deletes_and_a_target_size_is_at_least_mil
     job = client.compact("target", target_size=1024)
     finish(client, job)
     assert [len(p.sources) for p in client.get_compaction_plans(job).plans] == [2]
+    (merged,) = client.list_persistent_segments("target")
+    assert client.compact("target") == -1, "a merged segment is not merged again without a target size"
+    job = client.compact("target", target_size=1024)
+    finish(client, job)
+    (plan,) = client.get_compaction_plans(job).plans
+    assert list(plan.sources) == [merged.segment_id]
+    (rewritten,) = client.list_persistent_segments("target")
+    assert (rewritten.segment_id, rewritten.num_rows) == (plan.target, 600)
+    stored = milvus_pb2.GetPersistentSegmentInfoRequest(collectionName="target")
+    assert [one.is_sorted for one in assert_ok(lazy.stub.GetPersistentSegmentInfo(stored)).infos] == [True]
 
 
 def test_a_loaded_collection_has_one_replica_and_an_unloaded_one_none(lazy: Any) -> None:

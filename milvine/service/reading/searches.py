@@ -36,6 +36,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         counts = np.zeros(len(request.queries), np.int64)
     else:
         rows, distances, counts = hits.rows, hits.distances, hits.counts
+        context.searches.append((len(counts), hits.segment_stats))
         if request.offset:
             kept, counts = beyond(counts, request.offset)
             rows, distances = rows.take(kept), distances[kept]

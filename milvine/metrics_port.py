@@ -1,0 +1,116 @@
+"""The second port: health, metrics and the level of the log, as on Milvus's."""
+
+from __future__ import annotations
+
+import json
+import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+from milvine import logs, metrics
+from milvine.service import admin
+from milvine.service.context import Engine
+
+_LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 0.5
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+_LEVEL_PATH = "/log/level"
+_HEALTH_PATHS = ("/healthz", "/livez")
+_MOST_BODY_BYTES = 4096
+
+
+def _health(engine: Engine) -> tuple[int, bytes]:
+    healthy, reasons = admin.is_serving(engine)
+    return (200, b"OK") if healthy else (503, "; ".join(reasons).encode())
+
+
+def _wanted_level(content_type: str, body: bytes) -> str:
+    """The level that a request names, as JSON or as a form. Raises ValueError."""
+    text = body.decode("utf-8", "replace")
+    if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+        level = parse_qs(text).get("level", [""])[0]
+    else:
+        found = json.loads(text)
+        level = found.get("level", "") if isinstance(found, dict) else ""
+    if not isinstance(level, str) or not level:
+        raise ValueError("must specify logging level")
+    if level.lower() not in logs.LEVELS:
+        raise ValueError(f'unrecognized level: "{level}"')
+    return level.lower()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    engine: Engine
+    timeout = 30
+
+    def do_GET(self) -> None:
+        if self.path in _HEALTH_PATHS:
+            self._reply(*_health(self.engine), _TEXT)
+        elif self.path not in ("/metrics", _LEVEL_PATH):
+            self._reply(404, b"404 page not found", _TEXT)
+        elif not self._may_read():
+            self._reply(401, b"401 metrics need a token", _TEXT)
+        elif self.path == _LEVEL_PATH:
+            self._reply_level()
+        else:
+            self._reply(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+
+    def do_PUT(self) -> None:
+        if self.path != _LEVEL_PATH:
+            self._reply(404, b"404 page not found", _TEXT)
+        elif not self._may_read():
+            self._reply(401, b"401 the level of the log needs a token", _TEXT)
+        else:
+            self._set_level()
+
+    def _set_level(self) -> None:
+        size = self.headers["Content-Length"] or "0"
+        body = self.rfile.read(min(int(size), _MOST_BODY_BYTES)) if size.isdecimal() else b""
+        try:
+            level = _wanted_level(self.headers["Content-Type"] or "", body)
+        except ValueError as error:
+            self._reply(400, json.dumps({"error": str(error)}).encode() + b"\n", _JSON)
+            return
+        logs.set_level(level)
+        self._reply_level()
+
+    def _may_read(self) -> bool:
+        return metrics.may_read(self.engine.settings.metrics_token, self.headers["Authorization"])
+
+    def _reply_level(self) -> None:
+        self._reply(200, f'{{"level":"{logs.level()}"}}\n'.encode(), _JSON)
+
+    def _reply(self, code: int, body: bytes, content_type: str) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def start_metrics_port(engine: Engine) -> None:
+    """Serves the port in a background thread, unless it is switched off."""
+    settings = engine.settings
+    if not settings.metrics_port:
+        return
+
+    class Handler(_Handler):
+        pass
+
+    Handler.engine = engine
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        timeout = _POLL_SECONDS
+
+    ports = Server((settings.host or _LOOPBACK, settings.metrics_port), Handler)
+
+    def step() -> float:
+        ports.handle_request()
+        return 0.0
+
+    engine.background.worker("metrics_port", step).start()
