@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from milvine.grpc_api import decode, encode
+from milvine.grpc_api.proto import milvus_pb2
 from milvine.service import altering
 from milvine.service.context import Engine, RequestContext
 
@@ -33,9 +34,15 @@ def add_field(engine: Engine, context: RequestContext, request: Any) -> Any:
     return encode.status()
 
 
+def alter_schema(engine: Engine, context: RequestContext, request: Any) -> Any:
+    altering.alter_schema(engine, context, request.collection_name, decode.schema_change(request))
+    return milvus_pb2.AlterCollectionSchemaResponse(alter_status=encode.status())
+
+
 RPCS: dict[str, Callable[[Engine, RequestContext, Any], Any]] = {
     "AddCollectionField": add_field,
     "AlterCollection": alter_collection,
     "AlterCollectionField": alter_field,
+    "AlterCollectionSchema": alter_schema,
     "AlterIndex": alter_index,
 }

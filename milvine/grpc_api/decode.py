@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.grpc_api.proto import common_pb2, schema_pb2
 from milvine.grpc_api.unserved import refuse_unserved_fields
 from milvine.model import json_text, known_keys
 from milvine.model.columns import NUMPY_DTYPES, Column
-from milvine.model.known_keys import refuse_unserved
+from milvine.model.known_keys import refuse_unserved, unsupported
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import (
     CreateCollectionRequest,
@@ -173,9 +173,45 @@ def added_field(request: Any) -> FieldSchema:
         field = schema_pb2.FieldSchema.FromString(request.schema)
     except DecodeError as error:
         raise ParameterInvalid(f"failed to unmarshal field schema: {error}") from error
+    return _added_field(field)
+
+
+def _added_field(field: Any) -> FieldSchema:
     if field.is_partition_key:
         raise ParameterInvalid(f"not support to add partition key field, field name  = {field.name}")
     return _field(field)
+
+
+def schema_change(request: Any) -> FieldSchema:
+    """The field that an AlterCollectionSchema adds; its other changes are refused."""
+    if not request.HasField("action"):
+        raise ParameterInvalid("action is nil in alter schema task")
+    match request.action.WhichOneof("op"):
+        case "add_request":
+            return _addition(request.action.add_request)
+        case "drop_request":
+            what = request.action.drop_request.WhichOneof("identifier")
+            if what is None:
+                raise ParameterMissing("drop request must specify field_name, field_id, or function_name")
+            raise ParameterInvalid(unsupported("a function" if what == "function_name" else "dropping a field"))
+    raise ParameterInvalid("unknown action type in alter collection schema request")
+
+
+def _addition(added: Any) -> FieldSchema:
+    """As in Milvus, the name and the parameters of an index are for the field of a function only."""
+    if len(added.func_schema) > 1:
+        raise ParameterInvalid("For now, at most one function schema is supported")
+    if len(added.field_infos) > 1:
+        raise ParameterInvalid("For now, only one field info is supported")
+    if not added.field_infos and not added.func_schema:
+        raise ParameterInvalid("fieldInfos and function schema are both empty")
+    if added.field_infos and not added.field_infos[0].HasField("field_schema"):
+        raise ParameterInvalid("fieldSchema is nil in fieldInfos")
+    if added.func_schema:
+        raise ParameterInvalid(unsupported("a function"))
+    if added.do_physical_backfill:
+        raise ParameterInvalid(unsupported("a physical backfill"))
+    return _added_field(added.field_infos[0].field_schema)
 
 
 def create_collection(request: Any) -> CreateCollectionRequest:

@@ -52,11 +52,17 @@ def status(error: MilvineError | None = None) -> Any:
     )
 
 
+_STATUS_FIELDS = {"AlterCollectionSchemaResponse": "alter_status"}
+"""The field of the status in answers that name it otherwise."""
+
+
 def failure(method: str, error: MilvineError) -> Any:
     """The RPC's own response message with the error in its status."""
     message_class = response_class(method)
     failed = status(error)
-    return failed if message_class is common_pb2.Status else message_class(status=failed)
+    if message_class is common_pb2.Status:
+        return failed
+    return message_class(**{_STATUS_FIELDS.get(message_class.DESCRIPTOR.name, "status"): failed})
 
 
 def key_values(values: Mapping[str, object]) -> list[Any]:

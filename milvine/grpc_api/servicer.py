@@ -1,4 +1,4 @@
-"""One function per RPC: decode, call, encode. Other RPCs answer UNIMPLEMENTED or as `unserved` says."""
+"""One function per RPC: decode, call, encode. Other RPCs answer as `unserved` says."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from milvine.grpc_api import (
     databases,
     decode,
     encode,
+    external_collections,
     partitions,
     resource_groups,
     roles,
@@ -300,6 +301,7 @@ RPCS: dict[str, Rpc] = {
     **resource_groups.RPCS,
     **altering.RPCS,
     **administration.RPCS,
+    **external_collections.RPCS,
     "AllocTimestamp": alloc_timestamp,
     "BatchDescribeCollection": batch_describe_collection,
     "CheckHealth": check_health,

@@ -15,42 +15,24 @@ ABSENT = {
     "AddCollectionFunction": "a function",
     "AddCollectionStructField": "a struct field",
     "AddFileResource": "a file resource",
-    "AddUserTags": "a tag of a user",
     "AlterCollectionFunction": "a function",
     "BatchUpdateManifest": "a manifest",
     "ComputePhraseMatchSlop": "a phrase match",
-    "CreateNamespace": "a namespace",
-    "CreateRowPolicy": "a row policy",
     "CreateSnapshot": "a snapshot",
-    "DeleteUserTags": "a tag of a user",
-    "DescribeNamespace": "a namespace",
-    "DescribePrewarmTask": "prewarming",
     "DescribeSnapshot": "a snapshot",
     "DropCollectionFunction": "a function",
-    "DropNamespace": "a namespace",
-    "DropRowPolicy": "a row policy",
     "DropSnapshot": "a snapshot",
     "DumpMessages": "replication",
     "ExportSnapshot": "a snapshot",
     "GetExportSnapshotState": "a snapshot",
     "GetImportState": "an import",
-    "GetNamespaceStats": "a namespace",
-    "GetRefreshExternalCollectionProgress": "an external collection",
     "GetRestoreSnapshotState": "a snapshot",
-    "GetUserTags": "a tag of a user",
-    "HasNamespace": "a namespace",
     "Import": "an import",
     "ListFileResources": "a file resource",
     "ListImportTasks": "an import",
-    "ListNamespaces": "a namespace",
-    "ListRefreshExternalCollectionJobs": "an external collection",
     "ListRestoreSnapshotJobs": "a snapshot",
-    "ListRowPolicies": "a row policy",
     "ListSnapshots": "a snapshot",
-    "ListUsersWithTag": "a tag of a user",
     "PinSnapshotData": "a snapshot",
-    "Prewarm": "prewarming",
-    "RefreshExternalCollection": "an external collection",
     "RemoveFileResource": "a file resource",
     "RestoreExternalSnapshot": "a snapshot",
     "RestoreSnapshot": "a snapshot",
@@ -68,18 +50,38 @@ REFUSED_BY_MILVUS = {
 }
 """RPCs that Milvus refuses, too, with its reasons."""
 
+WITHOUT_CODE_IN_MILVUS = frozenset(
+    [
+        "AddUserTags",
+        "DeleteUserTags",
+        "GetUserTags",
+        "ListUsersWithTag",
+        "CreateRowPolicy",
+        "DropRowPolicy",
+        "ListRowPolicies",
+        "CreateNamespace",
+        "DropNamespace",
+        "DescribeNamespace",
+        "HasNamespace",
+        "ListNamespaces",
+        "GetNamespaceStats",
+        "Prewarm",
+        "DescribePrewarmTask",
+    ]
+)
+"""RPCs that Milvus 3.0 declares and does not implement."""
+
 WITHOUT_STATUS = {"CreateReplicateStream": "replication"}
 """RPCs that are not served and whose answers have no status, with the features that they request; gRPC's own status
 refuses them."""
-
-UNIMPLEMENTED = {"AlterCollectionSchema": "the Java and the Go SDK fall back on AddCollectionField"}
-"""RPCs that answer with gRPC's UNIMPLEMENTED instead, and why."""
 
 
 def unserved(method: str) -> MilvineError | None:
     """Why an RPC is refused with a Status; None for one that is not."""
     if method in REFUSED_BY_MILVUS:
         return ServiceUnavailable(REFUSED_BY_MILVUS[method])
+    if method in WITHOUT_CODE_IN_MILVUS:
+        return ServiceUnimplemented(f"method {method} not implemented")
     return ServiceUnimplemented(unsupported(ABSENT[method])) if method in ABSENT else None
 
 

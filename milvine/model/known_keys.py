@@ -201,6 +201,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "AlterAliasRequest": {**_COLLECTION_OF, **_served("alias")},
     "AlterCollectionFieldRequest": {**_COLLECTION_OF, **_served("field_name properties delete_keys")},
     "AlterCollectionRequest": {**_COLLECTION_OF, **_ID, **_served("properties delete_keys")},
+    "AlterCollectionSchemaRequest": {**_COLLECTION_OF, **_ID, **_served("action")},
     "AlterDatabaseRequest": {
         **_BASE,
         **_served("db_name properties delete_keys"),
@@ -274,6 +275,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "GetMetricsRequest": {**_BASE, **_served("request")},
     "GetPersistentSegmentInfoRequest": {**_BASE, **_served("dbName collectionName states")},
     "GetQuerySegmentInfoRequest": {**_BASE, **_served("dbName collectionName")},
+    "GetRefreshExternalCollectionProgressRequest": {**_BASE, **_served("job_id")},
     "GetReplicasRequest": {
         **_COLLECTION_OF,
         **_served("collectionID"),
@@ -300,6 +302,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "ListAliasesRequest": _COLLECTION_OF,
     "ListCredUsersRequest": _BASE,
     "ListDatabasesRequest": _BASE,
+    "ListRefreshExternalCollectionJobsRequest": _COLLECTION_OF,
     "ListResourceGroupsRequest": _BASE,
     "LoadBalanceRequest": {
         **_BASE,
@@ -332,6 +335,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless("answers have only the necessary metadata", "not_return_all_meta"),
     },
     "RegisterLinkRequest": {},
+    "RefreshExternalCollectionRequest": {**_COLLECTION_OF, **_served("external_source external_spec")},
     "ReleaseCollectionRequest": _COLLECTION_OF,
     "ReleasePartitionsRequest": {**_COLLECTION_OF, **_served("partition_names")},
     "RenameCollectionRequest": {**_BASE, **_served("db_name oldName newName newDBName")},
@@ -496,6 +500,8 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("consistencyLevel"),
         **_refused(orderByFields="query order_by", groupByFields="query group_by"),
     },
+    "RefreshExternalCollectionProgressReq": _served("jobId"),
+    "RefreshExternalCollectionReq": _served("dbName collectionName externalSource externalSpec"),
     "RenameCollectionReq": _served("dbName collectionName newCollectionName newDbName"),
     "ResourceGroupReq": _served("name config"),
     "RoleReq": _served("roleName description dbName"),

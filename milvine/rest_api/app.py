@@ -32,12 +32,14 @@ from milvine.rest_api import (
     altering,
     databases,
     entities,
+    external_collections,
     memory,
     partitions,
     quota_center,
     resource_groups,
     resources,
     roles,
+    unserved,
     users,
 )
 from milvine.rest_api.body import Body, parse, parse_bool
@@ -54,6 +56,7 @@ ROUTES: dict[str, Route] = {
     **entities.ROUTES,
     **altering.ROUTES,
     **databases.ROUTES,
+    **external_collections.ROUTES,
     **aliases.ROUTES,
     **partitions.ROUTES,
     **quota_center.ROUTES,
@@ -62,7 +65,7 @@ ROUTES: dict[str, Route] = {
     **roles.ROUTES,
 }
 OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
-VERSIONS = (Version("/v2/vectordb/", ROUTES), V1, Version("/milvine/v1/", OUR_ROUTES))
+VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
 _VISIT = "milvine.visit"
 """The key of a request's visit in its environment."""
 _TOO_LARGE = RestBadJson("error: http: request body too large")

@@ -258,3 +258,64 @@ def test_a_field_is_added_whole_or_not_at_all(new_server: ServerFactory) -> None
     assert _names(client) == ["id", "vec", "a", "x"]
     client.insert("c1", c1_rows(1, 3, x=1))
     assert ids_of(client, "c1", "x == 7") == [0, 1, 2]
+
+
+def _change(name: str, *fields: Any, **more: Any) -> Any:
+    request = milvus_pb2.AlterCollectionSchemaRequest(collection_name=name)
+    added = request.action.add_request
+    added.SetInParent()
+    for one in fields:
+        added.field_infos.add().field_schema.CopyFrom(one)
+    for key, value in more.items():
+        setattr(added, key, value)
+    return request
+
+
+def test_a_field_is_added_by_alter_collection_schema(client: MilvusClient, stub: Any, collection_name: str) -> None:
+    make_c1(client, collection_name, load=True)
+    client.insert(collection_name, c1_rows(1))
+    answer = stub.AlterCollectionSchema(_change(collection_name, field("x", schema_pb2.Int64, nullable=True)))
+    assert_ok(answer.alter_status)
+    client.insert(collection_name, c1_rows(1, 1, x=7))
+    rows = client.query(collection_name, filter="id >= 0", output_fields=["x"])
+    assert [row["x"] for row in rows] == [None, 7]
+
+
+def test_other_changes_of_a_schema_are_refused(client: MilvusClient, stub: Any, collection_name: str) -> None:
+    make_c1(client, collection_name)
+    column = field("x", schema_pb2.Int64, nullable=True)
+    two = _change(collection_name, column, field("y", schema_pb2.Int64, nullable=True))
+    with_function = _change(collection_name, column)
+    with_function.action.add_request.func_schema.add(name="f")
+    two_functions = _change(collection_name)
+    two_functions.action.add_request.func_schema.add()
+    two_functions.action.add_request.func_schema.add()
+    without_field = _change(collection_name)
+    without_field.action.add_request.field_infos.add()
+    without_action = milvus_pb2.AlterCollectionSchemaRequest(collection_name=collection_name)
+    without_kind = milvus_pb2.AlterCollectionSchemaRequest(collection_name=collection_name)
+    without_kind.action.SetInParent()
+    dropped, of_function, of_nothing = (
+        milvus_pb2.AlterCollectionSchemaRequest(collection_name=collection_name) for _ in range(3)
+    )
+    dropped.action.drop_request.field_name = "price"
+    of_function.action.drop_request.function_name = "f"
+    of_nothing.action.drop_request.SetInParent()
+    unsupported = "is not supported by this version of Milvine"
+    for request, code, text in (
+        (two, 1100, "For now, only one field info is supported"),
+        (two_functions, 1100, "For now, at most one function schema is supported"),
+        (_change(collection_name), 1100, "fieldInfos and function schema are both empty"),
+        (without_field, 1100, "fieldSchema is nil in fieldInfos"),
+        (with_function, 1100, f"a function {unsupported}"),
+        (_change(collection_name, column, do_physical_backfill=True), 1100, f"a physical backfill {unsupported}"),
+        (without_action, 1100, "action is nil in alter schema task"),
+        (without_kind, 1100, "unknown action type in alter collection schema request"),
+        (dropped, 1100, f"dropping a field {unsupported}"),
+        (of_function, 1100, f"a function {unsupported}"),
+        (of_nothing, 1101, "drop request must specify field_name, field_id, or function_name"),
+        (_change(collection_name, field("x", schema_pb2.Int64)), 1100, "added field must be nullable"),
+        (_change("no_such_name", column), 100, "collection not found"),
+    ):
+        assert_refused(stub.AlterCollectionSchema(request).alter_status, code, text)
+    assert "x" not in [f["name"] for f in client.describe_collection(collection_name)["fields"]]

@@ -91,6 +91,34 @@ def test_no_cluster_is_replicated(stub: Any) -> None:
     assert not stub.GetReplicateInfo(milvus_pb2.GetReplicateInfoRequest()).HasField("checkpoint")
 
 
+def test_no_collection_is_external(stub: Any, indexed: str) -> None:
+    def refresh(name: str, source: str = "", spec: str = "") -> Any:
+        request = milvus_pb2.RefreshExternalCollectionRequest(
+            collection_name=name, external_source=source, external_spec=spec
+        )
+        return stub.RefreshExternalCollection(request)
+
+    def jobs(name: str) -> Any:
+        request = milvus_pb2.ListRefreshExternalCollectionJobsRequest(collection_name=name)
+        return stub.ListRefreshExternalCollectionJobs(request)
+
+    def progress(job_id: int) -> Any:
+        request = milvus_pb2.GetRefreshExternalCollectionProgressRequest(job_id=job_id)
+        return stub.GetRefreshExternalCollectionProgress(request)
+
+    refused = f"collection {indexed} is not an external collection: invalid parameter"
+    assert_refused(refresh(indexed), 1100, refused)
+    assert_refused(refresh(indexed, "s3://bucket", "{}"), 1100, refused)
+    half = 'must be both provided or both omitted on refresh (got source="s3://bucket", spec="")'
+    assert_refused(refresh(indexed, "s3://bucket"), 1100, half)
+    assert_refused(refresh("no_such_name"), 100, "collection not found")
+    assert list(assert_ok(jobs("")).jobs) == []
+    assert_refused(jobs(indexed), 1100, refused)
+    assert_refused(jobs("no_such_name"), 100, "collection not found")
+    assert_refused(progress(0), 1101, "job_id is required")
+    assert_refused(progress(7), 1100, "refresh job 7 not found")
+
+
 @pytest.mark.parametrize("request_type", ["", "query", "[]", "{", '{"request_type": "insert"}', '{"request_type": 1}'])
 def test_a_dummy_request_that_is_no_query_fails(stub: Any, request_type: str) -> None:
     answer = stub.Dummy(milvus_pb2.DummyRequest(request_type=request_type))

@@ -118,6 +118,10 @@ def _smallest_request(method: str) -> Any:
         return search_request("c", [[0.0, 1.0]])
     if method == "AddCollectionField":
         request.schema = field("new", schema_pb2.Int64, nullable=True).SerializeToString()
+    elif method == "AlterCollectionSchema":
+        request.action.add_request.field_infos.add().field_schema.CopyFrom(
+            field("new", schema_pb2.Int64, nullable=True)
+        )
     elif method == "OperatePrivilegeV2":
         request.role.name = "admin"
     elif method in ("OperatePrivilege", "SelectGrant"):

@@ -15,6 +15,7 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from rest_client import PREFIX, Rest
 
 from milvine.rest_api.app import ROUTES
+from milvine.rest_api.unserved import ABSENT
 
 _NEEDING_A_COLLECTION = sorted(p for p, r in ROUTES.items() if "collectionName" in r.required)
 _KINDS = {p: r.kind for p, r in ROUTES.items()}
@@ -44,6 +45,42 @@ def test_another_method_than_post_is_the_routers_404(rest: Rest, path: str, meth
 def test_an_unknown_path_is_the_routers_404(rest: Rest, path: str) -> None:
     answer = requests.post(rest.uri + path, json={}, timeout=30)
     assert (answer.status_code, answer.text) == (404, "404 page not found")
+
+
+# The routes of Milvus 3.0: internal/distributed/proxy/httpserver/handler_v2.go.
+MILVUS_ROUTES = {
+    "aliases": "alter create describe drop list",
+    "collections": "add_function add_function_field alter_function alter_properties compact create describe drop "
+    "drop_function drop_function_field drop_properties fields/add fields/alter_properties fields/drop flush "
+    "get_compaction_state get_load_state get_stats has list load refresh_load release rename struct_fields/add "
+    "truncate",
+    "common": "run_analyzer",
+    "databases": "alter alter_properties create describe drop drop_properties list",
+    "entities": "advanced_search delete get hybrid_search insert query search upsert",
+    "file_resources": "add list remove",
+    "indexes": "alter_properties create describe drop drop_properties list",
+    "jobs/external_collection": "describe list refresh",
+    "jobs/import": "abort commit create describe get_progress list",
+    "jobs/snapshot": "describe export list restore_external",
+    "partitions": "create drop get_stats has list load release",
+    "privilege_groups": "add_privileges_to_group create drop list remove_privileges_from_group",
+    "quotacenter": "describe",
+    "resource_groups": "alter create describe drop list transfer_replica",
+    "roles": "alter create describe drop grant_privilege grant_privilege_v2 list revoke_privilege revoke_privilege_v2",
+    "segments": "describe",
+    "users": "create describe drop grant_role list revoke_role update_password",
+}
+
+
+def test_every_route_of_milvus_is_served_or_refused_in_words() -> None:
+    wanted = [f"{group}/{action}" for group, actions in MILVUS_ROUTES.items() for action in actions.split()]
+    assert sorted([*ROUTES, *ABSENT]) == sorted(wanted), "a route is missing, or in two tables"
+
+
+@pytest.mark.parametrize("path", sorted(ABSENT))
+def test_a_route_that_is_not_served_says_so(rest: Rest, path: str) -> None:
+    text = f"{ABSENT[path]} is not supported by this version of Milvine: service unimplemented"
+    assert rest.post(path, {"collectionName": "c"}) == {"code": 10, "message": text}
 
 
 @pytest.mark.parametrize("path", sorted(ROUTES))

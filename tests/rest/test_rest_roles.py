@@ -13,6 +13,7 @@ from rest_client import Rest
 
 from milvine.rest_api.app import VERSIONS
 from milvine.rest_api.call import Route, Version
+from milvine.rest_api.unserved import ABSENT
 
 ROOT = {"Authorization": "Bearer root:Milvus"}
 ANN = {"Authorization": "Bearer ann:secret1"}
@@ -26,6 +27,8 @@ FOR_EVERY_USER = {
     "databases/list": "shows what one may see",
     "indexes/describe": "public has the privilege; what one may not see is not found",
     "indexes/list": "public has the privilege; what one may not see is not found",
+    "jobs/external_collection/describe": "there are no jobs",
+    "jobs/external_collection/list": "there are no jobs",
     "memory": "shows what one may see",
     "quotacenter/describe": "shows what one may see",
     "segments/describe": "shows what one may see",
@@ -33,7 +36,10 @@ FOR_EVERY_USER = {
     "v1/collections/describe": "public has the privilege; what one may not see is not found",
 }
 ROUTES: dict[str, tuple[Version, Route]] = {
-    version.label + path: (version, route) for version in VERSIONS for path, route in version.routes.items()
+    version.label + path: (version, route)
+    for version in VERSIONS
+    for path, route in version.routes.items()
+    if path not in ABSENT
 }
 BODIES: dict[str, dict[str, Any]] = {
     "collections/create": {"collectionName": "new", "dimension": 2},
@@ -49,6 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "v1/search": {"collectionName": "c", "vector": [0.0, 1.0]},
 }
 VALUES = {
+    "jobId": 1,
     "collectionName": "c",
     "dbName": "default",
     "data": [{"id": 1, "vector": [0.0, 1.0]}],
