@@ -68,6 +68,17 @@ class AnyFaissIndex:
         return distances, rows
 
 
+class AnyBinaryFaissIndex(AnyFaissIndex):
+    """The same over vectors of bits, by the Hamming distance."""
+
+    def _nearest(self, queries: Array, k: int, options: Any) -> tuple[Array, Array]:
+        distances, rows = padded(len(queries), k)
+        asked = min(k, self.row_count)
+        distances[:, :asked], rows[:, :asked] = self._index.search(queries, asked, params=options)
+        distances[rows < 0] = np.inf
+        return distances, rows
+
+
 def search_options(index: Any, effort: Effort) -> Any:
     """faiss's parameters of a search; None if an index of this class has none."""
     if isinstance(index, faiss.IndexPreTransform):
@@ -77,7 +88,7 @@ def search_options(index: Any, effort: Effort) -> Any:
         inner = search_options(faiss.downcast_index(index.base_index), effort)
         # The refined vectors are those of the column, so only the rows that are found matter, not their order.
         return faiss.IndexRefineSearchParameters(k_factor=1.0, base_index_params=inner)
-    if isinstance(index, faiss.IndexIVF):
+    if isinstance(index, faiss.IndexIVF | faiss.IndexBinaryIVF):
         return faiss.SearchParametersIVF(nprobe=min(effort.nprobe, index.nlist))
     if isinstance(index, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(efSearch=effort.ef)

@@ -14,8 +14,9 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from sample_collections import add_index, wait_indexed
 
 Array = np.ndarray[Any, Any]
+Index = tuple[str, str, dict[str, Any]]
 DIM, K = 64, 10
-INDEXES = [
+INDEXES: list[Index] = [
     ("BIN_FLAT", "HAMMING", {}),
     ("BIN_FLAT", "JACCARD", {}),
     ("BIN_FLAT", "SUBSTRUCTURE", {}),
@@ -24,9 +25,13 @@ INDEXES = [
     ("BIN_IVF_FLAT", "JACCARD", {"nlist": 32}),
     ("HNSW", "HAMMING", {"M": 16, "efConstruction": 100}),
     ("HNSW", "JACCARD", {"M": 16, "efConstruction": 100}),
+    ("FAISS", "HAMMING", {"faiss_index_name": "BFlat"}),
+    ("FAISS", "HAMMING", {"faiss_index_name": "BIVF32"}),
+    ("FAISS", "HAMMING", {"faiss_index_name": "BHNSW16"}),
     ("AUTOINDEX", "HAMMING", {}),
 ]
 EFFORT = {"nprobe": 32, "ef": 200}
+FACTORY_EFFORT: dict[str, dict[str, int]] = {"BFlat": {}, "BIVF32": {"nprobe": 32}, "BHNSW16": {"efSearch": 200}}
 
 
 def _bits(count: int, seed: int) -> Array:
@@ -49,13 +54,17 @@ def _distances(rows: Array, query: Array, metric: str) -> Array:
     return np.where(holds.all(axis=1), 0.0, np.inf)
 
 
+def _effort(index: Index) -> dict[str, int]:
+    return FACTORY_EFFORT.get(index[2].get("faiss_index_name", ""), EFFORT)
+
+
 def _received(value: Any) -> bytes:
     """pymilvus returns the vector alone from a search and in a list from a query."""
     (data,) = value if isinstance(value, list) else (value,)
     return bytes(data)
 
 
-def _make(client: MilvusClient, name: str, index: tuple[str, str, dict[str, int]], nullable: bool = False) -> None:
+def _make(client: MilvusClient, name: str, index: Index, nullable: bool = False) -> None:
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("bits", DataType.BINARY_VECTOR, dim=DIM, nullable=nullable)
@@ -72,9 +81,9 @@ def _insert(client: MilvusClient, name: str, keys: Sequence[int], rows: Array) -
     client.insert(name, data)
 
 
-def _check(client: MilvusClient, name: str, rows: Array, metric: str, least_recall: float, filter: str = "") -> None:
+def _check(client: MilvusClient, name: str, rows: Array, index: Index, least_recall: float, filter: str = "") -> None:
     """Scores are exact, in order, and the right rows are found. `rows` by key; with a filter, keys below 500."""
-    known = rows[:500] if filter else rows
+    known, metric = rows[:500] if filter else rows, index[1]
     queries = _bits(8, 99)
     if metric == "SUBSTRUCTURE":
         queries &= _bits(8, 98) & _bits(8, 97)
@@ -87,7 +96,7 @@ def _check(client: MilvusClient, name: str, rows: Array, metric: str, least_reca
         limit=K,
         filter=filter,
         output_fields=["bits"],
-        search_params={"params": EFFORT},
+        search_params={"params": _effort(index)},
     )
     hits = expected = 0
     for query, answer in zip(queries, found, strict=True):
@@ -102,22 +111,22 @@ def _check(client: MilvusClient, name: str, rows: Array, metric: str, least_reca
     assert hits >= least_recall * expected
 
 
-@pytest.mark.parametrize("index", INDEXES, ids=lambda index: f"{index[0]}-{index[1]}")
-def test_growing_and_indexed_rows_are_found(client: MilvusClient, index: tuple[str, str, dict[str, int]]) -> None:
-    name = f"bits_{index[0]}_{index[1]}"
+@pytest.mark.parametrize("index", INDEXES, ids=lambda index: "-".join(map(str, [*index[:2], *index[2].values()])))
+def test_growing_and_indexed_rows_are_found(client: MilvusClient, index: Index) -> None:
+    name = f"bits_{index[0]}_{index[1]}_{index[2].get('faiss_index_name', '')}"
     rows = _bits(3000, 1)
     _make(client, name, index)
     _insert(client, name, range(1500), rows[:1500])
-    _check(client, name, rows[:1500], index[1], 1.0)
+    _check(client, name, rows[:1500], index, 1.0)
     client.flush(name)
     _insert(client, name, range(1500, 3000), rows[1500:])
     client.flush(name)
     wait_indexed(client, name, "bits", 3000)
-    _check(client, name, rows, index[1], 0.95)
-    _check(client, name, rows, index[1], 0.95, "id < 500")
+    _check(client, name, rows, index, 0.95)
+    _check(client, name, rows, index, 0.95, "id < 500")
     client.delete(name, ids=list(range(500)))
     query = rows[100].tobytes()
-    (left,) = client.search(name, [query], anns_field="bits", limit=K, search_params={"params": EFFORT})
+    (left,) = client.search(name, [query], anns_field="bits", limit=K, search_params={"params": _effort(index)})
     assert all(hit["id"] >= 500 for hit in left)
     client.drop_collection(name)
 
@@ -214,6 +223,8 @@ def test_a_dimension_that_does_not_fit_is_refused(client: MilvusClient, dim: int
     ("index_type", "metric", "text"),
     [
         ("BIN_FLAT", "L2", "binary vector index does not support metric type: L2"),
+        ("FAISS", "JACCARD", "metric type JACCARD not found or not supported, supported: [HAMMING]"),
+        ("FAISS", "HAMMING", "param 'faiss_index_name' not exist in json"),
         ("BIN_IVF_FLAT", "SUBSTRUCTURE", "metric type SUBSTRUCTURE not found or not supported"),
         ("IVF_FLAT", "HAMMING", "data type BinaryVector can't build with this index IVF_FLAT"),
         ("SPARSE_WAND", "IP", "data type BinaryVector can't build with this index SPARSE_WAND"),
@@ -230,6 +241,14 @@ def test_an_index_that_does_not_fit_is_refused(client: MilvusClient, index_type:
         assert text in refused.value.message
     finally:
         client.drop_collection("bits_index")
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF32,Flat", "BHash16", "BIVF0", "BIVF32,Flat"])
+def test_a_faiss_text_for_other_vectors_is_refused(client: MilvusClient, factory: str) -> None:
+    with pytest.raises(MilvusException, match="invalid faiss_index_name") as refused:
+        _make(client, "bits_factory", ("FAISS", "HAMMING", {"faiss_index_name": factory}))
+    assert refused.value.code == 1100
+    client.drop_collection("bits_factory")
 
 
 def test_queries_of_another_type_or_size_are_refused(client: MilvusClient) -> None:
