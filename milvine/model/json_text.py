@@ -24,6 +24,8 @@ _SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 """An escaped backslash, a surrogate pair, or a lone surrogate."""
+_TOO_DEEP = "exceeded max depth"
+"""Go's reason for a text of too many nested values."""
 
 
 class NotJson(ValueError):
@@ -67,7 +69,7 @@ def _decoded(decode: Callable[[Any], _T], text: bytes | str | Sent) -> _T:
         content = text.encode("utf-8", "replace") if isinstance(text, str) else bytes(text)
         mended = _SURROGATE.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], content)
         if mended == content:
-            raise NotJson(str(error)) from error
+            raise NotJson(_TOO_DEEP if isinstance(error, RecursionError) else str(error)) from error
     return _decoded(decode, mended)
 
 

@@ -42,6 +42,12 @@ def test_members_are_kept_as_they_were_sent() -> None:
     assert json_text.dumps(found) == b'{"a":2.0,"b":{"x":  [1]}}'
 
 
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 100_000], ids=["lists", "objects"])
+def test_a_text_nested_too_deep_is_refused_with_the_reason_of_go(text: bytes) -> None:
+    with pytest.raises(NotJson, match=r"^exceeded max depth$"):
+        json_text.loads(text)
+
+
 def test_only_objects_have_members() -> None:
     for text in (b"[]", b"1", b"null"):
         with pytest.raises(NotJson):
