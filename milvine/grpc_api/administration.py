@@ -67,7 +67,7 @@ def dummy(engine: Engine, context: RequestContext, request: Any) -> Any:
             partition_names=asked.get("partition_names", ()),
             output_fields=asked.get("output_fields", ()),
         )
-        reading.query(engine, RequestContext(wanted.db_name or context.database, context.user), decode.query(wanted))
+        reading.query(engine, context.in_database(wanted.db_name or context.database), decode.query(wanted))
     except (json_text.NotJson, MilvineError, TypeError):
         return milvus_pb2.DummyResponse(response=_FAIL)
     return milvus_pb2.DummyResponse(response=_SUCCESS)

@@ -10,6 +10,7 @@ from typing import Any
 from milvine.errors import ParameterInvalid
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import milvus_pb2
+from milvine.model.users import Caller
 from milvine.service import users
 from milvine.service.context import Engine, RequestContext
 
@@ -20,8 +21,8 @@ class Unauthenticated(Exception):
     """Why a caller is refused, in Milvus's words."""
 
 
-def authenticated_user(engine: Engine, authorization: str | None, address: str) -> str:
-    """The user in `authorization`: `user:password`, plain or as base64. Raises Unauthenticated."""
+def authenticated(engine: Engine, authorization: str | None, address: str) -> Caller:
+    """The caller by `authorization`: `user:password`, plain or as base64. Raises Unauthenticated."""
     if authorization is None:
         raise Unauthenticated("missing authorization in header")
     token = authorization if ":" in authorization else _decoded_token(authorization)
@@ -34,7 +35,7 @@ def authenticated_user(engine: Engine, authorization: str | None, address: str) 
         raise Unauthenticated(f"{_WRONG_PASSWORD}; {error}") from None
     if not is_let_in:
         raise Unauthenticated(_WRONG_PASSWORD)
-    return name
+    return Caller(name)
 
 
 def claimed_user(authorization: str | None) -> str:

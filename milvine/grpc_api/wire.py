@@ -24,10 +24,11 @@ from milvine.grpc_api import administration, encode, health
 from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_SERVICE_NAME, request_class
 from milvine.grpc_api.servicer import RPCS, Rpc
 from milvine.grpc_api.unserved import WITHOUT_STATUS, refuse_unserved_fields, unserved
-from milvine.grpc_api.users import Unauthenticated, authenticated_user, claimed_user
+from milvine.grpc_api.users import Unauthenticated, authenticated, claimed_user
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address, given_request_id
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.model.known_keys import unsupported
+from milvine.model.users import ANYONE, Caller
 from milvine.service.audit import Entry, names_of
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
 from milvine.service.request_log import Handled
@@ -111,17 +112,17 @@ def _decompressed(visit: Visit, payload: memoryview, window_bits: int) -> bytes:
     return b"".join(pieces)
 
 
-def _user(engine: Engine, environ: dict[str, Any]) -> str:
-    """The user of the call, if the server requires one; no RPC is exempt, as in Milvus."""
+def _caller(engine: Engine, environ: dict[str, Any]) -> Caller:
+    """Who calls, if the server requires a user; no RPC is exempt, as in Milvus."""
     if not engine.settings.authorization_enabled:
-        return ""
+        return ANYONE
     try:
-        return authenticated_user(engine, environ.get("HTTP_AUTHORIZATION"), client_address(environ))
+        return authenticated(engine, environ.get("HTTP_AUTHORIZATION"), client_address(environ))
     except Unauthenticated as error:
         raise GrpcError(_UNAUTHENTICATED, str(error)) from None
 
 
-def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext:
+def _context(environ: dict[str, Any], request: Any, caller: Caller) -> RequestContext:
     """Database: the request's, else the metadata's, else `default`. Deadline: the call's."""
     timeout = DEFAULT_TIMEOUT_SECONDS
     given_timeout = environ.get("HTTP_GRPC_TIMEOUT")
@@ -130,7 +131,7 @@ def _context(environ: dict[str, Any], request: Any, user: str) -> RequestContext
     given = getattr(request, "db_name", "") or getattr(request, "dbName", "")
     database = given or environ.get("HTTP_DBNAME", "") or DEFAULT_DATABASE
     claimed = partial(claimed_user, environ.get("HTTP_AUTHORIZATION"))
-    return RequestContext(database, user, time.monotonic() + timeout, claimed)
+    return RequestContext(database, caller, time.monotonic() + timeout, claimed)
 
 
 def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
@@ -150,7 +151,7 @@ def _answer(
     """The response, and Milvus's code for the counters. Without `rpc` the method is refused."""
     try:
         visit.check_room()
-        user = _user(engine, environ)
+        caller = _caller(engine, environ)
         if rpc is None:
             error = unserved(method)
             if error is None:
@@ -163,10 +164,10 @@ def _answer(
         return encode.failure(method, error).SerializeToString(), error.code
     except BodyLost:
         raise GrpcError(_CANCELLED, "the client went away") from None
-    context = _context(environ, request, user)
+    context = _context(environ, request, caller)
     visit.context, visit.subject = context, request
     if entry is not None:
-        entry.know(user, context.database, names_of(lambda name: getattr(request, name, None)))
+        entry.know(caller, context.database, names_of(lambda name: getattr(request, name, None)))
     error_code = 0
     try:
         refuse_unserved_fields(request)

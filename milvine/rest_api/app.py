@@ -27,6 +27,7 @@ from milvine.errors import (
 )
 from milvine.intake import MAX_BODY_BYTES, BodyLost, BodyTooLarge, Visit, client_address, given_request_id
 from milvine.model.collections import DEFAULT_DATABASE
+from milvine.model.users import ANYONE, Caller
 from milvine.rest_api import (
     aliases,
     altering,
@@ -113,17 +114,17 @@ def _deadline(request: falcon.Request) -> float:
     return time.monotonic() + seconds
 
 
-def _user(engine: Engine, request: falcon.Request) -> str:
-    """The user of the request, if the server requires one. Raises RestNeedAuthenticate."""
+def _caller(engine: Engine, request: falcon.Request) -> Caller:
+    """Who sends the request, if the server requires a user. Raises RestNeedAuthenticate."""
     if not engine.settings.authorization_enabled:
-        return ""
-    return users.authenticated_user(engine, request.get_header("Authorization") or "", client_address(request.env))
+        return ANYONE
+    return users.authenticated(engine, request.get_header("Authorization") or "", client_address(request.env))
 
 
-def _context(request: falcon.Request, body: Body, user: str, deadline: float) -> RequestContext:
+def _context(request: falcon.Request, body: Body, caller: Caller, deadline: float) -> RequestContext:
     """Database: the body's, else the header's, else `default`."""
     database = body.text("dbName") or request.get_header("DB-Name") or DEFAULT_DATABASE
-    return RequestContext(database, user, deadline)
+    return RequestContext(database, caller, deadline)
 
 
 def _int64_as_text(request: falcon.Request) -> bool:
@@ -145,17 +146,17 @@ def _answer(
     """The handler's answer, once the request's headers are checked. Raises RequestTimeout if it is too late."""
     visit: Visit = request.env[_VISIT]
     visit.check_room()
-    user = _user(engine, request)
+    caller = _caller(engine, request)
     deadline = _deadline(request)
     content = _read(visit, request)
     visit.wait_for_turn()
     body = _body(version, route, request, content)
     version.require(body, route.required)
     body.refuse_unserved(route.kind)
-    call = Call(engine, _context(request, body, user, deadline), body, _int64_as_text(request))
+    call = Call(engine, _context(request, body, caller, deadline), body, _int64_as_text(request))
     visit.context, visit.subject = call.context, body
     if entry is not None:
-        entry.know(user, call.context.database, names_of(body.values.get))
+        entry.know(caller, call.context.database, names_of(body.values.get))
     try:
         answer = route.handler(call)
     except MilvineError as error:

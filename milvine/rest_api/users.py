@@ -6,13 +6,14 @@ import base64
 from typing import Any
 
 from milvine.errors import RestNeedAuthenticate
+from milvine.model.users import Caller
 from milvine.rest_api.call import Call, Route
 from milvine.service import users
 from milvine.service.context import Engine
 
 
-def authenticated_user(engine: Engine, authorization: str, address: str) -> str:
-    """The user of an `Authorization` header: Basic, Bearer, or plain `user:password`. Raises RestNeedAuthenticate."""
+def authenticated(engine: Engine, authorization: str, address: str) -> Caller:
+    """The caller by an `Authorization` header: Basic, Bearer, or plain `user:password`. Raises RestNeedAuthenticate."""
     try:
         name, _, password = _token(authorization).partition(":")
     except ValueError:
@@ -23,7 +24,7 @@ def authenticated_user(engine: Engine, authorization: str, address: str) -> str:
         raise RestNeedAuthenticate(f"{RestNeedAuthenticate.text}, {error}") from None
     if not is_let_in:
         raise RestNeedAuthenticate
-    return name
+    return Caller(name)
 
 
 def claimed_user(authorization: str) -> str:

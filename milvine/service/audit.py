@@ -19,6 +19,7 @@ import orjson
 
 from milvine import logs
 from milvine.config import Settings
+from milvine.model.users import Caller
 
 _FILE = "audit.log"
 _NAMES = (
@@ -46,9 +47,9 @@ class Entry:
     database: str = ""
     names: Mapping[str, Any] | None = None
 
-    def know(self, user: str, database: str, names: Mapping[str, Any]) -> None:
-        """The user is verified, and the request is read."""
-        self.user, self.is_verified = user or self.user, bool(user)
+    def know(self, caller: Caller, database: str, names: Mapping[str, Any]) -> None:
+        """The caller is verified, and the request is read."""
+        self.user, self.is_verified = caller.user or self.user, bool(caller.user)
         self.database, self.names = database, names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from milvine.background import Supervisor
 from milvine.catalog.store import Catalog
@@ -15,6 +15,7 @@ from milvine.model.collections import DEFAULT_DATABASE, Collection, Partition
 from milvine.model.records import record
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.timestamps import HybridClock
+from milvine.model.users import ANYONE, Caller
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.service.audit import AuditLog
@@ -64,15 +65,22 @@ class Engine:
 
 @record
 class RequestContext:
-    """`user` has authenticated, and is empty if no authorization is required. `claimed_user` reads the one
-    that the token names, even if its password is not checked, or "". `deadline` is on time.monotonic()'s scale.
-    `searches` collects how the searches of the request ran, for the log."""
+    """`claimed_user` reads the user that the token names, even if its password is not checked, or "". `deadline` is on
+    time.monotonic()'s scale. `searches` collects how the searches of the request ran, for the log."""
 
     database: str = DEFAULT_DATABASE
-    user: str = ""
+    caller: Caller = ANYONE
     deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
     claimed_user: Callable[[], str] = str
     searches: list[SearchStats] = field(default_factory=list)
+
+    @property
+    def user(self) -> str:
+        return self.caller.user
+
+    def in_database(self, name: str) -> RequestContext:
+        """The same request, of the same caller, in another database."""
+        return replace(self, database=name)
 
 
 def check_database(engine: Engine, context: RequestContext) -> None:

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from milvine.errors import CollectionNotFound, PermissionDenied
+from milvine.model.access_rules import Access
 from milvine.model.collections import DEFAULT_DATABASE, Collection
 from milvine.model.privileges import ANY, CLUSTER_LEVEL, COLLECTION, LEVELS, PRIVILEGES, USER, object_type
 from milvine.service.context import ROOT, Engine, RequestContext, find_collection
@@ -64,14 +65,18 @@ def enter(engine: Engine, context: RequestContext, declaration: Declaration, tar
         check_allowed(engine, context.database, declaration.denied_as)
 
 
-def _is_unlimited(engine: Engine, context: RequestContext) -> bool:
+def _access(engine: Engine, context: RequestContext) -> Access | None:
+    """What the caller may do, None for everything."""
     settings = engine.settings
-    return not settings.authorization_enabled or (context.user == ROOT and not settings.root_needs_role)
+    if not settings.authorization_enabled or (context.user == ROOT and not settings.root_needs_role):
+        return None
+    return engine.catalog.snapshot.access.access_of(context.user)
 
 
 def require(engine: Engine, context: RequestContext, needed: Declaration, target: Target) -> None:
     """Raises PermissionDenied."""
-    if not needed.privilege or _is_unlimited(engine, context):
+    access = _access(engine, context) if needed.privilege else None
+    if access is None:
         return
     snapshot = engine.catalog.snapshot
     user, privilege = context.user, needed.privilege
@@ -80,7 +85,6 @@ def require(engine: Engine, context: RequestContext, needed: Declaration, target
         return
     if target.role and snapshot.access.has_role(user, target.role):
         return
-    access = snapshot.access.access_of(user)
     for name in target.names:
         alias = snapshot.aliases.get((database, name)) if needed.object_type == COLLECTION else None
         real_name = name if alias is None else snapshot.collections[alias.collection_id].name
@@ -98,11 +102,13 @@ def sees(engine: Engine, context: RequestContext, collection: Collection) -> boo
 
 def sees_name(engine: Engine, context: RequestContext, database: str, name: str) -> bool:
     """Whether the caller may know whether there is a collection of this name, which is no alias."""
-    return _is_unlimited(engine, context) or engine.catalog.snapshot.access.access_of(context.user).sees(database, name)
+    access = _access(engine, context)
+    return access is None or access.sees(database, name)
 
 
 def sees_database(engine: Engine, context: RequestContext, name: str) -> bool:
-    return _is_unlimited(engine, context) or engine.catalog.snapshot.access.access_of(context.user).sees_database(name)
+    access = _access(engine, context)
+    return access is None or access.sees_database(name)
 
 
 def find_seen(engine: Engine, context: RequestContext, name: str) -> Collection:

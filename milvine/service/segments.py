@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from milvine.datanode.compactor import Plan, PlanState
 from milvine.errors import CollectionNotFound, MilvineError, ParameterInvalid, ParameterMissing
-from milvine.model.collections import Collection
+from milvine.model.collections import DEFAULT_DATABASE, Collection
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import SegmentState
@@ -116,10 +116,10 @@ def _targets(
     found: dict[int, Collection] = {}
     for database_name, names in wanted:
         if database_name:
-            check_database(engine, RequestContext(database_name))
+            check_database(engine, context.in_database(database_name))
         collections: Iterable[Collection]
         if names:
-            place = RequestContext(database_name or "default", context.user)
+            place = context.in_database(database_name or DEFAULT_DATABASE)
             collections = [find(engine, place, n) for n in names]
         else:
             snapshot = engine.catalog.snapshot

@@ -20,6 +20,7 @@ from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import c1_rows, make_c1
 
 from milvine.config import load_settings
+from milvine.model.users import Caller
 from milvine.server import build_engine
 from milvine.service.admin import check_health
 from milvine.service.context import ROOT, Engine, RequestContext
@@ -223,7 +224,7 @@ def test_a_default_root_password_on_a_reachable_address_is_warned_of_until_it_is
 ) -> None:
     engine = _engine(tmp_path, MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED="true")
     try:
-        root = RequestContext(user=ROOT)
+        root = RequestContext(caller=Caller(ROOT))
         healthy, reasons = check_health(engine, root)
         assert healthy
         assert reasons == [
