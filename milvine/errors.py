@@ -424,6 +424,16 @@ class UserNotFound(MilvineError):
     legacy_code, text = 30, "user not found"
 
 
+class ApiKeyAlreadyExists(ParameterInvalid):
+    def __init__(self, user: str, name: str) -> None:
+        super().__init__(f"API key already exists: {name} of {user}")
+
+
+class ApiKeyNotFound(ParameterInvalid):
+    def __init__(self, user: str, name: str) -> None:
+        super().__init__(f"API key not found: {name} of {user}")
+
+
 class PrivilegeNotAuthenticated(InputError):
     code, text = 1400, "not authenticated"
 

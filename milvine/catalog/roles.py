@@ -8,6 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from milvine.catalog import store
+from milvine.catalog.api_keys import without_role
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import AccessChangeRefused, Failure, QuotaExceeded
 from milvine.model.access_rules import AccessRules, Grant
@@ -51,9 +52,10 @@ def alter_role(catalog: Catalog, name: str, description: str) -> None:
 
 
 def drop_role(catalog: Catalog, name: str, *, force: bool) -> None:
-    """Also takes it from its members. Refused while it has grants, unless `force` is set."""
+    """Also takes it from its members and their API keys. Refused while it has grants, unless `force` is set."""
 
-    def change(connection: sa.Connection, rules: AccessRules, _: Snapshot) -> AccessRules:
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        rules = snapshot.access
         if name not in rules.roles:
             raise role_not_found(Failure.DROP_ROLE)
         if not force and any(rules.grants_of(name)):
@@ -65,9 +67,10 @@ def drop_role(catalog: Catalog, name: str, *, force: bool) -> None:
         connection.execute(sa.delete(store.roles).where(store.roles.c.name == name))
         connection.execute(sa.delete(store.user_roles).where(store.user_roles.c.role == name))
         connection.execute(sa.delete(store.grants).where(store.grants.c.role == name))
-        return rules.without_role(name)
+        keys = without_role(connection, snapshot.api_keys, name)
+        return replace(snapshot, access=rules.without_role(name), api_keys=keys)
 
-    _change(catalog, change)
+    catalog.change(work)
 
 
 def role_not_found(failure: Failure) -> AccessChangeRefused:

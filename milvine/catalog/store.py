@@ -30,7 +30,7 @@ from milvine.model.resource_groups import (
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
-from milvine.model.users import User
+from milvine.model.users import ApiKey, User
 
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
@@ -142,6 +142,19 @@ users = sa.Table(
     sa.Column("description", sa.String, nullable=False),
 )
 
+api_keys = sa.Table(
+    "api_keys",
+    tables,
+    sa.Column("key_id", sa.String, primary_key=True),
+    sa.Column("user", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("roles", sa.JSON(none_as_null=True)),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("user", "name"),
+)
+
 roles = sa.Table(
     "roles",
     tables,
@@ -175,7 +188,7 @@ privilege_groups = sa.Table(
 @dataclass(frozen=True)
 class Snapshot:
     """The whole catalog at one moment. `names` maps (database, collection name) to the collection's id; `aliases` has
-    keys of the same form."""
+    keys of the same form. API keys are found by their ids."""
 
     databases: Mapping[str, Database] = field(default_factory=dict)
     collections: Mapping[int, Collection] = field(default_factory=dict)
@@ -186,6 +199,7 @@ class Snapshot:
     resource_groups: Mapping[str, ResourceGroup] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     access: AccessRules = field(default_factory=AccessRules)
+    api_keys: Mapping[str, ApiKey] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
         """The collection with a name or an alias; a name is never both."""
@@ -354,6 +368,7 @@ class Catalog:
         """The largest stored id or timestamp; the clock starts after it."""
         candidates = [0]
         candidates += [u.created_ts for u in self.snapshot.users.values()]
+        candidates += [k.created_ts for k in self.snapshot.api_keys.values()]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
             candidates += [p.partition_id for p in collection.partitions]
@@ -528,7 +543,19 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
             {Grant(*row[:-1]): row.grantor for row in rows(grants, "role")},
             {row.name: tuple(row.privileges) for row in rows(privilege_groups, "name")},
         ),
+        {row.key_id: _decode_api_key(row) for row in rows(api_keys, "key_id")},
     )
+
+
+def encode_api_key(key: ApiKey) -> dict[str, Any]:
+    """The row of an API key."""
+    row = {name: getattr(key, name) for name in ApiKey.__slots__}
+    return row | {"roles": None if key.roles is None else sorted(key.roles)}
+
+
+def _decode_api_key(row: Any) -> ApiKey:
+    stored = dict(row._mapping)
+    return ApiKey(**stored | {"roles": None if row.roles is None else frozenset(row.roles)})
 
 
 def _read_user_roles(rows: Sequence[Any]) -> dict[str, frozenset[str]]:

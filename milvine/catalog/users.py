@@ -7,6 +7,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from milvine.catalog import store
+from milvine.catalog.api_keys import without_user
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import QuotaExceeded, UserAlreadyExists, UserNotFound
 from milvine.model.users import User
@@ -55,7 +56,7 @@ def update_user(catalog: Catalog, name: str, password_hash: str | None, descript
 
 
 def drop_user(catalog: Catalog, name: str) -> None:
-    """Also takes the user's roles away. No error if the user does not exist."""
+    """Also takes the user's roles and API keys away. No error if the user does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         connection.execute(sa.delete(store.users).where(store.users.c.name == name))
@@ -64,6 +65,7 @@ def drop_user(catalog: Catalog, name: str) -> None:
             snapshot,
             users={n: u for n, u in snapshot.users.items() if n != name},
             access=snapshot.access.with_roles_of(name, ()),
+            api_keys=without_user(connection, snapshot.api_keys, name),
         )
 
     catalog.change(work)

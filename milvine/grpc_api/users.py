@@ -11,7 +11,7 @@ from milvine.errors import ParameterInvalid
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import milvus_pb2
 from milvine.model.users import Caller
-from milvine.service import users
+from milvine.service import api_keys, users
 from milvine.service.context import Engine, RequestContext
 
 _WRONG_PASSWORD = "auth check failure, please check username and password are correct"
@@ -22,13 +22,17 @@ class Unauthenticated(Exception):
 
 
 def authenticated(engine: Engine, authorization: str | None, address: str) -> Caller:
-    """The caller by `authorization`: `user:password`, plain or as base64. Raises Unauthenticated."""
+    """The caller by `authorization`: `user:password`, plain or as base64, or an API key as base64. Raises
+    Unauthenticated."""
     if authorization is None:
         raise Unauthenticated("missing authorization in header")
     token = authorization if ":" in authorization else _decoded_token(authorization)
     name, separator, password = token.partition(":")
     if not separator:
-        raise Unauthenticated("auth check failure, please check api key is correct")
+        caller = api_keys.caller_by_key(engine, token)
+        if caller is None:
+            raise Unauthenticated("auth check failure, please check api key is correct")
+        return caller
     try:
         is_let_in = users.authenticate(engine, name, password, address)
     except users.TooManyFailures as error:

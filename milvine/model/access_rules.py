@@ -86,12 +86,16 @@ class AccessRules:
     """The roles of each user, without `public`, unless it was added."""
     grants: Mapping[Grant, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    _access: dict[str, Access] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _access: dict[frozenset[str], Access] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def access_of(self, user: str) -> Access:
-        found = self._access.get(user)
+        return self.access_by(self.roles_of.get(user, _NONE))
+
+    def access_by(self, roles: frozenset[str]) -> Access:
+        """What these roles and `public` allow together."""
+        found = self._access.get(roles)
         if found is None:
-            found = self._access[user] = self._make_access(user)
+            found = self._access[roles] = self._make_access(roles)
         return found
 
     def members_of(self, role: str) -> list[str]:
@@ -132,8 +136,7 @@ class AccessRules:
         """The privileges of a group, or the one privilege."""
         return self.groups.get(privilege) or BUILT_IN_GROUPS.get(privilege) or (privilege,)
 
-    def _make_access(self, user: str) -> Access:
-        roles = self.roles_of.get(user, _NONE)
+    def _make_access(self, roles: frozenset[str]) -> Access:
         on: dict[tuple[str, str], frozenset[str]] = {}
         within: dict[str, frozenset[str]] = {}
         seen: dict[str, frozenset[str]] = {}

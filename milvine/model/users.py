@@ -1,4 +1,4 @@
-"""Users, and who makes a request."""
+"""Users, their API keys, and who makes a request."""
 
 from __future__ import annotations
 
@@ -16,10 +16,26 @@ class User:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What a user may give in place of a password until `expires_ms` (Unix time). The key itself is not stored, only
+    `digest`, its SHA-256 as hex. `roles`: those that it is limited to, None if it has all roles of its user."""
+
+    key_id: str
+    user: str
+    name: str
+    digest: str
+    roles: frozenset[str] | None
+    created_ts: int
+    expires_ms: int
+
+
 class Caller(NamedTuple):
-    """Who makes a request. `user` has authenticated, and is empty if no authorization is required."""
+    """Who makes a request. `user` has authenticated, and is empty if no authorization is required. `key`: the API key
+    that was given for it, None for a password."""
 
     user: str = ""
+    key: ApiKey | None = None
 
 
 ANYONE = Caller()

@@ -31,6 +31,7 @@ from milvine.model.users import ANYONE, Caller
 from milvine.rest_api import (
     aliases,
     altering,
+    api_keys,
     databases,
     entities,
     external_collections,
@@ -65,7 +66,7 @@ ROUTES: dict[str, Route] = {
     **users.ROUTES,
     **roles.ROUTES,
 }
-OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES}
+OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES, **api_keys.OUR_ROUTES}
 VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
 _VISIT = "milvine.visit"
 """The key of a request's visit in its environment."""

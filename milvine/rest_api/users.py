@@ -8,16 +8,23 @@ from typing import Any
 from milvine.errors import RestNeedAuthenticate
 from milvine.model.users import Caller
 from milvine.rest_api.call import Call, Route
-from milvine.service import users
+from milvine.service import api_keys, users
 from milvine.service.context import Engine
 
 
 def authenticated(engine: Engine, authorization: str, address: str) -> Caller:
-    """The caller by an `Authorization` header: Basic, Bearer, or plain `user:password`. Raises RestNeedAuthenticate."""
+    """The caller by an `Authorization` header: Basic, Bearer, or plain, `user:password` or an API key. Raises
+    RestNeedAuthenticate."""
     try:
-        name, _, password = _token(authorization).partition(":")
+        token = _token(authorization)
     except ValueError:
         raise RestNeedAuthenticate from None
+    name, separator, password = token.partition(":")
+    if not separator:
+        caller = api_keys.caller_by_key(engine, token)
+        if caller is None:
+            raise RestNeedAuthenticate
+        return caller
     try:
         is_let_in = bool(password) and users.authenticate(engine, name, password, address)
     except users.TooManyFailures as error:

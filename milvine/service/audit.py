@@ -26,6 +26,7 @@ _NAMES = (
     ("collection", ("collection_name", "collectionName", "collection_names")),
     ("partition", ("partition_name", "partitionName", "partition_names", "partitionNames")),
     ("user", ("username", "userName")),
+    ("key", ("keyName",)),
     ("role", ("role_name", "roleName")),
     ("alias", ("alias", "aliasName")),
     ("index", ("index_name", "indexName")),
@@ -37,19 +38,21 @@ _MOST_CHARACTERS, _MOST_NAMES = 256, 16
 
 @dataclass(slots=True)
 class Entry:
-    """One call. `user` is verified if `is_verified`."""
+    """One call. `user` is verified if `is_verified`, by the API key of the name `key` or by a password."""
 
     protocol: str
     call: str
     address: str
     user: str = ""
     is_verified: bool = False
+    key: str = ""
     database: str = ""
     names: Mapping[str, Any] | None = None
 
     def know(self, caller: Caller, database: str, names: Mapping[str, Any]) -> None:
         """The caller is verified, and the request is read."""
         self.user, self.is_verified = caller.user or self.user, bool(caller.user)
+        self.key = "" if caller.key is None else caller.key.name
         self.database, self.names = database, names
 
 
@@ -94,6 +97,7 @@ class AuditLog:
             "protocol": entry.protocol,
             "call": _printable(entry.call),
             "user" if entry.is_verified else "claimedUser": _printable(entry.user),
+            **({"key": entry.key} if entry.key else {}),
             "address": entry.address,
             "database": _printable(entry.database),
             "on": entry.names or {},

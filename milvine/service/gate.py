@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from milvine.errors import CollectionNotFound, PermissionDenied
-from milvine.model.access_rules import Access
+from milvine.model.access_rules import PUBLIC, Access
 from milvine.model.collections import DEFAULT_DATABASE, Collection
 from milvine.model.privileges import ANY, CLUSTER_LEVEL, COLLECTION, LEVELS, PRIVILEGES, USER, object_type
 from milvine.service.context import ROOT, Engine, RequestContext, find_collection
@@ -40,15 +40,17 @@ class Declaration:
 
 
 class Target(NamedTuple):
-    """What a call is about: names of collections, or of one user; the database, if it is not the context's; and a role
-    whose members may make the call."""
+    """What a call is about: names of collections, or of one user; the database, if it is not the context's; a role
+    whose members may make the call; and a user who may make it with a password."""
 
     names: tuple[str, ...] = (ANY,)
     database: str = ""
     role: str = ""
+    user: str = ""
 
 
 _NO_OBJECT = Target()
+_NO_ROLES: frozenset[str] = frozenset()
 _FindTarget = Callable[[Engine, RequestContext, tuple[Any, ...], dict[str, Any]], Target]
 
 
@@ -65,26 +67,39 @@ def enter(engine: Engine, context: RequestContext, declaration: Declaration, tar
         check_allowed(engine, context.database, declaration.denied_as)
 
 
+def _roles(engine: Engine, context: RequestContext) -> frozenset[str] | None:
+    """The roles by which the caller acts, beside `public`; None if the caller may do everything. A key that is limited
+    to some roles has those of them that its user has."""
+    settings = engine.settings
+    if not settings.authorization_enabled:
+        return None
+    user, key = context.caller
+    limits = None if key is None else key.roles
+    if user == ROOT and not settings.root_needs_role:
+        return limits
+    held = engine.catalog.snapshot.access.roles_of.get(user, _NO_ROLES)
+    return held if limits is None else held & limits
+
+
 def _access(engine: Engine, context: RequestContext) -> Access | None:
     """What the caller may do, None for everything."""
-    settings = engine.settings
-    if not settings.authorization_enabled or (context.user == ROOT and not settings.root_needs_role):
-        return None
-    return engine.catalog.snapshot.access.access_of(context.user)
+    roles = _roles(engine, context)
+    return None if roles is None else engine.catalog.snapshot.access.access_by(roles)
 
 
 def require(engine: Engine, context: RequestContext, needed: Declaration, target: Target) -> None:
     """Raises PermissionDenied."""
-    access = _access(engine, context) if needed.privilege else None
-    if access is None:
+    roles = _roles(engine, context) if needed.privilege else None
+    if roles is None:
         return
     snapshot = engine.catalog.snapshot
     user, privilege = context.user, needed.privilege
     database = ANY if needed.is_of_cluster else target.database or context.database
-    if needed.object_type == USER and target.names == (user,):
+    if _is_about_oneself(context, needed, target):
         return
-    if target.role and snapshot.access.has_role(user, target.role):
+    if target.role and (target.role == PUBLIC or target.role in roles):
         return
+    access = snapshot.access.access_by(roles)
     for name in target.names:
         alias = snapshot.aliases.get((database, name)) if needed.object_type == COLLECTION else None
         real_name = name if alias is None else snapshot.collections[alias.collection_id].name
@@ -93,6 +108,12 @@ def require(engine: Engine, context: RequestContext, needed: Declaration, target
         # Clients that know no databases grant in the default one what belongs to no database.
         if not needed.is_of_cluster or not access.allows(privilege, DEFAULT_DATABASE, real_name):
             raise PermissionDenied(privilege, user, database)
+
+
+def _is_about_oneself(context: RequestContext, needed: Declaration, target: Target) -> bool:
+    """What users may do to themselves, by a password: a key gives what roles grant and no more."""
+    user, key = context.caller
+    return key is None and ((needed.object_type == USER and target.names == (user,)) or target.user == user)
 
 
 def sees(engine: Engine, context: RequestContext, collection: Collection) -> bool:
@@ -126,6 +147,7 @@ def capability(
     by_id: str = "",
     moves_to: str = "",
     for_members_of: str = "",
+    for_oneself: str = "",
     denied_as: Kind | None = None,
 ) -> Callable[[_Capability[_P, _R]], _Capability[_P, _R]]:
     """Declares a capability that needs a privilege.
@@ -133,7 +155,7 @@ def capability(
     The others name parameters, or an attribute of one, as `request.name`. `on`: the collection or the user, or a
     sequence of collections, each of which needs the privilege. `by_id`: the collection's id, if it has no name.
     `moves_to`: a database; another one than the context's needs the privilege in all databases. `for_members_of`: a
-    role, whose members need no privilege.
+    role, whose members need no privilege. `for_oneself`: a user, who needs none; empty for the caller.
     """
     assert privilege in PRIVILEGES, privilege
     is_of_cluster = LEVELS.get(privilege) == CLUSTER_LEVEL
@@ -151,6 +173,9 @@ def capability(
         if for_members_of:
             role = read(for_members_of)
             return lambda _engine, _context, args, given: Target(role=role(args, given))
+        if for_oneself:
+            user = read(for_oneself)
+            return lambda _engine, context, args, given: Target(user=user(args, given) or context.user)
         if not on:
             return None
         names = read(on)

@@ -99,7 +99,8 @@ def create_user(engine: Engine, context: RequestContext, name: str, password: st
 
 
 def _is_super_user(engine: Engine, context: RequestContext) -> bool:
-    return bool(context.user) and context.user in engine.settings.super_users.split(",")
+    """With a password: a key never replaces one."""
+    return bool(context.user) and context.caller.key is None and context.user in engine.settings.super_users.split(",")
 
 
 def _check_old_password(engine: Engine, name: str, password: str) -> None:

@@ -153,7 +153,7 @@ def test_migration_steps_are_numbered_from_the_version_after_the_first() -> None
     assert [step.version for step in STEPS] == list(range(FIRST_VERSION + 1, latest_version(STEPS) + 1))
 
 
-STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9", 5: "137f943be5522226"}
+STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9", 5: "137f943be5522226", 6: "c0d691371422455f"}
 """Digest of the tables and the members of their JSON, by version."""
 
 

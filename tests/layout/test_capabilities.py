@@ -19,6 +19,8 @@ from milvine.service.gate import declaration_of
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = {
     "admin.is_serving": "health pages ask for no user",
+    "api_keys.caller_by_key": "finds out who the caller is",
+    "api_keys.is_expired": "compares a key with the clock",
     "audit.names_of": "reads names from a request",
     "ann_params.ignores_growing": "reads a parameter",
     "collections.collection_for": "passes the gate of another capability",
