@@ -29,6 +29,7 @@ _SAVED_PREFIX = "MILVINE_OUTER_"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
+BY_COMMON_NAME, BY_SUBJECT, BY_URI = "commonName", "subject", "uri"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -47,6 +48,21 @@ def parse_tls_mode(value: object) -> int:
     if mode not in (0, 1, 2):
         raise ValueError("it must be 0, 1 or 2")
     return mode
+
+
+def _parse_user_source(value: object) -> str:
+    text = str(value or "")
+    if text not in ("", BY_COMMON_NAME, BY_SUBJECT, BY_URI):
+        raise ValueError(f"it must be {BY_COMMON_NAME}, {BY_SUBJECT} or {BY_URI}")
+    return text
+
+
+def _parse_users(value: object) -> dict[str, str]:
+    """A mapping, or text that is one in JSON."""
+    users = orjson.loads(value) if isinstance(value, str) and value else value or {}
+    if not isinstance(users, dict) or not all(isinstance(v, str) and v for pair in users.items() for v in pair):
+        raise ValueError("it must map texts to names of users")
+    return users
 
 
 def is_loopback(host: str) -> bool:
@@ -392,6 +408,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tls_server_key_path", "tls.serverKeyPath", "", _parse_path, "its private key"),
     Setting("tls_ca_pem_path", "tls.caPemPath", "", _parse_path, "the authority that signs client certificates"),
     Setting(
+        "tls_user_from",
+        "tls.clientUser.from",
+        "",
+        _parse_user_source,
+        "the part of a client's certificate that names a user to calls without a token: commonName, subject or uri; "
+        "empty: none",
+    ),
+    Setting(
+        "tls_users",
+        "tls.clientUser.users",
+        {},
+        _parse_users,
+        "users by that part of the certificate; empty: the common name is the user",
+    ),
+    Setting(
         "rest_allowed_origins",
         "rest.allowedOrigins",
         "",
@@ -490,6 +521,8 @@ class Settings:
     tls_server_pem_path: str
     tls_server_key_path: str
     tls_ca_pem_path: str
+    tls_user_from: str
+    tls_users: dict[str, str]
     rest_allowed_origins: str
     rest_allowed_hosts: str
     audit_enabled: bool

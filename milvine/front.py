@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from milvine.config import Settings, front_environment
+from milvine.config import BY_COMMON_NAME, BY_URI, Settings, front_environment
 from milvine.intake import MAX_BODY_BYTES, thread_count
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def run(settings: Settings) -> None:
     settings = replace(settings, host=settings.host and hosts[0], port=_free_port(hosts, settings.port))
     _keep_for_us(hosts, settings.port)
     _check_certificates(settings)
+    _check_users_of_certificates(settings)
     if settings.metrics_port and not _can_bind(hosts[0], settings.metrics_port):
         _log.warning("port %d is in use, no metrics port", settings.metrics_port)
         settings = replace(settings, metrics_port=0)
@@ -202,6 +203,30 @@ def _check_certificates(settings: Settings) -> None:
         raise CannotServe(f"{' and '.join(needed.values())} cannot be used together: {error}") from None
 
 
+def _check_users_of_certificates(settings: Settings) -> None:
+    """Certificates name users only where they are required, and users only count with authorization."""
+    source = settings.tls_user_from
+    if not source and settings.tls_users:
+        raise CannotServe("tls.clientUser.users has no effect without tls.clientUser.from")
+    if source and settings.tls_mode != MUTUAL_TLS:
+        raise CannotServe(f"tls.clientUser.from needs common.security.tlsMode {MUTUAL_TLS}")
+    if source and not settings.authorization_enabled:
+        raise CannotServe("tls.clientUser.from needs common.security.authorizationEnabled")
+    if source not in ("", BY_COMMON_NAME) and not settings.tls_users:
+        raise CannotServe(f"tls.clientUser.from is {source}, but tls.clientUser.users names no user")
+
+
+def _shown_certificate(settings: Settings) -> dict[str, Any]:
+    """Takes the header about the client's certificate from no client, and writes it if certificates name users."""
+    if not settings.tls_user_from:
+        return {"forward_client_cert_details": "SANITIZE"}
+    part = "uri" if settings.tls_user_from == BY_URI else "subject"
+    return {
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {part: True},
+    }
+
+
 def _tls(settings: Settings) -> dict[str, Any]:
     """TLS of the listener: the server's certificate, and in mode 2 the authority for client certificates."""
     common: dict[str, Any] = {
@@ -253,6 +278,9 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     connections["generate_request_id"] = False
     # Sets x-forwarded-for, for the throttle of logins and the audit log. Without them its cost would be for nothing.
     connections["use_remote_address"] = settings.authorization_enabled or settings.audit_enabled
+    connections.update(_shown_certificate(settings))
+    # WSGI cannot tell X_Y from X-Y, so a client could send what only the front may say.
+    connections["common_http_protocol_options"] = {"headers_with_underscores_action": "DROP_HEADER"}
     connections["request_timeout"] = f"{_REQUEST_SECONDS}s"
     connections["request_headers_timeout"] = f"{_HEADERS_SECONDS}s"
     connections["http2_protocol_options"] = {"max_concurrent_streams": _MAX_CALLS_OF_A_CONNECTION}

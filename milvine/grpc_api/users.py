@@ -10,8 +10,9 @@ from typing import Any
 from milvine.errors import ParameterInvalid
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import milvus_pb2
+from milvine.intake import client_address
 from milvine.model.users import Caller
-from milvine.service import api_keys, users
+from milvine.service import api_keys, certificates, users
 from milvine.service.context import Engine, RequestContext
 
 _WRONG_PASSWORD = "auth check failure, please check username and password are correct"
@@ -21,11 +22,15 @@ class Unauthenticated(Exception):
     """Why a caller is refused, in Milvus's words."""
 
 
-def authenticated(engine: Engine, authorization: str | None, address: str) -> Caller:
-    """The caller by `authorization`: `user:password`, plain or as base64, or an API key as base64. Raises
-    Unauthenticated."""
+def authenticated(engine: Engine, environ: dict[str, Any]) -> Caller:
+    """The caller by `authorization`: `user:password`, plain or as base64, or an API key as base64; without it by the
+    client's certificate. Raises Unauthenticated."""
+    authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is None:
-        raise Unauthenticated("missing authorization in header")
+        by_certificate = certificates.caller_by_certificate(engine, environ.get(certificates.HEADER))
+        if by_certificate is None:
+            raise Unauthenticated("missing authorization in header")
+        return by_certificate
     token = authorization if ":" in authorization else _decoded_token(authorization)
     name, separator, password = token.partition(":")
     if not separator:
@@ -34,7 +39,7 @@ def authenticated(engine: Engine, authorization: str | None, address: str) -> Ca
             raise Unauthenticated("auth check failure, please check api key is correct")
         return caller
     try:
-        is_let_in = users.authenticate(engine, name, password, address)
+        is_let_in = users.authenticate(engine, name, password, client_address(environ))
     except users.TooManyFailures as error:
         raise Unauthenticated(f"{_WRONG_PASSWORD}; {error}") from None
     if not is_let_in:

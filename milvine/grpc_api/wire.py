@@ -117,7 +117,7 @@ def _caller(engine: Engine, environ: dict[str, Any]) -> Caller:
     if not engine.settings.authorization_enabled:
         return ANYONE
     try:
-        return authenticated(engine, environ.get("HTTP_AUTHORIZATION"), client_address(environ))
+        return authenticated(engine, environ)
     except Unauthenticated as error:
         raise GrpcError(_UNAUTHENTICATED, str(error)) from None
 

@@ -119,7 +119,7 @@ def _caller(engine: Engine, request: falcon.Request) -> Caller:
     """Who sends the request, if the server requires a user. Raises RestNeedAuthenticate."""
     if not engine.settings.authorization_enabled:
         return ANYONE
-    return users.authenticated(engine, request.get_header("Authorization") or "", client_address(request.env))
+    return users.authenticated(engine, request.env)
 
 
 def _context(request: falcon.Request, body: Body, caller: Caller, deadline: float) -> RequestContext:

@@ -6,15 +6,22 @@ import base64
 from typing import Any
 
 from milvine.errors import RestNeedAuthenticate
+from milvine.intake import client_address
 from milvine.model.users import Caller
 from milvine.rest_api.call import Call, Route
-from milvine.service import api_keys, users
+from milvine.service import api_keys, certificates, users
 from milvine.service.context import Engine
 
 
-def authenticated(engine: Engine, authorization: str, address: str) -> Caller:
-    """The caller by an `Authorization` header: Basic, Bearer, or plain, `user:password` or an API key. Raises
-    RestNeedAuthenticate."""
+def authenticated(engine: Engine, environ: dict[str, Any]) -> Caller:
+    """The caller by `Authorization`: Basic, Bearer, or plain, `user:password` or an API key; without it by the client's
+    certificate. Raises RestNeedAuthenticate."""
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    if authorization is None:
+        by_certificate = certificates.caller_by_certificate(engine, environ.get(certificates.HEADER))
+        if by_certificate is None:
+            raise RestNeedAuthenticate
+        return by_certificate
     try:
         token = _token(authorization)
     except ValueError:
@@ -26,7 +33,7 @@ def authenticated(engine: Engine, authorization: str, address: str) -> Caller:
             raise RestNeedAuthenticate
         return caller
     try:
-        is_let_in = bool(password) and users.authenticate(engine, name, password, address)
+        is_let_in = bool(password) and users.authenticate(engine, name, password, client_address(environ))
     except users.TooManyFailures as error:
         raise RestNeedAuthenticate(f"{RestNeedAuthenticate.text}, {error}") from None
     if not is_let_in:

@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
+from certificates import NAME, Certificates
 from conftest import Server, ServerFactory
 from pymilvus import MilvusClient, MilvusException
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
-_NAME = "localhost"
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """An authority, and a certificate of it for a server and a client; a stranger's authority and client."""
-
-    directory: Path
-
-    def path(self, name: str) -> str:
-        return str(self.directory / name)
-
-    def environment(self, mode: int) -> dict[str, str]:
-        return {
-            "MILVINE_COMMON_SECURITY_TLSMODE": str(mode),
-            "MILVINE_TLS_SERVERPEMPATH": self.path("server.pem"),
-            "MILVINE_TLS_SERVERKEYPATH": self.path("server.key"),
-            "MILVINE_TLS_CAPEMPATH": self.path("ca.pem"),
-        }
-
-
-def _openssl(directory: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-
-def _authority(directory: Path, name: str) -> None:
-    made = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}")
-    _openssl(directory, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *made)
-
-
-def _signed(directory: Path, name: str, authority: str) -> None:
-    request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={_NAME}")
-    _openssl(directory, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *request)
-    (directory / "extensions").write_text(f"subjectAltName=DNS:{_NAME},IP:127.0.0.1")
-    signer = ("-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial")
-    given = ("-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2", "-extfile", "extensions")
-    _openssl(directory, "x509", "-req", *signer, *given)
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    directory = tmp_path_factory.mktemp("certificates")
+    made = Certificates(tmp_path_factory.mktemp("certificates"))
     for authority in ("ca", "strangers_ca"):
-        _authority(directory, authority)
+        made.authority(authority)
     for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "strangers_ca")):
-        _signed(directory, name, authority)
-    return Certificates(directory)
+        made.signed(name, authority)
+    return made
 
 
 def _serving(directory: Path, certificates: Certificates, mode: int) -> Iterator[Server]:
@@ -83,7 +45,7 @@ def mutual(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
 
 
 def _uri(server: Server) -> str:
-    return f"https://{_NAME}:{server.port}"
+    return f"https://{NAME}:{server.port}"
 
 
 def _list(server: Server, **options: object) -> requests.Response:
@@ -91,9 +53,7 @@ def _list(server: Server, **options: object) -> requests.Response:
 
 
 def test_the_sdk_trusts_the_servers_certificate(one_way: Server, certificates: Certificates) -> None:
-    client = MilvusClient(
-        _uri(one_way), secure=True, server_pem_path=certificates.path("server.pem"), server_name=_NAME
-    )
+    client = MilvusClient(_uri(one_way), secure=True, server_pem_path=certificates.path("server.pem"), server_name=NAME)
     client.create_collection("c", dimension=2)
     client.insert("c", [{"id": 1, "vector": [1, 2]}])
     assert client.search("c", [[1, 2]], limit=1, consistency_level="Strong")[0][0]["id"] == 1
@@ -121,19 +81,21 @@ def test_mutual_tls_accepts_a_client_with_a_certificate(mutual: Server, certific
         ca_pem_path=certificates.path("ca.pem"),
         client_pem_path=certificates.path("client.pem"),
         client_key_path=certificates.path("client.key"),
-        server_name=_NAME,
+        server_name=NAME,
     )
     assert client.list_collections() == []
     client.close()
-    known = (certificates.path("client.pem"), certificates.path("client.key"))
-    assert _list(mutual, verify=certificates.path("ca.pem"), cert=known).json() == {"code": 0, "data": []}
+    assert _list(mutual, verify=certificates.path("ca.pem"), cert=certificates.pair("client")).json() == {
+        "code": 0,
+        "data": [],
+    }
 
 
 @pytest.mark.parametrize("who", ["nobody", "stranger"])
 def test_mutual_tls_refuses_other_clients(mutual: Server, certificates: Certificates, who: str) -> None:
     options: dict[str, object] = {"verify": certificates.path("ca.pem")}
     if who == "stranger":
-        options["cert"] = (certificates.path("stranger.pem"), certificates.path("stranger.key"))
+        options["cert"] = certificates.pair("stranger")
     with pytest.raises(requests.exceptions.ConnectionError):
         _list(mutual, **options)
 

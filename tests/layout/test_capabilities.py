@@ -23,6 +23,7 @@ OTHERS = {
     "api_keys.is_expired": "compares a key with the clock",
     "audit.names_of": "reads names from a request",
     "ann_params.ignores_growing": "reads a parameter",
+    "certificates.caller_by_certificate": "finds out who the caller is",
     "collections.collection_for": "passes the gate of another capability",
     "context.channel_name": "makes a name of an id",
     "segments.compaction_status": "counts what a capability returned",
