@@ -106,7 +106,10 @@ def test_mutual_tls_refuses_other_clients(mutual: Server, certificates: Certific
         ({"MILVINE_TLS_SERVERPEMPATH": ""}, "common.security.tlsMode is 2, but tls.serverPemPath is not set"),
         ({"MILVINE_TLS_CAPEMPATH": "/nowhere/ca.pem"}, "tls.caPemPath: cannot read /nowhere/ca.pem"),
         ({"MILVINE_TLS_SERVERKEYPATH": "stranger.key"}, "cannot be used together"),
-        ({"MILVINE_COMMON_SECURITY_TLSMODE": "3"}, "setting common.security.tlsMode: cannot read '3': not 0, 1 or 2"),
+        (
+            {"MILVINE_COMMON_SECURITY_TLSMODE": "3"},
+            "setting common.security.tlsMode: cannot read '3': it must be 0, 1 or 2",
+        ),
     ],
 )
 def test_a_server_with_unusable_certificates_does_not_start_and_says_why(
