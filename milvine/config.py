@@ -454,6 +454,13 @@ SETTINGS: tuple[Setting, ...] = (
         _load_fields_mode,
         "strict: fields that a load does not list cannot be read; hint: they are served from their mapped files",
     ),
+    Setting(
+        "ends_when_unused",
+        "embedded.endsWhenUnused",
+        False,
+        parse_bool,
+        "whether the server ends once no process uses its directory by `milvine.connect`",
+    ),
     Setting("log_level", "log.level", "info", _parse_level, "debug, info, warning or error"),
     Setting("log_format", "log.format", logs.TEXT, _parse_format, "text or json"),
     Setting(
@@ -531,6 +538,7 @@ class Settings:
     audit_files: int
     metrics_token: str
     load_fields_mode: str
+    ends_when_unused: bool
     log_level: str
     log_format: str
     slow_request_seconds: float

@@ -7,27 +7,29 @@ supervisors see one server. All checks that can refuse a start (lock, ports) run
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import signal
 import socket
 import ssl
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from milvine import file_locks
 from milvine.config import BY_COMMON_NAME, BY_URI, Settings, front_environment
+from milvine.directory_users import LOCK_FILE
 from milvine.intake import MAX_BODY_BYTES, thread_count
 
 _log = logging.getLogger(__name__)
 LOOPBACKS = ("127.0.0.1", "::1")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOCK_FILE = "LOCK"
 _FRONT_FILE = "front.json"
+_LOCK_SECONDS = 0.2
 MUTUAL_TLS = 2
 _GIB = 1 << 30
 _MAX_BACKLOG_BYTES = MAX_BODY_BYTES + (1 << 20)
@@ -101,14 +103,16 @@ def lock(data_dir: Path) -> None:
     Raises CannotServe if another process holds it, or if it cannot be written.
     """
     try:
-        descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise CannotServe(f"cannot write to the data directory {data_dir}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while not file_locks.take(descriptor):
+        if time.monotonic() < deadline:  # who looks for a server holds the lock for a moment
+            time.sleep(_LOCK_SECONDS / 10)
+            continue
         holder = os.read(descriptor, 32).decode().strip() or "another process"
-        raise CannotServe(f"the data directory {data_dir} is in use by process {holder}") from None
+        raise CannotServe(f"the data directory {data_dir} is in use by process {holder}")
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     os.set_inheritable(descriptor, True)

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from milvine import config, logs, metrics, server
+from milvine.directory_users import LastUser, write_address
 from milvine.errors import MilvineError
 from milvine.front import LOOPBACKS, STOP_SIGNALS
 from milvine.in_flight import InFlight
@@ -30,6 +31,8 @@ _POLL_SECONDS = 0.005
 _GRACE_SECONDS = 3.0
 _CLOSE_SECONDS = 5.0
 _FLUSH_SECONDS = 0.05
+_USERS_SECONDS = 0.5
+_EVERY_ADDRESS = "0.0.0.0"
 
 
 def _process_age_seconds() -> float:
@@ -65,6 +68,9 @@ def _announce(engine: Engine) -> None:
         time.sleep(_POLL_SECONDS)
     if sys.platform == "linux":
         metrics.ready_seconds.set(_process_age_seconds())
+    scheme = "https" if settings.tls_mode else "http"
+    reachable = LOOPBACKS[0] if host == _EVERY_ADDRESS else host
+    write_address(Path(settings.data_dir), f"{scheme}://{reachable}:{settings.port}")
     logs.event(_log, logging.INFO, "started", **server.facts(engine))
     sys.stdout.write(f"milvine ready {host}:{settings.port}\n")
     sys.stdout.flush()
@@ -91,6 +97,14 @@ def _end_on_signal(engine: Engine, requests: InFlight) -> None:
         os._exit(0)
 
 
+def _end_after_last_user(data_dir: Path) -> None:
+    last_user = LastUser(data_dir)
+    while not last_user.is_gone():
+        time.sleep(_USERS_SECONDS)
+    logs.event(_log, logging.INFO, "the last user of the directory is gone")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _start() -> server.Application:
     keep_pandas_out()
     settings = config.settings_of_this_process()
@@ -105,6 +119,9 @@ def _start() -> server.Application:
     intake = Intake(settings.worker_threads, settings.request_limit_bytes)
     threading.Thread(target=_end_on_signal, args=(engine, intake.handling), name="stopper", daemon=True).start()
     application = server.make_application(engine, intake)
+    if settings.ends_when_unused:
+        data_dir = Path(settings.data_dir)
+        threading.Thread(target=_end_after_last_user, args=(data_dir,), name="users", daemon=True).start()
     forget_garbage()
     threading.Thread(target=_announce, args=(engine,), name="announcer", daemon=True).start()
     return application
