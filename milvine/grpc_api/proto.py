@@ -52,6 +52,15 @@ def request_class(method: str) -> Any:
     return getattr(milvus_pb2, _METHODS[method].input_type.name)
 
 
+def has_field(descriptor: Any, path: str) -> bool:
+    """Whether a message has a field of text, also inside other messages: `role.name`."""
+    name, _, inner = path.partition(".")
+    field = descriptor.fields_by_name.get(name)
+    if field is None or not inner:
+        return field is not None and field.type == field.TYPE_STRING
+    return field.message_type is not None and not field.is_repeated and has_field(field.message_type, inner)
+
+
 def response_class(method: str) -> Any:
     """The response message class of an RPC."""
     return message_factory.GetMessageClass(_METHODS[method].output_type)

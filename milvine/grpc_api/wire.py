@@ -12,8 +12,9 @@ import struct
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -21,7 +22,7 @@ from google.protobuf.message import DecodeError
 from milvine import metrics
 from milvine.errors import MilvineError, PermissionDenied, RequestRateLimited, UnexpectedError
 from milvine.grpc_api import administration, encode, health
-from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_SERVICE_NAME, request_class
+from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_SERVICE_NAME, has_field, request_class
 from milvine.grpc_api.servicer import RPCS, Rpc
 from milvine.grpc_api.unserved import WITHOUT_STATUS, refuse_unserved_fields, unserved
 from milvine.grpc_api.users import Unauthenticated, authenticated, claimed_user
@@ -29,7 +30,7 @@ from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address, give
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.model.known_keys import unsupported
 from milvine.model.users import ANYONE, Caller
-from milvine.service.audit import Entry, names_of
+from milvine.service.audit import NAMES, Entry, names_of
 from milvine.service.context import DEFAULT_TIMEOUT_SECONDS, Engine, RequestContext
 from milvine.service.request_log import Handled
 
@@ -152,6 +153,8 @@ def _answer(
     try:
         visit.check_room()
         caller = _caller(engine, environ)
+        if entry is not None:
+            entry.verify(caller)
         if rpc is None:
             error = unserved(method)
             if error is None:
@@ -167,7 +170,7 @@ def _answer(
     context = _context(environ, request, caller)
     visit.context, visit.subject = context, request
     if entry is not None:
-        entry.know(caller, context.database, names_of(lambda name: getattr(request, name, None)))
+        entry.database, entry.names = context.database, _names(request)
     error_code = 0
     try:
         refuse_unserved_fields(request)
@@ -197,6 +200,18 @@ def _rpc(service: str, method: str) -> Rpc | None:
     if rpc is None and (service != SERVICE_NAME or not (method in WITHOUT_STATUS or unserved(method))):
         raise GrpcError(_UNIMPLEMENTED, f"unknown method {method} for service {service}")
     return rpc
+
+
+@cache
+def _readers(message_class: Any) -> tuple[tuple[str, Callable[[Any], object]], ...]:
+    """What each of the audit log's names that this message has names, and how it is read."""
+    return tuple(
+        (noun, attrgetter(path)) for noun, paths in NAMES for path in paths if has_field(message_class.DESCRIPTOR, path)
+    )
+
+
+def _names(request: Any) -> dict[str, Any]:
+    return names_of((noun, read(request)) for noun, read in _readers(request.__class__))
 
 
 def _entry(environ: dict[str, Any], method: str) -> Entry:
@@ -252,7 +267,7 @@ def _write_down(
         user=(context and context.user) or claimed_user(environ.get("HTTP_AUTHORIZATION")),
         address=client_address(environ),
         database=context.database if context else "",
-        names=names_of(lambda name: getattr(request, name, None)),
+        names=_names(request) if request is not None else {},
         request_id=given_request_id(environ),
         searches=tuple(context.searches) if context else (),
     )

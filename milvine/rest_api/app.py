@@ -49,7 +49,7 @@ from milvine.rest_api.call import Call, Route, Version
 from milvine.rest_api.guard import Guard, cross_origin
 from milvine.rest_api.v1 import V1
 from milvine.service import admin
-from milvine.service.audit import Entry, names_of
+from milvine.service.audit import NAMES, Entry, names_of
 from milvine.service.context import Engine, RequestContext
 from milvine.service.request_log import Handled
 
@@ -68,6 +68,7 @@ ROUTES: dict[str, Route] = {
 }
 OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES, **api_keys.OUR_ROUTES}
 VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
+_NAMED_KEYS = tuple((noun, key) for noun, keys in NAMES for key in keys if "." not in key)
 _VISIT = "milvine.visit"
 """The key of a request's visit in its environment."""
 _TOO_LARGE = RestBadJson("error: http: request body too large")
@@ -135,6 +136,11 @@ def _int64_as_text(request: falcon.Request) -> bool:
         return False
 
 
+def _names(body: Body) -> dict[str, Any]:
+    """What the request is about; keys are read as its handler reads them."""
+    return names_of(body.several(_NAMED_KEYS))
+
+
 def _entry(path: str, request: falcon.Request) -> Entry:
     return Entry(
         "rest", path, client_address(request.env), users.claimed_user(request.get_header("Authorization") or "")
@@ -148,6 +154,8 @@ def _answer(
     visit: Visit = request.env[_VISIT]
     visit.check_room()
     caller = _caller(engine, request)
+    if entry is not None:
+        entry.verify(caller)
     deadline = _deadline(request)
     content = _read(visit, request)
     visit.wait_for_turn()
@@ -157,7 +165,7 @@ def _answer(
     call = Call(engine, _context(request, body, caller, deadline), body, _int64_as_text(request))
     visit.context, visit.subject = call.context, body
     if entry is not None:
-        entry.know(caller, call.context.database, names_of(body.values.get))
+        entry.database, entry.names = call.context.database, _names(body)
     try:
         answer = route.handler(call)
     except MilvineError as error:
@@ -227,7 +235,7 @@ class _Endpoint:
             user=(context and context.user) or users.claimed_user(request.get_header("Authorization") or ""),
             address=client_address(request.env),
             database=context.database if context else "",
-            names=names_of(body.values.get) if body else {},
+            names=_names(body) if body else {},
             request_id=request_id,
             searches=tuple(context.searches) if context else (),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,16 @@ class Body:
     def value(self, name: str) -> Any:
         """The given value, None if there is none."""
         return self.values.get(self._key(name))
+
+    def several(self, wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+        """The given values of `wanted` pairs of a noun and a key, by their nouns, in one pass over the keys."""
+        folded: dict[str, Any] = {}
+        for key, value in self.values.items():
+            folded.setdefault(key.lower(), value)
+        for noun, key in wanted:
+            value = self.values.get(key, folded.get(key.lower()))
+            if value is not None:
+                yield noun, value
 
     def refuse_unserved(self, place: str = "", of: str = "") -> None:
         """Raises ParameterInvalid for the first key of `place` (else of this kind) that is known and not served."""

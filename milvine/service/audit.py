@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -22,17 +22,20 @@ from milvine.config import Settings
 from milvine.model.users import Caller
 
 _FILE = "audit.log"
-_NAMES = (
-    ("collection", ("collection_name", "collectionName", "collection_names")),
+NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("collection", ("collection_name", "collectionName", "collection_names", "oldName")),
+    ("renamed", ("newName", "newCollectionName")),
     ("partition", ("partition_name", "partitionName", "partition_names", "partitionNames")),
-    ("user", ("username", "userName")),
+    ("user", ("username", "userName", "user.name")),
     ("key", ("keyName",)),
-    ("role", ("role_name", "roleName")),
+    ("role", ("role_name", "roleName", "role.name", "entity.name", "entity.role.name")),
+    ("privilege", ("privilege", "grantor.privilege.name", "entity.grantor.privilege.name")),
+    ("object", ("objectName", "entity.object_name")),
     ("alias", ("alias", "aliasName")),
     ("index", ("index_name", "indexName")),
     ("group", ("group_name", "privilegeGroupName", "resource_group")),
 )
-"""What a call is about, and the names of it in requests and bodies."""
+"""What a call is about, and the names of it in requests, also inside other messages, and in bodies."""
 _MOST_CHARACTERS, _MOST_NAMES = 256, 16
 
 
@@ -49,31 +52,29 @@ class Entry:
     database: str = ""
     names: Mapping[str, Any] | None = None
 
-    def know(self, caller: Caller, database: str, names: Mapping[str, Any]) -> None:
-        """The caller is verified, and the request is read."""
+    def verify(self, caller: Caller) -> None:
         self.user, self.is_verified = caller.user or self.user, bool(caller.user)
         self.key = "" if caller.key is None else caller.key.name
-        self.database, self.names = database, names
 
 
-def names_of(value: Callable[[str], object]) -> dict[str, Any]:
-    """The objects of a request. `value` gives the value of a key, or None."""
+def names_of(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """The objects of a request, from values of the keys in NAMES and what each names."""
     found: dict[str, Any] = {}
-    for noun, keys in _NAMES:
-        for key in keys:
-            named = value(key)
-            if isinstance(named, str) and named:
+    for noun, named in values:
+        if isinstance(named, str):
+            if named:
                 found[noun] = _printable(named)
-            elif named and not isinstance(named, str | bytes | int | float | Mapping):
-                texts = [name for name in named if isinstance(name, str)] if hasattr(named, "__iter__") else []
-                if texts:
-                    found[noun] = [_printable(name) for name in texts[:_MOST_NAMES]]
+        elif isinstance(named, Sequence) and not isinstance(named, bytes):
+            texts = [_printable(name) for name in named[:_MOST_NAMES] if isinstance(name, str)]
+            if texts:
+                found[noun] = texts
     return found
 
 
 def _printable(text: str) -> str:
     """The beginning of a caller's text, with marks for bytes that are not UTF-8."""
-    return text[:_MOST_CHARACTERS].encode("utf-8", "replace").decode()
+    text = text[:_MOST_CHARACTERS]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class _PrivateFile(RotatingFileHandler):
@@ -82,6 +83,12 @@ class _PrivateFile(RotatingFileHandler):
     def _open(self) -> Any:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8")
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the name is logging's
+        """By one look at the open file: logging's own takes two at the directory, which cost half of a line."""
+        if self.stream is None:  # after a failed rotation
+            self.stream = self._open()
+        return os.fstat(self.stream.fileno()).st_size + len(record.msg) >= self.maxBytes
 
 
 class AuditLog:

@@ -196,6 +196,36 @@ def test_the_audit_log_holds_no_secret_no_vector_and_no_filter_and_is_private(gu
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_the_audit_log_names_what_was_granted_to_whom(guarded: Server) -> None:
+    root = guarded.client(token="root:Milvus")
+    root.create_role("reader")
+    root.create_user("carl", "sesame-77")
+    root.grant_role("carl", "reader")
+    root.grant_privilege_v2("reader", "Search", "granted", "default")
+    headers = {"Authorization": "Bearer root:Milvus"}
+    rest = f"{guarded.uri}/v2/vectordb/roles/revoke_privilege_v2"
+    body = {"ROLENAME": "reader", "Privilege": "Search", "collectionname": "granted", "dbName": "default"}
+    assert requests.post(rest, json=body, headers=headers, timeout=30).json()["code"] == 0
+    on = {"collection": "granted", "role": "reader", "privilege": "Search"}
+    assert _entries(guarded, "CreateRole", on={"role": "reader"})
+    assert _entries(guarded, "OperateUserRole", on={"user": "carl", "role": "reader"})
+    assert _entries(guarded, "OperatePrivilegeV2", on=on)
+    assert _entries(guarded, "roles/revoke_privilege_v2", on=on)
+    root.close()
+
+
+def test_the_audit_log_bounds_what_a_caller_sends(guarded: Server) -> None:
+    names = [f"{number}-{'x' * 1000}" for number in range(1000)]
+    request = milvus_pb2.ShowCollectionsRequest(collection_names=names)
+    guarded.stub.ShowCollections(request, metadata=[("authorization", encoded("root:Milvus"))])
+    (entry,) = _entries(guarded, "ShowCollections", on={"collection": [name[:256] for name in names[:16]]})
+    assert entry["user"] == "root"
+    headers = {"Authorization": "Bearer root:Milvus"}
+    answer = requests.post(f"{guarded.uri}/v2/vectordb/aliases/list", data=b"no json", headers=headers, timeout=30)
+    assert answer.json()["code"] == 1801
+    assert _entries(guarded, "aliases/list", code=1801, user="root")[-1]["on"] == {}
+
+
 def test_the_audit_log_is_rotated_and_its_oldest_files_removed(guarded: Server) -> None:
     root = guarded.client(token="root:Milvus")
     for _ in range(400):
