@@ -160,6 +160,11 @@ def search_results(name: str, result: ReadResult) -> Any:
     data.fields_data.extend(fields_data(result.fields))
     ids(ranking.keys.values, data.ids)
     data.all_search_count = sum(counts)
+    if ranking.lists_groups:
+        data.group_by_field_values.extend(fields_data(ranking.groups))
+    elif ranking.groups:
+        (group,) = ranking.groups
+        data.group_by_field_value.CopyFrom(field_data(group.field, group.column))
     if ranking.iterator_token:
         data.search_iterator_v2_results.token = ranking.iterator_token
         data.search_iterator_v2_results.last_bound = ranking.last_bound

@@ -81,7 +81,7 @@ _HASH_KEYS = _harmless("Milvus computes them itself", "hash_keys")
 _PRESENT = "the present state is described, which every SDK requests"
 _PLACING = "mmap.enabled warmup.scalarField warmup.scalarIndex warmup.vectorField warmup.vectorIndex"
 _WITHOUT_TYPE = "index types that read it are refused, and the others ignore it, as in Milvus"
-_GROUPING = "it configures groups, and grouping is refused"
+_FILLED = "groups are always filled as far as there are rows"
 _SERVED_RATES = ("insertRate.{}.mb", "deleteRate.{}.mb", "queryRate.{}.qps", "searchRate.{}.vps")
 _MAX_RATES, _MIN_RATES = (" ".join(f"collection.{r.format(end)}" for r in _SERVED_RATES) for end in ("max", "min"))
 
@@ -143,15 +143,11 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("collection_id search_iter_v2 search_iter_batch_size search_iter_last_bound search_iter_id"),
         **_served("radius range_filter ef nprobe refine_k reorder_k hints"),
         **_served("search_list search_list_size beamwidth rbq_bits_query efSearch k_factor"),
-        **_refused(
-            group_by_field="grouping search",
-            group_by_fields="grouping search",
-            order_by_fields="search order_by",
-        ),
+        **_served("group_by_field group_by_fields group_size json_path json_type strict_cast"),
+        **_refused(order_by_fields="search order_by"),
         **_refused_keys("analyzer_name timezone time_fields pipeline_trace recall_eval"),
-        **_harmless(_GROUPING, "group_size strict_group_size"),
-        **_harmless(_GROUPING, "rank_group_scorer json_path json_type"),
-        **_harmless(_GROUPING, "strict_cast"),
+        **_harmless(_FILLED, "strict_group_size"),
+        **_harmless("it ranks the groups of a hybrid search", "rank_group_scorer"),
         **_harmless(_WITHOUT_TYPE, "drop_ratio_search dim_max_score_ratio rbq_query_bits"),
         **_harmless("only the hosted AUTOINDEX reads it", "level"),
         **_harmless("pages always keep one order", "page_retain_order retain_iterator_order"),
@@ -163,10 +159,10 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless("it is the number of vectors sent", "nq"),
     },
     RANK: {
-        **_served("strategy params limit offset round_decimal"),
-        **_refused(group_by_field="grouping search", group_by_fields="grouping search"),
+        **_served("strategy params limit offset round_decimal group_by_field group_by_fields group_size"),
+        **_served("rank_group_scorer"),
         **_refused_keys("timezone time_fields pipeline_trace"),
-        **_harmless(_GROUPING, "group_size strict_group_size rank_group_scorer"),
+        **_harmless(_FILLED, "strict_group_size"),
     },
     QUERY: {
         **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing"),
@@ -476,13 +472,12 @@ KEYS: dict[str, dict[str, Known]] = {
     "IndexReqWithProperties": _served("dbName collectionName indexName properties"),
     "HybridSearchReq": {
         **_served("dbName collectionName partitionNames search rerank limit offset outputFields consistencyLevel"),
-        **_served("functionScore"),
+        **_served("functionScore groupingField groupSize"),
         **_refused(
-            groupingField="grouping search",
             functionChains="functionChains",
             searchAggregation="searchAggregation",
         ),
-        **_harmless(_GROUPING, "groupSize strictGroupSize"),
+        **_harmless(_FILLED, "strictGroupSize"),
     },
     "HybridSearchReq.search": {
         **_served("data annsField filter limit offset params exprParams"),
@@ -507,15 +502,14 @@ KEYS: dict[str, dict[str, Known]] = {
     "RoleReq": _served("roleName description dbName"),
     "SearchReqV2": {
         **_served("dbName collectionName data ids annsField partitionNames filter limit offset outputFields"),
-        **_served("searchParams consistencyLevel exprParams"),
+        **_served("searchParams consistencyLevel exprParams groupingField groupSize"),
         **_refused(
-            groupingField="grouping search",
             orderByFields="search order_by",
             functionScore="functionScore",
             functionChains="functionChains",
             searchAggregation="searchAggregation",
         ),
-        **_harmless(_GROUPING, "groupSize strictGroupSize"),
+        **_harmless(_FILLED, "strictGroupSize"),
         **_harmless("searchParams replaces it; Milvus does not read it either", "params"),
     },
     "TransferReplicaReq": {

@@ -149,6 +149,8 @@ class Ranking:
     """What only a search has. counts: int64 (nq,), hits of each query. keys and scores (float32, Milvus's): of each
     hit, query by query.
 
+    `groups`: the values of each hit's group; `lists_groups`: the fields were requested as a list.
+
     `iterator_token` and `last_bound` are those of a step of a search iterator; the token is empty for other searches.
     """
 
@@ -158,6 +160,8 @@ class Ranking:
     keys: Column
     iterator_token: str = ""
     last_bound: float = 0.0
+    groups: tuple[OutputField, ...] = ()
+    lists_groups: bool = False
 
 
 @record

@@ -219,6 +219,15 @@ def _search_params(outer: Mapping[str, Any]) -> dict[str, Any]:
     return params
 
 
+def _grouping(body: Body) -> dict[str, str]:
+    """The parameters of groups; a size that is not positive is not read, as in Milvus."""
+    field, size = body.text("groupingField"), body.integer("groupSize")
+    body.boolean("strictGroupSize")
+    if not field:
+        return {}
+    return {"group_by_field": field, **({"group_size": str(size)} if size > 0 else {})}
+
+
 def search(body: Body, schema: CollectionSchema) -> SearchRequest:
     _check_level(body)
     data, ids = body.array("data"), body.array("ids")
@@ -228,7 +237,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         raise RestMissingParameters(
             "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
         )
-    params = _search_params(body.mapping("searchParams"))
+    params = {**_search_params(body.mapping("searchParams")), **_grouping(body)}
     metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
     anns_field, query_type, queries, keys = body.text("annsField"), 0, np.zeros((0, 0), np.float32), None
     if ids:
@@ -267,6 +276,7 @@ def hybrid_search(body: Body, schema: CollectionSchema) -> HybridSearchRequest:
             "params": json_text.dumps(rerank.mapping("params")).decode(),
             "limit": str(body.integer("limit", DEFAULT_LIMIT)),
             "offset": str(body.integer("offset")),
+            **_grouping(body),
         },
         function_score=FunctionScore(functions, _texts_of(score.mapping("params"))) if functions else None,
         output_fields=body.texts("outputFields"),

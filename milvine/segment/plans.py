@@ -15,6 +15,7 @@ from milvine.index.exact import Exact
 from milvine.model.columns import ColumnBatch
 from milvine.model.records import record
 from milvine.model.types import MetricType
+from milvine.segment.groups import GroupFilter
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +45,8 @@ class SearchPlan:
     ignores_growing: bool = False
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
+    groups: GroupFilter | None = None
+    """Only rows of these groups are searched."""
 
     @cached_property
     def field_ids(self) -> frozenset[int]:

@@ -72,6 +72,9 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     validity = rows.column(plan.field_id).validity
     if validity is not None:
         mask = validity if mask is None else mask & validity
+    if plan.groups is not None:
+        inside = plan.groups.mask(rows)
+        mask = inside if mask is None else mask & inside
     kept = rows.row_count if mask is None else int(np.count_nonzero(mask))
     index = rows.index(plan.field_id)
     way, effort, scanned = SCAN, 0, len(plan.queries)

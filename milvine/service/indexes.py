@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.catalog import collections as changes
-from milvine.errors import IndexNotFound, ParameterInvalid, UnexpectedError, excerpt
-from milvine.expr import FilterError, parse_identifier
+from milvine.errors import IndexNotFound, ParameterInvalid
 from milvine.index.scalar_params import JSON_PATH, resolve_scalar
 from milvine.index.scalar_type import PATH
 from milvine.index.vector_params import resolve
@@ -19,6 +18,7 @@ from milvine.model.schema_rules import check_index_name
 from milvine.model.types import DataType, IndexState
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
 from milvine.service.deny_rules import INDEX_CHANGE
+from milvine.service.field_paths import field_path
 from milvine.service.gate import capability, find_seen
 
 
@@ -41,7 +41,7 @@ def create_index(
     build_params = resolved.build_params
     if field.data_type is DataType.JSON:
         path_text = flatten_params(extra_params).get(JSON_PATH, field_name)
-        build_params = {**build_params, PATH: _json_path(collection, field, path_text)}
+        build_params = {**build_params, PATH: list(field_path(collection.schema, field, path_text))}
     spec = IndexSpec(
         engine.clock.next(),
         field.field_id,
@@ -56,19 +56,6 @@ def create_index(
         return
     changes.add_index(engine.catalog, collection.collection_id, spec)
     engine.datanode.indexes.look()
-
-
-def _json_path(collection: Collection, field: FieldSchema, text: str) -> list[str | int]:
-    """The path of `a["b"][0]` in a JSON field. Raises UnexpectedError if the text is not such a path."""
-    try:
-        target = parse_identifier(text, collection.schema)
-    except FilterError as error:
-        raise UnexpectedError(f"cannot parse identifier: {excerpt(text)}: {excerpt(error.message)}") from error
-    if target is None:
-        raise UnexpectedError(f"cannot parse identifier: {excerpt(text)}")
-    if target.field_id != field.field_id:
-        raise ParameterInvalid("fieldID not match with field name")
-    return list(target.path)
 
 
 def _pointer(build_params: Mapping[str, Any]) -> str:

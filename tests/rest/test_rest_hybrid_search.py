@@ -126,3 +126,14 @@ def test_explain_hybrid_shows_the_segments_of_each_search(rest: Rest) -> None:
     answer = requests.post(f"{rest.uri}/milvine/v1/explain_hybrid", json=body, timeout=30).json()
     assert answer["code"] == 0
     assert [[look["rowsKept"] for look in looks] for looks in answer["data"]] == [[10], [40]]
+
+
+def test_groups_are_found_by_search_and_hybrid_search(rest: Rest) -> None:
+    body = {"collectionName": NAME, "data": [[0, 0]], "annsField": "u", "limit": 3, "groupingField": "a"}
+    assert [row["id"] for row in rest.ok("entities/search", body)] == [0, 1, 2]
+    assert [row["id"] for row in rest.ok("entities/search", body | {"groupSize": 2})] == [0, 4, 1, 5, 2, 6]
+    assert [row["id"] for row in rest.ok("entities/search", body | {"groupSize": 2, "offset": 2})] == [2, 6, 3, 7]
+    hybrid = _body(limit=2, groupingField="a", groupSize=2, outputFields=["a"])
+    assert [row["a"] for row in rest.ok("entities/hybrid_search", hybrid)] == [0, 0, 3, 3]
+    refused = rest.post("entities/search", body | {"groupSize": 11})
+    assert refused["code"] == 1100

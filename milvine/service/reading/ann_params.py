@@ -23,7 +23,7 @@ def ignores_growing(params: Mapping[str, Any]) -> bool:
     return text in TRUE
 
 
-def check_range(params: Mapping[str, Any]) -> None:
+def check_range(params: Mapping[str, Any], has_groups: bool) -> None:
     """The proxy's checks, before the metric is known."""
     if "range_filter" in params and "radius" not in params:
         raise ParameterInvalid(
@@ -31,7 +31,7 @@ def check_range(params: Mapping[str, Any]) -> None:
             expected="range_filter",
             actual="",
         )
-    if "radius" in params and params.get("group_by_field"):
+    if "radius" in params and has_groups:
         raise ParameterInvalid("Not allowed to do range-search when doing search-group-by", expected="", actual="")
 
 

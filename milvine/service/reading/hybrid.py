@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,18 @@ from milvine.model.known_keys import RANK, refuse_unserved
 from milvine.model.records import record
 from milvine.model.requests import HybridSearchRequest, Ranking, ReadResult
 from milvine.querynode.cluster import Target
+from milvine.segment.groups import codes_of
 from milvine.segment.plans import Hits, QueryPlan, SegmentSearchStats
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
-from milvine.service.reading import limits, names, rankers
+from milvine.service.reading import ann_params, limits, names, rankers
+from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
-from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
-from milvine.service.reading.running import run_query, run_search
+from milvine.service.reading.rank import Fused, GroupRanker, GroupScorer, Ranked, Ranker, rounded
+from milvine.service.reading.running import run_grouped, run_query, run_search
 from milvine.service.reading.snapshot import check_travel
 
 MAX_SEARCHES = 1024
@@ -50,6 +52,13 @@ class _Hybrid:
     outputs: Outputs
     partition_ids: frozenset[int] | None
     read_ts: int
+    grouping: Grouping | None
+    group_scorer: GroupScorer
+
+    def run(self, engine: Engine) -> list[Hits | None]:
+        """The hits of each search, nearest first."""
+        run = run_search if self.grouping is None else run_grouped
+        return [run(engine, search) for search in self.searches]
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -61,17 +70,16 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
     hybrid = _prepare(engine, context, request)
     _count_rates(engine, hybrid, request)
     primary = hybrid.collection.schema.primary_field
-    found = [run_search(engine, search) for search in hybrid.searches]
+    found = hybrid.run(engine)
     check_travel(engine, hybrid.collection.collection_id, request.read_ts)
-    lists = [_ranked(search, hits) for search, hits in zip(hybrid.searches, found, strict=True)]
-    candidates = concat_batches([no_rows((primary,)) if hits is None else hits.rows for hits in found])
-    window = hybrid.window
+    lists = [_ranked(search, hits) for search, hits in _pairs(hybrid, found)]
+    context.searches.extend((len(hits.counts), hits.segment_stats) for hits in found if hits is not None)
+    batches = [no_rows(search.fetched) if hits is None else hits.rows for search, hits in _pairs(hybrid, found)]
+    candidates = concat_batches(batches)
     keys = candidates.columns[primary.field_id]
-    fused = hybrid.ranker.fuse(lists, keys.values, window.limit + window.offset)
-    if window.offset:
-        kept, counts = limits.beyond(fused.counts, window.offset)
-        fused = Fused(counts, fused.scores[kept], fused.places[kept])
+    fused = _fused(hybrid, lists, candidates, keys.values)
     fused, rows = _with_outputs(engine, context, hybrid, fused, keys.take(fused.places).values)
+    grouping, window = hybrid.grouping, hybrid.window
     scores = fused.scores if window.round_decimal < 0 else rounded(fused.scores, window.round_decimal)
     return ReadResult(
         primary_field=primary,
@@ -79,8 +87,34 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
         output_names=hybrid.outputs.names,
         dynamic_keys=hybrid.outputs.dynamic_keys,
         ts=hybrid.read_ts,
-        ranking=Ranking(limit=window.limit, counts=fused.counts, scores=scores, keys=keys.take(fused.places)),
+        ranking=Ranking(
+            limit=window.limit,
+            counts=fused.counts,
+            scores=scores,
+            keys=keys.take(fused.places),
+            groups=() if grouping is None else grouping.outputs(candidates.take(fused.places)),
+            lists_groups=grouping is not None and grouping.is_listed,
+        ),
     )
+
+
+def _pairs(hybrid: _Hybrid, found: Sequence[Hits | None]) -> Iterable[tuple[PreparedSearch, Hits | None]]:
+    return zip(hybrid.searches, found, strict=True)
+
+
+def _fused(hybrid: _Hybrid, lists: Sequence[Ranked], candidates: ColumnBatch, keys: Any) -> Fused:
+    """The hits of the window. `candidates`: of all lists, with their `keys`."""
+    window, grouping = hybrid.window, hybrid.grouping
+    if grouping is None:
+        fused = hybrid.ranker.fuse(lists, keys, window.limit + window.offset)
+        kept, counts = limits.beyond(fused.counts, window.offset)
+        return Fused(counts, fused.scores[kept], fused.places[kept])
+    fused = hybrid.ranker.fuse(lists, keys, None)
+    rows = candidates.take(fused.places)
+    codes = codes_of(grouping.values(rows))
+    ranker = GroupRanker(hybrid.group_scorer, grouping.size, hybrid.ranker.larger_is_nearer)
+    own_keys = rows.columns[hybrid.collection.schema.primary_field.field_id].values
+    return ranker.group_by_group(fused, codes, own_keys, window.offset, window.limit)
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -88,7 +122,7 @@ def explain_hybrid(
     engine: Engine, context: RequestContext, request: HybridSearchRequest
 ) -> tuple[tuple[SegmentSearchStats, ...], ...]:
     """Runs the searches of a hybrid search and returns for each how each segment was searched."""
-    found = [run_search(engine, search) for search in _prepare(engine, context, request).searches]
+    found = _prepare(engine, context, request).run(engine)
     return tuple(() if hits is None else hits.segment_stats for hits in found)
 
 
@@ -106,13 +140,18 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
     _check_searches(request)
     window = _window(request, limits.most_rows(collection))
     refuse_unserved(RANK, request.rank_params)
+    grouping = grouping_of(request.rank_params, collection.schema)
+    field_ids = () if grouping is None else grouping.field_ids
     searches: list[PreparedSearch] = []
     read_ts = 0
     for search in request.searches:
         prepared = prepare_search(engine, context, search, read_ts)
         if prepared.iterator is not None:
             raise ParameterInvalid("search iterator v2 is not supported for hybrid search", expected="", actual="")
-        searches.append(prepared)
+        if grouping is not None:
+            check_grouped_field(prepared.field)
+            ann_params.check_range(search.params, has_groups=True)
+        searches.append(replace(prepared, grouping=grouping, plan=replace(prepared.plan, output_field_ids=field_ids)))
         read_ts = prepared.plan.read_ts
     metrics = [search.plan.metric for search in searches]
     if request.function_score is None:
@@ -127,7 +166,16 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
         outputs=outputs,
         partition_ids=partition_ids,
         read_ts=read_ts,
+        grouping=grouping,
+        group_scorer=_group_scorer(request.rank_params.get("rank_group_scorer", "max")),
     )
+
+
+def _group_scorer(name: str) -> GroupScorer:
+    try:
+        return GroupScorer(name)
+    except ValueError:
+        raise ParameterInvalid(f'invalid group scorer "{name}", must be max/sum/avg') from None
 
 
 def _check_searches(request: HybridSearchRequest) -> None:

@@ -22,6 +22,7 @@ from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding
 from milvine.service.reading import ann_params, iterators, limits, names, outputs
+from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.snapshot import read_ts
 from milvine.sized_cache import SizedCache
 
@@ -37,6 +38,13 @@ class PreparedSearch:
     target: Target
     plan: SearchPlan
     iterator: iterators.IteratorV2 | None
+    grouping: Grouping | None
+
+    @property
+    def fetched(self) -> tuple[FieldSchema, ...]:
+        """The key's field and those that the plan fetches."""
+        by_id = self.collection.schema.by_id
+        return (self.collection.schema.primary_field, *(by_id[i] for i in dict.fromkeys(self.plan.output_field_ids)))
 
 
 class PreparedSearchCache:
@@ -86,6 +94,7 @@ def prepare_search(engine: Engine, context: RequestContext, request: SearchReque
         target=Target(collection.collection_id, known.target.partition_ids, context.deadline),
         plan=known.plan.again(queries, at_ts or read_ts(engine, collection, request.read_ts)),
         iterator=None,
+        grouping=known.grouping,
     )
 
 
@@ -98,11 +107,16 @@ def _new_search(
     limits.check_round_decimal(request.round_decimal)
     check_timezone(request.params)
     refuse_unserved(SEARCH, request.params)
-    ann_params.check_range(request.params)
+    grouping = grouping_of(request.params, collection.schema)
+    if grouping is not None and iterators.is_iterator(request.params):
+        raise ParameterInvalid("Not allowed to do groupBy when doing iteration", expected="", actual="")
+    ann_params.check_range(request.params, grouping is not None)
     iterator = iterators.iterator_v2(request.params, request.offset, len(request.queries), limits.MAX_TOPK)
     iterators.check_collection_id(request.params, collection.collection_id)
     ignores_growing = ann_params.ignores_growing(request.params)
     field = names.anns_field(collection, request.anns_field)
+    if grouping is not None:
+        check_grouped_field(field)
     partition_ids = names.partition_ids(collection, request.partition_names)
     wanted = outputs.requested(engine, collection, request.output_fields)
     predicate = names.predicate(engine, collection, request.filter, request.templates)
@@ -144,7 +158,7 @@ def _new_search(
         read_ts=at_ts or read_ts(engine, collection, request.read_ts),
         predicate=predicate,
         partition_ids=partition_ids,
-        output_field_ids=tuple(f.field_id for f in wanted.fields),
+        output_field_ids=(*(f.field_id for f in wanted.fields), *(() if grouping is None else grouping.field_ids)),
         primary_field_id=collection.schema.primary_field.field_id,
         band=band,
         ignores_growing=ignores_growing,
@@ -157,4 +171,5 @@ def _new_search(
         target=Target(collection.collection_id, partition_ids, context.deadline),
         plan=plan,
         iterator=iterator,
+        grouping=grouping,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from math import pi
 from typing import Any
 
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from milvine.model.records import record
 from milvine.model.types import MetricType
-from milvine.segment.topk import key_codes, select_winners
+from milvine.segment.groups import arranged
+from milvine.segment.topk import key_codes, key_ranks, select_winners
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +38,14 @@ class Fused:
     counts: Array
     scores: Array
     places: Array
+
+
+class GroupScorer(StrEnum):
+    """How the scores of a group's hits make the score of the group. MAX: the score of its best hit."""
+
+    MAX = "max"
+    SUM = "sum"
+    AVG = "avg"
 
 
 class Combination(Enum):
@@ -76,9 +85,11 @@ class Ranker:
             scores = _turned(scores)
         return scores * np.float32(self.weights[number]) if self.weights else scores
 
-    def fuse(self, lists: Sequence[Ranked], keys: Any, limit: int) -> Fused:
-        """The first `limit` keys of each query; equal scores in key order. keys: int64 or StringArray, of the hits of
-        all lists."""
+    def fuse(self, lists: Sequence[Ranked], keys: Any, limit: int | None) -> Fused:
+        """The first `limit` keys (None: all) of each query; equal scores in key order.
+
+        keys: int64 or StringArray, of the hits of all lists.
+        """
         nq = len(lists[0].counts)
         query = np.concatenate([np.repeat(np.arange(nq), ranked.counts) for ranked in lists])
         added = np.concatenate([self._contribution(number, ranked) for number, ranked in enumerate(lists)])
@@ -95,6 +106,46 @@ class Ranker:
         chosen = keys[places] if isinstance(keys, np.ndarray) else keys.take(pa.array(places))
         winners, counts = select_winners(query[places], distances, chosen, nq, limit)
         return Fused(counts, scores[winners], places[winners])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRanker:
+    """Orders groups by their scores; at most `size` hits of a group count."""
+
+    scorer: GroupScorer
+    size: int
+    larger_is_nearer: bool
+
+    def group_by_group(self, fused: Fused, codes: Array, keys: Any, offset: int, limit: int) -> Fused:
+        """The hits of the groups after the first `offset`, group by group. Of equal groups the larger one comes first,
+        and of equally large ones that with the smaller key. codes: int64 (m,), of each hit's group; keys: of each hit.
+        """
+        nq = len(fused.counts)
+        query = np.repeat(np.arange(nq), fused.counts)
+        places = arranged(query, codes, nq)
+        kept = np.flatnonzero(places.members < self.size)
+        first_group = np.cumsum(places.counts) - places.counts
+        number = first_group[query[kept]] + places.groups[kept]
+        sizes = np.bincount(number)
+        firsts = np.empty(len(sizes), np.int64)
+        is_best = places.members[kept] == 0
+        firsts[number[is_best]] = kept[is_best]
+        scores = fused.scores[firsts]
+        if self.scorer is not GroupScorer.MAX:
+            scores = np.zeros(len(sizes), np.float32)
+            np.add.at(scores, number, fused.scores[kept])
+        if self.scorer is GroupScorer.AVG:
+            scores /= sizes.astype(np.float32)
+        key_order = keys if isinstance(keys, np.ndarray) else key_ranks(keys)
+        in_query = query[firsts]
+        order = np.lexsort((key_order[firsts], -sizes, -scores if self.larger_is_nearer else scores, in_query))
+        rank = np.empty(len(sizes), np.int64)
+        rank[order] = np.arange(len(sizes)) - first_group[in_query[order]]
+        own = rank[number]
+        inside = (own >= offset) & (own < offset + limit)
+        kept, own = kept[inside], own[inside]
+        chosen = kept[np.lexsort((places.members[kept], own, query[kept]))]
+        return Fused(np.bincount(query[chosen], minlength=nq), fused.scores[chosen], fused.places[chosen])
 
 
 def _turned(distances: Array) -> Array:

@@ -11,8 +11,9 @@ import numpy as np
 from milvine.errors import MilvineError, PartitionNotLoaded
 from milvine.model.resource_groups import NODE_ID
 from milvine.querynode.cluster import Target
-from milvine.segment.plans import Hits, QueryPlan
+from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.service.context import Engine, channel_name
+from milvine.service.reading.grouping import grouped
 from milvine.service.reading.prepared import PreparedSearch
 from milvine.service.reading.snapshot import check_travel
 
@@ -64,3 +65,13 @@ def run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
                 hits, counts=np.array([count]), distances=hits.distances[:count], rows=hits.rows.slice(0, count)
             )
         plan, found = replace(plan, k=4 * plan.k), count
+
+
+def run_grouped(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+    """The rows of the nearest `k` groups, nearest first."""
+    assert prepared.grouping is not None
+
+    def search(plan: SearchPlan) -> Hits | None:
+        return run_search(engine, replace(prepared, plan=plan))
+
+    return grouped(search, prepared.plan, prepared.grouping, prepared.plan.k)

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from milvine.model.requests import Ranking, ReadResult, SearchRequest
-from milvine.segment.plans import SegmentSearchStats
+from milvine.segment.plans import Hits, SegmentSearchStats
 from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
+from milvine.service.reading.grouping import group_by_group
 from milvine.service.reading.limits import beyond
 from milvine.service.reading.outputs import no_rows, output_fields
-from milvine.service.reading.prepared import prepare_search
-from milvine.service.reading.running import run_search, run_step
+from milvine.service.reading.prepared import PreparedSearch, prepare_search
+from milvine.service.reading.running import run_grouped, run_search, run_step
 from milvine.service.reading.search_ids import with_vectors
 from milvine.service.reading.snapshot import check_travel
 
@@ -28,16 +29,20 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     prepared = prepare_search(engine, context, request, at_ts)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
     engine.rates.check(collection, SEARCHED, lambda: len(request.queries), request.partition_names)
-    primary = collection.schema.primary_field
-    hits = run_search(engine, prepared) if prepared.iterator is None else run_step(engine, prepared)
+    primary, grouping = collection.schema.primary_field, prepared.grouping
+    hits = _hits(engine, prepared)
     check_travel(engine, collection.collection_id, request.read_ts)
     if hits is None:
-        rows, distances = no_rows((primary, *outputs.fields)), np.zeros(0, np.float32)
+        rows, distances = no_rows(prepared.fetched), np.zeros(0, np.float32)
         counts = np.zeros(len(request.queries), np.int64)
     else:
         rows, distances, counts = hits.rows, hits.distances, hits.counts
         context.searches.append((len(counts), hits.segment_stats))
-        if request.offset:
+        if grouping is not None:
+            query = np.repeat(np.arange(len(counts)), counts)
+            kept, counts = group_by_group(query, grouping.values(rows), len(counts), request.offset, request.limit)
+            rows, distances = rows.take(kept), distances[kept]
+        elif request.offset:
             kept, counts = beyond(counts, request.offset)
             rows, distances = rows.take(kept), distances[kept]
     scores = -distances if plan.metric.larger_is_nearer else distances
@@ -58,8 +63,16 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
             keys=rows.columns[primary.field_id],
             iterator_token="" if iterator is None else iterator.token,
             last_bound=last_bound,
+            groups=() if grouping is None else grouping.outputs(rows),
+            lists_groups=grouping is not None and grouping.is_listed,
         ),
     )
+
+
+def _hits(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+    if prepared.iterator is not None:
+        return run_step(engine, prepared)
+    return run_search(engine, prepared) if prepared.grouping is None else run_grouped(engine, prepared)
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -70,7 +83,7 @@ def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> 
         request, has_vector, at_ts = with_vectors(engine, context, request)
         if not has_vector.any():
             return ()
-    hits = run_search(engine, prepare_search(engine, context, request, at_ts))
+    hits = _hits(engine, prepare_search(engine, context, request, at_ts))
     return () if hits is None else hits.segment_stats
 
 

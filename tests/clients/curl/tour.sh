@@ -319,7 +319,8 @@ hybrid_search() {
 }
 lacking binary_vectors create_vectors BinaryVector '"dim": 16'
 lacking sparse_vectors create_vectors SparseFloatVector ''
-lacking grouping search 5 '"limit": 2, "groupingField": "i8"'
+grouping() { search 5 '"limit": 3, "groupingField": "flag"' && has '"topks":[2]'; }
+step grouping grouping
 step hybrid_search hybrid_search
 lacking partial_upsert post entities/upsert "{$NAME, \"data\": [{\"id\": 5, \"i64\": 55}], \"partialUpdate\": true}"
 post collections/drop "{$NAME}"

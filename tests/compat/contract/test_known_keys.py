@@ -151,8 +151,17 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "order_by_fields": "s:asc",
         "collection_id": "0",
         "ef": 64,
+        "group_by_field": "s",
+        "group_by_fields": "s",
     },
-    known_keys.RANK: {"strategy": "rrf", "params": "{}", "timezone": "Asia/Tokyo"},
+    known_keys.RANK: {
+        "strategy": "rrf",
+        "params": "{}",
+        "timezone": "Asia/Tokyo",
+        "group_by_field": "s",
+        "group_by_fields": "s",
+        "rank_group_scorer": "avg",
+    },
     known_keys.QUERY: {
         "iterator": "false",
         "reduce_stop_for_best": "true",
@@ -474,7 +483,7 @@ def test_every_rest_body_with_a_refused_or_harmless_key_is_tried() -> None:
 
 @pytest.mark.parametrize("value", [False, "false", "", None, [], {}])
 def test_a_refused_key_is_accepted_with_a_value_that_asks_for_nothing(world: World, value: Any) -> None:
-    body = {"collectionName": PLAIN, "data": [QUERY], "groupingField": value}
+    body = {"collectionName": PLAIN, "data": [QUERY], "searchAggregation": value}
     assert world.rest.post("entities/search", body)["code"] == 0
 
 

@@ -570,7 +570,9 @@ func lacks() {
 	}
 	lacking("binary_vectors", func() { make("binary", field("vec", entity.FieldTypeBinaryVector).WithDim(16)) })
 	lacking("sparse_vectors", func() { make("sparse", field("vec", entity.FieldTypeSparseVector)) })
-	lacking("grouping", func() { hits(mc.NewSearchOption(name, 2, vectors(5)).WithGroupByField("i8")) })
+	step("grouping", func() {
+		check(len(hits(mc.NewSearchOption(name, 3, vectors(5)).WithGroupByField("flag"))), 2)
+	})
 	step("hybrid_search", func() {
 		request := mc.NewAnnRequest("vec", 2, vectors(5)...)
 		option := mc.NewHybridSearchOption(name, 2, request, request).WithReranker(mc.NewRRFReranker())

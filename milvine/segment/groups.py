@@ -1,0 +1,149 @@
+"""Groups of rows with equal values: the values, and the rows of chosen groups.
+
+Values are Arrow arrays; a row without a value belongs to the group of NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
+from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, extract
+from milvine.model.records import record
+from milvine.model.types import DataType
+from milvine.segment.rows import RowSet
+
+Array = np.ndarray[Any, Any]
+_MAX_CODE = 2**31
+
+
+@record
+class GroupField:
+    """Rows are grouped by a field or, with `path`, by the value there in a JSON field.
+
+    `cast` is the type of the values at a path: values of other JSON types count as NULL. None: any scalar, as text.
+    """
+
+    field_id: int
+    path: JsonPath | None = None
+    cast: DataType | None = None
+
+
+def _of_path(column: PathColumn, cast: DataType | None) -> Any:
+    parts = []
+    if column.integers is not None:
+        is_bool = pa.array(column.kinds != JsonKind.BOOL)
+        is_int = column.kinds == JsonKind.INT
+        if cast is None or cast is DataType.BOOL:
+            flags = pa.array(column.integers != 0, mask=is_bool.to_numpy(zero_copy_only=False))
+            parts.append(flags if cast else flags.cast(pa.string()))
+        if cast is None:
+            parts.append(pa.array(column.integers, mask=~is_int).cast(pa.string()))
+        elif cast is not DataType.BOOL and cast is not DataType.VARCHAR:
+            parts.append(pa.array(column.integers.astype(NUMPY_DTYPES[cast]), mask=~is_int))
+    if column.doubles is not None and cast is None:
+        parts.append(pa.array(column.doubles, mask=column.kinds != JsonKind.DOUBLE).cast(pa.string()))
+    if column.strings is not None and cast in (None, DataType.VARCHAR):
+        parts.append(column.strings)
+    if not parts:
+        return pa.nulls(len(column), pa.string() if cast is None else ARROW_TYPES[cast])
+    return pc.coalesce(*parts)
+
+
+def _of_column(column: Column) -> Any:
+    mask = None if column.validity is None else ~column.validity
+    if isinstance(column.values, np.ndarray):
+        return pa.array(column.values, mask=mask)
+    if mask is None:
+        return column.values
+    return pc.if_else(pa.array(column.validity), column.values, pa.scalar(None, column.values.type))
+
+
+def values_of(column: Column, field: GroupField) -> Any:
+    """The values of a column of the field."""
+    if field.path is None:
+        return _of_column(column)
+    return _of_path(extract(column.values, field.path), field.cast)
+
+
+def _values_in(rows: RowSet, field: GroupField) -> Any:
+    if field.path is None:
+        return _of_column(rows.column(field.field_id))
+    return _of_path(rows.json_path(field.field_id, field.path), field.cast)
+
+
+def codes_of(values: Sequence[Any]) -> Array:
+    """int64 (n,), equal where all the values are equal. values: an array of n for each field."""
+    return _mixed([_encoded(array) for array in values])
+
+
+def _encoded(array: Any) -> tuple[Array, int]:
+    encoded = array.dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy().astype(np.int64), max(1, len(encoded.dictionary))
+
+
+def _mixed(parts: Sequence[tuple[Array, int]]) -> Array:
+    """One code of several, each below its bound."""
+    codes, bound = parts[0]
+    for more, more_bound in parts[1:]:
+        if bound * more_bound > _MAX_CODE:
+            distinct, codes = np.unique(codes, return_inverse=True)
+            bound = len(distinct)
+        codes, bound = codes * more_bound + more, bound * more_bound
+    return codes
+
+
+@record
+class GroupFilter:
+    """The rows of some groups, or of all others. keys: an array of their values for each field."""
+
+    fields: tuple[GroupField, ...]
+    keys: tuple[Any, ...]
+    excludes: bool
+
+    def mask(self, rows: RowSet) -> Array:
+        """bool (n,)"""
+        parts: list[tuple[Array, int]] = []
+        for field, keys in zip(self.fields, self.keys, strict=True):
+            distinct = pc.unique(keys)
+            values = _values_in(rows, field)
+            places = pa.concat_arrays([pc.index_in(part, value_set=distinct) for part in (values, keys)])
+            parts.append((places.fill_null(len(distinct)).to_numpy().astype(np.int64), len(distinct) + 1))
+        codes = _mixed(parts)
+        inside: Array = np.isin(codes[: rows.row_count], codes[rows.row_count :])
+        return ~inside if self.excludes else inside
+
+
+@record
+class Arrangement:
+    """Where hits are in their groups. groups: int64 (m,), the position of the hit's group among those of its query, in
+    the order of their first hits; members: int64 (m,), the position of the hit in its group. counts: int64 (nq,),
+    groups of each query."""
+
+    groups: Array
+    members: Array
+    counts: Array
+
+
+def arranged(query: Array, codes: Array, nq: int) -> Arrangement:
+    """query, codes: int64 (m,), of hits ordered by query; nearest first."""
+    count = len(query)
+    order = np.lexsort((codes, query))
+    is_first = np.ones(count, np.bool_)
+    is_first[1:] = (codes[order][1:] != codes[order][:-1]) | (query[order][1:] != query[order][:-1])
+    starts = np.flatnonzero(is_first)
+    number = np.cumsum(is_first) - 1
+    first_hits = order[starts]
+    by_first = np.argsort(first_hits)
+    counts = np.bincount(query[first_hits], minlength=nq)
+    rank = np.empty(len(starts), np.int64)
+    rank[by_first] = np.arange(len(starts)) - np.repeat(np.cumsum(counts) - counts, counts)
+    groups, members = np.empty(count, np.int64), np.empty(count, np.int64)
+    groups[order] = rank[number]
+    members[order] = np.arange(count) - starts[number]
+    return Arrangement(groups, members, counts)
