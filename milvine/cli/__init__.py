@@ -6,13 +6,25 @@ import argparse
 import sys
 
 from milvine import __version__
-from milvine.cli import check, estimate, serve
+from milvine.cli import check, collections, doctor, estimate, loading, rows, serve
 from milvine.cli.command import FAILED, Command, Failed
 
-COMMANDS: tuple[Command, ...] = (serve.COMMAND, check.COMMAND, estimate.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    serve.COMMAND,
+    doctor.COMMAND,
+    check.COMMAND,
+    collections.LIST,
+    collections.STATS,
+    rows.QUERY,
+    rows.SEARCH,
+    loading.LOAD,
+    loading.RELEASE,
+    estimate.COMMAND,
+)
 _EPILOG = """exit codes:
   0  done; of serve: stopped by SIGTERM or Ctrl-C
-  1  not done, with one sentence on stderr; of check: damage; of estimate: it does not fit
+  1  not done, with one sentence on stderr; of check: damage; of estimate: it does not fit;
+     of doctor: a problem
   2  the command line cannot be read
 
 `milvine COMMAND --help` shows the options of a command, their defaults and examples."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from milvine import front
 from milvine.cli.command import FAILED, OK, Command, Failed
+from milvine.cli.output import add_json_argument, print_json
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data_dir", type=Path, metavar="DIR")
+    add_json_argument(parser)
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -26,9 +28,17 @@ def _run(parsed: argparse.Namespace) -> int:
 
     check = Check(data_dir)
     damages = 0
+    found = []
     for finding in check.findings():
         damages += finding.is_damage
-        print(finding.text if finding.is_damage else f"note: {finding.text}")
+        if parsed.json:
+            found.append({"text": finding.text, "isDamage": bool(finding.is_damage)})
+        else:
+            print(finding.text if finding.is_damage else f"note: {finding.text}")
+    if parsed.json:
+        counts = {"files": check.files, "collections": check.collections, "rows": check.rows}
+        print_json({"isWhole": not damages, "findings": found, **counts})
+        return FAILED if damages else OK
     state = "is whole" if not damages else f"has {damages} damaged files"
     print(f"{data_dir} {state}: {check.files} files, {check.collections} collections, {check.rows} rows")
     return FAILED if damages else OK

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.cli.command import FAILED, OK, Command, names
+from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.rest import RestServer, add_server_arguments
 
 
@@ -16,6 +17,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partitions", type=names, default=[], help="partitions, separated by commas; default: all")
     parser.add_argument("--skip-dynamic", action="store_true", help="without the dynamic field")
     add_server_arguments(parser)
+    add_json_argument(parser)
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -28,7 +30,7 @@ def _run(parsed: argparse.Namespace) -> int:
         "skipLoadDynamicField": parsed.skip_dynamic,
     }
     found = RestServer(parsed).call("milvine/v1/estimate", body)
-    _print(found)
+    print_json(found) if parsed.json else _print(found)
     return OK if found["fits"] else FAILED
 
 
