@@ -14,6 +14,7 @@ _FREE_FAILURES, _FREE_FAILURES_OF_AN_ADDRESS = 5, 50
 _FIRST_SECONDS, _MOST_SECONDS = 1.0, 30.0
 _FORGET_SECONDS = 600.0
 _MOST_ENTRIES = 10_000
+_MOST_NAME_CHARACTERS = 64
 _ANY_USER = ""
 _Key = tuple[str, str]
 
@@ -54,4 +55,5 @@ class Logins:
 
 
 def _keys(user: str, address: str) -> tuple[tuple[_Key, int], ...]:
+    user = user[:_MOST_NAME_CHARACTERS]  # No user has a longer name, and names are kept.
     return ((user, address), _FREE_FAILURES), ((_ANY_USER, address), _FREE_FAILURES_OF_AN_ADDRESS)

@@ -13,6 +13,7 @@ import pytest
 import requests
 from conftest import Server, ServerFactory
 from grpc_calls import assert_ok, assert_refused
+from key_calls import ROOT_TOKEN, ask, by_key, make_key
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from role_calls import (
@@ -29,26 +30,7 @@ from role_calls import (
 )
 from sample_collections import c1_rows, make_c1
 
-ROOT_TOKEN = "root:Milvus"
 WRONG_KEY = "auth check failure, please check api key is correct"
-
-
-def ask(server: Server, path: str, body: dict[str, Any], token: str = ROOT_TOKEN) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {token}"}
-    answer = requests.post(f"{server.uri}/milvine/v1/api_keys/{path}", json=body, headers=headers, timeout=30)
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def make_key(server: Server, user: str, name: str = "k", token: str = ROOT_TOKEN, **more: Any) -> str:
-    answer = ask(server, "create", {"userName": user, "keyName": name, **more}, token)
-    assert answer["code"] == 0, answer
-    key: str = answer["data"]["apiKey"]
-    return key
-
-
-def by_key(key: str) -> dict[str, Any]:
-    return {"metadata": [("authorization", encoded(key))]}
 
 
 def is_let_in(server: Server, token: str) -> bool:
@@ -96,7 +78,7 @@ def ann(guarded: Server) -> Iterator[str]:
 
 
 def test_a_key_opens_both_protocols_as_its_user(guarded: Server, ann: str) -> None:
-    key = make_key(guarded, ann)
+    key = make_key(guarded.uri, ann)
     assert is_let_in(guarded, key)
     client = guarded.client(token=key)
     assert client.query("books", filter="id == 1", output_fields=["id"]) == [{"id": 1}]
@@ -107,7 +89,7 @@ def test_a_key_opens_both_protocols_as_its_user(guarded: Server, ann: str) -> No
 
 
 def test_a_key_limited_to_a_role_may_do_what_the_role_grants(guarded: Server, ann: str) -> None:
-    client = guarded.client(token=make_key(guarded, ann, roles=["reader"]))
+    client = guarded.client(token=make_key(guarded.uri, ann, roles=["reader"]))
     assert client.query("books", filter="id == 1", output_fields=["id"]) == [{"id": 1}]
     with pytest.raises(Exception, match="PrivilegeInsert: permission deny to ann"):
         client.insert("books", c1_rows(1))
@@ -117,18 +99,18 @@ def test_a_key_limited_to_a_role_may_do_what_the_role_grants(guarded: Server, an
 def test_a_limited_key_of_root_or_of_an_admin_is_limited(guarded: Server, ann: str) -> None:
     assert_ok(bind(guarded.stub, ann, "admin"))
     for user in ("root", ann):
-        limited, whole = make_key(guarded, user, "limited", roles=["reader"]), make_key(guarded, user, "whole")
+        limited, whole = make_key(guarded.uri, user, "limited", roles=["reader"]), make_key(guarded.uri, user, "whole")
         listed = milvus_pb2.ListCredUsersRequest()
         assert_ok(guarded.stub.ListCredUsers(listed, **by_key(whole)))
         with pytest.raises(grpc.RpcError, match="SelectOwnership: permission deny"):
             guarded.stub.ListCredUsers(listed, **by_key(limited))
-        assert ask(guarded, "drop", {"userName": user, "keyName": "limited"})["code"] == 0
+        assert ask(guarded.uri, "drop", {"userName": user, "keyName": "limited"})["code"] == 0
         assert not is_let_in(guarded, limited)
-        assert ask(guarded, "drop", {"userName": user, "keyName": "whole"})["code"] == 0
+        assert ask(guarded.uri, "drop", {"userName": user, "keyName": "whole"})["code"] == 0
 
 
 def test_listings_by_a_limited_key_show_what_its_roles_show(guarded: Server, ann: str) -> None:
-    key = make_key(guarded, ann, roles=["public"])
+    key = make_key(guarded.uri, ann, roles=["public"])
     client = guarded.client(token=key)
     assert client.list_collections() == []
     with pytest.raises(Exception, match="can't find collection"):
@@ -139,8 +121,8 @@ def test_listings_by_a_limited_key_show_what_its_roles_show(guarded: Server, ann
 
 
 def test_the_key_is_shown_once_and_never_stored(guarded: Server, ann: str) -> None:
-    key = make_key(guarded, ann, "ci.run-1", roles=["reader", "reader", "writer"], expiresInSeconds=3600)
-    described = ask(guarded, "describe", {"userName": ann, "keyName": "ci.run-1"})["data"]
+    key = make_key(guarded.uri, ann, "ci.run-1", roles=["reader", "reader", "writer"], expiresInSeconds=3600)
+    described = ask(guarded.uri, "describe", {"userName": ann, "keyName": "ci.run-1"})["data"]
     assert {**described, "keyId": "", "created": "", "expires": ""} == {
         "userName": "ann",
         "keyName": "ci.run-1",
@@ -151,8 +133,8 @@ def test_the_key_is_shown_once_and_never_stored(guarded: Server, ann: str) -> No
         "isExpired": False,
     }
     assert described["keyId"] in key
-    assert ask(guarded, "list", {"userName": ann})["data"] == [described]
-    assert described in ask(guarded, "list", {"userName": "*"})["data"]
+    assert ask(guarded.uri, "list", {"userName": ann})["data"] == [described]
+    assert described in ask(guarded.uri, "list", {"userName": "*"})["data"]
     secret = key[21:]
     everything = b"".join(path.read_bytes() for path in guarded.data_dir.rglob("*") if path.is_file())
     assert b"ci.run-1" in everything
@@ -160,7 +142,7 @@ def test_the_key_is_shown_once_and_never_stored(guarded: Server, ann: str) -> No
 
 
 def test_a_key_loses_a_role_that_its_user_loses(guarded: Server, ann: str) -> None:
-    client = guarded.client(token=make_key(guarded, ann, roles=["reader"]))
+    client = guarded.client(token=make_key(guarded.uri, ann, roles=["reader"]))
     assert client.query("books", filter="id == 1")
     assert_ok(bind(guarded.stub, ann, "reader", remove=True))
     with pytest.raises(Exception, match="PrivilegeQuery: permission deny to ann"):
@@ -171,9 +153,9 @@ def test_a_key_loses_a_role_that_its_user_loses(guarded: Server, ann: str) -> No
 def test_a_key_stays_limited_once_its_role_is_gone(guarded: Server, ann: str) -> None:
     assert_ok(create_role(guarded.stub, "passing"))
     assert_ok(bind(guarded.stub, ann, "passing"))
-    key = make_key(guarded, ann, roles=["passing"])
+    key = make_key(guarded.uri, ann, roles=["passing"])
     assert_ok(drop_role(guarded.stub, "passing"))
-    assert ask(guarded, "describe", {"userName": ann, "keyName": "k"})["data"]["roles"] == []
+    assert ask(guarded.uri, "describe", {"userName": ann, "keyName": "k"})["data"]["roles"] == []
     assert_ok(create_role(guarded.stub, "passing"))
     assert_ok(grant(guarded.stub, "passing", "CollectionReadOnly", "books", "default"))
     assert_ok(bind(guarded.stub, ann, "passing"))
@@ -185,10 +167,10 @@ def test_a_key_stays_limited_once_its_role_is_gone(guarded: Server, ann: str) ->
 
 
 def test_a_dropped_key_ends_open_clients_and_iterators_at_once(guarded: Server, ann: str) -> None:
-    client = guarded.client(token=make_key(guarded, ann))
+    client = guarded.client(token=make_key(guarded.uri, ann))
     pages = client.query_iterator("books", batch_size=10, output_fields=["id"])
     assert len(pages.next()) == 10
-    assert ask(guarded, "drop", {"userName": ann, "keyName": "k"})["code"] == 0
+    assert ask(guarded.uri, "drop", {"userName": ann, "keyName": "k"})["code"] == 0
     for call in (pages.next, client.list_collections):
         with pytest.raises(Exception, match=WRONG_KEY):
             call()
@@ -196,7 +178,7 @@ def test_a_dropped_key_ends_open_clients_and_iterators_at_once(guarded: Server, 
 
 
 def test_an_expired_key_ends_open_clients_within_a_second(guarded: Server, ann: str) -> None:
-    key = make_key(guarded, ann, expiresInSeconds=2)
+    key = make_key(guarded.uri, ann, expiresInSeconds=2)
     made = time.time()
     client = guarded.client(token=key)
     assert client.has_collection("books")
@@ -205,24 +187,24 @@ def test_an_expired_key_ends_open_clients_within_a_second(guarded: Server, ann: 
         client.list_collections()
     client.close()
     assert not is_let_in(guarded, key)
-    assert ask(guarded, "describe", {"userName": ann, "keyName": "k"})["data"]["isExpired"]
-    make_key(guarded, ann)  # The name is free again.
-    assert not ask(guarded, "describe", {"userName": ann, "keyName": "k"})["data"]["isExpired"]
+    assert ask(guarded.uri, "describe", {"userName": ann, "keyName": "k"})["data"]["isExpired"]
+    make_key(guarded.uri, ann)  # The name is free again.
+    assert not ask(guarded.uri, "describe", {"userName": ann, "keyName": "k"})["data"]["isExpired"]
 
 
 def test_a_user_made_again_has_no_keys(guarded: Server) -> None:
     create_user(guarded.stub, "bob")
-    key = make_key(guarded, "bob")
+    key = make_key(guarded.uri, "bob")
     drop_user(guarded.stub, "bob")
     assert not is_let_in(guarded, key)
     create_user(guarded.stub, "bob")
     assert not is_let_in(guarded, key)
-    assert ask(guarded, "list", {"userName": "bob"})["data"] == []
+    assert ask(guarded.uri, "list", {"userName": "bob"})["data"] == []
     drop_user(guarded.stub, "bob")
 
 
 def test_a_new_password_leaves_the_keys(guarded: Server, ann: str) -> None:
-    key = make_key(guarded, ann)
+    key = make_key(guarded.uri, ann)
     request = milvus_pb2.UpdateCredentialRequest(
         username=ann, oldPassword=encoded(PASSWORD), newPassword=encoded("another-1")
     )
@@ -232,18 +214,18 @@ def test_a_new_password_leaves_the_keys(guarded: Server, ann: str) -> None:
 
 def test_users_manage_their_own_keys_and_no_others(guarded: Server, ann: str) -> None:
     token = f"ann:{PASSWORD}"
-    key = ask(guarded, "create", {"keyName": "mine"}, token)["data"]["apiKey"]
+    key = ask(guarded.uri, "create", {"keyName": "mine"}, token)["data"]["apiKey"]
     assert is_let_in(guarded, key)
-    assert [k["keyName"] for k in ask(guarded, "list", {}, token)["data"]] == ["mine"]
-    make_key(guarded, "root", "roots")
+    assert [k["keyName"] for k in ask(guarded.uri, "list", {}, token)["data"]] == ["mine"]
+    make_key(guarded.uri, "root", "roots")
     for path in ("create", "describe", "drop", "list"):
         for user in ("root", "ghost", "*"):
-            refused = ask(guarded, path, {"userName": user, "keyName": "roots"}, token)
+            refused = ask(guarded.uri, path, {"userName": user, "keyName": "roots"}, token)
             assert refused["code"] == 65535, refused
             assert "Ownership: permission deny to ann" in refused["message"]
-    assert ask(guarded, "drop", {"keyName": "mine"}, token)["code"] == 0
+    assert ask(guarded.uri, "drop", {"keyName": "mine"}, token)["code"] == 0
     assert not is_let_in(guarded, key)
-    assert ask(guarded, "drop", {"keyName": "roots"})["code"] == 0
+    assert ask(guarded.uri, "drop", {"keyName": "roots"})["code"] == 0
 
 
 def test_the_privilege_to_manage_roles_makes_keys_of_users_but_not_of_root(guarded: Server, ann: str) -> None:
@@ -252,8 +234,8 @@ def test_the_privilege_to_manage_roles_makes_keys_of_users_but_not_of_root(guard
     assert_ok(bind(guarded.stub, ann, "keeper"))
     create_user(guarded.stub, "bob")
     token = f"ann:{PASSWORD}"
-    assert is_let_in(guarded, make_key(guarded, "bob", token=token))
-    refused = ask(guarded, "create", {"userName": "root", "keyName": "k"}, token)
+    assert is_let_in(guarded, make_key(guarded.uri, "bob", token=token))
+    refused = ask(guarded.uri, "create", {"userName": "root", "keyName": "k"}, token)
     assert (refused["code"], "only root makes API keys of root" in refused["message"]) == (1401, True)
     drop_user(guarded.stub, "bob")
     assert_ok(drop_role(guarded.stub, "keeper", force=True))
@@ -261,18 +243,18 @@ def test_the_privilege_to_manage_roles_makes_keys_of_users_but_not_of_root(guard
 
 def test_a_key_does_not_stand_for_the_password(guarded: Server, ann: str) -> None:
     """Ann is a superuser: with the password she needs no old one to set a new one."""
-    key = make_key(guarded, ann)
+    key = make_key(guarded.uri, ann)
     change = milvus_pb2.UpdateCredentialRequest(username=ann, newPassword=encoded("taken-over"))
     with pytest.raises(grpc.RpcError, match="UpdateUser: permission deny to ann"):
         guarded.stub.UpdateCredential(change, **by_key(key))
     for path in ("create", "list", "describe", "drop"):
-        refused = ask(guarded, path, {"keyName": "k"}, key)
+        refused = ask(guarded.uri, path, {"keyName": "k"}, key)
         assert "permission deny to ann" in refused["message"]
     assert_ok(bind(guarded.stub, ann, "admin"))
     assert_refused(guarded.stub.UpdateCredential(change, **by_key(key)), 1400, "old password not correct for ann")
-    roots = make_key(guarded, "root", "roots")
-    assert ask(guarded, "create", {"keyName": "second"}, roots)["code"] == 1401
-    assert ask(guarded, "drop", {"keyName": "roots"})["code"] == 0
+    roots = make_key(guarded.uri, "root", "roots")
+    assert ask(guarded.uri, "create", {"keyName": "second"}, roots)["code"] == 1401
+    assert ask(guarded.uri, "drop", {"keyName": "roots"})["code"] == 0
     assert is_let_in(guarded, f"ann:{PASSWORD}")
 
 
@@ -306,36 +288,36 @@ BAD_KEYS: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 def test_bad_input_makes_no_key(guarded: Server, ann: str) -> None:
-    make_key(guarded, ann, "taken")
+    make_key(guarded.uri, ann, "taken")
     for case, (body, code, text) in BAD_KEYS.items():
         content = {"userName": ann, **({} if case == "no name" else {"keyName": "new"}), **body}
-        answer = ask(guarded, "create", content)
+        answer = ask(guarded.uri, "create", content)
         assert (answer["code"], text in answer["message"]) == (code, True), (case, answer)
         assert len(answer["message"]) < 10_000
-    assert [k["keyName"] for k in ask(guarded, "list", {"userName": ann})["data"]] == ["taken"]
+    assert [k["keyName"] for k in ask(guarded.uri, "list", {"userName": ann})["data"]] == ["taken"]
     for path in ("describe", "drop"):
-        unknown = ask(guarded, path, {"userName": ann, "keyName": "new"})
+        unknown = ask(guarded.uri, path, {"userName": ann, "keyName": "new"})
         assert (unknown["code"], unknown["message"]) == (1100, "API key not found: new of ann: invalid parameter")
 
 
 def test_a_user_has_at_most_twenty_keys_and_expired_ones_do_not_count(guarded: Server, ann: str) -> None:
     for number in range(19):
-        make_key(guarded, ann, f"k{number}")
-    make_key(guarded, ann, "short", expiresInSeconds=1)
-    refused = ask(guarded, "create", {"userName": ann, "keyName": "more"})
+        make_key(guarded.uri, ann, f"k{number}")
+    make_key(guarded.uri, ann, "short", expiresInSeconds=1)
+    refused = ask(guarded.uri, "create", {"userName": ann, "keyName": "more"})
     if refused["code"]:  # On a slow machine the last one has expired.
         assert (refused["code"], "the number of keys of the user has reached the limit" in refused["message"]) == (
             9,
             True,
         )
         time.sleep(1.1)
-        make_key(guarded, ann, "more")
-    assert "short" not in [k["keyName"] for k in ask(guarded, "list", {"userName": ann})["data"]]
-    assert ask(guarded, "create", {"userName": ann, "keyName": "again"})["code"] == 9
+        make_key(guarded.uri, ann, "more")
+    assert "short" not in [k["keyName"] for k in ask(guarded.uri, "list", {"userName": ann})["data"]]
+    assert ask(guarded.uri, "create", {"userName": ann, "keyName": "again"})["code"] == 9
 
 
 def test_what_is_nearly_a_key_is_refused(guarded: Server, ann: str) -> None:
-    key, other = make_key(guarded, ann, "one"), make_key(guarded, ann, "two")
+    key, other = make_key(guarded.uri, ann, "one"), make_key(guarded.uri, ann, "two")
     identifier, secret = key[:20], key[21:]
     nearly = {
         "the secret of another key": f"{identifier}_{other[21:]}",
@@ -353,7 +335,7 @@ def test_what_is_nearly_a_key_is_refused(guarded: Server, ann: str) -> None:
         "as a user": f"{key}:",
         "an unknown one of the right form": f"mvk_{'0' * 16}_{'A' * 43}",
         "zero bytes": "\0" * len(key),
-        "its digest": ask(guarded, "describe", {"userName": ann, "keyName": "one"})["data"]["keyId"],
+        "its digest": ask(guarded.uri, "describe", {"userName": ann, "keyName": "one"})["data"]["keyId"],
     }
     for case, token in nearly.items():
         with pytest.raises(grpc.RpcError) as refused:
@@ -373,7 +355,7 @@ def test_what_is_nearly_a_key_is_refused(guarded: Server, ann: str) -> None:
 
 
 def test_the_audit_log_names_the_key_and_never_shows_it(guarded: Server, ann: str) -> None:
-    key = make_key(guarded, ann, "audited")
+    key = make_key(guarded.uri, ann, "audited")
     assert is_let_in(guarded, key)
     deadline = time.monotonic() + 20
     while True:
@@ -393,25 +375,25 @@ def test_the_audit_log_names_the_key_and_never_shows_it(guarded: Server, ann: st
 def test_keys_outlive_a_restart_and_are_in_no_backup(new_server: ServerFactory) -> None:
     server = new_server(env=WITH_AUTHORIZATION)
     create_user(server.stub, "ann")
-    key = make_key(server, "ann", roles=["public"])
-    before = ask(server, "list", {"userName": "*"})["data"]
+    key = make_key(server.uri, "ann", roles=["public"])
+    before = ask(server.uri, "list", {"userName": "*"})["data"]
     backup = assert_ok(server.stub.BackupRBAC(milvus_pb2.BackupRBACMetaRequest(), **ROOT)).RBAC_meta
     assert [user.user for user in backup.users] == ["ann"]
     assert key[21:] not in str(backup)
     server.stop()
     server.start()
     assert is_let_in(server, key)
-    assert ask(server, "list", {"userName": "*"})["data"] == before
+    assert ask(server.uri, "list", {"userName": "*"})["data"] == before
     drop_user(server.stub, "ann")
     assert_ok(server.stub.RestoreRBAC(milvus_pb2.RestoreRBACMetaRequest(RBAC_meta=backup), **ROOT))
     assert not is_let_in(server, key)
 
 
 def test_without_authorization_keys_can_be_kept_and_open_nothing_more(server: Server) -> None:
-    assert ask(server, "create", {"keyName": "k"})["message"].startswith("username must be not empty")
-    key = make_key(server, "root", "kept")
-    assert [k["keyName"] for k in ask(server, "list", {})["data"]] == ["kept"]
+    assert ask(server.uri, "create", {"keyName": "k"})["message"].startswith("username must be not empty")
+    key = make_key(server.uri, "root", "kept")
+    assert [k["keyName"] for k in ask(server.uri, "list", {})["data"]] == ["kept"]
     client = MilvusClient(server.uri, token=key)
     assert client.list_databases()
     client.close()
-    assert ask(server, "drop", {"userName": "root", "keyName": "kept"})["code"] == 0
+    assert ask(server.uri, "drop", {"userName": "root", "keyName": "kept"})["code"] == 0

@@ -19,6 +19,7 @@ from grpc_calls import (
     search_request,
     vectors,
 )
+from key_calls import by_key, make_key
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 from role_calls import (
     METHODS,
@@ -133,14 +134,25 @@ def _smallest_request(method: str) -> Any:
     return request
 
 
+@pytest.fixture(scope="module")
+def limited(guarded: Server) -> dict[str, Any]:
+    """By a key of root that is limited to the role `public`."""
+    return by_key(make_key(guarded.uri, "root", roles=["public"]))
+
+
+@pytest.mark.parametrize("user", ["stranger", "root"])
 @pytest.mark.parametrize("method", sorted(RPCS))
-def test_a_user_without_a_role_has_only_what_milvus_gives_every_user(guarded: Server, method: str) -> None:
+def test_a_caller_without_a_role_has_only_what_milvus_gives_every_user(
+    guarded: Server, limited: dict[str, Any], method: str, user: str
+) -> None:
+    """Root calls by a limited key."""
     need = need_of(method)
-    said = denial(getattr(guarded.stub, method), _smallest_request(method), **as_user("stranger"))
+    caller = as_user("stranger") if user == "stranger" else limited
+    said = denial(getattr(guarded.stub, method), _smallest_request(method), **caller)
     if need is None or need.privilege in PUBLIC:
         assert said == ""
     else:
-        assert said.startswith(f"Privilege{need.privilege}: permission deny to stranger in the `")
+        assert said.startswith(f"Privilege{need.privilege}: permission deny to {user} in the `")
 
 
 def test_the_denial_names_the_privilege_the_user_and_the_database(guarded: Server) -> None:

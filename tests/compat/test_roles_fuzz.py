@@ -1,6 +1,7 @@
 """Random users, roles and grants through the public doors, against a reference policy.
 
-The reference takes what a call needs from Milvus's own declarations, and the rules from `test_access_rules`.
+Users call with their passwords, or with API keys that are limited to some roles. The reference takes what a call needs
+from Milvus's own declarations, and the rules from `test_access_rules`.
 MILVINE_ROLE_REQUESTS sets the number of requests, MILVINE_ROLE_SEED repeats a run.
 """
 
@@ -17,13 +18,13 @@ import pytest
 import requests
 from conftest import Server
 from grpc_calls import assert_ok
+from key_calls import ask, by_key, make_key
 from pymilvus.grpc_gen import milvus_pb2
 from role_calls import (
     METHODS,
     PASSWORD,
     ROOT,
     WITH_AUTHORIZATION,
-    as_user,
     bind,
     create_role,
     create_user,
@@ -120,12 +121,29 @@ class World:
             Grant(PUBLIC, "Collection", "*", "*", "IndexDetail"): "root",
         }
 
-    def rules(self) -> AccessRules:
-        return AccessRules(roles_of={u: frozenset(r) for u, r in self.held.items()}, grants=self.grants)
+        self.keys: dict[str, tuple[str, set[str]]] = {}
+        """The key of each user who has one, and the roles it is limited to."""
+
+    def rules(self, user: str, limits: set[str] | None) -> AccessRules:
+        """`limits`: the roles of the key by which the user calls."""
+        held = self.held[user] if limits is None else self.held[user] & limits
+        return AccessRules(roles_of={user: frozenset(held)}, grants=self.grants)
+
+    def change_key(self) -> None:
+        user = self.chance.choice(USERS)
+        if self.keys.pop(user, None):
+            assert ask(self.server.uri, "drop", {"userName": user, "keyName": "k"})["code"] == 0
+        held = sorted(self.held[user])
+        if held:
+            limits = self.chance.sample(held, self.chance.randint(1, len(held)))
+            self.keys[user] = make_key(self.server.uri, user, roles=limits), set(limits)
 
     def change(self) -> None:
         chance, stub = self.chance, self.server.stub
         role, removes = chance.choice(ROLES), chance.random() < 0.4
+        if chance.random() < 0.2:
+            self.change_key()
+            return
         if chance.random() < 0.3:
             user = chance.choice(USERS)
             assert_ok(bind(stub, user, role, remove=removes))
@@ -153,22 +171,27 @@ class World:
             else:
                 self.grants[key] = "root"
 
-    def expects_denial(self, user: str, method: str, database: str, names: list[str], role: str) -> bool:
+    def expects_denial(
+        self, user: str, method: str, database: str, names: list[str], role: str, limits: set[str] | None
+    ) -> bool:
         need = need_of(method)
         assert need is not None
-        if need.object_type == "User" and names == [user]:
+        if need.object_type == "User" and names == [user] and limits is None:
             return False
-        if method == "SelectGrant" and (role == PUBLIC or role in self.held[user]):
+        rules = self.rules(user, limits)
+        if method == "SelectGrant" and (role == PUBLIC or role in rules.roles_of[user]):
             return False
-        rules = self.rules()
         places = ["*", "default"] if LEVELS.get(need.privilege) == "Cluster" else [database]
         return not all(any(reference(rules, user, need.privilege, place, name) for place in places) for name in names)
 
     def request(self) -> None:
         chance = self.chance
         user, database = chance.choice(USERS), chance.choice(DATABASES)
+        token, limits = f"{user}:{PASSWORD}", None
+        if user in self.keys and chance.random() < 0.5:
+            token, limits = self.keys[user]
         if chance.random() < 0.25:
-            self._rest_request(user, database)
+            self._rest_request(user, database, token, limits)
             return
         method, role = chance.choice(READS), chance.choice([*ROLES, "admin", PUBLIC])
         need = need_of(method)
@@ -188,21 +211,21 @@ class World:
             request.entity.role.name = role
         elif method == "BatchDescribeCollection":
             request.collection_name.append("c1")
-        said = denial(getattr(self.server.stub, method), request, **as_user(user, database=database))
-        wanted = self.expects_denial(user, method, database, names, role)
-        assert bool(said) is wanted, (method, user, database, names, role, said, self.held, self.grants)
+        said = denial(getattr(self.server.stub, method), request, **by_key(token, database))
+        wanted = self.expects_denial(user, method, database, names, role, limits)
+        assert bool(said) is wanted, (method, user, database, names, role, limits, said, self.held, self.grants)
 
-    def _rest_request(self, user: str, database: str) -> None:
+    def _rest_request(self, user: str, database: str, token: str, limits: set[str] | None) -> None:
         path = self.chance.choice(sorted(ROUTES))
         method, name, other = ROUTES[path], self.chance.choice(COLLECTIONS), self.chance.choice(USERS)
         body: dict[str, Any] = {"dbName": database, "collectionName": name, "userName": other, "filter": "id >= 0"}
-        url, headers = f"{self.server.uri}/v2/vectordb/{path}", {"Authorization": f"Bearer {user}:{PASSWORD}"}
+        url, headers = f"{self.server.uri}/v2/vectordb/{path}", {"Authorization": f"Bearer {token}"}
         answer = requests.post(url, json=body, headers=headers, timeout=30)
         need = need_of(method)
         assert need is not None
         names = {"User": [other], "Collection": [name]}.get(need.object_type, ["*"])
-        wanted = self.expects_denial(user, method, database, names, "")
-        assert (answer.status_code == 403) is wanted, (path, user, body, answer.text, self.held, self.grants)
+        wanted = self.expects_denial(user, method, database, names, "", limits)
+        assert (answer.status_code == 403) is wanted, (path, user, body, limits, answer.text, self.held, self.grants)
 
 
 def test_no_request_is_decided_otherwise_than_by_the_reference(guarded: Server) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import ipaddress
 import json
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +151,93 @@ def test_a_new_password_ends_what_the_old_one_opened(guarded: Server) -> None:
     with pytest.raises(Exception, match="auth check failure"):
         opened.list_collections()
     assert guarded.client(token="alice:opened-88").has_collection("alices")
+
+
+def test_a_new_password_ends_calls_on_open_connections_within_a_second(guarded: Server) -> None:
+    """Traffic with the old password over a gRPC channel, a REST session and both kinds of iterators goes on."""
+    root = guarded.client(token="root:Milvus")
+    root.create_user("dora", "sesame-77")
+    root.grant_role("dora", "admin")
+    make_c1(root, "doras", load=True)
+    root.insert("doras", c1_rows(30))
+    opened = guarded.client(token="dora:sesame-77")
+    rest = requests.Session()
+    rest.headers["Authorization"] = "Bearer dora:sesame-77"
+    channel = {"metadata": [("authorization", encoded("dora:sesame-77"))]}
+    searches = opened.search_iterator("doras", [VECTOR], batch_size=5, limit=30, anns_field="vec")
+    queries = opened.query_iterator("doras", batch_size=5, output_fields=["id"])
+    assert len(searches.next()) == len(queries.next()) == 5
+
+    def goes_on() -> dict[str, bool]:
+        answer = rest.post(f"{guarded.uri}/v2/vectordb/databases/list", json={}, timeout=30)
+        try:
+            guarded.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), **channel)
+        except grpc.RpcError:
+            return {"rest": answer.status_code == 200, "grpc": False}
+        return {"rest": answer.status_code == 200, "grpc": True}
+
+    assert goes_on() == {"rest": True, "grpc": True}
+    done = threading.Event()
+    last = {"rest": 0.0, "grpc": 0.0}
+
+    def traffic() -> None:
+        while not done.is_set():
+            begun = time.monotonic()
+            last.update({name: begun for name, is_served in goes_on().items() if is_served})
+
+    caller = threading.Thread(target=traffic)
+    caller.start()
+    try:
+        time.sleep(0.3)
+        root.update_password("dora", "sesame-77", "opened-88")
+        changed = time.monotonic()
+        for pages in (searches, queries):
+            with pytest.raises(Exception, match="auth check failure"):
+                pages.next()
+        time.sleep(1.2)
+    finally:
+        done.set()
+        caller.join(30)
+    assert max(last.values()) < changed + 1.0
+    assert goes_on() == {"rest": False, "grpc": False}
+    assert opened.close() is None
+    root.close()
+
+
+def _raw_status(server: Server, *headers: tuple[str, bytes]) -> int:
+    """The status of a request with these headers, as they are."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.putrequest("POST", "/v2/vectordb/databases/list")
+    for name, value in (("Content-Length", b"2"), ("Content-Type", b"application/json"), *headers):
+        connection.putheader(name, value)
+    connection.endheaders(b"{}")
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Authorization", b"bearer root:Milvus")],
+        [("Authorization", b"BEARER root:Milvus")],
+        [("Authorization", b"Bearer  root:Milvus")],
+        [("Authorization", b"Bearer\troot:Milvus")],
+        [("Authorization", b"Bearer Bearer root:Milvus")],
+        [("Authorization", b"Bearer root:Milvus"), ("Authorization", b"Bearer ann:guess")],
+        [("Authorization", b"Bearer ann:guess"), ("Authorization", b"Bearer root:Milvus")],
+        [("Authorization", b"Bearer root:Milvus\xff")],
+        [("Authorization", b"Bearer \xff\xfe")],
+        [("Authorization", b"Basic \xff\xfe")],
+        [("Authorization", b"Basic " + base64.b64encode(b"\xff:\xfe"))],
+        [("Authorization_", b"Bearer root:Milvus")],
+        [("HTTP_AUTHORIZATION", b"Bearer root:Milvus")],
+        [("Proxy-Authorization", b"Bearer root:Milvus")],
+        [("Token", b"root:Milvus")],
+    ],
+)
+def test_a_header_that_is_nearly_right_is_refused(attacked: Server, headers: list[tuple[str, bytes]]) -> None:
+    assert _raw_status(attacked, *headers) in (400, 401)
 
 
 def test_the_audit_log_says_who_did_what_from_where_with_which_result(guarded: Server) -> None:

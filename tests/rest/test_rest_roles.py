@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import Server
+from key_calls import make_key
 from rest_client import Rest
 
 from milvine.rest_api.app import VERSIONS
@@ -42,6 +43,10 @@ ROUTES: dict[str, tuple[Version, Route]] = {
     if path not in ABSENT
 }
 BODIES: dict[str, dict[str, Any]] = {
+    "api_keys/create": {"userName": "ann", "keyName": "k"},
+    "api_keys/describe": {"userName": "ann", "keyName": "k"},
+    "api_keys/drop": {"userName": "ann", "keyName": "k"},
+    "api_keys/list": {"userName": "ann"},
     "collections/create": {"collectionName": "new", "dimension": 2},
     "collections/fields/add": {"collectionName": "c", "schema": {"fieldName": "f", "dataType": "Int64"}},
     "entities/delete": {"collectionName": "c", "filter": "id == 1"},
@@ -89,10 +94,20 @@ def _send(rest: Rest, path: str, body: Any, headers: dict[str, str] | None = Non
     return rest.session.request(route.method, address, headers=headers or STRANGER, timeout=30, **where)
 
 
+@pytest.fixture(scope="module")
+def limited(guarded: Rest) -> dict[str, str]:
+    """By a key of root that is limited to the role `public`."""
+    return {"Authorization": f"Bearer {make_key(guarded.uri, 'root', roles=['public'])}"}
+
+
+@pytest.mark.parametrize("user", ["stranger", "root"])
 @pytest.mark.parametrize("path", sorted(ROUTES))
-def test_a_user_without_a_role_is_refused_with_403(guarded: Rest, path: str) -> None:
+def test_a_caller_without_a_role_is_refused_with_403(
+    guarded: Rest, limited: dict[str, str], path: str, user: str
+) -> None:
+    """Root calls by a limited key."""
     body = BODIES.get(path) or {name: VALUES.get(name, "x") for name in ROUTES[path][1].required}
-    answer = _send(guarded, path, body)
+    answer = _send(guarded, path, body, STRANGER if user == "stranger" else limited)
     if path in FOR_EVERY_USER:
         assert answer.status_code == 200
         return
@@ -100,7 +115,51 @@ def test_a_user_without_a_role_is_refused_with_403(guarded: Rest, path: str) -> 
     assert (answer.status_code, found["code"]) == (403, 65535), found
     text = "rpc error: code = PermissionDenied desc = Privilege"
     assert found["message"].startswith(text)
-    assert "permission deny to stranger" in found["message"]
+    assert f"permission deny to {user}" in found["message"]
+
+
+@pytest.mark.parametrize("path", sorted(ROUTES))
+def test_no_route_is_open_without_a_token(guarded: Rest, path: str) -> None:
+    answer = _send(guarded, path, BODIES.get(path, {}), {"Authorization": "bearer root:Milvus"})
+    assert (answer.status_code, answer.json()["code"]) == (401, 1800)
+
+
+def test_explain_and_estimate_open_what_their_privileges_open(guarded: Rest) -> None:
+    vectors = {"data": [[0.0, 1.0]]}
+    guarded.ok("databases/create", {"dbName": "other"}, **ROOT)
+    for name, database in (("d", "default"), ("c", "other")):
+        guarded.ok("collections/create", {"collectionName": name, "dimension": 2, "dbName": database}, **ROOT)
+    guarded.ok("aliases/create", {"collectionName": "d", "aliasName": "spare"}, **ROOT)
+    for privilege in ("Search", "GetLoadState"):
+        granted = {"roleName": "team", "privilege": privilege, "collectionName": "c", "dbName": "default"}
+        guarded.ok("roles/grant_privilege_v2", granted, **ROOT)
+    try:
+        for path in ("explain", "estimate"):
+            assert _send(guarded, path, {"collectionName": "c", **vectors}, ANN).json()["code"] == 0
+            refused: list[tuple[dict[str, str], dict[str, str]]] = [
+                ({"collectionName": "d"}, {}),
+                ({"collectionName": "spare"}, {}),
+                ({"collectionName": "c", "dbName": "other"}, {}),
+                ({"collectionName": "c"}, {"DB-Name": "other"}),
+                ({"collectionName": "c", "dbName": "other"}, {"DB-Name": "default"}),
+                ({"COLLECTIONNAME": "d"}, {}),
+                ({"collectionName": "d", "COLLECTIONNAME": "c"}, {}),
+            ]
+            for body, headers in refused:
+                answer = _send(guarded, path, {**body, **vectors}, {**ANN, **headers})
+                assert answer.status_code == 403, (path, body, headers, answer.text)
+        guarded.ok("aliases/alter", {"collectionName": "c", "aliasName": "spare"}, **ROOT)
+        assert _send(guarded, "explain", {"collectionName": "spare", **vectors}, ANN).json()["code"] == 0
+        seen = _send(guarded, "memory", {}, ANN).json()["data"]["collections"]
+        assert {(found["dbName"], found["collectionName"]) for found in seen} == {("default", "c")}
+    finally:
+        for privilege in ("Search", "GetLoadState", "GetLoadingProgress"):
+            granted = {"roleName": "team", "privilege": privilege, "collectionName": "c", "dbName": "default"}
+            guarded.ok("roles/revoke_privilege_v2", granted, **ROOT)
+        guarded.ok("aliases/drop", {"aliasName": "spare"}, **ROOT)
+        for name, database in (("d", "default"), ("c", "other")):
+            guarded.ok("collections/drop", {"collectionName": name, "dbName": database}, **ROOT)
+        guarded.ok("databases/drop", {"dbName": "other"}, **ROOT)
 
 
 def test_listings_of_a_user_without_a_role_are_empty(guarded: Rest) -> None:
