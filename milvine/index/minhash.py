@@ -18,6 +18,7 @@ import numpy as np
 from milvine.index.base import Array, Effort, Found
 from milvine.index.by_distance import Band, nearest_by, ordered_by, padded
 from milvine.index.exact import Exact, Nearest, no_preparation
+from milvine.index.ivf import MIN_SCANNED
 from milvine.model.types import MetricType
 from milvine.model.vectors.conversion import blocks
 
@@ -144,7 +145,7 @@ class SharedBands:
         self.memory_bytes = payload_bytes
 
     def scan_pays(self, effort: Effort, kept: int) -> bool:
-        return kept <= effort.candidates
+        return kept <= max(MIN_SCANNED, effort.candidates)
 
     def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
         asked = self._bands.keys(queries)

@@ -12,7 +12,8 @@ from sample_collections import add_index, wait_indexed
 
 Array = np.ndarray[Any, Any]
 HASHES, BANDS, K = 32, 8, 20
-ROWS, GROUP = 3000, 25
+ROWS, GROUP = 5000, 25
+"""Half of them, as a filter keeps, are too many to be scanned instead."""
 DIM = 32 * HASHES
 WIDTHS = [8, 24, 32, 64, 256]
 

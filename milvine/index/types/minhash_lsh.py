@@ -22,7 +22,7 @@ _BY_SIMILARITY, _DEPTH = "mh_search_with_jaccard", "refine_k"
 
 class MinhashLsh(IndexType):
     """A search finds the rows that share a band with the query, all at the score 1, or with `mh_search_with_jaccard`
-    at the share of equal hashes. Growing rows are scanned, and then all that have an equal hash are found."""
+    at the share of equal hashes. Few or growing rows are scanned, and then all with an equal hash are found."""
 
     name = "MINHASH_LSH"
     data_types = frozenset({DataType.BINARY_VECTOR})
