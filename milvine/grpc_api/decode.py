@@ -453,7 +453,8 @@ def _search(
         raise ParameterInvalid("topk not found in search_params")
     query_type, queries = _queries(request)
     has_templates = bool(request.expr_template_values)
-    is_repeatable = is_short and ids is None and not found.is_iterator and not has_templates
+    score = _function_score(request.function_score) if request.HasField("function_score") else None
+    is_repeatable = is_short and ids is None and not found.is_iterator and not has_templates and score is None
     if read_ts is None:
         read_ts = _iterator_ts(request) if found.is_iterator else _read_ts(request)
     return SearchRequest(
@@ -473,6 +474,7 @@ def _search(
         query_type=query_type,
         shape=(found, limit, request.dsl, output_fields, partition_names) if is_repeatable else None,
         ids=ids,
+        function_score=score,
     )
 
 

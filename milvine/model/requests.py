@@ -102,6 +102,7 @@ class SearchRequest:
     query_type: int = DataType.FLOAT_VECTOR
     shape: Hashable = None
     ids: Any | None = None
+    function_score: FunctionScore | None = None
 
 
 @record

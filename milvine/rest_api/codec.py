@@ -259,6 +259,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         partition_names=body.texts("partitionNames"),
         query_type=query_type,
         ids=keys,
+        function_score=_function_score(body),
     )
 
 
@@ -266,8 +267,6 @@ def hybrid_search(body: Body, schema: CollectionSchema) -> HybridSearchRequest:
     _check_level(body)
     name, partition_names = body.text("collectionName"), body.texts("partitionNames")
     rerank = body.inner("rerank")
-    score = body.inner("functionScore")
-    functions = tuple(_rank_function(function) for function in score.inners("functions"))
     return HybridSearchRequest(
         name=name,
         searches=tuple(_sub_search(sub, schema, name, partition_names) for sub in body.inners("search")),
@@ -278,7 +277,7 @@ def hybrid_search(body: Body, schema: CollectionSchema) -> HybridSearchRequest:
             "offset": str(body.integer("offset")),
             **_grouping(body),
         },
-        function_score=FunctionScore(functions, _texts_of(score.mapping("params"))) if functions else None,
+        function_score=_function_score(body),
         output_fields=body.texts("outputFields"),
         partition_names=partition_names,
     )
@@ -303,6 +302,12 @@ def _sub_search(sub: Body, schema: CollectionSchema, name: str, partition_names:
         partition_names=partition_names,
         query_type=int(field.data_type),
     )
+
+
+def _function_score(body: Body) -> FunctionScore | None:
+    score = body.inner("functionScore")
+    functions = tuple(_rank_function(function) for function in score.inners("functions"))
+    return FunctionScore(functions, _texts_of(score.mapping("params"))) if functions else None
 
 
 def _rank_function(function: Body) -> RankFunction:

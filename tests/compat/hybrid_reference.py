@@ -57,7 +57,7 @@ class RRF:
         return sorted(scores.items(), key=lambda hit: (-hit[1], hit[0]))
 
 
-def _turned(distance: np.float32) -> np.float32:
+def turned(distance: np.float32) -> np.float32:
     return 1 - 2 * np.float32(math.atan(float(distance))) / np.float32(math.pi)
 
 
@@ -66,7 +66,7 @@ def _normalized(score: np.float32, metric: str) -> np.float32:
         return (1 + score) * np.float32(0.5)
     if metric == "IP":
         return np.float32(0.5) + np.float32(math.atan(float(score))) / np.float32(math.pi)
-    return _turned(score)
+    return turned(score)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Weighted:
                 if self.norm_score:
                     score = _normalized(found, metric)
                 elif descending and metric not in LARGER_IS_NEARER:
-                    score = _turned(found)
+                    score = turned(found)
                 scores[key] = scores.get(key, np.float32(0)) + np.float32(weight) * score
         return sorted(scores.items(), key=lambda hit: (-hit[1] if descending else hit[1], hit[0]))
 

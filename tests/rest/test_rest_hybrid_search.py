@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,3 +138,19 @@ def test_groups_are_found_by_search_and_hybrid_search(rest: Rest) -> None:
     assert [row["a"] for row in rest.ok("entities/hybrid_search", hybrid)] == [0, 0, 3, 3]
     refused = rest.post("entities/search", body | {"groupSize": 11})
     assert refused["code"] == 1100
+
+
+def test_a_plain_search_is_ranked_by_a_function(rest: Rest) -> None:
+    function = {
+        "name": "f",
+        "type": "Rerank",
+        "inputFieldNames": ["a"],
+        "outputFieldNames": [],
+        "params": {"reranker": "decay", "function": "linear", "origin": 3, "scale": 4, "decay": 0.01},
+    }
+    body = {"collectionName": NAME, "data": [[0, 0]], "annsField": "u", "limit": 4}
+    found = rest.ok("entities/search", body | {"functionScore": {"functions": [function]}})
+    scores = {row["id"]: row["distance"] for row in found}
+    assert set(scores) == {0, 1, 2, 3}
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert scores[3] == pytest.approx(1 - 2 * math.atan(9) / math.pi, rel=1e-5)

@@ -24,6 +24,7 @@ from milvine.segment.groups import GroupField, GroupFilter, arranged, codes_of, 
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.topk import select_winners
 from milvine.service.field_paths import field_path
+from milvine.service.reading.rank import GroupScorer
 
 Array = np.ndarray[Any, Any]
 MAX_GROUP_SIZE = 10
@@ -45,13 +46,15 @@ _VECTOR_NAMES = {
 @record
 class Grouping:
     """`size`: the most rows of a group. `is_listed`: the fields were given as a list, and so are their values in the
-    answer. `is_strict_cast`: a value at a JSON path that is not of the wanted type is an error."""
+    answer. `is_strict_cast`: a value at a JSON path that is not of the wanted type is an error. `scorer` orders groups
+    by the scores of a ranker."""
 
     fields: tuple[GroupField, ...]
     schemas: tuple[FieldSchema, ...]
     size: int
     is_listed: bool
     is_strict_cast: bool
+    scorer: GroupScorer
 
     @property
     def field_ids(self) -> tuple[int, ...]:
@@ -103,7 +106,21 @@ def grouping_of(params: Mapping[str, Any], schema: CollectionSchema) -> Grouping
         fields.append(GroupField(field.field_id, path, None if path is None else cast))
         schemas.append(FieldSchema(field.field_id, field.name, data_type, nullable=True, is_dynamic=field.is_dynamic))
     is_strict = str(params.get("strict_cast", "")) in _TRUE
-    return Grouping(tuple(fields), tuple(schemas), size, not single, is_strict)
+    return Grouping(
+        fields=tuple(fields),
+        schemas=tuple(schemas),
+        size=size,
+        is_listed=not single,
+        is_strict_cast=is_strict,
+        scorer=_scorer(str(params.get("rank_group_scorer") or "max")),
+    )
+
+
+def _scorer(name: str) -> GroupScorer:
+    try:
+        return GroupScorer(name)
+    except ValueError:
+        raise ParameterInvalid(f'invalid group scorer "{name}", must be max/sum/avg') from None
 
 
 def check_grouped_field(field: FieldSchema) -> None:

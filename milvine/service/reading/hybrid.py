@@ -17,7 +17,6 @@ from milvine.model.known_keys import RANK, refuse_unserved
 from milvine.model.records import record
 from milvine.model.requests import HybridSearchRequest, Ranking, ReadResult
 from milvine.querynode.cluster import Target
-from milvine.segment.groups import codes_of
 from milvine.segment.plans import Hits, QueryPlan, SegmentSearchStats
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.deny_rules import READING
@@ -27,7 +26,8 @@ from milvine.service.reading import ann_params, limits, names, rankers
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
-from milvine.service.reading.rank import Fused, GroupRanker, GroupScorer, Ranked, Ranker, rounded
+from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
+from milvine.service.reading.reranking import reranked
 from milvine.service.reading.running import run_grouped, run_query, run_search
 from milvine.service.reading.snapshot import check_travel
 
@@ -53,7 +53,6 @@ class _Hybrid:
     partition_ids: frozenset[int] | None
     read_ts: int
     grouping: Grouping | None
-    group_scorer: GroupScorer
 
     def run(self, engine: Engine) -> list[Hits | None]:
         """The hits of each search, nearest first."""
@@ -77,9 +76,17 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
     batches = [no_rows(search.fetched) if hits is None else hits.rows for search, hits in _pairs(hybrid, found)]
     candidates = concat_batches(batches)
     keys = candidates.columns[primary.field_id]
-    fused = _fused(hybrid, lists, candidates, keys.values)
+    window, grouping = hybrid.window, hybrid.grouping
+    fused = reranked(
+        hybrid.ranker,
+        lists,
+        candidates,
+        primary_field_id=primary.field_id,
+        offset=window.offset,
+        limit=window.limit,
+        grouping=grouping,
+    )
     fused, rows = _with_outputs(engine, context, hybrid, fused, keys.take(fused.places).values)
-    grouping, window = hybrid.grouping, hybrid.window
     scores = fused.scores if window.round_decimal < 0 else rounded(fused.scores, window.round_decimal)
     return ReadResult(
         primary_field=primary,
@@ -100,21 +107,6 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
 
 def _pairs(hybrid: _Hybrid, found: Sequence[Hits | None]) -> Iterable[tuple[PreparedSearch, Hits | None]]:
     return zip(hybrid.searches, found, strict=True)
-
-
-def _fused(hybrid: _Hybrid, lists: Sequence[Ranked], candidates: ColumnBatch, keys: Any) -> Fused:
-    """The hits of the window. `candidates`: of all lists, with their `keys`."""
-    window, grouping = hybrid.window, hybrid.grouping
-    if grouping is None:
-        fused = hybrid.ranker.fuse(lists, keys, window.limit + window.offset)
-        kept, counts = limits.beyond(fused.counts, window.offset)
-        return Fused(counts, fused.scores[kept], fused.places[kept])
-    fused = hybrid.ranker.fuse(lists, keys, None)
-    rows = candidates.take(fused.places)
-    codes = codes_of(grouping.values(rows))
-    ranker = GroupRanker(hybrid.group_scorer, grouping.size, hybrid.ranker.larger_is_nearer)
-    own_keys = rows.columns[hybrid.collection.schema.primary_field.field_id].values
-    return ranker.group_by_group(fused, codes, own_keys, window.offset, window.limit)
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -141,23 +133,15 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
     window = _window(request, limits.most_rows(collection))
     refuse_unserved(RANK, request.rank_params)
     grouping = grouping_of(request.rank_params, collection.schema)
-    field_ids = () if grouping is None else grouping.field_ids
-    searches: list[PreparedSearch] = []
-    read_ts = 0
-    for search in request.searches:
-        prepared = prepare_search(engine, context, search, read_ts)
-        if prepared.iterator is not None:
-            raise ParameterInvalid("search iterator v2 is not supported for hybrid search", expected="", actual="")
-        if grouping is not None:
-            check_grouped_field(prepared.field)
-            ann_params.check_range(search.params, has_groups=True)
-        searches.append(replace(prepared, grouping=grouping, plan=replace(prepared.plan, output_field_ids=field_ids)))
-        read_ts = prepared.plan.read_ts
+    searches = _searches(engine, context, request, grouping)
     metrics = [search.plan.metric for search in searches]
     if request.function_score is None:
-        ranker = rankers.of_rank_params(request.rank_params, metrics)
+        ranker = rankers.of_rank_params(request.rank_params, metrics, collection.schema)
     else:
-        ranker = rankers.of_function_score(request.function_score, metrics)
+        ranker = rankers.of_function_score(request.function_score, metrics, collection.schema)
+    names.check_loaded(engine, collection, ranker.field_ids)
+    fetched = (*ranker.field_ids, *(() if grouping is None else grouping.field_ids))
+    searches = [replace(search, plan=replace(search.plan, output_field_ids=fetched)) for search in searches]
     return _Hybrid(
         collection=collection,
         searches=searches,
@@ -165,17 +149,27 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
         window=window,
         outputs=outputs,
         partition_ids=partition_ids,
-        read_ts=read_ts,
+        read_ts=searches[0].plan.read_ts,
         grouping=grouping,
-        group_scorer=_group_scorer(request.rank_params.get("rank_group_scorer", "max")),
     )
 
 
-def _group_scorer(name: str) -> GroupScorer:
-    try:
-        return GroupScorer(name)
-    except ValueError:
-        raise ParameterInvalid(f'invalid group scorer "{name}", must be max/sum/avg') from None
+def _searches(
+    engine: Engine, context: RequestContext, request: HybridSearchRequest, grouping: Grouping | None
+) -> list[PreparedSearch]:
+    """All at the timestamp of the first one."""
+    searches: list[PreparedSearch] = []
+    for search in request.searches:
+        prepared = prepare_search(engine, context, search, searches[0].plan.read_ts if searches else 0)
+        if search.function_score is not None:
+            raise ParameterInvalid("function_score belongs to the whole hybrid search")
+        if prepared.iterator is not None:
+            raise ParameterInvalid("search iterator v2 is not supported for hybrid search", expected="", actual="")
+        if grouping is not None:
+            check_grouped_field(prepared.field)
+            ann_params.check_range(search.params, has_groups=True)
+        searches.append(replace(prepared, grouping=grouping))
+    return searches
 
 
 def _check_searches(request: HybridSearchRequest) -> None:

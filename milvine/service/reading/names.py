@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.expr import Predicate, compile_filter
 from milvine.index.scalar_type import number_paths
 from milvine.model.collections import Collection
@@ -19,6 +19,14 @@ def loaded_ids(engine: Engine, collection: Collection) -> frozenset[int] | None:
     if collection.load is None or engine.loader.serves_unlisted_fields:
         return None
     return collection.load.field_ids
+
+
+def check_loaded(engine: Engine, collection: Collection, field_ids: tuple[int, ...]) -> None:
+    """Raises UnexpectedError for a field that a read needs and that is not loaded."""
+    loaded = loaded_ids(engine, collection)
+    for field_id in field_ids:
+        if loaded is not None and field_id not in loaded:
+            raise UnexpectedError(f"field {collection.schema.by_id[field_id].name} is not loaded")
 
 
 def partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[int] | None:

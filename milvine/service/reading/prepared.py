@@ -23,6 +23,8 @@ from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding
 from milvine.service.reading import ann_params, iterators, limits, names, outputs
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
+from milvine.service.reading.rank import Ranker
+from milvine.service.reading.rankers import of_function_score
 from milvine.service.reading.snapshot import read_ts
 from milvine.sized_cache import SizedCache
 
@@ -39,6 +41,7 @@ class PreparedSearch:
     plan: SearchPlan
     iterator: iterators.IteratorV2 | None
     grouping: Grouping | None
+    ranker: Ranker | None = None
 
     @property
     def fetched(self) -> tuple[FieldSchema, ...]:
@@ -146,6 +149,13 @@ def _new_search(
         band = ann_params.band(request.params, index.metric_type)
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
+    ranker = None
+    if request.function_score is not None and request.function_score.functions:
+        ranker = of_function_score(request.function_score, [index.metric_type], collection.schema)
+        if iterator is not None:
+            raise ParameterInvalid("function rerank is not supported with search iterator v2")
+    inputs = (*(() if grouping is None else grouping.field_ids), *(() if ranker is None else ranker.field_ids))
+    names.check_loaded(engine, collection, inputs)
     if iterator is not None:
         band = iterator.beyond(band, index.metric_type)
     plan = SearchPlan(
@@ -158,7 +168,7 @@ def _new_search(
         read_ts=at_ts or read_ts(engine, collection, request.read_ts),
         predicate=predicate,
         partition_ids=partition_ids,
-        output_field_ids=(*(f.field_id for f in wanted.fields), *(() if grouping is None else grouping.field_ids)),
+        output_field_ids=(*(f.field_id for f in wanted.fields), *inputs),
         primary_field_id=collection.schema.primary_field.field_id,
         band=band,
         ignores_growing=ignores_growing,
@@ -172,4 +182,5 @@ def _new_search(
         plan=plan,
         iterator=iterator,
         grouping=grouping,
+        ranker=ranker,
     )

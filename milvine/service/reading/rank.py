@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from math import pi
+from math import log, pi
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from milvine.model.columns import Column
 from milvine.model.records import record
 from milvine.model.types import MetricType
 from milvine.segment.groups import arranged
@@ -53,23 +54,65 @@ class Combination(Enum):
 
     RRF = auto()
     SUM = auto()
+    MAX = auto()
+    AVG = auto()
+
+
+class Curve(StrEnum):
+    """How a factor falls with the distance from the origin."""
+
+    GAUSS = "gauss"
+    EXP = "exp"
+    LINEAR = "linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """A factor from the values of a field: 1 up to `offset` from `origin`, and `decay` at `scale` beyond that. A linear
+    factor never falls below `decay`."""
+
+    field_id: int
+    curve: Curve
+    origin: float
+    scale: float
+    offset: float
+    decay: float
+
+    def factors(self, column: Column) -> Array:
+        """float32 (n,), 0 for NULLs."""
+        far = np.maximum(0, np.abs(column.values.astype(np.float64) - self.origin) - self.offset)
+        if self.curve is Curve.GAUSS:
+            factors = np.exp(far**2 / (self.scale**2 / log(self.decay)))
+        elif self.curve is Curve.EXP:
+            factors = np.exp(far * (log(self.decay) / self.scale))
+        else:
+            factors = np.maximum(self.decay, 1 - far * ((1 - self.decay) / self.scale))
+        factors = factors.astype(np.float32)
+        return factors if column.validity is None else np.where(column.validity, factors, np.float32(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
     """`metrics` and `weights` (none: all 1) are those of the lists. Scores are normalized to [0, 1] on request. Metrics
-    of both directions are otherwise turned into one, in which larger is nearer."""
+    of both directions are otherwise turned into one, in which larger is nearer. `decay` multiplies the scores."""
 
     combination: Combination
     metrics: tuple[MetricType, ...]
     rrf_k: float = 0.0
     weights: tuple[float, ...] = ()
     normalizes: bool = False
+    decay: Decay | None = None
+
+    @property
+    def field_ids(self) -> tuple[int, ...]:
+        """The fields whose values it reads."""
+        return () if self.decay is None else (self.decay.field_id,)
 
     @property
     def larger_is_nearer(self) -> bool:
         is_similarity = [metric.larger_is_nearer for metric in self.metrics]
-        return self.combination is Combination.RRF or self.normalizes or any(is_similarity)
+        turns = self.combination is Combination.RRF or self.normalizes or self.decay is not None
+        return turns or any(is_similarity)
 
     def _contribution(self, number: int, ranked: Ranked) -> Array:
         """float32: what each hit of a list adds to the score of its key."""
@@ -85,10 +128,10 @@ class Ranker:
             scores = _turned(scores)
         return scores * np.float32(self.weights[number]) if self.weights else scores
 
-    def fuse(self, lists: Sequence[Ranked], keys: Any, limit: int | None) -> Fused:
+    def fuse(self, lists: Sequence[Ranked], keys: Any, values: Column | None, limit: int | None) -> Fused:
         """The first `limit` keys (None: all) of each query; equal scores in key order.
 
-        keys: int64 or StringArray, of the hits of all lists.
+        keys: int64 or StringArray, of the hits of all lists; values: those that `decay` reads.
         """
         nq = len(lists[0].counts)
         query = np.concatenate([np.repeat(np.arange(nq), ranked.counts) for ranked in lists])
@@ -100,12 +143,25 @@ class Ranker:
         group = np.empty(len(order), np.int64)
         group[order] = np.cumsum(is_first) - 1
         places = order[is_first]
-        scores = np.zeros(len(places), np.float32)
-        np.add.at(scores, group, added)
+        scores = self._combined(added, group, len(places))
+        if self.decay is not None and values is not None:
+            scores *= self.decay.factors(values.take(places))
         distances = -scores if self.larger_is_nearer else scores
         chosen = keys[places] if isinstance(keys, np.ndarray) else keys.take(pa.array(places))
         winners, counts = select_winners(query[places], distances, chosen, nq, limit)
         return Fused(counts, scores[winners], places[winners])
+
+    def _combined(self, added: Array, number: Array, count: int) -> Array:
+        """float32 (count,). number: int64 (m,), of the key that each of `added` is for."""
+        if self.combination is Combination.MAX:
+            largest = np.full(count, -np.inf, np.float32)
+            np.maximum.at(largest, number, added)
+            return largest
+        scores = np.zeros(count, np.float32)
+        np.add.at(scores, number, added)
+        if self.combination is Combination.AVG:
+            scores /= np.bincount(number, minlength=count).astype(np.float32)
+        return scores
 
 
 @dataclass(frozen=True, slots=True)

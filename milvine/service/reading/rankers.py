@@ -7,10 +7,16 @@ from typing import Any
 
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.model import json_text
+from milvine.model.known_keys import unsupported
 from milvine.model.requests import FunctionScore, RankFunction
-from milvine.model.types import MetricType
-from milvine.service.reading.rank import Combination, Ranker
+from milvine.model.schema import CollectionSchema
+from milvine.model.types import DataType, MetricType
+from milvine.service.reading.rank import Combination, Curve, Decay, Ranker
 
+_UNSERVED = frozenset({"boost", "model"})
+_NUMBERS = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE})
+_SCORE_MODES = {"max": Combination.MAX, "sum": Combination.SUM, "avg": Combination.AVG}
+_LEAST_DECAY, _MOST_DECAY = 0.001, 0.999
 _MAX_RRF_K = 16384
 _DEFAULT_RRF_K = 60.0
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -21,22 +27,22 @@ def _invalid(text: str) -> ParameterInvalid:
     return ParameterInvalid(f"rerank_builder: {text}")
 
 
-def of_function_score(score: FunctionScore, metrics: Sequence[MetricType]) -> Ranker:
+def of_function_score(score: FunctionScore, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
     """`metrics`: of each search."""
     if not score.functions:
         raise _invalid("no rerank functions specified")
     if len(score.functions) > 1:
         raise _invalid("currently only supports one rerank function")
-    return _of_function(score.functions[0], metrics)
+    return _of_function(score.functions[0], metrics, schema)
 
 
-def of_rank_params(params: Mapping[str, str], metrics: Sequence[MetricType]) -> Ranker:
+def of_rank_params(params: Mapping[str, str], metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
     """The ranker of a hybrid search without functions; RRF if none is named."""
     try:
         function = _as_function(params)
     except ParameterInvalid as error:
         raise _invalid(error.message) from error
-    return _of_function(function, metrics)
+    return _of_function(function, metrics, schema)
 
 
 def _as_function(rank_params: Mapping[str, str]) -> RankFunction:
@@ -82,7 +88,7 @@ def _bool_text(given: object) -> str:
     raise ParameterInvalid("the type of rank param norm_score should be bool")
 
 
-def _of_function(function: RankFunction, metrics: Sequence[MetricType]) -> Ranker:
+def _of_function(function: RankFunction, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
     params = {key.lower(): value for key, value in function.params.items()}
     name = params.get("reranker", "").lower()
     if not name:
@@ -91,6 +97,10 @@ def _of_function(function: RankFunction, metrics: Sequence[MetricType]) -> Ranke
         return Ranker(Combination.RRF, tuple(metrics), rrf_k=_rrf_k(params))
     if name == "weighted":
         return _weighted(params, metrics)
+    if name == "decay":
+        return _decaying(function, params, metrics, schema)
+    if name in _UNSERVED:
+        raise ParameterInvalid(unsupported(f"a {name} ranker"))
     raise _invalid(f"unsupported reranker {name}")
 
 
@@ -99,6 +109,64 @@ def number(text: str) -> float:
     if "_" in text or text != text.strip():
         raise ValueError(text)
     return float(text)
+
+
+def _decaying(
+    function: RankFunction, params: Mapping[str, str], metrics: Sequence[MetricType], schema: CollectionSchema
+) -> Ranker:
+    given = {name: _decay_number(params, name) for name in ("origin", "scale", "offset", "decay") if name in params}
+    for name in ("function", "origin", "scale"):
+        if name not in params:
+            raise ParameterMissing(f"decay {name} not specified")
+    mode = params.get("score_mode", "max").lower()
+    if mode not in _SCORE_MODES:
+        raise ParameterInvalid(f"unsupported score_mode: {mode}, only supports [max, sum, avg]")
+    if len(function.input_fields) != 1:
+        raise _invalid(f"decay reranker requires exactly 1 input field, got {len(function.input_fields)}")
+    field = schema.by_name.get(function.input_fields[0])
+    if field is None or field.is_dynamic:
+        raise _invalid(f"input field {function.input_fields[0]} not found in collection schema")
+    if field.data_type not in _NUMBERS:
+        raise _invalid(f"decay input field {field.name} must be numeric, got {field.data_type.milvus_name}")
+    decay = Decay(
+        field_id=field.field_id,
+        curve=_curve(params["function"].lower(), given),
+        origin=given["origin"],
+        scale=given["scale"],
+        offset=given.get("offset", 0.0),
+        decay=given.get("decay", 0.5),
+    )
+    normalizes = params.get("norm_score") in _TRUE
+    return Ranker(_SCORE_MODES[mode], tuple(metrics), normalizes=normalizes, decay=decay)
+
+
+def _decay_number(params: Mapping[str, str], name: str) -> float:
+    try:
+        return number(params[name])
+    except ValueError:
+        raise ParameterInvalid(f"decay param {name}: {params[name]} is not a number") from None
+
+
+def _curve(name: str, given: Mapping[str, float]) -> Curve:
+    """Checks the numbers as well, in Milvus's order."""
+
+    def refused(text: str) -> ParameterInvalid:
+        return _invalid(ParameterInvalid(f"decay: {text}").message)
+
+    scale, offset, decay = given["scale"], given.get("offset", 0.0), given.get("decay", 0.5)
+    if not scale > 0:
+        raise refused(f"scale must be > 0, got {scale:f}")
+    if not offset >= 0:
+        raise refused(f"offset must be >= 0, got {offset:f}")
+    if not 0 < decay < 1:
+        raise refused(f"decay must be 0 < decay < 1, got {decay:f}")
+    if not _LEAST_DECAY <= decay <= _MOST_DECAY:
+        bounds = f"{_LEAST_DECAY:f} and {_MOST_DECAY:f}"
+        raise refused(f"decay must be between {bounds} for numerical stability, got {decay:f}")
+    try:
+        return Curve(name)
+    except ValueError:
+        raise refused(f'invalid function "{name}", must be one of [gauss, exp, linear]') from None
 
 
 def _rrf_k(params: Mapping[str, str]) -> float:

@@ -16,6 +16,8 @@ from milvine.service.reading.grouping import group_by_group
 from milvine.service.reading.limits import beyond
 from milvine.service.reading.outputs import no_rows, output_fields
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
+from milvine.service.reading.rank import Ranked, rounded
+from milvine.service.reading.reranking import reranked
 from milvine.service.reading.running import run_grouped, run_search, run_step
 from milvine.service.reading.search_ids import with_vectors
 from milvine.service.reading.snapshot import check_travel
@@ -46,10 +48,22 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
             kept, counts = beyond(counts, request.offset)
             rows, distances = rows.take(kept), distances[kept]
     scores = -distances if plan.metric.larger_is_nearer else distances
+    if prepared.ranker is not None:
+        fused = reranked(
+            prepared.ranker,
+            [Ranked(counts, scores)],
+            rows,
+            primary_field_id=primary.field_id,
+            offset=0,
+            limit=request.limit,
+            grouping=grouping,
+        )
+        rows, counts, scores = rows.take(fused.places), fused.counts, fused.scores
     iterator = prepared.iterator
     last_bound = 0.0 if iterator is None else iterator.bound_after(scores, plan.metric)
     if request.round_decimal >= 0:
-        scores = np.round(scores, request.round_decimal)
+        round_scores = np.round if prepared.ranker is None else rounded
+        scores = round_scores(scores, request.round_decimal)
     return ReadResult(
         primary_field=primary,
         fields=output_fields(outputs, rows),

@@ -432,7 +432,6 @@ _BODIES: dict[str, tuple[str, Mapping[str, Any]]] = {
 _VALUES: dict[str, Any] = {
     "orderByFields": ["s:asc"],
     "groupByFields": ["s"],
-    "functionScore": {"functions": []},
     "functionChains": [{"name": "x"}],
     "searchAggregation": {"fields": ["s"]},
     "params": {"x": 1.0},
