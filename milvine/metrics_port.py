@@ -1,14 +1,14 @@
-"""The second port: health, metrics and the level of the log, as on Milvus's."""
+"""The second port: health, metrics, the level of the log and the settings, as on Milvus's."""
 
 from __future__ import annotations
 
 import json
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from milvine import logs, metrics
-from milvine.service import admin
+from milvine.service import admin, configuration
 from milvine.service.context import Engine
 
 _LOOPBACK = "127.0.0.1"
@@ -16,6 +16,7 @@ _POLL_SECONDS = 0.5
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _LEVEL_PATH = "/log/level"
+_ALL_CONFIGS_PATH, _CONFIGS_PATH = "/_cluster/configs", "/management/config/get"
 _HEALTH_PATHS = ("/healthz", "/livez")
 _MOST_BODY_BYTES = 4096
 
@@ -45,16 +46,35 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        if self.path in _HEALTH_PATHS:
+        path = urlsplit(self.path).path
+        if path in _HEALTH_PATHS:
             self._reply(*_health(self.engine), _TEXT)
-        elif self.path not in ("/metrics", _LEVEL_PATH):
+        elif path not in ("/metrics", _LEVEL_PATH, _ALL_CONFIGS_PATH, _CONFIGS_PATH):
             self._reply(404, b"404 page not found", _TEXT)
         elif not self._may_read():
             self._reply(401, b"401 metrics need a token", _TEXT)
-        elif self.path == _LEVEL_PATH:
+        elif path == _LEVEL_PATH:
             self._reply_level()
-        else:
+        elif path == "/metrics":
             self._reply(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+        else:
+            self._reply_configs(path)
+
+    def _reply_configs(self, path: str) -> None:
+        """Where users are required, settings are shown only to who has the token."""
+        settings = self.engine.settings
+        if settings.authorization_enabled and not settings.metrics_token:
+            self._reply_json(401, {"msg": "settings need metrics.token where users are required"})
+        elif path == _ALL_CONFIGS_PATH:
+            self._reply_json(200, configuration.configurations(settings))
+        else:
+            given = parse_qs(urlsplit(self.path).query).get("keys", [""])[0]
+            keys = [key.strip() for key in given.split(",") if key.strip()]
+            if keys:
+                self._reply_json(200, {"configs": configuration.named_configurations(settings, keys)})
+            else:
+                reason = "no valid keys provided" if given else "query parameter 'keys' is required"
+                self._reply_json(400, {"msg": reason})
 
     def do_PUT(self) -> None:
         if self.path != _LEVEL_PATH:
@@ -70,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             level = _wanted_level(self.headers["Content-Type"] or "", body)
         except ValueError as error:
-            self._reply(400, json.dumps({"error": str(error)}).encode() + b"\n", _JSON)
+            self._reply_json(400, {"error": str(error)})
             return
         logs.set_level(level)
         self._reply_level()
@@ -80,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply_level(self) -> None:
         self._reply(200, f'{{"level":"{logs.level()}"}}\n'.encode(), _JSON)
+
+    def _reply_json(self, code: int, answer: object) -> None:
+        self._reply(code, json.dumps(answer).encode() + b"\n", _JSON)
 
     def _reply(self, code: int, body: bytes, content_type: str) -> None:
         self.send_response(code)

@@ -58,7 +58,12 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_sparse_search.py", ""),
         ("milvus_client/test_milvus_client_sparse_inverted_index.py", ""),
     ),
-    "roles": (("milvus_client/test_milvus_client_rbac.py", ""),),
+    "roles": (
+        ("milvus_client/test_milvus_client_rbac.py", ""),
+        ("testcases/test_connection.py", "test_connect_with_default_user_password"),
+        ("milvus_client/test_milvus_client_snapshot.py", "TestMilvusClientSnapshotRbac"),
+        ("milvus_client/test_milvus_client_file_resource.py", "TestMilvusClientFileResourceRBAC"),
+    ),
 }
 WITH_AUTHORIZATION = frozenset({"roles"})
 """The sets whose server requires users, and whose cases have the tag RBAC."""

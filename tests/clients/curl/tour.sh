@@ -9,15 +9,18 @@ NAME='"collectionName": "tour"'
 LAST=
 
 # post ROUTE BODY: what came back is in LAST; true if the code in it is 0. A body of "@-" is read from the input.
-post() {
+post() { send "v2/vectordb/$1" "$2" 0; }
+
+# send PATH BODY CODE
+send() {
     LAST=$(curl --silent --show-error --max-time "${MAX_TIME:-60}" --request POST \
-        --url "${MILVINE_URI}/v2/vectordb/$1" \
+        --url "${MILVINE_URI}/$1" \
         --header "Authorization: Bearer ${MILVINE_TOKEN}" \
         --header "Content-Type: application/json" \
         --header "Accept-Type-Allow-Int64: true" \
         --data-binary "$2" 2>&1)
     local code=$?
-    [[ $code -eq 0 && $LAST == '{"code":0'* ]] || { [[ -n $LAST ]] || LAST="curl ended with $code"; return 1; }
+    [[ $code -eq 0 && $LAST == "{\"code\":$3"* ]] || { [[ -n $LAST ]] || LAST="curl ended with $code"; return 1; }
 }
 
 has() { [[ $LAST == *"$1"* ]] || { LAST="no $1 in $LAST"; return 1; }; }
@@ -239,6 +242,14 @@ drop_role() {
 }
 drop_user() { post users/drop "{$TOURIST}"; }
 
+first_version() {
+    local first='"collectionName": "first"'
+    send v1/vector/collections/create "{$first, \"dimension\": 2}" 200 &&
+        send v1/vector/insert "{$first, \"data\": {\"vector\": [1, 2]}}" 200 &&
+        send v1/vector/search "{$first, \"vector\": [1, 2]}" 200 && has '"distance":0' &&
+        send v1/vector/collections/drop "{$first}" 200
+}
+
 big_rows() {
     local text
     text=$(head -c 65000 /dev/zero | tr '\0' x)
@@ -300,7 +311,7 @@ for name in create_partition insert_into_partition search_in_partition release_p
     alter_collection_properties drop_collection_properties alter_field add_field \
     create_database use_database alter_database drop_database \
     create_resource_group describe_resource_group drop_resource_group \
-    create_user update_password grant_role privilege_group drop_role drop_user insert_100_mb deadline_of_2_s restart; do
+    create_user update_password grant_role privilege_group drop_role drop_user first_version insert_100_mb deadline_of_2_s restart; do
     step "$name" "$name"
 done
 post collections/drop '{"collectionName": "big"}'
