@@ -1,7 +1,7 @@
 """API keys: what a user's programs give in place of the user's password.
 
-A key acts as its user, with all roles of the user or with some of them. It never stands for the password where that
-alone is asked for: it makes no keys of its user, and changes no password without the old one.
+A key acts as its user, with all roles of the user or with some of them. It does not stand for the password: what users
+may do to themselves needs that, and so do keys of root.
 """
 
 from __future__ import annotations

@@ -49,10 +49,19 @@ def authenticate(engine: Engine, name: str, password: str, address: str = "") ->
     if seconds:
         raise TooManyFailures(seconds)
     is_right = engine.passwords.verify(password, stored)
+    if is_right and stored is not None and not _is_current(engine, name, stored):
+        engine.passwords.forget(stored)
+        is_right = False
     (engine.logins.succeeded if is_right else engine.logins.failed)(name, address)
     if not is_right:
         logs.event(_log, logging.WARNING, "login failed", user=name[:_SHOWN_CHARACTERS], address=address)
     return is_right
+
+
+def _is_current(engine: Engine, name: str, stored: str) -> bool:
+    """Whether this is the user's hash still: a hash may wait for others, and the password change meanwhile."""
+    user = engine.catalog.snapshot.users.get(name)
+    return user is not None and user.password_hash == stored
 
 
 def check_user_name(name: str) -> None:

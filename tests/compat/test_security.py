@@ -21,12 +21,14 @@ from grpc_calls import assert_ok
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import c1_rows, make_c1
 
+from milvine.catalog import users as changes
 from milvine.config import load_settings
 from milvine.model.users import Caller
 from milvine.server import build_engine
+from milvine.service import passwords
 from milvine.service.admin import check_health
 from milvine.service.context import ROOT, Engine, RequestContext
-from milvine.service.users import update_user
+from milvine.service.users import authenticate, create_user, drop_user, update_user
 
 WRONG_PASSWORD = "auth check failure, please check username and password are correct"
 SECRETS = ("Milvus", "sesame-77", "opened-88")
@@ -202,6 +204,37 @@ def test_a_new_password_ends_calls_on_open_connections_within_a_second(guarded: 
     assert goes_on() == {"rest": False, "grpc": False}
     assert opened.close() is None
     root.close()
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_a_password_that_ends_while_it_is_verified_lets_in_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dropped: bool
+) -> None:
+    engine = _engine(tmp_path, MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED="true")
+    root = RequestContext(caller=Caller(ROOT))
+    matches = passwords._matches
+
+    def end() -> None:
+        if is_dropped:
+            drop_user(engine, root, "ann")
+        else:
+            changes.update_user(engine.catalog, "ann", passwords.hash_password("opened-88"), None)
+
+    def slowly(password: str, stored: str) -> bool:
+        is_right = matches(password, stored)
+        if is_right:
+            end()
+        return is_right
+
+    try:
+        create_user(engine, root, "ann", "sesame-77")
+        monkeypatch.setattr(passwords, "_matches", slowly)
+        assert not authenticate(engine, "ann", "sesame-77")
+        monkeypatch.setattr(passwords, "_matches", matches)
+        assert not authenticate(engine, "ann", "sesame-77")
+        assert authenticate(engine, "ann", "opened-88") is not is_dropped
+    finally:
+        assert engine.close(time.monotonic() + 60)
 
 
 def _raw_status(server: Server, *headers: tuple[str, bytes]) -> int:
