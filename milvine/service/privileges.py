@@ -20,6 +20,7 @@ from milvine.model.privileges import (
     LEVELS,
     NAMES,
     OBJECT_TYPES,
+    PRIVILEGES,
     RELATED,
     object_type,
 )
@@ -166,7 +167,8 @@ def list_grants(
     object_type: str | None = None,
     object_name: str = "",
 ) -> list[GrantDescription]:
-    """The grants of a role in a database and in all databases, `*`: in any; on one object, if its type is given."""
+    """The grants of a role in a database and in all databases, `*`: in any; on one object, if its type is given. In
+    the order of Milvus's store: by type, database, name and privilege."""
     if object_type is not None:
         check_name(object_type, "ObjectType")
         _check_word(object_name, "object name")
@@ -181,12 +183,19 @@ def list_grants(
         )
     database = database or context.database
     name = _real_name(engine, database, object_name) if object_type == COLLECTION else object_name
-    return [
+    found = [
         GrantDescription(grant, grantor)
         for grant, grantor in rules.grants_of(role)
         if (database == ANY or grant.database in (database, ANY))
         and (object_type is None or (grant.object_type, grant.object_name) == (object_type, name))
     ]
+    return sorted(found, key=_place_in_store)
+
+
+def _place_in_store(described: GrantDescription) -> tuple[str, str, str]:
+    grant = described.grant
+    stored = f"Privilege{grant.privilege}" if grant.privilege in PRIVILEGES else grant.privilege
+    return grant.object_type, f"{grant.database}.{grant.object_name}", stored
 
 
 def check_privilege_group_name(name: str) -> None:

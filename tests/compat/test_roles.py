@@ -499,6 +499,23 @@ def test_a_grant_of_the_second_generation_is_checked(
     assert assert_ok(grants(guarded.stub, "team")).entities == []
 
 
+def test_grants_are_listed_in_the_order_of_milvus(guarded: Server, member: str) -> None:
+    stub = guarded.stub
+    assert_ok(grant(stub, "team", "DatabaseAdmin", database="default"))
+    assert_ok(grant(stub, "team", "ClusterAdmin"))
+    assert_ok(grant(stub, "team", "Search", "b", "default"))
+    assert_ok(grant(stub, "team", "Insert", "b", "default"))
+    assert_ok(grant(stub, "team", "Search", "a", "default"))
+    listed = assert_ok(grants(stub, "team")).entities
+    assert [(g.object.name, g.db_name, g.object_name, g.grantor.privilege.name) for g in listed] == [
+        ("Collection", "default", "a", "Search"),
+        ("Collection", "default", "b", "Insert"),
+        ("Collection", "default", "b", "Search"),
+        ("Global", "*", "*", "ClusterAdmin"),
+        ("Global", "default", "*", "DatabaseAdmin"),
+    ]
+
+
 def test_all_privileges_in_a_database_are_none_outside_it(guarded: Server, member: str) -> None:
     stub, in_other = guarded.stub, as_user(member, database="other")
     assert_ok(grant_v1(stub, "team", "Global", "All", database="other"))
