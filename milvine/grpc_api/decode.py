@@ -556,6 +556,7 @@ def query(request: Any) -> QueryRequest:
         iterator=_iterator(request, params) if _bool(params, "iterator") else None,
         read_ts=_read_ts(request),
         ignores_growing=ignores_growing(params),
+        order_by=tuple(spec for spec in params.get("order_by_fields", "").split(",") if spec.strip()),
     )
 
 

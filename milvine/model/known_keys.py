@@ -165,9 +165,8 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless(_FILLED, "strict_group_size"),
     },
     QUERY: {
-        **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing"),
+        **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing order_by_fields"),
         **_refused(
-            order_by_fields="query order_by",
             group_by_fields="query group_by",
             query_iter_last_element_offset="element cursor",
         ),
@@ -491,8 +490,8 @@ KEYS: dict[str, dict[str, Known]] = {
     "PrivilegeGroupReq": _served("privilegeGroupName privileges"),
     "QueryReqV2": {
         **_served("dbName collectionName partitionNames outputFields filter limit offset exprParams"),
-        **_served("consistencyLevel"),
-        **_refused(orderByFields="query order_by", groupByFields="query group_by"),
+        **_served("consistencyLevel orderByFields"),
+        **_refused(groupByFields="query group_by"),
     },
     "RefreshExternalCollectionProgressReq": _served("jobId"),
     "RefreshExternalCollectionReq": _served("dbName collectionName externalSource externalSpec"),

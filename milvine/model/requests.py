@@ -190,7 +190,10 @@ class QueryIterator:
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """`limit` None: no limit was given. `iterator` is set for a page of an iterator. `read_ts`: see SearchRequest."""
+    """`limit` None: no limit was given. `iterator` is set for a page of an iterator. `read_ts`: see SearchRequest.
+
+    `order_by` as sent: a field, and after colons its direction and the place of NULLs.
+    """
 
     name: str
     filter: str
@@ -202,6 +205,7 @@ class QueryRequest:
     iterator: QueryIterator | None = None
     read_ts: int = 0
     ignores_growing: bool = False
+    order_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ def query(body: Body) -> QueryRequest:
         templates=body.mapping("exprParams"),
         output_fields=names,
         partition_names=body.texts("partitionNames"),
+        order_by=tuple(spec for text in body.texts("orderByFields") for spec in text.split(",") if spec.strip()),
     )
 
 

@@ -16,6 +16,7 @@ from milvine.model.columns import ColumnBatch
 from milvine.model.records import record
 from milvine.model.types import MetricType
 from milvine.segment.groups import GroupFilter
+from milvine.segment.ordering import SortKey
 
 Array = np.ndarray[Any, Any]
 
@@ -62,7 +63,7 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class QueryPlan:
-    """The first `limit` rows (None: all) that pass, in key order.
+    """The first `limit` rows (None: all) that pass, in the order of `order`, and equal ones in key order.
 
     `keys` (int64 or StringArray) replaces a scan when the filter only compares keys.
     """
@@ -77,11 +78,18 @@ class QueryPlan:
     ignores_growing: bool = False
     expired_ts: int = 0
     """Rows inserted before it are not seen."""
+    order: tuple[SortKey, ...] = ()
+
+    @cached_property
+    def fetched_ids(self) -> tuple[int, ...]:
+        """The fields of the rows that are found: the key, the output fields and those that order the rows."""
+        order = (key.field_id for key in self.order)
+        return tuple(dict.fromkeys((self.primary_field_id, *self.output_field_ids, *order)))
 
     @cached_property
     def field_ids(self) -> frozenset[int]:
         """All fields that are looked at."""
-        return _looked_at(self.predicate, (self.primary_field_id, *self.output_field_ids))
+        return _looked_at(self.predicate, self.fetched_ids)
 
 
 def _looked_at(predicate: Predicate | None, field_ids: tuple[int, ...]) -> frozenset[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from milvine.model.columns import ColumnBatch, concat_batches, concat_columns
+from milvine.model.columns import Column, ColumnBatch, concat_batches, concat_columns
+from milvine.segment.ordering import ordered
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import QueryPlan
 from milvine.segment.rows import RowSet, alive
@@ -20,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class FoundRows:
-    """Rows in ascending key order, one per key; insert_ts: int64 (n,), to find the newest of equal keys."""
+    """Rows in the order of the plan, one per key; insert_ts: int64 (n,), to find the newest of equal keys."""
 
     rows: ColumnBatch
     insert_ts: Array
@@ -47,11 +48,22 @@ def query_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan) -> FoundRows | N
     insert_ts = np.concatenate([r.insert_ts[f] for r, f in zip(chosen, found, strict=True)])
     pk = plan.primary_field_id
     keys = concat_columns([r.column(pk).take(f) for r, f in zip(chosen, found, strict=True)])
-    places = first_by_key(keys.values, insert_ts, plan.limit)
-    fields = tuple(dict.fromkeys((pk, *plan.output_field_ids)))
+    if plan.order:
+        places = first_by_key(keys.values, insert_ts, None)
+        order_ids = tuple(key.field_id for key in plan.order)
+        columns = gather(chosen, numbers[places], offsets[places], order_ids).columns
+        places = places[_first_in_order(columns, plan)]
+    else:
+        places = first_by_key(keys.values, insert_ts, plan.limit)
+    fields = plan.fetched_ids
     numbers, offsets = numbers[places], offsets[places]
     check_output_size("query", chosen, numbers, offsets, fields)
     return FoundRows(gather(chosen, numbers, offsets, fields), insert_ts[places])
+
+
+def _first_in_order(columns: Mapping[int, Column], plan: QueryPlan) -> Array:
+    """Positions of the first `limit` rows, int64. columns: of rows in key order."""
+    return ordered([columns[key.field_id] for key in plan.order], plan.order)[: plan.limit]
 
 
 def merge_found(found: Sequence[FoundRows], plan: QueryPlan) -> FoundRows:
@@ -60,8 +72,12 @@ def merge_found(found: Sequence[FoundRows], plan: QueryPlan) -> FoundRows:
         return found[0]
     rows = concat_batches([f.rows for f in found])
     insert_ts = np.concatenate([f.insert_ts for f in found])
-    places = first_by_key(rows.columns[plan.primary_field_id].values, insert_ts, plan.limit)
+    keys = rows.columns[plan.primary_field_id].values
+    places = first_by_key(keys, insert_ts, None if plan.order else plan.limit)
     rows = rows.take(places)
+    if plan.order:
+        first = _first_in_order(rows.columns, plan)
+        rows, places = rows.take(first), places[first]
     if rows.bytes_used > MAX_OUTPUT_BYTES:
         raise too_large("query")
     return FoundRows(rows, insert_ts[places])

@@ -342,10 +342,10 @@ def test_search_params_may_be_nested_or_flat(rest: Rest, collection_name: str, p
         ({"searchParams": {"ef": 1, "params": {"ef": 2}}}, 1100, "ambiguous parameter: ef"),
         ({"searchParams": {"metricType": "IP"}}, 1100, "metric type not match"),
         ({"searchParams": {"range_filter": 1}}, 1100, "range_filter requires radius to be set"),
-        ({"groupingField": "a"}, 1100, "grouping search is not supported"),
+        ({"groupingField": "vector"}, 65535, "unsupported data type VECTOR_FLOAT for group by operator"),
         ({"orderByFields": ["a"]}, 1100, "search order_by is not supported"),
         ({"ids": [1]}, 1100, "primary keys (ids) and query vectors (data) are mutually exclusive"),
-        ({"functionScore": {"functions": [{}]}}, 1100, "functionScore is not supported"),
+        ({"functionScore": {"functions": [{}]}}, 1802, "'InputFieldNames' failed on the 'required' tag"),
     ],
 )
 def test_invalid_searches_are_refused(
@@ -398,7 +398,10 @@ def test_count_ignores_the_limit_and_takes_a_filter(rest: Rest, collection_name:
         ({"outputFields": ["nope"]}, "field nope not exist"),
         ({"partitionNames": ["nope"]}, "partition name nope not found"),
         ({"consistencyLevel": "Weak"}, "parameter:'Weak' is incorrect, please check it"),
-        ({"orderByFields": ["a"]}, "query order_by is not supported"),
+        (
+            {"orderByFields": ["vector"], "limit": 3},
+            "order_by field 'vector' has type FloatVector which is not sortable",
+        ),
         ({"groupByFields": ["a"]}, "query group_by is not supported"),
     ],
 )

@@ -20,13 +20,14 @@ from milvine.service.reading import limits, names
 from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
 from milvine.service.reading.running import run_query
 from milvine.service.reading.snapshot import check_travel, read_ts
+from milvine.service.reading.sorting import sort_keys
 
 COUNT = COUNT_FIELD.name
 
 
 @capability("Query", on="request.name", denied_as=READING)
 def query(engine: Engine, context: RequestContext, request: QueryRequest) -> ReadResult:
-    """Rows that pass the filter, in key order, or their number for count(*)."""
+    """Rows that pass the filter, in the requested order or in key order, or their number for count(*)."""
     collection = find_collection(engine, context, request.name)
     engine.rates.check(collection, QUERIED, lambda: 1, request.partition_names)
     counting = [n.strip() for n in request.output_fields] == [COUNT]
@@ -34,6 +35,8 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
     partition_ids = names.partition_ids(collection, request.partition_names)
     outputs = Outputs() if counting else requested(engine, collection, request.output_fields)
     predicate = names.predicate(engine, collection, request.filter, request.templates)
+    order = sort_keys(request.order_by, collection.schema)
+    names.check_loaded(engine, collection, tuple(key.field_id for key in order))
     if request.limit is None and not counting and is_always_true(predicate):
         raise ParameterInvalid("empty expression should be used with limit")
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
@@ -49,6 +52,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
         output_field_ids=tuple(f.field_id for f in outputs.fields),
         primary_field_id=primary.field_id,
         ignores_growing=request.ignores_growing,
+        order=order,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
     asked_ts = request.read_ts if request.iterator is None else request.iterator.read_ts
@@ -87,6 +91,10 @@ def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> 
 
 
 def _check_request(request: QueryRequest, counting: bool, most: int) -> None:
+    if request.order_by and request.limit is None:
+        raise ParameterInvalid("ORDER BY requires explicit limit")
+    if request.order_by and request.iterator is not None:
+        raise ParameterInvalid("ORDER BY with iterator is not supported")
     if not counting and COUNT in (name.strip() for name in request.output_fields):
         raise ParameterInvalid(f"{COUNT} cannot be combined with other output fields")
     if counting:
