@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,8 @@ def test_every_module_has_a_docstring() -> None:
         if not path.read_text().lstrip().startswith('"""')
     ]
     assert silent == []
+
+
+def test_the_vendored_messages_are_those_of_the_installed_client() -> None:
+    found = runpy.run_path(str(ROOT / "scripts" / "vendor_messages.py"))
+    assert found["TARGET"].read_bytes() == found["descriptor_set"]().SerializeToString(deterministic=True)
