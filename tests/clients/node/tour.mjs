@@ -334,6 +334,30 @@ await step("privileges", async () => {
   await assert.rejects(guided.createDatabase({ db_name: "not_allowed" }), /PrivilegeCreateDatabase: permission deny/);
   await guided.closeConnection();
 });
+// What Attu calls to show and to change roles.
+await step("roles_of_attu", async () => {
+  await ok(client.alterRole({ roleName: "guide", description: "shows the way" }));
+  const { results } = await ok(client.listRoles({ includeUserInfo: true }));
+  const guide = results.find((found) => found.role.name === "guide");
+  assert.equal(guide.role.description, "shows the way");
+  assert.deepEqual(guide.users.map((user) => user.name), ["tourist"]);
+  const first = { roleName: "guide", object: "Collection", objectName: "*", privilegeName: "Search" };
+  await ok(client.grantRolePrivilege(first));
+  const listed = (await ok(client.listGrants({ roleName: "guide" }))).entities;
+  assert.deepEqual(listed.map((entity) => entity.grantor.privilege.name), ["Search", "CollectionReadOnly"]);
+  assert.equal((await ok(client.selectGrant(first))).entities.length, 1);
+  await ok(client.revokeRolePrivilege(first));
+});
+await step("privilege_groups", async () => {
+  const group = { group_name: "attu_group" };
+  await ok(client.createPrivilegeGroup(group));
+  await ok(client.addPrivilegesToGroup({ ...group, privileges: ["Search", "Query"] }));
+  await ok(client.removePrivilegesFromGroup({ ...group, privileges: ["Query"] }));
+  const { privilege_groups } = await ok(client.listPrivilegeGroups());
+  const found = privilege_groups.find((one) => one.group_name === "attu_group");
+  assert.deepEqual(found.privileges.map((privilege) => privilege.name), ["Search"]);
+  await ok(client.dropPrivilegeGroup(group));
+});
 await step("drop_role", async () => {
   await ok(client.revokePrivilegeV2(granted));
   await ok(client.revokeRole({ ...tourist, roleName: "guide" }));
