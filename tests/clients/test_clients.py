@@ -59,6 +59,8 @@ ALWAYS: frozenset[str] = frozenset(
         "create_collection", "insert", "upsert", "delete_by_ids", "flush", "load", "search", "range_search", "query",
         "count", "release", "insert_100_mb", "deadline_of_2_s", "restart", "create_user", "update_password",
         "grant_role", "drop_role", "drop_user",
+        "create_sparse_vectors", "insert_sparse_vectors", "search_sparse_vectors", "query_sparse_vectors",
+        "create_binary_vectors", "insert_binary_vectors", "search_binary_vectors", "query_binary_vectors",
     )
 )
 # fmt: on

@@ -201,6 +201,62 @@ add_field() {
         post entities/get "{$NAME, \"id\": [4], \"outputFields\": [\"added\"]}" && has '"added":44'
 }
 
+# create_vectors COLLECTION DATA_TYPE TYPE_PARAMS INDEX_TYPE METRIC INDEX_PARAMS
+create_vectors() {
+    post collections/create "{\"collectionName\": \"$1\", \"schema\": {\"fields\": [
+        {\"fieldName\": \"id\", \"dataType\": \"Int64\", \"isPrimary\": true},
+        {\"fieldName\": \"vec\", \"dataType\": \"$2\", \"elementTypeParams\": {$3}}]},
+        \"indexParams\": [{\"fieldName\": \"vec\", \"indexName\": \"vec\", \"indexType\": \"$4\", \"metricType\": \"$5\",
+            \"params\": {$6}}]}" &&
+        wait_loaded "$1" && post indexes/describe "{\"collectionName\": \"$1\", \"indexName\": \"vec\"}" && has "\"indexType\":\"$4\""
+}
+sparse_row() {
+    if (($1 % 2)); then
+        echo "{\"id\": $1, \"vec\": {\"$1\": 1, \"4000000000\": 0.25}}"
+    else
+        echo "{\"id\": $1, \"vec\": {\"indices\": [4000000000, $1], \"values\": [0.25, 1]}}"
+    fi
+}
+binary_row() { echo "{\"id\": $1, \"vec\": [$1, $((255 - $1))]}"; }
+# insert_vectors COLLECTION
+insert_vectors() {
+    local i rows
+    rows=$(for ((i = 0; i < ROWS; i++)); do "$1_row" "$i"; done | paste -sd, -)
+    post entities/insert "{\"collectionName\": \"$1\", \"data\": [$rows]}" && count_is "$1" "$ROWS" &&
+        post entities/upsert "{\"collectionName\": \"$1\", \"data\": [$("$1_row" 3)]}"
+}
+# search_vectors COLLECTION QUERY
+search_vectors() {
+    post entities/search "{\"collectionName\": \"$1\", \"data\": [$2], \"annsField\": \"vec\", \"limit\": 2,
+        \"searchParams\": {\"params\": {\"nprobe\": 2}}, \"outputFields\": [\"vec\"], \"consistencyLevel\": \"Strong\"}"
+}
+# query_vectors COLLECTION
+query_vectors() {
+    post collections/flush "{\"collectionName\": \"$1\"}" &&
+        post entities/query "{\"collectionName\": \"$1\", \"filter\": \"id in [3, 8]\", \"outputFields\": [\"vec\"],
+            \"consistencyLevel\": \"Strong\"}"
+}
+create_sparse_vectors() { create_vectors sparse SparseFloatVector '' SPARSE_INVERTED_INDEX IP ''; }
+insert_sparse_vectors() { insert_vectors sparse; }
+search_sparse_vectors() {
+    search_vectors sparse '{"5": 4, "8": 2}' && has '"id":5' && has '"id":8' && has '"distance":4.0' &&
+        has '"distance":2.0' && has '"vec":{"4000000000":0.25,"5":1.0}' && has '"vec":{"4000000000":0.25,"8":1.0}'
+}
+query_sparse_vectors() {
+    query_vectors sparse && has '"vec":{"3":1.0,"4000000000":0.25}' && has '"vec":{"4000000000":0.25,"8":1.0}' &&
+        post collections/drop '{"collectionName": "sparse"}'
+}
+create_binary_vectors() { create_vectors binary BinaryVector '"dim": 16' BIN_IVF_FLAT HAMMING '"nlist": 2'; }
+insert_binary_vectors() { insert_vectors binary; }
+# Vectors of bits are returned in base64, which a search takes, too.
+search_binary_vectors() {
+    search_vectors binary '"Bfo="' && has '"id":5' && has '"distance":0.0' && has '"distance":2.0' && has '"vec":"Bfo="' &&
+        search_vectors binary '[5, 250]' && has '"vec":"Bfo="'
+}
+query_binary_vectors() {
+    query_vectors binary && has '"vec":"A/w="' && has '"vec":"CPc="' && post collections/drop '{"collectionName": "binary"}'
+}
+
 DB='"dbName": "tour_db"'
 create_database() { post databases/create "{$DB}" && post databases/list '{}' && has '"tour_db"'; }
 use_database() {
@@ -309,6 +365,8 @@ step release release
 for name in create_partition insert_into_partition search_in_partition release_partitions load_partitions drop_partition \
     create_alias use_alias list_aliases alter_alias drop_alias drop_collection rename_collection \
     alter_collection_properties drop_collection_properties alter_field add_field \
+    create_sparse_vectors insert_sparse_vectors search_sparse_vectors query_sparse_vectors \
+    create_binary_vectors insert_binary_vectors search_binary_vectors query_binary_vectors \
     create_database use_database alter_database drop_database \
     create_resource_group describe_resource_group drop_resource_group \
     create_user update_password grant_role privilege_group drop_role drop_user first_version insert_100_mb deadline_of_2_s restart; do
@@ -316,20 +374,12 @@ for name in create_partition insert_into_partition search_in_partition release_p
 done
 post collections/drop '{"collectionName": "big"}'
 
-create_vectors() {
-    post collections/create "{\"collectionName\": \"vectors\", \"schema\": {\"fields\": [
-        {\"fieldName\": \"id\", \"dataType\": \"Int64\", \"isPrimary\": true},
-        {\"fieldName\": \"vec\", \"dataType\": \"$1\", \"elementTypeParams\": {$2}}]}}" &&
-        post collections/drop '{"collectionName": "vectors"}'
-}
 hybrid_search() {
     local one
     one="{\"data\": [$(vector 5)], \"annsField\": \"vec\", \"limit\": 2}"
     post entities/hybrid_search "{$NAME, \"search\": [$one, $one], \"rerank\": {\"strategy\": \"rrf\"}, \"limit\": 2}" &&
         has '"id":5'
 }
-lacking binary_vectors create_vectors BinaryVector '"dim": 16'
-lacking sparse_vectors create_vectors SparseFloatVector ''
 grouping() { search 5 '"limit": 3, "groupingField": "flag"' && has '"topks":[2]'; }
 step grouping grouping
 step hybrid_search hybrid_search

@@ -282,6 +282,61 @@ await step("add_field", async () => {
   assert.equal((await ok(client.get({ collection_name, ids: [4], output_fields: ["added"] }))).data[0].added, "44");
 });
 
+// A collection with one vector field, its rows, and one search and one query that return the vectors.
+async function vectorSteps(kind, { field, index, rows, asked, wanted, params }) {
+  const name = { collection_name: kind };
+  await step(`create_${kind}_vectors`, async () => {
+    await ok(client.createCollection({ ...name, fields: [fields[0], { name: "vec", ...field }] }));
+    await ok(client.createIndex({ ...name, field_name: "vec", index_name: "vec", ...index }));
+    const { index_descriptions } = await ok(client.describeIndex({ ...name, index_name: "vec" }));
+    assert.equal(index_descriptions[0].params.find((p) => p.key === "index_type").value, index.index_type);
+    await ok(client.loadCollection(name));
+  });
+  await step(`insert_${kind}_vectors`, async () => {
+    assert.equal((await ok(client.insert({ ...name, data: rows }))).insert_cnt, String(rows.length));
+    await ok(client.upsert({ ...name, data: [rows[3]] }));
+  });
+  await step(`search_${kind}_vectors`, async () => {
+    const options = { limit: 2, output_fields: ["id", "vec"], consistency_level: "Strong", params };
+    const found = await search({ ...name, data: asked, ...options });
+    assert.deepEqual(found.map((hit) => hit.score), wanted.scores);
+    assert.deepEqual([Number(found[0].id), found[0].vec], [5, wanted.vector(5)]);
+  });
+  await step(`query_${kind}_vectors`, async () => {
+    await ok(client.flushSync({ collection_names: [kind] }));
+    const asked = { filter: "id in [3, 9]", output_fields: ["vec"], consistency_level: "Strong" };
+    const { data } = await ok(client.query({ ...name, ...asked }));
+    assert.deepEqual(Object.fromEntries(data.map((r) => [r.id, r.vec])), { 3: wanted.vector(3), 9: wanted.vector(9) });
+    await ok(client.dropCollection(name));
+  });
+}
+
+const LAST = 4_000_000_000;
+const sparse = (i) => ({ [i]: 1, [LAST]: 0.25 });
+const sparseForms = [
+  sparse,
+  (i) => ({ indices: [i, LAST], values: [1, 0.25] }),
+  (i) => [{ index: i, value: 1 }, { index: LAST, value: 0.25 }],
+  (i) => [...Array(i), 1],
+];
+const sparseRow = (id) => ({ id, vec: id === 9 ? sparse(9) : sparseForms[id % 4](id) });
+await vectorSteps("sparse", {
+  field: { data_type: DataType.SparseFloatVector },
+  index: { index_type: "SPARSE_INVERTED_INDEX", metric_type: "IP" },
+  rows: [...Array(ROWS).keys()].map(sparseRow),
+  asked: { 5: 4, 7: 2 },
+  wanted: { scores: [4, 2], vector: (i) => (i === 3 ? { 3: 1 } : sparse(i)) },
+});
+const bits = (i) => [i, 255 - i];
+await vectorSteps("binary", {
+  field: { data_type: DataType.BinaryVector, dim: 16 },
+  index: { index_type: "BIN_IVF_FLAT", metric_type: "HAMMING", params: { nlist: 2 } },
+  rows: [...Array(ROWS).keys()].map((id) => ({ id, vec: bits(id) })),
+  asked: bits(5),
+  params: { nprobe: 2 },
+  wanted: { scores: [0, 2], vector: bits },
+});
+
 await step("create_database", async () => {
   await ok(client.createDatabase({ db_name: "tour_db" }));
   assert.ok((await ok(client.listDatabases())).db_names.includes("tour_db"));
@@ -413,12 +468,6 @@ await step("restart", async () => {
 });
 await client.dropCollection({ collection_name: "big" });
 
-async function makeCollection(name, extra, options = {}) {
-  await ok(client.createCollection({ collection_name: name, fields: [fields[0], ...extra], ...options }));
-  await ok(client.dropCollection({ collection_name: name }));
-}
-await lacking("binary_vectors", () => makeCollection("binary", [{ name: "vec", data_type: DataType.BinaryVector, dim: 16 }]));
-await lacking("sparse_vectors", () => makeCollection("sparse", [{ name: "vec", data_type: DataType.SparseFloatVector }]));
 await step("grouping", async () => {
   assert.equal((await search({ data: vector(5), limit: 3, group_by_field: "flag" })).length, 2);
 });

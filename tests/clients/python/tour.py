@@ -271,6 +271,60 @@ with step("add_field"):
     client.upsert("tour", [{**row(4), "added": 44}])
     expect(client.get("tour", ids=[4], output_fields=["added"])[0]["added"], 44)
 
+
+def create_vectors(name: str, kind: DataType, indexed: tuple[str, str, dict[str, Any]], **field: Any) -> None:
+    made = MilvusClient.create_schema()
+    made.add_field("id", DataType.INT64, is_primary=True)
+    made.add_field("vec", kind, **field)
+    index_type, metric, params = indexed
+    client.create_collection(name, schema=made, index_params=index(index_type, metric, **params))
+    expect(client.describe_index(name, "vec")["index_type"], index_type)
+    expect(str(client.get_load_state(name)["state"]), "Loaded")
+
+
+def sparse(i: int) -> dict[int, float]:
+    return {i: 1.0, 4_000_000_000: 0.25}
+
+
+def bits(i: int) -> bytes:
+    return bytes([i, 255 - i])
+
+
+def in_pairs(i: int) -> list[tuple[int, float]]:
+    return list(sparse(i).items())
+
+
+with step("create_sparse_vectors"):
+    create_vectors("sparse", DataType.SPARSE_FLOAT_VECTOR, ("SPARSE_INVERTED_INDEX", "IP", {}))
+with step("insert_sparse_vectors"):
+    rows = [{"id": i, "vec": in_pairs(i) if i % 2 else sparse(i)} for i in range(ROWS)]
+    expect(client.insert("sparse", rows)["insert_count"], ROWS)
+    expect(client.upsert("sparse", [{"id": 3, "vec": sparse(3)}])["upsert_count"], 1)
+with step("search_sparse_vectors"):
+    for queries in ([{5: 4.0, 7: 2.0}], [[(5, 4.0), (7, 2.0)]]):
+        found = client.search("sparse", queries, limit=9, output_fields=["vec"], consistency_level="Strong")[0]
+        expect([(h["id"], h["distance"], h["entity"]["vec"]) for h in found], [(5, 4, sparse(5)), (7, 2, sparse(7))])
+with step("query_sparse_vectors"):
+    client.flush("sparse")
+    found = client.query("sparse", filter="id in [3, 9]", output_fields=["vec"], consistency_level="Strong")
+    expect({r["id"]: r["vec"] for r in found}, {3: sparse(3), 9: sparse(9)})
+    client.drop_collection("sparse")
+with step("create_binary_vectors"):
+    create_vectors("binary", DataType.BINARY_VECTOR, ("BIN_IVF_FLAT", "HAMMING", {"nlist": 2}), dim=16)
+with step("insert_binary_vectors"):
+    expect(client.insert("binary", [{"id": i, "vec": bits(i)} for i in range(ROWS)])["insert_count"], ROWS)
+    expect(client.upsert("binary", [{"id": 3, "vec": bits(3)}])["upsert_count"], 1)
+with step("search_binary_vectors"):
+    options = {"search_params": {"params": {"nprobe": 2}}, "output_fields": ["vec"], "consistency_level": "Strong"}
+    found = client.search("binary", [bits(5)], limit=2, **options)[0]
+    expect([h["distance"] for h in found], [0, 2])
+    expect((found[0]["id"], found[0]["entity"]["vec"]), (5, bits(5)))
+with step("query_binary_vectors"):
+    client.flush("binary")
+    found = client.query("binary", filter="id in [3, 9]", output_fields=["vec"], consistency_level="Strong")
+    expect({r["id"]: r["vec"] for r in found}, {3: [bits(3)], 9: [bits(9)]})
+    client.drop_collection("binary")
+
 with step("create_database"):
     client.create_database("tour_db")
     expect("tour_db" in client.list_databases(), True)
@@ -355,18 +409,6 @@ with step("restart"):
     expect(count("big"), BIG_ROWS)
 client.drop_collection("big")
 
-with lacking("binary_vectors"):
-    binary = MilvusClient.create_schema()
-    binary.add_field("id", DataType.INT64, is_primary=True)
-    binary.add_field("vec", DataType.BINARY_VECTOR, dim=16)
-    client.create_collection("binary", schema=binary)
-    client.drop_collection("binary")
-with lacking("sparse_vectors"):
-    sparse = MilvusClient.create_schema()
-    sparse.add_field("id", DataType.INT64, is_primary=True)
-    sparse.add_field("vec", DataType.SPARSE_FLOAT_VECTOR)
-    client.create_collection("sparse", schema=sparse)
-    client.drop_collection("sparse")
 with lacking("full_text"):
     bm25 = MilvusClient.create_schema()
     bm25.add_field("id", DataType.INT64, is_primary=True)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -207,6 +208,7 @@ func main() {
 	partitions()
 	aliases()
 	changes()
+	vectorKinds()
 	databases()
 	others()
 	endurance()
@@ -462,6 +464,92 @@ func changes() {
 	})
 }
 
+// vectorsOf is a collection with one vector field, and what one search and one query of it return.
+type vectorsOf struct {
+	kind   string
+	field  *entity.Field
+	index  index.Index
+	row    func(i int) any
+	asked  entity.Vector
+	param  index.AnnParam
+	scores []float32
+	same   func(found any, i int)
+}
+
+func (v vectorsOf) steps() {
+	step("create_"+v.kind+"_vectors", func() {
+		made := entity.NewSchema().WithField(field("id", entity.FieldTypeInt64).WithIsPrimaryKey(true)).WithField(v.field)
+		must(client.CreateCollection(ctx, mc.NewCreateCollectionOption(v.kind, made)))
+		option := mc.NewCreateIndexOption(v.kind, "vec", v.index).WithIndexName("vec")
+		must(get(client.CreateIndex(ctx, option)).Await(ctx))
+		described := get(client.DescribeIndex(ctx, mc.NewDescribeIndexOption(v.kind, "vec")))
+		check(described.Params()["index_type"], v.index.Params()["index_type"])
+		load(v.kind)
+	})
+	row := func(i int) any { return map[string]any{"id": int64(i), "vec": v.row(i)} }
+	step("insert_"+v.kind+"_vectors", func() {
+		many := []any{}
+		for i := range rows {
+			many = append(many, row(i))
+		}
+		check(get(client.Insert(ctx, mc.NewRowBasedInsertOption(v.kind, many...))).InsertCount, int64(rows))
+		get(client.Upsert(ctx, mc.NewRowBasedInsertOption(v.kind, row(3))))
+	})
+	step("search_"+v.kind+"_vectors", func() {
+		option := mc.NewSearchOption(v.kind, 2, []entity.Vector{v.asked}).WithAnnParam(v.param).
+			WithOutputFields("vec").WithConsistencyLevel(entity.ClStrong)
+		found := get(client.Search(ctx, option))[0]
+		must(found.Err)
+		check(found.Scores, v.scores)
+		check(int64s(found.IDs)[0], int64(5))
+		v.same(get(found.GetColumn("vec").Get(0)), 5)
+	})
+	step("query_"+v.kind+"_vectors", func() {
+		must(get(client.Flush(ctx, mc.NewFlushOption(v.kind))).Await(ctx))
+		found := query(mc.NewQueryOption(v.kind).WithFilter("id in [3, 9]").WithOutputFields("id", "vec").
+			WithConsistencyLevel(entity.ClStrong))
+		check(int64s(found.GetColumn("id")), []int64{3, 9})
+		v.same(get(found.GetColumn("vec").Get(0)), 3)
+		v.same(get(found.GetColumn("vec").Get(1)), 9)
+		must(client.DropCollection(ctx, mc.NewDropCollectionOption(v.kind)))
+	})
+}
+
+func vectorKinds() {
+	sparse := func(values map[uint32]float32) entity.SparseEmbedding {
+		positions := slices.Collect(maps.Keys(values))
+		weights := []float32{}
+		for _, position := range positions {
+			weights = append(weights, values[position])
+		}
+		return get(entity.NewSliceSparseEmbedding(positions, weights))
+	}
+	sparseRow := func(i int) any { return sparse(map[uint32]float32{uint32(i): 1, 4_000_000_000: 0.25}) }
+	vectorsOf{
+		kind:   "sparse",
+		field:  field("vec", entity.FieldTypeSparseVector),
+		index:  index.NewSparseInvertedIndex(entity.IP, 0),
+		row:    sparseRow,
+		asked:  sparse(map[uint32]float32{5: 4, 7: 2}).(entity.Vector),
+		param:  index.NewSparseAnnParam(),
+		scores: []float32{4, 2},
+		same: func(found any, i int) {
+			check(found.(entity.SparseEmbedding).Serialize(), sparseRow(i).(entity.SparseEmbedding).Serialize())
+		},
+	}.steps()
+	bits := func(i int) any { return entity.BinaryVector{byte(i), byte(255 - i)} }
+	vectorsOf{
+		kind:   "binary",
+		field:  field("vec", entity.FieldTypeBinaryVector).WithDim(16),
+		index:  index.NewBinIvfFlatIndex(entity.HAMMING, 2),
+		row:    bits,
+		asked:  bits(5).(entity.Vector),
+		param:  index.NewIvfAnnParam(2),
+		scores: []float32{0, 2},
+		same:   func(found any, i int) { check(found, bits(i)) },
+	}.steps()
+}
+
 func databases() {
 	step("create_database", func() {
 		must(client.CreateDatabase(ctx, mc.NewCreateDatabaseOption("tour_db")))
@@ -560,16 +648,6 @@ func endurance() {
 }
 
 func lacks() {
-	make := func(collection string, fields ...*entity.Field) {
-		made := entity.NewSchema().WithField(field("id", entity.FieldTypeInt64).WithIsPrimaryKey(true))
-		for _, one := range fields {
-			made.WithField(one)
-		}
-		must(client.CreateCollection(ctx, mc.NewCreateCollectionOption(collection, made)))
-		must(client.DropCollection(ctx, mc.NewDropCollectionOption(collection)))
-	}
-	lacking("binary_vectors", func() { make("binary", field("vec", entity.FieldTypeBinaryVector).WithDim(16)) })
-	lacking("sparse_vectors", func() { make("sparse", field("vec", entity.FieldTypeSparseVector)) })
 	step("grouping", func() {
 		check(len(hits(mc.NewSearchOption(name, 3, vectors(5)).WithGroupByField("flag"))), 2)
 	})

@@ -16,10 +16,13 @@ import io.milvus.v2.service.resourcegroup.request.*;
 import io.milvus.v2.service.utility.request.*;
 import io.milvus.v2.service.vector.request.*;
 import io.milvus.v2.service.vector.request.data.BaseVector;
+import io.milvus.v2.service.vector.request.data.BinaryVec;
 import io.milvus.v2.service.vector.request.data.FloatVec;
+import io.milvus.v2.service.vector.request.data.SparseFloatVec;
 import io.milvus.v2.service.vector.request.ranker.RRFRanker;
 import io.milvus.v2.service.vector.response.QueryResp;
 import io.milvus.v2.service.vector.response.SearchResp;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -27,7 +30,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Scanner;
+import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
+import java.util.function.IntFunction;
 
 /** A tour of the server, against MILVINE_URI with MILVINE_TOKEN: one line for each step. */
 public class Tour {
@@ -223,6 +228,7 @@ public class Tour {
         partitions();
         aliases();
         changes();
+        vectorKinds();
         databases();
         others();
         endurance();
@@ -563,6 +569,107 @@ public class Tour {
         });
     }
 
+    /** A collection with one vector field, and what one search and one query of it return. */
+    private record VectorsOf(
+            String kind,
+            AddFieldReq.AddFieldReqBuilder<?> field,
+            IndexParam.IndexParamBuilder index,
+            IntFunction<Object> row,
+            IntFunction<Object> output,
+            BaseVector asked,
+            List<Float> scores) {
+
+        private JsonObject json(int i) {
+            JsonObject made = new JsonObject();
+            made.addProperty("id", i);
+            made.add("vec", GSON.toJsonTree(row.apply(i)));
+            return made;
+        }
+
+        /** The SDK returns buffers that were read to their ends. */
+        private static Object vectorIn(Map<String, Object> entity) {
+            Object found = entity.get("vec");
+            return found instanceof ByteBuffer bytes ? bytes.duplicate().rewind() : found;
+        }
+
+        private void steps() {
+            step("create_" + kind + "_vectors", () -> {
+                create(kind, Tour.schema(field));
+                IndexParam made = index.fieldName("vec").indexName("vec").build();
+                client.createIndex(CreateIndexReq.builder()
+                        .collectionName(kind)
+                        .indexParams(List.of(made))
+                        .build());
+                DescribeIndexReq described = DescribeIndexReq.builder()
+                        .collectionName(kind)
+                        .indexName("vec")
+                        .build();
+                check(
+                        client.describeIndex(described).getIndexDescByIndexName("vec").getIndexType(),
+                        made.getIndexType());
+                load(kind);
+            });
+            step("insert_" + kind + "_vectors", () -> {
+                List<JsonObject> rows = new ArrayList<>();
+                for (int i = 0; i < ROWS; i++) {
+                    rows.add(json(i));
+                }
+                InsertReq request = InsertReq.builder().collectionName(kind).data(rows).build();
+                check(client.insert(request).getInsertCnt(), (long) ROWS);
+                client.upsert(UpsertReq.builder().collectionName(kind).data(List.of(json(3))).build());
+            });
+            step("search_" + kind + "_vectors", () -> {
+                List<SearchResp.SearchResult> found = hits(SearchReq.builder()
+                        .collectionName(kind)
+                        .annsField("vec")
+                        .data(List.of(asked))
+                        .topK(2)
+                        .searchParams(Map.of("nprobe", 2))
+                        .outputFields(List.of("vec"))
+                        .consistencyLevel(ConsistencyLevel.STRONG)
+                        .build());
+                check(found.stream().map(SearchResp.SearchResult::getScore).toList(), scores);
+                check(found.get(0).getId(), 5L);
+                check(vectorIn(found.get(0).getEntity()), output.apply(5));
+            });
+            step("query_" + kind + "_vectors", () -> {
+                client.flush(FlushReq.builder().collectionNames(List.of(kind)).build());
+                List<QueryResp.QueryResult> found = query(kind, "id in [3, 9]", "id", "vec");
+                check(vectorIn(found.get(0).getEntity()), output.apply(3));
+                check(vectorIn(found.get(1).getEntity()), output.apply(9));
+                drop(kind);
+            });
+        }
+    }
+
+    private static void vectorKinds() {
+        IntFunction<Object> sparse = i -> new TreeMap<>(Map.of((long) i, 1f, 4_000_000_000L, 0.25f));
+        new VectorsOf(
+                        "sparse",
+                        field("vec", DataType.SparseFloatVector),
+                        IndexParam.builder()
+                                .indexType(IndexParam.IndexType.SPARSE_INVERTED_INDEX)
+                                .metricType(IndexParam.MetricType.IP),
+                        sparse,
+                        sparse,
+                        new SparseFloatVec(new TreeMap<>(Map.of(5L, 4f, 7L, 2f))),
+                        List.of(4f, 2f))
+                .steps();
+        IntFunction<Object> bits = i -> new byte[] {(byte) i, (byte) (255 - i)};
+        new VectorsOf(
+                        "binary",
+                        field("vec", DataType.BinaryVector).dimension(16),
+                        IndexParam.builder()
+                                .indexType(IndexParam.IndexType.BIN_IVF_FLAT)
+                                .metricType(IndexParam.MetricType.HAMMING)
+                                .extraParams(Map.of("nlist", 2)),
+                        bits,
+                        i -> ByteBuffer.wrap((byte[]) bits.apply(i)),
+                        new BinaryVec((byte[]) bits.apply(5)),
+                        List.of(0f, 2f))
+                .steps();
+    }
+
     private static void databases() {
         step("create_database", () -> {
             client.createDatabase(
@@ -703,14 +810,6 @@ public class Tour {
     }
 
     private static void lacks() {
-        lacking("binary_vectors", () -> {
-            create("binary", schema(field("vec", DataType.BinaryVector).dimension(16)));
-            drop("binary");
-        });
-        lacking("sparse_vectors", () -> {
-            create("sparse", schema(field("vec", DataType.SparseFloatVector)));
-            drop("sparse");
-        });
         step("grouping", () -> check(hits(searching(3, 5).groupByFieldName("flag").build()).size(), 2));
         step("hybrid_search", () -> {
             AnnSearchReq request = AnnSearchReq.builder()
