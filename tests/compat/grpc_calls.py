@@ -56,13 +56,35 @@ def vectors(name: str, rows: Sequence[Sequence[float]]) -> Any:
     return data
 
 
+def bit_vectors(name: str, rows: Sequence[bytes | None]) -> Any:
+    """Of a nullable field; the first row has a vector."""
+    valid = [row for row in rows if row is not None]
+    data = schema_pb2.FieldData(type=schema_pb2.BinaryVector, field_name=name)
+    data.valid_data.extend(row is not None for row in rows)
+    data.vectors.dim = 8 * len(valid[0])
+    data.vectors.binary_vector = b"".join(valid)
+    return data
+
+
+def sparse_vectors(name: str, rows: Sequence[Mapping[int, float]]) -> Any:
+    data = schema_pb2.FieldData(type=schema_pb2.SparseFloatVector, field_name=name)
+    data.vectors.dim = 1 + max(index for row in rows for index in row)
+    data.vectors.sparse_float_vector.dim = data.vectors.dim
+    data.vectors.sparse_float_vector.contents.extend(map(sparse_bytes, rows))
+    return data
+
+
+def sparse_bytes(row: Mapping[int, float]) -> bytes:
+    return np.array(sorted(row.items()), dtype=[("index", "<u4"), ("value", "<f4")]).tobytes()
+
+
 def insert_request(name: str, row_count: int, *columns: Any) -> Any:
     return milvus_pb2.InsertRequest(collection_name=name, num_rows=row_count, fields_data=columns)
 
 
 def search_request(
     name: str,
-    queries: Sequence[Sequence[float]],
+    queries: Sequence[Sequence[float] | bytes | Mapping[int, float]],
     limit: object = 10,
     *,
     anns_field: str = "vec",
@@ -71,11 +93,16 @@ def search_request(
     params: Mapping[str, object] | None = None,
     **given: object,
 ) -> Any:
-    holder = common_pb2.PlaceholderValue(
-        tag="$0",
-        type=common_pb2.PlaceholderType.FloatVector,
-        values=[np.asarray(q, np.float32).tobytes() for q in queries],
-    )
+    holder = common_pb2.PlaceholderValue(tag="$0", type=common_pb2.PlaceholderType.FloatVector)
+    for query in queries:
+        if isinstance(query, bytes):
+            holder.type = common_pb2.PlaceholderType.BinaryVector
+            holder.values.append(query)
+        elif isinstance(query, Mapping):
+            holder.type = common_pb2.PlaceholderType.SparseFloatVector
+            holder.values.append(sparse_bytes(query))
+        else:
+            holder.values.append(np.asarray(query, np.float32).tobytes())
     search_params = {"anns_field": anns_field, "topk": limit, "params": json.dumps(params or {}), **given}
     return milvus_pb2.SearchRequest(
         collection_name=name,

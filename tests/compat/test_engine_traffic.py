@@ -38,7 +38,7 @@ def test_every_answer_is_right_while_segments_come_and_go(new_server: ServerFact
     traffic = Traffic(
         server,
         ["_default"],
-        lambda _status, _uses_a: False,
+        lambda _status, _fields: False,
         live_batches=LIVE_BATCHES,
         upserts=True,
         graph_misses=GRAPH_MISSES,
@@ -67,7 +67,7 @@ def test_every_answer_is_right_while_segments_come_and_go(new_server: ServerFact
     def merged_rows() -> int:
         return int(float(metrics_of().split("\nmilvine_compacted_rows_total ")[1].split()[0]))
 
-    wanted = ("searches", "rows searched for", "inserts", "upserts", "deletes", "flushes")
+    wanted = ("searches by bits", "searches by sparse", "rows searched for", "inserts", "upserts", "deletes", "flushes")
     traffic.run(
         SECONDS,
         [flush, flush, compact],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Collection
 from typing import Any
 
 import grpc
@@ -17,14 +18,15 @@ from traffic import NAME, Traffic, Wrong, create
 
 SECONDS = float(os.environ.get("MILVINE_TRAFFIC_SECONDS", "15"))
 SEED = int(os.environ.get("MILVINE_TRAFFIC_SEED", "0")) or random.randrange(1, 10**9)
-_FIELD_LISTS = [[], ["id", "vec", "batch"], ["id", "vec", "batch", "a"]]
+_FIELD_LISTS = [[], ["id", "vec", "batch"], ["id", "vec", "batch", "bits", "a"], ["id", "vec", "sparse", "batch"]]
 _NOT_LOADED = {101: "collection not loaded", 103: "collection not fully loaded", 201: "partition not loaded"}
 
 
-def _is_documented(status: Any, uses_a: bool) -> bool:
+def _is_documented(status: Any, fields: Collection[str]) -> bool:
     if status.code in _NOT_LOADED:
         return _NOT_LOADED[status.code] in status.reason
-    return uses_a and "field a is not loaded" in status.reason
+    texts = [text.format(name) for name in fields for text in ("field {} is not loaded", 'ann field "{}" not loaded')]
+    return any(text in status.reason for text in texts)
 
 
 class _Disturbances:

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,22 @@ from typing import Any
 import grpc
 import numpy as np
 from conftest import Server
-from grpc_calls import create_request, insert_request, query_request, scalars, search_request, status_of, vectors
+from grpc_calls import (
+    bit_vectors,
+    create_request,
+    insert_request,
+    pairs,
+    query_request,
+    scalars,
+    search_request,
+    sparse_vectors,
+    status_of,
+    vectors,
+)
 from grpc_calls import field as schema_field
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
-DIM, BATCH_ROWS = 8, 20
+DIM, BITS, BATCH_ROWS = 8, 64, 20
 NEVER = math.inf
 NAME = "traffic"
 Array = np.ndarray[Any, Any]
@@ -49,6 +60,23 @@ class Batch:
     def vectors(self) -> Array:
         return np.random.default_rng(self.number).normal(scale=10, size=(BATCH_ROWS, DIM)).astype(np.float32)
 
+    @property
+    def bits(self) -> list[bytes | None]:
+        """Some are NULL."""
+        numbers = np.random.default_rng((1, self.number))
+        return [None if i % 4 == 3 else numbers.bytes(BITS // 8) for i in range(BATCH_ROWS)]
+
+    @property
+    def sparse(self) -> list[dict[int, float]]:
+        """Each has an index of its own, and one that it shares with others."""
+        return [{key: 4.0, 10**9 + key % 7: 1.0} for key in self.keys]
+
+    def queries(self, field_name: str) -> tuple[list[int], list[Any]]:
+        """Keys, and vectors of which each is nearest to the row of its key."""
+        rows: list[Any] = {"vec": self.vectors.tolist(), "bits": self.bits, "sparse": self.sparse}[field_name]
+        valid = [place for place, row in enumerate(rows) if row is not None]
+        return [self.keys[place] for place in valid], [rows[place] for place in valid]
+
     def is_certain(self, began: float, ended: float) -> bool:
         return self.versions[0][1] < began and ended < self.delete_sent
 
@@ -66,14 +94,14 @@ class Wrong(AssertionError):
 
 
 class Traffic:
-    """`is_documented`: whether a refusal of a read is allowed, by its status and whether it used field `a`;
-    `graph_misses`: how many of a thousand existing rows an index may miss."""
+    """`is_documented`: whether a refusal of a read is allowed, by its status and the fields it used that may not be
+    loaded; `graph_misses`: how many of a thousand existing rows the index of `vec` may miss."""
 
     def __init__(
         self,
         server: Server,
         partitions: Sequence[str],
-        is_documented: Callable[[Any, bool], bool],
+        is_documented: Callable[[Any, Collection[str]], bool],
         *,
         live_batches: int,
         upserts: bool = False,
@@ -167,6 +195,8 @@ class Traffic:
             BATCH_ROWS,
             scalars("id", schema_pb2.Int64, batch.keys),
             vectors("vec", batch.vectors.tolist()),
+            bit_vectors("bits", batch.bits),
+            sparse_vectors("sparse", batch.sparse),
             scalars("batch", schema_pb2.Int64, [batch.number] * BATCH_ROWS),
             scalars("a", schema_pb2.Int64, [version] * BATCH_ROWS),
         )
@@ -206,22 +236,28 @@ class Traffic:
 
     def _search(self, batch: Batch, rng: random.Random) -> None:
         fields = ["a"] if rng.random() < 0.3 else []
-        request = search_request(NAME, batch.vectors.tolist(), 1, output_fields=fields, params={"ef": 128})
+        searched = rng.choice(["vec", "vec", "bits", "sparse"])
+        wanted_keys, queries = batch.queries(searched)
+        request = search_request(
+            NAME, queries, 1, anns_field=searched, output_fields=fields, params={"ef": 128} if searched == "vec" else {}
+        )
         request.partition_names.append(batch.partition)
         began, answer = time.monotonic(), self.stub.Search(request)
-        if self._is_refused(answer, "searches", uses_a=bool(fields)):
+        self.count(f"searches by {searched}")
+        if self._is_refused(answer, "searches", {*fields, searched} - {"vec"}):
             return
         results, ended = answer.results, time.monotonic()
         keys, counts = list(results.ids.int_id.data), list(results.topks)
         hits = iter(keys)
-        found = {wanted for wanted, n in zip(batch.keys, counts, strict=True) if n and next(hits) == wanted}
+        found = {wanted for wanted, n in zip(wanted_keys, counts, strict=True) if n and next(hits) == wanted}
         self._check_keys(keys, batch.partition, began, ended)
         if batch.is_certain(began, ended):
-            self.count("rows searched for", BATCH_ROWS)
-            missing = BATCH_ROWS - len(found)
-            if missing and not self._graph_misses:
-                raise Wrong(f"batch {batch.number}: {missing} rows are missing from a search")
-            self.count("rows the index missed", missing)
+            missing = len(queries) - len(found)
+            if missing and not (self._graph_misses and searched == "vec"):
+                raise Wrong(f"batch {batch.number}: {missing} rows are missing from a search by {searched}")
+            if searched == "vec":
+                self.count("rows searched for", len(queries))
+                self.count("rows the index missed", missing)
         if fields and found == set(keys):
             versions = set(results.fields_data[0].scalars.long_data.data)
             self._check_versions(batch, versions, began, ended)
@@ -233,7 +269,7 @@ class Traffic:
         request = query_request(NAME, text, fields)
         request.partition_names.append(batch.partition)
         began, answer = time.monotonic(), self.stub.Query(request)
-        if self._is_refused(answer, "queries", uses_a=len(fields) > 1):
+        if self._is_refused(answer, "queries", {"a"}.intersection(fields)):
             return
         ended = time.monotonic()
         columns = {f.field_name: list(f.scalars.long_data.data) for f in answer.fields_data}
@@ -250,7 +286,7 @@ class Traffic:
         request = query_request(NAME, "", ["count(*)"])
         request.partition_names.append(batch.partition)
         began, answer = time.monotonic(), self.stub.Query(request)
-        if self._is_refused(answer, "counts", uses_a=False):
+        if self._is_refused(answer, "counts", ()):
             return
         ended = time.monotonic()
         counted = answer.fields_data[0].scalars.long_data.data[0]
@@ -260,12 +296,12 @@ class Traffic:
         if not low <= counted <= high:
             raise Wrong(f"{counted} rows, it should be {low} to {high}")
 
-    def _is_refused(self, answer: Any, what: str, *, uses_a: bool) -> bool:
+    def _is_refused(self, answer: Any, what: str, fields: Collection[str]) -> bool:
         status = status_of(answer)
         self.count(what)
         if not status.code:
             return False
-        if not self._is_documented(status, uses_a):
+        if not self._is_documented(status, fields):
             raise Wrong(f"{what}: {status.code} {status.reason}")
         self.count(f"refused with {status.code}")
         return True
@@ -286,11 +322,18 @@ def create(stub: Any, index: dict[str, object]) -> None:
     fields = [
         schema_field("id", schema_pb2.Int64, primary=True),
         schema_field("vec", schema_pb2.FloatVector, dim=DIM),
+        schema_field("bits", schema_pb2.BinaryVector, dim=BITS, nullable=True),
+        schema_field("sparse", schema_pb2.SparseFloatVector),
         schema_field("batch", schema_pb2.Int64),
         schema_field("a", schema_pb2.Int64),
     ]
     assert stub.CreateCollection(create_request(NAME, fields)).code == 0
-    request = milvus_pb2.CreateIndexRequest(collection_name=NAME, field_name="vec", index_name="vec")
-    for key, value in index.items():
-        request.extra_params.add(key=key, value=str(value))
-    assert stub.CreateIndex(request).code == 0
+    indexes: dict[str, Mapping[str, object]] = {
+        "vec": index,
+        "bits": {"index_type": "BIN_FLAT", "metric_type": "HAMMING"},
+        "sparse": {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"},
+    }
+    for name, definition in indexes.items():
+        request = milvus_pb2.CreateIndexRequest(collection_name=NAME, field_name=name, index_name=name)
+        request.extra_params.extend(pairs(definition))
+        assert stub.CreateIndex(request).code == 0

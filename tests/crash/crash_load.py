@@ -1,4 +1,7 @@
-"""Writers that record every answer, so that a test knows after a crash what must be there."""
+"""Writers that record every answer, so that a test knows after a crash what must be there.
+
+Beside `vec`, rows have nullable vectors of bits and sparse ones.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from pymilvus import DataType, MilvusClient
+from sample_collections import add_index
+from vector_fields import FIELDS, received
 
 DIM = 8
 LASTING = "lasting"
@@ -18,6 +23,8 @@ TOGGLED = "toggled"
 KEYS_PER_WRITER = 100_000
 KEYS_PER_ROUND = 1_000_000
 Row = dict[str, Any]
+KINDS = tuple(f for f in FIELDS if f.data_type in (DataType.BINARY_VECTOR, DataType.SPARSE_FLOAT_VECTOR))
+WRITTEN = ["id", "vec", "name", "tag", "number", *(kind.name for kind in KINDS)]
 
 
 def vector_of(key: int) -> list[float]:
@@ -26,7 +33,9 @@ def vector_of(key: int) -> list[float]:
 
 
 def row_of(key: int, batch: str) -> Row:
-    return {"id": key, "vec": vector_of(key), "name": f"{batch}/{key}", "tag": batch, "number": key * 3}
+    numbers = np.random.default_rng((1, key))
+    kinds = {kind.name: None if (key + place) % 4 == 0 else kind.draw(numbers) for place, kind in enumerate(KINDS)}
+    return {"id": key, "vec": vector_of(key), "name": f"{batch}/{key}", "tag": batch, "number": key * 3, **kinds}
 
 
 def create(client: MilvusClient, name: str, index_type: str) -> None:
@@ -34,9 +43,13 @@ def create(client: MilvusClient, name: str, index_type: str) -> None:
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
     schema.add_field("name", DataType.VARCHAR, max_length=64)
-    indexes = client.prepare_index_params()
-    indexes.add_index("vec", index_type=index_type, metric_type="L2")
-    client.create_collection(name, schema=schema, index_params=indexes)
+    for kind in KINDS:
+        kind.add_to(schema, nullable=True)
+    client.create_collection(name, schema=schema)
+    add_index(client, name, "vec", index_type)
+    for kind in KINDS:
+        kind.add_index(client, name)
+    client.load_collection(name)
 
 
 @dataclass
@@ -117,7 +130,7 @@ class Load:
         time.sleep(0.03)
 
     def _search(self, client: MilvusClient) -> None:
-        hits = client.search(LASTING, [vector_of(self._round)], limit=5, retry_times=0)
+        hits = client.search(LASTING, [vector_of(self._round)], anns_field="vec", limit=5, retry_times=0)
         assert len(hits) == 1
         time.sleep(0.005)
 
@@ -146,7 +159,19 @@ def settle(batch: Batch, found: dict[int, Row]) -> tuple[dict[int, Row], list[st
     if batch.acknowledged and (lost := set(batch.keys) - deleted - set(there)):
         wrong.append(f"{batch.name}: {len(lost)} of {len(batch.keys)} acknowledged rows are lost: {sorted(lost)[:5]}")
     for key in there:
-        expected = row_of(key, batch.name)
-        if {name: found[key][name] for name in expected} != expected:
-            wrong.append(f"{batch.name}: row {key} is {found[key]}, not {expected}")
+        expected, row = row_of(key, batch.name), received(found[key], KINDS)
+        if {name: row[name] for name in expected} != expected:
+            wrong.append(f"{batch.name}: row {key} is {row}, not {expected}")
     return {k: row_of(k, batch.name) for k in there}, wrong
+
+
+def check_searches(client: MilvusClient, name: str, rows: dict[int, Row], seed: int) -> None:
+    """Compares searches by vectors of bits and sparse ones with a slow reference; `rows` are all rows there are."""
+    for kind in KINDS:
+        query = kind.draw(np.random.default_rng(seed))
+        (hits,) = client.search(name, [query], anns_field=kind.name, limit=20, output_fields=[kind.name])
+        scores = kind.scores(query, rows)
+        assert [hit["distance"] for hit in hits] == list(scores.values())[:20], f"{name}: {kind.name}"
+        for hit in hits:
+            assert scores[hit["id"]] == hit["distance"]
+            assert kind.received(hit["entity"][kind.name]) == rows[hit["id"]][kind.name]

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from crash_load import row_of
 from damage import (
+    BITS,
     GRAPH,
     OTHER,
     SMALL,
+    SPARSE,
     collection_id,
     cut,
     filled_copy,
@@ -59,7 +61,7 @@ def test_an_undamaged_directory_is_reported_whole_and_left_unchanged(data_dir: P
     before = contents(data_dir)
     done = milvine_check(data_dir)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(rf"{data_dir} is whole: \d+ files, 3 collections, 1800 rows\n", done.stdout), done.stdout
+    assert re.fullmatch(rf"{data_dir} is whole: \d+ files, 3 collections, 2000 rows\n", done.stdout), done.stdout
     assert contents(data_dir) == before
 
 
@@ -72,6 +74,8 @@ def test_an_undamaged_directory_is_reported_whole_and_left_unchanged(data_dir: P
         (SMALL, "rows.seg"),
         (SMALL, "*.delta"),
         (GRAPH, "101.col"),
+        (GRAPH, BITS),
+        (GRAPH, SPARSE),
         (GRAPH, "*.index"),
     ],
 )
@@ -82,6 +86,16 @@ def test_only_the_damaged_file_is_named(
     damage(path)
     found = damages(data_dir)
     assert len(found) == 1 and str(path) in found[0]
+
+
+def test_damage_in_the_index_of_any_kind_is_named(data_dir: Path) -> None:
+    indexes = sorted((data_dir / "segments" / str(collection_id(data_dir, GRAPH))).rglob("*.index"))
+    assert len(indexes) == 2, "a graph and inverted lists"
+    for path in indexes:
+        flip_middle(path)
+        assert len(found := damages(data_dir)) == 1 and str(path) in found[0]
+        flip_middle(path)
+    assert damages(data_dir) == []
 
 
 def test_every_flipped_bit_of_a_small_file_is_found(data_dir: Path) -> None:
@@ -129,10 +143,11 @@ def test_a_damaged_catalog_is_named_and_the_other_files_are_still_verified(data_
     assert [text for text in found[1:] if str(column) in text]
 
 
-def test_files_whose_rows_differ_from_the_catalog_are_named(data_dir: Path) -> None:
+@pytest.mark.parametrize("pattern", ["101.col", BITS, SPARSE])
+def test_files_whose_rows_differ_from_the_catalog_are_named(data_dir: Path, pattern: str) -> None:
     """Undamaged files in the wrong place."""
-    first = one_file(data_dir, SMALL, "101.col")
-    shutil.copy(one_file(data_dir, OTHER, "101.col"), first)
+    first = one_file(data_dir, SMALL, pattern)
+    shutil.copy(one_file(data_dir, OTHER, pattern), first)
     assert [text for text in damages(data_dir) if str(first) in text]
 
 

@@ -86,7 +86,7 @@ def test_the_work_of_a_killed_child_fails_and_is_retried(new_server: Callable[..
     os.kill(until(lambda: child_of(server.pid), "a build"), signal.SIGKILL)
     until(lambda: server.log.count("ended with -9") == 2, "the build fails")
     assert client.describe_index(GRAPH, "vec")["state"] != "Failed", "a first failure may be an accident"
-    assert client.search(GRAPH, [vector_of(77)], limit=1)[0][0]["id"] == 77
+    assert client.search(GRAPH, [vector_of(77)], anns_field="vec", limit=1)[0][0]["id"] == 77
     until(lambda: client.describe_index(GRAPH, "vec")["indexed_rows"] == GRAPH_ROWS, "the index is there after all")
     client.close()
 
@@ -135,7 +135,7 @@ def test_a_child_that_always_crashes_leaves_nothing_and_harms_no_other_collectio
         until(lambda: client.describe_index(GRAPH, "vec")["state"] == "Failed", "the build fails again and again")
         assert "ended with -9" in server.log
     assert keys_of(client) == alive
-    assert client.search(GRAPH, [vector_of(77)], limit=1)[0][0]["id"] == 77
+    assert client.search(GRAPH, [vector_of(77)], anns_field="vec", limit=1)[0][0]["id"] == 77
     client.close()
     server.kill()
     again = new_server(data_dir=server.data_dir, env=LAZY)

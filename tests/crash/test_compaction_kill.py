@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_load import create, row_of
+from crash_load import check_searches, create, row_of
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
@@ -66,4 +66,5 @@ def test_no_row_is_lost_or_doubled_by_a_kill_during_merges_and_compactions(new_s
         rows = client.query(NAME, filter="id >= 0", output_fields=["name"])
         assert {r["id"]: r["name"] for r in rows} == {k: f"x/{k}" for k in alive}, f"round {round_number}"
         assert client.query(NAME, filter="", output_fields=["count(*)"])[0]["count(*)"] == len(alive)
+        check_searches(client, NAME, {k: row_of(k, "x") for k in alive}, round_number)
     client.close()

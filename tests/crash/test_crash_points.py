@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from crash_load import Batch, create, row_of, settle, vector_of
+from crash_load import WRITTEN, Batch, Row, check_searches, create, row_of, settle, vector_of
 from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy
 from pymilvus import MilvusClient, MilvusException
 
@@ -95,19 +95,20 @@ class Work:
     def check(self, client: MilvusClient) -> None:
         for name in (SMALL, GRAPH, OTHER):
             client.load_collection(name)
-        fields = ["id", "vec", "name", "tag", "number"]
-        found = {row["id"]: row for row in client.query(SMALL, filter="id >= 0", output_fields=fields)}
-        alive, wrong = set(BASE), list[str]()
+        found = {row["id"]: row for row in client.query(SMALL, filter="id >= 0", output_fields=WRITTEN)}
+        alive: dict[int, Row] = {key: row_of(key, "x") for key in BASE}
+        wrong: list[str] = []
         for batch in self.batches:
             rows, complaints = settle(batch, found)
-            alive |= rows.keys()
+            alive |= rows
             wrong += complaints
         assert wrong == []
-        assert found.keys() == alive
+        assert found.keys() == alive.keys()
+        check_searches(client, SMALL, alive, len(alive))
         assert client.query(SMALL, filter="", output_fields=["count(*)"])[0]["count(*)"] == len(alive)
         graph = client.query(GRAPH, filter="", output_fields=["count(*)"])[0]["count(*)"]
         assert graph in (self.graph_rows, self.graph_rows + GRAPH_ROWS), "an insert is half there, twice there, or lost"
-        assert client.search(GRAPH, [vector_of(77)], limit=1)[0][0]["id"] == 77
+        assert client.search(GRAPH, [vector_of(77)], anns_field="vec", limit=1)[0][0]["id"] == 77
         assert client.query(OTHER, filter="", output_fields=["count(*)"])[0]["count(*)"] == 200
         if self.has_new is not None:
             assert client.has_collection(NEW) == self.has_new

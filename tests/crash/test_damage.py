@@ -18,6 +18,7 @@ from damage import (
     GRAPH_ROWS,
     OTHER,
     SMALL,
+    SPARSE,
     collection_id,
     cut,
     filled_copy,
@@ -47,7 +48,7 @@ def data_dir(new_server: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path
 def check_serves(client: MilvusClient, name: str, count: int) -> None:
     client.load_collection(name)
     assert client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"] == count
-    assert client.search(name, [vector_of(5)], limit=1)[0][0]["id"] == 5
+    assert client.search(name, [vector_of(5)], anns_field="vec", limit=1)[0][0]["id"] == 5
 
 
 def ends_with_one_sentence(server: Any) -> str:
@@ -81,7 +82,14 @@ def test_the_sample_directory_is_undamaged(new_server: NewServer, data_dir: Path
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [(SMALL, "101.col"), (SMALL, "102.col"), (SMALL, "rows.seg"), (SMALL, "*.delta"), (GRAPH, "*.index")],
+    [
+        (SMALL, "101.col"),
+        (SMALL, "102.col"),
+        (SMALL, SPARSE),
+        (SMALL, "rows.seg"),
+        (SMALL, "*.delta"),
+        (GRAPH, "*.index"),
+    ],
 )
 def test_the_load_names_a_damaged_file_and_other_collections_are_served(
     new_server: NewServer, data_dir: Path, name: str, pattern: str, damage: Callable[[Path], None]

@@ -13,7 +13,9 @@ from crash_load import (
     KEYS_PER_ROUND,
     LASTING,
     TOGGLED,
+    WRITTEN,
     Load,
+    check_searches,
     create,
     row_of,
     settle,
@@ -37,8 +39,7 @@ def wait_for_state(client: MilvusClient, name: str, wanted: str) -> None:
 def check_survivors(client: MilvusClient, load: Load, round_number: int, kept: dict[int, Any]) -> None:
     """Compares all rows with the acknowledged ones; surviving rows go to `kept` and must not change again."""
     low = round_number * KEYS_PER_ROUND
-    fields = ["id", "vec", "name", "tag", "number"]
-    rows = client.query(LASTING, filter=f"id >= {low}", output_fields=fields)
+    rows = client.query(LASTING, filter=f"id >= {low}", output_fields=WRITTEN)
     found = {row["id"]: row for row in rows}
     wrong: list[str] = []
     fresh: dict[int, Any] = {}
@@ -89,8 +90,9 @@ def test_acknowledged_writes_survive_kill_and_batches_are_never_torn(new_server:
         client.load_collection(TOGGLED)
         assert client.query(TOGGLED, filter="", output_fields=["count(*)"])[0]["count(*)"] == TOGGLED_ROWS
         for key in rng.sample(sorted(kept), min(5, len(kept))):
-            hits = client.search(LASTING, [vector_of(key)], limit=3, output_fields=["name"])[0]
+            hits = client.search(LASTING, [vector_of(key)], anns_field="vec", limit=3, output_fields=["name"])[0]
             assert hits[0]["id"] == key and hits[0]["distance"] == 0
             assert hits[0]["entity"]["name"] == kept[key]["name"]
+        check_searches(client, LASTING, kept, rng.randrange(2**32))
     client.close()
     assert len(kept) > 20 * ROUNDS, "the writers wrote too little to test anything"

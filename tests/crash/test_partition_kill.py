@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from crash_load import create, row_of
+from crash_load import check_searches, create, row_of
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from test_crash_points import ended_by_itself
@@ -80,6 +80,7 @@ def test_rows_are_removed_whole_or_not_at_all_by_a_kill_at(
     _write(client, 5000)
     client.flush(NAME)
     assert {r["id"] for r in client.query(NAME, filter="id >= 0")} == kept | gone | _alive(5000) | _alive(6000)
+    check_searches(client, NAME, {k: row_of(k, "x") for k in kept | gone | _alive(5000) | _alive(6000)}, 1)
     client.close()
     server.stop()
     assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []

@@ -23,6 +23,7 @@ from milvine.config import load_settings
 from milvine.datanode import build_process
 from milvine.datanode.check import Check
 from milvine.datanode.node import DataNode
+from milvine.model import sparse_vectors
 from milvine.model.columns import Column
 from milvine.model.requests import CreateCollectionRequest, DeleteRequest, InsertRequest, LoadRequest, QueryRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
@@ -40,8 +41,14 @@ SCHEMA = CollectionSchema(
         FieldSchema(0, "id", DataType.INT64, is_primary=True),
         FieldSchema(0, "vec", DataType.FLOAT_VECTOR, dim=2),
         FieldSchema(0, "tag", DataType.INT64),
+        FieldSchema(0, "bits", DataType.BINARY_VECTOR, dim=64, nullable=True),
+        FieldSchema(0, "sparse", DataType.SPARSE_FLOAT_VECTOR),
     )
 )
+INDEXES = {
+    "bits": {"index_type": "BIN_FLAT", "metric_type": "HAMMING"},
+    "sparse": {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"},
+}
 CONTEXT = RequestContext(deadline=float("inf"))
 
 
@@ -79,15 +86,17 @@ def found_in(engine: Engine) -> Tables:
     for collection in collections.list_collections(engine, CONTEXT):
         name = collection.name
         loaded = collection.load is not None
-        if collection.indexes:
+        if len(collection.indexes) == 1 + len(INDEXES):
             loading.load_collection(engine, CONTEXT, LoadRequest(name))
             deadline = time.monotonic() + LOADED_SECONDS
             while loading.get_load_state(engine, CONTEXT, name).state is not LoadState.LOADED:
                 assert time.monotonic() < deadline, engine.loader.failure(collection.collection_id)
                 time.sleep(0.0005)
-            request = QueryRequest(name, "id >= 0", output_fields=("id", "vec", "tag"))
-            columns = {f.field.name: f.column.values for f in reading.query(engine, CONTEXT, request).fields}
-            assert np.array_equal(columns["vec"][:, 0], columns["id"]), "a vector of another row"
+            request = QueryRequest(name, "id >= 0", output_fields=tuple(f.name for f in SCHEMA.fields))
+            found_columns = {f.field.name: f.column for f in reading.query(engine, CONTEXT, request).fields}
+            columns = {field: column.values for field, column in found_columns.items()}
+            for field, expected in columns_of(columns["id"], columns["tag"]).items():
+                assert is_same(found_columns[field], expected), f"{field}: a value of another row"
             rows = dict(zip(columns["id"].tolist(), columns["tag"].tolist(), strict=True))
             (count,) = reading.query(engine, CONTEXT, replace(request, output_fields=("count(*)",))).fields
             assert count.column.values == len(rows), f"{name}: {count.column.values} rows, {len(rows)} keys"
@@ -95,6 +104,30 @@ def found_in(engine: Engine) -> Tables:
             rows = {}
         found[name] = Table(rows, loaded)
     return found
+
+
+def columns_of(ids: np.ndarray[Any, Any], tags: np.ndarray[Any, Any]) -> dict[str, Column]:
+    """The rows of these keys: each vector has its key in it, each third vector of bits is NULL."""
+    validity = ids % 3 != 0
+    bits = np.where(validity[:, None], ids[:, None].view(np.uint8), np.uint8(0))
+    pairs = np.rec.fromarrays([ids, tags], dtype=[("index", "<u4"), ("value", "<f4")])
+    return {
+        "id": Column(DataType.INT64, ids),
+        "vec": Column(DataType.FLOAT_VECTOR, np.stack([ids, ids], axis=1).astype(np.float32)),
+        "tag": Column(DataType.INT64, tags),
+        "bits": Column(DataType.BINARY_VECTOR, bits, validity),
+        "sparse": Column(DataType.SPARSE_FLOAT_VECTOR, sparse_vectors.decode([pair.tobytes() for pair in pairs])),
+    }
+
+
+def is_same(found: Column, expected: Column) -> bool:
+    rows = np.ones(len(expected), np.bool_)
+    mine, theirs = (rows if column.validity is None else column.validity for column in (found, expected))
+    if not np.array_equal(mine, theirs):
+        return False
+    if isinstance(expected.values, sparse_vectors.SparseVectors):
+        return sparse_vectors.encode(found.values) == sparse_vectors.encode(expected.values)
+    return np.array_equal(found.values, expected.values)
 
 
 class Script:
@@ -134,9 +167,12 @@ class Script:
         options = {"index_type": index_type, "metric_type": "L2"}
         if index_type == "HNSW":
             options["params"] = '{"M": 4, "efConstruction": 8}'
-        self.step(
-            "index", dict(self.tables), lambda: indexes.create_index(engine, CONTEXT, name, "vec", "vec", options)
-        )
+
+        def make_indexes() -> None:
+            for field_name, definition in {**INDEXES, "vec": options}.items():
+                indexes.create_index(engine, CONTEXT, name, field_name, field_name, definition)
+
+        self.step("indexes", dict(self.tables), make_indexes)
 
     def load(self, engine: Engine, name: str, loaded: bool = True) -> None:
         work: Callable[[], object] = lambda: loading.load_collection(engine, CONTEXT, LoadRequest(name))  # noqa: E731
@@ -154,11 +190,7 @@ class Script:
     def _write(self, engine: Engine, name: str, keys: list[int], write: Callable[..., object]) -> None:
         self.tag += 1
         ids = np.array(keys, np.int64)
-        columns = {
-            "id": Column(DataType.INT64, ids),
-            "vec": Column(DataType.FLOAT_VECTOR, np.stack([ids, ids], axis=1).astype(np.float32)),
-            "tag": Column(DataType.INT64, np.full(len(ids), self.tag)),
-        }
+        columns = columns_of(ids, np.full(len(ids), self.tag))
         rows = {**self.tables[name].rows, **dict.fromkeys(keys, self.tag)}
         request = InsertRequest(name, "", len(keys), columns)
         self.step(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy, one_file
+from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, SPARSE, filled_copy, one_file
 
 from milvine.errors import DataIntegrityError
 from milvine.storage.files import read_and_verify, save_sealed
@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_logged_and_counted_while_reads_continue(
     for name in (SMALL, GRAPH, OTHER):
         client.load_collection(name)
     files = [
-        one_file(data_dir, OTHER, "*.col"),
+        one_file(data_dir, OTHER, SPARSE),
         one_file(data_dir, GRAPH, "*.index"),
         one_file(data_dir, SMALL, "*.delta"),
     ]

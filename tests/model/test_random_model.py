@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
+from vector_fields import EXACT, VectorField, received
+from vector_fields import FIELDS as VECTOR_FIELDS
 
 from milvine.model.timestamps import physical_ms
 
@@ -40,6 +42,8 @@ class Walk:
         self.tables: dict[str, Rows] = {}
         self.loaded: dict[str, bool] = {}
         self.text_keys: dict[str, bool] = {}
+        self.vector_fields: dict[str, dict[VectorField, bool]] = {}
+        """Of each table, the fields beside `vec`, and whether they are nullable."""
         self.moments: dict[str, list[tuple[int, Rows]]] = {}
         """Of each table, timestamps and what was there then."""
         self.history: list[str] = []
@@ -69,10 +73,16 @@ class Walk:
         schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
         schema.add_field("group", DataType.INT64, nullable=True)
         schema.add_field("name", DataType.VARCHAR, max_length=64)
+        chosen = self.rng.sample(VECTOR_FIELDS, self.rng.randint(0, 3))
+        self.vector_fields[name] = {field: self.rng.random() < 0.5 for field in chosen}
+        for field, nullable in self.vector_fields[name].items():
+            field.add_to(schema, nullable=nullable)
         indexes = self.client.prepare_index_params()
         indexes.add_index("vec", index_type="FLAT", metric_type="L2")
         self.client.create_collection(name, schema=schema)
         self.client.create_index(name, indexes, sync=False)  # the SDK would wait half a second
+        for field in chosen:
+            field.add_index(self.client, name)
         self.tables[name], self.loaded[name], self.text_keys[name] = {}, False, text
         self.moments[name] = []
         self._load(name)
@@ -81,7 +91,8 @@ class Walk:
         if len(self.tables) > 1:
             name = self.table()
             self.client.drop_collection(name)
-            del self.tables[name], self.loaded[name], self.text_keys[name], self.moments[name]
+            for known in (self.tables, self.loaded, self.text_keys, self.moments, self.vector_fields):
+                del known[name]
 
     def insert(self) -> None:
         """Only new keys, since Milvus does not check for equal ones."""
@@ -91,21 +102,42 @@ class Walk:
         keys = [key for key in sorted(wanted) if key not in table]
         if not keys:
             return
-        rows = self.rows_of(keys)
-        self.client.insert(name, list(rows.values()))
+        rows = self.rows_of(name, keys)
+        self.client.insert(name, self.sent(name, rows))
         table.update(rows)
 
     def upsert(self) -> None:
         """Existing and new keys."""
         name = self.table()
-        rows = self.rows_of(sorted({self.key(name) for _ in range(self.rng.choice([1, 3, 30]))}))
-        self.client.upsert(name, list(rows.values()))
+        rows = self.rows_of(name, sorted({self.key(name) for _ in range(self.rng.choice([1, 3, 30]))}))
+        self.client.upsert(name, self.sent(name, rows))
         self.tables[name].update(rows)
 
-    def rows_of(self, keys: list[Any]) -> Rows:
+    def upsert_some_fields(self) -> None:
+        """Existing keys; the other fields keep their values."""
+        name = self.table()
+        table = self.tables[name]
+        keys = sorted(set(table) & {self.key(name) for _ in range(self.rng.choice([1, 3, 30]))})
+        if not keys or not self.loaded[name]:
+            return
+        names = ["vec", "group", "name", *(field.name for field in self.vector_fields[name])]
+        chosen = self.rng.sample(names, self.rng.randint(1, len(names)))
+        changes = {
+            key: {"id": key, **{field: row[field] for field in chosen}} for key, row in self.rows_of(name, keys).items()
+        }
+        self.client.upsert(name, self.sent(name, changes), partial_update=True)
+        table.update({key: {**table[key], **change} for key, change in changes.items()})
+
+    def sent(self, name: str, rows: Rows) -> list[Row]:
+        kinds = self.vector_fields[name]
+        return [{**row, **{f.name: f.sent(row[f.name]) for f in kinds if f.name in row}} for row in rows.values()]
+
+    def rows_of(self, name: str, keys: list[Any]) -> Rows:
         rows: Rows = {}
         for key, vector in zip(keys, self.vectors(len(keys)), strict=True):
             row = {"id": key, "vec": vector.tolist(), "group": self.rng.choice([None, *range(6)]), "name": f"n{key}"}
+            for field, nullable in self.vector_fields[name].items():
+                row[field.name] = None if nullable and self.rng.random() < 0.3 else field.draw(self.numbers)
             if self.rng.random() < 0.6:
                 row["tag"] = self.rng.choice(["red", "green", 7, {"deep": [1, key]}])
             rows[key] = row
@@ -210,23 +242,32 @@ class Walk:
         """Compares count, query, get and search at present or at a timestamp."""
         assert self.client.query(name, filter="", output_fields=["count(*)"], **at)[0]["count(*)"] == len(table)
         text, passes = self.filter()
-        rows = self.client.query(name, filter=text, output_fields=FIELDS, **at)
+        rows = self.query(name, text, **at)
         expected = {key: row for key, row in table.items() if passes(row)}
-        assert [row["id"] for row in rows] == sorted(expected), f"{name}: {text} {at}"
-        for row in rows:
-            assert {k: v for k, v in row.items() if v is not None} == _without_null(expected[row["id"]])
+        assert list(rows) == sorted(expected), f"{name}: {text} {at}"
+        for key, row in rows.items():
+            assert row == _without_null(expected[key])
         asked = [self.key(name) for _ in range(8)]
         found = self.client.get(name, ids=asked, output_fields=["name"], **at)
         assert sorted(row["id"] for row in found) == sorted({key for key in asked if key in table})
-        if self.rng.random() < 0.5:
-            self._check_search(name, expected, {"filter": text, **at})
+        searched, options = (expected, {"filter": text, **at}) if self.rng.random() < 0.5 else (table, at)
+        kind = self.rng.choice([None, *self.vector_fields[name]])
+        if kind is None:
+            self._check_search(name, searched, options)
         else:
-            self._check_search(name, table, at)
+            self._check_search_by(kind, name, searched, options)
+
+    def query(self, name: str, text: str, **at: Any) -> Rows:
+        """Rows as they were written, without NULLs."""
+        kinds = [field.name for field in self.vector_fields[name]]
+        rows = self.client.query(name, filter=text, output_fields=[*FIELDS, *kinds], **at)
+        return {row["id"]: _without_null(received(row)) for row in rows}
 
     def _check_search(self, name: str, table: Rows, options: Row) -> None:
         query = self.vectors(1)[0]
         k = self.rng.choice([1, 5, 20, 1000])
-        hits = self.client.search(name, [query.tolist()], limit=k, output_fields=["vec", "name"], **options)[0]
+        asked = {"anns_field": "vec", "limit": k, "output_fields": ["vec", "name"]}
+        hits = self.client.search(name, [query.tolist()], **asked, **options)[0]
         distances = {key: float(((np.array(row["vec"]) - query) ** 2).sum()) for key, row in table.items()}
         assert [hit["distance"] for hit in hits] == sorted(distances.values())[:k]
         assert len({hit["id"] for hit in hits}) == len(hits)
@@ -235,11 +276,30 @@ class Walk:
             assert hit["entity"]["vec"] == table[hit["id"]]["vec"]
             assert hit["entity"]["name"] == table[hit["id"]]["name"]
 
+    def _check_search_by(self, field: VectorField, name: str, table: Rows, options: Row) -> None:
+        query = field.draw(self.numbers)
+        k = self.rng.choice([1, 5, 20, 1000])
+        hits = self.client.search(
+            name,
+            [field.sent(query)],
+            anns_field=field.name,
+            limit=k,
+            output_fields=[field.name, "name"],
+            search_params=EXACT,
+            **options,
+        )[0]
+        scores = field.scores(query, table)
+        assert [hit["distance"] for hit in hits] == list(scores.values())[:k], f"{name}: {field.name} {options}"
+        assert len({hit["id"] for hit in hits}) == len(hits)
+        for hit in hits:
+            assert scores[hit["id"]] == hit["distance"]
+            assert field.received(hit["entity"][field.name]) == table[hit["id"]][field.name]
+            assert hit["entity"]["name"] == table[hit["id"]]["name"]
+
     def check_all(self) -> None:
         for name, table in self.tables.items():
             self._load(name)
-            rows = self.client.query(name, filter="name like 'n%'", output_fields=FIELDS)
-            found = {row["id"]: {k: v for k, v in row.items() if v is not None} for row in rows}
+            found = self.query(name, "name like 'n%'")
             assert found == {key: _without_null(row) for key, row in table.items()}
 
 
@@ -265,7 +325,7 @@ WEIGHTS: dict[str, float] = {
     "restart": 0.1,
     "kill": 0.3,
 }
-UPSERT_WEIGHT = 12
+UPSERT_WEIGHTS = {"upsert": 10, "upsert_some_fields": 5}
 
 
 def weights_for(walk: Walk) -> dict[str, float]:
@@ -275,7 +335,7 @@ def weights_for(walk: Walk) -> dict[str, float]:
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
         return WEIGHTS
-    return {**WEIGHTS, "upsert": UPSERT_WEIGHT}
+    return {**WEIGHTS, **UPSERT_WEIGHTS}
 
 
 @pytest.mark.timeout(60 + STEPS // 10)
