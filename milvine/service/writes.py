@@ -281,7 +281,9 @@ def _checked_column(
         column = with_default(field, column)
         values = column.values
         if column.validity is not None and not field.nullable:
-            raise ParameterInvalid(f"the field {field.name} is not nullable, but got a null value")
+            raise ParameterInvalid(
+                f"the length of valid_data of field({field.name}) is wrong", expected=0, actual=row_count
+            )
     match field.data_type:
         case field_type if field_type.is_vector:
             values = kind_of(field_type).checked(values)

@@ -264,7 +264,9 @@ def test_null_in_a_field_that_is_not_nullable_is_refused(stub: Any, typed: str) 
     numbers = scalars("n", schema_pb2.Int8, [1, 2])
     numbers.valid_data.extend([True, False])
     columns = [*(column for name, column in GOOD.items() if name != "n"), numbers]
-    assert_refused(stub.Insert(insert_request(typed, 2, *columns)), 1100, "the field n is not nullable")
+    assert_refused(
+        stub.Insert(insert_request(typed, 2, *columns)), 1100, "the length of valid_data of field(n) is wrong"
+    )
     assert count(stub, typed) == 0
 
 

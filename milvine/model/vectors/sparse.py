@@ -106,4 +106,6 @@ class SparseKind(VectorKind):
         return found
 
     def _wrong_metric(self, name: str) -> str:
+        if name.upper() == "BM25":
+            return "only BM25 Function output field support BM25 metric type"
         return "only IP&BM25 is the supported metric type for sparse index"
