@@ -556,8 +556,14 @@ def query(request: Any) -> QueryRequest:
         iterator=_iterator(request, params) if _bool(params, "iterator") else None,
         read_ts=_read_ts(request),
         ignores_growing=ignores_growing(params),
-        order_by=tuple(spec for spec in params.get("order_by_fields", "").split(",") if spec.strip()),
+        order_by=_listed(params, "order_by_fields"),
+        group_by=_listed(params, "group_by_fields"),
     )
+
+
+def _listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The parts of a text with commas."""
+    return tuple(part.strip() for part in params.get(name, "").split(",") if part.strip())
 
 
 def _iterator(request: Any, params: Mapping[str, str]) -> QueryIterator:

@@ -166,8 +166,8 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     QUERY: {
         **_served("limit offset iterator collection_id reduce_stop_for_best ignore_growing order_by_fields"),
+        **_served("group_by_fields"),
         **_refused(
-            group_by_fields="query group_by",
             query_iter_last_element_offset="element cursor",
         ),
         **_refused_keys("timezone time_fields"),
@@ -490,8 +490,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "PrivilegeGroupReq": _served("privilegeGroupName privileges"),
     "QueryReqV2": {
         **_served("dbName collectionName partitionNames outputFields filter limit offset exprParams"),
-        **_served("consistencyLevel orderByFields"),
-        **_refused(groupByFields="query group_by"),
+        **_served("consistencyLevel orderByFields groupByFields"),
     },
     "RefreshExternalCollectionProgressReq": _served("jobId"),
     "RefreshExternalCollectionReq": _served("dbName collectionName externalSource externalSpec"),

@@ -206,6 +206,7 @@ class QueryRequest:
     read_ts: int = 0
     ignores_growing: bool = False
     order_by: tuple[str, ...] = ()
+    group_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from milvine.catalog.store import Catalog
 from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded, UnexpectedError
@@ -14,6 +14,7 @@ from milvine.model.records import record
 from milvine.querynode.loader import Loader
 from milvine.querynode.node import QueryNode, SegmentNotHeld
 from milvine.querynode.reduce import merge_hits
+from milvine.segment.aggregation import Aggregation, aggregate_row_sets, merge_tables
 from milvine.segment.growing import Chunk
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, merge_found, query_row_sets
@@ -97,6 +98,22 @@ class Cluster:
         def on_share(share: _Share) -> int:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)
+
+        return self._read(target, plan, on_share)
+
+    def aggregate(self, target: Target, plan: QueryPlan, what: Aggregation) -> Any | None:
+        """The table of results, one row for each group; None if there are no segments."""
+        if expired_ts := self._expired_ts(target):
+            plan = replace(plan, expired_ts=expired_ts)
+
+        def on_share(share: _Share) -> Any | None:
+            ids = share.segment_ids
+            found = [
+                self._node.aggregate(target.collection_id, ids, plan, what) if ids else None,
+                aggregate_row_sets(share.growing, plan, what) if share.growing else None,
+            ]
+            tables = [table for table in found if table is not None]
+            return merge_tables(tables, what) if tables else None
 
         return self._read(target, plan, on_share)
 

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import SegmentNotHeld
+from milvine.segment.aggregation import Aggregation, aggregate_row_sets
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
@@ -183,3 +184,11 @@ class LocalNode:
 
     def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int:
         return self._read(collection_id, segment_ids, plan, count_row_sets)
+
+    def aggregate(
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation
+    ) -> Any | None:
+        def read(segments: Sequence[SealedSegment], plan: QueryPlan) -> Any | None:
+            return aggregate_row_sets(segments, plan, what)
+
+        return self._read(collection_id, segment_ids, plan, read)

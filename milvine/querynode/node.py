@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.segment.aggregation import Aggregation
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows
 from milvine.segment.sealed import LoadSpec
@@ -69,3 +70,7 @@ class QueryNode(Protocol):
     def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None: ...
 
     def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int: ...
+
+    def aggregate(
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation
+    ) -> Any | None: ...

@@ -103,14 +103,20 @@ def delete(body: Body) -> DeleteRequest:
     )
 
 
+def _listed(body: Body, name: str) -> tuple[str, ...]:
+    """The texts of a list; a comma in one divides it."""
+    return tuple(part.strip() for text in body.texts(name) for part in text.split(",") if part.strip())
+
+
 def query(body: Body) -> QueryRequest:
-    """count(*) removes the default limit."""
+    """count(*) without groups removes the limit."""
     _check_level(body)
     names = body.texts("outputFields", ("*",))
     if [n.strip().lower() for n in names] == [_COUNT]:
         names = (_COUNT,)
     limit = body.integer("limit", DEFAULT_LIMIT)
-    paged = limit > 0 and names != (_COUNT,)
+    groups = _listed(body, "groupByFields")
+    paged = limit > 0 and (names != (_COUNT,) or bool(groups))
     return QueryRequest(
         name=body.text("collectionName"),
         filter=body.text("filter"),
@@ -119,7 +125,8 @@ def query(body: Body) -> QueryRequest:
         templates=body.mapping("exprParams"),
         output_fields=names,
         partition_names=body.texts("partitionNames"),
-        order_by=tuple(spec for text in body.texts("orderByFields") for spec in text.split(",") if spec.strip()),
+        order_by=_listed(body, "orderByFields"),
+        group_by=groups,
     )
 
 

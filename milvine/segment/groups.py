@@ -55,7 +55,8 @@ def _of_path(column: PathColumn, cast: DataType | None) -> Any:
     return pc.coalesce(*parts)
 
 
-def _of_column(column: Column) -> Any:
+def arrow_values(column: Column) -> Any:
+    """The values of a scalar field as an Arrow array."""
     mask = None if column.validity is None else ~column.validity
     if isinstance(column.values, np.ndarray):
         return pa.array(column.values, mask=mask)
@@ -67,13 +68,13 @@ def _of_column(column: Column) -> Any:
 def values_of(column: Column, field: GroupField) -> Any:
     """The values of a column of the field."""
     if field.path is None:
-        return _of_column(column)
+        return arrow_values(column)
     return _of_path(extract(column.values, field.path), field.cast)
 
 
 def _values_in(rows: RowSet, field: GroupField) -> Any:
     if field.path is None:
-        return _of_column(rows.column(field.field_id))
+        return arrow_values(rows.column(field.field_id))
     return _of_path(rows.json_path(field.field_id, field.path), field.cast)
 
 

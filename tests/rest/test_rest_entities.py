@@ -402,7 +402,7 @@ def test_count_ignores_the_limit_and_takes_a_filter(rest: Rest, collection_name:
             {"orderByFields": ["vec"], "limit": 3},
             "order_by field 'vec' has type FloatVector which is not sortable",
         ),
-        ({"groupByFields": ["a"]}, "query group_by is not supported"),
+        ({"groupByFields": ["vec"]}, "group by field vec has unsupported data type FloatVector"),
     ],
 )
 def test_invalid_queries_are_1100(rest: Rest, collection_name: str, more: dict[str, Any], text: str) -> None:

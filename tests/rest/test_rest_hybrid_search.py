@@ -154,3 +154,13 @@ def test_a_plain_search_is_ranked_by_a_function(rest: Rest) -> None:
     assert set(scores) == {0, 1, 2, 3}
     assert list(scores.values()) == sorted(scores.values(), reverse=True)
     assert scores[3] == pytest.approx(1 - 2 * math.atan(9) / math.pi, rel=1e-5)
+
+
+def test_queries_are_ordered_and_aggregated(rest: Rest) -> None:
+    ordered = {"collectionName": NAME, "orderByFields": ["a:desc", "id"], "outputFields": ["a"], "limit": 3}
+    assert [(row["a"], row["id"]) for row in rest.ok("entities/query", ordered)] == [(3, 3), (3, 7), (3, 11)]
+    names = ["a", "count(*)", "avg(id)"]
+    grouped = {"collectionName": NAME, "groupByFields": ["a"], "outputFields": names, "limit": 2, "offset": 1}
+    assert rest.ok("entities/query", grouped) == [{"a": a, "count(*)": 10, "avg(id)": 18 + a} for a in (1, 2)]
+    total = {"collectionName": NAME, "outputFields": ["max(id)"], "filter": "id < 30"}
+    assert rest.ok("entities/query", total) == [{"max(id)": 29}]

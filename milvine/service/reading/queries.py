@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from milvine.errors import CollectionNotLoaded, ParameterInvalid
@@ -17,6 +19,7 @@ from milvine.service.gate import capability
 from milvine.service.partitions import holding
 from milvine.service.rate_limits import QUERIED
 from milvine.service.reading import limits, names
+from milvine.service.reading.aggregates import aggregated_of, is_count_of_rows
 from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
 from milvine.service.reading.running import run_query
 from milvine.service.reading.snapshot import check_travel, read_ts
@@ -27,29 +30,33 @@ COUNT = COUNT_FIELD.name
 
 @capability("Query", on="request.name", denied_as=READING)
 def query(engine: Engine, context: RequestContext, request: QueryRequest) -> ReadResult:
-    """Rows that pass the filter, in the requested order or in key order, or their number for count(*)."""
+    """Rows that pass the filter, in the requested order or in key order, or their aggregates."""
     collection = find_collection(engine, context, request.name)
     engine.rates.check(collection, QUERIED, lambda: 1, request.partition_names)
-    counting = [n.strip() for n in request.output_fields] == [COUNT]
-    _check_request(request, counting, limits.most_rows(collection))
+    counting = [n.strip() for n in request.output_fields] == [COUNT] and not request.group_by
+    aggregated = aggregated_of(request.output_fields, request.group_by, request.order_by, collection.schema)
+    _check_request(request, aggregated is not None, limits.most_rows(collection))
     partition_ids = names.partition_ids(collection, request.partition_names)
-    outputs = Outputs() if counting else requested(engine, collection, request.output_fields)
+    outputs = Outputs() if aggregated is not None else requested(engine, collection, request.output_fields)
     predicate = names.predicate(engine, collection, request.filter, request.templates)
     order = sort_keys(request.order_by, collection.schema)
     names.check_loaded(engine, collection, tuple(key.field_id for key in order))
-    if request.limit is None and not counting and is_always_true(predicate):
+    names.check_loaded(engine, collection, () if aggregated is None else aggregated.aggregation.field_ids)
+    has_aggregates = aggregated is not None and bool(aggregated.aggregation.aggregates)
+    if request.limit is None and not has_aggregates and is_always_true(predicate):
         raise ParameterInvalid("empty expression should be used with limit")
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
     primary = collection.schema.primary_field
+    fetched = tuple(f.field_id for f in outputs.fields) if aggregated is None else aggregated.aggregation.field_ids
     plan = QueryPlan(
         read_ts=_query_ts(engine, collection, request),
         predicate=predicate,
         keys=None if predicate is None else primary_keys(predicate),
         partition_ids=partition_ids,
         limit=None if request.limit is None else request.limit + request.offset,
-        output_field_ids=tuple(f.field_id for f in outputs.fields),
+        output_field_ids=fetched,
         primary_field_id=primary.field_id,
         ignores_growing=request.ignores_growing,
         order=order,
@@ -61,6 +68,16 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
         counted = OutputField(COUNT_FIELD, Column(COUNT_FIELD.data_type, np.array([count], np.int64)))
         return ReadResult(
             primary_field=primary, fields=(counted,), output_names=(COUNT,), dynamic_keys=(), ts=plan.read_ts
+        )
+    if aggregated is not None:
+        aggregate = partial(engine.cluster.aggregate, what=aggregated.aggregation)
+        table = run_query(engine, aggregate, target, plan, asked_ts)
+        return ReadResult(
+            primary_field=primary,
+            fields=aggregated.answer(table, order, request.offset, request.limit),
+            output_names=aggregated.names,
+            dynamic_keys=(),
+            ts=plan.read_ts,
         )
     found = run_query(engine, engine.cluster.query, target, plan, asked_ts)
     if not any(f.is_primary for f in outputs.fields):
@@ -90,16 +107,13 @@ def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> 
     return iterator.read_ts or max(engine.cluster.read_ts(collection.collection_id), collection.created_ts)
 
 
-def _check_request(request: QueryRequest, counting: bool, most: int) -> None:
+def _check_request(request: QueryRequest, has_aggregates: bool, most: int) -> None:
     if request.order_by and request.limit is None:
         raise ParameterInvalid("ORDER BY requires explicit limit")
     if request.order_by and request.iterator is not None:
         raise ParameterInvalid("ORDER BY with iterator is not supported")
-    if not counting and COUNT in (name.strip() for name in request.output_fields):
-        raise ParameterInvalid(f"{COUNT} cannot be combined with other output fields")
-    if counting:
-        if request.limit is not None:
-            raise ParameterInvalid("count entities with pagination is not allowed")
-        return
+    counts_all = has_aggregates and any(is_count_of_rows(name) for name in request.output_fields)
+    if counts_all and request.limit is not None and not request.group_by:
+        raise ParameterInvalid("count entities with pagination is not allowed")
     if request.limit is not None:
         limits.check_result_window(request.limit, request.offset, most)

@@ -167,6 +167,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "reduce_stop_for_best": "true",
         "ignore_growing": "false",
         "timezone": "Asia/Tokyo",
+        "group_by_fields": "id",
         "order_by_fields": "s:asc",
         "collection_id": "0",
         "offset": "1",

@@ -1,0 +1,117 @@
+"""Counts, sums, minima and maxima of rows, by the values of fields; pyarrow does the work.
+
+A table of partial results has a column for each grouping field, then one for each aggregate. Tables of several segments
+are joined and reduced again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.errors import ParameterInvalid
+from milvine.model.records import record
+from milvine.segment.groups import arrow_values
+from milvine.segment.plans import QueryPlan
+from milvine.segment.retrieve import passing_offsets
+from milvine.segment.rows import RowSet
+from milvine.segment.search import visible
+
+MAX_GROUPS = 100_000
+
+
+class Operation(StrEnum):
+    COUNT = "count"
+    SUM = "sum"
+    MIN = "min"
+    MAX = "max"
+
+
+@record
+class Aggregate:
+    """`field_id` None: of the rows themselves, which are only counted. A sum is int64 or float64; a count of a field is
+    that of the rows with a value."""
+
+    operation: Operation
+    field_id: int | None
+
+
+@record
+class Aggregation:
+    """What a query computes in place of rows."""
+
+    group_ids: tuple[int, ...]
+    aggregates: tuple[Aggregate, ...]
+
+    @property
+    def field_ids(self) -> tuple[int, ...]:
+        return (*self.group_ids, *(a.field_id for a in self.aggregates if a.field_id is not None))
+
+
+def aggregate_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan, what: Aggregation) -> Any | None:
+    """The partial results of the rows that pass; None if there are no row sets. Rows with equal keys count separately,
+    as in `count_row_sets`."""
+    tables = [
+        _reduced(_columns(rows, passing_offsets(rows, plan), what), what)
+        for rows in visible(row_sets, plan.partition_ids)
+    ]
+    return merge_tables(tables, what) if tables else None
+
+
+def merge_tables(tables: Sequence[Any], what: Aggregation) -> Any:
+    return tables[0] if len(tables) == 1 else _reduced(pa.concat_tables(tables), what)
+
+
+def _columns(rows: RowSet, offsets: np.ndarray[Any, Any], what: Aggregation) -> Any:
+    """A table of what each of the rows adds to the results."""
+    groups = [arrow_values(rows.column(field_id).take(offsets)) for field_id in what.group_ids]
+    added = [_added(rows, offsets, aggregate) for aggregate in what.aggregates]
+    return pa.table([*groups, *added], names=_names(what))
+
+
+def _added(rows: RowSet, offsets: np.ndarray[Any, Any], aggregate: Aggregate) -> Any:
+    if aggregate.field_id is None:
+        return pa.array(np.ones(len(offsets), np.int64))
+    column = rows.column(aggregate.field_id)
+    if aggregate.operation is Operation.COUNT:
+        validity = column.validity
+        return pa.array(np.ones(len(offsets), np.int64) if validity is None else validity[offsets].astype(np.int64))
+    values = arrow_values(column.take(offsets))
+    if aggregate.operation is Operation.SUM:
+        return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.float64())
+    return values
+
+
+def _names(what: Aggregation) -> list[str]:
+    return [f"g{i}" for i in range(len(what.group_ids))] + [f"a{i}" for i in range(len(what.aggregates))]
+
+
+def _reduced(table: Any, what: Aggregation) -> Any:
+    """One row for each group. Raises ParameterInvalid if they are too many."""
+    names = _names(what)
+    keys, texts = names[: len(what.group_ids)], {}
+    wanted = []
+    for name, aggregate in zip(names[len(keys) :], what.aggregates, strict=True):
+        if pa.types.is_string(table.schema.field(name).type):
+            # Hash aggregation compares numbers: the places of the texts in their order.
+            distinct = pc.unique(table[name].combine_chunks()).drop_null()
+            texts[name] = distinct.take(pc.sort_indices(distinct))
+            places = pc.index_in(table[name], value_set=texts[name])
+            table = table.set_column(table.schema.get_field_index(name), name, places)
+        is_count = aggregate.operation is Operation.COUNT
+        wanted.append((name, "sum" if is_count else aggregate.operation.value))
+    found = table.group_by(keys, use_threads=False).aggregate(wanted)
+    if found.num_rows > MAX_GROUPS:
+        raise ParameterInvalid(
+            f"GROUP BY produced too many groups ({found.num_rows}). Add filters (at most {MAX_GROUPS})"
+        )
+    columns = [found[key] for key in keys]
+    for name, operation in wanted:
+        column = found[f"{name}_{operation}"]
+        columns.append(texts[name].take(column.combine_chunks()) if name in texts else column)
+    return pa.table(columns, names=names)
