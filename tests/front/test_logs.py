@@ -64,7 +64,7 @@ ROOT = ("authorization", "root:Milvus")
 
 def test_a_failed_rpc_is_logged_with_its_request_id(logging_server: Server) -> None:
     request = milvus_pb2.DescribeCollectionRequest(collection_name="no\nsuch")
-    logging_server.stub.DescribeCollection(request, metadata=[ROOT, ("client_request_id", "mine-1")])
+    logging_server.stub.DescribeCollection(request, metadata=[ROOT, ("client-request-id", "mine-1")])
     event = until(lambda: [e for e in events(logging_server, "request failed") if e.get("request_id") == "mine-1"])[0]
     assert (event["protocol"], event["call"], event["user"]) == ("grpc", "DescribeCollection", "root")
     assert event["on"] == {"collection": "no\nsuch"}
@@ -75,7 +75,7 @@ def test_a_failed_rpc_is_logged_with_its_request_id(logging_server: Server) -> N
 
 def test_a_failed_rest_call_is_logged_with_the_trace_that_it_answers(logging_server: Server) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    headers = {"Authorization": "Bearer root:Milvus", "client_request_id": trace}
+    headers = {"Authorization": "Bearer root:Milvus", "client-request-id": trace}
     url = f"{logging_server.uri}/v2/vectordb/collections/describe"
     answer = requests.post(url, json={"collectionName": "nope"}, headers=headers, timeout=10)
     assert answer.headers["X-Milvus-Trace-Id"] == trace
