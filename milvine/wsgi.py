@@ -70,7 +70,10 @@ def _announce(engine: Engine) -> None:
         metrics.ready_seconds.set(_process_age_seconds())
     scheme = "https" if settings.tls_mode else "http"
     reachable = LOOPBACKS[0] if host == _EVERY_ADDRESS else host
-    write_address(Path(settings.data_dir), f"{scheme}://{reachable}:{settings.port}")
+    try:
+        write_address(Path(settings.data_dir), f"{scheme}://{reachable}:{settings.port}")
+    except OSError as error:  # a full disk; without this the server would never report that it is ready
+        logs.event(_log, logging.WARNING, "users of the directory cannot find this server", error=str(error))
     logs.event(_log, logging.INFO, "started", **server.facts(engine))
     sys.stdout.write(f"milvine ready {host}:{settings.port}\n")
     sys.stdout.flush()

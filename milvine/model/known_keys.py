@@ -414,6 +414,7 @@ KEYS: dict[str, dict[str, Known]] = {
     # REST bodies
     "AliasCollectionReq": _served("dbName collectionName aliasName"),
     "AliasReq": _served("dbName aliasName"),
+    "ApiKeyReq": _served("userName keyName roles expiresInSeconds"),
     "CollectionDataReq": {
         **_served("dbName collectionName partitionName data partialUpdate fieldOps"),
     },

@@ -40,7 +40,7 @@ def create(call: Call) -> dict[str, Any]:
     body = call.body
     roles = None if body.value("roles") is None else body.texts("roles")
     seconds = body.integer("expiresInSeconds", api_keys.DEFAULT_SECONDS)
-    key, token = api_keys.create_key(call.engine, call.context, _user(call), _name(call), roles, seconds)
+    key, token = api_keys.create_key(call.engine, call.context, _user(call), _name(call), roles=roles, seconds=seconds)
     return {"data": {**_described(key), "apiKey": token}}
 
 

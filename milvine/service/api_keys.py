@@ -68,6 +68,7 @@ def create_key(
     context: RequestContext,
     user: str,
     name: str,
+    *,
     roles: Sequence[str] | None = None,
     seconds: int = DEFAULT_SECONDS,
 ) -> tuple[ApiKey, str]:

@@ -230,8 +230,9 @@ def test_a_damaged_collection_is_reported_and_does_not_delay_others(new_server: 
     url = f"{server.uri}/v2/vectordb/segments/describe"
     found_segments = requests.post(url, json={"collectionID": 0, "segmentIDs": ids}, timeout=30).json()["data"]
     assert len(found_segments["segmentInfos"]) == len(ids), "segments of any collection"
-    (index,) = server.stub.DescribeIndex(milvus_pb2.DescribeIndexRequest(collection_name=GRAPH)).index_descriptions
-    assert index.state == common_pb2.IndexState.Failed and str(path) in index.index_state_fail_reason
+    indexes = server.stub.DescribeIndex(milvus_pb2.DescribeIndexRequest(collection_name=GRAPH)).index_descriptions
+    assert {index.state for index in indexes} == {common_pb2.IndexState.Failed}
+    assert all(str(path) in index.index_state_fail_reason for index in indexes)
     found = health()
     assert not found.isHealthy
     assert len(found.reasons) == 1 and GRAPH in found.reasons[0] and str(path) in found.reasons[0]

@@ -22,7 +22,6 @@ from grpc_calls import (
     query_request,
     scalars,
     search_request,
-    status_of,
     vectors,
 )
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
@@ -34,8 +33,6 @@ DEFAULT_GROUP = "__default_resource_group"
 KEY = field("id", schema_pb2.Int64, primary=True)
 NUMBER = field("a", schema_pb2.Int64)
 LOAD_SECONDS = 20.0
-_UNIMPLEMENTED = 10
-"""Milvus's code for an RPC that is not served."""
 
 
 def vector(name: str = "vec") -> Any:
@@ -45,14 +42,6 @@ def vector(name: str = "vec") -> Any:
 def not_applicable(row: str) -> NoReturn:
     """End the test of a row that the table lists as not applicable, with the reason written there."""
     pytest.skip(f"{row} is not applicable: {NOT_APPLICABLE[row]}")
-
-
-def answer_if_applicable(row: str, call: Any, request: Any, **options: Any) -> Any:
-    """The answer of an RPC; the row is not applicable on a server that does not serve it."""
-    answer = call(request, **options)
-    if status_of(answer).code == _UNIMPLEMENTED:
-        not_applicable(row)
-    return answer
 
 
 # Calls

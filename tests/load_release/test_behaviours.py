@@ -12,7 +12,6 @@ import pytest
 from behaviours import DIRECTORY, NOT_APPLICABLE, ROWS
 
 _TEST_NAME = re.compile(r"test_([a-z]{2})_(\d\d[sh]?)_\w+")
-_EXCUSES = {"not_applicable", "answer_if_applicable"}
 _ESCAPES = {"skip", "skipif", "xfail", "importorskip", "exit"}
 _MODULES = sorted(DIRECTORY.glob("test_rows_*.py"))
 
@@ -28,11 +27,11 @@ def _functions() -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 def _excuses(function: ast.FunctionDef) -> list[object]:
-    """The rows that a test passes to the helpers that may skip it."""
+    """The rows that a test passes to the helper that skips it."""
     return [
         ast.literal_eval(node.args[0])
         for node in ast.walk(function)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _EXCUSES
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "not_applicable"
     ]
 
 

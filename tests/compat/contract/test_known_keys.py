@@ -424,7 +424,6 @@ _HYBRID_BODY = {
 _BODIES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "CollectionIDReq": ("entities/get", {"collectionName": PLAIN, "id": 1}),
     "CollectionReq": ("collections/create", {"collectionName": "contract_rest_body", "dimension": 4}),
-    "QueryReqV2": ("entities/query", {"collectionName": PLAIN, "filter": "id > 1"}),
     "SearchReqV2": ("entities/search", {"collectionName": PLAIN, "data": [QUERY]}),
     "HybridSearchReq": ("entities/hybrid_search", _HYBRID_BODY),
     "IndexReq": ("indexes/describe", {"collectionName": PLAIN, "indexName": "vec"}),
