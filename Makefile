@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Test files are independent of each other, so two can run at a time.
-TWO_AT_A_TIME := -n 2 --dist loadfile
+# Test files are independent of each other, so two can run at a time. Reordered, the longest files would come last, and
+# one core would wait for them.
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo serve test test-clients check nightly delays bench bench-load format clean
 
