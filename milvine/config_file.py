@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -55,9 +56,9 @@ def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:
 
 def check_file(file: Path, tree: Mapping[str, object], known: Mapping[str, str]) -> None:
     """Raises ValueError for a misspelt key. `known` has the right key by each name that a user may think of."""
-    keys = set(known.values())
+    keys = sorted(set(known.values()))
     for key in _leaves(tree):
-        inside = next((one for one in sorted(keys) if one.startswith(f"{key}.")), None)
+        inside = next((one for one in keys if one.startswith(f"{key}.")), None)
         if inside is not None:
             raise ValueError(f"{key} in {file} must hold settings, such as {inside}, not a value")
         right = nearest(key, known)
@@ -79,9 +80,10 @@ def nearest(name: str, known: Mapping[str, str], separator: str = ".") -> str | 
         return None
     if name in known:
         return known[name]
+    steps = name.lower().split(separator)
     best, best_score = None, 0.0
     for one, right in known.items():
-        score = _likeness(name.lower().split(separator), one.lower().split(separator))
+        score = _likeness(steps, one.lower().split(separator))
         if score > best_score:
             best, best_score = right, score
     return best
@@ -91,10 +93,16 @@ def _likeness(steps: list[str], others: list[str]) -> float:
     """From 0 to 1; 0 unless each step resembles the one at its place."""
     if len(steps) != len(others):
         return 0.0
-    ratios = [_ratio(step, other) for step, other in zip(steps, others, strict=True)]
-    return sum(ratios) / len(ratios) if min(ratios) >= _ALIKE else 0.0
+    ratios = []
+    for step, other in zip(steps, others, strict=True):
+        ratio = _ratio(step, other)
+        if ratio < _ALIKE:
+            return 0.0
+        ratios.append(ratio)
+    return sum(ratios) / len(ratios)
 
 
+@cache  # the keys of a file share most of their steps
 def _ratio(step: str, other: str) -> float:
     if step != other and sorted(step) == sorted(other):
         return _SWAPPED
