@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from milvine.directory_users import Use
-from milvine.embedded.launch import find_or_start
+from milvine.embedded.launch import use_server
 
 _START_SECONDS = 60.0
 _NO_PYMILVUS = "milvine.connect needs Milvus's client: pip install pymilvus"
@@ -70,17 +70,6 @@ def _async_client_class() -> Any:
     return AsyncClient
 
 
-def _use_and_uri(data_dir: str | os.PathLike[str], settings: Mapping[str, object], seconds: float) -> tuple[Use, str]:
-    directory = Path(data_dir).resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    use = Use(directory)
-    try:
-        return use, find_or_start(directory, settings, seconds).uri
-    except BaseException:
-        use.end()
-        raise
-
-
 def connect(
     data_dir: str | os.PathLike[str],
     *,
@@ -95,8 +84,8 @@ def connect(
     call starts the server. `options` are those of MilvusClient, such as `token` and `db_name`. Raises StartError.
     """
     client_class = _client_class()
-    use, uri = _use_and_uri(data_dir, settings or {}, start_seconds)
-    return client_class(use, uri, **options)
+    use, address = use_server(Path(data_dir).resolve(), settings, start_seconds)
+    return client_class(use, address.uri, **options)
 
 
 async def connect_async(
@@ -108,5 +97,5 @@ async def connect_async(
 ) -> Any:
     """As `connect`, with an AsyncMilvusClient, also an asynchronous context manager."""
     client_class = _async_client_class()
-    use, uri = await asyncio.to_thread(_use_and_uri, data_dir, settings or {}, start_seconds)
-    return client_class(use, uri, **options)
+    use, address = await asyncio.to_thread(use_server, Path(data_dir).resolve(), settings, start_seconds)
+    return client_class(use, address.uri, **options)

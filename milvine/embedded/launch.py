@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from milvine import config, file_locks
-from milvine.directory_users import Address, address_of, server_pid
+from milvine.directory_users import Address, Use, address_of, server_pid
 
 _LOG_FILE, _STARTING_FILE = "server.log", "STARTING"
 _POLL_SECONDS = 0.02
@@ -24,11 +24,22 @@ class StartError(RuntimeError):
     """Why there is no server, in one sentence."""
 
 
-def find_or_start(data_dir: Path, settings: Mapping[str, object], seconds: float) -> Address:
-    """The server of the directory, started if there is none. The caller must be a user of the directory.
+def use_server(data_dir: Path, settings: Mapping[str, object] | None, seconds: float) -> tuple[Use, Address]:
+    """A use of the directory, made if missing, and its server, started if there is none.
 
     `settings`, by their keys, apply only to a server that this call starts. Raises StartError.
     """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    use = Use(data_dir)
+    try:
+        return use, _find_or_start(data_dir, settings or {}, seconds)
+    except BaseException:
+        use.end()
+        raise
+
+
+def _find_or_start(data_dir: Path, settings: Mapping[str, object], seconds: float) -> Address:
+    """The caller must be a user of the directory, since a server without one ends."""
     deadline = time.monotonic() + seconds
     with _only_starter(data_dir):
         pid = server_pid(data_dir)

@@ -13,7 +13,7 @@ from typing import Any
 
 from milvine.directory_users import Use, server_pid
 from milvine.embedded.clients import _pymilvus
-from milvine.embedded.launch import find_or_start
+from milvine.embedded.launch import use_server
 
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.02
@@ -35,10 +35,9 @@ class Server:
         """Starts it, and returns when it is ready. Raises StartError."""
         self._temporary = tempfile.TemporaryDirectory(prefix="milvine-") if data_dir is None else None
         self.data_dir = Path(data_dir or self._temporary.name).resolve()  # type: ignore[union-attr]
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._use: Use | None = Use(self.data_dir)
+        self._use: Use | None = None
         try:
-            address = find_or_start(self.data_dir, settings or {}, start_seconds)
+            self._use, address = use_server(self.data_dir, settings, start_seconds)
         except BaseException:
             self._leave()
             raise
