@@ -1,4 +1,4 @@
-"""Any index of faiss, of which only its search is known.
+"""Any index of faiss, over numbers or bits, of which only its search is known.
 
 Not all of them take a filter, so a filtered search asks for more rows and keeps the allowed ones.
 """
@@ -62,19 +62,8 @@ class AnyFaissIndex:
         distances, rows = padded(len(queries), k)
         asked = min(k, self.row_count)
         distances[:, :asked], rows[:, :asked] = self._index.search(queries, asked, params=options)
-        if self._metric is not MetricType.L2:
+        if self._metric.larger_is_nearer:
             np.negative(distances, out=distances)
-        distances[rows < 0] = np.inf
-        return distances, rows
-
-
-class AnyBinaryFaissIndex(AnyFaissIndex):
-    """The same over vectors of bits, by the Hamming distance."""
-
-    def _nearest(self, queries: Array, k: int, options: Any) -> tuple[Array, Array]:
-        distances, rows = padded(len(queries), k)
-        asked = min(k, self.row_count)
-        distances[:, :asked], rows[:, :asked] = self._index.search(queries, asked, params=options)
         distances[rows < 0] = np.inf
         return distances, rows
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from milvine.errors import ParameterInvalid, UnexpectedError, excerpt
 from milvine.index import dense
-from milvine.index.any_faiss import AnyBinaryFaissIndex, AnyFaissIndex
+from milvine.index.any_faiss import AnyFaissIndex
 from milvine.index.base import Array, Effort, VectorIndex
 from milvine.index.binary_graph import BinaryHnsw, save_graph
 from milvine.index.hnsw import HnswIndex
@@ -85,7 +85,7 @@ class FaissFactory(IndexType):
     def _open_binary(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
         index, buffer = dense.read(payload, path, faiss.IndexBinary, faiss.read_index_binary)
         is_graph = isinstance(index, faiss.IndexBinaryHNSW)
-        return (BinaryHnsw if is_graph else AnyBinaryFaissIndex)(index, self.name, metric, buffer)
+        return (BinaryHnsw if is_graph else AnyFaissIndex)(index, self.name, metric, buffer)
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:
         """faiss copies some classes of indexes to the heap."""
