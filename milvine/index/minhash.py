@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from milvine.index.base import Array, Effort, Found
-from milvine.index.by_distance import Band, nearest_by, ordered_by, padded
+from milvine.index.by_distance import nearest_by, ordered_by, padded
 from milvine.index.exact import Exact, Nearest, no_preparation
 from milvine.index.ivf import MIN_SCANNED
 from milvine.model.types import MetricType
@@ -99,15 +99,7 @@ def comparison(hash_bytes: int, bands: int, *, by_similarity: bool) -> Exact:
     def scan(vectors: Array, _prepared: Any, queries: Array, k: int, metric: MetricType, mask: Array | None) -> Nearest:
         return nearest_by(measure, vectors, queries, k, metric, mask, None)
 
-    def scan_band(
-        vectors: Array, queries: Array, k: int, metric: MetricType, mask: Array | None, band: Band
-    ) -> Nearest:
-        return nearest_by(measure, vectors, queries, k, metric, mask, band)
-
-    def exact_distances(vectors: Array, queries: Array, rows: Array, k: int, metric: MetricType) -> Nearest:
-        return ordered_by(measure, vectors, queries, rows, k, metric)
-
-    return Exact(no_preparation, scan, scan_band, exact_distances)
+    return Exact(no_preparation, scan, partial(nearest_by, measure), partial(ordered_by, measure))
 
 
 def build(vectors: Array, bands: Bands) -> dict[str, Array]:
