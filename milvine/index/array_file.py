@@ -6,7 +6,7 @@ place of each array. The arrays follow, each at a multiple of 64 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,20 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
             file.write(array.data)
 
 
-def read_arrays(payload: memoryview, path: Path) -> dict[str, Array]:
-    """Views into `payload`, by name. Raises DataIntegrityError, naming the file."""
+def read_arrays(
+    payload: memoryview, path: Path, index_type: str, check: Callable[[Mapping[str, Array]], None]
+) -> dict[str, Array]:
+    """Views into `payload`, by name. Raises DataIntegrityError, naming the file, also if they are not those of an index
+    of this type, for which `check` raises KeyError or ValueError."""
+    arrays = _views(payload, path)
+    try:
+        check(arrays)
+    except (KeyError, ValueError) as error:
+        raise DataIntegrityError(f"{path} does not hold a {index_type} index: {error}") from error
+    return arrays
+
+
+def _views(payload: memoryview, path: Path) -> dict[str, Array]:
     try:
         length = int.from_bytes(payload[:_LENGTH_BYTES], "little")
         entries: list[Any] = orjson.loads(payload[_LENGTH_BYTES : _LENGTH_BYTES + length])

@@ -7,7 +7,6 @@ as hold nearly as many allowed rows as it would see without the filter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import faiss
 import numpy as np
@@ -105,9 +104,8 @@ class BinaryLists:
         return places
 
 
-def checked_arrays(arrays: Mapping[str, Array]) -> Mapping[str, Any]:
-    """The arrays, if they are those of an index. Raises KeyError and ValueError."""
+def check_arrays(arrays: Mapping[str, Array]) -> None:
+    """Raises KeyError and ValueError if the arrays are not those of an index."""
     order, starts = arrays["order"], arrays["starts"]
     if len(order) != len(arrays["vectors"]) or len(starts) != len(arrays["centroids"]) + 1 or starts[-1] != len(order):
         raise ValueError("its arrays do not fit one another")
-    return arrays

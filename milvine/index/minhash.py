@@ -113,12 +113,11 @@ def build(vectors: Array, bands: Bands) -> dict[str, Array]:
     }
 
 
-def checked_arrays(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The arrays, if they are those of an index. Raises KeyError and ValueError."""
+def check_arrays(arrays: Mapping[str, Array]) -> None:
+    """Raises KeyError and ValueError if the arrays are not those of an index."""
     keys, rows = arrays["keys"], arrays["rows"]
     if keys.ndim != 2 or keys.shape != rows.shape or not len(keys) or arrays["band_size"].shape != (1,):
         raise ValueError("its arrays do not fit one another")
-    return arrays
 
 
 class SharedBands:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from milvine.errors import DataIntegrityError
 from milvine.index.array_file import read_arrays, write_arrays
 from milvine.index.base import VectorIndex
-from milvine.index.binary_lists import BinaryLists, build_lists, checked_arrays
+from milvine.index.binary_lists import BinaryLists, build_lists, check_arrays
 from milvine.index.lists_type import ProbedType
 from milvine.model.types import DataType, MetricType
 
@@ -29,10 +28,7 @@ class BinIvfFlat(ProbedType):
         write_arrays(path, built)
 
     def open(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
-        try:
-            arrays = checked_arrays(read_arrays(payload, path))
-        except (KeyError, ValueError) as error:
-            raise DataIntegrityError(f"{path} does not hold a {self.name} index: {error}") from error
+        arrays = read_arrays(payload, path, self.name, check_arrays)
         return BinaryLists(arrays, self.name, metric, len(payload))
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from milvine.errors import DataIntegrityError, ParameterInvalid, UnexpectedError
+from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.index.array_file import read_arrays, write_arrays
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.exact import Exact
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
-from milvine.index.minhash import Bands, SharedBands, build, checked_arrays, comparison
+from milvine.index.minhash import Bands, SharedBands, build, check_arrays, comparison
 from milvine.index.params import INT32_MAX, BoolParam, FloatParam, IntParam, Param, searched_bool, searched_int
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
@@ -56,10 +56,7 @@ class MinhashLsh(IndexType):
         write_arrays(path, built)
 
     def open(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
-        try:
-            return SharedBands(checked_arrays(read_arrays(payload, path)), self.name, len(payload))
-        except (KeyError, ValueError) as error:
-            raise DataIntegrityError(f"{path} does not hold a {self.name} index: {error}") from error
+        return SharedBands(read_arrays(payload, path, self.name, check_arrays), self.name, len(payload))
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:
         return file_bytes

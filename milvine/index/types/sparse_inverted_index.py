@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from milvine.errors import DataIntegrityError
 from milvine.index import inverted
 from milvine.index.array_file import read_arrays, write_arrays
 from milvine.index.base import Array, Effort, Found, VectorIndex
@@ -60,11 +59,7 @@ class SparseInvertedIndex(IndexType):
         write_arrays(path, built)
 
     def open(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
-        arrays = read_arrays(payload, path)
-        try:
-            return SparseIndex(_checked(arrays), self.name, len(payload))
-        except (KeyError, IndexError, ValueError) as error:
-            raise DataIntegrityError(f"{path} does not hold a {self.name} index: {error}") from error
+        return SparseIndex(read_arrays(payload, path, self.name, _check), self.name, len(payload))
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:
         return file_bytes
@@ -78,13 +73,14 @@ class SparseInvertedIndex(IndexType):
         return Effort(candidates, DEFAULT_NPROBE, candidates, dropped)
 
 
-def _checked(arrays: dict[str, Array]) -> dict[str, Array]:
-    """The arrays, if no search can read beyond them. Raises KeyError, IndexError and ValueError."""
+def _check(arrays: Mapping[str, Array]) -> None:
+    """Raises KeyError and ValueError if a search could read beyond the arrays."""
     starts, rows = arrays["starts"], arrays["rows"]
     fits = len(starts) == len(arrays["terms"]) + 1 and len(rows) == len(arrays["values"])
     if not fits or int(starts[0]) != len(rows) or int(starts[-1]) != 0 or (np.diff(starts) > 0).any():
         raise ValueError("its arrays do not fit one another")
-    return arrays
+    if arrays["row_count"].shape != (1,):
+        raise ValueError("it has no number of rows")
 
 
 class SparseIndex:
