@@ -13,7 +13,7 @@ from load_calls import estimate, loaded, memory, ours
 from load_calls import release as release_
 from pymilvus import DataType, MilvusClient, MilvusException
 from sample_collections import add_index, wait_indexed
-from vector_fields import EXACT, FIELDS, VectorField, received
+from vector_fields import FIELDS, VectorField, received
 
 NAME = "kinds_together"
 SEALED, GROWING = 1200, 40
@@ -70,20 +70,7 @@ def released(server: Server, written: Rows) -> Iterator[None]:
 
 def _check(client: MilvusClient, field: VectorField, rows: Rows, filter: str = "") -> None:
     query = field.draw(np.random.default_rng(4))
-    (hits,) = client.search(
-        NAME,
-        [field.sent(query)],
-        anns_field=field.name,
-        limit=K,
-        filter=filter,
-        output_fields=[field.name],
-        search_params=EXACT,
-    )
-    scores = field.scores(query, rows)
-    assert [hit["distance"] for hit in hits] == list(scores.values())[:K]
-    for hit in hits:
-        assert scores[hit["id"]] == hit["distance"]
-        assert field.received(hit["entity"][field.name]) == rows[hit["id"]][field.name]
+    field.check_search(client, NAME, query, rows, K, filter=filter)
 
 
 @each_kind

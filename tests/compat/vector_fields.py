@@ -88,6 +88,35 @@ class VectorField:
         best_first = sorted(found, key=lambda key: -found[key] if self.metric == "IP" else found[key])
         return {key: found[key] for key in best_first if found[key] < math.inf}
 
+    def check_search(
+        self,
+        client: Any,
+        collection: str,
+        query: Vector,
+        rows: Mapping[Any, Mapping[str, Any]],
+        limit: int,
+        others: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Any:
+        """Compares a search with the slow reference; `rows` are all that it may find. Returns the hits, which have the
+        fields `others` beside the vector."""
+        (hits,) = client.search(
+            collection,
+            [self.sent(query)],
+            anns_field=self.name,
+            limit=limit,
+            output_fields=[self.name, *others],
+            search_params=EXACT,
+            **options,
+        )
+        scores = self.scores(query, rows)
+        assert [hit["distance"] for hit in hits] == list(scores.values())[:limit], f"{collection} {self.name} {options}"
+        assert len({hit["id"] for hit in hits}) == len(hits)
+        for hit in hits:
+            assert scores[hit["id"]] == hit["distance"]
+            assert self.received(hit["entity"][self.name]) == rows[hit["id"]][self.name]
+        return hits
+
 
 FIELDS = (
     VectorField(DataType.FLOAT16_VECTOR, "L2", "FLAT"),

@@ -169,9 +169,4 @@ def check_searches(client: MilvusClient, name: str, rows: dict[int, Row], seed: 
     """Compares searches by vectors of bits and sparse ones with a slow reference; `rows` are all rows there are."""
     for kind in KINDS:
         query = kind.draw(np.random.default_rng(seed))
-        (hits,) = client.search(name, [query], anns_field=kind.name, limit=20, output_fields=[kind.name])
-        scores = kind.scores(query, rows)
-        assert [hit["distance"] for hit in hits] == list(scores.values())[:20], f"{name}: {kind.name}"
-        for hit in hits:
-            assert scores[hit["id"]] == hit["distance"]
-            assert kind.received(hit["entity"][kind.name]) == rows[hit["id"]][kind.name]
+        kind.check_search(client, name, query, rows, 20)

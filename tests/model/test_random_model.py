@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
-from vector_fields import EXACT, VectorField, received
 from vector_fields import FIELDS as VECTOR_FIELDS
+from vector_fields import VectorField, received
 
 from milvine.model.timestamps import physical_ms
 
@@ -279,21 +279,7 @@ class Walk:
     def _check_search_by(self, field: VectorField, name: str, table: Rows, options: Row) -> None:
         query = field.draw(self.numbers)
         k = self.rng.choice([1, 5, 20, 1000])
-        hits = self.client.search(
-            name,
-            [field.sent(query)],
-            anns_field=field.name,
-            limit=k,
-            output_fields=[field.name, "name"],
-            search_params=EXACT,
-            **options,
-        )[0]
-        scores = field.scores(query, table)
-        assert [hit["distance"] for hit in hits] == list(scores.values())[:k], f"{name}: {field.name} {options}"
-        assert len({hit["id"] for hit in hits}) == len(hits)
-        for hit in hits:
-            assert scores[hit["id"]] == hit["distance"]
-            assert field.received(hit["entity"][field.name]) == table[hit["id"]][field.name]
+        for hit in field.check_search(self.client, name, query, table, k, ("name",), **options):
             assert hit["entity"]["name"] == table[hit["id"]]["name"]
 
     def check_all(self) -> None:
