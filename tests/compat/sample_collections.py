@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient
+import pytest
+from pymilvus import DataType, MilvusClient, MilvusException
 
 Array = np.ndarray[Any, Any]
 DIM = 4
@@ -74,6 +75,30 @@ def add_index(
     indexes = client.prepare_index_params()
     indexes.add_index(field_name, index_type=index_type, metric_type=metric, params=params)
     client.create_index(name, indexes, sync=False)
+
+
+def refused_index(
+    client: MilvusClient,
+    field_name: str,
+    data_type: DataType,
+    index_type: str,
+    metric: str,
+    *,
+    dim: int | None = None,
+    **params: Any,
+) -> MilvusException:
+    """Why an index of such a vector field is refused; no index is left."""
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field(field_name, data_type, **({} if dim is None else {"dim": dim}))
+    client.create_collection("refused_index", schema=schema)
+    try:
+        with pytest.raises(MilvusException) as refused:
+            add_index(client, "refused_index", field_name, index_type, metric, **params)
+        assert client.list_indexes("refused_index") == []
+    finally:
+        client.drop_collection("refused_index")
+    return refused.value
 
 
 def c1_rows(count: int, first: int = 0, **extra: Any) -> list[dict[str, Any]]:

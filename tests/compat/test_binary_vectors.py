@@ -11,7 +11,7 @@ import pytest
 import requests
 from conftest import Server
 from pymilvus import DataType, MilvusClient, MilvusException
-from sample_collections import add_index, wait_indexed
+from sample_collections import add_index, refused_index, wait_indexed
 
 Array = np.ndarray[Any, Any]
 Index = tuple[str, str, dict[str, Any]]
@@ -231,16 +231,8 @@ def test_a_dimension_that_does_not_fit_is_refused(client: MilvusClient, dim: int
     ],
 )
 def test_an_index_that_does_not_fit_is_refused(client: MilvusClient, index_type: str, metric: str, text: str) -> None:
-    schema = client.create_schema()
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("bits", DataType.BINARY_VECTOR, dim=DIM)
-    client.create_collection("bits_index", schema=schema)
-    try:
-        with pytest.raises(MilvusException) as refused:
-            add_index(client, "bits_index", "bits", index_type, metric)
-        assert text in refused.value.message
-    finally:
-        client.drop_collection("bits_index")
+    refused = refused_index(client, "bits", DataType.BINARY_VECTOR, index_type, metric, dim=DIM)
+    assert text in refused.message
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF32,Flat", "BHash16", "BIVF0", "BIVF32,Flat"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ServerFactory
 from pymilvus import DataType, MilvusClient, MilvusException
-from sample_collections import add_index, wait_indexed
+from sample_collections import add_index, refused_index, wait_indexed
 
 Array = np.ndarray[Any, Any]
 HASHES, BANDS, K = 32, 8, 20
@@ -170,18 +170,9 @@ def test_a_mapped_index_gives_the_same_answers_after_a_restart(new_server: Serve
 def test_an_index_whose_parameters_do_not_fit_is_refused(
     client: MilvusClient, metric: str, params: dict[str, Any], text: str
 ) -> None:
-    schema = client.create_schema()
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("bits", DataType.BINARY_VECTOR, dim=DIM)
-    client.create_collection("minhash_refused", schema=schema)
-    try:
-        with pytest.raises(MilvusException) as refused:
-            add_index(client, "minhash_refused", "bits", "MINHASH_LSH", metric, **params)
-        assert refused.value.code == 1100
-        assert text in refused.value.message
-        assert client.list_indexes("minhash_refused") == []
-    finally:
-        client.drop_collection("minhash_refused")
+    refused = refused_index(client, "bits", DataType.BINARY_VECTOR, "MINHASH_LSH", metric, dim=DIM, **params)
+    assert refused.code == 1100
+    assert text in refused.message
 
 
 def test_other_index_types_refuse_the_metric(client: MilvusClient) -> None:

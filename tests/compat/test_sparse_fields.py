@@ -10,7 +10,7 @@ import pytest
 import requests
 from conftest import Server
 from pymilvus import DataType, MilvusClient, MilvusException
-from sample_collections import add_index, wait_indexed
+from sample_collections import add_index, refused_index, wait_indexed
 
 K = 10
 Sparse = dict[int, float]
@@ -233,18 +233,9 @@ def test_quick_creation_over_rest_takes_no_dimension(server: Server, client: Mil
 def test_an_index_that_does_not_fit_is_refused(
     client: MilvusClient, index_type: str, metric: str, params: dict[str, Any], text: str
 ) -> None:
-    schema = client.create_schema()
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
-    client.create_collection("sparse_refused", schema=schema)
-    try:
-        with pytest.raises(MilvusException) as refused:
-            add_index(client, "sparse_refused", "sparse", index_type, metric, **params)
-        assert refused.value.code == 1100
-        assert text in refused.value.message
-        assert client.list_indexes("sparse_refused") == []
-    finally:
-        client.drop_collection("sparse_refused")
+    refused = refused_index(client, "sparse", DataType.SPARSE_FLOAT_VECTOR, index_type, metric, **params)
+    assert refused.code == 1100
+    assert text in refused.message
 
 
 def test_search_parameters_out_of_range_are_refused(client: MilvusClient) -> None:
