@@ -221,6 +221,7 @@ def test_bad_vectors_in_json_are_refused_and_write_nothing(
 
 
 PLACEHOLDERS = {"bits": 100, "f32": 101, "f16": 102, "bf16": 103, "sparse": 104, "i8": 105}
+QUERIES = {**{name: bytes(size) for name, size in ROW_BYTES.items()}, "sparse": _sparse((1, 1.0))}
 
 
 def _search(stub: Any, name: str, placeholder: str, content: bytes, **options: Any) -> Any:
@@ -234,8 +235,7 @@ def _search(stub: Any, name: str, placeholder: str, content: bytes, **options: A
 def test_queries_of_other_kinds_and_sizes_are_refused(stub: Any, made: str, name: str) -> None:
     converted = {("f16", "f32"), ("bf16", "f32")}
     for other in TYPES:
-        content = _sparse((1, 1.0)) if other == "sparse" else bytes(ROW_BYTES[other])
-        answer = _search(stub, name, other, content)
+        answer = _search(stub, name, other, QUERIES[other])
         if other == name or (name, other) in converted:
             assert_ok(answer)
         else:
@@ -249,10 +249,9 @@ def test_queries_of_other_kinds_and_sizes_are_refused(stub: Any, made: str, name
 
 @pytest.mark.parametrize("name", TYPES)
 def test_a_search_by_another_metric_than_the_indexs_is_refused(stub: Any, made: str, name: str) -> None:
-    content = _sparse((1, 1.0)) if name == "sparse" else bytes(ROW_BYTES[name])
     metric = INDEXES[name][1]
     for other in {"L2", "IP", "HAMMING"} - {metric}:
-        answer = _search(stub, name, name, content, metric_type=other)
+        answer = _search(stub, name, name, QUERIES[name], metric_type=other)
         text = f"metric type not match: invalid parameter[expected={metric}][actual={other}]"
         assert_refused(answer, 1100, text)
 
@@ -275,8 +274,7 @@ def test_a_search_by_another_metric_than_the_indexs_is_refused(stub: Any, made: 
 def test_search_parameters_are_checked_for_each_kind(
     stub: Any, made: str, name: str, params: dict[str, Any], text: str
 ) -> None:
-    content = _sparse((1, 1.0)) if name == "sparse" else bytes(ROW_BYTES[name])
-    assert_refused(_search(stub, name, name, content, params=params), 65535, text)
+    assert_refused(_search(stub, name, name, QUERIES[name], params=params), 65535, text)
 
 
 FLOATS = ("f32", "f16", "bf16")
