@@ -24,7 +24,7 @@ from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
 from milvine.service.reading import ann_params, limits, names, rankers
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
-from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
+from milvine.service.reading.outputs import Outputs, no_rows, read_result, requested
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
 from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
 from milvine.service.reading.reranking import reranked
@@ -88,21 +88,15 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
     )
     fused, rows = _with_outputs(engine, context, hybrid, fused, keys.take(fused.places).values)
     scores = fused.scores if window.round_decimal < 0 else rounded(fused.scores, window.round_decimal)
-    return ReadResult(
-        primary_field=primary,
-        fields=output_fields(hybrid.outputs, rows),
-        output_names=hybrid.outputs.names,
-        dynamic_keys=hybrid.outputs.dynamic_keys,
-        ts=hybrid.read_ts,
-        ranking=Ranking(
-            limit=window.limit,
-            counts=fused.counts,
-            scores=scores,
-            keys=keys.take(fused.places),
-            groups=() if grouping is None else grouping.outputs(candidates.take(fused.places)),
-            lists_groups=grouping is not None and grouping.is_listed,
-        ),
+    ranking = Ranking(
+        limit=window.limit,
+        counts=fused.counts,
+        scores=scores,
+        keys=keys.take(fused.places),
+        groups=() if grouping is None else grouping.outputs(candidates.take(fused.places)),
+        lists_groups=grouping is not None and grouping.is_listed,
     )
+    return read_result(primary, hybrid.outputs, rows, hybrid.read_ts, ranking)
 
 
 def _pairs(hybrid: _Hybrid, found: Sequence[Hits | None]) -> Iterable[tuple[PreparedSearch, Hits | None]]:

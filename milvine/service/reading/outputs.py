@@ -11,7 +11,7 @@ from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
-from milvine.model.requests import OutputField
+from milvine.model.requests import OutputField, Ranking, ReadResult
 from milvine.model.schema import FieldSchema
 from milvine.service.context import Engine
 from milvine.service.reading.names import loaded_ids
@@ -68,12 +68,26 @@ def _dynamic_key(name: str) -> str:
     return match["plain"] or match["key"]
 
 
-def output_fields(outputs: Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:
+def _output_fields(outputs: Outputs, rows: ColumnBatch) -> tuple[OutputField, ...]:
     return tuple(
         OutputField(
             f, _with_keys(rows.columns[f.field_id], outputs.dynamic_keys) if f.is_dynamic else rows.columns[f.field_id]
         )
         for f in outputs.fields
+    )
+
+
+def read_result(
+    primary_field: FieldSchema, outputs: Outputs, rows: ColumnBatch, ts: int, ranking: Ranking | None = None
+) -> ReadResult:
+    """`rows` with the output fields, as an answer."""
+    return ReadResult(
+        primary_field=primary_field,
+        fields=_output_fields(outputs, rows),
+        output_names=outputs.names,
+        dynamic_keys=outputs.dynamic_keys,
+        ts=ts,
+        ranking=ranking,
     )
 
 

@@ -20,7 +20,7 @@ from milvine.service.partitions import holding
 from milvine.service.rate_limits import QUERIED
 from milvine.service.reading import limits, names
 from milvine.service.reading.aggregates import aggregated_of, is_count_of_rows
-from milvine.service.reading.outputs import Outputs, no_rows, output_fields, requested
+from milvine.service.reading.outputs import Outputs, no_rows, read_result, requested
 from milvine.service.reading.running import run_query
 from milvine.service.reading.snapshot import check_travel, read_ts
 from milvine.service.reading.sorting import sort_keys
@@ -85,13 +85,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
     rows = no_rows(outputs.fields) if found is None else found.rows
     if request.offset:
         rows = rows.slice(min(request.offset, rows.row_count), rows.row_count)
-    return ReadResult(
-        primary_field=primary,
-        fields=output_fields(outputs, rows),
-        output_names=outputs.names,
-        dynamic_keys=outputs.dynamic_keys,
-        ts=plan.read_ts,
-    )
+    return read_result(primary, outputs, rows, plan.read_ts)
 
 
 def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> int:

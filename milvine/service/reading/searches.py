@@ -14,7 +14,7 @@ from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
 from milvine.service.reading.grouping import group_by_group
 from milvine.service.reading.limits import beyond
-from milvine.service.reading.outputs import no_rows, output_fields
+from milvine.service.reading.outputs import Outputs, no_rows, read_result
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
 from milvine.service.reading.rank import Ranked, rounded
 from milvine.service.reading.reranking import reranked
@@ -64,23 +64,17 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     if request.round_decimal >= 0:
         round_scores = np.round if prepared.ranker is None else rounded
         scores = round_scores(scores, request.round_decimal)
-    return ReadResult(
-        primary_field=primary,
-        fields=output_fields(outputs, rows),
-        output_names=outputs.names,
-        dynamic_keys=outputs.dynamic_keys,
-        ts=plan.read_ts,
-        ranking=Ranking(
-            limit=request.limit,
-            counts=counts,
-            scores=scores,
-            keys=rows.columns[primary.field_id],
-            iterator_token="" if iterator is None else iterator.token,
-            last_bound=last_bound,
-            groups=() if grouping is None else grouping.outputs(rows),
-            lists_groups=grouping is not None and grouping.is_listed,
-        ),
+    ranking = Ranking(
+        limit=request.limit,
+        counts=counts,
+        scores=scores,
+        keys=rows.columns[primary.field_id],
+        iterator_token="" if iterator is None else iterator.token,
+        last_bound=last_bound,
+        groups=() if grouping is None else grouping.outputs(rows),
+        lists_groups=grouping is not None and grouping.is_listed,
     )
+    return read_result(primary, outputs, rows, plan.read_ts, ranking)
 
 
 def _hits(engine: Engine, prepared: PreparedSearch) -> Hits | None:
@@ -107,11 +101,10 @@ def _search_by_ids(engine: Engine, context: RequestContext, request: SearchReque
     counts = np.zeros(len(has_vector), np.int64)
     if not has_vector.any():
         primary = find_collection(engine, context, request.name).schema.primary_field
-        keys = no_rows((primary,)).columns[primary.field_id]
+        rows = no_rows((primary,))
+        keys = rows.columns[primary.field_id]
         ranking = Ranking(limit=0, counts=counts, scores=np.zeros(0, np.float32), keys=keys)
-        return ReadResult(
-            primary_field=primary, fields=(), output_names=(), dynamic_keys=(), ts=read_ts, ranking=ranking
-        )
+        return read_result(primary, Outputs(), rows, read_ts, ranking)
     result = search(engine, context, asked, read_ts)
     assert result.ranking is not None
     counts[has_vector] = result.ranking.counts
