@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from milvine.service.reading.outputs import Outputs, no_rows, read_result, reque
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
 from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
 from milvine.service.reading.reranking import reranked
-from milvine.service.reading.running import run_grouped, run_query, run_search
+from milvine.service.reading.running import no_hits, run, run_query
 from milvine.service.reading.snapshot import check_travel
 
 MAX_SEARCHES = 1024
@@ -56,7 +56,6 @@ class _Hybrid:
 
     def run(self, engine: Engine) -> list[Hits | None]:
         """The hits of each search, nearest first."""
-        run = run_search if self.grouping is None else run_grouped
         return [run(engine, search) for search in self.searches]
 
 
@@ -71,15 +70,16 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
     primary = hybrid.collection.schema.primary_field
     found = hybrid.run(engine)
     check_travel(engine, hybrid.collection.collection_id, request.read_ts)
-    lists = [_ranked(search, hits) for search, hits in _pairs(hybrid, found)]
     context.searches.extend((len(hits.counts), hits.segment_stats) for hits in found if hits is not None)
-    batches = [no_rows(search.fetched) if hits is None else hits.rows for search, hits in _pairs(hybrid, found)]
-    candidates = concat_batches(batches)
+    pairs = [
+        (search, no_hits(search) if hits is None else hits) for search, hits in zip(hybrid.searches, found, strict=True)
+    ]
+    candidates = concat_batches([hits.rows for _, hits in pairs])
     keys = candidates.columns[primary.field_id]
     window, grouping = hybrid.window, hybrid.grouping
     fused = reranked(
         hybrid.ranker,
-        lists,
+        [_ranked(search, hits) for search, hits in pairs],
         candidates,
         primary_field_id=primary.field_id,
         offset=window.offset,
@@ -97,10 +97,6 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
         lists_groups=grouping is not None and grouping.is_listed,
     )
     return read_result(primary, hybrid.outputs, rows, hybrid.read_ts, ranking)
-
-
-def _pairs(hybrid: _Hybrid, found: Sequence[Hits | None]) -> Iterable[tuple[PreparedSearch, Hits | None]]:
-    return zip(hybrid.searches, found, strict=True)
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -198,9 +194,7 @@ def _integer(text: str, refusal: str) -> int:
         raise ParameterInvalid(refusal) from None
 
 
-def _ranked(search: PreparedSearch, hits: Hits | None) -> Ranked:
-    if hits is None:
-        return Ranked(np.zeros(len(search.plan.queries), np.int64), np.zeros(0, np.float32))
+def _ranked(search: PreparedSearch, hits: Hits) -> Ranked:
     scores = -hits.distances if search.plan.metric.larger_is_nearer else hits.distances
     return Ranked(hits.counts, scores)
 

@@ -14,13 +14,26 @@ from milvine.querynode.cluster import Target
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.service.context import Engine, channel_name
 from milvine.service.reading.grouping import grouped
+from milvine.service.reading.outputs import no_rows
 from milvine.service.reading.prepared import PreparedSearch
 from milvine.service.reading.snapshot import check_travel
 
 _Result = TypeVar("_Result")
 
 
-def run_search(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+def run(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+    """The hits of a search, nearest first; None if there are no segments."""
+    if prepared.iterator is not None:
+        return _run_step(engine, prepared)
+    return _run_search(engine, prepared) if prepared.grouping is None else _run_grouped(engine, prepared)
+
+
+def no_hits(prepared: PreparedSearch) -> Hits:
+    counts = np.zeros(len(prepared.plan.queries), np.int64)
+    return Hits(counts, np.zeros(0, np.float32), no_rows(prepared.fetched), ())
+
+
+def _run_search(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     try:
         return engine.cluster.search(prepared.target, prepared.plan)
     except MilvineError as error:
@@ -48,7 +61,7 @@ def _chained(error: MilvineError, collection_id: int, verb: str) -> MilvineError
     return inner.prefixed(f"failed to search/query delegator {NODE_ID} for channel {channel}")
 
 
-def run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+def _run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     """A batch of an iterator, followed by all rows at exactly the distance of its last row.
 
     The next step starts beyond that distance, so it would never return them.
@@ -56,7 +69,7 @@ def run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     size = prepared.plan.k
     plan, found = replace(prepared.plan, k=size + 1), -1
     while True:
-        hits = run_search(engine, replace(prepared, plan=plan))
+        hits = _run_search(engine, replace(prepared, plan=plan))
         if hits is None or len(hits.distances) <= size:
             return hits
         count = int(np.searchsorted(hits.distances, hits.distances[size - 1], side="right"))
@@ -67,11 +80,11 @@ def run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
         plan, found = replace(plan, k=4 * plan.k), count
 
 
-def run_grouped(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+def _run_grouped(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     """The rows of the nearest `k` groups, nearest first."""
     assert prepared.grouping is not None
 
     def search(plan: SearchPlan) -> Hits | None:
-        return run_search(engine, replace(prepared, plan=plan))
+        return _run_search(engine, replace(prepared, plan=plan))
 
     return grouped(search, prepared.plan, prepared.grouping, prepared.plan.k)

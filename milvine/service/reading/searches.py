@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from milvine.model.requests import Ranking, ReadResult, SearchRequest
-from milvine.segment.plans import Hits, SegmentSearchStats
+from milvine.segment.plans import SegmentSearchStats
 from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
@@ -15,10 +15,10 @@ from milvine.service.rate_limits import SEARCHED
 from milvine.service.reading.grouping import group_by_group
 from milvine.service.reading.limits import beyond
 from milvine.service.reading.outputs import Outputs, no_rows, read_result
-from milvine.service.reading.prepared import PreparedSearch, prepare_search
+from milvine.service.reading.prepared import prepare_search
 from milvine.service.reading.rank import Ranked, rounded
 from milvine.service.reading.reranking import reranked
-from milvine.service.reading.running import run_grouped, run_search, run_step
+from milvine.service.reading.running import no_hits, run
 from milvine.service.reading.search_ids import with_vectors
 from milvine.service.reading.snapshot import check_travel
 
@@ -32,21 +32,20 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
     engine.rates.check(collection, SEARCHED, lambda: len(request.queries), request.partition_names)
     primary, grouping = collection.schema.primary_field, prepared.grouping
-    hits = _hits(engine, prepared)
+    hits = run(engine, prepared)
     check_travel(engine, collection.collection_id, request.read_ts)
     if hits is None:
-        rows, distances = no_rows(prepared.fetched), np.zeros(0, np.float32)
-        counts = np.zeros(len(request.queries), np.int64)
+        hits = no_hits(prepared)
     else:
-        rows, distances, counts = hits.rows, hits.distances, hits.counts
-        context.searches.append((len(counts), hits.segment_stats))
-        if grouping is not None:
-            query = np.repeat(np.arange(len(counts)), counts)
-            kept, counts = group_by_group(query, grouping.values(rows), len(counts), request.offset, request.limit)
-            rows, distances = rows.take(kept), distances[kept]
-        elif request.offset:
-            kept, counts = beyond(counts, request.offset)
-            rows, distances = rows.take(kept), distances[kept]
+        context.searches.append((len(hits.counts), hits.segment_stats))
+    rows, distances, counts = hits.rows, hits.distances, hits.counts
+    if grouping is not None:
+        query = np.repeat(np.arange(len(counts)), counts)
+        kept, counts = group_by_group(query, grouping.values(rows), len(counts), request.offset, request.limit)
+        rows, distances = rows.take(kept), distances[kept]
+    elif request.offset:
+        kept, counts = beyond(counts, request.offset)
+        rows, distances = rows.take(kept), distances[kept]
     scores = -distances if plan.metric.larger_is_nearer else distances
     if prepared.ranker is not None:
         fused = reranked(
@@ -77,12 +76,6 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     return read_result(primary, outputs, rows, plan.read_ts, ranking)
 
 
-def _hits(engine: Engine, prepared: PreparedSearch) -> Hits | None:
-    if prepared.iterator is not None:
-        return run_step(engine, prepared)
-    return run_search(engine, prepared) if prepared.grouping is None else run_grouped(engine, prepared)
-
-
 @capability("Search", on="request.name", denied_as=READING)
 def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SegmentSearchStats, ...]:
     """Runs a search and returns how each segment was searched."""
@@ -91,7 +84,7 @@ def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> 
         request, has_vector, at_ts = with_vectors(engine, context, request)
         if not has_vector.any():
             return ()
-    hits = _hits(engine, prepare_search(engine, context, request, at_ts))
+    hits = run(engine, prepare_search(engine, context, request, at_ts))
     return () if hits is None else hits.segment_stats
 
 
