@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from milvine.errors import ParameterInvalid
 from milvine.model.records import record
-from milvine.segment.groups import arrow_values
 from milvine.segment.plans import QueryPlan
 from milvine.segment.retrieve import passing_offsets
 from milvine.segment.rows import RowSet
 from milvine.segment.search import visible
+from milvine.storage.arrow_batches import to_arrow
 
 MAX_GROUPS = 100_000
 
@@ -69,7 +69,7 @@ def merge_tables(tables: Sequence[Any], what: Aggregation) -> Any:
 
 def _columns(rows: RowSet, offsets: np.ndarray[Any, Any], what: Aggregation) -> Any:
     """A table of what each of the rows adds to the results."""
-    groups = [arrow_values(rows.column(field_id).take(offsets)) for field_id in what.group_ids]
+    groups = [to_arrow(rows.column(field_id).take(offsets)) for field_id in what.group_ids]
     added = [_added(rows, offsets, aggregate) for aggregate in what.aggregates]
     return pa.table([*groups, *added], names=_names(what))
 
@@ -81,7 +81,7 @@ def _added(rows: RowSet, offsets: np.ndarray[Any, Any], aggregate: Aggregate) ->
     if aggregate.operation is Operation.COUNT:
         validity = column.validity
         return pa.array(np.ones(len(offsets), np.int64) if validity is None else validity[offsets].astype(np.int64))
-    values = arrow_values(column.take(offsets))
+    values = to_arrow(column.take(offsets))
     if aggregate.operation is Operation.SUM:
         return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.float64())
     return values

@@ -17,6 +17,7 @@ from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, extract
 from milvine.model.records import record
 from milvine.model.types import DataType
 from milvine.segment.rows import RowSet
+from milvine.storage.arrow_batches import to_arrow
 
 Array = np.ndarray[Any, Any]
 _MAX_CODE = 2**31
@@ -55,26 +56,25 @@ def _of_path(column: PathColumn, cast: DataType | None) -> Any:
     return pc.coalesce(*parts)
 
 
-def arrow_values(column: Column) -> Any:
-    """The values of a scalar field as an Arrow array."""
-    mask = None if column.validity is None else ~column.validity
-    if isinstance(column.values, np.ndarray):
-        return pa.array(column.values, mask=mask)
-    if mask is None:
-        return column.values
-    return pc.if_else(pa.array(column.validity), column.values, pa.scalar(None, column.values.type))
-
-
 def values_of(column: Column, field: GroupField) -> Any:
     """The values of a column of the field."""
     if field.path is None:
-        return arrow_values(column)
+        return to_arrow(column)
     return _of_path(extract(column.values, field.path), field.cast)
+
+
+def column_of(data_type: DataType, array: Any) -> Column:
+    """A column of the values of a scalar field, with fillers in place of NULLs."""
+    validity = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+    if data_type is DataType.VARCHAR:
+        return Column(data_type, array.fill_null(""), validity)
+    filler = False if data_type is DataType.BOOL else 0
+    return Column(data_type, array.fill_null(filler).to_numpy(zero_copy_only=False), validity)
 
 
 def _values_in(rows: RowSet, field: GroupField) -> Any:
     if field.path is None:
-        return arrow_values(rows.column(field.field_id))
+        return to_arrow(rows.column(field.field_id))
     return _of_path(rows.json_path(field.field_id, field.path), field.cast)
 
 

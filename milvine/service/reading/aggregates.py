@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from milvine.errors import ParameterInvalid
-from milvine.model.columns import Column
+from milvine.model.columns import ARROW_TYPES
 from milvine.model.records import record
 from milvine.model.requests import OutputField
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.segment.aggregation import Aggregate, Aggregation, Operation
+from milvine.segment.groups import column_of
 from milvine.segment.ordering import SortKey, ordered
 
 _PATTERN = re.compile(r"(sum|count|avg|min|max)\s*\(\s*([\w*]*)\s*\)", re.IGNORECASE | re.ASCII)
@@ -61,23 +62,24 @@ class Aggregated:
         """The groups in the requested order, then in that of their values, which makes pages slices of one list."""
         if table is None:
             return tuple(
-                OutputField(o.schema, _column(o.schema, _no_values(o, not self.group_fields))) for o in self.outputs
+                OutputField(o.schema, column_of(o.schema.data_type, _no_values(o, not self.group_fields)))
+                for o in self.outputs
             )
         columns = [column.combine_chunks() for column in table.columns]
         known = {key.field_id for key in order}
         keys = [*order, *(SortKey(i, False, False) for i in self.aggregation.group_ids if i not in known)]
-        places = {field.field_id: _column(field, columns[i]) for i, field in enumerate(self.group_fields)}
+        places = {field.field_id: column_of(field.data_type, columns[i]) for i, field in enumerate(self.group_fields)}
         positions = ordered([places[key.field_id] for key in keys], keys) if keys else np.arange(table.num_rows)
         chosen = pa.array(positions[offset : None if limit is None else offset + limit])
         return tuple(
-            OutputField(output.schema, _column(output.schema, _values(output, columns).take(chosen)))
+            OutputField(output.schema, column_of(output.schema.data_type, _values(output, columns).take(chosen)))
             for output in self.outputs
         )
 
 
 def _no_values(output: _Output, is_global: bool) -> Any:
     """The column of an answer without rows: one count of 0 and NULLs, or no group."""
-    values = pa.nulls(1 if is_global else 0, pa.int64() if output.is_count else _ARROW[output.schema.data_type])
+    values = pa.nulls(1 if is_global else 0, pa.int64() if output.is_count else ARROW_TYPES[output.schema.data_type])
     return values.fill_null(0) if output.is_count else values
 
 
@@ -87,24 +89,6 @@ def _values(output: _Output, columns: Sequence[Any]) -> Any:
         count = columns[output.places[1]]
         return pc.divide(first.cast(pa.float64()), pc.if_else(pc.greater(count, 0), count, None).cast(pa.float64()))
     return first.fill_null(0) if output.is_count else first
-
-
-_ARROW = {
-    DataType.INT8: pa.int8(),
-    DataType.INT16: pa.int16(),
-    DataType.INT32: pa.int32(),
-    DataType.INT64: pa.int64(),
-    DataType.FLOAT: pa.float32(),
-    DataType.DOUBLE: pa.float64(),
-    DataType.VARCHAR: pa.string(),
-}
-
-
-def _column(schema: FieldSchema, array: Any) -> Column:
-    validity = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
-    if schema.data_type is DataType.VARCHAR:
-        return Column(schema.data_type, array.fill_null("").cast(pa.string()), validity)
-    return Column(schema.data_type, array.fill_null(0).to_numpy(zero_copy_only=False), validity)
 
 
 def aggregated_of(

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.errors import FieldNotFound, ParameterInvalid, UnexpectedError
-from milvine.model.columns import Column, ColumnBatch, concat_batches
+from milvine.model.columns import ColumnBatch, concat_batches
 from milvine.model.records import record
 from milvine.model.requests import OutputField
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
-from milvine.segment.groups import GroupField, GroupFilter, arranged, codes_of, values_of
+from milvine.segment.groups import GroupField, GroupFilter, arranged, codes_of, column_of, values_of
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.topk import select_winners
 from milvine.service.field_paths import field_path
@@ -70,17 +70,9 @@ class Grouping:
 
     def outputs(self, rows: ColumnBatch) -> tuple[OutputField, ...]:
         return tuple(
-            OutputField(schema, _column(schema.data_type, array))
+            OutputField(schema, column_of(schema.data_type, array))
             for schema, array in zip(self.schemas, self.values(rows), strict=True)
         )
-
-
-def _column(data_type: DataType, array: Any) -> Column:
-    validity = array.is_valid().to_numpy(zero_copy_only=False)
-    if data_type is DataType.VARCHAR:
-        return Column(data_type, array.fill_null(""), validity)
-    filler = False if data_type is DataType.BOOL else 0
-    return Column(data_type, array.fill_null(filler).to_numpy(zero_copy_only=False), validity)
 
 
 def grouping_of(params: Mapping[str, Any], schema: CollectionSchema) -> Grouping | None:
