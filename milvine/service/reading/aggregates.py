@@ -21,9 +21,6 @@ from milvine.segment.groups import column_of
 from milvine.segment.ordering import SortKey, ordered
 
 _PATTERN = re.compile(r"(sum|count|avg|min|max)\s*\(\s*([\w*]*)\s*\)", re.IGNORECASE | re.ASCII)
-_INTEGERS = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64})
-_NUMBERS = _INTEGERS | {DataType.FLOAT, DataType.DOUBLE}
-_GROUPED = _INTEGERS | {DataType.VARCHAR}
 
 
 def is_aggregate(name: str) -> bool:
@@ -99,23 +96,22 @@ def aggregated_of(
     if not group_names and not any(map(is_aggregate, names)):
         return None
     matches = [_PATTERN.fullmatch(name) for name in names]
-    requested = [_aggregates(match[1].lower(), match[2], schema) for match in matches if match is not None]
+    requested = [None if match is None else _aggregates(match[1].lower(), match[2], schema) for match in matches]
     groups = tuple(_group_field(name, schema) for name in group_names)
     _check_order(order_by, group_names)
     outputs: list[_Output] = []
     aggregates: list[Aggregate] = []
-    left = iter(requested)
-    for name, match in zip(names, matches, strict=True):
-        if match is None:
+    for name, found in zip(names, requested, strict=True):
+        if found is None:
             if name not in group_names:
                 raise _not_allowed(name, group_names)
             field = schema.by_name[name]
-            outputs.append(_Output(field, (list(group_names).index(name),), False))
+            outputs.append(_Output(field, (group_names.index(name),), False))
             continue
-        data_type, parts = next(left)
+        data_type, parts = found
         first = len(groups) + len(aggregates)
         aggregates.extend(parts)
-        is_count = match[1].lower() == "count"
+        is_count = parts[0].operation is Operation.COUNT
         field = FieldSchema(0, name, data_type, nullable=not is_count)
         outputs.append(_Output(field, tuple(range(first, first + len(parts))), is_count))
     aggregation = Aggregation(tuple(field.field_id for field in groups), tuple(aggregates))
@@ -147,13 +143,14 @@ def _aggregates(operation: str, name: str, schema: CollectionSchema) -> tuple[Da
     if operation == "count":
         return DataType.INT64, (Aggregate(Operation.COUNT, field.field_id),)
     data_type = field.data_type
-    if data_type not in (_NUMBERS if operation in ("sum", "avg") else _NUMBERS | {DataType.VARCHAR}):
+    is_number = data_type.is_integer or data_type.is_floating
+    if not is_number and (data_type is not DataType.VARCHAR or operation in ("sum", "avg")):
         raise ParameterInvalid(f"aggregation operator {operation} does not support data type {data_type.milvus_name}")
     if operation == "avg":
         parts = Aggregate(Operation.SUM, field.field_id), Aggregate(Operation.COUNT, field.field_id)
         return DataType.DOUBLE, parts
     if operation == "sum":
-        data_type = DataType.INT64 if data_type in _INTEGERS else DataType.DOUBLE
+        data_type = DataType.INT64 if data_type.is_integer else DataType.DOUBLE
     return data_type, (Aggregate(Operation(operation), field.field_id),)
 
 
@@ -161,7 +158,7 @@ def _group_field(name: str, schema: CollectionSchema) -> FieldSchema:
     field = schema.by_name.get(name)
     if field is None:
         raise ParameterInvalid(f"field {name} not exist")
-    if field.data_type not in _GROUPED:
+    if not field.data_type.is_integer and field.data_type is not DataType.VARCHAR:
         raise ParameterInvalid(f"group by field {name} has unsupported data type {field.data_type.milvus_name}")
     return field
 

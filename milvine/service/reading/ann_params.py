@@ -13,12 +13,12 @@ from milvine.index.params import number as searched_number
 from milvine.model.types import MetricType
 
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 def ignores_growing(params: Mapping[str, Any]) -> bool:
     text = str(params.get("ignore_growing", "False"))
-    if text not in TRUE | _FALSE:
+    if text not in TRUE | FALSE:
         raise ParameterInvalid("parse ignore growing field failed")
     return text in TRUE
 

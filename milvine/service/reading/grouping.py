@@ -24,13 +24,13 @@ from milvine.segment.groups import GroupField, GroupFilter, arranged, codes_of, 
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.topk import select_winners
 from milvine.service.field_paths import field_path
+from milvine.service.reading.ann_params import TRUE
 from milvine.service.reading.rank import GroupScorer
 
 Array = np.ndarray[Any, Any]
 MAX_GROUP_SIZE = 10
 _MORE = 4
 _MOST_AT_A_TIME = 16384
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _GROUPED = frozenset({DataType.BOOL, DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.VARCHAR})
 _CASTS = {t.milvus_name: t for t in _GROUPED}
 _VECTOR_NAMES = {
@@ -97,7 +97,7 @@ def grouping_of(params: Mapping[str, Any], schema: CollectionSchema) -> Grouping
         data_type = field.data_type if path is None else cast or DataType.VARCHAR
         fields.append(GroupField(field.field_id, path, None if path is None else cast))
         schemas.append(FieldSchema(field.field_id, field.name, data_type, nullable=True, is_dynamic=field.is_dynamic))
-    is_strict = str(params.get("strict_cast", "")) in _TRUE
+    is_strict = str(params.get("strict_cast", "")) in TRUE
     return Grouping(
         fields=tuple(fields),
         schemas=tuple(schemas),

@@ -10,17 +10,15 @@ from milvine.model import json_text
 from milvine.model.known_keys import unsupported
 from milvine.model.requests import FunctionScore, RankFunction
 from milvine.model.schema import CollectionSchema
-from milvine.model.types import DataType, MetricType
+from milvine.model.types import MetricType
+from milvine.service.reading.ann_params import FALSE, TRUE
 from milvine.service.reading.rank import Combination, Curve, Decay, Ranker
 
 _UNSERVED = frozenset({"boost", "model"})
-_NUMBERS = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE})
 _SCORE_MODES = {"max": Combination.MAX, "sum": Combination.SUM, "avg": Combination.AVG}
 _LEAST_DECAY, _MOST_DECAY = 0.001, 0.999
 _MAX_RRF_K = 16384
 _DEFAULT_RRF_K = 60.0
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 def _invalid(text: str) -> ParameterInvalid:
@@ -83,7 +81,7 @@ def _as_function(rank_params: Mapping[str, str]) -> RankFunction:
 def _bool_text(given: object) -> str:
     if isinstance(given, bool):
         return str(given)
-    if isinstance(given, str) and given in _TRUE | _FALSE:
+    if isinstance(given, str) and given in TRUE | FALSE:
         return given
     raise ParameterInvalid("the type of rank param norm_score should be bool")
 
@@ -126,7 +124,7 @@ def _decaying(
     field = schema.by_name.get(function.input_fields[0])
     if field is None or field.is_dynamic:
         raise _invalid(f"input field {function.input_fields[0]} not found in collection schema")
-    if field.data_type not in _NUMBERS:
+    if not field.data_type.is_integer and not field.data_type.is_floating:
         raise _invalid(f"decay input field {field.name} must be numeric, got {field.data_type.milvus_name}")
     decay = Decay(
         field_id=field.field_id,
@@ -136,7 +134,7 @@ def _decaying(
         offset=given.get("offset", 0.0),
         decay=given.get("decay", 0.5),
     )
-    normalizes = params.get("norm_score") in _TRUE
+    normalizes = params.get("norm_score") in TRUE
     return Ranker(_SCORE_MODES[mode], tuple(metrics), normalizes=normalizes, decay=decay)
 
 
@@ -184,7 +182,7 @@ def _rrf_k(params: Mapping[str, str]) -> float:
 def _weighted(params: Mapping[str, str], metrics: Sequence[MetricType]) -> Ranker:
     weights = _weights(params["weights"]) if "weights" in params else ()
     norm_score = params.get("norm_score", "false")
-    if norm_score not in _TRUE | _FALSE:
+    if norm_score not in TRUE | FALSE:
         raise ParameterInvalid(f'failed to parse norm_score: strconv.ParseBool: parsing "{norm_score}": invalid syntax')
     if not weights:
         raise _invalid("weighted reranker requires weights parameter")
@@ -194,7 +192,7 @@ def _weighted(params: Mapping[str, str], metrics: Sequence[MetricType]) -> Ranke
             expected=len(metrics),
             actual=len(weights),
         )
-    return Ranker(Combination.SUM, tuple(metrics), weights=weights, normalizes=norm_score in _TRUE)
+    return Ranker(Combination.SUM, tuple(metrics), weights=weights, normalizes=norm_score in TRUE)
 
 
 def _weights(text: str) -> tuple[float, ...]:
