@@ -22,6 +22,7 @@ from milvine.segment.search import search_row_sets
 from milvine.segment.view import ReadView, Views
 
 MAX_WAIT_SECONDS = 10.0
+_Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
 _Result = TypeVar("_Result")
 
 
@@ -64,10 +65,7 @@ class Cluster:
         return 0 if collection is None else collection.expired_ts()
 
     def search(self, target: Target, plan: SearchPlan) -> Hits | None:
-        if expired_ts := self._expired_ts(target):
-            plan = replace(plan, expired_ts=expired_ts)
-
-        def on_share(share: _Share) -> Hits | None:
+        def on_share(share: _Share, plan: SearchPlan) -> Hits | None:
             found = [
                 self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
                 search_row_sets(share.growing, plan) if share.growing else None,
@@ -78,10 +76,7 @@ class Cluster:
         return self._read(target, plan, on_share)
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
-        if expired_ts := self._expired_ts(target):
-            plan = replace(plan, expired_ts=expired_ts)
-
-        def on_share(share: _Share) -> FoundRows | None:
+        def on_share(share: _Share, plan: QueryPlan) -> FoundRows | None:
             found = [
                 self._node.query(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
                 query_row_sets(share.growing, plan) if share.growing else None,
@@ -92,10 +87,7 @@ class Cluster:
         return self._read(target, plan, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
-        if expired_ts := self._expired_ts(target):
-            plan = replace(plan, expired_ts=expired_ts)
-
-        def on_share(share: _Share) -> int:
+        def on_share(share: _Share, plan: QueryPlan) -> int:
             sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)
 
@@ -103,10 +95,8 @@ class Cluster:
 
     def aggregate(self, target: Target, plan: QueryPlan, what: Aggregation) -> Any | None:
         """The table of results, one row for each group; None if there are no segments."""
-        if expired_ts := self._expired_ts(target):
-            plan = replace(plan, expired_ts=expired_ts)
 
-        def on_share(share: _Share) -> Any | None:
+        def on_share(share: _Share, plan: QueryPlan) -> Any | None:
             ids = share.segment_ids
             found = [
                 self._node.aggregate(target.collection_id, ids, plan, what) if ids else None,
@@ -117,15 +107,18 @@ class Cluster:
 
         return self._read(target, plan, on_share)
 
-    def _read(self, target: Target, plan: SearchPlan | QueryPlan, on_share: Callable[[_Share], _Result]) -> _Result:
-        """Runs a read over one view. If a segment of it is not open, waits for a change and runs over a new view."""
+    def _read(self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result]) -> _Result:
+        """Runs a read over one view, without expired rows. If a segment of it is not open, waits for a change and runs
+        over a new view."""
+        if expired_ts := self._expired_ts(target):
+            plan = replace(plan, expired_ts=expired_ts)
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
         while True:
             seen = self._loader.changes(target.collection_id)
             partition_ids = self._readable(target, plan.field_ids)
             if partition_ids is not None:
                 try:
-                    return on_share(self._share(target, partition_ids, plan))
+                    return on_share(self._share(target, partition_ids, plan), plan)
                 except SegmentNotHeld:
                     if time.monotonic() >= deadline:
                         raise CollectionNotFullyLoaded(target.collection_id) from None

@@ -188,7 +188,4 @@ class LocalNode:
     def aggregate(
         self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation
     ) -> Any | None:
-        def read(segments: Sequence[SealedSegment], plan: QueryPlan) -> Any | None:
-            return aggregate_row_sets(segments, plan, what)
-
-        return self._read(collection_id, segment_ids, plan, read)
+        return self._read(collection_id, segment_ids, plan, partial(aggregate_row_sets, what=what))

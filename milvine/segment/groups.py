@@ -131,12 +131,19 @@ class Arrangement:
     counts: Array
 
 
+def by_query_and_code(query: Array, codes: Array) -> tuple[Array, Array]:
+    """Positions of the hits in the order of query and code, equal ones as they were; and bool (m,), where in that order
+    another query or code begins."""
+    order = np.lexsort((codes, query))
+    is_first = np.ones(len(order), np.bool_)
+    is_first[1:] = (codes[order][1:] != codes[order][:-1]) | (query[order][1:] != query[order][:-1])
+    return order, is_first
+
+
 def arranged(query: Array, codes: Array, nq: int) -> Arrangement:
     """query, codes: int64 (m,), of hits ordered by query; nearest first."""
     count = len(query)
-    order = np.lexsort((codes, query))
-    is_first = np.ones(count, np.bool_)
-    is_first[1:] = (codes[order][1:] != codes[order][:-1]) | (query[order][1:] != query[order][:-1])
+    order, is_first = by_query_and_code(query, codes)
     starts = np.flatnonzero(is_first)
     number = np.cumsum(is_first) - 1
     first_hits = order[starts]

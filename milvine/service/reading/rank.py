@@ -17,7 +17,7 @@ import pyarrow as pa
 from milvine.model.columns import Column
 from milvine.model.records import record
 from milvine.model.types import MetricType
-from milvine.segment.groups import arranged
+from milvine.segment.groups import arranged, by_query_and_code
 from milvine.segment.topk import key_codes, key_ranks, select_winners
 
 Array = np.ndarray[Any, Any]
@@ -136,10 +136,7 @@ class Ranker:
         nq = len(lists[0].counts)
         query = np.concatenate([np.repeat(np.arange(nq), ranked.counts) for ranked in lists])
         added = np.concatenate([self._contribution(number, ranked) for number, ranked in enumerate(lists)])
-        codes = key_codes(keys)
-        order = np.lexsort((codes, query))
-        is_first = np.ones(len(order), np.bool_)
-        is_first[1:] = (codes[order][1:] != codes[order][:-1]) | (query[order][1:] != query[order][:-1])
+        order, is_first = by_query_and_code(query, key_codes(keys))
         group = np.empty(len(order), np.int64)
         group[order] = np.cumsum(is_first) - 1
         places = order[is_first]
