@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Server
 from grpc_calls import pairs, search_request
 from hybrid_reference import LARGER_IS_NEARER, Part, turned
 from pymilvus import DataType, Function, FunctionScore, FunctionType, MilvusClient, MilvusException
@@ -59,12 +58,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server: Server) -> Iterator[World]:
-    client = server.client()
-    made = World(client)
+def world(_shared_client: MilvusClient) -> Iterator[World]:
+    made = World(_shared_client)
     yield made
-    client.drop_collection(made.name)
-    client.close()
+    _shared_client.drop_collection(made.name)
 
 
 def _factor(value: Any, params: dict[str, Any]) -> float:

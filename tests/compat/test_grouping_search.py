@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Server
 from grpc_calls import search_request
 from hybrid_reference import RRF, Weighted
 from pymilvus import AnnSearchRequest, DataType, MilvusClient, MilvusException, RRFRanker
@@ -90,12 +89,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server: Server) -> Iterator[World]:
-    client = server.client()
-    made = World(client)
+def world(_shared_client: MilvusClient) -> Iterator[World]:
+    made = World(_shared_client)
     yield made
-    client.drop_collection(made.name)
-    client.close()
+    _shared_client.drop_collection(made.name)
 
 
 VALUES: dict[str, Callable[[Row], Any]] = {

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Server
 from grpc_calls import assert_refused, pairs, search_request
 from hybrid_reference import RRF, Part, Weighted, hybrid
 from pymilvus import (
@@ -87,12 +86,10 @@ class World:
 
 
 @pytest.fixture(scope="module", params=[DataType.INT64, DataType.VARCHAR], ids=["int", "text"])
-def world(request: Any, server: Server) -> Iterator[World]:
-    client = server.client()
-    made = World(client, request.param)
+def world(request: Any, _shared_client: MilvusClient) -> Iterator[World]:
+    made = World(_shared_client, request.param)
     yield made
-    client.drop_collection(made.name)
-    client.close()
+    _shared_client.drop_collection(made.name)
 
 
 def _parts(seed: int, kinds: list[str], nq: int = 1, limit: int = 10) -> list[Part]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Server
 from grpc_calls import assert_refused, query_request
 from pymilvus import DataType, MilvusClient
 
@@ -64,12 +63,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server: Server) -> Iterator[World]:
-    client = server.client()
-    made = World(client)
+def world(_shared_client: MilvusClient) -> Iterator[World]:
+    made = World(_shared_client)
     yield made
-    client.drop_collection(made.name)
-    client.close()
+    _shared_client.drop_collection(made.name)
 
 
 def _sum(values: list[Any]) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Server
 from grpc_calls import assert_refused, query_request
 from pymilvus import DataType, MilvusClient
 
@@ -79,12 +78,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server: Server) -> Iterator[World]:
-    client = server.client()
-    made = World(client)
+def world(_shared_client: MilvusClient) -> Iterator[World]:
+    made = World(_shared_client)
     yield made
-    client.drop_collection(made.name)
-    client.close()
+    _shared_client.drop_collection(made.name)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -75,12 +75,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server: Server) -> Iterator[World]:
-    client = server.client()
-    made = World(client)
+def world(_shared_client: MilvusClient) -> Iterator[World]:
+    made = World(_shared_client)
     yield made
-    client.drop_collection(made.name)
-    client.close()
+    _shared_client.drop_collection(made.name)
 
 
 def _ids_request(name: str, keys: Sequence[Any], **more: Any) -> Any:
