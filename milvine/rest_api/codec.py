@@ -211,8 +211,8 @@ def _queries(data: list[Any], field: FieldSchema) -> Any:
         raise RestBadJson(f"error: {detail.message}") from error
 
 
-def _search_params(outer: Mapping[str, Any]) -> dict[str, Any]:
-    """`searchParams` merged with its own `params`; both may have a parameter if they agree."""
+def _search_params(outer: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """`searchParams` merged with its own `params`, and the metric; both may have a parameter if they agree."""
     inner = outer.get("params") or {}
     if not isinstance(inner, dict):
         raise ParameterInvalid("searchParams.params must be a dict")
@@ -224,7 +224,8 @@ def _search_params(outer: Mapping[str, Any]) -> dict[str, Any]:
     params = {**{k: v for k, v in outer.items() if k != "params"}, **inner}
     if "ignoreGrowing" in params:
         params["ignore_growing"] = params.pop("ignoreGrowing")
-    return params
+    metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
+    return params, plain_text(metric_type)
 
 
 def _grouping(body: Body) -> dict[str, str]:
@@ -245,8 +246,8 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         raise RestMissingParameters(
             "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
         )
-    params = {**_search_params(body.mapping("searchParams")), **_grouping(body)}
-    metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
+    params, metric_type = _search_params(body.mapping("searchParams"))
+    params |= _grouping(body)
     anns_field, query_type, queries, keys = body.text("annsField"), 0, np.zeros((0, 0), np.float32), None
     if ids:
         keys = _ids(ids, schema.primary_field)
@@ -259,7 +260,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         limit=body.integer("limit", DEFAULT_LIMIT),
         offset=body.integer("offset"),
         anns_field=anns_field,
-        metric_type=plain_text(metric_type),
+        metric_type=metric_type,
         params=params,
         filter=body.text("filter"),
         templates=body.mapping("exprParams"),
@@ -294,8 +295,7 @@ def hybrid_search(body: Body, schema: CollectionSchema) -> HybridSearchRequest:
 def _sub_search(sub: Body, schema: CollectionSchema, name: str, partition_names: tuple[str, ...]) -> SearchRequest:
     """One search of a hybrid search; its offset is not read, as in Milvus."""
     sub.refuse_unserved()
-    params = _search_params(sub.mapping("params"))
-    metric_type = params.pop("metricType", "") or params.pop("metric_type", "")
+    params, metric_type = _search_params(sub.mapping("params"))
     field = _search_field(schema, sub.text("annsField"))
     sub.integer("offset")
     return SearchRequest(
@@ -303,7 +303,7 @@ def _sub_search(sub: Body, schema: CollectionSchema, name: str, partition_names:
         queries=_queries(sub.array("data"), field),
         limit=sub.integer("limit"),
         anns_field=field.name,
-        metric_type=plain_text(metric_type),
+        metric_type=metric_type,
         params=params,
         filter=sub.text("filter"),
         templates=sub.mapping("exprParams"),
