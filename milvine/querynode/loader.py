@@ -627,7 +627,7 @@ class Loader:
         deadline = time.monotonic() + RELEASE_DEADLINE_SECONDS
         for segment_id in segment_ids:
             try:
-                self._node.release_segment(collection_id, segment_id, deadline)
+                self._node.release_segment(collection_id, segment_id, max(0.0, deadline - time.monotonic()))
             finally:
                 self.budget.free(collection_id, segment_id)
                 state.end(segment_id)

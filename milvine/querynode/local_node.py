@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -130,12 +131,12 @@ class LocalNode:
             for segment in self._serving[collection_id].values():
                 segment.spec = replace(segment.spec, schema=schema)
 
-    def release_segment(self, collection_id: int, segment_id: int, deadline: float) -> None:
+    def release_segment(self, collection_id: int, segment_id: int, patience_seconds: float) -> None:
         with self._lock:
             segment = self._serving[collection_id].pop(segment_id, None)
         if segment is not None:
-            # Files are unmapped when the last reference goes, so a reader that outlasts the deadline stays safe.
-            segment.readers.wait_for_none(deadline)
+            # Files are unmapped when the last reference goes, so a reader that takes longer stays safe.
+            segment.readers.wait_for_none(time.monotonic() + patience_seconds)
 
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}

@@ -53,8 +53,8 @@ class QueryNode(Protocol):
         """Adds the fields of a schema to the serving segments."""
         ...
 
-    def release_segment(self, collection_id: int, segment_id: int, deadline: float) -> None:
-        """Closes a segment after its last reader, or at `deadline` (time.monotonic)."""
+    def release_segment(self, collection_id: int, segment_id: int, patience_seconds: float) -> None:
+        """Closes a segment after its last reader, or after `patience_seconds`."""
         ...
 
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
