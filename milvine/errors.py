@@ -635,5 +635,14 @@ class FieldIndexNotLoaded(MilvineError):
         super().__init__(f"field index of the field: {field_name} is not loaded, please reload the collection: {where}")
 
 
+class AnalyzerInvalid(MilvineError):
+    """Parameters of which no analyzer can be made."""
+
+    code, text = 2000, "segcore error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"Tokenizer creation failed: {detail}: {_bracketed(self.text, segcoreCode=2001)}")
+
+
 class RequestTimeout(MilvineError):
     code, retriable, text = 10001, True, "request timeout"

@@ -20,6 +20,7 @@ _decode_value = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, Sent]).decode
 _decode_rows = msgspec.json.Decoder(list[dict[str, Sent]]).decode
 _encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
@@ -50,6 +51,11 @@ def rows(text: bytes | str | Sent) -> list[dict[str, Sent]]:
 def dumps(value: object) -> bytes:
     """The text of a value, parts of which may be `Sent`."""
     return _encode(value)
+
+
+def canonical(value: object) -> bytes:
+    """The one text of equal values: keys in order."""
+    return _encode_sorted(value)
 
 
 def plain_text(value: object) -> str:

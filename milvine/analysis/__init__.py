@@ -1,0 +1,1 @@
+"""Texts into terms, as Milvus's analyzers do: a tokenizer, then filters."""

@@ -1,0 +1,23 @@
+"""The analyzers that are given by a type: standard, english, chinese, arabic, thai."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from milvine.analysis import tantivy_words
+from milvine.analysis.analyzer import Analyzer
+from milvine.analysis.filters import simple, stop_words
+from milvine.analysis.filters.base import Renaming
+from milvine.analysis.tokenizers.runs import STANDARD
+
+
+def standard() -> Analyzer:
+    return Analyzer(STANDARD, (simple.LOWERCASE,))
+
+
+def english() -> Analyzer:
+    stemmed = Renaming(tantivy_words.stemmer("english"))
+    return Analyzer(STANDARD, (simple.LOWERCASE, stemmed, stop_words.without(stop_words.list_of("english"))))
+
+
+BUILT_IN: Mapping[str, Callable[[], Analyzer]] = {"standard": standard, "english": english}

@@ -1,0 +1,49 @@
+"""Reading the parameters of analyzers, and the refusals in Milvus's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from milvine.errors import AnalyzerInvalid
+
+Params = Mapping[str, Any]
+
+
+def invalid_argument(detail: str) -> AnalyzerInvalid:
+    return AnalyzerInvalid(f"InvalidArgument: {detail}")
+
+
+def internal_error(detail: str) -> AnalyzerInvalid:
+    return AnalyzerInvalid(f"InternalError: {detail}")
+
+
+def absent_library(what: str, package: str) -> AnalyzerInvalid:
+    """Why an analyzer is refused that needs a package which is not installed."""
+    return AnalyzerInvalid(
+        f"{what} needs the Python package {package} in the server's environment: pip install milvine[text]"
+    )
+
+
+def strings_of(value: Any, label: str) -> list[str]:
+    if not isinstance(value, list):
+        raise internal_error(f"{label} should be array")
+    if not all(isinstance(item, str) for item in value):
+        raise internal_error(f"{label} list item should be string")
+    return value
+
+
+def flag_of(params: Params, key: str, default: bool, refusal: AnalyzerInvalid) -> bool:
+    value = params.get(key, default)
+    if not isinstance(value, bool):
+        raise refusal
+    return value
+
+
+def lines_of_file(value: Any, label: str) -> list[str]:
+    """Raises AnalyzerInvalid: no file is read."""
+    if not isinstance(value, dict):
+        raise invalid_argument(f"file config of {label} must be object")
+    if not isinstance(value.get("type"), str):
+        raise invalid_argument(f"file type of {label} must be set")
+    raise AnalyzerInvalid(f"a file resource ({label}) is not supported by this version of Milvine")

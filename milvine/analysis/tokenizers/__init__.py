@@ -1,0 +1,1 @@
+"""The tokenizers: a module for each library."""
