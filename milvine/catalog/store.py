@@ -21,6 +21,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules, Grant
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
+from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.resource_groups import (
     DEFAULT_RESOURCE_GROUP,
     ResourceGroup,
@@ -234,11 +235,16 @@ def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
         "updated_ts": schema.updated_ts,
         "fields": [_encode_field(f) for f in schema.fields],
         "dropped_fields": [_encode_field(f) for f in schema.dropped_fields],
+        "functions": [_encode_function(f) for f in schema.functions],
     }
 
 
 def _encode_field(field: FieldSchema) -> dict[str, Any]:
     return {name: getattr(field, name) for name in FieldSchema.__slots__}
+
+
+def _encode_function(function: FunctionSchema) -> dict[str, Any]:
+    return {name: getattr(function, name) for name in FunctionSchema.__slots__}
 
 
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
@@ -249,7 +255,11 @@ def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
         stored.get("version", 0),
         stored.get("updated_ts", 0),
         tuple(map(_decode_field, stored["dropped_fields"])),
+        tuple(map(_decode_function, stored["functions"])),
     )
+
+
+_FIELD_TYPES = {"data_type": DataType, "element_type": DataType, "made_by": FunctionType}
 
 
 def _decode_field(stored: Mapping[str, Any]) -> FieldSchema:
@@ -257,7 +267,14 @@ def _decode_field(stored: Mapping[str, Any]) -> FieldSchema:
 
 
 def _decode_type(name: str, value: Any) -> Any:
-    return DataType(value) if name in ("data_type", "element_type") and value is not None else value
+    kind = _FIELD_TYPES.get(name)
+    return value if kind is None or value is None else kind(value)
+
+
+def _decode_function(stored: Mapping[str, Any]) -> FunctionSchema:
+    function_type = FunctionType(stored["function_type"])
+    inputs, outputs = tuple(stored["inputs"]), tuple(stored["outputs"])
+    return FunctionSchema(**{**stored, "function_type": function_type, "inputs": inputs, "outputs": outputs})
 
 
 def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from milvine.grpc_api.proto import common_pb2, schema_pb2
 from milvine.grpc_api.unserved import refuse_unserved_fields
 from milvine.model import json_text, known_keys
 from milvine.model.columns import NUMPY_DTYPES, Column
+from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.known_keys import refuse_unserved, unsupported
 from milvine.model.properties import FIELD_PROPERTIES
 from milvine.model.requests import (
@@ -221,13 +222,30 @@ def create_collection(request: Any) -> CreateCollectionRequest:
         raise ParameterInvalid(f"failed to unmarshal the collection schema: {error}") from error
     refuse_unserved_fields(schema)
     fields = tuple(_field(f) for f in schema.fields if not f.is_dynamic)
+    functions = tuple(_function(f) for f in schema.functions)
     return CreateCollectionRequest(
         request.collection_name or schema.name,
-        CollectionSchema(fields, schema.description, schema.enable_dynamic_field),
+        CollectionSchema(fields, schema.description, schema.enable_dynamic_field, functions=functions),
         request.shards_num,
         ConsistencyLevel(request.consistency_level),
         pairs(request.properties),
         request.num_partitions,
+    )
+
+
+def _function(function: Any) -> FunctionSchema:
+    try:
+        function_type = FunctionType(function.type)
+    except ValueError:
+        function_type = FunctionType.UNKNOWN
+    return FunctionSchema(
+        0,
+        function.name,
+        function_type,
+        tuple(function.input_field_names),
+        tuple(function.output_field_names),
+        function.description,
+        pairs(function.params),
     )
 
 

@@ -12,9 +12,10 @@ from milvine.errors import MilvineError
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
+from milvine.model.functions import FunctionSchema
 from milvine.model.requests import IndexDescription, MutationResult, OutputField, ReadResult
 from milvine.model.resource_groups import NODE_ID
-from milvine.model.schema import FieldSchema
+from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.timestamps import physical_ms
 from milvine.model.types import DataType, SegmentState
 from milvine.model.vectors import kind_of
@@ -219,6 +220,24 @@ def _field_schema(field: FieldSchema) -> Any:
         element_type=int(field.element_type or 0),
         default_value=default,
         is_partition_key=field.is_partition_key,
+        is_function_output=field.made_by is not None,
+    )
+
+
+def _function_schema(schema: CollectionSchema, function: FunctionSchema) -> Any:
+    def ids_of(names: Sequence[str]) -> list[int]:
+        return [schema.by_name[name].field_id for name in names]
+
+    return schema_pb2.FunctionSchema(
+        id=function.function_id,
+        name=function.name,
+        description=function.description,
+        type=int(function.function_type),
+        input_field_names=function.inputs,
+        input_field_ids=ids_of(function.inputs),
+        output_field_names=function.outputs,
+        output_field_ids=ids_of(function.outputs),
+        params=key_values(function.params),
     )
 
 
@@ -236,6 +255,7 @@ def describe_collection(
             fields=[_field_schema(f) for f in schema.user_fields],
             enable_dynamic_field=schema.enable_dynamic_field,
             version=schema.version,
+            functions=[_function_schema(schema, f) for f in schema.functions],
         ),
         collectionID=collection.collection_id,
         collection_name=asked_name or collection.name,

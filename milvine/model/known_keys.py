@@ -101,8 +101,8 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("collection.replica.number collection.resource_groups consistency_level dynamicfield.enabled"),
         **_served("partitionkey.isolation allow_insert_auto_id timezone query_mode namespace.sharding.enabled"),
         **_served(f"max_field_id ttl_field {_PLACING}"),
-        **_harmless("there are no functions", "disable_func_runtime_check"),
-        **_harmless("there are no functions", "collection.function.allowInsertNonBM25FunctionOutputs"),
+        **_harmless("no function calls a model", "disable_func_runtime_check"),
+        **_harmless("no function calls a model", "collection.function.allowInsertNonBM25FunctionOutputs"),
         **_harmless("Milvus sets it itself during a truncation", "collection.on.truncating"),
         **_served(_MAX_RATES),
         **_harmless("no rate is lowered under load, so none needs a lower bound", _MIN_RATES),
@@ -120,7 +120,7 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     FIELD: {
         **_served(f"dim max_length max_capacity field.skipLoad warmup {_PLACING}"),
-        **_refused_keys("enable_analyzer enable_match analyzer_params multi_analyzer_params"),
+        **_served("enable_analyzer enable_match analyzer_params multi_analyzer_params"),
         **_refused_keys("local_format", neutral=frozenset({"", "raw"})),
         **_refused_keys("index.nonEncoding"),
         **_harmless("it is a flag of the field's schema", "nullable"),
@@ -376,10 +376,9 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("partition_name fields_data num_rows schema_timestamp partial_update field_ops"),
     },
     "CollectionSchema": {
-        **_served("name description fields enable_dynamic_field"),
+        **_served("name description fields enable_dynamic_field functions"),
         **_harmless("the key's field has autoID, and the request has the rest", "autoID dbName properties version"),
         **_refused(
-            functions="a function",
             struct_array_fields="a struct field",
             external_source="an external collection",
             external_spec="an external collection",
@@ -391,11 +390,10 @@ KEYS: dict[str, dict[str, Known]] = {
     "FieldSchema": {
         **_served("name is_primary_key description data_type type_params autoID element_type default_value"),
         **_served("is_dynamic is_partition_key nullable"),
-        **_harmless("Milvus sets them itself", "fieldID state"),
+        **_harmless("Milvus sets them itself", "fieldID state is_function_output"),
         **_harmless("indexes are made by CreateIndex; Milvus does not read them either", "index_params"),
         **_refused(
             is_clustering_key="a clustering key",
-            is_function_output="a function",
             external_field="an external collection",
         ),
     },
@@ -432,10 +430,9 @@ KEYS: dict[str, dict[str, Known]] = {
         **_refused(externalSource="an external collection", externalSpec="an external collection"),
     },
     "CollectionReq.schema": {
-        **_served("fields autoID enableDynamicField"),
+        **_served("fields autoID enableDynamicField functions"),
         **_refused(
             structFields="a struct field",
-            functions="a function",
             externalSource="an external collection",
             externalSpec="an external collection",
         ),

@@ -19,6 +19,8 @@ OFFSET_CACHE_PROPERTY = "indexoffsetcache.enabled"
 SKIP_LOAD_PROPERTY = "field.skipLoad"
 DYNAMIC_PROPERTY = "dynamicfield.enabled"
 QUERY_MODE_PROPERTY, _LARGE_TOPK = "query_mode", "large_topk"
+ENABLE_ANALYZER, ENABLE_MATCH = "enable_analyzer", "enable_match"
+ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS = "analyzer_params", "multi_analyzer_params"
 INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
 ISOLATION_PROPERTY = "partitionkey.isolation"
 TIMEZONE_PROPERTY = "timezone"
@@ -40,7 +42,16 @@ class PartKind(StrEnum):
 
 
 COLLECTION_WARMUP_PROPERTIES = frozenset(f"{WARMUP_PROPERTY}.{kind}" for kind in PartKind)
-FIELD_PROPERTIES = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, SKIP_LOAD_PROPERTY, *COLLECTION_WARMUP_PROPERTIES})
+ANALYZER_PROPERTIES = frozenset({ENABLE_ANALYZER, ENABLE_MATCH, ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS})
+FIELD_PROPERTIES = frozenset(
+    {
+        MMAP_PROPERTY,
+        WARMUP_PROPERTY,
+        SKIP_LOAD_PROPERTY,
+        *COLLECTION_WARMUP_PROPERTIES,
+        *ANALYZER_PROPERTIES,
+    }
+)
 """The type parameters of a field that are kept as sent."""
 INDEX_PROPERTIES = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, OFFSET_CACHE_PROPERTY})
 

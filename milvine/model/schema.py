@@ -9,6 +9,7 @@ from typing import Any
 
 from milvine.errors import ParameterInvalid
 from milvine.model import json_text
+from milvine.model.functions import FIRST_FUNCTION_ID, FunctionSchema, FunctionType
 from milvine.model.types import DataType, MetricType
 
 DYNAMIC_FIELD_NAME = "$meta"
@@ -21,7 +22,8 @@ class FieldSchema:
     """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR and ARRAY of it only.
 
     `element_type` and `max_capacity` (elements per row) are ARRAY's. `default_value` None: there is none.
-    `properties`: type parameters that say how the field is loaded (see `model.properties`).
+    `properties`: type parameters that say how the field is loaded (see `model.properties`) and how its texts are
+    divided into terms (see `model.analyzer_params`). `made_by`: the type of the function whose output the field is.
     """
 
     field_id: int
@@ -39,6 +41,7 @@ class FieldSchema:
     default_value: bool | int | float | str | None = None
     properties: Mapping[str, str] = field(default_factory=dict, hash=False)
     is_partition_key: bool = False
+    made_by: FunctionType | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class CollectionSchema:
     version: int = field(default=0, compare=False)
     updated_ts: int = field(default=0, compare=False)
     dropped_fields: tuple[FieldSchema, ...] = ()
+    functions: tuple[FunctionSchema, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, FieldSchema]:
@@ -91,6 +95,11 @@ class CollectionSchema:
     @cached_property
     def vector_fields(self) -> tuple[FieldSchema, ...]:
         return tuple(f for f in self.fields if f.data_type.is_vector)
+
+    @cached_property
+    def function_of_output(self) -> dict[int, FunctionSchema]:
+        """By the ids of their output fields."""
+        return {self.by_name[name].field_id: f for f in self.functions for name in f.outputs}
 
     @cached_property
     def user_fields(self) -> tuple[FieldSchema, ...]:
@@ -159,3 +168,11 @@ def without_dynamic_field(schema: CollectionSchema, ts: int) -> CollectionSchema
 def with_field_ids(fields: list[FieldSchema]) -> tuple[FieldSchema, ...]:
     """Number fields from FIRST_FIELD_ID on, in order, as Milvus does."""
     return tuple(replace(f, field_id=FIRST_FIELD_ID + i) for i, f in enumerate(fields))
+
+
+def with_function_ids(schema: CollectionSchema) -> CollectionSchema:
+    """The schema of a new collection with numbered functions and marked output fields."""
+    functions = tuple(replace(f, function_id=FIRST_FUNCTION_ID + i) for i, f in enumerate(schema.functions))
+    types = {name: f.function_type for f in functions for name in f.outputs}
+    fields = tuple(replace(f, made_by=types.get(f.name)) for f in schema.fields)
+    return replace(schema, fields=fields, functions=functions)

@@ -17,6 +17,7 @@ from milvine.errors import (
     UnexpectedError,
 )
 from milvine.model.collections import MAX_PARTITIONS, TTL_PROPERTY
+from milvine.model.function_rules import check_functions
 from milvine.model.properties import SKIP_LOAD_PROPERTY, TIMEZONE_PROPERTY, WARMUP_PROPERTY, check_warmup, parse_bool
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -159,6 +160,7 @@ def check_index_name(name: str) -> None:
 
 def check_schema(name: str, schema: CollectionSchema, num_shards: int, num_partitions: int = 0) -> None:
     """Checks a schema as the user sent it, still without `$meta`."""
+    check_functions(schema)
     if num_shards > MAX_SHARDS:
         raise ParameterInvalid(f"maximum shards's number should be limited to {MAX_SHARDS}")
     if len(schema.fields) > MAX_FIELDS:

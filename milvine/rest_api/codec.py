@@ -22,6 +22,7 @@ from milvine.errors import (
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
+from milvine.model.functions import FunctionSchema
 from milvine.model.json_text import go_type, json_kind, plain_text
 from milvine.model.properties import allows_inserted_ids
 from milvine.model.requests import (
@@ -344,6 +345,8 @@ def field_basics(field: FieldSchema) -> dict[str, Any]:
         "primaryKey": field.is_primary,
         "type": field.data_type.milvus_name,
     }
+    if field.made_by is not None:
+        details["isFunctionOutput"] = True
     if field.default_value is not None:
         details["defaultValue"] = {"Data": {_DEFAULT_KINDS[field.data_type]: field.default_value}}
     return details
@@ -359,6 +362,18 @@ def _field_details(field: FieldSchema) -> dict[str, Any]:
     if given:
         details["params"] = _pairs(given)
     return details
+
+
+def _function_details(function: FunctionSchema) -> dict[str, Any]:
+    return {
+        "description": function.description,
+        "id": function.function_id,
+        "inputFieldNames": list(function.inputs),
+        "name": function.name,
+        "outputFieldNames": list(function.outputs),
+        "params": _pairs(function.params),
+        "type": int(function.function_type),
+    }
 
 
 def index_basics(index: IndexDescription) -> dict[str, str]:
@@ -385,7 +400,7 @@ def collection_details(
         "externalSource": "",
         "externalSpec": "",
         "fields": [_field_details(f) for f in schema.user_fields],
-        "functions": [],
+        "functions": [_function_details(f) for f in schema.functions],
         "indexes": [index_basics(index) for index in indexes],
         "load": "" if load_state is None else load_state.milvus_name,
         "partitionsNum": len(collection.partitions),

@@ -11,6 +11,7 @@ import numpy as np
 from milvine.errors import ParameterInvalid, RestMissingParameters, UnexpectedError
 from milvine.index.registry import auto_type
 from milvine.model import json_text
+from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.json_text import go_type, plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
@@ -25,6 +26,7 @@ LEVELS = {level.milvus_name: level for level in ConsistencyLevel}
 LEVEL_NAMES = ", ".join(LEVELS)
 LEVEL_RULE = f"consistencyLevel can only be [{LEVEL_NAMES}], default: Bounded"
 UNSUPPORTED = "is not supported by this version of Milvine"
+_FUNCTION_TYPES = {t.milvus_name: t for t in FunctionType}
 _DATA_TYPES = {t.milvus_name: t for t in DataType}
 _OTHER_DATA_TYPES = frozenset(
     {
@@ -171,7 +173,25 @@ def _custom_schema(body: Body) -> CollectionSchema:
     schema.refuse_unserved("CollectionReq.schema")
     auto_id = schema.boolean("autoID")
     fields = tuple(_field(f, auto_id) for f in schema.inners("fields"))
-    return CollectionSchema(fields, body.text("description"), schema.boolean("enableDynamicField"))
+    functions = tuple(_function(f) for f in schema.inners("functions"))
+    dynamic = schema.boolean("enableDynamicField")
+    return CollectionSchema(fields, body.text("description"), dynamic, functions=functions)
+
+
+def _function(body: Body) -> FunctionSchema:
+    body.require(("name", "type"))
+    name = body.text("type")
+    if name not in _FUNCTION_TYPES:
+        raise ParameterInvalid(f"Unsupported function type: {name}")
+    return FunctionSchema(
+        0,
+        body.text("name"),
+        _FUNCTION_TYPES[name],
+        body.texts("inputFieldNames"),
+        body.texts("outputFieldNames"),
+        body.text("description"),
+        {key: plain_text(value) for key, value in body.mapping("params").items()},
+    )
 
 
 def _quick_metric(body: Body, data_type: DataType) -> str:

@@ -14,11 +14,15 @@ from milvine.catalog.altering import alter_collection as change_collection
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
 from milvine.model import schema_rules
+from milvine.model.analyzer_params import enables_match, feeds
 from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection, LoadConfig
+from milvine.model.functions import FunctionType
 from milvine.model.known_keys import COLLECTION, refuse_unserved
 from milvine.model.properties import (
+    ANALYZER_PARAMS,
     COLLECTION_WARMUP_PROPERTIES,
     DYNAMIC_PROPERTY,
+    ENABLE_ANALYZER,
     INDEX_PROPERTIES,
     ISOLATION_PROPERTY,
     MMAP_PROPERTY,
@@ -42,6 +46,7 @@ from milvine.model.schema import (
     without_dynamic_field,
 )
 from milvine.model.types import ConsistencyLevel, DataType
+from milvine.service.analyzers import check_analyzers
 from milvine.service.collection_properties import (
     check_isolation_property,
     check_ttl_field,
@@ -53,7 +58,7 @@ from milvine.service.gate import capability
 _DESCRIPTION = "collection.description"
 _FIELD_DESCRIPTION = "field.description"
 _LEVEL = "consistency_level"
-_ANALYZER = ("enable_analyzer", "analyzer_params")
+_ANALYZER = (ENABLE_ANALYZER, ANALYZER_PARAMS)
 _DROPPABLE_OF_FIELD = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, *COLLECTION_WARMUP_PROPERTIES, *_ANALYZER})
 _ALTERABLE_OF_FIELD = _DROPPABLE_OF_FIELD | {"max_length", "max_capacity", _FIELD_DESCRIPTION}
 _PLACING = frozenset({MMAP_PROPERTY, WARMUP_PROPERTY, *COLLECTION_WARMUP_PROPERTIES})
@@ -226,6 +231,7 @@ def _add_plain_field(engine: Engine, context: RequestContext, name: str, added: 
 
     def is_wanted(schema: CollectionSchema) -> bool:
         schema_rules.check_added_field(name, schema, added)
+        check_analyzers(replace(schema, fields=(*schema.fields, added)), name)
         return True
 
     _add_field(engine, collection, added, is_wanted)
@@ -278,7 +284,7 @@ def alter_field(
     properties: Mapping[str, str],
     delete_keys: Sequence[str] = (),
 ) -> None:
-    """Sets a field's limits, description and placement, and deletes placement properties."""
+    """Sets a field's limits, description, placement and analyzer, and deletes properties of the last two."""
     collection = find_collection(engine, context, name)
     given = {_field_key(k): v for k, v in properties.items()}
     deleted = [_field_key(k) for k in delete_keys]
@@ -287,11 +293,11 @@ def alter_field(
         field = current.schema.by_name.get(field_name)
         for key, value in given.items():
             if key in _ANALYZER:
-                _refuse_analyzer(field, field_name)
+                _check_analyzer(current.schema, field, field_name)
             _check_field_property(name, current, field, key, value)
         for key in deleted:
             if key in _ANALYZER:
-                _refuse_analyzer(field, field_name)
+                _check_analyzer(current.schema, field, field_name)
             _check_deleted_of_field(name, current, key)
         if field is None:
             raise ParameterInvalid(f"field {field_name} does not exist in collection")
@@ -302,6 +308,7 @@ def alter_field(
         schema = replace(
             current.schema, fields=fields, version=current.schema.version + 1, updated_ts=engine.clock.next()
         )
+        check_analyzers(schema, name)
         return replace(current, schema=schema)
 
     change_collection(engine.catalog, collection.collection_id, changed)
@@ -320,6 +327,8 @@ def _check_field_property(name: str, current: Collection, field: FieldSchema | N
         if current.load is not None:
             raise CollectionLoaded(name, "can not alter warmup if collection loaded")
         check_warmup(value)
+    if key == ENABLE_ANALYZER and parse_bool(value) is None:
+        raise ParameterInvalid(f"{key} should be a boolean, but got {value}")
     if key == "max_length":
         if field is None or DataType.VARCHAR not in (field.data_type, field.element_type):
             raise ParameterInvalid(" can not modify the maxlength for non-string types")
@@ -338,12 +347,16 @@ def _check_field_property(name: str, current: Collection, field: FieldSchema | N
             )
 
 
-def _refuse_analyzer(field: FieldSchema | None, field_name: str) -> None:
+def _check_analyzer(schema: CollectionSchema, field: FieldSchema | None, field_name: str) -> None:
     if field is None:
         raise ParameterInvalid(f"field not found: {field_name}")
     if field.data_type is not DataType.VARCHAR:
         raise ParameterInvalid(f"can not alter analyzer params for non-string field {field.name}")
-    raise ParameterInvalid(f"an analyzer (field {field.name}) is not supported by this version of Milvine")
+    if enables_match(field) or feeds(schema, field, FunctionType.BM25, FunctionType.MIN_HASH):
+        raise ParameterInvalid(
+            f"can not alter analyzer params for field {field.name} after text match is enabled "
+            "or a BM25/MinHash function depends on it"
+        )
 
 
 def _check_deleted_of_field(name: str, current: Collection, key: str) -> None:
@@ -354,8 +367,8 @@ def _check_deleted_of_field(name: str, current: Collection, key: str) -> None:
 
 
 def _altered_field(field: FieldSchema, given: Mapping[str, str], deleted: Sequence[str]) -> FieldSchema:
-    placing = {k: v for k, v in given.items() if k in _PLACING}
-    kept = {k: v for k, v in {**field.properties, **placing}.items() if k not in deleted}
+    properties = {k: v for k, v in given.items() if k in _PLACING or k in _ANALYZER}
+    kept = {k: v for k, v in {**field.properties, **properties}.items() if k not in deleted}
     return replace(
         field,
         description=given.get(_FIELD_DESCRIPTION, field.description),

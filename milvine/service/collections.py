@@ -11,9 +11,16 @@ from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.requests import CreateCollectionRequest
-from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema, with_field_ids
+from milvine.model.schema import (
+    DYNAMIC_FIELD_NAME,
+    CollectionSchema,
+    FieldSchema,
+    with_field_ids,
+    with_function_ids,
+)
 from milvine.model.schema_rules import check_collection_name, check_schema
 from milvine.model.types import DataType
+from milvine.service.analyzers import check_analyzers
 from milvine.service.collection_properties import check_new_properties, with_defaults
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.deny_rules import COLLECTION_CHANGE
@@ -32,11 +39,11 @@ class LoadedCollection:
 
 
 def _complete_schema(schema: CollectionSchema) -> CollectionSchema:
-    """The user's fields with ids, followed by `$meta` if the schema is dynamic."""
+    """The user's fields and functions with ids, the fields followed by `$meta` if the schema is dynamic."""
     fields = list(schema.fields)
     if schema.enable_dynamic_field:
         fields.append(FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True))
-    return replace(schema, fields=with_field_ids(fields))
+    return with_function_ids(replace(schema, fields=with_field_ids(fields)))
 
 
 @capability("CreateCollection", denied_as=COLLECTION_CHANGE)
@@ -46,6 +53,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
     most_shards = engine.settings.max_shards
     if request.num_shards > most_shards:
         raise ParameterInvalid(f"maximum shards's number should be limited to {most_shards}")
+    check_analyzers(request.schema, request.name)
     check_new_properties(request.name, request.schema, request.properties)
     check_database(engine, context)
     changes.check_room(engine.catalog, engine.catalog.snapshot, context.database, request.name)

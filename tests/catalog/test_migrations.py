@@ -31,6 +31,7 @@ from milvine.catalog.store import CATALOG_FILE, Snapshot, open_catalog, read_cat
 from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
 from milvine.model.collections import LoadConfig
+from milvine.model.functions import FunctionSchema
 from milvine.model.resource_groups import ResourceGroupConfig
 from milvine.model.schema import CollectionSchema, FieldSchema
 
@@ -153,7 +154,13 @@ def test_migration_steps_are_numbered_from_the_version_after_the_first() -> None
     assert [step.version for step in STEPS] == list(range(FIRST_VERSION + 1, latest_version(STEPS) + 1))
 
 
-STORED_FORMS = {3: "d22c2973d2b97d39", 4: "399d70880d9d01b9", 5: "137f943be5522226", 6: "c0d691371422455f"}
+STORED_FORMS = {
+    3: "d22c2973d2b97d39",
+    4: "399d70880d9d01b9",
+    5: "137f943be5522226",
+    6: "c0d691371422455f",
+    7: "8410da43ac393a19",
+}
 """Digest of the tables and the members of their JSON, by version."""
 
 
@@ -162,6 +169,7 @@ def test_the_stored_form_changes_only_with_a_migration_step() -> None:
     members = {
         "schema": sorted(store.encode_schema(CollectionSchema(()))),
         "field": sorted(FieldSchema.__slots__),
+        "function": sorted(FunctionSchema.__slots__),
         "load": sorted(store.encode_load(LoadConfig(frozenset(), frozenset())) or ()),
         "resource group": sorted(ResourceGroupConfig.__slots__),
     }

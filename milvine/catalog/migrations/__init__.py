@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from milvine.catalog.migrations.api_keys import add_api_keys
 from milvine.catalog.migrations.dropped_fields import add_dropped_fields
+from milvine.catalog.migrations.functions import add_functions
 from milvine.catalog.migrations.roles import add_roles
 from milvine.catalog.migrations.upgrade import Step
 
-STEPS: tuple[Step, ...] = (Step(4, add_dropped_fields), Step(5, add_roles), Step(6, add_api_keys))
+STEPS: tuple[Step, ...] = (
+    Step(4, add_dropped_fields),
+    Step(5, add_roles),
+    Step(6, add_api_keys),
+    Step(7, add_functions),
+)
