@@ -190,7 +190,7 @@ def test_the_index_params_of_a_create_are_described(rest: Rest, collection_name:
             1100,
             "Unexpected default value type: JSON",
         ),
-        ({"schema": schema([], functions=[{"name": "f"}])}, 1100, "a function is not supported"),
+        ({"schema": schema([], functions=[{"name": "f", "type": "F"}])}, 1100, "Unsupported function type: F"),
         (
             {"schema": schema([]), "indexParams": [{"fieldName": "nope"}]},
             1802,
