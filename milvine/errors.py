@@ -516,6 +516,13 @@ class FieldNameInvalid(InputError):
         super().__init__(f"{detail}: {_bracketed(self.text, field=name)}")
 
 
+class FunctionFailed(MilvineError):
+    code, text = 2400, "function execution failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
 class RestIdsInvalid(ParameterInvalid):
     """Ids of a search that are not of the key's type."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import FunctionFailed, ParameterInvalid
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch, concat_batches
 from milvine.model.known_keys import RANK, refuse_unserved
@@ -23,6 +23,7 @@ from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
 from milvine.service.reading import ann_params, limits, names, rankers
+from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.outputs import Outputs, no_rows, read_result, requested
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
@@ -128,7 +129,10 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
     if request.function_score is None:
         ranker = rankers.of_rank_params(request.rank_params, metrics, collection.schema)
     else:
-        ranker = rankers.of_function_score(request.function_score, metrics, collection.schema)
+        found = rankers.of_function_score(request.function_score, metrics, collection.schema)
+        if found is None:
+            raise FunctionFailed("rerank operator: rerankMeta is nil, cannot build rerank chain")
+        ranker = found
     names.check_loaded(engine, collection, ranker.field_ids)
     fetched = (*ranker.field_ids, *(() if grouping is None else grouping.field_ids))
     searches = [replace(search, plan=replace(search.plan, output_field_ids=fetched)) for search in searches]
@@ -158,7 +162,9 @@ def _searches(
         if grouping is not None:
             check_grouped_field(prepared.field)
             ann_params.check_range(search.params, has_groups=True)
-        searches.append(replace(prepared, grouping=grouping))
+        boost = boost_of(engine, prepared.collection, request.function_score, search.templates)
+        check_fits(boost, has_groups=grouping is not None, is_iterator=False)
+        searches.append(replace(prepared, grouping=grouping, plan=replace(prepared.plan, boost=boost)))
     return searches
 
 

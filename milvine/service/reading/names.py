@@ -41,13 +41,18 @@ def partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[i
 
 
 def predicate(engine: Engine, collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
+    try:
+        return compiled(engine, collection, text, templates)
+    except ParameterInvalid as error:
+        raise error.prefixed("failed to create query plan") from error
+
+
+def compiled(engine: Engine, collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
+    """None for an empty filter. Raises ParameterInvalid without the words of a plan before it."""
     if not text.strip():
         return None
     paths = number_paths(collection.scalar_indexes)
-    try:
-        return compile_filter(text, collection.schema, loaded_ids(engine, collection), templates, paths)
-    except ParameterInvalid as error:
-        raise error.prefixed("failed to create query plan") from error
+    return compile_filter(text, collection.schema, loaded_ids(engine, collection), templates, paths)
 
 
 def anns_field(collection: Collection, name: str) -> FieldSchema:

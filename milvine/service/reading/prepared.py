@@ -22,6 +22,7 @@ from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding
 from milvine.service.reading import ann_params, iterators, limits, names, outputs
+from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.rank import Ranker
 from milvine.service.reading.rankers import of_function_score
@@ -123,6 +124,8 @@ def _new_search(
     partition_ids = names.partition_ids(collection, request.partition_names)
     wanted = outputs.requested(engine, collection, request.output_fields)
     predicate = names.predicate(engine, collection, request.filter, request.templates)
+    boost = boost_of(engine, collection, request.function_score, request.templates)
+    check_fits(boost, has_groups=grouping is not None, is_iterator=iterator is not None)
     check_isolation(collection, predicate)
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     if collection.load is None:
@@ -152,7 +155,7 @@ def _new_search(
     ranker = None
     if request.function_score is not None and request.function_score.functions:
         ranker = of_function_score(request.function_score, [index.metric_type], collection.schema)
-        if iterator is not None:
+        if ranker is not None and iterator is not None:
             raise ParameterInvalid("function rerank is not supported with search iterator v2")
     inputs = (*(() if grouping is None else grouping.field_ids), *(() if ranker is None else ranker.field_ids))
     names.check_loaded(engine, collection, inputs)
@@ -172,6 +175,7 @@ def _new_search(
         primary_field_id=collection.schema.primary_field.field_id,
         band=band,
         ignores_growing=ignores_growing,
+        boost=boost,
     )
     return PreparedSearch(
         collection=collection,

@@ -14,7 +14,7 @@ from milvine.model.types import MetricType
 from milvine.service.reading.ann_params import FALSE, TRUE
 from milvine.service.reading.rank import Combination, Curve, Decay, Ranker
 
-_UNSERVED = frozenset({"boost", "model"})
+_UNSERVED = frozenset({"model"})
 _SCORE_MODES = {"max": Combination.MAX, "sum": Combination.SUM, "avg": Combination.AVG}
 _LEAST_DECAY, _MOST_DECAY = 0.001, 0.999
 _MAX_RRF_K = 16384
@@ -25,13 +25,19 @@ def _invalid(text: str) -> ParameterInvalid:
     return ParameterInvalid(f"rerank_builder: {text}")
 
 
-def of_function_score(score: FunctionScore, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
-    """`metrics`: of each search."""
+def reranker_of(function: RankFunction) -> str:
+    """The kind of function, in small letters; "" if it is not named."""
+    return next((value.lower() for name, value in function.params.items() if name.lower() == "reranker"), "")
+
+
+def of_function_score(score: FunctionScore, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker | None:
+    """None if all functions are boosts, which work in the segments. `metrics`: of each search."""
     if not score.functions:
         raise _invalid("no rerank functions specified")
-    if len(score.functions) > 1:
+    functions = [function for function in score.functions if reranker_of(function) != "boost"]
+    if len(functions) > 1:
         raise _invalid("currently only supports one rerank function")
-    return _of_function(score.functions[0], metrics, schema)
+    return _of_function(functions[0], metrics, schema) if functions else None
 
 
 def of_rank_params(params: Mapping[str, str], metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
@@ -88,7 +94,7 @@ def _bool_text(given: object) -> str:
 
 def _of_function(function: RankFunction, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
     params = {key.lower(): value for key, value in function.params.items()}
-    name = params.get("reranker", "").lower()
+    name = reranker_of(function)
     if not name:
         raise ParameterMissing("rerank_builder: reranker name not specified")
     if name == "rrf":
