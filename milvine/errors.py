@@ -102,6 +102,12 @@ class ServiceInternal(MilvineError):
         super().__init__(f"{detail}: {self.text}")
 
 
+class SearchTextNotIndexed(MilvineError):
+    """The text of a search is to be highlighted, but the searched field is not made of texts."""
+
+    code, text = 5, "service internal error: Search with highlight failed, input field of BM25 annsField not found"
+
+
 class DiskLimitExceeded(MilvineError):
     code, legacy_code, text = 7, 54, "disk limit exceeded"
 

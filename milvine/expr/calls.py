@@ -29,11 +29,6 @@ def text_function(node: tree.Call, arguments: Sequence[Argument]) -> Predicate:
             return _starts_with(text, prefix)
     if name.startswith("st_"):
         raise ArgumentError(f"spatial operation are only supported on geometry fields now, got: {node}", node.position)
-    if name in ("text_match", "text_match_fuzzy", "phrase_match") and arguments:
-        if types[0] is not DataType.VARCHAR:
-            operation = name.replace("_", " ")
-            raise FilterError(f"{operation} operation on non-string is unsupported", node.position)
-        raise ArgumentError(f'field "{node.arguments[0]}" does not enable match', node.position)
     names = ", ".join("NONE" if t is None else t.name for t in types)
     raise FilterError(f"function {name}({names}) not found.", node.position)
 

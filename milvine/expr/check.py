@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 from milvine.errors import ParameterInvalid, excerpt
-from milvine.expr import calls, comparisons, tree
+from milvine.expr import calls, comparisons, tree, words
 from milvine.expr import predicate as bound
 from milvine.expr.computed import check_operand, computed_type, sides_of
 from milvine.expr.errors import NULL_LITERAL, ArgumentError, FilterError, PlanError
@@ -407,6 +407,10 @@ class _Binder:
 
     def _call(self, node: tree.Call) -> Predicate:
         name = node.name.lower()
+        if node.name in words.FUNCTIONS:
+            return self._words(node)
+        if node.option is not None:
+            raise FilterError(f"invalid expression: {node}", node.position)
         if name == "bloom_match":
             return self._bloom_match(node)
         if node.name in ("random_sample", "RANDOM_SAMPLE"):
@@ -419,6 +423,12 @@ class _Binder:
         if isinstance(operand, Constant):
             return self._value(operand)
         return operand if isinstance(operand, Target) and not operand.is_length else None
+
+    def _words(self, node: tree.Call) -> Predicate:
+        target = self._target(words.check_form(node))
+        field = self._schema.by_id[target.field_id]
+        words.check_field(node, field, target)
+        return words.bind_words(node, field, target, self._value)
 
     def _bloom_match(self, node: tree.Call) -> Predicate:
         calls.check_bloom_arguments(node)

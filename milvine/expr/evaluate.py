@@ -22,6 +22,7 @@ import pyarrow as pa
 from milvine.expr import arrays, path_values
 from milvine.expr.arithmetic import compute
 from milvine.expr.indexed import ValueIndex, answer, reads_numbers
+from milvine.expr.indexed_terms import TermIndex, answer_terms
 from milvine.expr.indexed_texts import TextIndex, answer_texts
 from milvine.expr.like import match_pattern, starts_with
 from milvine.expr.predicate import (
@@ -42,11 +43,14 @@ from milvine.expr.predicate import (
     LiteralSet,
     Not,
     Or,
+    PhraseMatch,
     Predicate,
     RandomSample,
     Regex,
+    SimilarTermMatch,
     StartsWith,
     Target,
+    TermMatch,
     literal_set,
 )
 from milvine.expr.regex import match_regex
@@ -79,6 +83,10 @@ class ColumnSource(Protocol):
 
     def text_index(self, field_id: int, path: JsonPath) -> TextIndex | None:
         """An index of the pieces of texts."""
+        ...
+
+    def term_index(self, field_id: int) -> TermIndex:
+        """The terms of a field that enables match."""
         ...
 
 
@@ -139,6 +147,8 @@ class _Evaluation:
                 return _where_known(*found)
             case Like() | Regex() if found := answer_texts(predicate, self._source):
                 return _where_known(*found)
+            case TermMatch() | SimilarTermMatch() | PhraseMatch():
+                return _where_known(*answer_terms(predicate, self._source))
             case Exists(target):
                 return self._exists(target)
             case RandomSample(operand, share):

@@ -152,8 +152,13 @@ class _TreeBuilder(Transformer[Token, Node]):
         values = [c.values if isinstance(c, tree.LiteralList) else c.value for c in constants]
         return tree.LiteralList(position, values, f"[{','.join(map(str, constants))}]", depth)
 
-    def call(self, name: Token, *arguments: Node | None) -> Node:
-        return tree.Call(_start(name), str(name), tuple(a for a in arguments if a is not None))
+    def call(self, name: Token, *arguments: Node | tree.Option | None) -> Node:
+        nodes = tuple(a for a in arguments if a is not None and not isinstance(a, tree.Option))
+        option = next((a for a in arguments if isinstance(a, tree.Option)), None)
+        return tree.Call(_start(name), str(name), nodes, option)
+
+    def option(self, name: Token, value: Token) -> tree.Option:
+        return tree.Option(_start(name), str(name), str(value))
 
     def template(self, token: Token) -> Node:
         return tree.Template(_start(token), token[1:-1].strip())

@@ -160,6 +160,35 @@ class Regex:
     pattern: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TermMatch:
+    """The text has at least so many of the terms (StringArray), of which each counts as often as it is there."""
+
+    target: Target
+    terms: Any
+    at_least: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimilarTermMatch:
+    """The text has a term within so many edits of any of the terms (StringArray)."""
+
+    target: Target
+    terms: Any
+    distance: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhraseMatch:
+    """The text has all of the terms (StringArray), as far from one another as `offsets` (int32), their positions in the
+    phrase, say. `slop`: by how much the shifts of the terms may differ."""
+
+    target: Target
+    terms: Any
+    offsets: np.ndarray[Any, np.dtype[np.int32]]
+    slop: int
+
+
 @dataclass(frozen=True, slots=True)
 class StartsWith:
     """A field, or a constant, starts with another."""
@@ -245,6 +274,9 @@ Predicate = (
     | In
     | Like
     | Regex
+    | TermMatch
+    | SimilarTermMatch
+    | PhraseMatch
     | StartsWith
     | BloomMatch
     | RandomSample

@@ -237,15 +237,29 @@ class ArrayLength:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """`name=value` at the end of a call; `value` is the text of an integer."""
+
+    position: int
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A function that is not a keyword, by its name as written."""
 
     position: int
     name: str
     arguments: tuple[Node, ...]
+    option: Option | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}({','.join(map(str, self.arguments))})"
+        written = (*self.arguments, *(() if self.option is None else (self.option,)))
+        return f"{self.name}({','.join(map(str, written))})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from milvine.model.requests import (
     CreateCollectionRequest,
     DeleteRequest,
     FunctionScore,
+    Highlighter,
     HybridSearchRequest,
     InsertRequest,
     LoadRequest,
@@ -472,7 +473,11 @@ def _search(
     query_type, queries = _queries(request)
     has_templates = bool(request.expr_template_values)
     score = _function_score(request.function_score) if request.HasField("function_score") else None
-    is_repeatable = is_short and ids is None and not found.is_iterator and not has_templates and score is None
+    highlighter = None
+    if request.HasField("highlighter"):
+        highlighter = Highlighter(request.highlighter.type, pairs(request.highlighter.params))
+    is_plain = ids is None and not has_templates and score is None and highlighter is None
+    is_repeatable = is_short and is_plain and not found.is_iterator
     if read_ts is None:
         read_ts = _iterator_ts(request) if found.is_iterator else _read_ts(request)
     return SearchRequest(
@@ -493,6 +498,7 @@ def _search(
         shape=(found, limit, request.dsl, output_fields, partition_names) if is_repeatable else None,
         ids=ids,
         function_score=score,
+        highlighter=highlighter,
     )
 
 

@@ -166,6 +166,11 @@ def search_results(name: str, result: ReadResult) -> Any:
     elif ranking.groups:
         (group,) = ranking.groups
         data.group_by_field_value.CopyFrom(field_data(group.field, group.column))
+    for highlights in ranking.highlights:
+        data.highlight_results.add(
+            field_name=highlights.field_name,
+            datas=[common_pb2.HighlightData(fragments=found) for found in highlights.fragments],
+        )
     if ranking.iterator_token:
         data.search_iterator_v2_results.token = ranking.iterator_token
         data.search_iterator_v2_results.last_bound = ranking.last_bound

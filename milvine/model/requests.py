@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,15 @@ class SearchRequest:
     shape: Hashable = None
     ids: Any | None = None
     function_score: FunctionScore | None = None
+    highlighter: Highlighter | None = None
+
+
+@record
+class Highlighter:
+    """What to mark in the texts of hits. `kind`: the number of Milvus's HighlightType. `params` as sent."""
+
+    kind: int
+    params: Mapping[str, str]
 
 
 @record
@@ -146,6 +155,14 @@ class OutputField:
 
 
 @record
+class Highlights:
+    """The fragments of a field's texts with marked words, for each hit."""
+
+    field_name: str
+    fragments: Sequence[Sequence[str]]
+
+
+@record
 class Ranking:
     """What only a search has. counts: int64 (nq,), hits of each query. keys and scores (float32, Milvus's): of each
     hit, query by query.
@@ -163,6 +180,7 @@ class Ranking:
     last_bound: float = 0.0
     groups: tuple[OutputField, ...] = ()
     lists_groups: bool = False
+    highlights: tuple[Highlights, ...] = ()
 
 
 @record

@@ -15,6 +15,7 @@ import numpy as np
 
 from milvine.index.base import VectorIndex
 from milvine.index.exact import exact_of
+from milvine.index.term_index import TermIndex
 from milvine.model.columns import Column, ColumnBatch, concat_batches, json_column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.records import record
@@ -24,6 +25,7 @@ from milvine.model.types import DataType
 from milvine.segment.deletes import DeleteMarks, join_marks
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
+from milvine.segment.terms import AnalyzedTexts
 
 Array = np.ndarray[Any, Any]
 MAX_MERGED_ROWS = 1 << 17
@@ -45,6 +47,7 @@ class Chunk:
     prepared: dict[int, Array]
     marks: DeleteMarks = field(default_factory=DeleteMarks.none)
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
+    analyzed: AnalyzedTexts = field(default_factory=AnalyzedTexts)
     bytes_used: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -78,6 +81,9 @@ class Chunk:
 
     def text_index(self, field_id: int, path: JsonPath) -> None:
         return None
+
+    def term_index(self, field_id: int) -> TermIndex:
+        return self.analyzed.find(self.schema.by_id[field_id], self.column(field_id))
 
     def index(self, field_id: int) -> VectorIndex | None:
         return None

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import weakref
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol
 
 import numpy as np
 
 from milvine.index.base import VectorIndex
 from milvine.index.scalar import ValueIndex
+from milvine.index.term_index import TermIndex
 from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.segment.deletes import DeleteMarks
+from milvine.segment.derived import Derived
 from milvine.segment.keys import KeyIndex
 from milvine.sized_cache import SizedCache
 
 Array = np.ndarray[Any, Any]
-_Parsed = TypeVar("_Parsed", PathColumn, PathElements)
 
 
 class RowSet(Protocol):
@@ -46,6 +44,7 @@ class RowSet(Protocol):
     def json_elements(self, field_id: int, path: JsonPath, depth: int = 1) -> PathElements: ...
     def value_index(self, field_id: int, path: JsonPath, has_elements: bool) -> ValueIndex | None: ...
     def text_index(self, field_id: int, path: JsonPath) -> TextIndex | None: ...
+    def term_index(self, field_id: int) -> TermIndex: ...
     def index(self, field_id: int) -> VectorIndex | None:
         """The index over a vector field, or None if the field must be scanned."""
         ...
@@ -71,40 +70,25 @@ def alive(rows: RowSet, read_ts: int, expired_ts: int = 0) -> Array | None:
     return inserted if living is None else inserted & living
 
 
-_Key = tuple[int, int, JsonPath, int | None]
-parsed_json: SizedCache[_Key, PathColumn | PathElements] = SizedCache("parsed_json", 256 << 20)
-"""Columns that filters parsed from JSON text, of all segments and chunks. The key: owner, field, path and, for array
-elements, their depth."""
-_numbers = itertools.count()
+parsed_json: SizedCache[tuple[int, object], PathColumn | PathElements] = SizedCache("parsed_json", 256 << 20)
+"""Columns that filters parsed from JSON text, of all segments and chunks, by the number of the owner and by field, path
+and, for array elements, their depth."""
 
 
 class ExtractedPaths:
-    """Path columns that were not shredded, and array elements at paths. They are parsed at their first use and kept
-    while `parsed_json` has room and this object is alive."""
+    """Path columns that were not shredded, and array elements at paths, parsed at their first use."""
 
-    __slots__ = ("__weakref__", "_number")
+    __slots__ = ("_parsed",)
 
     def __init__(self) -> None:
-        self._number: int | None = None
+        self._parsed: Derived[PathColumn | PathElements] = Derived(parsed_json)
 
     def find(self, field_id: int, column: Column, path: JsonPath) -> PathColumn:
         assert column.paths is not None
         known = column.paths.known(len(column), path)
-        if known is None:
-            known = self._kept((field_id, path, None), lambda: extract(column.values, path))
-        return known
+        if known is not None:
+            return known
+        return self._parsed.find((field_id, path), lambda: extract(column.values, path))
 
     def find_elements(self, field_id: int, column: Column, path: JsonPath, depth: int) -> PathElements:
-        return self._kept((field_id, path, depth), lambda: extract_elements(column.values, path, depth))
-
-    def _kept(self, what: tuple[int, JsonPath, int | None], parse: Callable[[], _Parsed]) -> _Parsed:
-        if self._number is None:
-            number = next(_numbers)
-            weakref.finalize(self, parsed_json.remove, lambda key: key[0] == number).atexit = False
-            self._number = number
-        key = (self._number, *what)
-        known = cast(_Parsed | None, parsed_json.get(key))
-        if known is None:
-            known = parse()
-            parsed_json.put(key, known, known.bytes_used)
-        return known
+        return self._parsed.find((field_id, path, depth), lambda: extract_elements(column.values, path, depth))

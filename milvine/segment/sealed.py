@@ -21,6 +21,7 @@ from milvine.index.exact import exact_of
 from milvine.index.partial import PartialIndex
 from milvine.index.registry import TYPES
 from milvine.index.scalar import ValueIndex
+from milvine.index.term_index import TermIndex
 from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
@@ -30,6 +31,7 @@ from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks, find_deleted
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
+from milvine.segment.terms import AnalyzedTexts
 from milvine.storage.files import MappedFile, OnBytes, ignore_bytes
 from milvine.storage.segment_files import (
     ROWS_FILE,
@@ -146,6 +148,7 @@ class SealedSegment:
         rows, self.keys = parts["rows", 0].value
         self.insert_ts: Array = rows
         self._extracted = ExtractedPaths()
+        self._analyzed = AnalyzedTexts()
         self._value_indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
         self._text_indexes: dict[tuple[int, JsonPath], TextIndex] = {}
         for index in spec.scalar_indexes:
@@ -214,6 +217,9 @@ class SealedSegment:
 
     def text_index(self, field_id: int, path: JsonPath) -> TextIndex | None:
         return self._text_indexes.get((field_id, path))
+
+    def term_index(self, field_id: int) -> TermIndex:
+        return self._analyzed.find(self.spec.schema.by_id[field_id], self.column(field_id))
 
     def index(self, field_id: int) -> VectorIndex | None:
         spec = self.spec.indexes.get(field_id)

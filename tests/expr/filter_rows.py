@@ -12,10 +12,12 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from milvine.analysis.fields import analyzed_blocks
 from milvine.errors import ParameterInvalid
 from milvine.expr import compile_filter, evaluate
 from milvine.expr.indexed import ValueIndex
 from milvine.index.scalar import index_field, index_json
+from milvine.index.term_index import TermIndex, index_terms
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
@@ -38,6 +40,14 @@ SCHEMA = CollectionSchema(
             FieldSchema(0, "name", DataType.VARCHAR, nullable=True, max_length=64),
             FieldSchema(0, "title", DataType.VARCHAR, max_length=64),
             FieldSchema(0, "doc", DataType.JSON, nullable=True),
+            FieldSchema(
+                0,
+                "body",
+                DataType.VARCHAR,
+                nullable=True,
+                max_length=999,
+                properties={"enable_analyzer": "true", "enable_match": "true"},
+            ),
             FieldSchema(0, "vec", DataType.FLOAT_VECTOR, dim=2),
             _array("tags", DataType.VARCHAR, nullable=True, max_length=64),
             _array("nums", DataType.INT32, nullable=True),
@@ -87,6 +97,9 @@ class Rows:
 
     def text_index(self, field_id: int, path: JsonPath) -> None:
         return None
+
+    def term_index(self, field_id: int) -> TermIndex:
+        return index_terms(analyzed_blocks(SCHEMA.by_id[field_id], self.columns[field_id].values))
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:

@@ -20,6 +20,7 @@ from milvine.expr.predicate import And, Compare, Contains, In, Like, Not, Or, Pr
 from milvine.expr.tree import Comparator, ContainsMode
 from milvine.index import postings, scalar
 from milvine.index.scalar import ValueIndex
+from milvine.index.term_index import TermIndex
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.types import DataType
@@ -73,6 +74,9 @@ class Source:
 
     def text_index(self, field_id: int, path: JsonPath) -> None:
         return None
+
+    def term_index(self, field_id: int) -> TermIndex:
+        raise AssertionError(f"field {field_id} has no terms")
 
 
 @pytest.fixture(autouse=True, scope="module")

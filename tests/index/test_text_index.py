@@ -19,6 +19,7 @@ from milvine.expr.indexed_texts import answer_texts
 from milvine.expr.like import check_pattern
 from milvine.expr.predicate import And, Like, Not, Or, Predicate, Regex, Target
 from milvine.index import scalar, text_index
+from milvine.index.term_index import TermIndex
 from milvine.index.text_index import TextIndex, index_json_texts, index_texts
 from milvine.model.columns import Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, extract
@@ -56,6 +57,9 @@ class Source:
 
     def text_index(self, field_id: int, path: JsonPath) -> TextIndex | None:
         return self._index
+
+    def term_index(self, field_id: int) -> TermIndex:
+        raise AssertionError(f"field {field_id} has no terms")
 
 
 @pytest.fixture(autouse=True, scope="module", params=[1 << 24, 3], ids=["at once", "in steps"])

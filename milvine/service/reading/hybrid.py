@@ -157,6 +157,9 @@ def _searches(
         prepared = prepare_search(engine, context, search, searches[0].plan.read_ts if searches else 0)
         if search.function_score is not None:
             raise ParameterInvalid("function_score belongs to the whole hybrid search")
+        if search.highlighter is not None:
+            fields = " ".join(map(str, () if prepared.highlighting is None else prepared.highlighting.field_ids))
+            raise ParameterInvalid(f"not support hybrid search with highlight now. fieldID: {fields}")
         if prepared.iterator is not None:
             raise ParameterInvalid("search iterator v2 is not supported for hybrid search", expected="", actual="")
         if grouping is not None:

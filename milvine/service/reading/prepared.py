@@ -24,6 +24,7 @@ from milvine.service.partitions import holding
 from milvine.service.reading import ann_params, iterators, limits, names, outputs
 from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
+from milvine.service.reading.highlighting import Highlighting, highlighting_of
 from milvine.service.reading.rank import Ranker
 from milvine.service.reading.rankers import of_function_score
 from milvine.service.reading.snapshot import read_ts
@@ -43,6 +44,7 @@ class PreparedSearch:
     iterator: iterators.IteratorV2 | None
     grouping: Grouping | None
     ranker: Ranker | None = None
+    highlighting: Highlighting | None = None
 
     @property
     def fetched(self) -> tuple[FieldSchema, ...]:
@@ -128,6 +130,10 @@ def _new_search(
     check_fits(boost, has_groups=grouping is not None, is_iterator=iterator is not None)
     check_isolation(collection, predicate)
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
+    highlighting = None
+    if request.highlighter is not None:
+        metric = request.metric_type
+        highlighting = highlighting_of(request.highlighter, collection.schema, field, metric, None)
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
     loaded = names.loaded_ids(engine, collection)
@@ -157,7 +163,11 @@ def _new_search(
         ranker = of_function_score(request.function_score, [index.metric_type], collection.schema)
         if ranker is not None and iterator is not None:
             raise ParameterInvalid("function rerank is not supported with search iterator v2")
-    inputs = (*(() if grouping is None else grouping.field_ids), *(() if ranker is None else ranker.field_ids))
+    inputs = (
+        *(() if grouping is None else grouping.field_ids),
+        *(() if ranker is None else ranker.field_ids),
+        *(() if highlighting is None else highlighting.field_ids),
+    )
     names.check_loaded(engine, collection, inputs)
     if iterator is not None:
         band = iterator.beyond(band, index.metric_type)
@@ -187,4 +197,5 @@ def _new_search(
         iterator=iterator,
         grouping=grouping,
         ranker=ranker,
+        highlighting=highlighting,
     )

@@ -72,6 +72,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         last_bound=last_bound,
         groups=() if grouping is None else grouping.outputs(rows),
         lists_groups=grouping is not None and grouping.is_listed,
+        highlights=() if prepared.highlighting is None else prepared.highlighting.results(rows, counts),
     )
     return read_result(primary, outputs, rows, plan.read_ts, ranking)
 

@@ -1,0 +1,237 @@
+"""The words of a search, marked in the texts of its hits. Names and messages are Milvus's (proxy/highlighter.go)."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.analysis.analyzer import Analyzer
+from milvine.analysis.fields import field_analyzer
+from milvine.errors import ParameterInvalid, SearchTextNotIndexed
+from milvine.model import json_text
+from milvine.model.analyzer_params import enables_analyzer
+from milvine.model.columns import Column, ColumnBatch
+from milvine.model.functions import FunctionType
+from milvine.model.known_keys import unsupported
+from milvine.model.properties import parse_bool
+from milvine.model.records import record
+from milvine.model.requests import Highlighter, Highlights
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.segment.output_size import MAX_OUTPUT_BYTES, too_large
+from milvine.service.reading.fragments import FragmentOptions, fragments
+
+Array = np.ndarray[Any, Any]
+_LEXICAL, _SEMANTIC = 0, 1
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_QUERY_TYPES = ("TextMatch",)
+
+
+@record
+class _Task:
+    """One field. `searched`: the text of each query of the search, if its words are marked. `queried`: texts whose
+    words are marked in the hits of every query."""
+
+    field: FieldSchema
+    searched: tuple[str, ...] = ()
+    queried: tuple[str, ...] = ()
+
+
+@record
+class Highlighting:
+    options: FragmentOptions
+    tasks: tuple[_Task, ...]
+
+    @property
+    def field_ids(self) -> tuple[int, ...]:
+        """The fields whose texts are needed of each hit."""
+        return tuple(task.field.field_id for task in self.tasks)
+
+    def results(self, rows: ColumnBatch, counts: Array) -> tuple[Highlights, ...]:
+        """The fragments of each hit, by field. `counts`: the hits of each query. Raises ParameterInvalid if there is
+        too much text."""
+        if not rows.row_count:
+            return ()
+        found = []
+        left = MAX_OUTPUT_BYTES
+        for task in self.tasks:
+            texts, left = _marked(task, rows.columns[task.field.field_id], counts, self.options, left)
+            found.append(Highlights(task.field.name, texts))
+        return tuple(found)
+
+
+def highlighting_of(
+    highlighter: Highlighter, schema: CollectionSchema, field: FieldSchema, metric: str, texts: Sequence[str] | None
+) -> Highlighting:
+    """`field`: the searched one. `metric`: as requested. `texts`: the queries, or None if they are not texts. Raises
+    ParameterInvalid and SearchTextNotIndexed."""
+    if highlighter.kind == _SEMANTIC:
+        raise ParameterInvalid(unsupported("a semantic highlighter"))
+    if highlighter.kind != _LEXICAL:
+        raise ParameterInvalid(f"unsupported highlight type: {highlighter.kind}")
+    params = highlighter.params
+    options = FragmentOptions(
+        pre_tags=_tags(params, "pre_tags", "<em>", "array"),
+        post_tags=_tags(params, "post_tags", "</em>", "list"),
+        size=_number(params, "fragment_size", 100, least=1),
+        most=_number(params, "num_of_fragments", 5),
+        offset=_number(params, "fragment_offset", 0),
+    )
+    marks_search = _is_on(params, "highlight_search_text")
+    queries = _queries(params)
+    tasks: dict[str, _Task] = {}
+    if marks_search:
+        source = _searched_field(schema, field, metric)
+        if texts is None:
+            raise ParameterInvalid("please provide varchar/text for BM25 Function based search")
+        tasks[source.name] = _Task(source, searched=tuple(texts))
+    for name, text in queries:
+        target = schema.by_name.get(name)
+        if target is None:
+            raise ParameterInvalid(f"highlight field not found in schema: {name}")
+        task = tasks.get(name, _Task(target))
+        tasks[name] = replace(task, queried=(*task.queried, text))
+    for task in tasks.values():
+        if not enables_analyzer(task.field):
+            place = f"{task.field.name}:{task.field.field_id}"
+            raise ParameterInvalid(f"get highlight failed, the highlight field not found, {place}")
+    return Highlighting(options, tuple(tasks.values()))
+
+
+def _searched_field(schema: CollectionSchema, field: FieldSchema, metric: str) -> FieldSchema:
+    """The field of the texts that a search by BM25 looks into."""
+    if metric.upper() != "BM25":
+        raise ParameterInvalid('Search highlight only support with metric type "BM25" but was: ')
+    function = schema.function_of_output.get(field.field_id)
+    if function is None or function.function_type is not FunctionType.BM25:
+        raise SearchTextNotIndexed
+    return schema.by_name[function.inputs[0]]
+
+
+def _tags(params: Mapping[str, str], key: str, usual: str, kind: str) -> tuple[str, ...]:
+    if key not in params:
+        return (usual,)
+    refusal = f"unmarshal {key} as string {kind} failed: "
+    tags = _json(params[key], refusal)
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ParameterInvalid(f"{refusal}it is no list of strings")
+    if not tags:
+        raise ParameterInvalid(f"{key} cannot be empty list")
+    return tuple(tags)
+
+
+def _number(params: Mapping[str, str], key: str, usual: int, least: int = 0) -> int:
+    text = params.get(key)
+    if text is None:
+        return usual
+    if _INTEGER.fullmatch(text) is None or not least <= int(text) < 2**63:
+        raise ParameterInvalid(f"invalid {key}: {text}")
+    return int(text)
+
+
+def _is_on(params: Mapping[str, str], key: str) -> bool:
+    text = params.get(key)
+    if text is None:
+        return False
+    value = parse_bool(text)
+    if value is None:
+        raise ParameterInvalid(f'unmarshal {key} as bool failed: strconv.ParseBool: parsing "{text}": invalid syntax')
+    return value
+
+
+def _queries(params: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(field, text) of each query."""
+    text = params.get("highlight_query")
+    if text is None:
+        return []
+    refusal = "unmarshal highlight queries as json array failed: "
+    queries = _json(text, refusal)
+    if queries is None:
+        return []
+    if not isinstance(queries, list):
+        raise ParameterInvalid(f"{refusal}it is no list")
+    return [_query(query) for query in queries]
+
+
+def _query(query: Any) -> tuple[str, str]:
+    refusal = "unmarshal highlight queries failed: "
+    if not isinstance(query, dict):
+        raise ParameterInvalid(f"{refusal}item in array is not json object")
+    for key in ("text", "type", "field"):
+        if key not in query:
+            raise ParameterInvalid(f"{refusal}must set `{key}` in query")
+        if not isinstance(query[key], str):
+            raise ParameterInvalid(f"{refusal}`{key}` must be string")
+        if key == "type" and query[key] not in _QUERY_TYPES:
+            raise ParameterInvalid(f"{refusal}invalid highlight query type: {query[key]}")
+    return query["field"], query["text"]
+
+
+def _json(text: str, refusal: str) -> Any:
+    try:
+        return json_text.loads(text)
+    except json_text.NotJson as error:
+        raise ParameterInvalid(f"{refusal}{error}") from error
+
+
+def _marked(
+    task: _Task, column: Column, counts: Array, options: FragmentOptions, left: int
+) -> tuple[list[list[str]], int]:
+    """The fragments of each hit, and how many more bytes there may be."""
+    analyzer = field_analyzer(task.field)
+    texts = column.values
+    terms = analyzer.terms(texts)
+    row_of = np.repeat(np.arange(len(texts)), np.diff(terms.offsets))
+    is_marked = _is_marked(task, analyzer, terms.tokens, row_of, counts)
+    places = np.flatnonzero(is_marked)
+    rows = row_of[places]
+    starts, ends = _characters(texts, rows, terms.starts[places], terms.ends[places])
+    found: list[list[str]] = [[] for _ in range(len(texts))]
+    bounds = np.flatnonzero(np.diff(rows, prepend=-1, append=-1)).tolist()
+    for first, last in itertools.pairwise(bounds):
+        row = int(rows[first])
+        spans = zip(starts[first:last].tolist(), ends[first:last].tolist(), strict=True)
+        found[row] = fragments(texts[row].as_py(), spans, options)
+        left -= sum(map(len, found[row]))
+        if left < 0:
+            raise too_large("search")
+    return found, left
+
+
+def _is_marked(task: _Task, analyzer: Analyzer, tokens: Any, row_of: Array, counts: Array) -> Array:
+    """bool: which of the hits' tokens are words of their query, or of any query of the highlighter."""
+    encoded = tokens.dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    is_marked = np.zeros(len(codes), np.bool_)
+    for text in task.queried:
+        is_marked |= _are_words(encoded.dictionary, analyzer, text)[codes]
+    if task.searched:
+        query_of = np.repeat(np.arange(len(counts)), counts)[row_of]
+        bounds = np.searchsorted(query_of, np.arange(len(counts) + 1))
+        for number, text in enumerate(task.searched[: len(counts)]):
+            part = slice(bounds[number], bounds[number + 1])
+            if part.start < part.stop:
+                is_marked[part] |= _are_words(encoded.dictionary, analyzer, text)[codes[part]]
+    return is_marked
+
+
+def _are_words(dictionary: Any, analyzer: Analyzer, text: str) -> Array:
+    words = analyzer.terms(pa.array([text], pa.string())).tokens
+    found: Array = pc.is_in(dictionary, value_set=words).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _characters(texts: Any, rows: Array, starts: Array, ends: Array) -> tuple[Array, Array]:
+    """Offsets in the bytes of the texts at `rows`, as offsets in their characters."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, 4 * texts.offset).astype(np.int64)
+    data = np.zeros(0, np.uint8) if texts.buffers()[2] is None else np.frombuffer(texts.buffers()[2], np.uint8)
+    is_first = data[offsets[0] : offsets[-1]] & 0xC0 != 0x80
+    before = np.concatenate(([0], np.cumsum(is_first)))
+    begin = offsets[rows] - offsets[0]
+    return before[begin + starts] - before[begin], before[begin + ends] - before[begin]
