@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
+from milvine.logs import timestamp
 from milvine.model.timestamps import physical_ms
 from milvine.model.users import ApiKey
 from milvine.rest_api.call import Call, Route
 from milvine.service import api_keys
-
-
-def _time(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _described(key: ApiKey) -> dict[str, Any]:
@@ -22,8 +18,8 @@ def _described(key: ApiKey) -> dict[str, Any]:
         "keyName": key.name,
         "keyId": key.key_id,
         "roles": None if key.roles is None else sorted(key.roles),
-        "created": _time(physical_ms(key.created_ts)),
-        "expires": _time(key.expires_ms),
+        "created": timestamp(physical_ms(key.created_ts) / 1000),
+        "expires": timestamp(key.expires_ms / 1000),
         "isExpired": api_keys.is_expired(key),
     }
 
