@@ -47,7 +47,7 @@ def run(settings: Settings) -> None:
     data_dir = Path(settings.data_dir)
     _make_data_directory(data_dir)
     lock(data_dir)
-    hosts = _addresses(settings.host) if settings.host else [h for h in LOOPBACKS if _can_bind(h, 0)]
+    hosts = _addresses(settings.host)
     settings = replace(settings, host=settings.host and hosts[0], port=_free_port(hosts, settings.port))
     _keep_for_us(hosts, settings.port)
     _check_certificates(settings)
@@ -92,7 +92,7 @@ def embedding() -> dict[str, str]:
 
 def check_address(host: str, port: int) -> list[str]:
     """The addresses that a server with these settings would listen on. Raises CannotServe if the port is taken."""
-    hosts = _addresses(host) if host else [one for one in LOOPBACKS if _can_bind(one, 0)]
+    hosts = _addresses(host)
     _free_port(hosts, port)
     return hosts
 
@@ -132,7 +132,9 @@ def lock(data_dir: Path) -> None:
 
 
 def _addresses(host: str) -> list[str]:
-    """The addresses of a host's name to listen on; an address is its own."""
+    """The addresses of a host's name to listen on; an address is its own. Without a host, those of loopback."""
+    if not host:
+        return [one for one in LOOPBACKS if _can_bind(one, 0)]
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
