@@ -40,7 +40,6 @@ from milvine.storage.files import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
-LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 
 
@@ -140,10 +139,8 @@ def _count_under_milvus_names(catalog: Catalog) -> None:
     )
 
 
-def facts(engine: Engine) -> dict[str, Any]:
-    """What a started server is, for the log."""
-    settings = engine.settings
-    host = settings.host or LOOPBACK
+def facts(settings: Settings, address: str) -> dict[str, Any]:
+    """What a server that listens on `address` is, for the log."""
     switches = {
         "authorization": settings.authorization_enabled,
         "tls": settings.tls_mode > 0,
@@ -154,7 +151,7 @@ def facts(engine: Engine) -> dict[str, Any]:
     return {
         "version": __version__,
         "directory": settings.data_dir,
-        "address": f"{host}:{settings.port}",
+        "address": address,
         "metrics_port": settings.metrics_port or "off",
         "memory_limit": settings.memory_limit_bytes,
         "on": [name for name, is_on in switches.items() if is_on],

@@ -61,9 +61,9 @@ def _accepts(descriptor: int, port: int) -> bool:
         borrowed.detach()
 
 
-def _announce(engine: Engine) -> None:
-    settings = engine.settings
+def _announce(settings: config.Settings) -> None:
     host = settings.host or LOOPBACKS[0]
+    address = f"{host}:{settings.port}"
     while not _listens(settings.port):
         time.sleep(_POLL_SECONDS)
     if sys.platform == "linux":
@@ -74,8 +74,8 @@ def _announce(engine: Engine) -> None:
         write_address(Path(settings.data_dir), f"{scheme}://{reachable}:{settings.port}")
     except OSError as error:  # a full disk; without this the server would never report that it is ready
         logs.event(_log, logging.WARNING, "users of the directory cannot find this server", error=str(error))
-    logs.event(_log, logging.INFO, "started", **server.facts(engine))
-    sys.stdout.write(f"milvine ready {host}:{settings.port}\n")
+    logs.event(_log, logging.INFO, "started", **server.facts(settings, address))
+    sys.stdout.write(f"milvine ready {address}\n")
     sys.stdout.flush()
 
 
@@ -126,7 +126,7 @@ def _start() -> server.Application:
         data_dir = Path(settings.data_dir)
         threading.Thread(target=_end_after_last_user, args=(data_dir,), name="users", daemon=True).start()
     forget_garbage()
-    threading.Thread(target=_announce, args=(engine,), name="announcer", daemon=True).start()
+    threading.Thread(target=_announce, args=(settings,), name="announcer", daemon=True).start()
     return application
 
 
