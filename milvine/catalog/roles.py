@@ -85,7 +85,7 @@ def add_user_to_role(catalog: Catalog, user: str, role: str) -> None:
         if user not in snapshot.users:
             text = "not found the user, maybe the user isn't existed or internal system error"
             raise AccessChangeRefused(Failure.OPERATE_USER_ROLE, text)
-        held = rules.roles_of.get(user, frozenset())
+        held = rules.held_by(user)
         if role in held:
             return rules
         connection.execute(sa.insert(store.user_roles).values(user=user, role=role))
@@ -102,7 +102,7 @@ def remove_user_from_role(catalog: Catalog, user: str, role: str) -> None:
             raise role_not_found(Failure.OPERATE_USER_ROLE)
         table = store.user_roles
         connection.execute(sa.delete(table).where(table.c.user == user, table.c.role == role))
-        return rules.with_roles_of(user, rules.roles_of.get(user, frozenset()) - {role})
+        return rules.with_roles_of(user, rules.held_by(user) - {role})
 
     _change(catalog, change)
 

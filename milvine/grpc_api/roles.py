@@ -174,7 +174,7 @@ def backup_rbac(engine: Engine, context: RequestContext, request: Any) -> Any:
     meta = response.RBAC_meta
     for name, stored in backup.password_hashes.items():
         user = meta.users.add(user=name, password=stored)
-        held = sorted(rules.roles_of.get(name, ()))
+        held = sorted(rules.held_by(name))
         user.roles.extend(milvus_pb2.RoleEntity(name=role, description=rules.roles.get(role, "")) for role in held)
     meta.roles.extend(milvus_pb2.RoleEntity(name=n, description=text) for n, text in rules.roles.items())
     meta.grants.extend(_encode_grant(grant, grantor) for grant, grantor in rules.grants.items())

@@ -88,8 +88,9 @@ class AccessRules:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _access: dict[frozenset[str], Access] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def access_of(self, user: str) -> Access:
-        return self.access_by(self.roles_of.get(user, _NONE))
+    def held_by(self, user: str) -> frozenset[str]:
+        """The roles of a user, as in `roles_of`."""
+        return self.roles_of.get(user, _NONE)
 
     def access_by(self, roles: frozenset[str]) -> Access:
         """What these roles and `public` allow together."""
@@ -106,7 +107,7 @@ class AccessRules:
 
     def has_role(self, user: str, role: str) -> bool:
         """Every user has the role `public`."""
-        return role == PUBLIC or role in self.roles_of.get(user, _NONE)
+        return role == PUBLIC or role in self.held_by(user)
 
     def with_roles_of(self, user: str, roles: Iterable[str]) -> AccessRules:
         others = {name: held for name, held in self.roles_of.items() if name != user}

@@ -50,7 +50,6 @@ class Target(NamedTuple):
 
 
 _NO_OBJECT = Target()
-_NO_ROLES: frozenset[str] = frozenset()
 _FindTarget = Callable[[Engine, RequestContext, tuple[Any, ...], dict[str, Any]], Target]
 
 
@@ -77,7 +76,7 @@ def _roles(engine: Engine, context: RequestContext) -> frozenset[str] | None:
     limits = None if key is None else key.roles
     if user == ROOT and not settings.root_needs_role:
         return limits
-    held = engine.catalog.snapshot.access.roles_of.get(user, _NO_ROLES)
+    held = engine.catalog.snapshot.access.held_by(user)
     return held if limits is None else held & limits
 
 

@@ -136,4 +136,4 @@ def list_users_with_roles(engine: Engine, context: RequestContext, name: str = A
         check_user_name(name)
     users, rules = engine.catalog.snapshot.users, engine.catalog.snapshot.access
     wanted: Sequence[str] = sorted(users) if name == ANY else [name] if name in users else []
-    return [UserDescription(n, users[n].description, tuple(sorted(rules.roles_of.get(n, frozenset())))) for n in wanted]
+    return [UserDescription(n, users[n].description, tuple(sorted(rules.held_by(n)))) for n in wanted]
