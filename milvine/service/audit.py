@@ -6,12 +6,9 @@ known is logged with the name that it claims.
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import orjson
 from milvine import logs
 from milvine.config import Settings
 from milvine.model.users import Caller
+from milvine.service.line_files import LineFile, write_line
 
 _FILE = "audit.log"
 NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -77,25 +75,11 @@ def _printable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-class _PrivateFile(RotatingFileHandler):
-    """Files that only the server's user can read."""
-
-    def _open(self) -> Any:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        return os.fdopen(descriptor, "a", encoding="utf-8")
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the name is logging's
-        """By one look at the open file: logging's own takes two at the directory, which cost half of a line."""
-        if self.stream is None:  # after a failed rotation
-            self.stream = self._open()
-        return os.fstat(self.stream.fileno()).st_size + len(record.msg) >= self.maxBytes
-
-
 class AuditLog:
-    """Rotates by size. A full disk does not fail calls; it is reported on stderr."""
+    """Only the server's user can read its files. A full disk does not fail calls."""
 
     def __init__(self, path: Path, most_bytes: int, files: int) -> None:
-        self._handler = _PrivateFile(path, maxBytes=most_bytes, backupCount=max(1, files - 1), encoding="utf-8")
+        self._file = LineFile(path, most_bytes, files, permissions=0o600)
 
     def write(self, entry: Entry, code: int) -> None:
         """`code`: Milvus's, or for a call that gRPC refuses the negative of its status."""
@@ -110,8 +94,7 @@ class AuditLog:
             "on": entry.names or {},
             "code": code,
         }
-        text = orjson.dumps(line, default=str).decode()
-        self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, text, None, None))
+        write_line(self._file, orjson.dumps(line, default=str).decode())
 
 
 def open_audit_log(settings: Settings) -> AuditLog | None:

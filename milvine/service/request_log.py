@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from milvine import logs
 from milvine.config import Settings
 from milvine.model.records import record
 from milvine.segment.plans import SegmentSearchStats
+from milvine.service.line_files import LineFile, write_line
 
 _log = logging.getLogger(__name__)
 _MB = 1 << 20
@@ -60,8 +60,7 @@ class RequestLog:
 
     def write(self, handled: Handled) -> None:
         if self._access is not None:
-            line = logging.LogRecord("access", logging.INFO, "", 0, self._access_line(handled), None, None)
-            self._access.handle(line)
+            write_line(self._access, self._access_line(handled))
         if handled.code:
             logs.event(_log, logging.INFO, "request failed", **_values(handled))
         queries = sum(count for count, _ in handled.searches)
@@ -131,8 +130,7 @@ def open_request_log(settings: Settings) -> RequestLog:
     if settings.access_log_enabled and settings.access_log_file:
         path = Path(settings.data_dir) / settings.access_log_path / settings.access_log_file
         path.parent.mkdir(parents=True, exist_ok=True)
-        most_bytes = settings.access_log_max_mb * _MB
-        access = RotatingFileHandler(path, maxBytes=most_bytes, backupCount=_KEPT_FILES - 1, encoding="utf-8")
+        access = LineFile(path, settings.access_log_max_mb * _MB, _KEPT_FILES)
     elif settings.access_log_enabled:
         access = logging.StreamHandler(sys.stdout)
     return RequestLog(settings.slow_request_seconds, access, as_json=settings.log_format == logs.JSON)
