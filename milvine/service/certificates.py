@@ -7,6 +7,7 @@ only, so that no other can look like it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from milvine.config import BY_COMMON_NAME, BY_URI
 from milvine.model.users import Caller
@@ -14,7 +15,7 @@ from milvine.service.context import Engine
 
 HEADER = "HTTP_X_FORWARDED_CLIENT_CERT"
 """The key of the front's header in the environment of a request."""
-_MOST_CHARACTERS = 4096
+_MOST_CHARACTERS, _KEPT_CERTIFICATES = 4096, 256
 _SUBJECT = re.compile(r'Hash=[0-9a-f]{64};Subject="((?:[^"\\]|\\.)*)"')
 _URI = re.compile(r"Hash=[0-9a-f]{64};URI=(.+)")
 _ATTRIBUTE = re.compile(r"([A-Za-z][A-Za-z0-9-]*|[0-9.]+)=((?:[^,+\\]|\\.)*)(?:[,+]|$)")
@@ -27,13 +28,21 @@ def caller_by_certificate(engine: Engine, shown: str | None) -> Caller | None:
     source = engine.settings.tls_user_from
     if not source or not shown or len(shown) > _MOST_CHARACTERS:
         return None
-    match = (_URI if source == BY_URI else _SUBJECT).fullmatch(shown)
-    if match is None:
+    text = _named(source, shown)
+    if text is None:
         return None
-    text = _common_name(match[1]) if source == BY_COMMON_NAME else match[1]
     users = engine.settings.tls_users
     user = users.get(text, "") if users else text
     return Caller(user) if user in engine.catalog.snapshot.users else None
+
+
+@lru_cache(_KEPT_CERTIFICATES)
+def _named(source: str, shown: str) -> str | None:
+    """The part of a certificate that names a user; clients send many requests with the same one."""
+    match = (_URI if source == BY_URI else _SUBJECT).fullmatch(shown)
+    if match is None:
+        return None
+    return _common_name(match[1]) if source == BY_COMMON_NAME else match[1]
 
 
 def _common_name(subject: str) -> str:
