@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import requests
-from role_calls import encoded
 
 ROOT_TOKEN = "root:Milvus"
 
@@ -22,8 +21,3 @@ def make_key(uri: str, user: str, name: str = "k", token: str = ROOT_TOKEN, **mo
     assert answer["code"] == 0, answer
     key: str = answer["data"]["apiKey"]
     return key
-
-
-def by_key(key: str, database: str = "") -> dict[str, Any]:
-    metadata = [("authorization", encoded(key))]
-    return {"metadata": [*metadata, ("dbname", database)] if database else metadata}

@@ -20,7 +20,12 @@ def encoded(text: str) -> str:
 
 
 def as_user(name: str, password: str = PASSWORD, database: str = "") -> dict[str, Any]:
-    metadata = [("authorization", encoded(f"{name}:{password}"))]
+    return by_token(f"{name}:{password}", database)
+
+
+def by_token(token: str, database: str = "") -> dict[str, Any]:
+    """`token`: a user's name and password, or an API key."""
+    metadata = [("authorization", encoded(token))]
     return {"metadata": [*metadata, ("dbname", database)] if database else metadata}
 
 

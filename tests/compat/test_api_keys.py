@@ -13,7 +13,7 @@ import pytest
 import requests
 from conftest import Server, ServerFactory
 from grpc_calls import assert_ok, assert_refused
-from key_calls import ROOT_TOKEN, ask, by_key, make_key
+from key_calls import ROOT_TOKEN, ask, make_key
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from role_calls import (
@@ -21,6 +21,7 @@ from role_calls import (
     ROOT,
     WITH_AUTHORIZATION,
     bind,
+    by_token,
     create_role,
     create_user,
     drop_role,
@@ -38,7 +39,7 @@ def is_let_in(server: Server, token: str) -> bool:
     headers = {"Authorization": f"Bearer {token}"}
     answer = requests.post(f"{server.uri}/v2/vectordb/databases/list", json={}, headers=headers, timeout=30)
     try:
-        assert_ok(server.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), **by_key(token)))
+        assert_ok(server.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), **by_token(token)))
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
         assert (answer.status_code, answer.json()["code"]) == (401, 1800)
@@ -101,9 +102,9 @@ def test_a_limited_key_of_root_or_of_an_admin_is_limited(guarded: Server, ann: s
     for user in ("root", ann):
         limited, whole = make_key(guarded.uri, user, "limited", roles=["reader"]), make_key(guarded.uri, user, "whole")
         listed = milvus_pb2.ListCredUsersRequest()
-        assert_ok(guarded.stub.ListCredUsers(listed, **by_key(whole)))
+        assert_ok(guarded.stub.ListCredUsers(listed, **by_token(whole)))
         with pytest.raises(grpc.RpcError, match="SelectOwnership: permission deny"):
-            guarded.stub.ListCredUsers(listed, **by_key(limited))
+            guarded.stub.ListCredUsers(listed, **by_token(limited))
         assert ask(guarded.uri, "drop", {"userName": user, "keyName": "limited"})["code"] == 0
         assert not is_let_in(guarded, limited)
         assert ask(guarded.uri, "drop", {"userName": user, "keyName": "whole"})["code"] == 0
@@ -246,12 +247,12 @@ def test_a_key_does_not_stand_for_the_password(guarded: Server, ann: str) -> Non
     key = make_key(guarded.uri, ann)
     change = milvus_pb2.UpdateCredentialRequest(username=ann, newPassword=encoded("taken-over"))
     with pytest.raises(grpc.RpcError, match="UpdateUser: permission deny to ann"):
-        guarded.stub.UpdateCredential(change, **by_key(key))
+        guarded.stub.UpdateCredential(change, **by_token(key))
     for path in ("create", "list", "describe", "drop"):
         refused = ask(guarded.uri, path, {"keyName": "k"}, key)
         assert "permission deny to ann" in refused["message"]
     assert_ok(bind(guarded.stub, ann, "admin"))
-    assert_refused(guarded.stub.UpdateCredential(change, **by_key(key)), 1400, "old password not correct for ann")
+    assert_refused(guarded.stub.UpdateCredential(change, **by_token(key)), 1400, "old password not correct for ann")
     roots = make_key(guarded.uri, "root", "roots")
     assert ask(guarded.uri, "create", {"keyName": "second"}, roots)["code"] == 1401
     assert ask(guarded.uri, "drop", {"keyName": "roots"})["code"] == 0
@@ -339,7 +340,7 @@ def test_what_is_nearly_a_key_is_refused(guarded: Server, ann: str) -> None:
     }
     for case, token in nearly.items():
         with pytest.raises(grpc.RpcError) as refused:
-            guarded.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), **by_key(token))
+            guarded.stub.ListDatabases(milvus_pb2.ListDatabasesRequest(), **by_token(token))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED, case
         if token.isprintable() and token == token.strip():
             headers = {"Authorization": f"Bearer {token}"}

@@ -19,7 +19,7 @@ from grpc_calls import (
     search_request,
     vectors,
 )
-from key_calls import by_key, make_key
+from key_calls import make_key
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 from role_calls import (
     METHODS,
@@ -28,6 +28,7 @@ from role_calls import (
     WITH_AUTHORIZATION,
     as_user,
     bind,
+    by_token,
     create_role,
     create_user,
     denial,
@@ -137,7 +138,7 @@ def _smallest_request(method: str) -> Any:
 @pytest.fixture(scope="module")
 def limited(guarded: Server) -> dict[str, Any]:
     """By a key of root that is limited to the role `public`."""
-    return by_key(make_key(guarded.uri, "root", roles=["public"]))
+    return by_token(make_key(guarded.uri, "root", roles=["public"]))
 
 
 @pytest.mark.parametrize("user", ["stranger", "root"])

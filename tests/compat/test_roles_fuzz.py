@@ -18,7 +18,7 @@ import pytest
 import requests
 from conftest import Server
 from grpc_calls import assert_ok
-from key_calls import ask, by_key, make_key
+from key_calls import ask, make_key
 from pymilvus.grpc_gen import milvus_pb2
 from role_calls import (
     METHODS,
@@ -26,6 +26,7 @@ from role_calls import (
     ROOT,
     WITH_AUTHORIZATION,
     bind,
+    by_token,
     create_role,
     create_user,
     denial,
@@ -211,7 +212,7 @@ class World:
             request.entity.role.name = role
         elif method == "BatchDescribeCollection":
             request.collection_name.append("c1")
-        said = denial(getattr(self.server.stub, method), request, **by_key(token, database))
+        said = denial(getattr(self.server.stub, method), request, **by_token(token, database))
         wanted = self.expects_denial(user, method, database, names, role, limits)
         assert bool(said) is wanted, (method, user, database, names, role, limits, said, self.held, self.grants)
 
