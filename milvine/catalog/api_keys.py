@@ -25,7 +25,7 @@ def create_key(catalog: Catalog, key: ApiKey, most_keys: int, now_ms: int, check
         if key.user not in snapshot.users:
             raise UserNotFound
         check(snapshot)
-        kept = _without(connection, snapshot.api_keys, lambda k: k.user == key.user and k.expires_ms <= now_ms)
+        kept = _without(connection, snapshot.api_keys, lambda k: k.user == key.user and k.is_expired(now_ms))
         held = [k for k in kept.values() if k.user == key.user]
         if any(k.name == key.name for k in held):
             raise ApiKeyAlreadyExists(key.user, key.name)

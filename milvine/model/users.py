@@ -29,6 +29,9 @@ class ApiKey:
     created_ts: int
     expires_ms: int
 
+    def is_expired(self, now_ms: int) -> bool:
+        return now_ms >= self.expires_ms
+
 
 class Caller(NamedTuple):
     """Who makes a request. `user` has authenticated, and is empty if no authorization is required. `key`: the API key

@@ -38,8 +38,12 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 def is_expired(key: ApiKey) -> bool:
-    return time.time() * 1000 >= key.expires_ms
+    return key.is_expired(_now_ms())
 
 
 def caller_by_key(engine: Engine, token: str) -> Caller | None:
@@ -87,7 +91,7 @@ def create_key(
         raise PrivilegeNotPermitted("only root makes API keys of root, with the password")
     key_id = secrets.token_hex(_ID_DIGITS // 2)
     token = f"{_PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    now_ms = int(time.time() * 1000)
+    now_ms = _now_ms()
     limits = None if roles is None else frozenset(roles)
     key = ApiKey(key_id, user, name, _digest(token), limits, engine.clock.next(), now_ms + 1000 * seconds)
     changes.create_key(engine.catalog, key, _MAX_KEYS_OF_A_USER, now_ms, lambda found: _check_roles(engine, found, key))
