@@ -19,6 +19,9 @@ import pytest
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+# Otherwise each server would compile all its modules when it starts, which takes half a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Failed assertions of helpers show as much detail as those of tests.
 for _helper in Path(__file__).parent.glob("*/*.py"):
     if not _helper.stem.startswith("test_"):
