@@ -107,3 +107,10 @@ def flip_record(path: Path) -> None:
 
 def flip_header(path: Path) -> None:
     flip(path, 8)
+
+
+def zero_start(path: Path) -> None:
+    """Leaves size and footer as they are."""
+    data = bytearray(path.read_bytes())
+    data[:400] = bytes(400)
+    path.write_bytes(data)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
+from conftest import Server, ServerFactory
 from crash_load import create, row_of, vector_of
 from damage import (
+    AS_IT_LIES,
     GRAPH,
     GRAPH_ROWS,
     OTHER,
@@ -28,9 +32,13 @@ from damage import (
     flip_record,
     log_files,
     one_file,
+    zero_start,
 )
 from pymilvus import MilvusClient, MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+from milvine.catalog.store import open_catalog
+from milvine.errors import DataIntegrityError
 
 START_SECONDS = 20.0
 WAIT_SECONDS = 90.0
@@ -43,6 +51,41 @@ DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
 @pytest.fixture
 def data_dir(new_server: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
     return filled_copy(new_server, tmp_path_factory, tmp_path)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server on a filled directory that tests share: each restores the files that it damages."""
+
+    server: Server
+    data_dir: Path
+    client: MilvusClient
+
+    @contextmanager
+    def damaged(self, name: str, pattern: str, damage: Callable[[Path], None]) -> Iterator[Path]:
+        """Damages a file of the collection, which is released; afterwards the collection loads again."""
+        self.client.release_collection(name)
+        path = one_file(self.data_dir, name, pattern)
+        whole = path.read_bytes()
+        damage(path)
+        try:
+            yield path
+        finally:
+            path.write_bytes(whole)
+        self.client.load_collection(name)
+        assert self.server.stub.CheckHealth(milvus_pb2.CheckHealthRequest()).isHealthy
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    factory = ServerFactory(tmp_path_factory.mktemp("running"))
+    try:
+        data_dir = filled_copy(factory, tmp_path_factory, tmp_path_factory.mktemp("filled"))
+        server = factory(data_dir=data_dir, env=AS_IT_LIES)
+        with closing(server.client()) as client:
+            yield Running(server, data_dir, client)
+    finally:
+        factory.close()
 
 
 def check_serves(client: MilvusClient, name: str, count: int) -> None:
@@ -69,14 +112,12 @@ def ends_with_one_sentence(server: Any) -> str:
     return sentences[0]
 
 
-def test_the_sample_directory_is_undamaged(new_server: NewServer, data_dir: Path) -> None:
-    server = new_server(data_dir=data_dir)
-    client = MilvusClient(uri=server.uri)
+def test_the_sample_directory_is_undamaged(running: Running) -> None:
+    client = running.client
     check_serves(client, OTHER, 200)
     check_serves(client, GRAPH, GRAPH_ROWS)
     client.load_collection(SMALL)
-    assert client.query(SMALL, filter="", output_fields=["count(*)"])[0]["count(*)"] == 300
-    client.close()
+    assert client.query(SMALL, filter="id < 2000", output_fields=["count(*)"])[0]["count(*)"] == 300
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
@@ -92,94 +133,107 @@ def test_the_sample_directory_is_undamaged(new_server: NewServer, data_dir: Path
     ],
 )
 def test_the_load_names_a_damaged_file_and_other_collections_are_served(
-    new_server: NewServer, data_dir: Path, name: str, pattern: str, damage: Callable[[Path], None]
+    running: Running, name: str, pattern: str, damage: Callable[[Path], None]
 ) -> None:
-    path = one_file(data_dir, name, pattern)
-    damage(path)
-    server = new_server(data_dir=data_dir)
-    client = MilvusClient(uri=server.uri)
-    with pytest.raises(MilvusException) as caught:
-        client.load_collection(name, timeout=10)
-    assert path.name in caught.value.message, f"the message does not name the file: {caught.value.message}"
-    assert str(path) in server.log, "the log does not say which file"
-    assert client.get_load_state(name)["state"].name == "NotLoad"
-    health = server.stub.CheckHealth(milvus_pb2.CheckHealthRequest())
-    assert not health.isHealthy
-    assert any(path.name in reason for reason in health.reasons), health.reasons
-    with pytest.raises(MilvusException) as refused:
-        client.query(name, filter="id >= 0")
-    assert refused.value.code == 101
-    check_serves(client, OTHER, 200)
-    client.insert(name, [row_of(10**6, "still writable")])
-    client.close()
+    server, client = running.server, running.client
+    logged = len(server.log)
+    with running.damaged(name, pattern, damage) as path:
+        with pytest.raises(MilvusException) as caught:
+            client.load_collection(name, timeout=10)
+        assert path.name in caught.value.message, f"the message does not name the file: {caught.value.message}"
+        assert str(path) in server.log[logged:], "the log does not say which file"
+        assert client.get_load_state(name)["state"].name == "NotLoad"
+        health = server.stub.CheckHealth(milvus_pb2.CheckHealthRequest())
+        assert not health.isHealthy
+        assert any(path.name in reason for reason in health.reasons), health.reasons
+        with pytest.raises(MilvusException) as refused:
+            client.query(name, filter="id >= 0")
+        assert refused.value.code == 101
+        check_serves(client, OTHER, 200)
+        client.upsert(name, [row_of(10**6, "still writable")])
 
 
-@pytest.mark.parametrize("damage", [cut, Path.unlink, flip_footer], ids=lambda f: f.__name__)
-def test_raw_vectors_beside_an_index_are_checked_for_size_and_footer(
-    new_server: NewServer, data_dir: Path, damage: Callable[[Path], None]
+@pytest.mark.parametrize(
+    "damage", [cut, Path.unlink, flip_footer, zero_start], ids=["cut", "unlink", "flip_footer", "zero_start"]
+)
+def test_raw_vectors_beside_an_index_are_checked_for_size_footer_and_structure(
+    running: Running, damage: Callable[[Path], None]
 ) -> None:
-    path = one_file(data_dir, GRAPH, "101.col")
-    damage(path)
-    server = new_server(data_dir=data_dir)
-    client = MilvusClient(uri=server.uri)
-    with pytest.raises(MilvusException) as caught:
-        client.load_collection(GRAPH, timeout=10)
-    assert path.name in caught.value.message
-    check_serves(client, OTHER, 200)
-    client.close()
+    with running.damaged(GRAPH, "101.col", damage) as path:
+        with pytest.raises(MilvusException) as caught:
+            running.client.load_collection(GRAPH, timeout=10)
+        assert path.name in caught.value.message
+        check_serves(running.client, OTHER, 200)
 
 
-def test_a_load_of_structurally_damaged_raw_vectors_fails_with_the_files_name(
+def test_a_start_reports_each_collection_with_a_damaged_file_and_serves_the_others(
     new_server: NewServer, data_dir: Path
 ) -> None:
-    path = one_file(data_dir, GRAPH, "101.col")
-    data = bytearray(path.read_bytes())
-    data[:400] = bytes(400)
-    path.write_bytes(data)
+    paths = {SMALL: one_file(data_dir, SMALL, "rows.seg"), GRAPH: one_file(data_dir, GRAPH, "*.index")}
+    flip_middle(paths[SMALL])
+    paths[GRAPH].unlink()
     server = new_server(data_dir=data_dir)
     client = MilvusClient(uri=server.uri)
-    with pytest.raises(MilvusException) as caught:
-        client.load_collection(GRAPH, timeout=10)
-    assert path.name in caught.value.message
     check_serves(client, OTHER, 200)
+    for name, path in paths.items():
+        until(lambda name=name: client.get_load_state(name)["state"].name == "NotLoad", "the load has failed")  # type: ignore[misc]
+        assert str(path) in server.log
+        with pytest.raises(MilvusException, match=path.name):
+            client.load_collection(name, timeout=10)
+    reasons = server.stub.CheckHealth(milvus_pb2.CheckHealthRequest()).reasons
+    assert all(any(path.name in reason for reason in reasons) for path in paths.values()), reasons
     client.close()
 
 
-@pytest.mark.parametrize("damage", [flip_record, flip_header, Path.unlink], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "damages",
+    [{SMALL: flip_record, GRAPH: flip_header}, {SMALL: Path.unlink}],
+    ids=["flipped bits", "no file"],
+)
 def test_a_collection_with_a_damaged_log_answers_with_the_files_name_and_others_are_served(
-    new_server: NewServer, data_dir: Path, damage: Callable[[Path], None]
+    new_server: NewServer, data_dir: Path, damages: dict[str, Callable[[Path], None]]
 ) -> None:
     """A collection's log always has a file; without it acknowledged rows are lost. The server writes nothing over the
     damage, so restoring the file restores the collection."""
-    path = log_files(data_dir, SMALL)[-1]
-    whole = path.read_bytes()
-    damage(path)
+    paths = {name: log_files(data_dir, name)[-1] for name in damages}
+    whole = {name: path.read_bytes() for name, path in paths.items()}
+    for name, damage in damages.items():
+        damage(paths[name])
     server = new_server(data_dir=data_dir)
     client = MilvusClient(uri=server.uri)
     check_serves(client, OTHER, 200)
+    for name, path in paths.items():
+        check_answers_with(client, name, path)
+        assert str(path) in server.log
+    client.close()
+    server.stop()
+    for name, path in paths.items():
+        path.write_bytes(whole[name])
+    server.start()
+    client = MilvusClient(uri=server.uri)
+    for name in damages:
+        client.load_collection(name)
+        expected = {SMALL: 300, GRAPH: GRAPH_ROWS}[name]
+        assert client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"] == expected
+    client.close()
+
+
+def check_answers_with(client: MilvusClient, name: str, path: Path) -> None:
+    """Every call for the collection is refused with the damaged log's name."""
     calls: list[Callable[[], object]] = [
-        lambda: client.insert(SMALL, [row_of(10**6, "refused")]),
-        lambda: client.delete(SMALL, ids=[5]),
-        lambda: client.flush(SMALL),
-        lambda: client.load_collection(SMALL, timeout=10),
-        lambda: client.get_collection_stats(SMALL),
+        lambda: client.insert(name, [row_of(10**6, "refused")]),
+        lambda: client.delete(name, ids=[5]),
+        lambda: client.flush(name),
+        lambda: client.load_collection(name, timeout=10),
+        lambda: client.get_collection_stats(name),
     ]
     for call in calls:
         with pytest.raises(MilvusException, match=str(path)) as caught:
             call()
         assert caught.value.code == 1009
     with pytest.raises(MilvusException) as refused:
-        client.query(SMALL, filter="id >= 0")
+        client.query(name, filter="id >= 0")
     assert refused.value.code == 101
-    assert str(path) in server.log
-    client.close()
-    server.stop()
-    path.write_bytes(whole)
-    server.start()
-    client = MilvusClient(uri=server.uri)
-    client.load_collection(SMALL)
-    assert client.query(SMALL, filter="", output_fields=["count(*)"])[0]["count(*)"] == 300
-    client.close()
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -281,22 +335,31 @@ def test_a_torn_tail_of_the_log_is_dropped_and_the_server_continues(new_server: 
     client.close()
 
 
-@pytest.mark.parametrize("damage", ["cut", "no database", "flipped page"])
-def test_a_start_with_a_damaged_catalog_fails_and_names_it(new_server: NewServer, data_dir: Path, damage: str) -> None:
+def test_a_start_with_a_damaged_catalog_fails_and_names_it(new_server: NewServer, data_dir: Path) -> None:
     path = data_dir / "catalog.sqlite"
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    if damage == "cut":
-        cut(path)
-    elif damage == "no database":
-        path.write_bytes(np.random.default_rng(1).bytes(8192))
-    else:
-        data = bytearray(path.read_bytes())
-        for page in range(1, len(data) // 4096):
-            data[page * 4096] = 0xFF
-        path.write_bytes(data)
+    empty_journal(path)
+    cut(path)
     assert str(path) in ends_with_one_sentence(new_server(data_dir=data_dir, start=False))
+
+
+@pytest.mark.parametrize("damage", ["no database", "flipped page"])
+def test_a_catalog_that_is_no_database_and_one_with_damaged_pages_are_named(data_dir: Path, damage: str) -> None:
+    path = data_dir / "catalog.sqlite"
+    empty_journal(path)
+    data = bytearray(path.read_bytes())
+    if damage == "no database":
+        data = bytearray(np.random.default_rng(1).bytes(8192))
+    for page in range(1, len(data) // 4096):
+        data[page * 4096] = 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataIntegrityError, match=str(path)):
+        open_catalog(path)
+
+
+def empty_journal(catalog: Path) -> None:
+    """Writes all commits into the database's own file."""
+    with closing(sqlite3.connect(catalog)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def test_a_start_removes_files_that_the_catalog_does_not_name_and_no_others(
