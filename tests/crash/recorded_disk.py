@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import hashlib
 import io
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ class _File:
     pending: list[Write] = field(default_factory=list)
 
     def content(self, writes: list[Write]) -> bytes:
+        if not writes:
+            return self.durable
         data = bytearray(self.durable)
         for write in writes:
             data.extend(bytes(max(0, write.offset + len(write.data) - len(data))))
@@ -89,15 +92,19 @@ class _Directory:
     now: dict[str, int | _Directory] = field(default_factory=dict)
 
 
+Files = dict[str, bytes | None]
+"""A directory's files by path, and its directories, as None; a directory precedes what is in it."""
+
+
 class Disk:
     """Names and bytes after some operations, the durable ones apart. `image`: the catalog, empty before any commit."""
 
-    def __init__(self, operations: list[Operation]) -> None:
+    def __init__(self, operations: Iterable[Operation] = ()) -> None:
         self._root = _Directory()
         self._files: dict[int, _File] = {}
         self.image = b""
         for operation in operations:
-            self._apply(operation)
+            self.apply(operation)
 
     def _find(self, path: str) -> tuple[_Directory, str]:
         *parents, name = Path(path).parts
@@ -108,7 +115,7 @@ class Disk:
             directory = entry
         return directory, name
 
-    def _apply(self, operation: Operation) -> None:
+    def apply(self, operation: Operation) -> None:
         match operation:
             case MakeDirectory(path):
                 directory, name = self._find(path)
@@ -148,13 +155,13 @@ class Disk:
 
         return dict(walk(self._root, ""))
 
-    def save(self, target: Path, survivors: Survivors) -> None:
-        """Writes the surviving files into a real directory."""
-        target.mkdir(parents=True)
-        (target / CATALOG_FILE).write_bytes(self.image)
-        self._save_directory(self._root, target, survivors)
+    def files(self, survivors: Survivors) -> Files:
+        """What survives a power loss."""
+        found: Files = {CATALOG_FILE: self.image}
+        self._add_files(self._root, "", survivors, found)
+        return found
 
-    def _save_directory(self, directory: _Directory, target: Path, survivors: Survivors) -> None:
+    def _add_files(self, directory: _Directory, prefix: str, survivors: Survivors, found: Files) -> None:
         entries = dict(directory.durable)
         for name in sorted(directory.durable.keys() | directory.now.keys()):
             before, after = directory.durable.get(name), directory.now.get(name)
@@ -165,11 +172,30 @@ class Disk:
                     entries[name] = after
         for name, entry in entries.items():
             if isinstance(entry, _Directory):
-                (target / name).mkdir()
-                self._save_directory(entry, target / name, survivors)
+                found[f"{prefix}{name}"] = None
+                self._add_files(entry, f"{prefix}{name}/", survivors, found)
             else:
                 state = self._files[entry]
-                (target / name).write_bytes(state.content(survivors.writes(state.pending)))
+                found[f"{prefix}{name}"] = state.content(survivors.writes(state.pending))
+
+
+def save(files: Files, target: Path) -> None:
+    """Writes the files into a new directory."""
+    target.mkdir(parents=True)
+    for path, content in files.items():
+        if content is None:
+            (target / path).mkdir()
+        else:
+            (target / path).write_bytes(content)
+
+
+def digest(files: Files) -> bytes:
+    """Equal for equal files."""
+    found = hashlib.blake2b()
+    for path, content in sorted(files.items()):
+        found.update(f"{path}\0{-1 if content is None else len(content)}\0".encode())
+        found.update(content or b"")
+    return found.digest()
 
 
 class Survivors:
