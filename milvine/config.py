@@ -65,6 +65,27 @@ def _parse_users(value: object) -> dict[str, str]:
     return users
 
 
+def _parse_tables(value: object) -> dict[str, dict[str, str]]:
+    """Mappings by names in small letters, or text that is such a mapping in JSON. What is empty is left out."""
+    tables = orjson.loads(value) if isinstance(value, str) and value else value or {}
+    if not isinstance(tables, dict) or not all(isinstance(one, dict | None) for one in tables.values()):
+        raise ValueError("it must map names to mappings")
+    return {
+        str(name).lower(): {str(key): str(one) for key, one in (table or {}).items() if one is not None}
+        for name, table in tables.items()
+    }
+
+
+def _parse_seconds(value: object) -> float:
+    """`30s`, `500ms`, `2m`, or a number of seconds; more than 0."""
+    text = str(value).strip().lower()
+    unit = next((unit for unit in ("ms", "s", "m") if text.endswith(unit)), "")
+    seconds = parse_number(text.removesuffix(unit)) * {"ms": 0.001, "m": 60.0}.get(unit, 1.0)
+    if not 0 < seconds < float("inf"):
+        raise ValueError("it must be a time such as 30s, more than 0")
+    return seconds
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address or a name."""
     try:
@@ -423,6 +444,34 @@ SETTINGS: tuple[Setting, ...] = (
         "users by that part of the certificate; empty: the common name is the user",
     ),
     Setting(
+        "credentials",
+        "credential",
+        {},
+        _parse_tables,
+        "keys of model services by name, each with its `apikey`",
+    ),
+    Setting(
+        "rerank_providers",
+        "function.rerank.model.providers",
+        {},
+        _parse_tables,
+        "of each provider of rerankers: `enable`, `credential` (a name), `url`",
+    ),
+    Setting(
+        "model_request_seconds",
+        "function.model.requestTimeout",
+        "30s",
+        _parse_seconds,
+        "how long a call of a model service may take",
+    ),
+    Setting(
+        "model_hosts",
+        "function.model.allowedHosts",
+        "",
+        _parse_names,
+        "hosts that functions may name as the endpoint of a model, separated by commas",
+    ),
+    Setting(
         "rest_allowed_origins",
         "rest.allowedOrigins",
         "",
@@ -530,6 +579,10 @@ class Settings:
     tls_ca_pem_path: str
     tls_user_from: str
     tls_users: dict[str, str]
+    credentials: dict[str, dict[str, str]]
+    rerank_providers: dict[str, dict[str, str]]
+    model_request_seconds: float
+    model_hosts: str
     rest_allowed_origins: str
     rest_allowed_hosts: str
     audit_enabled: bool

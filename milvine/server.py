@@ -15,12 +15,14 @@ from milvine import __version__, logs, metrics
 from milvine.background import Supervisor
 from milvine.catalog.limits import Limits
 from milvine.catalog.store import CATALOG_FILE, Catalog, open_catalog
-from milvine.config import HINT, Settings
+from milvine.config import HINT, Settings, is_loopback
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
 from milvine.intake import Intake
 from milvine.model.properties import PartKind
 from milvine.model.timestamps import HybridClock
+from milvine.model_services.access import Access
+from milvine.model_services.client import EVERY_HOST, ModelClient
 from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
@@ -110,6 +112,8 @@ def build_engine(settings: Settings) -> Engine:
         rates,
         background,
         open_request_log(settings),
+        _model_client(settings),
+        Access(settings.credentials, settings.rerank_providers, settings.model_request_seconds),
         open_audit_log(settings),
     )
     users.ensure_root(engine)
@@ -117,6 +121,13 @@ def build_engine(settings: Settings) -> Engine:
         _log.warning("%s", warning)
     roles.ensure_public_privileges(engine)
     return engine
+
+
+def _model_client(settings: Settings) -> ModelClient:
+    """Callers on this machine can call any host themselves; others get no further than the settings say."""
+    is_local = not settings.host or is_loopback(settings.host)
+    hosts = settings.model_hosts or (EVERY_HOST if is_local else "")
+    return ModelClient(hosts, max(1, settings.worker_threads // 2))
 
 
 def _count_under_milvus_names(catalog: Catalog) -> None:

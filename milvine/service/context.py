@@ -16,6 +16,8 @@ from milvine.model.records import record
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.timestamps import HybridClock
 from milvine.model.users import ANYONE, Caller
+from milvine.model_services.access import Access
+from milvine.model_services.client import ModelClient
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.service.audit import AuditLog
@@ -49,6 +51,9 @@ class Engine:
     rates: RateLimits
     background: Supervisor
     request_log: RequestLog
+    model_client: ModelClient
+    rerankers: Access
+    """What calls of rerank models need besides their parameters."""
     audit: AuditLog | None = None
     """None if it is switched off."""
 

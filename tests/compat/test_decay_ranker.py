@@ -185,7 +185,6 @@ GOOD = {"function": "gauss", "origin": "1", "scale": "2"}
         ),
         ({"function": "cubic"}, 1100, 'decay: invalid function "cubic", must be one of [gauss, exp, linear]'),
         ({"score_mode": "min"}, 1100, "unsupported score_mode: min, only supports [max, sum, avg]"),
-        ({"reranker": "model"}, 1100, "a model ranker is not supported by this version of Milvine"),
     ],
 )
 def test_a_bad_decay_is_refused_in_milvus_words(

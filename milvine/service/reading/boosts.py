@@ -16,7 +16,7 @@ from milvine.model.types import DataType
 from milvine.segment.boosting import Boost, BoostFunction, RandomScore
 from milvine.service.context import Engine
 from milvine.service.reading import names
-from milvine.service.reading.rankers import number, reranker_of
+from milvine.service.reading.rankers import number, reranker_name
 
 BOOST = "boost"
 _NO_PLAN = "failed to create query plan"
@@ -31,7 +31,7 @@ def boost_of(
     engine: Engine, collection: Collection, score: FunctionScore | None, templates: Mapping[str, object]
 ) -> Boost | None:
     """None if no function is a boost. `templates`: for the filters."""
-    functions = [] if score is None else [f for f in score.functions if reranker_of(f) == BOOST]
+    functions = [] if score is None else [f for f in score.functions if reranker_name(f) == BOOST]
     if score is None or not functions:
         return None
     read = tuple(_function(engine, collection, function, templates) for function in functions)

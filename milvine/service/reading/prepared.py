@@ -26,7 +26,7 @@ from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.highlighting import Highlighting, highlighting_of
 from milvine.service.reading.rank import Ranker
-from milvine.service.reading.rankers import of_function_score
+from milvine.service.reading.rankers import Models, of_function_score
 from milvine.service.reading.snapshot import read_ts
 from milvine.sized_cache import SizedCache
 
@@ -160,7 +160,8 @@ def _new_search(
         raise error.prefixed("failed to search") from error
     ranker = None
     if request.function_score is not None and request.function_score.functions:
-        ranker = of_function_score(request.function_score, [index.metric_type], collection.schema)
+        models = Models(engine.model_client, engine.rerankers, context.deadline, len(queries))
+        ranker = of_function_score(request.function_score, [index.metric_type], collection.schema, models)
         if ranker is not None and iterator is not None:
             raise ParameterInvalid("function rerank is not supported with search iterator v2")
     inputs = (

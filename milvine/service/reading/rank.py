@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from math import log, pi
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +66,17 @@ class Curve(StrEnum):
     LINEAR = "linear"
 
 
+class Rescoring(Protocol):
+    """Changes scores by the values of a field, or replaces them."""
+
+    @property
+    def field_id(self) -> int: ...
+
+    def rescored(self, scores: Array, query: Array, column: Column) -> Array:
+        """float32 (n,), larger for nearer ones. query: int64 (n,), the query of each score, ascending."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Decay:
     """A factor from the values of a field: 1 up to `offset` from `origin`, and `decay` at `scale` beyond that. A linear
@@ -78,7 +89,10 @@ class Decay:
     offset: float
     decay: float
 
-    def factors(self, column: Column) -> Array:
+    def rescored(self, scores: Array, query: Array, column: Column) -> Array:
+        return scores * self._factors(column)
+
+    def _factors(self, column: Column) -> Array:
         """float32 (n,), 0 for NULLs."""
         far = np.maximum(0, np.abs(column.values.astype(np.float64) - self.origin) - self.offset)
         if self.curve is Curve.GAUSS:
@@ -94,24 +108,24 @@ class Decay:
 @dataclass(frozen=True, slots=True)
 class Ranker:
     """`metrics` and `weights` (none: all 1) are those of the lists. Scores are normalized to [0, 1] on request. Metrics
-    of both directions are otherwise turned into one, in which larger is nearer. `decay` multiplies the scores."""
+    of both directions are otherwise turned into one, in which larger is nearer. `rescoring` comes last."""
 
     combination: Combination
     metrics: tuple[MetricType, ...]
     rrf_k: float = 0.0
     weights: tuple[float, ...] = ()
     normalizes: bool = False
-    decay: Decay | None = None
+    rescoring: Rescoring | None = None
 
     @property
     def field_ids(self) -> tuple[int, ...]:
         """The fields whose values it reads."""
-        return () if self.decay is None else (self.decay.field_id,)
+        return () if self.rescoring is None else (self.rescoring.field_id,)
 
     @property
     def larger_is_nearer(self) -> bool:
         is_similarity = [metric.larger_is_nearer for metric in self.metrics]
-        turns = self.combination is Combination.RRF or self.normalizes or self.decay is not None
+        turns = self.combination is Combination.RRF or self.normalizes or self.rescoring is not None
         return turns or any(is_similarity)
 
     def _contribution(self, number: int, ranked: Ranked) -> Array:
@@ -131,7 +145,7 @@ class Ranker:
     def fuse(self, lists: Sequence[Ranked], keys: Any, values: Column | None, limit: int | None) -> Fused:
         """The first `limit` keys (None: all) of each query; equal scores in key order.
 
-        keys: int64 or StringArray, of the hits of all lists; values: those that `decay` reads.
+        keys: int64 or StringArray, of the hits of all lists; values: those that `rescoring` reads.
         """
         nq = len(lists[0].counts)
         query = np.concatenate([np.repeat(np.arange(nq), ranked.counts) for ranked in lists])
@@ -141,8 +155,8 @@ class Ranker:
         group[order] = np.cumsum(is_first) - 1
         places = order[is_first]
         scores = self._combined(added, group, len(places))
-        if self.decay is not None and values is not None:
-            scores *= self.decay.factors(values.take(places))
+        if self.rescoring is not None and values is not None:
+            scores = self.rescoring.rescored(scores, query[places], values.take(places))
         distances = -scores if self.larger_is_nearer else scores
         chosen = keys[places] if isinstance(keys, np.ndarray) else keys.take(pa.array(places))
         winners, counts = select_winners(query[places], distances, chosen, nq, limit)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from milvine.errors import ParameterInvalid, ParameterMissing
+from milvine.errors import MilvineError, ParameterInvalid, ParameterMissing
 from milvine.model import json_text
-from milvine.model.known_keys import unsupported
+from milvine.model.records import record
 from milvine.model.requests import FunctionScore, RankFunction
-from milvine.model.schema import CollectionSchema
-from milvine.model.types import MetricType
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import DataType, MetricType
+from milvine.model_services.access import Access
+from milvine.model_services.client import ModelClient
+from milvine.model_services.rerankers import reranker_of
 from milvine.service.reading.ann_params import FALSE, TRUE
+from milvine.service.reading.model_scores import ModelScores
 from milvine.service.reading.rank import Combination, Curve, Decay, Ranker
 
-_UNSERVED = frozenset({"model"})
 _SCORE_MODES = {"max": Combination.MAX, "sum": Combination.SUM, "avg": Combination.AVG}
 _LEAST_DECAY, _MOST_DECAY = 0.001, 0.999
 _MAX_RRF_K = 16384
@@ -25,19 +28,31 @@ def _invalid(text: str) -> ParameterInvalid:
     return ParameterInvalid(f"rerank_builder: {text}")
 
 
-def reranker_of(function: RankFunction) -> str:
+def reranker_name(function: RankFunction) -> str:
     """The kind of function, in small letters; "" if it is not named."""
     return next((value.lower() for name, value in function.params.items() if name.lower() == "reranker"), "")
 
 
-def of_function_score(score: FunctionScore, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker | None:
+@record
+class Models:
+    """What model rankers need besides their parameters. `deadline`: of the request; `nq`: the number of its queries."""
+
+    client: ModelClient
+    access: Access
+    deadline: float
+    nq: int
+
+
+def of_function_score(
+    score: FunctionScore, metrics: Sequence[MetricType], schema: CollectionSchema, models: Models
+) -> Ranker | None:
     """None if all functions are boosts, which work in the segments. `metrics`: of each search."""
     if not score.functions:
         raise _invalid("no rerank functions specified")
-    functions = [function for function in score.functions if reranker_of(function) != "boost"]
+    functions = [function for function in score.functions if reranker_name(function) != "boost"]
     if len(functions) > 1:
         raise _invalid("currently only supports one rerank function")
-    return _of_function(functions[0], metrics, schema) if functions else None
+    return _of_function(functions[0], metrics, schema, models) if functions else None
 
 
 def of_rank_params(params: Mapping[str, str], metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
@@ -92,9 +107,11 @@ def _bool_text(given: object) -> str:
     raise ParameterInvalid("the type of rank param norm_score should be bool")
 
 
-def _of_function(function: RankFunction, metrics: Sequence[MetricType], schema: CollectionSchema) -> Ranker:
+def _of_function(
+    function: RankFunction, metrics: Sequence[MetricType], schema: CollectionSchema, models: Models | None = None
+) -> Ranker:
     params = {key.lower(): value for key, value in function.params.items()}
-    name = reranker_of(function)
+    name = reranker_name(function)
     if not name:
         raise ParameterMissing("rerank_builder: reranker name not specified")
     if name == "rrf":
@@ -103,9 +120,53 @@ def _of_function(function: RankFunction, metrics: Sequence[MetricType], schema: 
         return _weighted(params, metrics)
     if name == "decay":
         return _decaying(function, params, metrics, schema)
-    if name in _UNSERVED:
-        raise ParameterInvalid(unsupported(f"a {name} ranker"))
+    if name == "model" and models is not None:
+        return Ranker(Combination.MAX, tuple(metrics), rescoring=_model_scores(models, function, params, schema))
     raise _invalid(f"unsupported reranker {name}")
+
+
+def _input_field(function: RankFunction, kind: str, schema: CollectionSchema) -> FieldSchema:
+    if len(function.input_fields) != 1:
+        raise _invalid(f"{kind} reranker requires exactly 1 input field, got {len(function.input_fields)}")
+    field = schema.by_name.get(function.input_fields[0])
+    if field is None or field.is_dynamic:
+        raise _invalid(f"input field {function.input_fields[0]} not found in collection schema")
+    return field
+
+
+def _model_scores(
+    models: Models, function: RankFunction, params: Mapping[str, str], schema: CollectionSchema
+) -> ModelScores:
+    field = _input_field(function, "model", schema)
+    if field.data_type is not DataType.VARCHAR:
+        raise _invalid(f"model input field {field.name} must be VarChar, got {field.data_type.milvus_name}")
+    queries = _queries(function.params)
+    try:
+        reranker = reranker_of(models.client, models.access, params)
+    except MilvineError as error:
+        raise _invalid(error.message) from error
+    if len(queries) != models.nq:
+        raise ParameterInvalid(f"rerank_model: queries count ({len(queries)}) != nq count ({models.nq})")
+    return ModelScores(field.field_id, reranker, queries, models.deadline)
+
+
+def _queries(params: Mapping[str, str]) -> tuple[str, ...]:
+    if "queries" not in params:
+        raise _invalid("rerank function missing required param: queries")
+    failed = "parse rerank params [queries] failed"
+    try:
+        given = json_text.loads(params["queries"])
+    except json_text.NotJson as error:
+        raise _invalid(f"{failed}: {error}") from error
+    if given is not None and not isinstance(given, list):
+        raise _invalid(f"{failed}: json: cannot unmarshal {json_text.json_kind(given)} into Go value of type []string")
+    if not given:
+        raise ParameterMissing("rerank_builder: rerank queries must not be empty")
+    for query in given:
+        if not isinstance(query, str):
+            kind = json_text.json_kind(query)
+            raise _invalid(f"{failed}: json: cannot unmarshal {kind} into Go value of type string")
+    return tuple(given)
 
 
 def number(text: str) -> float:
@@ -125,11 +186,7 @@ def _decaying(
     mode = params.get("score_mode", "max").lower()
     if mode not in _SCORE_MODES:
         raise ParameterInvalid(f"unsupported score_mode: {mode}, only supports [max, sum, avg]")
-    if len(function.input_fields) != 1:
-        raise _invalid(f"decay reranker requires exactly 1 input field, got {len(function.input_fields)}")
-    field = schema.by_name.get(function.input_fields[0])
-    if field is None or field.is_dynamic:
-        raise _invalid(f"input field {function.input_fields[0]} not found in collection schema")
+    field = _input_field(function, "decay", schema)
     if not field.data_type.is_integer and not field.data_type.is_floating:
         raise _invalid(f"decay input field {field.name} must be numeric, got {field.data_type.milvus_name}")
     decay = Decay(
@@ -141,7 +198,7 @@ def _decaying(
         decay=given.get("decay", 0.5),
     )
     normalizes = params.get("norm_score") in TRUE
-    return Ranker(_SCORE_MODES[mode], tuple(metrics), normalizes=normalizes, decay=decay)
+    return Ranker(_SCORE_MODES[mode], tuple(metrics), normalizes=normalizes, rescoring=decay)
 
 
 def _decay_number(params: Mapping[str, str], name: str) -> float:

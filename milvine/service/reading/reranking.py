@@ -24,7 +24,7 @@ def reranked(
     """The `limit` best hits, or hits of the best groups, after the first `offset`. `candidates`: the rows of all lists
     in turn, with the key, the ranker's input and the fields of the groups."""
     keys = candidates.columns[primary_field_id].values
-    values = None if ranker.decay is None else candidates.columns[ranker.decay.field_id]
+    values = None if ranker.rescoring is None else candidates.columns[ranker.rescoring.field_id]
     if grouping is None:
         fused = ranker.fuse(lists, keys, values, offset + limit)
         kept, counts = beyond(fused.counts, offset)

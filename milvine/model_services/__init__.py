@@ -1,0 +1,1 @@
+"""Models that other programs serve over HTTP: the client, and what each provider speaks."""
