@@ -24,6 +24,7 @@ from milvine import file_locks
 from milvine.config import BY_COMMON_NAME, BY_URI, Settings, front_environment
 from milvine.directory_users import LOCK_FILE
 from milvine.intake import MAX_BODY_BYTES, thread_count
+from milvine.storage.directories import make_directory
 
 _log = logging.getLogger(__name__)
 LOOPBACKS = ("127.0.0.1", "::1")
@@ -102,8 +103,6 @@ def _make_data_directory(data_dir: Path) -> None:
         return
     if data_dir.exists():
         raise CannotServe(f"the data directory {data_dir} is a file")
-    from milvine.storage.files import make_directory  # slow to import, and needed once
-
     try:
         make_directory(data_dir)
     except OSError as error:

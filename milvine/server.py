@@ -38,7 +38,7 @@ from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import open_request_log
 from milvine.service.weak_defaults import warnings_at_start
-from milvine.storage.files import make_directory, sync_directory
+from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]

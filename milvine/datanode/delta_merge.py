@@ -21,7 +21,8 @@ from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, Segme
 from milvine.model.timestamps import HybridClock
 from milvine.segment.deletes import concat_deletes
 from milvine.segment.view import ReadView, Views
-from milvine.storage.files import removed_on_failure, sync_directory
+from milvine.storage.directories import sync_directory
+from milvine.storage.files import removed_on_failure
 from milvine.storage.segment_files import SegmentPaths, open_delta, save_delta
 
 _log = logging.getLogger(__name__)

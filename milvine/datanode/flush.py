@@ -16,7 +16,8 @@ from milvine.model.timestamps import HybridClock
 from milvine.segment.deletes import joined_deletes, split_deletes
 from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
-from milvine.storage.files import make_directory, removed_on_failure, sync_directory
+from milvine.storage.directories import make_directory, sync_directory
+from milvine.storage.files import removed_on_failure
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,

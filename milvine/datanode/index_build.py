@@ -25,7 +25,7 @@ from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 from milvine.model.types import DataType
 from milvine.segment.view import Views
-from milvine.storage.files import sync_directory
+from milvine.storage.directories import sync_directory
 from milvine.storage.segment_files import SegmentPaths
 
 _LOOK_SECONDS = 0.5

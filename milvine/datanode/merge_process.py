@@ -14,7 +14,7 @@ from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.types import DataType
 from milvine.segment.deletes import DeleteMarks, joined_deletes
 from milvine.segment.keys import KeyIndex
-from milvine.storage.files import make_directory, sync_directory
+from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,

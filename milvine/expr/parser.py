@@ -7,8 +7,10 @@ recursion of the later steps (check, evaluate).
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import cast
 
@@ -176,13 +178,21 @@ class _TokenLimit:
             yield token
 
 
-_lark = Lark(
-    Path(__file__).with_name("filter.lark").read_text(encoding="utf-8"),
-    parser="lalr",
-    lexer="basic",
-    postlex=_TokenLimit(),
-    transformer=_TreeBuilder(),
-)
+def _compiled(grammar: Path) -> Lark:
+    """The parser, whose tables are kept where Python keeps compiled modules: they take 0.15 s of each start. Without
+    such a place, and after a new version of Python, lark or the grammar, lark makes them again."""
+    kept = Path(cache_from_source(str(grammar))).with_suffix(".lark")
+    return Lark(
+        grammar.read_text(encoding="utf-8"),
+        parser="lalr",
+        lexer="basic",
+        postlex=_TokenLimit(),
+        transformer=_TreeBuilder(),
+        cache=not sys.dont_write_bytecode and str(kept),
+    )
+
+
+_lark = _compiled(Path(__file__).with_name("filter.lark"))
 
 
 def parse(text: str) -> Node:

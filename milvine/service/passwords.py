@@ -27,7 +27,10 @@ def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) ->
 def hash_password(password: str) -> str:
     """The text to store: the method, the salt and the hash."""
     salt = os.urandom(_SALT_BYTES)
-    made = _scrypt(password, salt, _COST, _BLOCK, _PARALLEL)
+    return _stored(salt, _scrypt(password, salt, _COST, _BLOCK, _PARALLEL))
+
+
+def _stored(salt: bytes, made: bytes) -> str:
     return f"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:{salt.hex()}:{made.hex()}"
 
 
@@ -60,7 +63,8 @@ class Passwords:
         self._key = os.urandom(32)
         self._digests: dict[str, bytes] = {}
         self._turns = threading.BoundedSemaphore(_HASHES_AT_A_TIME)
-        self._of_no_user = hash_password(os.urandom(_SALT_BYTES).hex())
+        self._of_no_user = _stored(os.urandom(_SALT_BYTES), os.urandom(_HASH_BYTES))
+        """The hash of a password that is not known, without the cost of one."""
 
     def is_known(self, password: str, stored: str) -> bool:
         """Whether this password was verified before."""

@@ -44,25 +44,6 @@ def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
     return crc
 
 
-def sync_directory(path: Path) -> None:
-    """Makes creations, renames and removals in `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_directory(path: Path) -> None:
-    """Creates `path` and its missing parents, each durable in its parent."""
-    if path.is_dir():
-        return
-    make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir()
-    sync_directory(path.parent)
-
-
 def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) -> int:
     """Write a sealed file and fsync it; the caller syncs the directory. Returns the file's size in bytes.
 

@@ -28,7 +28,8 @@ from pathlib import Path
 
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
-from milvine.storage.files import Buffer, crc32c, make_directory, sync_directory
+from milvine.storage.directories import make_directory, sync_directory
+from milvine.storage.files import Buffer, crc32c
 
 _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1

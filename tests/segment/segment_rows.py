@@ -18,7 +18,8 @@ from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, SegmentIndexMeta
 from milvine.model.types import DataType, MetricType
 from milvine.segment.growing import Chunk, join_chunks, make_chunk
 from milvine.segment.sealed import LoadSpec, SealedSegment, open_segment
-from milvine.storage.files import make_directory, seal_written
+from milvine.storage.directories import make_directory
+from milvine.storage.files import seal_written
 from milvine.storage.segment_files import (
     FORMAT_VERSION,
     INDEX_KIND,

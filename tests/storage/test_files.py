@@ -16,11 +16,11 @@ from sealed_damage import flip_bit, truncate
 from sync_sizes import sizes_at_sync
 
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
-from milvine.storage import files
+from milvine.storage import directories
+from milvine.storage.directories import make_directory
 from milvine.storage.files import (
     FOOTER_BYTES,
     crc32c,
-    make_directory,
     open_sealed,
     remove_tree,
     save_sealed,
@@ -166,7 +166,7 @@ def test_sealed_files_are_never_overwritten_nor_removed_by_a_second_save(sealed:
 
 def test_each_new_directory_is_synced_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(files, "sync_directory", synced.append)
+    monkeypatch.setattr(directories, "sync_directory", synced.append)
     make_directory(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
     assert synced == [tmp_path, tmp_path / "a"]

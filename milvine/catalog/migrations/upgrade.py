@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, ServiceInternal
-from milvine.storage.files import sync_directory
+from milvine.storage.directories import sync_directory
 
 FIRST_VERSION = 3
 """The oldest catalog that can be upgraded."""
