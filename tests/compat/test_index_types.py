@@ -69,20 +69,33 @@ def filled(_shared_client: MilvusClient, base: Any) -> Iterator[str]:
     client.drop_collection(name)
 
 
-@pytest.mark.parametrize("index_type", TYPES)
+def _often_and_nightly() -> list[Any]:
+    """Each type with one metric, which differs from type to type, and with the others in the long run:
+    `tests/index/test_dense.py` tries all of them without a server."""
+    cases: list[Any] = []
+    for place, index_type in enumerate(TYPES):
+        often = METRICS[place % len(METRICS)]
+        others = tuple(metric for metric in METRICS if metric != often)
+        cases.append(pytest.param(index_type, (often,), id=f"{index_type}-{often}"))
+        cases.append(pytest.param(index_type, others, id=f"{index_type}-others", marks=pytest.mark.nightly))
+    return cases
+
+
+@pytest.mark.parametrize(("index_type", "metrics"), _often_and_nightly())
 def test_an_index_finds_the_nearest_and_gives_their_true_scores(
-    client: MilvusClient, filled: str, base: Any, queries: Any, index_type: str
+    client: MilvusClient, filled: str, base: Any, queries: Any, index_type: str, metrics: tuple[str, ...]
 ) -> None:
-    for metric in METRICS:
-        add_index(client, filled, metric, index_type, metric, **TYPES[index_type])
-    for metric in METRICS:
+    for metric in METRICS:  # a load needs an index on each field
+        of_type = (index_type, TYPES[index_type]) if metric in metrics else ("FLAT", {})
+        add_index(client, filled, metric, of_type[0], metric, **of_type[1])
+    for metric in metrics:
         wait_indexed(client, filled, metric, ROWS)
         described = client.describe_index(filled, metric)
         assert (described["index_type"], described["metric_type"]) == (index_type, metric)
         assert {k: described[k] for k in TYPES[index_type]} == {k: str(v) for k, v in TYPES[index_type].items()}
     client.load_collection(filled)
     try:
-        for metric in METRICS:
+        for metric in metrics:
             truth = scores(queries, base, metric)
             found = client.search(
                 filled, queries, anns_field=metric, limit=10, search_params={"params": SEARCH.get(index_type, {})}
@@ -206,8 +219,9 @@ def test_an_index_that_cannot_be_built_is_refused_with_milvus_text(
 def test_search_parameters_that_do_not_fit_are_refused_and_others_ignored(
     client: MilvusClient, filled: str, queries: Any, index_type: str, cases: list[tuple[dict[str, Any], str]]
 ) -> None:
-    for metric in METRICS:
-        add_index(client, filled, metric, index_type, metric, **TYPES[index_type])
+    add_index(client, filled, "L2", index_type, "L2", **TYPES[index_type])
+    for metric in METRICS[1:]:
+        add_index(client, filled, metric, "FLAT", metric)
     client.load_collection(filled)
     try:
         for params, text in cases:

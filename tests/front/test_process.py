@@ -20,7 +20,7 @@ from big_inserts import MIB, insert_message, make_plain, send
 from conftest import HOST, Server, ServerFactory, free_port
 from pymilvus.grpc_gen import milvus_pb2
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT]
+NIGHTLY = pytest.mark.nightly
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -32,7 +32,9 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=NIGHTLY)], ids=lambda number: number.name
+)
 def test_a_signal_ends_an_idle_server_cleanly(new_server: ServerFactory, number: signal.Signals) -> None:
     server = new_server()
     server.stub.GetVersion(milvus_pb2.GetVersionRequest())
@@ -43,7 +45,9 @@ def test_a_signal_ends_an_idle_server_cleanly(new_server: ServerFactory, number:
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=NIGHTLY)], ids=lambda number: number.name
+)
 def test_a_signal_ends_a_busy_server_cleanly_without_losing_acknowledged_writes(
     new_server: ServerFactory, number: signal.Signals
 ) -> None:
