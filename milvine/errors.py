@@ -511,8 +511,9 @@ class AccessChangeRefused(ParameterInvalid):
 class FieldNotFound(InputError):
     code, text = 1700, "field not found"
 
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{detail}: {_bracketed(self.text, field=name)}")
+    def __init__(self, name: str, detail: str = "") -> None:
+        message = _bracketed(self.text, field=name)
+        super().__init__(f"{detail}: {message}" if detail else message)
 
 
 class FieldNameInvalid(InputError):

@@ -8,6 +8,8 @@ from milvine.analysis import tantivy_words
 from milvine.analysis.analyzer import Analyzer
 from milvine.analysis.filters import simple, stop_words
 from milvine.analysis.filters.base import Renaming
+from milvine.analysis.tokenizers import icu
+from milvine.analysis.tokenizers.jieba import jieba
 from milvine.analysis.tokenizers.runs import STANDARD
 
 
@@ -20,4 +22,26 @@ def english() -> Analyzer:
     return Analyzer(STANDARD, (simple.LOWERCASE, stemmed, stop_words.without(stop_words.list_of("english"))))
 
 
-BUILT_IN: Mapping[str, Callable[[], Analyzer]] = {"standard": standard, "english": english}
+def chinese() -> Analyzer:
+    return Analyzer(jieba(None), (simple.CN_ALPHANUM_ONLY,))
+
+
+def arabic() -> Analyzer:
+    stemmed = Renaming(tantivy_words.stemmer("arabic"))
+    stopped = stop_words.without(stop_words.list_of("arabic"))
+    return Analyzer(STANDARD, (simple.LOWERCASE, simple.DECIMAL_DIGIT, simple.ARABIC_NORMALIZATION, stemmed, stopped))
+
+
+def thai() -> Analyzer:
+    return Analyzer(
+        icu.thai(), (simple.LOWERCASE, simple.DECIMAL_DIGIT, stop_words.without(stop_words.list_of("thai")))
+    )
+
+
+BUILT_IN: Mapping[str, Callable[[], Analyzer]] = {
+    "arabic": arabic,
+    "chinese": chinese,
+    "english": english,
+    "standard": standard,
+    "thai": thai,
+}

@@ -18,11 +18,10 @@ def internal_error(detail: str) -> AnalyzerInvalid:
     return AnalyzerInvalid(f"InternalError: {detail}")
 
 
-def absent_library(what: str, package: str) -> AnalyzerInvalid:
+def absent_library(what: str, package: str, extra: str = "text") -> AnalyzerInvalid:
     """Why an analyzer is refused that needs a package which is not installed."""
-    return AnalyzerInvalid(
-        f"{what} needs the Python package {package} in the server's environment: pip install milvine[text]"
-    )
+    where = f"needs the Python package {package}, which the server's environment lacks"
+    return AnalyzerInvalid(f"{what} {where}: pip install milvine[{extra}]")
 
 
 def strings_of(value: Any, label: str) -> list[str]:
@@ -30,13 +29,6 @@ def strings_of(value: Any, label: str) -> list[str]:
         raise internal_error(f"{label} should be array")
     if not all(isinstance(item, str) for item in value):
         raise internal_error(f"{label} list item should be string")
-    return value
-
-
-def flag_of(params: Params, key: str, default: bool, refusal: AnalyzerInvalid) -> bool:
-    value = params.get(key, default)
-    if not isinstance(value, bool):
-        raise refusal
     return value
 
 

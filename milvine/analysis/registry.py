@@ -7,24 +7,39 @@ from typing import Any
 
 from milvine.analysis.analyzer import Analyzer
 from milvine.analysis.built_in import BUILT_IN
-from milvine.analysis.filters import simple, stop_words
+from milvine.analysis.filters import expanding, simple, stop_words
 from milvine.analysis.filters.base import Filter
+from milvine.analysis.filters.regex import regex
 from milvine.analysis.params import Params, internal_error, invalid_argument, strings_of
-from milvine.analysis.tokenizers import runs
+from milvine.analysis.tokenizers import icu, runs
 from milvine.analysis.tokenizers.base import Tokenizer
+from milvine.analysis.tokenizers.grpc import grpc
+from milvine.analysis.tokenizers.jieba import jieba
+from milvine.analysis.tokenizers.language import language_identifier
+from milvine.analysis.tokenizers.lindera import lindera
 from milvine.errors import AnalyzerInvalid
 from milvine.model import json_text
 from milvine.sized_cache import SizedCache
 
 TOKENIZERS: Mapping[str, Callable[[Params | None], Tokenizer]] = {
     "char_group": runs.char_group,
+    "grpc": grpc,
+    "icu": lambda _: icu.icu(),
+    "jieba": jieba,
+    "language_identifier": lambda params: language_identifier(params, _build),
+    "lindera": lindera,
     "standard": lambda _: runs.STANDARD,
+    "thai": lambda _: icu.thai(),
     "whitespace": lambda _: runs.whitespace(),
 }
 FILTERS: Mapping[str, Callable[[Params], Filter]] = {
+    "decompounder": expanding.decompounder,
     "length": simple.length,
+    "pinyin": expanding.pinyin,
+    "regex": regex,
     "stemmer": simple.stemmer,
     "stop": stop_words.stop,
+    "synonym": expanding.synonym,
 }
 """The filters that are given by an object with a `type`; `simple.NAMED` has those given by a name."""
 _CACHE_BYTES = 64 << 20
@@ -40,7 +55,10 @@ def analyzer_of(params: Mapping[str, Any] | str | bytes | None) -> Analyzer:
     key = json_text.canonical(wanted)
     found = _cache.get(key)
     if found is None:
-        found = _build(wanted)
+        try:
+            found = _build(wanted)
+        except RecursionError:
+            raise invalid_argument("the analyzers stand too deep inside each other") from None
         _cache.put(key, found, _ANALYZER_BYTES + _BYTES_PER_CHARACTER * len(key))
     return found
 
@@ -105,6 +123,8 @@ def _filters(values: Any) -> list[Filter]:
 
 def _filter(value: str | dict[str, Any]) -> Filter:
     if isinstance(value, str):
+        if value == "pinyin":
+            return expanding.pinyin({})
         if value not in simple.NAMED:
             raise internal_error(f"build analyzer failed, filter not found :{value}")
         return simple.NAMED[value]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -49,6 +51,12 @@ def stemmer(language: str) -> WordMap:
 
 def ascii_folding() -> WordMap:
     return WordMap(Filter.ascii_fold())
+
+
+def compound_splitter(parts: Sequence[str]) -> Callable[[str], list[str]]:
+    """Splits a word that consists of these parts. Raises ValueError for parts that make no dictionary."""
+    analyzer = _analyzer(Tokenizer.raw(), Filter.split_compound(list(parts)))
+    return lambda word: list(analyzer.analyze(word))
 
 
 def _analyzer(tokenizer: Tokenizer, word_filter: Filter) -> TextAnalyzer:

@@ -17,7 +17,6 @@ ABSENT = {
     "AddFileResource": "a file resource",
     "AlterCollectionFunction": "a function",
     "BatchUpdateManifest": "a manifest",
-    "ComputePhraseMatchSlop": "a phrase match",
     "CreateSnapshot": "a snapshot",
     "DescribeSnapshot": "a snapshot",
     "DropCollectionFunction": "a function",
@@ -36,7 +35,6 @@ ABSENT = {
     "RemoveFileResource": "a file resource",
     "RestoreExternalSnapshot": "a snapshot",
     "RestoreSnapshot": "a snapshot",
-    "RunAnalyzer": "an analyzer",
     "UnpinSnapshotData": "a snapshot",
     "UpdateReplicateConfiguration": "replication",
 }

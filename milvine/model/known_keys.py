@@ -205,6 +205,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "AlterIndexRequest": {**_COLLECTION_OF, **_served("index_name extra_params delete_keys")},
     "BatchDescribeCollectionRequest": {**_served("db_name collection_name"), **_ID},
     "CheckHealthRequest": {},
+    "ComputePhraseMatchSlopRequest": {**_BASE, **_served("analyzer_params query_text data_texts")},
     "ConnectRequest": {**_BASE, **_harmless("it describes the client for a list in Milvus", "client_info")},
     "CreateAliasRequest": {**_COLLECTION_OF, **_served("alias")},
     "CreateCollectionRequest": {
@@ -334,6 +335,10 @@ KEYS: dict[str, dict[str, Known]] = {
     "ReleaseCollectionRequest": _COLLECTION_OF,
     "ReleasePartitionsRequest": {**_COLLECTION_OF, **_served("partition_names")},
     "RenameCollectionRequest": {**_BASE, **_served("db_name oldName newName newDBName")},
+    "RunAnalyzerRequest": {
+        **_COLLECTION_OF,
+        **_served("analyzer_params placeholder with_detail with_hash field_name analyzer_names"),
+    },
     "SearchRequest": {
         **_COLLECTION_OF,
         **_NAMESPACE,
@@ -494,6 +499,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "RenameCollectionReq": _served("dbName collectionName newCollectionName newDbName"),
     "ResourceGroupReq": _served("name config"),
     "RoleReq": _served("roleName description dbName"),
+    "RunAnalyzerReq": _served("dbName collectionName fieldName analyzerParams analyzerNames text withDetail withHash"),
     "SearchReqV2": {
         **_served("dbName collectionName data ids annsField partitionNames filter limit offset outputFields"),
         **_served("searchParams consistencyLevel exprParams groupingField groupSize functionScore"),

@@ -31,6 +31,7 @@ from milvine.model.users import ANYONE, Caller
 from milvine.rest_api import (
     aliases,
     altering,
+    analyzers,
     api_keys,
     databases,
     entities,
@@ -60,6 +61,7 @@ ROUTES: dict[str, Route] = {
     **databases.ROUTES,
     **external_collections.ROUTES,
     **aliases.ROUTES,
+    **analyzers.ROUTES,
     **partitions.ROUTES,
     **quota_center.ROUTES,
     **resource_groups.ROUTES,

@@ -16,7 +16,6 @@ ABSENT = {
     "collections/drop_function_field": "a function",
     "collections/fields/drop": "dropping a field",
     "collections/struct_fields/add": "a struct field",
-    "common/run_analyzer": "an analyzer",
     "file_resources/add": "a file resource",
     "file_resources/list": "a file resource",
     "file_resources/remove": "a file resource",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import zlib
@@ -13,6 +14,7 @@ import pytest
 
 from milvine.analysis.hashes import term_ids
 from milvine.analysis.multi import multi_analyzer_of
+from milvine.analysis.phrases import slops
 from milvine.analysis.registry import analyzer_of
 from milvine.analysis.tantivy_words import simple_tokens
 from milvine.errors import AnalyzerInvalid, ParameterInvalid
@@ -86,6 +88,172 @@ EXAMPLES: list[tuple[str, Any, str, list[str]]] = [
     ("teh marbuta", {"tokenizer": "standard", "filter": ["arabic_normalization"]}, "مدرسة", ["مدرسه"]),
     ("tatweel", {"tokenizer": "standard", "filter": ["arabic_normalization"]}, "عـــربي", ["عربي"]),
     (
+        "jieba of words alone",
+        {"tokenizer": {"type": "jieba", "dict": ["结巴分词器"], "mode": "exact", "hmm": False}},
+        "milvus结巴分词器中文测试",
+        ["milvus", "结巴分词器", "中", "文", "测", "试"],
+    ),
+    (
+        "jieba with a further word",
+        {"tokenizer": {"type": "jieba", "dict": ["_default_", "结巴分词器"], "mode": "search", "hmm": False}},
+        "milvus结巴分词器中文测试",
+        ["milvus", "结巴", "分词", "分词器", "结巴分词器", "中文", "测试"],
+    ),
+    (
+        "jieba of an empty dictionary",
+        {"tokenizer": {"type": "jieba", "dict": ["", "_default_"], "mode": "exact"}},
+        "结巴分词器",
+        ["结巴", "分词器"],
+    ),
+    ("chinese", {"type": "chinese"}, "系统安全;,'';lxyz密码", ["系统", "安全", "系统安全", "lxyz", "密码"]),
+    (
+        "icu",
+        {"tokenizer": "icu"},
+        "for global doc, 中文分词测试, 東京スカイツリーの最寄り駅はとうきょうスカイツリー駅です",
+        [
+            *(
+                "for",
+                " ",
+                "global",
+                " ",
+                "doc",
+                ",",
+                " ",
+                "中文",
+                "分词",
+                "测试",
+                ",",
+                " ",
+                "東京",
+                "スカイツリー",
+                "の",
+            ),
+            *("最寄り駅", "は", "とう", "きょう", "スカイツリー", "駅", "です"),
+        ],
+    ),
+    ("thai", {"type": "thai"}, "การทดสอบภาษาไทย ๑๒๓", ["ทดสอบ", "ภาษา", "ไทย", "123"]),
+    (
+        "the tokenizer thai",
+        {"tokenizer": "thai"},
+        "สวัสดี! Hello ครับ 中文测试",
+        ["สวัสดี", "Hello", "ครับ", "中文测试"],
+    ),
+    ("arabic", {"type": "arabic"}, "كِتَابٌ عـــربي في ١٢٣", ["كتاب", "عرب", "123"]),
+    (
+        "lindera",
+        {"tokenizer": {"type": "lindera", "dict_kind": "ipadic"}},
+        "東京の最寄り駅は とうきょう駅です",
+        ["東京", "の", "最寄り駅", "は", " ", "とう", "きょう", "駅", "です"],
+    ),
+    (
+        "lindera with a filter",
+        {
+            "tokenizer": {
+                "type": "lindera",
+                "dict_kind": "ipadic",
+                "filter": [{"kind": "japanese_stop_tags", "tags": ["接続詞", "助詞", "助詞,格助詞", "助詞,連体化"]}],
+            }
+        },
+        "東京の駅",
+        ["東京", "駅"],
+    ),
+    (
+        "lindera in Korean",
+        {"tokenizer": {"type": "lindera", "dict_kind": "ko-dic"}},
+        "한국어",
+        ["한국어"],
+    ),
+    (
+        "a text in English",
+        {
+            "tokenizer": {
+                "type": "language_identifier",
+                "analyzers": {"default": {"tokenizer": "standard"}, "en": {"type": "english"}},
+                "mapping": {"English": "en"},
+            }
+        },
+        "This is a simple test for language identification.",
+        ["simpl", "test", "languag", "identif"],
+    ),
+    (
+        "a text in Mandarin",
+        {
+            "tokenizer": {
+                "type": "language_identifier",
+                "identifier": "whatlang",
+                "analyzers": {"default": {"tokenizer": "standard"}, "Mandarin": {"tokenizer": "jieba"}},
+            }
+        },
+        "测试中文文本",
+        ["测试", "中文", "文本"],
+    ),
+    (
+        "decompounder",
+        {"tokenizer": "standard", "filter": [{"type": "decompounder", "word_list": ["bank", "note"]}]},
+        "banknote notebook",
+        ["bank", "note", "notebook"],
+    ),
+    (
+        "synonym that replaces",
+        {
+            "tokenizer": "standard",
+            "filter": [
+                {
+                    "type": "synonym",
+                    "expand": False,
+                    "synonyms": ["trans => translate, \\=>", "\\\\test, test, tests"],
+                }
+            ],
+        },
+        "test trans synonym",
+        ["\\test", "translate", "=>", "synonym"],
+    ),
+    (
+        "synonym that adds",
+        {
+            "tokenizer": "standard",
+            "filter": [{"type": "synonym", "synonyms": ["distance, range, span, length", "interval => gap"]}],
+        },
+        "distance interval",
+        ["distance", "range", "span", "length", "interval", "gap"],
+    ),
+    ("pinyin", {"tokenizer": "jieba", "filter": ["pinyin"]}, "中文女", ["中文", "zhong", "wen", "女", "nü"]),
+    (
+        "pinyin of whole words",
+        {
+            "tokenizer": "jieba",
+            "filter": [
+                {
+                    "type": "pinyin",
+                    "keep_original": False,
+                    "keep_full_pinyin": False,
+                    "keep_joined_full_pinyin": True,
+                    "keep_separate_first_letter": True,
+                }
+            ],
+        },
+        "中文测试 a",
+        ["zhongwen", "zw", "ceshi", "cs"],
+    ),
+    (
+        "regex that looks ahead",
+        {"tokenizer": "standard", "filter": [{"type": "regex", "expr": "^(?!test)"}]},
+        "test milvus",
+        ["milvus"],
+    ),
+    (
+        "regex of a class",
+        {"tokenizer": "whitespace", "filter": [{"type": "regex", "expr": r"^\w+$"}]},
+        "é a-b c",
+        ["é", "c"],
+    ),
+    (
+        "regex",
+        {"tokenizer": "standard", "filter": [{"type": "regex", "expr": "^m"}]},
+        "test milvus",
+        ["milvus"],
+    ),
+    (
         "stemmer",
         {"tokenizer": "standard", "filter": ["lowercase", {"type": "stemmer", "language": "German"}]},
         "Häuser aufeinander",
@@ -106,8 +274,18 @@ def test_a_text_has_the_terms_of_milvus(params: Any, text: str, expected: list[s
 def test_the_terms_of_many_texts_are_those_of_each_text_alone() -> None:
     rng = random.Random(14)
     letters = "ab Z9,.é数据 🙂ก้ाİ"
-    texts = ["".join(rng.choices(letters, k=rng.randrange(12))) for _ in range(300)]
-    for params in (None, {"type": "english"}, {"tokenizer": "whitespace", "filter": ["removepunct"]}):
+    texts = ["".join(rng.choices(letters, k=rng.randrange(12))) for _ in range(60)]
+    synonyms = {"type": "synonym", "synonyms": ["b => x, y, z", "a, c"]}
+    by_language = {"type": "language_identifier", "analyzers": {"default": {}, "Mandarin": {"tokenizer": "icu"}}}
+    for params in (
+        None,
+        {"type": "english"},
+        {"tokenizer": "whitespace", "filter": ["removepunct"]},
+        {"tokenizer": "icu", "filter": ["lowercase", synonyms]},
+        {"tokenizer": "jieba", "filter": ["pinyin"]},
+        {"tokenizer": {"type": "lindera", "dict_kind": "cc-cedict"}},
+        {"tokenizer": by_language},
+    ):
         analyzer = analyzer_of(params)
         together = analyzer.terms(pa.array([None, *texts]).slice(1))
         offsets, tokens = analyzer.tokens(texts)
@@ -183,6 +361,63 @@ def test_a_term_id_is_the_checksum_of_its_first_100_bytes() -> None:
         ({"tokenizer": "standard", "filter": [{"type": "stemmer", "language": "x"}]}, "unsupport language: x"),
         ({"tokenizer": {"type": "char_group", "delimiters": ["xy"]}}, "xy not a char or name of build-in char group"),
         ({"tokenizer": "char_group"}, "InvalidArgument: char group tokenizer must be customized"),
+        ({"tokenizer": {"type": "jieba", "dict": "x"}}, "InvalidArgument: jieba tokenizer dict must be array"),
+        ({"tokenizer": {"type": "jieba", "dict": [1]}}, "InvalidArgument: jieba tokenizer dict item must be string"),
+        (
+            {"tokenizer": {"type": "jieba", "dict": ["_default_", "_extend_default_"]}},
+            "jieba tokenizer dict can only set one system dict",
+        ),
+        ({"tokenizer": {"type": "jieba", "dict": ["_extend_default_"]}}, "not supported by this version of Milvine"),
+        ({"tokenizer": {"type": "jieba", "mode": 1}}, "jieba tokenizer mode must be string"),
+        ({"tokenizer": {"type": "jieba", "mode": "x"}}, 'jieba tokenizer mode must be "exact" or "search"'),
+        ({"tokenizer": {"type": "jieba", "hmm": 1}}, "jieba tokenizer mode must be boolean"),
+        ({"tokenizer": {"type": "lindera"}}, "lindera tokenizer dict_kind must be set"),
+        ({"tokenizer": {"type": "lindera", "dict_kind": "x"}}, "unsupported lindera dict type: x"),
+        ({"tokenizer": {"type": "lindera", "dict_kind": "unidic"}}, "not supported by this version of Milvine"),
+        ({"tokenizer": {"type": "lindera", "dict_kind": "ipadic", "mode": "x"}}, 'must be "normal" or "decompose"'),
+        (
+            {"tokenizer": {"type": "lindera", "dict_kind": "ipadic", "filter": ["korean_stop_tags"]}},
+            "lindera korean stop tags filter must use with params",
+        ),
+        ({"tokenizer": {"type": "grpc", "endpoint": "http://x"}}, "not supported by this version of Milvine"),
+        ({"tokenizer": "language_identifier"}, "lang ident tokenizer must be customized"),
+        ({"tokenizer": {"type": "language_identifier"}}, "analyzers must be set"),
+        (
+            {"tokenizer": {"type": "language_identifier", "analyzers": {}}},
+            "default sub analyzer for language identifier analyzer must be set",
+        ),
+        (
+            {"tokenizer": {"type": "language_identifier", "identifier": "x", "analyzers": {"default": {}}}},
+            "unknown identifier name: x",
+        ),
+        (
+            {"tokenizer": {"type": "language_identifier", "analyzers": {"default": {"tokenizer": "x"}}}},
+            "unsupported tokenizer: x",
+        ),
+        ({"tokenizer": "standard", "filter": [{"type": "decompounder"}]}, "decompounder word list is empty"),
+        ({"tokenizer": "standard", "filter": [{"type": "regex"}]}, "must set expr for regex filter"),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "regex", "expr": "("}]},
+            "regex expression invalid, expr:(, err:",
+        ),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "pinyin", "keep_original": 1}]},
+            "keep_original must be a boolean",
+        ),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "synonym", "synonyms": ["a b"]}]},
+            "has space between words a b",
+        ),
+        ({"tokenizer": "standard", "filter": [{"type": "synonym", "synonyms": ["a=>b=>c"]}]}, 'more than one "=>"'),
+        ({"tokenizer": "standard", "filter": [{"type": "synonym", "synonyms": ["a\\"]}]}, "escaped in the end: a"),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "synonym", "synonyms": ["\\x"]}]},
+            "invalid synonym escaped: \\x",
+        ),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": {"type": "local", "path": "/x"}}]},
+            "a file resource (stop words dict file) is not supported by this version of Milvine",
+        ),
     ],
 )
 def test_wrong_parameters_are_refused_in_the_words_of_milvus(params: Any, reason: str) -> None:
@@ -224,3 +459,54 @@ def test_each_text_is_read_by_the_analyzer_that_its_row_names() -> None:
 def test_wrong_multi_analyzer_parameters_are_refused(params: str, reason: str) -> None:
     with pytest.raises(ParameterInvalid, match="^" + reason.replace("[", r"\[")):
         multi_analyzer_of(params)
+
+
+def test_an_absent_library_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lingua", None)
+    with pytest.raises(AnalyzerInvalid, match=r"lingua-language-detector.*pip install milvine\[lingua\]"):
+        analyzer_of(
+            {"tokenizer": {"type": "language_identifier", "identifier": "lingua", "analyzers": {"default": {}}}}
+        )
+
+
+def test_places_are_characters_where_a_library_cuts() -> None:
+    terms = analyzer_of({"tokenizer": "icu"}).terms(["🙂 a😀b", "คน"])
+    assert terms.tokens.to_pylist() == ["🙂", " ", "a", "😀", "b", "คน"]
+    assert terms.positions.tolist() == [0, 1, 2, 3, 4, 0]
+    assert terms.starts.tolist() == [0, 4, 5, 6, 10, 0]
+    assert terms.lengths.tolist() == [1, 1, 1, 1, 1, 2]
+
+
+def test_sounds_stand_at_the_places_of_their_characters() -> None:
+    terms = analyzer_of({"tokenizer": "jieba", "filter": ["pinyin"]}).terms(["中文测试"])
+    assert terms.tokens.to_pylist() == ["中文", "zhong", "wen", "测试", "ce", "shi"]
+    assert terms.positions.tolist() == [0, 0, 1, 2, 2, 3]
+    assert terms.lengths.tolist() == [2, 1, 1, 2, 1, 1]
+    assert terms.ends.tolist() == [6, 6, 6, 12, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("params", "phrase", "text", "slop"),
+    [
+        (None, "I like swimming and skiing", "x " * 10 + "Skiing and swimming are sports that I like the most.", 10),
+        ({"tokenizer": "jieba"}, "中文 测试", "测试 的 中文", 8),
+        (None, "hello world", "hello world", 0),
+        (None, "hello world", "hello there", None),
+        (None, "...", "some data", 0),
+        (None, "A B", "A C D E B F G A B", 0),
+        (None, "A B A", "A B A", 0),
+        (None, "A C", "A B C", 1),
+    ],
+)
+def test_the_slop_of_a_phrase_is_that_of_milvus(params: Any, phrase: str, text: str, slop: int | None) -> None:
+    assert slops(analyzer_of(params), phrase, ["", text, "nothing"])[1] == slop
+
+
+def test_slops_agree_with_trying_every_combination() -> None:
+    rng = random.Random(3)
+    for _ in range(100):
+        phrase, text = (" ".join(rng.choices("abc", k=count)) for count in (3, rng.randrange(8)))
+        wanted = phrase.split()
+        choices = [[at + 2 - i for at, word in enumerate(text.split()) if word == w] for i, w in enumerate(wanted)]
+        ranges = [max(places) - min(places) for places in itertools.product(*choices)]
+        assert slops(analyzer_of(None), phrase, [text]) == [min(ranges, default=None)]

@@ -1,0 +1,58 @@
+"""The filter `regex`: keeps the words in which an expression is found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from milvine.analysis.filters.base import Dropping, Filter
+from milvine.analysis.params import Params, absent_library, internal_error, invalid_argument
+
+_UNICODE_CLASS = re.compile(r"\\[wWdDsSbB]")
+"""Of all Unicode in Milvus, of ASCII in RE2."""
+_SECONDS_FOR_A_WORD = 0.05
+"""Milvus, too, stops an expression that tries too much, and keeps the word."""
+
+
+def regex(params: Params) -> Filter:
+    if "expr" not in params:
+        raise internal_error("must set expr for regex filter")
+    expression = params["expr"]
+    if not isinstance(expression, str):
+        raise internal_error("expr must be string")
+    return Dropping(_linear(expression) or _backtracking(expression))
+
+
+def _linear(expression: str) -> Callable[[pa.StringArray], pa.BooleanArray] | None:
+    """By RE2, which takes time in proportion to the words; None for expressions that it does not know or reads
+    otherwise."""
+    if _UNICODE_CLASS.search(expression):
+        return None
+    try:
+        pc.match_substring_regex(pa.array([""]), expression)
+    except pa.ArrowInvalid:
+        return None
+    return lambda words: pc.match_substring_regex(words, expression)
+
+
+def _backtracking(expression: str) -> Callable[[pa.StringArray], pa.BooleanArray]:
+    try:
+        import regex as library
+    except ImportError:
+        raise absent_library("this regular expression", "regex") from None
+    try:
+        pattern: Any = library.compile(expression)
+    except library.error as error:
+        raise invalid_argument(f"regex expression invalid, expr:{expression}, err: {error}") from error
+
+    def keeps(word: str) -> bool:
+        try:
+            return pattern.search(word, timeout=_SECONDS_FOR_A_WORD) is not None
+        except TimeoutError:
+            return True
+
+    return lambda words: pa.array([keeps(word) for word in words.to_pylist()], pa.bool_())
