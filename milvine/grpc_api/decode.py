@@ -13,6 +13,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from milvine.errors import ParameterInvalid, ParameterMissing
+from milvine.grpc_api.buckets import search_aggregation
 from milvine.grpc_api.proto import common_pb2, schema_pb2
 from milvine.grpc_api.unserved import refuse_unserved_fields
 from milvine.model import json_text, known_keys
@@ -476,7 +477,8 @@ def _search(
     highlighter = None
     if request.HasField("highlighter"):
         highlighter = Highlighter(request.highlighter.type, pairs(request.highlighter.params))
-    is_plain = ids is None and not has_templates and score is None and highlighter is None
+    aggregation = search_aggregation(request.search_aggregation) if request.HasField("search_aggregation") else None
+    is_plain = ids is None and not has_templates and all(part is None for part in (score, highlighter, aggregation))
     is_repeatable = is_short and is_plain and not found.is_iterator
     if read_ts is None:
         read_ts = _iterator_ts(request) if found.is_iterator else _read_ts(request)
@@ -499,6 +501,7 @@ def _search(
         ids=ids,
         function_score=score,
         highlighter=highlighter,
+        aggregation=aggregation,
     )
 
 

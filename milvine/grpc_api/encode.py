@@ -9,6 +9,7 @@ import numpy as np
 
 from milvine.datanode.compactor import Plan, PlanState
 from milvine.errors import MilvineError
+from milvine.grpc_api import buckets
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, response_class, schema_pb2
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
@@ -146,6 +147,8 @@ def fields_data(fields: Iterable[OutputField]) -> list[Any]:
 
 
 def search_results(name: str, result: ReadResult) -> Any:
+    if result.buckets is not None:
+        return buckets.search_results(name, result)
     ranking = result.ranking
     assert ranking is not None
     response = milvus_pb2.SearchResults(collection_name=name, session_ts=result.ts)

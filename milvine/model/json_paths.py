@@ -276,6 +276,12 @@ def extract(texts: pa.BinaryArray, path: JsonPath) -> PathColumn:
     return builder.build(len(texts))
 
 
+def values_at(texts: pa.BinaryArray, path: JsonPath) -> list[Any]:
+    """The decoded value at `path` in each row, None if there is none."""
+    found = (_at(json_text.loads(text), path) for text in texts.to_pylist())
+    return [None if value is _NOTHING else value for value in found]
+
+
 def extract_elements(texts: pa.BinaryArray, path: JsonPath, depth: int = 1) -> PathElements:
     """The elements of the arrays at `path`, by parsing every row. `depth`: levels of nested arrays to read."""
     return _elements([_at(json_text.loads(text), path) for text in texts.to_pylist()], depth)

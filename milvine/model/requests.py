@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from milvine.model.collections import Collection
 from milvine.model.columns import Column
 from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.search_aggregation import SearchAggregation
 from milvine.model.types import ConsistencyLevel, DataType, LoadState
 
 Array = np.ndarray[Any, Any]
@@ -104,6 +105,7 @@ class SearchRequest:
     ids: Any | None = None
     function_score: FunctionScore | None = None
     highlighter: Highlighter | None = None
+    aggregation: SearchAggregation | None = None
 
 
 @record
@@ -184,8 +186,71 @@ class Ranking:
 
 
 @record
+class Buckets:
+    """The buckets of one level, parent by parent.
+
+    counts: int64 (p,), buckets of each parent, which is a query or a bucket of the level above. keys: the values of
+    each field; sizes: int64 (n,), hits in each bucket; metrics: by alias. hits: int64 (m,), positions of the top hits
+    among the hits of the answer, bucket by bucket; hit_counts: int64 (n,).
+    """
+
+    counts: Array
+    keys: tuple[OutputField, ...]
+    sizes: Array
+    metrics: Mapping[str, Column]
+    hits: Array
+    hit_counts: Array
+    sub: Buckets | None
+
+    def built(self, make: Callable[[Bucket], Any]) -> list[Any]:
+        """What `make` makes of each bucket, after those inside it."""
+        inside = [] if self.sub is None else _split(self.sub.built(make), self.sub.counts)
+        keys = [[(key.field, value) for value in _listed(key.column)] for key in self.keys]
+        metrics = [[(alias, value) for value in _listed(column)] for alias, column in self.metrics.items()]
+        top = _split(self.hits.tolist(), self.hit_counts)
+        return [
+            make(
+                Bucket(
+                    keys=[key[place] for key in keys],
+                    size=size,
+                    metrics={metric[place][0]: metric[place][1] for metric in metrics if metric[place][1] is not None},
+                    hits=top[place],
+                    sub=inside[place] if inside else [],
+                )
+            )
+            for place, size in enumerate(self.sizes.tolist())
+        ]
+
+
+@record
+class Bucket:
+    """One bucket of an answer. A key is None for NULL; a metric of NULLs only is left out. hits: positions among those
+    of the answer. sub: what was made of the buckets inside it."""
+
+    keys: Sequence[tuple[FieldSchema, Any]]
+    size: int
+    metrics: Mapping[str, Any]
+    hits: Sequence[int]
+    sub: Sequence[Any]
+
+
+def _split(values: list[Any], counts: Array) -> list[list[Any]]:
+    ends = np.cumsum(counts).tolist()
+    return [values[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]
+
+
+def _listed(column: Column) -> list[Any]:
+    """Values of a scalar column, None for NULLs."""
+    values = column.values.tolist() if isinstance(column.values, np.ndarray) else column.values.to_pylist()
+    if column.validity is None:
+        return list(values)
+    return [value if is_valid else None for value, is_valid in zip(values, column.validity.tolist(), strict=True)]
+
+
+@record
 class ReadResult:
-    """The rows of a search (with `ranking`) or of a query. `dynamic_keys`: requested of `$meta`, () for all."""
+    """The rows of a search (with `ranking`) or of a query. `dynamic_keys`: requested of `$meta`, () for all. `buckets`:
+    of a search that aggregates its hits; the rows are then those of all queries together."""
 
     primary_field: FieldSchema
     fields: tuple[OutputField, ...]
@@ -193,6 +258,7 @@ class ReadResult:
     dynamic_keys: tuple[str, ...]
     ts: int
     ranking: Ranking | None = None
+    buckets: Buckets | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from milvine.model.requests import (
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType, IndexState, LoadState
 from milvine.model.vectors import kind_of
-from milvine.rest_api import rows
+from milvine.rest_api import buckets, rows
 from milvine.rest_api.body import Body
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
 from milvine.segment.plans import SegmentSearchStats
@@ -238,6 +238,13 @@ def _grouping(body: Body) -> dict[str, str]:
     return {"group_by_field": field, **({"group_size": str(size)} if size > 0 else {})}
 
 
+def _order(body: Body, params: Mapping[str, Any]) -> dict[str, str]:
+    fields = body.texts("orderByFields")
+    if fields and "order_by_fields" in params:
+        raise ParameterInvalid("ambiguous order by: use either orderByFields or searchParams.order_by_fields, not both")
+    return {"order_by_fields": ",".join(fields)} if fields else {}
+
+
 def search(body: Body, schema: CollectionSchema) -> SearchRequest:
     _check_level(body)
     data, ids = body.array("data"), body.array("ids")
@@ -247,8 +254,9 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         raise RestMissingParameters(
             "either 'ids' (for primary key search) or 'data' (for vector search) must be provided"
         )
+    aggregation = buckets.search_aggregation(body)
     params, metric_type = _search_params(body.mapping("searchParams"))
-    params |= _grouping(body)
+    params |= _grouping(body) | _order(body, params)
     anns_field, query_type, queries, keys = body.text("annsField"), 0, np.zeros((0, 0), np.float32), None
     if ids:
         keys = _ids(ids, schema.primary_field)
@@ -270,11 +278,14 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         query_type=query_type,
         ids=keys,
         function_score=_function_score(body),
+        aggregation=aggregation,
     )
 
 
 def hybrid_search(body: Body, schema: CollectionSchema) -> HybridSearchRequest:
     _check_level(body)
+    for part in (body, *body.inners("search")):
+        buckets.refuse_of_hybrid(part)
     name, partition_names = body.text("collectionName"), body.texts("partitionNames")
     rerank = body.inner("rerank")
     return HybridSearchRequest(

@@ -6,7 +6,7 @@ from typing import Any
 
 from milvine.errors import RestInvalidInsertData, RestMissingParameters
 from milvine.model.requests import ReadResult
-from milvine.rest_api import codec, rows
+from milvine.rest_api import buckets, codec, rows
 from milvine.rest_api.call import Call, Route
 from milvine.service import reading, writes
 
@@ -49,7 +49,8 @@ def get(call: Call) -> dict[str, Any]:
 
 def search(call: Call) -> dict[str, Any]:
     request = codec.search(call.body, call.schema(reading.search))
-    return _hits(call, reading.search(call.engine, call.context, request))
+    result = reading.search(call.engine, call.context, request)
+    return _hits(call, result) if result.buckets is None else buckets.answer(result, call.int64_as_text)
 
 
 def hybrid_search(call: Call) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from milvine.errors import ParameterInvalid
+from milvine.model.columns import Column
 from milvine.model.records import record
 from milvine.segment.plans import QueryPlan
 from milvine.segment.retrieve import passing_offsets
@@ -57,41 +58,49 @@ def aggregate_row_sets(row_sets: Sequence[RowSet], plan: QueryPlan, what: Aggreg
     """The partial results of the rows that pass; None if there are no row sets. Rows with equal keys count separately,
     as in `count_row_sets`."""
     tables = [
-        _reduced(_columns(rows, passing_offsets(rows, plan), what), what)
+        reduced(_columns(rows, passing_offsets(rows, plan), what), what)
         for rows in visible(row_sets, plan.partition_ids)
     ]
     return merge_tables(tables, what) if tables else None
 
 
 def merge_tables(tables: Sequence[Any], what: Aggregation) -> Any:
-    return tables[0] if len(tables) == 1 else _reduced(pa.concat_tables(tables), what)
+    return tables[0] if len(tables) == 1 else reduced(pa.concat_tables(tables), what)
 
 
 def _columns(rows: RowSet, offsets: np.ndarray[Any, Any], what: Aggregation) -> Any:
     """A table of what each of the rows adds to the results."""
     groups = [to_arrow(rows.column(field_id).take(offsets)) for field_id in what.group_ids]
-    added = [_added(rows, offsets, aggregate) for aggregate in what.aggregates]
-    return pa.table([*groups, *added], names=_names(what))
+    return table_of(
+        groups,
+        [added(None if a.field_id is None else rows.column(a.field_id), offsets, a.operation) for a in what.aggregates],
+        what,
+    )
 
 
-def _added(rows: RowSet, offsets: np.ndarray[Any, Any], aggregate: Aggregate) -> Any:
-    if aggregate.field_id is None:
+def added(column: Column | None, offsets: np.ndarray[Any, Any], operation: Operation) -> Any:
+    """An Arrow array of what each of the rows at `offsets` adds to a result. `column` None: the row itself."""
+    if column is None:
         return pa.array(np.ones(len(offsets), np.int64))
-    column = rows.column(aggregate.field_id)
-    if aggregate.operation is Operation.COUNT:
+    if operation is Operation.COUNT:
         validity = column.validity
         return pa.array(np.ones(len(offsets), np.int64) if validity is None else validity[offsets].astype(np.int64))
     values = to_arrow(column.take(offsets))
-    if aggregate.operation is Operation.SUM:
+    if operation is Operation.SUM:
         return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.float64())
     return values
+
+
+def table_of(groups: Sequence[Any], aggregated: Sequence[Any], what: Aggregation) -> Any:
+    """A table of partial results, or of what single rows add to them, from its columns."""
+    return pa.table([*groups, *aggregated], names=_names(what))
 
 
 def _names(what: Aggregation) -> list[str]:
     return [f"g{i}" for i in range(len(what.group_ids))] + [f"a{i}" for i in range(len(what.aggregates))]
 
 
-def _reduced(table: Any, what: Aggregation) -> Any:
+def reduced(table: Any, what: Aggregation) -> Any:
     """One row for each group. Raises ParameterInvalid if they are too many."""
     names = _names(what)
     keys, texts = names[: len(what.group_ids)], {}

@@ -155,3 +155,10 @@ def arranged(query: Array, codes: Array, nq: int) -> Arrangement:
     groups[order] = rank[number]
     members[order] = np.arange(count) - starts[number]
     return Arrangement(groups, members, counts)
+
+
+def each_alone(counts: Array) -> Arrangement:
+    """Each hit in a group of its own. counts: int64 (nq,), hits of each query."""
+    total = int(counts.sum())
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    return Arrangement(np.arange(total) - first, np.zeros(total, np.int64), counts)

@@ -29,7 +29,7 @@ from pymilvus.grpc_gen import milvus_pb2
 ROWS, SEALED, DIM = 400, 300, 8
 METRICS = {"l2": "L2", "cosine": "COSINE", "ip": "IP", "hamming": "HAMMING", "sparse": "IP"}
 PARTITIONS = ("_default", "left", "right")
-CASES = 60
+CASES = 15
 
 
 def _vectors(rng: np.random.Generator, kind: str, count: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Queries in the order of fields, against Python's sort."""
+"""Queries in the order of fields: keys among values, and what is refused. Random orders: test_composed_reads.py."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from composed_reads import SortKey, sorted_by, value_at
 from grpc_calls import assert_refused, query_request
 from pymilvus import DataType, MilvusClient
 
 ROWS, SEALED = 400, 300
-NAMES = ("flag", "small", "long", "float", "double", "text")
 
 
 class World:
@@ -60,22 +60,6 @@ class World:
         client.delete(self.name, ids=sorted(gone))
         self.rows = [row for row in self.rows if row["id"] not in gone]
 
-    def sorted(self, specs: list[str]) -> list[Any]:
-        rows = sorted(self.rows, key=lambda row: str(row["id"]))
-        for spec in reversed(specs):
-            name, direction, nulls = [*spec.split(":"), "", ""][:3]
-            descends = direction.startswith("desc")
-            first = nulls == "nulls_first" if nulls else descends
-            valued = [row for row in rows if row[name] is not None]
-            absent = [row for row in rows if row[name] is None]
-
-            def value(row: dict[str, Any], name: str = name) -> Any:
-                return row[name].encode() if isinstance(row[name], str) else row[name]
-
-            valued.sort(key=value, reverse=descends)
-            rows = absent + valued if first else valued + absent
-        return [row["id"] for row in rows]
-
 
 @pytest.fixture(scope="module")
 def world(_shared_client: MilvusClient) -> Iterator[World]:
@@ -84,22 +68,12 @@ def world(_shared_client: MilvusClient) -> Iterator[World]:
     _shared_client.drop_collection(made.name)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_rows_come_in_the_order_of_the_fields_and_then_of_the_key(world: World, seed: int) -> None:
-    chance = random.Random(seed)
-    specs = []
-    for name in chance.sample(NAMES, chance.choice([1, 1, 2, 3])):
-        direction = chance.choice(["", ":asc", ":desc", ":descending"])
-        specs.append(name + direction + (chance.choice(["", ":nulls_first", ":nulls_last"]) if direction else ""))
-    limit, offset = chance.choice([1, 10, 1000]), chance.choice([0, 0, 7])
-    found = world.client.query(world.name, limit=limit, offset=offset, order_by_fields=specs, output_fields=["flag"])
-    assert [row["id"] for row in found] == world.sorted(specs)[offset : offset + limit]
-
-
 def test_a_filter_of_keys_is_ordered_too(world: World) -> None:
     keys = sorted(row["id"] for row in world.rows)[:20]
     found = world.client.query(world.name, filter=f"id in {keys}", limit=5, order_by_fields=["small:desc", "text"])
-    assert [row["id"] for row in found] == [key for key in world.sorted(["small:desc", "text"]) if key in keys][:5]
+    order = [SortKey("small", descends=True), SortKey("text")]
+    rows = sorted((row for row in world.rows if row["id"] in keys), key=lambda row: str(row["id"]))
+    assert [row["id"] for row in found] == [row["id"] for row in sorted_by(rows, order, value_at)][:5]
 
 
 @pytest.mark.parametrize(

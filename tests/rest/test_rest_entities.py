@@ -343,7 +343,7 @@ def test_search_params_may_be_nested_or_flat(rest: Rest, collection_name: str, p
         ({"searchParams": {"metricType": "IP"}}, 1100, "metric type not match"),
         ({"searchParams": {"range_filter": 1}}, 1100, "range_filter requires radius to be set"),
         ({"groupingField": "vec"}, 65535, "unsupported data type VECTOR_FLOAT for group by operator"),
-        ({"orderByFields": ["a"]}, 1100, "search order_by is not supported"),
+        ({"orderByFields": ["vec"]}, 1100, "order_by field 'vec' has unsortable type FloatVector"),
         ({"ids": [1]}, 1100, "primary keys (ids) and query vectors (data) are mutually exclusive"),
         ({"functionScore": {"functions": [{}]}}, 1802, "'InputFieldNames' failed on the 'required' tag"),
     ],

@@ -33,12 +33,28 @@ def is_count_of_rows(name: str) -> bool:
 
 
 @record
-class _Output:
+class Computed:
     """A column of the answer: of `places` in the table of results. An average has two places, a sum and a count."""
 
     schema: FieldSchema
     places: tuple[int, ...]
-    is_count: bool
+    is_count: bool = False
+
+    def values(self, columns: Sequence[Any]) -> Any:
+        """columns: of the table of results."""
+        first = columns[self.places[0]]
+        if len(self.places) == 2:
+            count = columns[self.places[1]]
+            return pc.divide(first.cast(pa.float64()), pc.if_else(pc.greater(count, 0), count, None).cast(pa.float64()))
+        return first.fill_null(0) if self.is_count else first
+
+
+def computed(name: str, data_type: DataType, parts: Sequence[Aggregate], first: int) -> Computed:
+    """The column of `parts`, which have the places from `first` on."""
+    is_count = parts[0].operation is Operation.COUNT
+    return Computed(
+        FieldSchema(0, name, data_type, nullable=not is_count), (*range(first, first + len(parts)),), is_count
+    )
 
 
 @record
@@ -47,7 +63,7 @@ class Aggregated:
 
     aggregation: Aggregation
     group_fields: tuple[FieldSchema, ...]
-    outputs: tuple[_Output, ...]
+    outputs: tuple[Computed, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,23 +85,15 @@ class Aggregated:
         positions = ordered([places[key.field_id] for key in keys], keys) if keys else np.arange(table.num_rows)
         chosen = pa.array(positions[offset : None if limit is None else offset + limit])
         return tuple(
-            OutputField(output.schema, column_of(output.schema.data_type, _values(output, columns).take(chosen)))
+            OutputField(output.schema, column_of(output.schema.data_type, output.values(columns).take(chosen)))
             for output in self.outputs
         )
 
 
-def _no_values(output: _Output, is_global: bool) -> Any:
+def _no_values(output: Computed, is_global: bool) -> Any:
     """The column of an answer without rows: one count of 0 and NULLs, or no group."""
     values = pa.nulls(1 if is_global else 0, pa.int64() if output.is_count else ARROW_TYPES[output.schema.data_type])
     return values.fill_null(0) if output.is_count else values
-
-
-def _values(output: _Output, columns: Sequence[Any]) -> Any:
-    first = columns[output.places[0]]
-    if len(output.places) == 2:
-        count = columns[output.places[1]]
-        return pc.divide(first.cast(pa.float64()), pc.if_else(pc.greater(count, 0), count, None).cast(pa.float64()))
-    return first.fill_null(0) if output.is_count else first
 
 
 def aggregated_of(
@@ -99,21 +107,17 @@ def aggregated_of(
     requested = [None if match is None else _aggregates(match[1].lower(), match[2], schema) for match in matches]
     groups = tuple(_group_field(name, schema) for name in group_names)
     _check_order(order_by, group_names)
-    outputs: list[_Output] = []
+    outputs: list[Computed] = []
     aggregates: list[Aggregate] = []
     for name, found in zip(names, requested, strict=True):
         if found is None:
             if name not in group_names:
                 raise _not_allowed(name, group_names)
             field = schema.by_name[name]
-            outputs.append(_Output(field, (group_names.index(name),), False))
+            outputs.append(Computed(field, (group_names.index(name),)))
             continue
-        data_type, parts = found
-        first = len(groups) + len(aggregates)
-        aggregates.extend(parts)
-        is_count = parts[0].operation is Operation.COUNT
-        field = FieldSchema(0, name, data_type, nullable=not is_count)
-        outputs.append(_Output(field, tuple(range(first, first + len(parts))), is_count))
+        outputs.append(computed(name, *found, len(groups) + len(aggregates)))
+        aggregates.extend(found[1])
     aggregation = Aggregation(tuple(field.field_id for field in groups), tuple(aggregates))
     return Aggregated(aggregation, groups, tuple(outputs))
 
@@ -132,14 +136,18 @@ def _not_allowed(name: str, group_names: Sequence[str]) -> ParameterInvalid:
 
 
 def _aggregates(operation: str, name: str, schema: CollectionSchema) -> tuple[DataType, tuple[Aggregate, ...]]:
-    """The type of the result, and what it is made of."""
-    if name == "*":
-        if operation != "count":
-            raise ParameterInvalid(f"{operation}(*) is not supported, only count(*) is allowed")
-        return DataType.INT64, (Aggregate(Operation.COUNT, None),)
+    if name == "*" and operation != "count":
+        raise ParameterInvalid(f"{operation}(*) is not supported, only count(*) is allowed")
     field = schema.by_name.get(name)
-    if field is None:
+    if field is None and name != "*":
         raise ParameterInvalid(f"target field {name} for aggregation:{operation} does not exist")
+    return aggregates_of(operation, field)
+
+
+def aggregates_of(operation: str, field: FieldSchema | None) -> tuple[DataType, tuple[Aggregate, ...]]:
+    """The type of the result, and what it is made of. `field` None: of the rows, which are counted."""
+    if field is None:
+        return DataType.INT64, (Aggregate(Operation.COUNT, None),)
     if operation == "count":
         return DataType.INT64, (Aggregate(Operation.COUNT, field.field_id),)
     data_type = field.data_type

@@ -7,7 +7,7 @@ held at a time even if most near rows are of one group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from milvine.model.records import record
 from milvine.model.requests import OutputField
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
-from milvine.segment.groups import GroupField, GroupFilter, arranged, codes_of, column_of, values_of
+from milvine.segment.groups import Arrangement, GroupField, GroupFilter, arranged, codes_of, column_of, values_of
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.topk import select_winners
 from milvine.service.field_paths import field_path
@@ -91,9 +91,8 @@ def grouping_of(params: Mapping[str, Any], schema: CollectionSchema) -> Grouping
             raise ParameterInvalid(f"group_by with json path is not supported for multi-field group_by, field:{name}")
         path_text = str(params.get("json_path") or path_text)
         path = field_path(schema, field, path_text) if path_text and field.data_type is DataType.JSON else None
-        if field.data_type not in _GROUPED and not path:
-            shown = _VECTOR_NAMES.get(field.data_type, field.data_type.name)
-            raise UnexpectedError(f"failed to search: unsupported data type {shown} for group by operator")
+        if path is None:
+            check_type(field)
         data_type = field.data_type if path is None else cast or DataType.VARCHAR
         fields.append(GroupField(field.field_id, path, None if path is None else cast))
         schemas.append(FieldSchema(field.field_id, field.name, data_type, nullable=True, is_dynamic=field.is_dynamic))
@@ -113,6 +112,13 @@ def _scorer(name: str) -> GroupScorer:
         return GroupScorer(name)
     except ValueError:
         raise ParameterInvalid(f'invalid group scorer "{name}", must be max/sum/avg') from None
+
+
+def check_type(field: FieldSchema) -> None:
+    """Raises UnexpectedError if rows cannot be grouped by the field."""
+    if field.data_type not in _GROUPED:
+        shown = _VECTOR_NAMES.get(field.data_type, field.data_type.name)
+        raise UnexpectedError(f"failed to search: unsupported data type {shown} for group by operator")
 
 
 def check_grouped_field(field: FieldSchema) -> None:
@@ -253,10 +259,9 @@ def _complete(
         left = still
 
 
-def group_by_group(query: Array, values: Sequence[Any], nq: int, offset: int, limit: int) -> tuple[Array, Array]:
+def group_by_group(query: Array, places: Arrangement, offset: int, limit: int) -> tuple[Array, Array]:
     """Positions of the hits of the groups after the first `offset` of each query, group by group, and the number of
-    hits of each query. query: int64 (m,), of hits nearest first; values: the values of their groups."""
-    places = arranged(query, codes_of(values), nq)
+    hits of each query. query: int64 (m,), of hits nearest first."""
     kept = np.flatnonzero((places.groups >= offset) & (places.groups < offset + limit))
     order = kept[np.lexsort((places.members[kept], places.groups[kept], query[kept]))]
-    return order, np.bincount(query[order], minlength=nq)
+    return order, np.bincount(query[order], minlength=len(places.counts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,6 +123,10 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
     _check_searches(request)
     window = _window(request, limits.most_rows(collection))
     refuse_unserved(RANK, request.rank_params)
+    if any(search.aggregation is not None for search in request.searches):
+        raise ParameterInvalid("search aggregation is not supported for hybrid search")
+    if any(map(_is_ordered, (request.rank_params, *(search.params for search in request.searches)))):
+        raise ParameterInvalid("order_by is not supported for hybrid search")
     grouping = grouping_of(request.rank_params, collection.schema)
     searches = _searches(engine, context, request, grouping)
     metrics = [search.plan.metric for search in searches]
@@ -147,6 +151,10 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
         read_ts=searches[0].plan.read_ts,
         grouping=grouping,
     )
+
+
+def _is_ordered(params: Mapping[str, Any]) -> bool:
+    return bool(params.get("order_by_fields"))
 
 
 def _searches(

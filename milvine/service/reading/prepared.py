@@ -23,11 +23,13 @@ from milvine.service.isolation import check_isolation
 from milvine.service.partitions import holding
 from milvine.service.reading import ann_params, iterators, limits, names, outputs
 from milvine.service.reading.boosts import boost_of, check_fits
+from milvine.service.reading.buckets import BucketPlan, bucket_plan
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.highlighting import Highlighting, highlighting_of
 from milvine.service.reading.rank import Ranker
 from milvine.service.reading.rankers import Models, of_function_score
 from milvine.service.reading.snapshot import read_ts
+from milvine.service.reading.sorting import SearchOrder, search_order
 from milvine.sized_cache import SizedCache
 
 
@@ -45,6 +47,8 @@ class PreparedSearch:
     grouping: Grouping | None
     ranker: Ranker | None = None
     highlighting: Highlighting | None = None
+    order: SearchOrder | None = None
+    buckets: BucketPlan | None = None
 
     @property
     def fetched(self) -> tuple[FieldSchema, ...]:
@@ -101,6 +105,7 @@ def prepare_search(engine: Engine, context: RequestContext, request: SearchReque
         plan=known.plan.again(queries, at_ts or read_ts(engine, collection, request.read_ts)),
         iterator=None,
         grouping=known.grouping,
+        order=known.order,
     )
 
 
@@ -113,16 +118,20 @@ def _new_search(
     limits.check_round_decimal(request.round_decimal)
     check_timezone(request.params)
     refuse_unserved(SEARCH, request.params)
+    buckets = _buckets(request, collection)
     grouping = grouping_of(request.params, collection.schema)
     if grouping is not None and iterators.is_iterator(request.params):
         raise ParameterInvalid("Not allowed to do groupBy when doing iteration", expected="", actual="")
     ann_params.check_range(request.params, grouping is not None)
+    order = _order(request, grouping, collection)
     iterator = iterators.iterator_v2(request.params, request.offset, len(request.queries), limits.MAX_TOPK)
     iterators.check_collection_id(request.params, collection.collection_id)
     ignores_growing = ann_params.ignores_growing(request.params)
     field = names.anns_field(collection, request.anns_field)
     if grouping is not None:
         check_grouped_field(field)
+    if buckets is not None:
+        grouping = buckets.grouping
     partition_ids = names.partition_ids(collection, request.partition_names)
     wanted = outputs.requested(engine, collection, request.output_fields)
     predicate = names.predicate(engine, collection, request.filter, request.templates)
@@ -150,6 +159,7 @@ def _new_search(
     kind = kind_of(field.data_type)
     queries = kind.checked_queries(field, request.query_type, request.queries)
     k = request.limit + request.offset if iterator is None else iterator.batch_size
+    k = k if buckets is None else buckets.group_count
     try:
         ann_params.check_hints(request.params)
         index_type = TYPES[index.build_type]
@@ -164,11 +174,8 @@ def _new_search(
         ranker = of_function_score(request.function_score, [index.metric_type], collection.schema, models)
         if ranker is not None and iterator is not None:
             raise ParameterInvalid("function rerank is not supported with search iterator v2")
-    inputs = (
-        *(() if grouping is None else grouping.field_ids),
-        *(() if ranker is None else ranker.field_ids),
-        *(() if highlighting is None else highlighting.field_ids),
-    )
+    readers = (grouping, ranker, order, buckets, highlighting)
+    inputs = tuple(field_id for reader in readers if reader is not None for field_id in reader.field_ids)
     names.check_loaded(engine, collection, inputs)
     if iterator is not None:
         band = iterator.beyond(band, index.metric_type)
@@ -199,4 +206,40 @@ def _new_search(
         grouping=grouping,
         ranker=ranker,
         highlighting=highlighting,
+        order=order,
+        buckets=buckets,
     )
+
+
+def _buckets(request: SearchRequest, collection: Collection) -> BucketPlan | None:
+    """What else chooses or orders hits is refused, also where Milvus ignores it."""
+    if request.aggregation is None:
+        return None
+    for name in ("group_by_field", "group_by_fields", "order_by_fields"):
+        if str(request.params.get(name) or "").strip():
+            raise ParameterInvalid(f"{name} and search_aggregation cannot be used simultaneously")
+    if request.function_score is not None and request.function_score.functions:
+        raise ParameterInvalid("function_score and search_aggregation cannot be used simultaneously")
+    if request.highlighter is not None:
+        raise ParameterInvalid("highlighter and search_aggregation cannot be used simultaneously")
+    plan = bucket_plan(request.aggregation, collection.schema, len(request.queries))
+    if iterators.is_iterator(request.params):
+        raise ParameterInvalid("search iterator is not supported with search_aggregation")
+    if request.offset:
+        raise ParameterInvalid("offset is not supported with search_aggregation")
+    return plan
+
+
+def _order(request: SearchRequest, grouping: Grouping | None, collection: Collection) -> SearchOrder | None:
+    order = search_order(str(request.params.get("order_by_fields") or ""), collection.schema)
+    if order is None:
+        return None
+    if grouping is not None and len(grouping.fields) > 1:
+        raise ParameterInvalid("order_by_fields is not supported with multi-field group_by_fields")
+    if iterators.is_iterator(request.params):
+        raise ParameterInvalid("order_by is not supported when using search iterator", expected="", actual="")
+    if request.function_score is not None and request.function_score.functions:
+        raise ParameterInvalid(
+            "order_by and function rerank cannot be used together: they specify conflicting sort criteria"
+        )
+    return order

@@ -6,16 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from milvine.errors import ParameterInvalid
+from milvine.model.columns import ColumnBatch
 from milvine.model.requests import Ranking, ReadResult, SearchRequest
-from milvine.segment.plans import SegmentSearchStats
+from milvine.segment.groups import Array, arranged, codes_of, each_alone
+from milvine.segment.plans import Hits, SegmentSearchStats
 from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
 from milvine.service.rate_limits import SEARCHED
+from milvine.service.reading.buckets import BucketPlan
 from milvine.service.reading.grouping import group_by_group
 from milvine.service.reading.limits import beyond
 from milvine.service.reading.outputs import Outputs, no_rows, read_result
-from milvine.service.reading.prepared import prepare_search
+from milvine.service.reading.prepared import PreparedSearch, prepare_search
 from milvine.service.reading.rank import Ranked, rounded
 from milvine.service.reading.reranking import reranked
 from milvine.service.reading.running import no_hits, run
@@ -26,6 +30,8 @@ from milvine.service.reading.snapshot import check_travel
 @capability("Search", on="request.name", denied_as=READING)
 def search(engine: Engine, context: RequestContext, request: SearchRequest, at_ts: int = 0) -> ReadResult:
     """The `limit` nearest rows of each query after the first `offset`. `at_ts`: the timestamp, if already chosen."""
+    if request.ids is not None and request.aggregation is not None:
+        raise ParameterInvalid("ids and search_aggregation cannot be used simultaneously")
     if request.ids is not None:
         return _search_by_ids(engine, context, request)
     prepared = prepare_search(engine, context, request, at_ts)
@@ -38,10 +44,11 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         hits = no_hits(prepared)
     else:
         context.searches.append((len(hits.counts), hits.segment_stats))
+    if prepared.buckets is not None:
+        return _aggregated(prepared, prepared.buckets, hits, request.round_decimal)
     rows, distances, counts = hits.rows, hits.distances, hits.counts
-    if grouping is not None:
-        query = np.repeat(np.arange(len(counts)), counts)
-        kept, counts = group_by_group(query, grouping.values(rows), len(counts), request.offset, request.limit)
+    if grouping is not None or prepared.order is not None:
+        kept, counts = _arranged(prepared, rows, counts, request)
         rows, distances = rows.take(kept), distances[kept]
     elif request.offset:
         kept, counts = beyond(counts, request.offset)
@@ -75,6 +82,29 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         highlights=() if prepared.highlighting is None else prepared.highlighting.results(rows, counts),
     )
     return read_result(primary, outputs, rows, plan.read_ts, ranking)
+
+
+def _aggregated(prepared: PreparedSearch, plan: BucketPlan, hits: Hits, round_decimal: int) -> ReadResult:
+    primary = prepared.collection.schema.primary_field
+    scores = -hits.distances if prepared.plan.metric.larger_is_nearer else hits.distances
+    shown = scores if round_decimal < 0 else np.round(scores, round_decimal)
+    ranking = Ranking(limit=0, counts=hits.counts, scores=shown, keys=hits.rows.columns[primary.field_id])
+    result = read_result(primary, prepared.outputs, hits.rows, prepared.plan.read_ts, ranking)
+    return replace(result, buckets=plan.buckets(hits.rows, scores, hits.counts))
+
+
+def _arranged(
+    prepared: PreparedSearch, rows: ColumnBatch, counts: Array, request: SearchRequest
+) -> tuple[Array, Array]:
+    """Positions of the hits of the answer, in groups or in the requested order, and their number for each query."""
+    query = np.repeat(np.arange(len(counts)), counts)
+    if prepared.grouping is None:
+        places = each_alone(counts)
+    else:
+        places = arranged(query, codes_of(prepared.grouping.values(rows)), len(counts))
+    if prepared.order is not None:
+        places = prepared.order.arranged(query, places, rows)
+    return group_by_group(query, places, request.offset, request.limit)
 
 
 @capability("Search", on="request.name", denied_as=READING)

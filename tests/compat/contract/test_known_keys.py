@@ -161,6 +161,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "group_by_field": "s",
         "group_by_fields": "s",
         "rank_group_scorer": "avg",
+        "order_by_fields": ("s:asc", 1100),
     },
     known_keys.QUERY: {
         "iterator": "false",
@@ -482,7 +483,7 @@ def test_every_rest_body_with_a_refused_or_harmless_key_is_tried() -> None:
 
 @pytest.mark.parametrize("value", [False, "false", "", None, [], {}])
 def test_a_refused_key_is_accepted_with_a_value_that_asks_for_nothing(world: World, value: Any) -> None:
-    body = {"collectionName": PLAIN, "data": [QUERY], "searchAggregation": value}
+    body = {"collectionName": PLAIN, "data": [QUERY], "functionChains": value}
     assert world.rest.post("entities/search", body)["code"] == 0
 
 
