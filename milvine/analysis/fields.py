@@ -28,9 +28,9 @@ def terms_of(field: FieldSchema, text: str) -> Terms:
     return field_analyzer(field).terms(pa.array([text], pa.string()))
 
 
-def analyzed_blocks(field: FieldSchema, texts: Any) -> Iterator[Terms]:
-    """The terms of a column's texts (StringArray), in blocks of consecutive rows."""
-    analyzer = field_analyzer(field)
+def analyzed_blocks(params: str | None, texts: Any) -> Iterator[Terms]:
+    """The terms of a column's texts (StringArray), in blocks of consecutive rows, by the field's analyzer_params."""
+    analyzer = analyzer_of(params)
     offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, 4 * texts.offset) if len(texts) else [0]
     start = 0
     while start < len(texts):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from milvine.catalog import store
-from milvine.catalog.collections import without_indexes
+from milvine.catalog.collections import insert_index, without_indexes
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.model.collections import Collection
 
@@ -16,7 +16,7 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
     """Replaces the collection by the result of `change`; no other change comes in between.
 
     Schema, consistency level, properties, load configuration and the parameters of its indexes may differ, and indexes
-    may be left out. If `change` raises, everything stays as it was.
+    may be added or left out. If `change` raises, everything stays as it was.
     """
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
@@ -34,7 +34,9 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
         )
         known = {i.index_id: i for i in current.indexes}
         for index in following.indexes:
-            if index != known[index.index_id]:
+            if index.index_id not in known:
+                insert_index(connection, collection_id, index)
+            elif index != known[index.index_id]:
                 connection.execute(
                     sa.update(store.indexes)
                     .where(store.indexes.c.index_id == index.index_id)

@@ -81,6 +81,8 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
                     created_ts=partition.created_ts,
                 )
             )
+        for index in collection.indexes:
+            insert_index(connection, collection.collection_id, index)
         return snapshot.with_collection(collection)
 
     catalog.change(work)
@@ -129,22 +131,27 @@ def add_index(catalog: Catalog, collection_id: int, index: IndexSpec) -> None:
         if index.field_id not in collection.schema.field_ids:
             name = collection.schema.by_id[index.field_id].name
             raise ParameterInvalid(f"cannot create index on non-exist field: {name}")
-        connection.execute(
-            sa.insert(store.indexes).values(
-                index_id=index.index_id,
-                collection_id=collection_id,
-                field_id=index.field_id,
-                name=index.name,
-                index_type=index.index_type,
-                metric_type=index.metric_type,
-                params=index.params,
-                build_type=index.build_type,
-                build_params=index.build_params,
-            )
-        )
+        insert_index(connection, collection_id, index)
         return snapshot.with_collection(replace(collection, indexes=(*collection.indexes, index)))
 
     catalog.change(work)
+
+
+def insert_index(connection: sa.Connection, collection_id: int, index: IndexSpec) -> None:
+    """Adds an index to the tables."""
+    connection.execute(
+        sa.insert(store.indexes).values(
+            index_id=index.index_id,
+            collection_id=collection_id,
+            field_id=index.field_id,
+            name=index.name,
+            index_type=index.index_type,
+            metric_type=index.metric_type,
+            params=index.params,
+            build_type=index.build_type,
+            build_params=index.build_params,
+        )
+    )
 
 
 def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:

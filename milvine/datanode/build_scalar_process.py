@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from milvine.index import scalar
-from milvine.index.scalar_registry import SCALAR_TYPES
+from milvine.index.scalar_registry import BUILT_TYPES
 from milvine.index.scalar_type import DATA_TYPE
 from milvine.model.types import DataType
 from milvine.storage.segment_files import open_column, save_scalar_index
@@ -16,5 +16,5 @@ def build_scalar(order: dict[str, Any]) -> None:
     """`order`: column, output (paths), build_type, build_params."""
     params = order["build_params"]
     column, _ = open_column(Path(order["column"]), DataType(params[DATA_TYPE]), resident=True)
-    indexes = SCALAR_TYPES[order["build_type"]].build(column, params)
+    indexes = BUILT_TYPES[order["build_type"]].build(column, params)
     save_scalar_index(Path(order["output"]), *scalar.encode(indexes))

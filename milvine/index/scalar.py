@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.index.postings import Array, Encoded, Postings, unpack
+from milvine.index.term_index import TermIndex
 from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column
 from milvine.model.json_numbers import with_numbers
@@ -133,9 +134,9 @@ def _of_kind(column: PathColumn, kind: JsonKind, places: Array) -> Any:
     return numbers[places].astype(np.int8) if kind is JsonKind.BOOL else numbers[places]
 
 
-ScalarIndex = ValueIndex | TextIndex
-_TEXTS = "texts"
-"""Marks the description of a TextIndex."""
+ScalarIndex = ValueIndex | TextIndex | TermIndex
+_TEXTS, _TERMS = "texts", "terms"
+"""Mark the descriptions of a TextIndex and a TermIndex."""
 
 
 def encode(indexes: Mapping[JsonPath, ScalarIndex]) -> tuple[Encoded, list[Any]]:
@@ -143,9 +144,9 @@ def encode(indexes: Mapping[JsonPath, ScalarIndex]) -> tuple[Encoded, list[Any]]
     arrays: Encoded = {}
     described: list[Any] = []
     for number, (path, index) in enumerate(indexes.items()):
-        if isinstance(index, TextIndex):
+        if isinstance(index, TextIndex | TermIndex):
             index.encode(str(number), arrays)
-            described.append([list(path), _TEXTS, index.row_count])
+            described.append([list(path), _TEXTS if isinstance(index, TextIndex) else _TERMS, index.row_count])
             continue
         for kind, postings in index.by_kind.items():
             postings.encode(f"{number}.{int(kind)}", arrays)
@@ -164,8 +165,9 @@ def decode(arrays: Encoded, described: list[Any]) -> dict[JsonPath, ScalarIndex]
     indexes: dict[JsonPath, ScalarIndex] = {}
     is_json = any(name.endswith((".known", ".arrays")) for name in arrays)
     for number, (path, *rest) in enumerate(described):
-        if rest[0] == _TEXTS:
-            indexes[tuple(path)] = TextIndex.decode(str(number), arrays, rest[1])
+        if rest[0] in (_TEXTS, _TERMS):
+            kind = TextIndex if rest[0] == _TEXTS else TermIndex
+            indexes[tuple(path)] = kind.decode(str(number), arrays, rest[1])
             continue
         has_elements, covered, row_count, *reads_numbers = rest
         kinds = [JsonKind(kind) for kind in covered]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from milvine.index.scalar_type import ScalarType
-from milvine.index.scalar_types import auto, bitmap, fmindex, inverted, ngram, stl_sort, trie
+from milvine.index.scalar_types import auto, bitmap, fmindex, inverted, ngram, stl_sort, terms, trie
 
 SCALAR_TYPES: dict[str, ScalarType] = {
     found.name: found
@@ -18,3 +18,5 @@ SCALAR_TYPES: dict[str, ScalarType] = {
     )
 }
 """By name."""
+BUILT_TYPES: dict[str, ScalarType] = {**SCALAR_TYPES, terms.TYPE.name: terms.TYPE}
+"""Those of callers, and those that fields have by themselves."""

@@ -84,6 +84,11 @@ class Collection:
         return {p.name: p for p in self.partitions}
 
     @cached_property
+    def user_indexes(self) -> tuple[IndexSpec, ...]:
+        """The indexes that callers created."""
+        return tuple(i for i in self.indexes if not i.is_internal)
+
+    @cached_property
     def index_by_field(self) -> dict[int, IndexSpec]:
         """The indexes of vector fields, which have one index each."""
         return {i.field_id: i for i in self.indexes if i.metric_type is not None}

@@ -107,6 +107,10 @@ class CollectionSchema:
         return tuple(f for f in self.fields if not f.is_dynamic)
 
 
+TERMS_INDEX = "TERMS"
+"""The type of the indexes that fields with `enable_match` have by themselves."""
+
+
 @dataclass(frozen=True)
 class IndexSpec:
     """An index as requested. `params` are the user's strings, `build_params` the parameters of the build.
@@ -122,6 +126,11 @@ class IndexSpec:
     params: dict[str, str] = field(default_factory=dict)
     build_type: str = ""
     build_params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the index came with its field; callers do not see it."""
+        return self.index_type == TERMS_INDEX
 
     @cached_property
     def named_params(self) -> dict[str, str]:

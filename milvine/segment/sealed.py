@@ -151,11 +151,15 @@ class SealedSegment:
         self._analyzed = AnalyzedTexts()
         self._value_indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
         self._text_indexes: dict[tuple[int, JsonPath], TextIndex] = {}
+        self._term_indexes: dict[int, TermIndex] = {}
         for index in spec.scalar_indexes:
             part = parts.get(("index", index.index_id))
             for path, values in ({} if part is None else part.value).items():
                 if isinstance(values, TextIndex):
                     self._text_indexes[index.field_id, path] = values
+                    continue
+                if isinstance(values, TermIndex):
+                    self._term_indexes[index.field_id] = values
                     continue
                 key = (index.field_id, path, values.has_elements)
                 if key not in self._value_indexes or values.reads_numbers:  # else an index above it has the path, too
@@ -219,7 +223,8 @@ class SealedSegment:
         return self._text_indexes.get((field_id, path))
 
     def term_index(self, field_id: int) -> TermIndex:
-        return self._analyzed.find(self.spec.schema.by_id[field_id], self.column(field_id))
+        known = self._term_indexes.get(field_id)
+        return self._analyzed.find(self.spec.schema.by_id[field_id], self.column(field_id)) if known is None else known
 
     def index(self, field_id: int) -> VectorIndex | None:
         spec = self.spec.indexes.get(field_id)

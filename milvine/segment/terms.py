@@ -1,10 +1,12 @@
-"""The terms of texts that no index file holds: of growing rows, and of segments whose index is not built yet."""
+"""The terms of texts that no index file holds: of growing rows, of small segments, and of segments whose index is not
+built yet or does not fit in memory."""
 
 from __future__ import annotations
 
 from milvine.analysis.fields import analyzed_blocks
 from milvine.index.term_index import TermIndex, index_terms
 from milvine.model.columns import Column
+from milvine.model.properties import ANALYZER_PARAMS
 from milvine.model.schema import FieldSchema
 from milvine.segment.derived import Derived
 from milvine.sized_cache import SizedCache
@@ -21,4 +23,5 @@ class AnalyzedTexts:
         self._indexes: Derived[TermIndex] = Derived(analyzed_texts)
 
     def find(self, field: FieldSchema, column: Column) -> TermIndex:
-        return self._indexes.find(field.field_id, lambda: index_terms(analyzed_blocks(field, column.values)))
+        params = field.properties.get(ANALYZER_PARAMS)
+        return self._indexes.find(field.field_id, lambda: index_terms(analyzed_blocks(params, column.values)))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from milvine.catalog.altering import alter_collection as change_collection
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
+from milvine.index.scalar_types.terms import terms_index
 from milvine.model import schema_rules
 from milvine.model.analyzer_params import enables_match, feeds
 from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection, LoadConfig
@@ -241,7 +242,7 @@ def _add_field(
     engine: Engine, collection: Collection, added: FieldSchema, is_wanted: Callable[[CollectionSchema], bool]
 ) -> None:
     """`is_wanted` may raise to refuse the field, or return False if there is nothing to do."""
-    ts = engine.clock.next()
+    ts, index_id = engine.clock.next(), engine.clock.next()
 
     def widened(current: Collection) -> CollectionSchema:
         return with_field(current.schema, added, ts) if is_wanted(current.schema) else current.schema
@@ -254,12 +255,15 @@ def _add_field(
 
         def changed(current: Collection) -> Collection:
             following = replace(current, schema=with_field(current.schema, added, ts))
-            return replace(following, load=_with_loaded(current, following.schema.by_name[added.name]))
+            field = following.schema.by_name[added.name]
+            own = (terms_index(index_id, field),) if enables_match(field) else ()
+            return replace(following, indexes=(*current.indexes, *own), load=_with_loaded(current, field))
 
         change_collection(engine.catalog, collection.collection_id, changed)
         crash_point("add_field.committed")
 
     engine.loader.change_schema(collection.collection_id, widened, commit)
+    engine.datanode.indexes.look()
 
 
 def _with_loaded(current: Collection, added: FieldSchema) -> LoadConfig | None:
@@ -406,7 +410,7 @@ def alter_index(
     def changed(current: Collection) -> Collection:
         if current.load is not None:
             raise CollectionLoaded(name, "can't alter index on loaded collection, please release the collection first")
-        index = next((i for i in current.indexes if i.name == index_name), None)
+        index = next((i for i in current.user_indexes if i.name == index_name), None)
         if index is None:
             raise IndexNotFound(indexName=index_name)
         check_index_properties(params, index.index_type)

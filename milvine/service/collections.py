@@ -9,6 +9,8 @@ from typing import Any
 from milvine.catalog import collections as changes
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, ParameterInvalid
+from milvine.index.scalar_types.terms import terms_index
+from milvine.model.analyzer_params import enables_match
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import (
@@ -71,6 +73,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
             max(1, request.num_shards),
             with_defaults(request.properties, engine.catalog.snapshot.databases[context.database].properties),
             tuple(Partition(engine.clock.next(), n, engine.clock.next()) for n in _partition_names(request)),
+            tuple(terms_index(engine.clock.next(), f) for f in schema.fields if enables_match(f)),
         )
         # The log exists before the catalog names the collection, so a crash in between leaves only garbage.
         engine.datanode.create(collection)

@@ -52,7 +52,7 @@ def create_index(
         resolved.build_type,
         build_params,
     )
-    if any(_is_same(spec, index) for index in collection.indexes):
+    if any(_is_same(spec, index) for index in collection.user_indexes):
         return
     changes.add_index(engine.catalog, collection.collection_id, spec)
     engine.datanode.indexes.look()
@@ -66,7 +66,7 @@ def _pointer(build_params: Mapping[str, Any]) -> str:
 
 def _default_name(collection: Collection, field: FieldSchema, build_params: Mapping[str, Any]) -> str:
     pointer = _pointer(build_params)
-    same = [i for i in collection.indexes if i.field_id == field.field_id and _pointer(i.build_params) == pointer]
+    same = [i for i in collection.user_indexes if i.field_id == field.field_id and _pointer(i.build_params) == pointer]
     return same[0].name if same else field.name + pointer
 
 
@@ -109,7 +109,7 @@ def describe_indexes(
     collection = find_seen(engine, context, name)
     found = [
         _describe(engine, collection, index)
-        for index in collection.indexes
+        for index in collection.user_indexes
         if not index_name or index.name == index_name
     ]
     if field_name:
@@ -143,9 +143,9 @@ def _describe(engine: Engine, collection: Collection, index: IndexSpec) -> Index
 def drop_index(engine: Engine, context: RequestContext, name: str, index_name: str) -> None:
     """Succeeds if the index does not exist. A vector index of a loaded collection is refused."""
     collection = find_collection(engine, context, name)
-    index = next((i for i in collection.indexes if i.name == index_name), None)
+    index = next((i for i in collection.user_indexes if i.name == index_name), None)
     if index is None:
-        index = next((i for i in collection.indexes if _field_name(collection, i) == index_name), None)
+        index = next((i for i in collection.user_indexes if _field_name(collection, i) == index_name), None)
     if index is None:
         return
     if collection.load is not None and index.metric_type is not None:

@@ -48,7 +48,7 @@ def fields_to_load(collection: Collection, request: LoadRequest) -> frozenset[in
 
 
 def _check_indexes(collection: Collection, field_ids: frozenset[int]) -> None:
-    if not collection.indexes:
+    if not collection.user_indexes:
         raise IndexNotFound(collection=collection.name)
     lacking = [
         f.name

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from conftest import Server
+from load_calls import estimate, until
 from pymilvus import AnnSearchRequest, DataType, LexicalHighlighter, MilvusClient, MilvusException, RRFRanker
 from sample_collections import add_index
 
 WORDS = ["alpha", "beta", "gamma", "delta", "épée", "東京", "quick", "brown", "fox"]
-ROWS = 300
+ROWS, SEALED = 1500, 1200
+
+
+def _term_bytes(server: Server, name: str) -> int:
+    """Memory of the index of `body`'s terms."""
+    parts = estimate(server, name)["parts"]
+    return next((int(p["measuredBytes"]) for p in parts if p["name"] == "body (terms)"), 0)
 
 
 def _text(row: int) -> str | None:
@@ -22,8 +32,8 @@ def _text(row: int) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def texts(_shared_client: MilvusClient) -> Iterator[str]:
-    """Rows 0 to 199 sealed, 200 to 299 growing; `vec` is near the row's number."""
+def texts(_shared_client: MilvusClient, server: Server) -> Iterator[str]:
+    """The sealed rows have an index of their terms. `vec` is near the row's number."""
     client, name = _shared_client, "texts_with_words"
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
@@ -37,9 +47,10 @@ def texts(_shared_client: MilvusClient) -> Iterator[str]:
     add_index(client, name, "vec", metric="L2")
     client.load_collection(name)
     rows = [{"id": i, "vec": [i, 0], "body": _text(i), "title": f"Running {i}", "plain": "x"} for i in range(ROWS)]
-    client.insert(name, rows[:200])
+    client.insert(name, rows[:SEALED])
     client.flush(name)
-    client.insert(name, rows[200:])
+    client.insert(name, rows[SEALED:])
+    until(lambda: _term_bytes(server, name) > 0, "the index of the terms to be open")
     yield name
     client.drop_collection(name)
 
@@ -69,8 +80,8 @@ FILTERS: Mapping[str, Callable[[list[str]], bool]] = {
 def test_sealed_and_growing_rows_are_matched_alike(client: MilvusClient, texts: str, text: str) -> None:
     expected = _ids(FILTERS[text])
     assert expected
-    assert any(i < 200 for i in expected)
-    assert any(i >= 200 for i in expected)
+    assert any(i < SEALED for i in expected)
+    assert any(i >= SEALED for i in expected)
     assert [row["id"] for row in client.query(texts, text, output_fields=["id"])] == expected
     assert client.query(texts, text, output_fields=["count(*)"]) == [{"count(*)": len(expected)}]
     hits = client.search(texts, [[0, 0]], limit=ROWS, filter=text)[0]
@@ -113,6 +124,41 @@ def test_matched_rows_are_deleted(client: MilvusClient, collection_name: str) ->
     client.upsert(collection_name, [{"id": 2, "vec": [2, 1], "body": "green apple"}])
     assert [row["id"] for row in client.query(collection_name, "text_match(body, 'apple')")] == [0, 2]
     assert client.query(collection_name, "text_match(body, 'pear')") == []
+
+
+def test_the_index_of_terms_is_not_among_the_indexes_of_callers(client: MilvusClient, texts: str) -> None:
+    assert client.list_indexes(texts) == ["vec"]
+    add_index(client, texts, "body", "INVERTED", metric="")
+    assert client.list_indexes(texts) == ["vec", "body"]
+    client.drop_index(texts, "body")
+    client.drop_index(texts, "body (terms)")
+    expected = _ids(lambda words: "fox" in words)
+    assert [row["id"] for row in client.query(texts, "text_match(body, 'fox')")] == expected
+
+
+def test_the_index_of_terms_is_kept_over_a_restart(new_server: Callable[..., Server]) -> None:
+    server = new_server()
+    client = server.client()
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=2)
+    client.create_collection("texts", schema=schema)
+    matched: dict[str, Any] = {"nullable": True, "enable_analyzer": True, "enable_match": True}
+    client.add_collection_field("texts", "body", DataType.VARCHAR, max_length=500, **matched)
+    add_index(client, "texts", "vec")
+    client.load_collection("texts")
+    client.insert("texts", [{"id": i, "vec": [i, 0], "body": _text(i)} for i in range(ROWS)])
+    client.flush("texts")
+    until(lambda: _term_bytes(server, "texts") > 0, "the index of the terms to be open")
+    held = _term_bytes(server, "texts")
+    client.close()
+    server.stop()
+    checked = subprocess.run([sys.executable, "-m", "milvine", "check", str(server.data_dir)], check=False)
+    assert checked.returncode == 0
+    server.start()
+    assert _term_bytes(server, "texts") == held
+    found = server.client().query("texts", "phrase_match(body, 'quick brown')", output_fields=["id"])
+    assert [row["id"] for row in found] == _ids(FILTERS["phrase_match(body, 'quick brown')"])
 
 
 def test_a_field_without_match_is_refused(client: MilvusClient, texts: str) -> None:

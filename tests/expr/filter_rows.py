@@ -99,7 +99,7 @@ class Rows:
         return None
 
     def term_index(self, field_id: int) -> TermIndex:
-        return index_terms(analyzed_blocks(SCHEMA.by_id[field_id], self.columns[field_id].values))
+        return index_terms(analyzed_blocks(None, self.columns[field_id].values))
 
 
 def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
