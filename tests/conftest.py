@@ -12,15 +12,28 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from pymilvus import MilvusClient
+from pymilvus.client import grpc_handler
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
+from pymilvus.settings import Config
 
 # Otherwise each server would compile all its modules when it starts, which takes half a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def _poll_often() -> None:
+    """The SDK waits half a second before it first asks whether an index is built, and a fifth between looks at a load.
+    Here both are done within milliseconds."""
+    grpc_handler.time = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 50)})
+    Config.WaitTimeDurationWhenLoad /= 50
+
+
+_poll_often()
 
 # Failed assertions of helpers show as much detail as those of tests.
 for _helper in Path(__file__).parent.glob("*/*.py"):
@@ -36,6 +49,11 @@ _used_ports: set[int] = set()
 """Ports are used once: gRPC shares a connection among all channels of a process to one address, so a client of an ended
 server could delay the connection to a new server on its port."""
 _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of files that take long begin first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def free_port() -> int:

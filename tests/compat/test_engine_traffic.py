@@ -14,6 +14,7 @@ from load_calls import loaded
 from pymilvus.grpc_gen import milvus_pb2
 from traffic import NAME, Traffic, Wrong, create
 
+pytestmark = pytest.mark.long
 SECONDS = float(os.environ.get("MILVINE_ENGINE_TRAFFIC_SECONDS", "7"))
 SEED = int(os.environ.get("MILVINE_TRAFFIC_SEED", "0")) or random.randrange(1, 10**9)
 LIVE_BATCHES = 25 if SECONDS < 60 else 100

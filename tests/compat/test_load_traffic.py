@@ -16,6 +16,7 @@ from load_calls import load, release
 from pymilvus.grpc_gen import milvus_pb2
 from traffic import NAME, Traffic, Wrong, create
 
+pytestmark = pytest.mark.long
 SECONDS = float(os.environ.get("MILVINE_TRAFFIC_SECONDS", "15"))
 SEED = int(os.environ.get("MILVINE_TRAFFIC_SEED", "0")) or random.randrange(1, 10**9)
 _FIELD_LISTS = [[], ["id", "vec", "batch"], ["id", "vec", "batch", "bits", "a"], ["id", "vec", "sparse", "batch"]]

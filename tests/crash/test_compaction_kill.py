@@ -14,6 +14,7 @@ from crash_load import check_searches, create, row_of
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
+pytestmark = pytest.mark.long
 ROUNDS = int(os.environ.get("MILVINE_CRASH_ROUNDS", "2"))
 SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 ENVIRONMENT = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1", "MILVINE_COMMON_RETENTIONDURATION": "0"}

@@ -32,6 +32,7 @@ from milvine.service import collections, indexes, loading, reading, segments, wr
 from milvine.service.context import Engine, RequestContext
 from milvine.storage import wal
 
+pytestmark = pytest.mark.long
 SCENARIOS = int(os.environ.get("MILVINE_POWER_LOSS_SCENARIOS", "10"))
 SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 LOADED_SECONDS = 20.0
