@@ -61,7 +61,8 @@ def server_pid(data_dir: Path) -> int:
     """The process id of the directory's server, 0 if there is none."""
     try:
         with (data_dir / LOCK_FILE).open("rb") as lock:
-            return 0 if file_locks.take(lock.fileno()) else int(lock.read(32) or b"0")
+            # Shared, so that two who look at once do not take each other for the server, whose id may be an old one.
+            return 0 if file_locks.share(lock.fileno(), waits=False) else int(lock.read(32) or b"0")
     except FileNotFoundError:
         return 0
 

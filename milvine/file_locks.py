@@ -11,9 +11,10 @@ def take(descriptor: int, *, waits: bool = False) -> bool:
     return _lock(descriptor, fcntl.LOCK_EX, waits)
 
 
-def share(descriptor: int) -> None:
-    """A lock that others may share; waits for the end of an only lock."""
-    _lock(descriptor, fcntl.LOCK_SH, True)
+def share(descriptor: int, *, waits: bool = True) -> bool:
+    """A lock that others may share. It waits for the end of an only lock, or is False while another process holds
+    one."""
+    return _lock(descriptor, fcntl.LOCK_SH, waits)
 
 
 def _lock(descriptor: int, kind: int, waits: bool) -> bool:

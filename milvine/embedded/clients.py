@@ -85,7 +85,16 @@ def connect(
     """
     client_class = _client_class()
     use, address = use_server(Path(data_dir).resolve(), settings, start_seconds)
-    return client_class(use, address.uri, **options)
+    return _made(client_class, use, address.uri, options)
+
+
+def _made(client_class: Any, use: Use, uri: str, options: dict[str, Any]) -> Any:
+    """The client; without one, the use of the server ends at once."""
+    try:
+        return client_class(use, uri, **options)
+    except BaseException:
+        use.end()
+        raise
 
 
 async def connect_async(
@@ -98,4 +107,4 @@ async def connect_async(
     """As `connect`, with an AsyncMilvusClient, also an asynchronous context manager."""
     client_class = _async_client_class()
     use, address = await asyncio.to_thread(use_server, Path(data_dir).resolve(), settings, start_seconds)
-    return client_class(use, address.uri, **options)
+    return _made(client_class, use, address.uri, options)
