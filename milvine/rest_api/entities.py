@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from milvine.errors import RestInvalidInsertData, RestMissingParameters
@@ -9,6 +10,7 @@ from milvine.model.requests import ReadResult
 from milvine.rest_api import buckets, codec, rows
 from milvine.rest_api.call import Call, Route
 from milvine.service import reading, writes
+from milvine.service.trace import Step
 
 
 def insert(call: Call) -> dict[str, Any]:
@@ -67,16 +69,26 @@ def _hits(call: Call, result: ReadResult) -> dict[str, Any]:
 
 
 def explain(call: Call) -> dict[str, Any]:
-    """Takes the body of a search; answers how each segment was searched, without rows."""
-    segment_stats = reading.explain(call.engine, call.context, codec.search(call.body, call.schema(reading.explain)))
-    return {"data": [codec.search_stats(stats) for stats in segment_stats]}
+    """Takes the body of a search; answers how each segment was searched, and all steps, without rows."""
+    steps = reading.explain(call.engine, call.context, codec.search(call.body, call.schema(reading.explain)))
+    found = _searched(steps)
+    return {"data": found[0] if found else [], "plan": _plan(steps)}
 
 
 def explain_hybrid(call: Call) -> dict[str, Any]:
     """Takes the body of a hybrid search; answers a list as `explain` for each of its searches."""
     request = codec.hybrid_search(call.body, call.schema(reading.explain_hybrid))
-    found = reading.explain_hybrid(call.engine, call.context, request)
-    return {"data": [[codec.search_stats(stats) for stats in segment_stats] for segment_stats in found]}
+    steps = reading.explain_hybrid(call.engine, call.context, request)
+    return {"data": _searched(steps), "plan": _plan(steps)}
+
+
+def _searched(steps: Sequence[Step]) -> list[list[dict[str, Any]]]:
+    """How each segment was searched, by each search."""
+    return [[codec.search_stats(stats) for stats in step.segments] for step in steps if step.name == "search"]
+
+
+def _plan(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [{"step": step.name, **step.details, "milliseconds": round(step.ms, 3)} for step in steps]
 
 
 ROUTES: dict[str, Route] = {

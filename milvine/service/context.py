@@ -25,6 +25,7 @@ from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import RequestLog, SearchStats
+from milvine.service.trace import NO_TRACE, Trace
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 ROOT = "root"
@@ -71,13 +72,15 @@ class Engine:
 @record
 class RequestContext:
     """`claimed_user` reads the user that the token names, even if its password is not checked, or "". `deadline` is on
-    time.monotonic()'s scale. `searches` collects how the searches of the request ran, for the log."""
+    time.monotonic()'s scale. `searches` collects how the searches of the request ran, for the log,
+    `trace` for explanations."""
 
     database: str = DEFAULT_DATABASE
     caller: Caller = ANYONE
     deadline: float = field(default_factory=lambda: time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
     claimed_user: Callable[[], str] = str
     searches: list[SearchStats] = field(default_factory=list)
+    trace: Trace = NO_TRACE
 
     @property
     def user(self) -> str:

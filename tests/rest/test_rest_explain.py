@@ -79,3 +79,44 @@ def test_explain_is_denied_with_reading(server: Server) -> None:
     rest.ok("databases/alter", {"dbName": database, "properties": {"database.force.deny.reading": "false"}})
     rest.ok("collections/drop", {"dbName": database, "collectionName": "c"})
     rest.ok("databases/drop", {"dbName": database})
+
+
+def _plan(server: Server, route: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = requests.post(f"{server.uri}/milvine/v1/{route}", json=body, timeout=30).json()
+    assert answer["code"] == 0, answer
+    assert all(step.pop("milliseconds") >= 0 for step in answer["plan"])
+    assert answer["plan"].pop(0) == {"step": "prepare"}
+    plan: list[dict[str, Any]] = answer["plan"]
+    return plan
+
+
+def test_the_plan_shows_each_step_of_a_composed_search(server: Server, collection_name: str) -> None:
+    rest = Rest(server.uri)
+    rest.quick_create(collection_name)
+    rows = [{"id": i, "vector": [float(i), 1.0], "part": i % 4} for i in range(20)]
+    rest.ok("entities/insert", {"collectionName": collection_name, "data": rows})
+    body = {"collectionName": collection_name, "data": [[1.0, 0.0]], "limit": 3}
+    search = {"step": "search", "field": "vector", "metric": "COSINE", "wanted": 3, "candidates": 3}
+    assert _plan(server, "explain", body) == [search]
+    assert _plan(server, "explain", body | {"orderByFields": ["id"]}) == [search, {"step": "order", "hits": 3}]
+    grouped = search | {"groupedBy": ["$meta"], "groupSize": 2, "candidates": 6}
+    own = body | {"groupingField": "part", "groupSize": 2}
+    assert _plan(server, "explain", own) == [grouped, {"step": "group", "hits": 6}]
+    both = own | {"orderByFields": ["id"]}
+    assert _plan(server, "explain", both) == [grouped, {"step": "group and order", "hits": 6}]
+    buckets = body | {"searchAggregation": {"fields": ["id"], "size": 2}}
+    assert _plan(server, "explain", buckets)[1:] == [{"step": "aggregate", "levels": 1}]
+    part = {"data": [[1.0, 0.0]], "annsField": "vector", "limit": 3}
+    hybrid = {
+        "collectionName": collection_name,
+        "search": [part, part | {"filter": "id > 50"}],
+        "rerank": {"strategy": "rrf", "params": {"k": 60}},
+        "limit": 2,
+        "outputFields": ["id"],
+    }
+    assert _plan(server, "explain_hybrid", hybrid) == [
+        search,
+        search | {"candidates": 0},
+        {"step": "rank", "ranker": "rrf", "candidates": 3, "hits": 2},
+        {"step": "fetch", "fields": ["id"], "hits": 2},
+    ]

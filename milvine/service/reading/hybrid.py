@@ -17,7 +17,7 @@ from milvine.model.known_keys import RANK, refuse_unserved
 from milvine.model.records import record
 from milvine.model.requests import HybridSearchRequest, Ranking, ReadResult
 from milvine.querynode.cluster import Target
-from milvine.segment.plans import Hits, QueryPlan, SegmentSearchStats
+from milvine.segment.plans import Hits, QueryPlan
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
@@ -29,8 +29,9 @@ from milvine.service.reading.outputs import Outputs, no_rows, read_result, reque
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
 from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
 from milvine.service.reading.reranking import reranked
-from milvine.service.reading.running import no_hits, run, run_query
+from milvine.service.reading.running import described, no_hits, run, run_query
 from milvine.service.reading.snapshot import check_travel
+from milvine.service.trace import Step, Trace
 
 MAX_SEARCHES = 1024
 
@@ -55,9 +56,17 @@ class _Hybrid:
     read_ts: int
     grouping: Grouping | None
 
-    def run(self, engine: Engine) -> list[Hits | None]:
+    def run(self, engine: Engine, trace: Trace) -> list[Hits | None]:
         """The hits of each search, nearest first."""
-        return [run(engine, search) for search in self.searches]
+        found = []
+        for search in self.searches:
+            hits = run(engine, search)
+            found.append(hits)
+            if hits is None:
+                trace.ended("search", **described(search, no_hits(search)))
+            else:
+                trace.ended("search", hits.segment_stats, **described(search, hits))
+        return found
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -69,7 +78,8 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
     hybrid = _prepare(engine, context, request)
     _count_rates(engine, hybrid, request)
     primary = hybrid.collection.schema.primary_field
-    found = hybrid.run(engine)
+    context.trace.ended("prepare")
+    found = hybrid.run(engine, context.trace)
     check_travel(engine, hybrid.collection.collection_id, request.read_ts)
     context.searches.extend((len(hits.counts), hits.segment_stats) for hits in found if hits is not None)
     pairs = [
@@ -87,7 +97,9 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
         limit=window.limit,
         grouping=grouping,
     )
+    context.trace.ended("rank", ranker=hybrid.ranker.name, candidates=len(keys), hits=len(fused.scores))
     fused, rows = _with_outputs(engine, context, hybrid, fused, keys.take(fused.places).values)
+    context.trace.ended("fetch", fields=list(hybrid.outputs.names), hits=len(fused.scores))
     scores = fused.scores if window.round_decimal < 0 else rounded(fused.scores, window.round_decimal)
     ranking = Ranking(
         limit=window.limit,
@@ -101,12 +113,11 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
 
 
 @capability("Search", on="request.name", denied_as=READING)
-def explain_hybrid(
-    engine: Engine, context: RequestContext, request: HybridSearchRequest
-) -> tuple[tuple[SegmentSearchStats, ...], ...]:
-    """Runs the searches of a hybrid search and returns for each how each segment was searched."""
-    found = _prepare(engine, context, request).run(engine)
-    return tuple(() if hits is None else hits.segment_stats for hits in found)
+def explain_hybrid(engine: Engine, context: RequestContext, request: HybridSearchRequest) -> tuple[Step, ...]:
+    """Runs a hybrid search and returns its steps."""
+    trace = Trace()
+    hybrid_search(engine, replace(context, trace=trace), request)
+    return tuple(trace.steps)
 
 
 def _count_rates(engine: Engine, hybrid: _Hybrid, request: HybridSearchRequest) -> None:

@@ -123,6 +123,11 @@ class Ranker:
         return () if self.rescoring is None else (self.rescoring.field_id,)
 
     @property
+    def name(self) -> str:
+        parts = ["normalized"] * self.normalizes + [self.combination.name]
+        return " ".join(parts + ([] if self.rescoring is None else [type(self.rescoring).__name__])).lower()
+
+    @property
     def larger_is_nearer(self) -> bool:
         is_similarity = [metric.larger_is_nearer for metric in self.metrics]
         turns = self.combination is Combination.RRF or self.normalizes or self.rescoring is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,17 @@ def run(engine: Engine, prepared: PreparedSearch) -> Hits | None:
 def no_hits(prepared: PreparedSearch) -> Hits:
     counts = np.zeros(len(prepared.plan.queries), np.int64)
     return Hits(counts, np.zeros(0, np.float32), no_rows(prepared.fetched), ())
+
+
+def described(prepared: PreparedSearch, hits: Hits) -> dict[str, Any]:
+    """What a search looked for, and how many hits it found."""
+    found: dict[str, Any] = {"field": prepared.field.name, "metric": prepared.plan.metric, "wanted": prepared.plan.k}
+    if prepared.grouping is not None:
+        found |= {
+            "groupedBy": [schema.name for schema in prepared.grouping.schemas],
+            "groupSize": prepared.grouping.size,
+        }
+    return found | {"candidates": len(hits.distances)}
 
 
 def _run_search(engine: Engine, prepared: PreparedSearch) -> Hits | None:

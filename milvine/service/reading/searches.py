@@ -10,7 +10,7 @@ from milvine.errors import ParameterInvalid
 from milvine.model.columns import ColumnBatch
 from milvine.model.requests import Ranking, ReadResult, SearchRequest
 from milvine.segment.groups import Array, arranged, codes_of, each_alone
-from milvine.segment.plans import Hits, SegmentSearchStats
+from milvine.segment.plans import Hits
 from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
@@ -22,9 +22,10 @@ from milvine.service.reading.outputs import Outputs, no_rows, read_result
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
 from milvine.service.reading.rank import Ranked, rounded
 from milvine.service.reading.reranking import reranked
-from milvine.service.reading.running import no_hits, run
+from milvine.service.reading.running import described, no_hits, run
 from milvine.service.reading.search_ids import with_vectors
 from milvine.service.reading.snapshot import check_travel
+from milvine.service.trace import Step, Trace
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -37,19 +38,25 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     prepared = prepare_search(engine, context, request, at_ts)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
     engine.rates.check(collection, SEARCHED, lambda: len(request.queries), request.partition_names)
-    primary, grouping = collection.schema.primary_field, prepared.grouping
+    primary, grouping, trace = collection.schema.primary_field, prepared.grouping, context.trace
+    trace.ended("prepare")
     hits = run(engine, prepared)
     check_travel(engine, collection.collection_id, request.read_ts)
     if hits is None:
         hits = no_hits(prepared)
     else:
         context.searches.append((len(hits.counts), hits.segment_stats))
+    trace.ended("search", hits.segment_stats, **described(prepared, hits))
     if prepared.buckets is not None:
-        return _aggregated(prepared, prepared.buckets, hits, request.round_decimal)
+        result = _aggregated(prepared, prepared.buckets, hits, request.round_decimal)
+        trace.ended("aggregate", levels=len(prepared.buckets.levels))
+        return result
     rows, distances, counts = hits.rows, hits.distances, hits.counts
     if grouping is not None or prepared.order is not None:
         kept, counts = _arranged(prepared, rows, counts, request)
         rows, distances = rows.take(kept), distances[kept]
+        name = "group" if prepared.order is None else "order" if grouping is None else "group and order"
+        trace.ended(name, hits=len(distances))
     elif request.offset:
         kept, counts = beyond(counts, request.offset)
         rows, distances = rows.take(kept), distances[kept]
@@ -65,6 +72,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
             grouping=grouping,
         )
         rows, counts, scores = rows.take(fused.places), fused.counts, fused.scores
+        trace.ended("rank", ranker=prepared.ranker.name, hits=len(scores))
     iterator = prepared.iterator
     last_bound = 0.0 if iterator is None else iterator.bound_after(scores, plan.metric)
     if request.round_decimal >= 0:
@@ -108,15 +116,11 @@ def _arranged(
 
 
 @capability("Search", on="request.name", denied_as=READING)
-def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SegmentSearchStats, ...]:
-    """Runs a search and returns how each segment was searched."""
-    at_ts = 0
-    if request.ids is not None:
-        request, has_vector, at_ts = with_vectors(engine, context, request)
-        if not has_vector.any():
-            return ()
-    hits = run(engine, prepare_search(engine, context, request, at_ts))
-    return () if hits is None else hits.segment_stats
+def explain(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[Step, ...]:
+    """Runs a search and returns its steps."""
+    trace = Trace()
+    search(engine, replace(context, trace=trace), request)
+    return tuple(trace.steps)
 
 
 def _search_by_ids(engine: Engine, context: RequestContext, request: SearchRequest) -> ReadResult:
