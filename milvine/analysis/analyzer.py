@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from milvine.analysis.filters.base import Filter
-from milvine.analysis.terms import Int64, Stream, Terms, Texts, as_texts
+from milvine.analysis.terms import Int64, Stream, Terms, Texts, as_texts, blocks, concatenated
 from milvine.analysis.tokenizers.base import Tokenizer
+
+_BLOCK_BYTES = 4 << 20
+"""So much text is analyzed at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Analyzer:
 
     def stream(self, texts: pa.StringArray, with_places: bool) -> Stream:
         """The terms of texts none of which is missing."""
+        parts = [self._part(block, with_places) for block in blocks(texts, _BLOCK_BYTES)]
+        return parts[0] if len(parts) == 1 else concatenated(parts, with_places)
+
+    def _part(self, texts: pa.StringArray, with_places: bool) -> Stream:
         found = self.tokenizer.split(texts, with_places)
         for token_filter in self.filters:
             found = token_filter.apply(found)

@@ -17,6 +17,8 @@ STEMMERS = (
 _SIMPLE = TextAnalyzerBuilder(Tokenizer.simple()).build()
 _SEPARATORS = r"[\t\n\f\r ]"
 """What the whitespace tokenizer splits at."""
+_FEW_WORDS = 64
+"""So few words are mapped sooner one by one."""
 
 
 def simple_tokens(text: str) -> list[str]:
@@ -26,22 +28,27 @@ def simple_tokens(text: str) -> list[str]:
 
 
 class WordMap:
-    """A tantivy filter that makes one word of each word. All words go through it as one text."""
+    """A tantivy filter that makes one word of each word. Many words go through it as one text."""
 
     def __init__(self, word_filter: Filter) -> None:
         self._joined = _analyzer(Tokenizer.whitespace(), word_filter)
         self._alone = _analyzer(Tokenizer.raw(), word_filter)
 
     def __call__(self, words: pa.StringArray) -> pa.StringArray:
+        if len(words) <= _FEW_WORDS:
+            return self._each(words)
         joinable = _joinable(words)
         text = pc.binary_join(pa.ListArray.from_arrays([0, int(joinable.sum())], words.filter(pa.array(joinable))), " ")
         mapped = pa.array(self._joined.analyze(text[0].as_py()), pa.string())
         if joinable.all():
             return mapped
-        others = [self._alone.analyze(word)[0] for word in words.filter(pa.array(~joinable)).to_pylist()]
+        others = self._each(words.filter(pa.array(~joinable)))
         places = np.empty(len(words), np.int64)
         places[np.concatenate([np.flatnonzero(joinable), np.flatnonzero(~joinable)])] = np.arange(len(words))
-        return pa.concat_arrays([mapped, pa.array(others, pa.string())]).take(pa.array(places))
+        return pa.concat_arrays([mapped, others]).take(pa.array(places))
+
+    def _each(self, words: pa.StringArray) -> pa.StringArray:
+        return pa.array([self._alone.analyze(word)[0] for word in words.to_pylist()], pa.string())
 
 
 def stemmer(language: str) -> WordMap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -99,6 +100,26 @@ def bytes_of(texts: pa.StringArray) -> tuple[npt.NDArray[np.uint8], Int64]:
     offsets = np.frombuffer(offset_buffer, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
     return data, offsets - offsets[0]
+
+
+def blocks(texts: pa.StringArray, size_bytes: int) -> list[pa.StringArray]:
+    """The texts in parts of about so many bytes, at least one part; a text is not divided."""
+    _, offsets = bytes_of(texts)
+    cuts = np.flatnonzero(np.diff(offsets[:-1] // size_bytes)) + 1
+    return [texts[first:end] for first, end in pairwise([0, *cuts.tolist(), len(texts)])]
+
+
+def concatenated(parts: Sequence[Stream], with_places: bool) -> Stream:
+    """The streams of consecutive texts as one."""
+    ends = np.cumsum([part.offsets[-1] for part in parts])
+    offsets = np.concatenate(
+        [[0], *(part.offsets[1:] + end - part.offsets[-1] for part, end in zip(parts, ends, strict=True))]
+    )
+    words = pa.concat_arrays([part.tokens() for part in parts])
+    if not with_places:
+        return Stream(offsets, words, None, None)
+    columns = zip(*(part.places for part in parts if part.places is not None), strict=True)
+    return Stream(offsets, words, None, Places(*map(np.concatenate, columns)))
 
 
 def joined(count: int, parts: Sequence[tuple[npt.NDArray[np.intp], Stream]], with_places: bool) -> Stream:

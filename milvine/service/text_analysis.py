@@ -13,13 +13,16 @@ from milvine.analysis.multi import multi_analyzer_of
 from milvine.analysis.phrases import slops
 from milvine.analysis.registry import analyzer_of
 from milvine.analysis.terms import Terms
-from milvine.errors import AnalyzerInvalid, CollectionNotLoaded, FieldNotFound, ParameterInvalid
+from milvine.errors import AnalyzerInvalid, CollectionNotLoaded, FieldNotFound, ParameterInvalid, ParameterTooLarge
 from milvine.model.analyzer_params import DEFAULT_ANALYZER, feeds, multi_analyzer_params
 from milvine.model.functions import FunctionType
 from milvine.model.properties import ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS
 from milvine.model.records import record
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import find_seen, for_every_user
+
+MAX_TEXT_BYTES = 1 << 20
+"""Of all texts of a request: each of their terms is an object in the answer."""
 
 
 @record
@@ -64,6 +67,7 @@ def phrase_slops(
     as in Milvus."""
     if not phrase or not texts:
         return []
+    _check_size(sum(map(len, texts)))
     try:
         return slops(analyzer_of(params), phrase, texts) if params else [None] * len(texts)
     except AnalyzerInvalid:
@@ -100,7 +104,13 @@ def _by_field(engine: Engine, context: RequestContext, request: AnalyzerRequest)
     return several.terms(texts, names if len(names) == count else names * count)
 
 
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_TEXT_BYTES:
+        raise ParameterTooLarge(f"the texts of an analyzer have {size_bytes} bytes, more than {MAX_TEXT_BYTES}")
+
+
 def _decoded(texts: Sequence[bytes]) -> pa.StringArray:
+    _check_size(sum(map(len, texts)))
     try:
         return pa.array([text.decode() for text in texts], pa.string())
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ from milvine.analysis.multi import multi_analyzer_of
 from milvine.analysis.phrases import slops
 from milvine.analysis.registry import analyzer_of
 from milvine.analysis.tantivy_words import simple_tokens
-from milvine.errors import AnalyzerInvalid, ParameterInvalid
+from milvine.errors import AnalyzerInvalid, ParameterInvalid, ParameterTooLarge
 
 EXAMPLES: list[tuple[str, Any, str, list[str]]] = [
     ("nothing means standard", None, "Milvus Vector-Database 2.6!", ["milvus", "vector", "database", "2", "6"]),
@@ -510,3 +510,36 @@ def test_slops_agree_with_trying_every_combination() -> None:
         choices = [[at + 2 - i for at, word in enumerate(text.split()) if word == w] for i, w in enumerate(wanted)]
         ranges = [max(places) - min(places) for places in itertools.product(*choices)]
         assert slops(analyzer_of(None), phrase, [text]) == [min(ranges, default=None)]
+
+
+def test_a_batch_of_many_blocks_has_the_terms_of_each_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["a bb", None, "ccc é", "", "dddd" * 9, "e"] * 4
+    analyzer = analyzer_of({"tokenizer": "whitespace", "filter": [{"type": "synonym", "synonyms": ["e => f, g"]}]})
+    whole = analyzer.terms(texts)
+    monkeypatch.setattr("milvine.analysis.analyzer._BLOCK_BYTES", 7)
+    for found, wanted in zip(analyzer.terms(texts), whole, strict=True):
+        assert found.tolist() == wanted.tolist()
+    assert analyzer.tokens(texts)[0].tolist() == whole.offsets.tolist()
+
+
+def test_a_stem_does_not_depend_on_the_other_words() -> None:
+    analyzer = analyzer_of({"tokenizer": "icu", "filter": [{"type": "stemmer", "language": "english"}]})
+    words = [f"running{chr(97 + i % 26)} {i} jumps\u2003" for i in range(200)]
+    alone = [token for word in words for token in analyzer.terms([word]).tokens.to_pylist()]
+    assert analyzer.terms(words).tokens.to_pylist() == alone
+
+
+def test_too_many_terms_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milvine.analysis.filters.base.MAX_TERMS", 5)
+    analyzer = analyzer_of({"tokenizer": "standard", "filter": [{"type": "synonym", "synonyms": ["a => b, c, d"]}]})
+    assert analyzer.terms(["a"]).tokens.to_pylist() == ["a", "b", "c", "d"]
+    with pytest.raises(ParameterTooLarge, match="more than 5 terms"):
+        analyzer.tokens(["a a"])
+
+
+def test_an_expression_that_tries_too_much_keeps_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("milvine.analysis.filters.regex._SECONDS_FOR_A_WORD", 0.01)
+    monkeypatch.setattr("milvine.analysis.filters.regex._MAX_STOPPED", 2)
+    analyzer = analyzer_of({"tokenizer": "standard", "filter": [{"type": "regex", "expr": r"^(?=(a|aa)+$)\w"}]})
+    hard = ["a" * 60 + f"b{i}" for i in range(100)]
+    assert analyzer.terms(["b", "aa", *hard]).tokens.to_pylist() == ["aa", *hard]

@@ -78,12 +78,13 @@ def test_the_route_gives_what_was_asked_for(server: Server) -> None:
             1100,
             "but now analyzer name num: 3, text num: 1",
         ),
+        ({"texts": "x" * (1 << 20) + "y"}, 1102, "have 1048577 bytes, more than 1048576"),
         ({"collection_name": "absent_collection", "field_name": "f"}, 100, "collection not found"),
     ],
 )
 def test_a_wrong_request_is_refused(client: MilvusClient, arguments: dict[str, Any], code: int, reason: str) -> None:
     with pytest.raises(MilvusException) as refused:
-        client.run_analyzer("a b", **arguments)
+        client.run_analyzer(**{"texts": "a b", **arguments})
     assert (refused.value.code, reason in refused.value.message) == (code, True), refused.value.message
 
 

@@ -12,6 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from milvine.analysis.terms import Int32, Int64, Places, Stream
+from milvine.errors import ParameterTooLarge
+
+MAX_TERMS = 1 << 24
+"""So many terms may be made of one block of texts, which bounds the memory of long lists of synonyms."""
 
 
 class Filter(ABC):
@@ -62,6 +66,8 @@ class Expanding(Filter):
         assert found.ids is not None
         expansion = self.expand(found.words)
         counts = expansion.counts[found.ids]
+        if counts.sum() > MAX_TERMS:
+            raise ParameterTooLarge(f"a filter makes more than {MAX_TERMS} terms of a few megabytes of text")
         sources = np.repeat(np.arange(len(counts)), counts)
         firsts = np.cumsum(expansion.counts) - expansion.counts
         ordinals = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -16,6 +16,8 @@ _UNICODE_CLASS = re.compile(r"\\[wWdDsSbB]")
 """Of all Unicode in Milvus, of ASCII in RE2."""
 _SECONDS_FOR_A_WORD = 0.05
 """Milvus, too, stops an expression that tries too much, and keeps the word."""
+_MAX_STOPPED = 20
+"""After so many such words of a batch the others are kept, too."""
 
 
 def regex(params: Params) -> Filter:
@@ -49,10 +51,15 @@ def _backtracking(expression: str) -> Callable[[pa.StringArray], pa.BooleanArray
     except library.error as error:
         raise invalid_argument(f"regex expression invalid, expr:{expression}, err: {error}") from error
 
-    def keeps(word: str) -> bool:
-        try:
-            return pattern.search(word, timeout=_SECONDS_FOR_A_WORD) is not None
-        except TimeoutError:
-            return True
+    def keeps(words: pa.StringArray) -> pa.BooleanArray:
+        kept, stopped = [True] * len(words), 0
+        for place, word in enumerate(words.to_pylist()):
+            try:
+                kept[place] = pattern.search(word, timeout=_SECONDS_FOR_A_WORD) is not None
+            except TimeoutError:
+                stopped += 1
+                if stopped == _MAX_STOPPED:
+                    break
+        return pa.array(kept, pa.bool_())
 
-    return lambda words: pa.array([keeps(word) for word in words.to_pylist()], pa.bool_())
+    return keeps
