@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # longest come first, since one core would wait for them at the end.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-clients check nightly delays bench bench-load format clean
+.PHONY: setup demo serve test test-clients test-web check nightly delays bench bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -23,10 +23,13 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "not nightly and not clients" $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m "not nightly and not clients and not web" $(TWO_AT_A_TIME)
 
 test-clients: setup
 	$(BIN)/python -m pytest -m clients tests/clients
+
+test-web: setup
+	$(BIN)/python -m pytest -m web tests/web
 
 check: setup
 	$(BIN)/ruff check .
@@ -39,12 +42,12 @@ nightly: setup
 	MILVINE_CRASH_ROUNDS=60 MILVINE_MODEL_STEPS=20000 MILVINE_POWER_LOSS_SCENARIOS=8 \
 		MILVINE_ROLE_REQUESTS=10000 MILVINE_READ_CASES=5000 MILVINE_TRAFFIC_SECONDS=120 \
 		MILVINE_ENGINE_TRAFFIC_SECONDS=300 \
-		$(BIN)/python -m pytest -m "not clients" --timeout 3600 $(TWO_AT_A_TIME)
+		$(BIN)/python -m pytest -m "not clients and not web" --timeout 3600 $(TWO_AT_A_TIME)
 
 delays: setup
 	for part in 0 1 2 3 4 5 6 7; do \
 		MILVINE_DELAYS=$$part/8 PYTHONPATH=$(CURDIR)/scripts/delays \
-			$(BIN)/python -m pytest -m "not nightly and not clients" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
+			$(BIN)/python -m pytest -m "not nightly and not clients and not web" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
 	done
 
 bench: setup

@@ -164,6 +164,11 @@ class Compactor:
         with self._condition:
             return [replace(p) for p in self._plans if p.collection_id == collection_id]
 
+    def unfinished_plans(self) -> list[Plan]:
+        """Copies of the plans that run or wait, in their order."""
+        with self._condition:
+            return [replace(p) for p in (self._running, *self._queue) if p is not None]
+
     def is_busy_with(self, segment_id: int) -> bool:
         """Whether an unfinished plan replaces the segment."""
         with self._condition:

@@ -42,6 +42,15 @@ class IndexProgress:
     failure: str
 
 
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A running build, which started at `started` (time.monotonic)."""
+
+    meta: SegmentMeta
+    index: IndexSpec
+    started: float
+
+
 class IndexBuilder:
     """One thread that finds missing indexes, and one child process that builds them."""
 
@@ -53,7 +62,7 @@ class IndexBuilder:
         """By segment and index."""
         self._worker = supervisor.worker("index_build", self._step)
         self._has_deferred = False
-        self._building: SegmentMeta | None = None
+        self._building: Build | None = None
         self._ended = threading.Condition()
         self._will_merge: Callable[[SegmentMeta], bool] = lambda _meta: False
         self._is_merging: Callable[[int], bool] = lambda _segment_id: False
@@ -91,8 +100,8 @@ class IndexBuilder:
         if missing is None:
             return _LOOK_SECONDS if self._has_deferred else None
         meta, index = missing
-        self._building = meta
         started = time.monotonic()
+        self._building = Build(meta, index, started)
         try:
             self._build(meta, index)
         except NotWanted:
@@ -119,18 +128,21 @@ class IndexBuilder:
     def end(self, collection_id: int) -> None:
         """Returns when no build runs for a collection that has left the catalog."""
         with self._ended:
-            while self._building is not None and self._building.collection_id == collection_id:
+            while self._building is not None and self._building.meta.collection_id == collection_id:
                 self._ended.wait(1)
 
     def end_with(self, segment_ids: Set[int]) -> None:
         """Returns when no build runs for segments that have left the catalog."""
         with self._ended:
-            while self._building is not None and self._building.segment_id in segment_ids:
+            while self._building is not None and self._building.meta.segment_id in segment_ids:
                 self._ended.wait(1)
 
     def is_building(self, segment_id: int) -> bool:
         building = self._building
-        return building is not None and building.segment_id == segment_id
+        return building is not None and building.meta.segment_id == segment_id
+
+    def running(self) -> Build | None:
+        return self._building
 
     def _next_missing(self) -> tuple[SegmentMeta, IndexSpec] | None:
         """The next build. Damaged collections are skipped."""

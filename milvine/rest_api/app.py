@@ -37,6 +37,8 @@ from milvine.rest_api import (
     entities,
     external_collections,
     memory,
+    overview,
+    page,
     partitions,
     quota_center,
     resource_groups,
@@ -68,7 +70,12 @@ ROUTES: dict[str, Route] = {
     **users.ROUTES,
     **roles.ROUTES,
 }
-OUR_ROUTES: dict[str, Route] = {**entities.OUR_ROUTES, **memory.OUR_ROUTES, **api_keys.OUR_ROUTES}
+OUR_ROUTES: dict[str, Route] = {
+    **entities.OUR_ROUTES,
+    **memory.OUR_ROUTES,
+    **overview.OUR_ROUTES,
+    **api_keys.OUR_ROUTES,
+}
 VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
 _NAMED_KEYS = tuple((noun, key) for noun, keys in NAMES for key in keys if "." not in key)
 _VISIT = "milvine.visit"
@@ -312,6 +319,7 @@ def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[
             app.add_route(version.prefix + path, _ENDPOINTS[route.method](engine, guard, version, path))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics(engine))
+    page.add_routes(app)
     app.add_error_handler(falcon.HTTPError, _not_found)
 
     def application(visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

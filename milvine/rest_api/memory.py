@@ -1,4 +1,4 @@
-"""/milvine/v1/memory and /milvine/v1/estimate: memory of loads."""
+"""/milvine/v1/: loads of chosen fields, and the memory of loads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from milvine.model.requests import LoadRequest
 from milvine.rest_api.call import Call, Route
-from milvine.service import memory
+from milvine.service import loading, memory
 
 
 def _part(part: memory.PartBytes) -> dict[str, Any]:
@@ -23,13 +23,24 @@ def _sums(parts: Iterable[memory.PartBytes]) -> dict[str, int]:
     }
 
 
+def _request(call: Call) -> LoadRequest:
+    fields, skips_dynamic = call.body.texts("loadFields"), call.body.boolean("skipLoadDynamicField")
+    return LoadRequest(call.name, load_fields=fields, skip_load_dynamic_field=skips_dynamic)
+
+
+def load(call: Call) -> dict[str, Any]:
+    """As `collections/load` or `partitions/load`, with `loadFields` and `skipLoadDynamicField`."""
+    partition_names = call.body.texts("partitionNames")
+    if partition_names:
+        loading.load_partitions(call.engine, call.context, _request(call), partition_names)
+    else:
+        loading.load_collection(call.engine, call.context, _request(call))
+    return {"data": {}}
+
+
 def estimate(call: Call) -> dict[str, Any]:
-    """The cost of `collections/load` with `loadFields`, `skipLoadDynamicField` and `partitionNames`."""
-    body = call.body
-    request = LoadRequest(
-        call.name, load_fields=body.texts("loadFields"), skip_load_dynamic_field=body.boolean("skipLoadDynamicField")
-    )
-    found = memory.estimate(call.engine, call.context, request, body.texts("partitionNames"))
+    """The cost of `load` with the same body."""
+    found = memory.estimate(call.engine, call.context, _request(call), call.body.texts("partitionNames"))
     data = {
         "collectionName": call.name,
         "rows": found.sealed_rows,
@@ -47,20 +58,19 @@ def estimate(call: Call) -> dict[str, Any]:
 
 def usage(call: Call) -> dict[str, Any]:
     found = memory.usage(call.engine, call.context)
-    data = {
+    return {"data": {**totals(found), "collections": [_collection(c) for c in found.collections]}}
+
+
+def totals(found: memory.MemoryUsage) -> dict[str, int]:
+    return {
         "limitBytes": found.limit_bytes,
         "measuredBytes": found.held_bytes,
         "reservedBytes": found.reserved_bytes,
         "freeBytes": found.free_bytes,
-        "collections": [_collection(c) for c in found.collections],
     }
-    return {"data": data}
 
 
-def _collection(found: memory.CollectionBytes) -> dict[str, Any]:
-    partitions: dict[str, list[memory.SegmentBytes]] = {}
-    for segment in found.segments:
-        partitions.setdefault(segment.partition_name, []).append(segment)
+def collection_sums(found: memory.CollectionBytes) -> dict[str, Any]:
     return {
         "collectionName": found.collection.name,
         "dbName": found.collection.database,
@@ -69,6 +79,15 @@ def _collection(found: memory.CollectionBytes) -> dict[str, Any]:
         "reason": found.failure,
         "reservedBytes": found.reserved_bytes,
         **_sums(p for s in found.segments for p in s.parts),
+    }
+
+
+def _collection(found: memory.CollectionBytes) -> dict[str, Any]:
+    partitions: dict[str, list[memory.SegmentBytes]] = {}
+    for segment in found.segments:
+        partitions.setdefault(segment.partition_name, []).append(segment)
+    return {
+        **collection_sums(found),
         "partitions": [
             {
                 "partitionName": name,
@@ -91,5 +110,6 @@ def _segment(found: memory.SegmentBytes) -> dict[str, Any]:
 
 OUR_ROUTES: dict[str, Route] = {
     "estimate": Route(estimate),
+    "load": Route(load),
     "memory": Route(usage, "MemoryReq", ()),
 }

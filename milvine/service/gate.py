@@ -115,6 +115,11 @@ def _is_about_oneself(context: RequestContext, needed: Declaration, target: Targ
     return key is None and ((needed.object_type == USER and target.names == (user,)) or target.user == user)
 
 
+def sees_everything(engine: Engine, context: RequestContext) -> bool:
+    """Whether the caller may do, and so see, everything."""
+    return _access(engine, context) is None
+
+
 def sees(engine: Engine, context: RequestContext, collection: Collection) -> bool:
     """Whether the caller may know that there is this collection."""
     return sees_name(engine, context, collection.database, collection.name)

@@ -135,19 +135,24 @@ def estimate(
 @for_every_user()
 def usage(engine: Engine, context: RequestContext) -> MemoryUsage:
     """All memory held by loads, and that of each collection that the caller may see."""
-    budget = engine.loader.budget
     seen = [c for c in engine.catalog.snapshot.collections.values() if sees(engine, context, c)]
-    found = [_collection_bytes(engine, c) for c in seen]
-    return MemoryUsage(
-        budget.limit_bytes,
-        budget.held_bytes(),
-        budget.reserved_bytes(),
-        budget.free_bytes(),
-        tuple(c for c in found if c.status.state is not LoadState.NOT_LOAD or c.failure),
-    )
+    found = [collection_bytes(engine, c) for c in seen]
+    return _usage(engine, tuple(c for c in found if c.status.state is not LoadState.NOT_LOAD or c.failure))
 
 
-def _collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:
+@for_every_user()
+def totals(engine: Engine, context: RequestContext) -> MemoryUsage:
+    """As `usage`, without collections."""
+    return _usage(engine, ())
+
+
+def _usage(engine: Engine, found: tuple[CollectionBytes, ...]) -> MemoryUsage:
+    budget = engine.loader.budget
+    return MemoryUsage(budget.limit_bytes, budget.held_bytes(), budget.reserved_bytes(), budget.free_bytes(), found)
+
+
+def collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:
+    """The state and memory of one collection, loaded or not."""
     loader, collection_id = engine.loader, collection.collection_id
     progress = loader.progress(collection)
     state = LoadState.LOADED if progress.is_loaded else LoadState.LOADING

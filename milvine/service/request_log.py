@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _MB = 1 << 20
 _KEPT_FILES = 8
 _SHOWN_SEGMENTS = 8
 _MOST_CHARACTERS = 512
+KEPT_SLOW_REQUESTS = 100
 SearchStats = tuple[int, tuple[SegmentSearchStats, ...]]
 """The number of queries of one search, and how each segment was searched."""
 
@@ -50,13 +52,14 @@ class RequestLog:
     """`slow_seconds`: a request, or one vector of a search, that takes as long is slow."""
 
     def __init__(self, slow_seconds: float, access: logging.Handler | None, *, as_json: bool) -> None:
-        self._slow_seconds = slow_seconds
+        self.slow_seconds = slow_seconds
+        self._slow: deque[dict[str, Any]] = deque(maxlen=KEPT_SLOW_REQUESTS)
         self._access = access
         self._as_json = as_json
 
     def wants(self, code: int, seconds: float) -> bool:
         """Whether `write` may have something to say."""
-        return code != 0 or seconds >= self._slow_seconds or self._access is not None
+        return code != 0 or seconds >= self.slow_seconds or self._access is not None
 
     def write(self, handled: Handled) -> None:
         if self._access is not None:
@@ -64,9 +67,15 @@ class RequestLog:
         if handled.code:
             logs.event(_log, logging.INFO, "request failed", **_values(handled))
         queries = sum(count for count, _ in handled.searches)
-        if handled.seconds / max(1, queries) >= self._slow_seconds:
+        if handled.seconds / max(1, queries) >= self.slow_seconds:
             plan = {"queries": queries, "segments": _plan(handled)} if handled.searches else {}
-            logs.event(_log, logging.WARNING, "slow request", **_values(handled), **plan)
+            values = {**_values(handled), **plan}
+            self._slow.append({"time": logs.timestamp(time.time()), **values})
+            logs.event(_log, logging.WARNING, "slow request", **values)
+
+    def slow(self) -> list[dict[str, Any]]:
+        """What the log said of the last slow requests, newest first."""
+        return list(reversed(self._slow.copy()))
 
     def _access_line(self, handled: Handled) -> str:
         if self._as_json:
