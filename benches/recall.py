@@ -205,7 +205,9 @@ def masks_of(vectors: Any, data_type: DataType, metric: MetricType, shares: tupl
     """(kind, share, bool (n,)) of the kept rows."""
     n, rng = len(vectors), np.random.default_rng(1)
     centre = int(rng.integers(n))
-    ranked = exact_of(data_type).scan(vectors, None, vectors[centre : centre + 1], n, metric, None)[1][0]
+    ranked = exact_of(FieldSchema(VECTOR, "vec", data_type)).scan(
+        vectors, None, vectors[centre : centre + 1], n, metric, None
+    )[1][0]
     ranked = ranked[ranked >= 0]
     ranked = np.concatenate([ranked, np.setdiff1d(np.arange(n), ranked)])
     masks = [("all", 1.0, np.ones(n, np.bool_))]
@@ -254,7 +256,7 @@ def main() -> None:
         index, built = opened(path, vectors, field, {"index_type": index_type, "metric_type": metric.value, **build})
         asked = dict(pair.split("=") for pair in given.search) or SEARCH.get(index_type, {"nprobe": 16})
         effort = TYPES[index_type].effort(built, asked, K, data_type)
-        compared = TYPES[index_type].exact(built, asked, data_type)
+        compared = TYPES[index_type].exact(built, asked, field)
         plan = SearchPlan(VECTOR, queries, K, metric, compared, effort, 2, None, None, (), KEY)
         shown = ", ".join(f"{key} {value}" for key, value in asked.items())
         print(f"| {index_type} | {shown} |" if given.table else f"\n{index_type} {metric} {shown} {name}", end=" ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -429,7 +429,7 @@ def _read_ts(request: Any) -> int:
 
 
 def _queries(request: Any) -> tuple[int, Any]:
-    """The placeholder's type and its vectors; empty rows if the type is not one of ours."""
+    """The placeholder's type and its vectors or texts; empty rows if the type is not one of ours."""
     try:
         group = common_pb2.PlaceholderGroup.FromString(request.placeholder_group)
     except DecodeError as error:
@@ -437,10 +437,19 @@ def _queries(request: Any) -> tuple[int, Any]:
     if not group.placeholders or not group.placeholders[0].values:
         return DataType.FLOAT_VECTOR, np.zeros((0, 0), np.float32)
     holder = group.placeholders[0]
+    if holder.type == DataType.VARCHAR:
+        return holder.type, _query_texts(holder.values)
     kind = _QUERIED.get(holder.type)
     if kind is None:
         return holder.type, np.zeros((len(holder.values), 0), np.uint8)
     return holder.type, kind.queries_from_wire(list(holder.values))
+
+
+def _query_texts(values: Sequence[bytes]) -> pa.StringArray:
+    try:
+        return pa.array([value.decode() for value in values], pa.string())
+    except UnicodeDecodeError as error:
+        raise ParameterInvalid(f"string data must be utf8 format: {error.object!r}") from error
 
 
 def _ids(ids: Any) -> Any | None:

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from milvine.index import scan, scan_binary, scan_sparse
+from milvine.index import scan, scan_binary, scan_sparse, scan_terms
 from milvine.index.by_distance import Band
 from milvine.index.scan import Array
-from milvine.model.types import DataType, MetricType
+from milvine.index.term_queries import row_lengths
+from milvine.model.functions import FunctionType
+from milvine.model.schema import FieldSchema
+from milvine.model.types import MetricType
 from milvine.model.vectors import KINDS
 
 Nearest = tuple[Array, Array]
@@ -45,8 +48,13 @@ _FAMILIES = {
     "sparse": Exact(no_preparation, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances),
 }
 _EXACT = {data_type: _FAMILIES[kind.family] for data_type, kind in KINDS.items()}
+_OF_FUNCTIONS = {
+    FunctionType.BM25: Exact(row_lengths, scan_terms.scan, scan_terms.scan_band, scan_terms.exact_distances, 4)
+}
+"""Of fields whose vectors a function makes, if they are not compared as others of their type."""
 
 
-def exact_of(data_type: DataType) -> Exact:
-    """How vectors of a field of this type are compared."""
-    return _EXACT[data_type]
+def exact_of(field: FieldSchema) -> Exact:
+    """How the vectors of a field are compared."""
+    found = None if field.made_by is None else _OF_FUNCTIONS.get(field.made_by)
+    return _EXACT[field.data_type] if found is None else found

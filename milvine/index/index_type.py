@@ -30,6 +30,8 @@ class IndexType(ABC):
     metrics: ClassVar[frozenset[MetricType]]
     params: ClassVar[Mapping[str, Param]] = {}
     """The parameters of a build; others are ignored."""
+    metric_params: ClassVar[Mapping[MetricType, Mapping[str, Param]]] = {}
+    """More parameters, of builds with this metric."""
     auto: ClassVar[Mapping[DataType, Mapping[str, Any]]] = {}
     """The kinds of vectors for which AUTOINDEX means this type, and its build parameters then."""
     is_resident: ClassVar[bool] = True
@@ -52,9 +54,9 @@ class IndexType(ABC):
         candidates = self.usual_candidates(k, data_type)
         return Effort(candidates, DEFAULT_NPROBE, candidates)
 
-    def exact(self, build_params: Mapping[str, Any], params: Mapping[str, Any], data_type: DataType) -> Exact:
+    def exact(self, build_params: Mapping[str, Any], params: Mapping[str, Any], field: FieldSchema) -> Exact:
         """How a search compares vectors where no index does, and candidates. Raises UnexpectedError as `effort`."""
-        return exact_of(data_type)
+        return exact_of(field)
 
     def usual_candidates(self, k: int, data_type: DataType) -> int:
         factor = self.candidates_factor or (1 if data_type is DataType.FLOAT_VECTOR else 2)

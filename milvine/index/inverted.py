@@ -78,7 +78,7 @@ class InvertedIndex:
         for number in range(len(queries)):
             query = queries[number : number + 1]
             sums.fill(0)
-            self._add(*_largest(query.indices, query.values, drop_ratio), sums)
+            self._add(*largest(query.indices, query.values, drop_ratio), sums)
             if allowed is not None:
                 np.multiply(sums, allowed, out=sums)
             put_nearest(sums, None, k, band, distances[number], found[number])
@@ -93,7 +93,7 @@ class InvertedIndex:
         add_lists(self._starts[places + 1], self._starts[places], self._rows, self._values, weights[known], sums)
 
 
-def _largest(indices: Array, values: Array, drop_ratio: float) -> tuple[Array, Array]:
+def largest(indices: Array, values: Array, drop_ratio: float) -> tuple[Array, Array]:
     """The terms of a query without that share of the smallest values, as in knowhere: all of equal values stay."""
     dropped = int(np.float32(drop_ratio) * np.float32(len(values)))
     if dropped == 0:

@@ -39,6 +39,11 @@ def add_lists(starts: Array, ends: Array, rows: Array, values: Array, weights: A
     _tools().csc_matvec(len(sums), len(spaced), bounds, rows, values, spaced, sums)
 
 
+def add_joined(bounds: Array, rows: Array, values: Array, weights: Array, sums: Array) -> None:
+    """As `add_lists`, for lists that lie one after the other: list i from `bounds[i]` to `bounds[i + 1]`."""
+    _tools().csc_matvec(len(sums), len(weights), bounds, rows, values, weights, sums)
+
+
 def row_sums(offsets: Array, places: Array, values: Array, weights: Array) -> Array:
     """float32 (n,): the sum of `values[j] * weights[places[j]]` over j from `offsets[i]` to `offsets[i + 1]`.
 

@@ -9,6 +9,7 @@ from milvine.index.index_type import IndexType
 from milvine.index.params import AUTOINDEX, ResolvedIndex, build_params, check_size
 from milvine.index.registry import TYPES, auto_type
 from milvine.index.scalar_registry import SCALAR_TYPES
+from milvine.model.functions import FunctionType
 from milvine.model.properties import INDEX_PROPERTIES, check_new_index_properties
 from milvine.model.schema import FieldSchema, flatten_params
 from milvine.model.types import MetricType
@@ -28,17 +29,26 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     kind = kind_of(field.data_type)
     given_metric = flat.get("metric_type", "")
     if name == AUTOINDEX:
-        return _auto(field, flat, kind.metric(given_metric or kind.default_metric))
-    if not given_metric:
+        return _auto(field, flat, _metric(field, given_metric or kind.default_metric, is_given=bool(given_metric)))
+    if not given_metric and field.made_by is not FunctionType.BM25:
         raise _invalid("metric type not set for vector index")
     index_type = TYPES.get(name)
     if index_type is None or field.data_type not in index_type.data_types:
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {name}")
-    metric = kind.metric(given_metric)
+    metric = _metric(field, given_metric, is_given=bool(given_metric))
     _check_metric(index_type, kind, metric)
-    built = build_params(index_type.params, flat)
+    built = build_params({**index_type.params, **index_type.metric_params.get(metric, {})}, flat)
     index_type.check(field, built)
     return ResolvedIndex(name, metric, name, built, dict(params))
+
+
+def _metric(field: FieldSchema, name: str, *, is_given: bool) -> MetricType:
+    """The metric of an index on a field. The output of a BM25 function has only one."""
+    if field.made_by is not FunctionType.BM25:
+        return kind_of(field.data_type).metric(name)
+    if is_given and name != MetricType.BM25:
+        raise ParameterInvalid(f"index metric type of BM25 function output field must be BM25, got {name}")
+    return MetricType.BM25
 
 
 def _auto(field: FieldSchema, flat: Mapping[str, str], metric: MetricType) -> ResolvedIndex:
@@ -48,7 +58,8 @@ def _auto(field: FieldSchema, flat: Mapping[str, str], metric: MetricType) -> Re
     described = {"index_type": AUTOINDEX, "metric_type": metric.value, **placing}
     index_type = auto_type(field.data_type, metric)
     _check_metric(index_type, kind_of(field.data_type), metric)
-    return ResolvedIndex(AUTOINDEX, metric, index_type.name, dict(index_type.auto[field.data_type]), described)
+    built = {**build_params(index_type.metric_params.get(metric, {}), {}), **index_type.auto[field.data_type]}
+    return ResolvedIndex(AUTOINDEX, metric, index_type.name, built, described)
 
 
 def _check_metric(index_type: IndexType, kind: VectorKind, metric: MetricType) -> None:

@@ -74,11 +74,12 @@ class MetricType(StrEnum):
     SUBSTRUCTURE = "SUBSTRUCTURE"
     SUPERSTRUCTURE = "SUPERSTRUCTURE"
     MHJACCARD = "MHJACCARD"
+    BM25 = "BM25"
 
     @property
     def larger_is_nearer(self) -> bool:
         """Whether Milvus's score for this metric grows as rows get nearer."""
-        return self in (MetricType.IP, MetricType.COSINE, MetricType.MHJACCARD)
+        return self in (MetricType.IP, MetricType.COSINE, MetricType.MHJACCARD, MetricType.BM25)
 
 
 class SegmentState(IntEnum):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from milvine.catalog.store import Catalog
 from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded, UnexpectedError
+from milvine.index.term_queries import TermQueries
 from milvine.model.records import record
 from milvine.querynode.loader import Loader
 from milvine.querynode.node import QueryNode, SegmentNotHeld
@@ -19,6 +20,7 @@ from milvine.segment.growing import Chunk
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, merge_found, query_row_sets
 from milvine.segment.search import search_row_sets
+from milvine.segment.term_statistics import term_statistics
 from milvine.segment.view import ReadView, Views
 
 MAX_WAIT_SECONDS = 10.0
@@ -37,6 +39,9 @@ class Target:
 
 @record
 class _Share:
+    """What of a view is read."""
+
+    view: ReadView
     segment_ids: tuple[int, ...]
     growing: tuple[Chunk, ...]
 
@@ -66,6 +71,8 @@ class Cluster:
 
     def search(self, target: Target, plan: SearchPlan) -> Hits | None:
         def on_share(share: _Share, plan: SearchPlan) -> Hits | None:
+            if isinstance(plan.queries, TermQueries):
+                plan = replace(plan, queries=self._weighed(target, share.view, plan.field_id, plan.queries))
             found = [
                 self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
                 search_row_sets(share.growing, plan) if share.growing else None,
@@ -106,6 +113,15 @@ class Cluster:
             return merge_tables(tables, what) if tables else None
 
         return self._read(target, plan, on_share)
+
+    def _weighed(self, target: Target, view: ReadView, field_id: int, queries: TermQueries) -> TermQueries:
+        """The queries of a BM25 search, weighed by all loaded rows, whichever of them are searched."""
+        collection = self._catalog.snapshot.collections.get(target.collection_id)
+        if collection is None or collection.load is None:
+            raise CollectionNotLoaded(target.collection_id)
+        whole, terms = _share_of(view, collection.load.partition_ids, with_growing=True), queries.terms()
+        sealed = self._node.term_statistics(target.collection_id, whole.segment_ids, field_id, terms)
+        return queries.weighed(sealed + term_statistics(whole.growing, field_id, terms))
 
     def _read(self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result]) -> _Result:
         """Runs a read over one view, without expired rows. If a segment of it is not open, waits for a change and runs
@@ -168,6 +184,7 @@ class Cluster:
 
 def _share_of(view: ReadView, partition_ids: frozenset[int], with_growing: bool) -> _Share:
     return _Share(
+        view,
         tuple(m.segment_id for m in view.sealed if m.partition_id in partition_ids),
         tuple(c for s in view.growing if with_growing and s.partition_id in partition_ids for c in s.chunks),
     )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from milvine import metrics
+from milvine.index.term_queries import TermStatistics
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
@@ -25,6 +26,7 @@ from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
 from milvine.segment.sealed import LoadSpec, Part, SealedSegment, open_segment
 from milvine.segment.search import search_row_sets
+from milvine.segment.term_statistics import term_statistics
 from milvine.storage.files import OnBytes, ignore_bytes
 from milvine.storage.segment_files import SegmentPaths, open_delta
 
@@ -176,6 +178,13 @@ class LocalNode:
         finally:
             for segment in leased:
                 segment.readers.leave()
+
+    def term_statistics(
+        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any
+    ) -> TermStatistics:
+        serving = self._serving[collection_id]
+        segments = [segment for i in segment_ids if (segment := serving.get(i)) is not None]
+        return term_statistics(segments, field_id, terms)
 
     def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None:
         return self._read(collection_id, segment_ids, plan, search_row_sets)

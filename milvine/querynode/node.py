@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from milvine.index.term_queries import TermStatistics
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
@@ -63,6 +64,12 @@ class QueryNode(Protocol):
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Collection[int]:
         """Marks rows of the open segments; returns the ids of the serving ones whose memory has changed."""
+        ...
+
+    def term_statistics(
+        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any
+    ) -> TermStatistics:
+        """Of these terms (uint32, ascending) in those of the segments that serve now."""
         ...
 
     def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None: ...

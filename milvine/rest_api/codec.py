@@ -204,9 +204,12 @@ def _search_field(schema: CollectionSchema, name: str) -> FieldSchema:
     return field
 
 
-def _queries(data: list[Any], field: FieldSchema) -> Any:
+def _queries(data: list[Any], field: FieldSchema) -> tuple[int, Any]:
+    """The type of the queries and their vectors; texts for a field that a function makes."""
+    if field.made_by is not None:
+        return int(DataType.VARCHAR), pa.array(map(plain_text, data), pa.string())
     try:
-        return kind_of(field.data_type).queries_from_json(field, data)
+        return int(field.data_type), kind_of(field.data_type).queries_from_json(field, data)
     except ValueError as error:
         detail = ParameterInvalid(str(error), expected=field.data_type.milvus_name, actual=rows.shown(data))
         raise RestBadJson(f"error: {detail.message}") from error
@@ -262,7 +265,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         keys = _ids(ids, schema.primary_field)
     else:
         field = _search_field(schema, anns_field)
-        anns_field, query_type, queries = field.name, int(field.data_type), _queries(data, field)
+        anns_field, (query_type, queries) = field.name, _queries(data, field)
     return SearchRequest(
         name=body.text("collectionName"),
         queries=queries,
@@ -310,9 +313,10 @@ def _sub_search(sub: Body, schema: CollectionSchema, name: str, partition_names:
     params, metric_type = _search_params(sub.mapping("params"))
     field = _search_field(schema, sub.text("annsField"))
     sub.integer("offset")
+    query_type, queries = _queries(sub.array("data"), field)
     return SearchRequest(
         name=name,
-        queries=_queries(sub.array("data"), field),
+        queries=queries,
         limit=sub.integer("limit"),
         anns_field=field.name,
         metric_type=metric_type,
@@ -320,7 +324,7 @@ def _sub_search(sub: Body, schema: CollectionSchema, name: str, partition_names:
         filter=sub.text("filter"),
         templates=sub.mapping("exprParams"),
         partition_names=partition_names,
-        query_type=int(field.data_type),
+        query_type=query_type,
     )
 
 

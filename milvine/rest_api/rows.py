@@ -284,8 +284,9 @@ def to_partial_columns(schema: CollectionSchema, rows: Rows) -> dict[str, Column
 def _to_columns(schema: CollectionSchema, rows: Rows, left_out: frozenset[str] = frozenset()) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for field in schema.user_fields:
-        if field.name not in left_out:
-            columns[field.name] = _column(field, rows)
+        if field.name in left_out or (field.made_by is not None and not any(field.name in r for r in rows.decoded)):
+            continue
+        columns[field.name] = _column(field, rows)
     dynamic = _dynamic_column(schema, rows)
     if dynamic is not None:
         columns[DYNAMIC_FIELD_NAME] = dynamic

@@ -108,7 +108,7 @@ def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, bat
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
-        _prepared(batch),
+        _prepared(schema, batch),
     )
 
 
@@ -147,11 +147,11 @@ def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
     )
 
 
-def _prepared(batch: ColumnBatch) -> dict[int, Array]:
+def _prepared(schema: CollectionSchema, batch: ColumnBatch) -> dict[int, Array]:
     found: dict[int, Array] = {}
     for field_id, column in batch.columns.items():
         if column.data_type.is_vector:
-            prepared = exact_of(column.data_type).prepare(column.values)
+            prepared = exact_of(schema.by_id[field_id]).prepare(column.values)
             if prepared is not None:
                 found[field_id] = prepared
     return found
@@ -160,8 +160,7 @@ def _prepared(batch: ColumnBatch) -> dict[int, Array]:
 def _prepared_of(chunk: Chunk, field_id: int) -> Array:
     known = chunk.prepared.get(field_id)
     if known is None:
-        column = chunk.column(field_id)
-        known = exact_of(column.data_type).prepare(column.values)
+        known = exact_of(chunk.schema.by_id[field_id]).prepare(chunk.column(field_id).values)
         assert known is not None
     return known
 

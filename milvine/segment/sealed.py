@@ -112,7 +112,7 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
             continue
         index = spec.indexes.get(field_id)
         built = None if index is None else meta.indexes.get(index.index_id)
-        size += exact_of(schema.data_type).prepared_bytes * meta.row_count
+        size += exact_of(schema).prepared_bytes * meta.row_count
         if index is not None and built is not None and not built.is_scan:
             index_size = TYPES[index.build_type].memory_bytes(built.file_bytes, meta.row_count)
             index_size += 4 * meta.row_count if schema.nullable else 0
@@ -311,12 +311,13 @@ def _open_part(
             column, _ = open_column(paths.column(*where, field.field_id), field.data_type, resident=False)
             opened = opened if column.validity is None else PartialIndex(opened, column.validity)
         return part(opened, opened.memory_bytes if in_memory else opened.heap_bytes, mapped.payload_bytes)
-    data_type = spec.schema.by_id[number].data_type
+    field = spec.schema.by_id[number]
+    data_type = field.data_type
     column, mapped = open_column(paths.column(*where, number), data_type, resident=populate, on_bytes=on_bytes)
     memory = mapped.payload_bytes if in_memory else 0
     prepared = None
     if data_type.is_vector and in_memory:
-        prepared = exact_of(data_type).prepare(column.values)
+        prepared = exact_of(field).prepare(column.values)
         memory += 0 if prepared is None else prepared.nbytes
     if column.validity is not None:
         memory += column.validity.nbytes

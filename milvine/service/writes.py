@@ -46,6 +46,7 @@ from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.deny_rules import WRITING
 from milvine.service.disk_quotas import check_disk_quota
+from milvine.service.functions import check_no_output, with_outputs
 from milvine.service.gate import capability
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
@@ -137,7 +138,7 @@ def _partial_upsert(
         current = engine.catalog.snapshot.collections.get(collection.collection_id, collection)
         outputs = read_field_ids(current.schema, given)
         found = _rows_by_key(engine, context, current, partition_id, keys, outputs)
-        batch = merged_rows(current.schema, given, found)
+        batch = with_outputs(current.schema, merged_rows(current.schema, given, found))
         if not new_ids:
             return batch, None
         made = _new_keys(engine, primary, batch.row_count)
@@ -220,6 +221,8 @@ def _checked_batch(engine: Engine, collection: Collection, request: InsertReques
     columns: dict[int, Column] = {}
     missing: list[FieldSchema] = []
     for field in schema.fields:
+        if field.made_by is not None:
+            continue
         column = request.columns.get(field.name)
         if column is not None:
             columns[field.field_id] = _checked_column(schema, field, column, request.row_count)
@@ -229,8 +232,7 @@ def _checked_batch(engine: Engine, collection: Collection, request: InsertReques
         else:
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
     made = {field.field_id: _made_column(engine, field, request.row_count) for field in missing}
-    ids = [field.field_id for field in schema.fields]
-    return ColumnBatch(request.row_count, {i: columns.get(i) or made[i] for i in ids})
+    return with_outputs(schema, ColumnBatch(request.row_count, {**columns, **made}))
 
 
 def _check_names(schema: CollectionSchema, request: InsertRequest) -> None:
@@ -239,6 +241,7 @@ def _check_names(schema: CollectionSchema, request: InsertRequest) -> None:
             if name == DYNAMIC_FIELD_NAME:
                 raise ParameterInvalid(f"without dynamic schema enabled, the field name cannot be set to {name}")
             raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
+        check_no_output(schema.by_name[name])
 
 
 def _may_be_missing(field: FieldSchema) -> bool:

@@ -66,7 +66,7 @@ def plan_of(query: Array, metric: MetricType, k: int, text: str = "", **changes:
         "queries": query.reshape(-1, DIM),
         "k": k,
         "metric": metric,
-        "exact": exact_of(DataType.FLOAT_VECTOR),
+        "exact": exact_of(SCHEMA.by_id[VEC]),
         "effort": TYPES["HNSW"].effort({}, {"ef": 64}, min(k, 64), DataType.FLOAT_VECTOR),
         "read_ts": NOW,
         "predicate": compile_filter(text, SCHEMA) if text else None,

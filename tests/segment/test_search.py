@@ -65,7 +65,7 @@ def search_plan(queries: Array, metric: MetricType, text: str = "", **changes: A
         "queries": queries,
         "k": 10,
         "metric": metric,
-        "exact": exact_of(DataType.FLOAT_VECTOR),
+        "exact": exact_of(SCHEMA.by_id[VEC]),
         "effort": Effort(64, 8, 10),
         "read_ts": NOW,
         "predicate": compile_filter(text, SCHEMA) if text else None,

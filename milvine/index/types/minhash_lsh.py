@@ -73,7 +73,7 @@ class MinhashLsh(IndexType):
             candidates = max(candidates, searched_int(params, _DEPTH, INT32_MAX))
         return Effort(candidates, DEFAULT_NPROBE, candidates)
 
-    def exact(self, build_params: Mapping[str, Any], params: Mapping[str, Any], data_type: DataType) -> Exact:
+    def exact(self, build_params: Mapping[str, Any], params: Mapping[str, Any], field: FieldSchema) -> Exact:
         by_similarity = searched_bool(params, _BY_SIMILARITY)
         return comparison(build_params[_WIDTH] // 8, build_params[_BANDS], by_similarity=by_similarity)
 

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from milvine.index import inverted
+from milvine.index import inverted, inverted_terms
 from milvine.index.array_file import read_arrays, write_arrays
 from milvine.index.base import Array, Effort, Found, VectorIndex
 from milvine.index.by_distance import Band
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.inverted import InvertedIndex
+from milvine.index.inverted_terms import TermIndex
 from milvine.index.params import INT32_MAX, ExactChoiceParam, FloatParam, IntParam, Param, searched_share
 from milvine.model.sparse_vectors import SparseVectors
 from milvine.model.types import DataType, MetricType
@@ -26,13 +27,14 @@ _ALGORITHMS = (
     "BLOCK_MAX_WAND",
     "SINDI",
 )
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _CODECS = ("block_streamvbyte", "block_maskedvbyte")
 
 
 class SparseInvertedIndex(IndexType):
     name = "SPARSE_INVERTED_INDEX"
     data_types = frozenset({DataType.SPARSE_FLOAT_VECTOR})
-    metrics = frozenset({MetricType.IP})
+    metrics = frozenset({MetricType.IP, MetricType.BM25})
     params: ClassVar[Mapping[str, Param]] = {
         "inverted_index_algo": ExactChoiceParam(
             "DAAT_MAXSCORE", _ALGORITHMS, "sparse inverted index algo {} not found or not supported, supported: [{}]"
@@ -48,17 +50,27 @@ class SparseInvertedIndex(IndexType):
         "drop_ratio_build": FloatParam(0.0, 0.0, 1.0, is_high_allowed=False),
     }
     """Checked and kept. The engine is exact and has one form, so they change nothing."""
+    metric_params: ClassVar[Mapping[MetricType, Mapping[str, Param]]] = {
+        MetricType.BM25: {
+            "bm25_k1": FloatParam(1.2, 0.0, _LARGEST_FLOAT),
+            "bm25_b": FloatParam(0.75, 0.0, 1.0),
+            "bm25_avgdl": FloatParam(100.0, 1.0, _LARGEST_FLOAT),
+        }
+    }
+    """The mean length is always that of the rows, as in Milvus, so `bm25_avgdl` changes nothing."""
     auto: ClassVar = {DataType.SPARSE_FLOAT_VECTOR: {}}
 
     def build(
         self, vectors: Any, build_params: Mapping[str, Any], metric: MetricType, data_type: DataType, threads: int
     ) -> Any:
-        return inverted.build(vectors)
+        return (inverted_terms if metric is MetricType.BM25 else inverted).build(vectors)
 
     def save(self, built: Any, path: Path) -> None:
         write_arrays(path, built)
 
     def open(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
+        if metric is MetricType.BM25:
+            return TermIndex(read_arrays(payload, path, self.name, _check_terms), self.name, len(payload))
         return SparseIndex(read_arrays(payload, path, self.name, _check), self.name, len(payload))
 
     def memory_bytes(self, file_bytes: int, row_count: int) -> int:
@@ -81,6 +93,12 @@ def _check(arrays: Mapping[str, Array]) -> None:
         raise ValueError("its arrays do not fit one another")
     if arrays["row_count"].shape != (1,):
         raise ValueError("it has no number of rows")
+
+
+def _check_terms(arrays: Mapping[str, Array]) -> None:
+    _check(arrays)
+    if arrays["lengths"].shape != (int(arrays["row_count"][0]),):
+        raise ValueError("its lengths do not fit its rows")
 
 
 class SparseIndex:

@@ -172,9 +172,13 @@ _PLACEHOLDERS = {
 """The names of query types in Milvus's proxy and its engine, by the placeholder's number."""
 
 
+def query_type_name(query_type: int) -> str:
+    """The name of a placeholder's number in Milvus's proxy."""
+    return _PLACEHOLDERS.get(query_type, (str(query_type), ""))[0]
+
+
 def proxy_type_mismatch(field: FieldSchema, query_type: int) -> ParameterInvalid:
-    sent, _ = _PLACEHOLDERS.get(query_type, (str(query_type), ""))
-    wanted = field.data_type.milvus_name
+    wanted, sent = field.data_type.milvus_name, query_type_name(query_type)
     return ParameterInvalid(f"vector type must be the same: field type {wanted}, search type {sent}")
 
 

@@ -11,6 +11,7 @@ from milvine.errors import ParameterInvalid, UnexpectedError
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
+from milvine.model.functions import FunctionType
 from milvine.model.requests import OutputField, Ranking, ReadResult
 from milvine.model.schema import FieldSchema
 from milvine.service.context import Engine
@@ -39,9 +40,15 @@ def requested(engine: Engine, collection: Collection, names: tuple[str, ...]) ->
         name = raw.strip()
         field = schema.by_name.get(name)
         if name == "*":
-            fields |= {f.name: f for f in schema.user_fields if loaded is None or f.field_id in loaded}
+            fields |= {
+                f.name: f
+                for f in schema.user_fields
+                if (loaded is None or f.field_id in loaded) and f.made_by is not FunctionType.BM25
+            }
             whole_dynamic = dynamic is not None and (loaded is None or dynamic.field_id in loaded)
         elif field is not None:
+            if field.made_by is FunctionType.BM25:
+                raise ParameterInvalid(f"not allowed to retrieve raw data of field {name}")
             if loaded is not None and field.field_id not in loaded:
                 raise UnexpectedError(f"field {name} is not loaded")
             if field.is_dynamic:

@@ -15,7 +15,6 @@ from milvine.model.records import record
 from milvine.model.requests import SearchRequest
 from milvine.model.schema import FieldSchema
 from milvine.model.schema_rules import check_timezone
-from milvine.model.vectors import VectorKind, kind_of
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import SearchPlan
 from milvine.service.context import Engine, RequestContext, find_by_any_name
@@ -26,6 +25,7 @@ from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.buckets import BucketPlan, bucket_plan
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.highlighting import Highlighting, highlighting_of
+from milvine.service.reading.query_vectors import checked_queries
 from milvine.service.reading.rank import Ranker
 from milvine.service.reading.rankers import Models, of_function_score
 from milvine.service.reading.snapshot import read_ts
@@ -39,7 +39,6 @@ class PreparedSearch:
 
     collection: Collection
     field: FieldSchema
-    kind: VectorKind
     outputs: outputs.Outputs
     target: Target
     plan: SearchPlan
@@ -95,11 +94,10 @@ def prepare_search(engine: Engine, context: RequestContext, request: SearchReque
         _prepared_searches.keep(key, prepared, request.filter)
         return prepared
     limits.check_nq(len(request.queries))
-    queries = known.kind.checked_queries(known.field, request.query_type, request.queries)
+    queries = checked_queries(collection, known.field, request)
     return PreparedSearch(
         collection=collection,
         field=known.field,
-        kind=known.kind,
         outputs=known.outputs,
         target=Target(collection.collection_id, known.target.partition_ids, context.deadline),
         plan=known.plan.again(queries, at_ts or read_ts(engine, collection, request.read_ts)),
@@ -156,15 +154,14 @@ def _new_search(
         raise ParameterInvalid(
             "metric type not match", expected=index.metric_type, actual=request.metric_type
         ).prefixed("failed to search")
-    kind = kind_of(field.data_type)
-    queries = kind.checked_queries(field, request.query_type, request.queries)
+    queries = checked_queries(collection, field, request)
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     k = k if buckets is None else buckets.group_count
     try:
         ann_params.check_hints(request.params)
         index_type = TYPES[index.build_type]
         effort = index_type.effort(index.build_params, request.params, k, field.data_type)
-        exact = index_type.exact(index.build_params, request.params, field.data_type)
+        exact = index_type.exact(index.build_params, request.params, field)
         band = ann_params.band(request.params, index.metric_type)
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
@@ -198,7 +195,6 @@ def _new_search(
     return PreparedSearch(
         collection=collection,
         field=field,
-        kind=kind,
         outputs=wanted,
         target=Target(collection.collection_id, partition_ids, context.deadline),
         plan=plan,

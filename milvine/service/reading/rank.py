@@ -229,6 +229,8 @@ def normalized(scores: Array, metric: MetricType) -> Array:
     """float32 in [0, 1], larger for nearer ones."""
     if metric is MetricType.COSINE:
         return (1 + scores) * np.float32(0.5)
+    if metric is MetricType.BM25:  # never negative
+        return 2 * np.arctan(scores.astype(np.float64)).astype(np.float32) / np.float32(pi)
     if metric.larger_is_nearer:
         return np.float32(0.5) + np.arctan(scores.astype(np.float64)).astype(np.float32) / np.float32(pi)
     return _turned(scores)

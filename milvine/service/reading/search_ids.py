@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from milvine.errors import CollectionNotLoaded, FieldNotFound, ParameterInvalid
 from milvine.model.columns import Column
+from milvine.model.functions import FunctionType
 from milvine.model.requests import SearchRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -30,7 +31,8 @@ Array = np.ndarray[Any, Any]
 
 
 def with_vectors(engine: Engine, context: RequestContext, request: SearchRequest) -> tuple[SearchRequest, Array, int]:
-    """The search with the vectors of its ids, whether each id has one, and the timestamp of that read.
+    """The search with the vectors of its ids, whether each id has one, and the timestamp of that read. Vectors that
+    a BM25 function made are replaced by their texts.
 
     As in Milvus, the filter does not apply to the ids, and errors in the ids come before all others.
     """
@@ -40,6 +42,9 @@ def with_vectors(engine: Engine, context: RequestContext, request: SearchRequest
     field = _checked_field(collection.schema, request.anns_field, ids)
     check_nq(len(ids))
     partition_ids = names.partition_ids(collection, request.partition_names)
+    asked_field = field
+    if field.made_by is FunctionType.BM25:
+        field = collection.schema.by_name[collection.schema.function_of_output[field.field_id].inputs[0]]
     requested(engine, collection, (field.name,))  # refuses a field that is not loaded
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to query")
@@ -60,7 +65,7 @@ def with_vectors(engine: Engine, context: RequestContext, request: SearchRequest
     rows = no_rows((primary, field)) if found is None else found.rows
     keys, vectors = rows.columns[primary.field_id].values, rows.columns[field.field_id]
     queries, has_vector = _vectors_of(ids, keys, vectors)
-    asked = replace(request, queries=queries, query_type=field.data_type, anns_field=field.name, ids=None)
+    asked = replace(request, queries=queries, query_type=field.data_type, anns_field=asked_field.name, ids=None)
     return asked, has_vector, ts
 
 
@@ -98,7 +103,7 @@ def _searched_field(schema: CollectionSchema, name: str) -> FieldSchema:
 
 def _check_size(field: FieldSchema, count: int) -> None:
     """Bounds the vectors read into memory, since a few bytes of keys can name many."""
-    if count * kind_of(field.data_type).row_bytes(field.dim or 0) > MAX_OUTPUT_BYTES:
+    if field.data_type.is_vector and count * kind_of(field.data_type).row_bytes(field.dim or 0) > MAX_OUTPUT_BYTES:
         raise too_large("query")
 
 
@@ -115,4 +120,4 @@ def _vectors_of(ids: Any, keys: Any, found: Column) -> tuple[Any, Array]:
     column = found.take(places.to_numpy())
     if column.validity is None:
         return column.values, np.ones(len(ids), np.bool_)
-    return column.values[column.validity], column.validity
+    return column.take(np.flatnonzero(column.validity)).values, column.validity

@@ -409,13 +409,17 @@ with step("restart"):
     expect(count("big"), BIG_ROWS)
 client.drop_collection("big")
 
-with lacking("full_text"):
+with step("full_text"):
     bm25 = MilvusClient.create_schema()
     bm25.add_field("id", DataType.INT64, is_primary=True)
     bm25.add_field("text", DataType.VARCHAR, max_length=99, enable_analyzer=True)
     bm25.add_field("vec", DataType.SPARSE_FLOAT_VECTOR)
     bm25.add_function(Function("f", FunctionType.BM25, ["text"], ["vec"]))
-    client.create_collection("bm25", schema=bm25)
+    indexes = client.prepare_index_params()
+    indexes.add_index("vec", index_type="AUTOINDEX", metric_type="BM25")
+    client.create_collection("bm25", schema=bm25, index_params=indexes)
+    client.insert("bm25", [{"id": 1, "text": "a red fox"}, {"id": 2, "text": "a blue hen"}])
+    expect(client.search("bm25", ["Fox"], anns_field="vec", limit=3)[0][0]["id"], 1)
     client.drop_collection("bm25")
 with step("grouping"):
     found = client.search("tour", [vector(5)], limit=3, group_by_field="flag")[0]

@@ -1,0 +1,34 @@
+"""The queries of a search in the form in which they are compared: vectors, or texts for the output of a function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from milvine.errors import ParameterInvalid
+from milvine.index.term_queries import TermQueries
+from milvine.model.collections import Collection
+from milvine.model.functions import FunctionType
+from milvine.model.requests import SearchRequest
+from milvine.model.schema import FieldSchema
+from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
+from milvine.model.vectors.base import query_type_name
+from milvine.service.functions import query_terms
+
+
+def checked_queries(collection: Collection, field: FieldSchema, request: SearchRequest) -> Any:
+    """The queries of a request for an indexed field. Raises ParameterInvalid with Milvus's texts."""
+    if field.made_by is FunctionType.BM25:
+        return _term_queries(collection, field, request)
+    return kind_of(field.data_type).checked_queries(field, request.query_type, request.queries)
+
+
+def _term_queries(collection: Collection, field: FieldSchema, request: SearchRequest) -> TermQueries:
+    if request.query_type != DataType.VARCHAR:
+        sent = query_type_name(request.query_type)
+        raise ParameterInvalid(f"please provide varchar/text for BM25 Function based search, got {sent}").prefixed(
+            "failed to search"
+        )
+    params = collection.index_by_field[field.field_id].build_params
+    terms = query_terms(collection.schema, field, request.queries, str(request.params.get("analyzer_name") or ""))
+    return TermQueries(terms, params["bm25_k1"], params["bm25_b"])
