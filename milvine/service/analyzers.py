@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from milvine.analysis.fields import field_analyzer
 from milvine.analysis.multi import MultiAnalyzer, multi_analyzer_of
 from milvine.analysis.registry import analyzer_of
 from milvine.analysis.terms import Int64
 from milvine.model.analyzer_params import check_analyzer_params, multi_analyzer_params
-from milvine.model.properties import ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS
+from milvine.model.properties import MULTI_ANALYZER_PARAMS
 from milvine.model.schema import CollectionSchema, FieldSchema
 
 
@@ -29,7 +30,7 @@ def tokens_of(field: FieldSchema, texts: pa.StringArray, names: Sequence[str | N
     """`Analyzer.tokens` of a field's texts. `names` of the analyzers are used if the field has several."""
     if multi_analyzer_params(field) is not None:
         return _several(field).tokens(texts, names)
-    return analyzer_of(field.properties.get(ANALYZER_PARAMS)).tokens(texts)
+    return field_analyzer(field).tokens(texts)
 
 
 def _several(field: FieldSchema) -> MultiAnalyzer:
