@@ -326,11 +326,12 @@ def _vectors(field: Any) -> Column:
             f"nullable vector field {field.field_name} has {valid} valid rows, "
             f"but compact physical payload rows is {len(values)}"
         )
-    return Column(data_type, values, None if valid == len(validity) else validity)
+    return Column(data_type, values, validity)
 
 
 def column(field: Any) -> Column:
-    """A FieldData as sent: INT8 and INT16 are as wide as on the wire, vectors are compact."""
+    """A FieldData as sent: INT8 and INT16 are as wide as on the wire, vectors are compact, and a validity may be true
+    for all rows."""
     sent = field.WhichOneof("field")
     scalars = field.scalars
     kind = scalars.WhichOneof("data") if sent == "scalars" else None
@@ -355,8 +356,7 @@ def column(field: Any) -> Column:
             values = _expanded(values, validity)
         elif data_type is DataType.ARRAY and len(values) == len(validity):
             values = _with_fillers(values, np.where(validity, np.arange(1, len(validity) + 1), 0))
-        return Column(data_type, values, validity)
-    return Column(data_type, values)
+    return Column(data_type, values, validity)
 
 
 def insert(request: Any) -> InsertRequest:

@@ -283,10 +283,13 @@ def _checked_column(
             )
         column = with_default(field, column)
         values = column.values
-        if column.validity is not None and not field.nullable:
-            raise ParameterInvalid(
-                f"the length of valid_data of field({field.name}) is wrong", expected=0, actual=row_count
-            )
+        if column.validity is not None:
+            if not field.nullable:
+                raise ParameterInvalid(
+                    f"the length of valid_data of field({field.name}) is wrong", expected=0, actual=row_count
+                )
+            if column.validity.all():
+                column = Column(column.data_type, values)
     match field.data_type:
         case field_type if field_type.is_vector:
             values = kind_of(field_type).checked(values)

@@ -260,9 +260,10 @@ def test_insert_of_no_rows_is_refused(stub: Any, typed: str) -> None:
     assert_refused(stub.Insert(insert_request(typed, 0, *empty)), 1100, "num_rows should be greater than 0")
 
 
-def test_null_in_a_field_that_is_not_nullable_is_refused(stub: Any, typed: str) -> None:
+@pytest.mark.parametrize("valid", [[True, False], [True, True]], ids=["a null", "no null"])
+def test_valid_data_of_a_field_that_is_not_nullable_is_refused(stub: Any, typed: str, valid: list[bool]) -> None:
     numbers = scalars("n", schema_pb2.Int8, [1, 2])
-    numbers.valid_data.extend([True, False])
+    numbers.valid_data.extend(valid)
     columns = [*(column for name, column in GOOD.items() if name != "n"), numbers]
     assert_refused(
         stub.Insert(insert_request(typed, 2, *columns)), 1100, "the length of valid_data of field(n) is wrong"
