@@ -654,6 +654,11 @@ def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, 
     return Settings(**values)
 
 
+def keys_without_effect(file: Path) -> list[str]:
+    """The keys of a file that `load_settings` has read and that mean nothing here."""
+    return config_file.without_effect(config_file.read_tree(file), _known_keys())
+
+
 def front_environment(settings: Settings, front: Mapping[str, str]) -> dict[str, str]:
     """The environment of the front's process, with the settings and the saved variables that the front overrides."""
     saved = {_SAVED_PREFIX + name: os.environ[name] for name in _FRONT_VARIABLES if name in os.environ}

@@ -66,6 +66,11 @@ def check_file(file: Path, tree: Mapping[str, object], known: Mapping[str, str])
             raise ValueError(f"the setting {key} in {file} is unknown; did you mean {right}?")
 
 
+def without_effect(tree: Mapping[str, object], known: Mapping[str, str]) -> list[str]:
+    """The keys of a checked file that are none of ours."""
+    return [key for key in _leaves(tree) if key not in known]
+
+
 def check_environment(names: Iterable[str], known: Mapping[str, str]) -> None:
     """Raises ValueError for a misspelt variable. `known` has the right variable by each name."""
     for name in names:

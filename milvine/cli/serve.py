@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from milvine import config, front, logs
 from milvine.cli.command import OK, Command, Failed
 
+_log = logging.getLogger(__name__)
+_MOST_KEYS = 20
 _FLAGS = ("data_dir", "host", "port", "metrics_port")
 
 
@@ -30,10 +33,19 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         settings = config.load_settings(flags, os.environ, parsed.config)
         logs.configure(settings.log_level, settings.log_format)
+        _warn_of_keys_without_effect(parsed.config)
         front.run(settings)
     except (ValueError, OSError, front.CannotServe) as error:
         raise Failed(str(error)) from error
     return OK
+
+
+def _warn_of_keys_without_effect(file: Path | None) -> None:
+    """Milvus's own files have hundreds of such keys, so they are no error, and not all are named."""
+    keys = config.keys_without_effect(file) if file else []
+    if keys:
+        more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+        _log.warning("settings in %s without effect here: %s%s", file, ", ".join(keys[:_MOST_KEYS]), more)
 
 
 COMMAND = Command(

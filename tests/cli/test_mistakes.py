@@ -95,6 +95,16 @@ def test_variables_of_kubernetes_and_of_other_programs_are_ignored() -> None:
     assert load_settings({}, ours, None).port == 19530
 
 
+def test_keys_without_effect_are_named_in_a_warning(tmp_path: Path) -> None:
+    file, in_the_way = tmp_path / "milvus.yaml", tmp_path / "file"
+    in_the_way.touch()
+    keys = "\n".join(f"  unheard{number}: 1" for number in range(23))
+    file.write_text(f"etcd:\n{keys}\nmemory:\n  limit: 1GB\nrootCoord:\n  maxDatabaseNum: 3\n")
+    done = milvine("serve", f"--config={file}", f"--data-dir={in_the_way}")
+    named = ", ".join(f"etcd.unheard{number}" for number in range(20))
+    assert f"settings in {file} without effect here: {named} and 3 more\n" in done.stdout + done.stderr
+
+
 MILVUS_KEYS = [
     "proxy.http.port",
     "dataCoord.segment.maxSize",
