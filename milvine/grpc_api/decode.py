@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.grpc_api.buckets import search_aggregation
+from milvine.grpc_api.chains import function_chain
 from milvine.grpc_api.proto import common_pb2, schema_pb2
 from milvine.grpc_api.unserved import refuse_unserved_fields
 from milvine.model import json_text, known_keys
@@ -487,7 +488,9 @@ def _search(
     if request.HasField("highlighter"):
         highlighter = Highlighter(request.highlighter.type, pairs(request.highlighter.params))
     aggregation = search_aggregation(request.search_aggregation) if request.HasField("search_aggregation") else None
-    is_plain = ids is None and not has_templates and all(part is None for part in (score, highlighter, aggregation))
+    chains = tuple(function_chain(one) for one in request.function_chains)
+    more = (score, highlighter, aggregation)
+    is_plain = ids is None and not has_templates and not chains and all(part is None for part in more)
     is_repeatable = is_short and is_plain and not found.is_iterator
     if read_ts is None:
         read_ts = _iterator_ts(request) if found.is_iterator else _read_ts(request)
@@ -509,6 +512,7 @@ def _search(
         shape=(found, limit, request.dsl, output_fields, partition_names) if is_repeatable else None,
         ids=ids,
         function_score=score,
+        function_chains=chains,
         highlighter=highlighter,
         aggregation=aggregation,
     )

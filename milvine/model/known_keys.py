@@ -293,7 +293,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("partition_names requests rank_params output_fields guarantee_timestamp consistency_level"),
         **_served("use_default_consistency function_score"),
         **_harmless("answers have only the necessary metadata", "not_return_all_meta"),
-        **_refused(function_chains="a function chain"),
+        "function_chains": Known(Verdict.REFUSED, "function_chains is not supported for hybrid search yet"),
     },
     "ListAliasesRequest": _COLLECTION_OF,
     "ListCredUsersRequest": _BASE,
@@ -345,14 +345,13 @@ KEYS: dict[str, dict[str, Known]] = {
         **_TIME_TRAVEL,
         **_served("partition_names dsl placeholder_group ids output_fields search_params guarantee_timestamp"),
         **_served("consistency_level use_default_consistency expr_template_values function_score highlighter"),
-        **_served("search_aggregation"),
+        **_served("search_aggregation function_chains"),
         **_harmless("filters are always expressions", "dsl_type"),
         **_harmless("it is the number of vectors sent", "nq"),
         **_harmless("answers have only the necessary metadata", "not_return_all_meta"),
         **_harmless("`ids` implies it", "search_by_primary_keys"),
         **_refused(
             sub_reqs="hybrid search",
-            function_chains="a function chain",
         ),
     },
     "ShowCollectionsRequest": {
@@ -473,7 +472,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "HybridSearchReq": {
         **_served("dbName collectionName partitionNames search rerank limit offset outputFields consistencyLevel"),
         **_served("functionScore groupingField groupSize"),
-        **_refused(functionChains="functionChains"),
+        "functionChains": Known(Verdict.REFUSED, "functionChains is not supported for hybrid search yet"),
         **_served("searchAggregation"),
         **_harmless(_FILLED, "strictGroupSize"),
     },
@@ -501,8 +500,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "SearchReqV2": {
         **_served("dbName collectionName data ids annsField partitionNames filter limit offset outputFields"),
         **_served("searchParams consistencyLevel exprParams groupingField groupSize functionScore"),
-        **_served("orderByFields searchAggregation"),
-        **_refused(functionChains="functionChains"),
+        **_served("orderByFields searchAggregation functionChains"),
         **_harmless(_FILLED, "strictGroupSize"),
         **_harmless("searchParams replaces it; Milvus does not read it either", "params"),
     },

@@ -104,6 +104,7 @@ class SearchRequest:
     shape: Hashable = None
     ids: Any | None = None
     function_score: FunctionScore | None = None
+    function_chains: tuple[FunctionChain, ...] = ()
     highlighter: Highlighter | None = None
     aggregation: SearchAggregation | None = None
 
@@ -129,6 +130,40 @@ class RankFunction:
 class FunctionScore:
     functions: tuple[RankFunction, ...]
     params: Mapping[str, str]
+
+
+@record
+class ChainArgument:
+    """`column` None: a literal, or nothing at all if not `is_set`."""
+
+    column: str | None
+    is_set: bool = True
+
+
+@record
+class ChainExpression:
+    """`params` are decoded; None for one without a value."""
+
+    name: str
+    arguments: tuple[ChainArgument, ...]
+    params: Mapping[str, object]
+
+
+@record
+class ChainOperator:
+    name: str
+    expression: ChainExpression | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    params: Mapping[str, object]
+
+
+@record
+class FunctionChain:
+    """`stage`: the number of Milvus's FunctionChainStage."""
+
+    stage: int
+    operators: tuple[ChainOperator, ...]
 
 
 @record

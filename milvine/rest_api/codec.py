@@ -40,6 +40,7 @@ from milvine.model.types import DataType, IndexState, LoadState
 from milvine.model.vectors import kind_of
 from milvine.rest_api import buckets, rows
 from milvine.rest_api.body import Body
+from milvine.rest_api.chains import function_chains
 from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
 from milvine.segment.plans import SegmentSearchStats
 
@@ -281,6 +282,7 @@ def search(body: Body, schema: CollectionSchema) -> SearchRequest:
         query_type=query_type,
         ids=keys,
         function_score=_function_score(body),
+        function_chains=function_chains(body),
         aggregation=aggregation,
     )
 

@@ -9,7 +9,6 @@ import numpy as np
 from milvine.expr import Predicate, evaluate, referenced_field_ids
 from milvine.model.records import record
 from milvine.segment.rows import RowSet
-from milvine.segment.topk import select_winners
 
 Array = np.ndarray[Any, Any]
 _EXPONENT_OF_ONE = np.uint64(0x3FF << 52)
@@ -59,20 +58,7 @@ class Boost:
         seeds = {f.random.field_id for f in self.functions if f.random is not None and f.random.field_id is not None}
         return frozenset(seeds).union(*filters)
 
-    def reordered(self, rows: RowSet, primary_field_id: int, distances: Array, offsets: Array) -> tuple[Array, Array]:
-        """Distances and row offsets (nq, k), padded with inf and -1, in the order of the new scores and of the keys."""
-        is_there = offsets >= 0
-        query, _ = np.nonzero(is_there)
-        found = offsets[is_there]
-        near = self._boosted(rows, distances[is_there], found)
-        keys = rows.column(primary_field_id).take(found).values
-        order, _ = select_winners(query, near, keys, len(offsets), None)
-        distances, offsets = distances.copy(), offsets.copy()
-        distances[is_there], offsets[is_there] = near[order], found[order]
-        return distances, offsets
-
-    def _boosted(self, rows: RowSet, distances: Array, offsets: Array) -> Array:
-        """float32 (n,). A score is the negative distance, so that a larger one is nearer for every metric."""
+    def rescored(self, rows: RowSet, query: Array, distances: Array, offsets: Array) -> Array:
         scores = np.zeros(len(offsets), np.float32)
         has_score = np.zeros(len(offsets), np.bool_)
         for function in self.functions:

@@ -15,9 +15,9 @@ from milvine.index.exact import Exact
 from milvine.model.columns import ColumnBatch
 from milvine.model.records import record
 from milvine.model.types import MetricType
-from milvine.segment.boosting import Boost
 from milvine.segment.groups import GroupFilter
 from milvine.segment.ordering import SortKey
+from milvine.segment.rescoring import SegmentRescoring
 
 Array = np.ndarray[Any, Any]
 
@@ -49,14 +49,14 @@ class SearchPlan:
     """Rows inserted before it are not seen."""
     groups: GroupFilter | None = None
     """Only rows of these groups are searched."""
-    boost: Boost | None = None
+    rescoring: SegmentRescoring | None = None
     """Changes the scores of the k nearest rows of each segment."""
 
     @cached_property
     def field_ids(self) -> frozenset[int]:
         """All fields that are looked at."""
-        boosting = () if self.boost is None else self.boost.field_ids
-        return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids, *boosting))
+        more = () if self.rescoring is None else self.rescoring.field_ids
+        return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids, *more))
 
     def again(self, queries: Any, read_ts: int) -> SearchPlan:
         """The same search for other vectors at another time; five times as fast as `replace`."""

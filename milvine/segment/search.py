@@ -25,6 +25,7 @@ from milvine.model.records import record
 from milvine.segment.collect import TopKeys, is_plain
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
+from milvine.segment.rescoring import reordered
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import select_winners
 
@@ -66,7 +67,7 @@ class _Answer:
 
 
 def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
-    """The k nearest rows of each query, one per key, by distance and key, or in the order of the plan's boost."""
+    """The k nearest rows of each query, one per key, by distance and key, or in the order of the plan's rescoring."""
     started = time.perf_counter()
     mask = allowed(rows, plan.predicate, plan.read_ts, plan.expired_ts)
     validity = rows.column(plan.field_id).validity
@@ -88,8 +89,8 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     else:
         distances, offsets, effort, scanned = _ask_for(rows, index, plan, mask, kept)
         way = index.name
-    if plan.boost is not None:
-        distances, offsets = plan.boost.reordered(rows, plan.primary_field_id, distances, offsets)
+    if plan.rescoring is not None:
+        distances, offsets = reordered(plan.rescoring, rows, plan.primary_field_id, distances, offsets)
     ms = 1000 * (time.perf_counter() - started)
     stats = SegmentSearchStats(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
     return _Answer(distances, offsets, stats)

@@ -156,6 +156,55 @@ def test_a_plain_search_is_ranked_by_a_function(rest: Rest) -> None:
     assert scores[3] == pytest.approx(1 - 2 * math.atan(9) / math.pi, rel=1e-5)
 
 
+_SCORED: dict[str, Any] = {
+    "op": "map",
+    "outputs": ["$score"],
+    "expr": {"name": "num_combine", "args": [{"column": "$id"}, {"column": "a"}], "params": {"mode": "sum"}},
+}
+
+
+def _chained(*ops: Any, stage: str = "FunctionChainStageL2Rerank") -> dict[str, Any]:
+    chains = [{"name": "c", "stage": stage, "ops": list(ops)}]
+    return {"collectionName": NAME, "data": [[0, 0]], "annsField": "u", "limit": 4, "functionChains": chains}
+
+
+def test_a_search_is_ranked_by_a_function_chain(rest: Rest) -> None:
+    ops = [
+        _SCORED,
+        {"op": "sort", "inputs": ["$score"], "params": {"desc": True}},
+        {"op": "limit", "params": {"limit": 2}},
+    ]
+    found = rest.ok("entities/search", _chained(*ops))
+    assert [(row["id"], row["distance"]) for row in found] == [(3, 6), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (_chained(_SCORED, stage="L2"), "functionChains[0]: unsupported function chain stage: L2"),
+        (_chained(_SCORED, stage="FunctionChainStageIngestion"), "is not supported in search request"),
+        (_chained({"op": " "}), "functionChains[0]: ops[0]: op name is empty"),
+        (_chained({"op": "map", "expr": {}}), "ops[0]: expr: expr name is empty"),
+        (
+            _chained({"op": "map", "expr": {"name": "f", "args": [{"column": "a", "literal": 1}]}}),
+            "expr: args[0]: exactly one of column or literal is required",
+        ),
+        (_chained({"op": "map", "expr": {"name": "f", "args": [{"column": " "}]}}), "args[0]: column name is empty"),
+        (_chained({"op": "limit", "params": {"limit": None}}), 'params: param "limit": function param value is nil'),
+        (_chained({"op": "limit", "params": {" ": 1}}), "params: param name is empty"),
+    ],
+)
+def test_a_bad_function_chain_is_refused_in_milvus_words(rest: Rest, body: dict[str, Any], text: str) -> None:
+    refused = rest.post("entities/search", body)
+    assert refused["code"] == 1100
+    assert text in refused["message"]
+
+
+def test_a_hybrid_search_takes_no_function_chain(rest: Rest) -> None:
+    refused = rest.post("entities/hybrid_search", _body(functionChains=[{"name": "c"}]))
+    assert "functionChains is not supported for hybrid search yet" in refused["message"]
+
+
 def test_queries_are_ordered_and_aggregated(rest: Rest) -> None:
     ordered = {"collectionName": NAME, "orderByFields": ["a:desc", "id"], "outputFields": ["a"], "limit": 3}
     assert [(row["a"], row["id"]) for row in rest.ok("entities/query", ordered)] == [(3, 3), (3, 7), (3, 11)]

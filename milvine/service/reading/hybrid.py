@@ -17,6 +17,7 @@ from milvine.model.known_keys import RANK, refuse_unserved
 from milvine.model.records import record
 from milvine.model.requests import HybridSearchRequest, Ranking, ReadResult
 from milvine.querynode.cluster import Target
+from milvine.segment.chains import rounded
 from milvine.segment.plans import Hits, QueryPlan
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.deny_rules import READING
@@ -27,7 +28,7 @@ from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.outputs import Outputs, no_rows, read_result, requested
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
-from milvine.service.reading.rank import Fused, Ranked, Ranker, rounded
+from milvine.service.reading.rank import Fused, Ranked, Ranker
 from milvine.service.reading.reranking import reranked
 from milvine.service.reading.running import described, no_hits, run, run_query
 from milvine.service.reading.snapshot import check_travel
@@ -177,6 +178,8 @@ def _searches(
         prepared = prepare_search(engine, context, search, searches[0].plan.read_ts if searches else 0)
         if search.function_score is not None:
             raise ParameterInvalid("function_score belongs to the whole hybrid search")
+        if search.function_chains:
+            raise ParameterInvalid("function_chains is not supported for hybrid search yet")
         if search.highlighter is not None:
             fields = " ".join(map(str, () if prepared.highlighting is None else prepared.highlighting.field_ids))
             raise ParameterInvalid(f"not support hybrid search with highlight now. fieldID: {fields}")
@@ -187,7 +190,7 @@ def _searches(
             ann_params.check_range(search.params, has_groups=True)
         boost = boost_of(engine, prepared.collection, request.function_score, search.templates)
         check_fits(boost, has_groups=grouping is not None, is_iterator=False)
-        searches.append(replace(prepared, grouping=grouping, plan=replace(prepared.plan, boost=boost)))
+        searches.append(replace(prepared, grouping=grouping, plan=replace(prepared.plan, rescoring=boost)))
     return searches
 
 

@@ -23,6 +23,8 @@ from milvine.service.partitions import holding
 from milvine.service.reading import ann_params, iterators, limits, names, outputs
 from milvine.service.reading.boosts import boost_of, check_fits
 from milvine.service.reading.buckets import BucketPlan, bucket_plan
+from milvine.service.reading.chain_operators import SearchChain
+from milvine.service.reading.chains import Chains, chains_of
 from milvine.service.reading.grouping import Grouping, check_grouped_field, grouping_of
 from milvine.service.reading.highlighting import Highlighting, highlighting_of
 from milvine.service.reading.query_vectors import checked_queries
@@ -45,6 +47,7 @@ class PreparedSearch:
     iterator: iterators.IteratorV2 | None
     grouping: Grouping | None
     ranker: Ranker | None = None
+    chain: SearchChain | None = None
     highlighting: Highlighting | None = None
     order: SearchOrder | None = None
     buckets: BucketPlan | None = None
@@ -166,12 +169,15 @@ def _new_search(
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
     ranker = None
-    if request.function_score is not None and request.function_score.functions:
-        models = Models(engine.model_client, engine.rerankers, context.deadline, len(queries))
+    models = Models(engine.model_client, engine.rerankers, context.deadline, len(queries))
+    chains = Chains()
+    if request.function_chains:
+        chains = _chains(request, collection, models, iterator is not None)
+    elif request.function_score is not None and request.function_score.functions:
         ranker = of_function_score(request.function_score, [index.metric_type], collection.schema, models)
         if ranker is not None and iterator is not None:
             raise ParameterInvalid("function rerank is not supported with search iterator v2")
-    readers = (grouping, ranker, order, buckets, highlighting)
+    readers = (grouping, ranker, chains, order, buckets, highlighting)
     inputs = tuple(field_id for reader in readers if reader is not None for field_id in reader.field_ids)
     names.check_loaded(engine, collection, inputs)
     if iterator is not None:
@@ -190,7 +196,7 @@ def _new_search(
         primary_field_id=collection.schema.primary_field.field_id,
         band=band,
         ignores_growing=ignores_growing,
-        boost=boost,
+        rescoring=boost or chains.of_segments,
     )
     return PreparedSearch(
         collection=collection,
@@ -201,6 +207,7 @@ def _new_search(
         iterator=iterator,
         grouping=grouping,
         ranker=ranker,
+        chain=chains.of_search,
         highlighting=highlighting,
         order=order,
         buckets=buckets,
@@ -216,6 +223,8 @@ def _buckets(request: SearchRequest, collection: Collection) -> BucketPlan | Non
             raise ParameterInvalid(f"{name} and search_aggregation cannot be used simultaneously")
     if request.function_score is not None and request.function_score.functions:
         raise ParameterInvalid("function_score and search_aggregation cannot be used simultaneously")
+    if request.function_chains:
+        raise ParameterInvalid("function_chains and search_aggregation cannot be used simultaneously")
     if request.highlighter is not None:
         raise ParameterInvalid("highlighter and search_aggregation cannot be used simultaneously")
     plan = bucket_plan(request.aggregation, collection.schema, len(request.queries))
@@ -234,8 +243,18 @@ def _order(request: SearchRequest, grouping: Grouping | None, collection: Collec
         raise ParameterInvalid("order_by_fields is not supported with multi-field group_by_fields")
     if iterators.is_iterator(request.params):
         raise ParameterInvalid("order_by is not supported when using search iterator", expected="", actual="")
-    if request.function_score is not None and request.function_score.functions:
+    is_scored = request.function_score is not None and bool(request.function_score.functions)
+    if is_scored or request.function_chains:
         raise ParameterInvalid(
             "order_by and function rerank cannot be used together: they specify conflicting sort criteria"
         )
     return order
+
+
+def _chains(request: SearchRequest, collection: Collection, models: Models, is_iterator: bool) -> Chains:
+    if request.function_score is not None:
+        raise ParameterInvalid("function_score and function_chains cannot be used together")
+    chains = chains_of(request.function_chains, collection.schema, models)
+    if is_iterator:
+        raise ParameterInvalid("function rerank is not supported with search iterator v2")
+    return chains

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from math import log, pi
+from math import pi
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 from milvine.model.columns import Column
 from milvine.model.records import record
 from milvine.model.types import MetricType
+from milvine.segment.decay import Decay
 from milvine.segment.groups import arranged, by_query_and_code
 from milvine.segment.topk import key_codes, key_ranks, select_winners
 
@@ -58,19 +59,13 @@ class Combination(Enum):
     AVG = auto()
 
 
-class Curve(StrEnum):
-    """How a factor falls with the distance from the origin."""
-
-    GAUSS = "gauss"
-    EXP = "exp"
-    LINEAR = "linear"
-
-
 class Rescoring(Protocol):
     """Changes scores by the values of a field, or replaces them."""
 
     @property
     def field_id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
 
     def rescored(self, scores: Array, query: Array, column: Column) -> Array:
         """float32 (n,), larger for nearer ones. query: int64 (n,), the query of each score, ascending."""
@@ -78,31 +73,22 @@ class Rescoring(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Decay:
-    """A factor from the values of a field: 1 up to `offset` from `origin`, and `decay` at `scale` beyond that. A linear
-    factor never falls below `decay`."""
+class DecayRescoring:
+    """Multiplies scores by the factors of a field's values; NULL counts as 0."""
 
     field_id: int
-    curve: Curve
-    origin: float
-    scale: float
-    offset: float
-    decay: float
+    decay: Decay
+
+    @property
+    def name(self) -> str:
+        return "decay"
 
     def rescored(self, scores: Array, query: Array, column: Column) -> Array:
-        return scores * self._factors(column)
-
-    def _factors(self, column: Column) -> Array:
-        """float32 (n,), 0 for NULLs."""
-        far = np.maximum(0, np.abs(column.values.astype(np.float64) - self.origin) - self.offset)
-        if self.curve is Curve.GAUSS:
-            factors = np.exp(far**2 / (self.scale**2 / log(self.decay)))
-        elif self.curve is Curve.EXP:
-            factors = np.exp(far * (log(self.decay) / self.scale))
-        else:
-            factors = np.maximum(self.decay, 1 - far * ((1 - self.decay) / self.scale))
-        factors = factors.astype(np.float32)
-        return factors if column.validity is None else np.where(column.validity, factors, np.float32(0))
+        factors = self.decay.factors(column.values.astype(np.float64))
+        if column.validity is not None:
+            factors = np.where(column.validity, factors, np.float32(0))
+        rescored: Array = scores * factors
+        return rescored
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +111,7 @@ class Ranker:
     @property
     def name(self) -> str:
         parts = ["normalized"] * self.normalizes + [self.combination.name]
-        return " ".join(parts + ([] if self.rescoring is None else [type(self.rescoring).__name__])).lower()
+        return " ".join(parts + ([] if self.rescoring is None else [self.rescoring.name])).lower()
 
     @property
     def larger_is_nearer(self) -> bool:
@@ -234,9 +220,3 @@ def normalized(scores: Array, metric: MetricType) -> Array:
     if metric.larger_is_nearer:
         return np.float32(0.5) + np.arctan(scores.astype(np.float64)).astype(np.float32) / np.float32(pi)
     return _turned(scores)
-
-
-def rounded(scores: Array, decimals: int) -> Array:
-    """As Milvus rounds scores of rankers: halves up, in float64."""
-    factor = 10.0**decimals
-    return (np.floor(scores.astype(np.float64) * factor + 0.5) / factor).astype(np.float32)

@@ -14,9 +14,10 @@ from milvine.model.types import DataType, MetricType
 from milvine.model_services.access import Access
 from milvine.model_services.client import ModelClient
 from milvine.model_services.rerankers import reranker_of
+from milvine.segment.decay import Curve, Decay
 from milvine.service.reading.ann_params import FALSE, TRUE
-from milvine.service.reading.model_scores import ModelScores
-from milvine.service.reading.rank import Combination, Curve, Decay, Ranker
+from milvine.service.reading.model_scores import ModelScores, TextScores
+from milvine.service.reading.rank import Combination, DecayRescoring, Ranker
 
 _SCORE_MODES = {"max": Combination.MAX, "sum": Combination.SUM, "avg": Combination.AVG}
 _LEAST_DECAY, _MOST_DECAY = 0.001, 0.999
@@ -147,7 +148,7 @@ def _model_scores(
         raise _invalid(error.message) from error
     if len(queries) != models.nq:
         raise ParameterInvalid(f"rerank_model: queries count ({len(queries)}) != nq count ({models.nq})")
-    return ModelScores(field.field_id, reranker, queries, models.deadline)
+    return ModelScores(field.field_id, TextScores(reranker, queries, models.deadline))
 
 
 def _queries(params: Mapping[str, str]) -> tuple[str, ...]:
@@ -189,16 +190,20 @@ def _decaying(
     field = _input_field(function, "decay", schema)
     if not field.data_type.is_integer and not field.data_type.is_floating:
         raise _invalid(f"decay input field {field.name} must be numeric, got {field.data_type.milvus_name}")
-    decay = Decay(
-        field_id=field.field_id,
-        curve=_curve(params["function"].lower(), given),
-        origin=given["origin"],
-        scale=given["scale"],
-        offset=given.get("offset", 0.0),
-        decay=given.get("decay", 0.5),
-    )
+    try:
+        decay = decay_of(
+            params["function"].lower(),
+            given["origin"],
+            given["scale"],
+            offset=given.get("offset", 0.0),
+            decay=given.get("decay", 0.5),
+        )
+    except ParameterInvalid as error:
+        raise _invalid(error.message) from error
     normalizes = params.get("norm_score") in TRUE
-    return Ranker(_SCORE_MODES[mode], tuple(metrics), normalizes=normalizes, rescoring=decay)
+    return Ranker(
+        _SCORE_MODES[mode], tuple(metrics), normalizes=normalizes, rescoring=DecayRescoring(field.field_id, decay)
+    )
 
 
 def _decay_number(params: Mapping[str, str], name: str) -> float:
@@ -208,13 +213,12 @@ def _decay_number(params: Mapping[str, str], name: str) -> float:
         raise ParameterInvalid(f"decay param {name}: {params[name]} is not a number") from None
 
 
-def _curve(name: str, given: Mapping[str, float]) -> Curve:
-    """Checks the numbers as well, in Milvus's order."""
+def decay_of(function: str, origin: float, scale: float, *, offset: float, decay: float) -> Decay:
+    """Raises ParameterInvalid."""
 
     def refused(text: str) -> ParameterInvalid:
-        return _invalid(ParameterInvalid(f"decay: {text}").message)
+        return ParameterInvalid(f"decay: {text}")
 
-    scale, offset, decay = given["scale"], given.get("offset", 0.0), given.get("decay", 0.5)
     if not scale > 0:
         raise refused(f"scale must be > 0, got {scale:f}")
     if not offset >= 0:
@@ -225,9 +229,9 @@ def _curve(name: str, given: Mapping[str, float]) -> Curve:
         bounds = f"{_LEAST_DECAY:f} and {_MOST_DECAY:f}"
         raise refused(f"decay must be between {bounds} for numerical stability, got {decay:f}")
     try:
-        return Curve(name)
+        return Decay(Curve(function), origin, scale, offset, decay)
     except ValueError:
-        raise refused(f'invalid function "{name}", must be one of [gauss, exp, linear]') from None
+        raise refused(f'invalid function "{function}", must be one of [gauss, exp, linear]') from None
 
 
 def _rrf_k(params: Mapping[str, str]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from milvine.errors import ParameterInvalid
 from milvine.model.columns import ColumnBatch
 from milvine.model.requests import Ranking, ReadResult, SearchRequest
+from milvine.segment.chains import rounded
 from milvine.segment.groups import Array, arranged, codes_of, each_alone
 from milvine.segment.plans import Hits
 from milvine.service.context import Engine, RequestContext, find_collection
@@ -20,7 +21,7 @@ from milvine.service.reading.grouping import group_by_group
 from milvine.service.reading.limits import beyond
 from milvine.service.reading.outputs import Outputs, no_rows, read_result
 from milvine.service.reading.prepared import PreparedSearch, prepare_search
-from milvine.service.reading.rank import Ranked, rounded
+from milvine.service.reading.rank import Ranked
 from milvine.service.reading.reranking import reranked
 from milvine.service.reading.running import described, no_hits, run
 from milvine.service.reading.search_ids import with_vectors
@@ -73,6 +74,10 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         )
         rows, counts, scores = rows.take(fused.places), fused.counts, fused.scores
         trace.ended("rank", ranker=prepared.ranker.name, hits=len(scores))
+    if prepared.chain is not None:
+        chosen = prepared.chain.ranked(counts, scores, rows, primary.field_id)
+        rows, counts, scores = rows.take(chosen.places), chosen.counts, chosen.scores
+        trace.ended("chain", hits=len(scores))
     iterator = prepared.iterator
     last_bound = 0.0 if iterator is None else iterator.bound_after(scores, plan.metric)
     if request.round_decimal >= 0:
