@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # longest come first, since one core would wait for them at the end.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo serve test test-clients test-web check nightly delays bench bench-load format clean
+.PHONY: setup demo serve test test-cluster test-clients test-web check nightly delays bench bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -23,7 +23,10 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "not nightly and not clients and not web" $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m "not nightly and not clients and not cluster and not web" $(TWO_AT_A_TIME)
+
+test-cluster: setup
+	MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" tests/cluster
 
 test-clients: setup
 	$(BIN)/python -m pytest -m clients tests/clients
@@ -47,7 +50,7 @@ nightly: setup
 delays: setup
 	for part in 0 1 2 3 4 5 6 7; do \
 		MILVINE_DELAYS=$$part/8 PYTHONPATH=$(CURDIR)/scripts/delays \
-			$(BIN)/python -m pytest -m "not nightly and not clients and not web" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
+			$(BIN)/python -m pytest -m "not nightly and not clients and not cluster and not web" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
 	done
 
 bench: setup

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -29,6 +30,8 @@ _SAVED_PREFIX = "MILVINE_OUTER_"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
+LOCAL_STORE = "file://"
+_STORE_SCHEMES = ("s3", "gs", "az")
 BY_COMMON_NAME, BY_SUBJECT, BY_URI = "commonName", "subject", "uri"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -96,6 +99,20 @@ def is_loopback(host: str) -> bool:
 
 def _parse_path(value: object) -> str:
     return str(Path(str(value)).resolve()) if value else ""
+
+
+def _parse_store(value: object) -> str:
+    uri = str(value)
+    if uri == LOCAL_STORE:
+        return uri
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        raise ValueError("files are in the data directory, localStorage.path; without an object store it is file://")
+    if parts.scheme not in _STORE_SCHEMES or not parts.netloc:
+        raise ValueError("it must be file://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("credentials are read from the environment, not from the URI")
+    return uri
 
 
 def cgroup_memory_limits(root: Path = Path("/")) -> list[int]:
@@ -224,6 +241,29 @@ SETTINGS: tuple[Setting, ...] = (
         "./milvine-data",
         lambda v: str(Path(v).resolve()),
         "the data directory",
+    ),
+    Setting(
+        "store_uri",
+        "store.uri",
+        LOCAL_STORE,
+        _parse_store,
+        "where segment files are: file:// (the data directory), or an object store, s3://BUCKET/PREFIX, gs:// or az://",
+    ),
+    Setting("store_endpoint", "store.endpoint", "", str, "the address of an S3 server; empty: that of AWS"),
+    Setting("store_region", "store.region", "", str, "the region of the bucket; empty: that of the environment"),
+    Setting(
+        "store_cache_bytes",
+        "store.cache.limit",
+        "32GB",
+        parse_bytes,
+        "with an object store: copies of segment files in the data directory; those in use may exceed it",
+    ),
+    Setting(
+        "store_removal_seconds",
+        "store.removal.seconds",
+        600,
+        parse_number,
+        "how long objects that the catalog does not name any more are kept",
     ),
     Setting("host", "proxy.host", "", str, "address to listen on; empty: loopback, 127.0.0.1 and ::1"),
     Setting("port", "proxy.port", 19530, parse_port, "gRPC and REST; 0 picks a free one"),
@@ -533,6 +573,11 @@ class Settings:
     """The current values; see SETTINGS for each, and `rate_settings` for the rates."""
 
     data_dir: str
+    store_uri: str
+    store_endpoint: str
+    store_region: str
+    store_cache_bytes: int
+    store_removal_seconds: float
     host: str
     port: int
     metrics_port: int

@@ -366,6 +366,15 @@ class NodeNotFound(MilvineError):
         super().__init__(f"{detail}: {_bracketed(self.text, node=node)}")
 
 
+class IoFailed(MilvineError):
+    """The object store cannot be reached or refuses; a later try may succeed."""
+
+    code, text = 1001, "IO failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
 class DataIntegrityError(MilvineError):
     """One of our files is torn, flipped or of an unknown version; the text names it."""
 

@@ -49,6 +49,18 @@ damaged_files = Gauge(
     "Sealed files that the slow scrub found damaged, still there",
     registry=registry,
 )
+store_uploaded_bytes = Counter(
+    "milvine_store_uploaded_bytes", "Bytes of segment files written to the object store", registry=registry
+)
+store_downloaded_bytes = Counter(
+    "milvine_store_downloaded_bytes", "Bytes of segment files read from the object store", registry=registry
+)
+store_hits = Counter("milvine_store_hits", "Files that were in the cache when they were opened", registry=registry)
+store_misses = Counter("milvine_store_misses", "Files that were fetched when they were opened", registry=registry)
+store_failures = Counter("milvine_store_failures", "Calls that the object store did not answer", registry=registry)
+store_cached_bytes = Gauge(
+    "milvine_store_cached_bytes", "Segment files in the data directory, with an object store", registry=registry
+)
 background_failures = Counter(
     "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
 )

@@ -40,6 +40,7 @@ from milvine.service.request_log import open_request_log
 from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.store import open_store, place_of
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def build_engine(settings: Settings) -> Engine:
     root = Path(settings.data_dir)
     make_directory(root / "segments")
     make_directory(root / "wal")
-    paths = SegmentPaths(root)
+    store = open_store(SegmentPaths(root), place_of(settings), settings.store_cache_bytes)
     catalog = open_catalog(root / CATALOG_FILE)
     catalog.limits = Limits(
         settings.max_collections,
@@ -66,9 +67,9 @@ def build_engine(settings: Settings) -> Engine:
     sync_directory(root)
     background = Supervisor()
     views, clock = Views(), HybridClock()
-    datanode = DataNode(settings, catalog, views, paths, clock, background)
+    datanode = DataNode(settings, catalog, views, store, clock, background)
     threads = max(2, os.cpu_count() or 1)
-    node = LocalNode(paths, threads)
+    node = LocalNode(store, threads)
     budget = Budget(settings.memory_limit_bytes)
     parsed_json.set_limit(settings.json_cache_bytes)
     mmap_by_default = {

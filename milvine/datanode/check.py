@@ -7,8 +7,10 @@ two segments, or in a segment and the log after its checkpoint.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
 from milvine.storage.files import verify_sealed, walk_files
+from milvine.storage.objects import Objects
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,
@@ -48,9 +51,12 @@ class Finding:
 class Check:
     """One pass over a data directory that no server holds. Counts what it has read."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, objects: Objects | None = None) -> None:
+        """`objects`: where the segment files are, if not in the directory alone."""
         self._paths = SegmentPaths(root)
         self._root = root
+        self._objects = objects
+        self._sizes = {} if objects is None else objects.sizes()
         self.files = 0
         self.rows = 0
         self.collections = 0
@@ -79,6 +85,31 @@ class Check:
         except OSError as error:
             yield Finding(f"{error.filename or ''} cannot be read: {error.strerror}")
 
+    def _named(self, path: Path, size: int, read: Callable[[], object]) -> Iterator[Finding]:
+        """A file that the catalog names: by `read` if it is local, and its object."""
+        if self._objects is not None:
+            yield from self._object(self._objects, path, size)
+        if self._objects is None or path.exists():
+            yield from self._reading(read)
+
+    def _object(self, objects: Objects, path: Path, size: int) -> Iterator[Finding]:
+        """An object by its size and, without a local copy, by its checksum."""
+        name = path.relative_to(self._root).as_posix()
+        stored = self._sizes.get(name)
+        if stored is None:
+            yield Finding(f"{objects.uri}/{name} is missing")
+        elif stored != size:
+            yield Finding(f"{objects.uri}/{name} has {stored} bytes, not {size}")
+        elif not path.exists():
+            self.files += 1
+            with tempfile.TemporaryDirectory() as scratch:
+                copy = Path(scratch) / path.name
+                objects.download(name, copy, lambda: None)
+                try:
+                    verify_sealed(copy)
+                except DataIntegrityError as error:
+                    yield Finding(error.message.replace(str(copy), f"{objects.uri}/{name}"))
+
     def _all_sealed_files(self) -> Iterator[Finding]:
         """Without a catalog, files can still be verified by their own checksums."""
         for path in sorted(walk_files(self._root / "segments")):
@@ -105,7 +136,7 @@ class Check:
                 check_size(path, size)
                 _check_rows(path, len(open_delta(path)), rows)
 
-            yield from self._reading(read)
+            yield from self._named(path, delta.file_bytes, read)
 
     def _segment(
         self, collection: Collection, meta: SegmentMeta, found: list[tuple[SegmentMeta, RowsFile]]
@@ -113,15 +144,15 @@ class Check:
         where = (meta.collection_id, meta.segment_id)
         self.rows += meta.row_count
 
+        rows_path = self._paths.segment(*where) / ROWS_FILE
+
         def read_rows() -> None:
-            path = self._paths.segment(*where) / ROWS_FILE
-            check_size(path, meta.rows_bytes)
-            rows, _ = open_rows(path, resident=True)
-            _check_rows(path, len(rows.insert_ts), meta.row_count)
+            check_size(rows_path, meta.rows_bytes)
+            rows, _ = open_rows(rows_path, resident=True)
+            _check_rows(rows_path, len(rows.insert_ts), meta.row_count)
             found.append((meta, rows))
 
-        def read_column(field_id: int, size: int) -> None:
-            path = self._paths.column(*where, field_id)
+        def read_column(path: Path, field_id: int, size: int) -> None:
             check_size(path, size)
             field = collection.schema.by_id.get(field_id)
             if field is None:  # the field is gone
@@ -132,20 +163,21 @@ class Check:
 
         scalar_ids = {i.index_id for i in collection.scalar_indexes}
 
-        def read_index(index_id: int, name: str, size: int) -> None:
-            path = self._paths.index(*where, name)
+        def read_index(path: Path, index_id: int, size: int) -> None:
             check_size(path, size)
             if index_id in scalar_ids:
                 open_scalar_index(path, resident=True)
             else:
                 open_index(path, resident=True)
 
-        yield from self._reading(read_rows)
+        yield from self._named(rows_path, meta.rows_bytes, read_rows)
         for field_id, size in meta.field_bytes.items():
-            yield from self._reading(lambda i=field_id, s=size: read_column(i, s))  # type: ignore[misc]
+            path = self._paths.column(*where, field_id)
+            yield from self._named(path, size, partial(read_column, path, field_id, size))
         for built in meta.indexes.values():
             if built.file_name:
-                yield from self._reading(lambda b=built: read_index(b.index_id, b.file_name, b.file_bytes))  # type: ignore[misc]
+                path, size = self._paths.index(*where, built.file_name), built.file_bytes
+                yield from self._named(path, size, partial(read_index, path, built.index_id, size))
 
     def _log(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
         collection_id = collection.collection_id
@@ -176,6 +208,10 @@ class Check:
             collection = snapshot.collections.get(int(path.parent.name) if path.parent.name.isdigit() else 0)
             if collection is None or not path.stem.isdigit() or int(path.stem) < collection.checkpoint_file:
                 unnamed.append(path)
+        if self._objects is not None:
+            wanted = {path.relative_to(self._root).as_posix() for path in named}
+            for name in sorted(self._sizes.keys() - wanted):
+                yield Finding(f"{self._objects.uri}/{name} is left over and goes after a while", is_damage=False)
         for path in sorted(unnamed):
             yield Finding(f"{path} is left over and goes at the next start", is_damage=False)
 

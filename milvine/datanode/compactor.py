@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 
 from milvine import metrics
 from milvine.background import Supervisor, Work
@@ -34,7 +35,8 @@ from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock, from_physical_ms, physical_ms
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import remove_tree
-from milvine.storage.segment_files import ROWS_FILE, SegmentPaths, open_delta, open_rows
+from milvine.storage.segment_files import ROWS_FILE, open_rows
+from milvine.storage.store import SegmentStore, read_delta
 
 _log = logging.getLogger(__name__)
 DEAD_SHARE = 0.2
@@ -82,7 +84,7 @@ class Compactor:
         settings: Settings,
         catalog: Catalog,
         views: Views,
-        paths: SegmentPaths,
+        store: SegmentStore,
         clock: HybridClock,
         indexes: IndexBuilder,
         supervisor: Supervisor,
@@ -90,7 +92,8 @@ class Compactor:
         self._indexes = indexes
         self._catalog = catalog
         self._views = views
-        self._paths = paths
+        self._store = store
+        self._paths = store.paths
         self._clock = clock
         self._limits = SizeLimits(settings.segment_max_rows, settings.segment_max_bytes)
         self._retention_ms = settings.retention_seconds * 1000
@@ -270,7 +273,7 @@ class Compactor:
                 return  # a compaction may make the deltas unnecessary
             self._working_on = collection_id
         try:
-            merge_deltas(self._catalog, self._views, self._paths, self._clock, view, self._fold_ts())
+            merge_deltas(self._catalog, self._views, self._store, self._clock, view, self._fold_ts())
             self._delta_merges.succeeded([collection_id])
         except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections go on
             now = self._views.peek(collection_id)
@@ -327,8 +330,9 @@ class Compactor:
 
     def _count_removable(self, meta: SegmentMeta, deltas: list[DeltaMeta], fold_ts: int, expired_ts: int) -> int:
         try:
-            deletes = [open_delta(self._paths.delta(d.collection_id, d.delta_id)) for d in deltas]
-            rows, _ = open_rows(self._paths.segment(meta.collection_id, meta.segment_id) / ROWS_FILE, resident=False)
+            deletes = [read_delta(self._store, d.collection_id, d.delta_id) for d in deltas]
+            path = self._paths.segment(meta.collection_id, meta.segment_id) / ROWS_FILE
+            rows, _ = self._store.read([path], partial(open_rows, path, resident=False))
             living = living_rows(rows, meta, deletes, fold_ts, expired_ts)
         except (MilvineError, OSError) as error:
             # Just replaced or dropped; or damaged, which loading reports.
@@ -389,23 +393,25 @@ class Compactor:
             self._fold_ts(),
             collection.expired_ts(),
         )
-        handing_over = contextlib.ExitStack()
-        try:
-            result: SegmentMeta | None = run_task("merge", order, is_wanted)
-            if result is not None:
-                result = self._indexed(collection, source_ids, result, is_wanted)
-            plan.row_count = 0 if result is None else result.row_count
-            crash_point("merge.files_written")
-            handing_over.enter_context(self._views.prepared(collection_id, () if result is None else (result,)))
-        except BaseException:
-            remove_tree(self._paths.segment(collection_id, plan.target))
-            raise
-        with handing_over:
+        target = self._paths.segment(collection_id, plan.target)
+        with contextlib.ExitStack() as handing_over:
+            try:
+                with self._store.kept(order.files()):
+                    result: SegmentMeta | None = run_task("merge", order, is_wanted)
+                if result is not None:
+                    result = self._indexed(collection, source_ids, result, is_wanted)
+                plan.row_count = 0 if result is None else result.row_count
+                crash_point("merge.files_written")
+                handing_over.enter_context(self._store.storing([] if result is None else [target]))
+                handing_over.enter_context(self._views.prepared(collection_id, () if result is None else (result,)))
+            except BaseException:
+                remove_tree(target)
+                raise
             # A commit that fails may still be there after a crash, so its files stay until the next start.
             folded_ts = _folded_ts(order, plan.row_count)
             dropped = commit_compaction(self._catalog, collection_id, source_ids, result, folded_ts)
             if dropped is None:
-                remove_tree(self._paths.segment(collection_id, plan.target))
+                remove_tree(target)
                 raise NotWanted
             crash_point("merge.committed")
             self._swap(plan, dropped)
@@ -421,7 +427,7 @@ class Compactor:
         had = {i for m in metas if m.segment_id in source_ids for i, built in m.indexes.items() if not built.is_scan}
         types = {f.field_id: f.data_type for f in collection.schema.fields}
         built = {
-            i.index_id: build_index(self._paths, result, i, types[i.field_id], is_wanted)
+            i.index_id: build_index(self._store, result, i, types[i.field_id], is_wanted)
             for i in collection.indexes
             if i.index_id in had
         }

@@ -6,6 +6,7 @@ skipped: a younger `max_ts` would keep compaction from folding the older deletes
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,7 +24,8 @@ from milvine.segment.deletes import concat_deletes
 from milvine.segment.view import ReadView, Views
 from milvine.storage.directories import sync_directory
 from milvine.storage.files import removed_on_failure
-from milvine.storage.segment_files import SegmentPaths, open_delta, save_delta
+from milvine.storage.segment_files import save_delta
+from milvine.storage.store import SegmentStore, read_delta
 
 _log = logging.getLogger(__name__)
 MAX_FILES = 16
@@ -58,11 +60,11 @@ def still_needed(batch: DeleteBatch, segments: Iterable[SegmentMeta]) -> DeleteB
 
 
 def merge_deltas(
-    catalog: Catalog, views: Views, paths: SegmentPaths, clock: HybridClock, view: ReadView, fold_ts: int
+    catalog: Catalog, views: Views, store: SegmentStore, clock: HybridClock, view: ReadView, fold_ts: int
 ) -> None:
     """Joins the deltas worth joining. The caller ensures that no compaction runs at the same time; flushes may.
 
-    Raises DataIntegrityError for a damaged file and DiskLimitExceeded, with nothing changed.
+    Raises DataIntegrityError for a damaged file, DiskLimitExceeded and IoFailed, with nothing changed.
     """
     sources = worth_merging(view.deltas, fold_ts)
     if not sources:
@@ -70,24 +72,26 @@ def merge_deltas(
     collection_id = view.collection_id
     # Read after the view, so that it includes the segments flushed with each delta of the view.
     segments = catalog.snapshot.segments.get(collection_id, ())
-    needed = still_needed(
-        concat_deletes([open_delta(paths.delta(collection_id, d.delta_id)) for d in sources]), segments
-    )
+    deletes = concat_deletes([read_delta(store, collection_id, d.delta_id) for d in sources])
+    needed = still_needed(deletes, segments)
+    paths = store.paths
     result: DeltaMeta | None = None
-    with removed_on_failure() as made:
-        if needed is not None:
-            delta_id = clock.next()
-            path = paths.delta(collection_id, delta_id)
-            made.append(path)
-            size = save_delta(path, needed)
-            result = DeltaMeta(delta_id, collection_id, len(needed), int(needed.ts.max()), size)
-            sync_directory(path.parent)
-    crash_point("deltas.files_written")
     gone = frozenset(d.delta_id for d in sources)
-    if not commit_delta_merge(catalog, collection_id, gone, result):
-        if result is not None:
-            paths.delta(collection_id, result.delta_id).unlink(missing_ok=True)
-        return
+    with contextlib.ExitStack() as storing:
+        with removed_on_failure() as made:
+            if needed is not None:
+                delta_id = clock.next()
+                path = paths.delta(collection_id, delta_id)
+                made.append(path)
+                size = save_delta(path, needed)
+                result = DeltaMeta(delta_id, collection_id, len(needed), int(needed.ts.max()), size)
+                sync_directory(path.parent)
+            storing.enter_context(store.storing(made))
+        crash_point("deltas.files_written")
+        if not commit_delta_merge(catalog, collection_id, gone, result):
+            if result is not None:
+                paths.delta(collection_id, result.delta_id).unlink(missing_ok=True)
+            return
     crash_point("deltas.committed")
     joined = () if result is None else (result,)
     views.replace(

@@ -21,21 +21,22 @@ from milvine.storage.files import removed_on_failure
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,
-    SegmentPaths,
     save_column,
     save_delta,
     save_rows,
 )
+from milvine.storage.store import SegmentStore
 from milvine.storage.wal import remove_files_before
 
 
 class Flusher:
     """Flushes one collection at a time; the caller serialises flushes of one collection."""
 
-    def __init__(self, catalog: Catalog, views: Views, paths: SegmentPaths, clock: HybridClock) -> None:
+    def __init__(self, catalog: Catalog, views: Views, store: SegmentStore, clock: HybridClock) -> None:
         self._catalog = catalog
         self._views = views
-        self._paths = paths
+        self._store = store
+        self._paths = store.paths
         self._clock = clock
 
     def flush(self, writer: CollectionWriter, frozen: Frozen) -> tuple[SegmentMeta, ...]:
@@ -58,6 +59,7 @@ class Flusher:
                 deltas = self._save_deltas(view, frozen, made)
                 sync_directory(self._paths.collection(collection_id))
                 crash_point("flush.files_written")
+                handing_over.enter_context(self._store.storing(made))
                 handing_over.enter_context(self._views.prepared(collection_id, tuple(sealed)))
             if not commit_flush(self._catalog, collection_id, tuple(sealed), deltas, frozen.checkpoint_file):
                 return ()

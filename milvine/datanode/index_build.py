@@ -26,7 +26,7 @@ from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 from milvine.model.types import DataType
 from milvine.segment.view import Views
 from milvine.storage.directories import sync_directory
-from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.store import SegmentStore
 
 _LOOK_SECONDS = 0.5
 _SMALL_ROWS = 20_000
@@ -54,10 +54,11 @@ class Build:
 class IndexBuilder:
     """One thread that finds missing indexes, and one child process that builds them."""
 
-    def __init__(self, catalog: Catalog, views: Views, paths: SegmentPaths, supervisor: Supervisor) -> None:
+    def __init__(self, catalog: Catalog, views: Views, store: SegmentStore, supervisor: Supervisor) -> None:
         self._catalog = catalog
         self._views = views
-        self._paths = paths
+        self._store = store
+        self._paths = store.paths
         self._builds: Work[tuple[int, int]] = supervisor.work("index_build")
         """By segment and index."""
         self._worker = supervisor.worker("index_build", self._step)
@@ -181,13 +182,15 @@ class IndexBuilder:
         collection = self._catalog.snapshot.collections.get(meta.collection_id)
         if collection is None:
             return
-        built = build_index(self._paths, meta, index, collection.schema.by_id[index.field_id].data_type, is_wanted)
-        crash_point("build.files_written")
-        following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
-        if following is None:
-            if not built.is_scan:
-                self._paths.index(meta.collection_id, meta.segment_id, built.file_name).unlink(missing_ok=True)
-            return
+        built = build_index(self._store, meta, index, collection.schema.by_id[index.field_id].data_type, is_wanted)
+        made = [] if built.is_scan else [self._paths.index(meta.collection_id, meta.segment_id, built.file_name)]
+        with self._store.storing(made):
+            crash_point("build.files_written")
+            following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
+            if following is None:
+                for path in made:
+                    path.unlink(missing_ok=True)
+                return
         crash_point("build.committed")
         self._views.replace(
             meta.collection_id,
@@ -208,16 +211,18 @@ def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
 
 
 def build_index(
-    paths: SegmentPaths, meta: SegmentMeta, index: IndexSpec, data_type: DataType, is_wanted: Callable[[], bool]
+    store: SegmentStore, meta: SegmentMeta, index: IndexSpec, data_type: DataType, is_wanted: Callable[[], bool]
 ) -> SegmentIndexMeta:
-    """Builds an index file beside its segment, synced but not committed. Raises NotWanted, ServiceInternal."""
+    """Builds an index file beside its segment, synced but not stored. Raises NotWanted, ServiceInternal,
+    IoFailed."""
     if _needs_no_build(meta, index):
         return SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
     where = (meta.collection_id, meta.segment_id)
-    output = paths.index(*where, _file_name(index.index_id))
+    column = store.paths.column(*where, index.field_id)
+    output = store.paths.index(*where, _file_name(index.index_id))
     output.unlink(missing_ok=True)
     order: dict[str, Any] = {
-        "column": str(paths.column(*where, index.field_id)),
+        "column": str(column),
         "output": str(output),
         "build_type": index.build_type,
         "build_params": index.build_params,
@@ -231,10 +236,11 @@ def build_index(
             "threads": os.cpu_count() or 1,
         }
     try:
-        if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:
-            build_scalar(order)
-        else:
-            run_task(task, order, is_wanted)
+        with store.kept([column]):
+            if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:
+                build_scalar(order)
+            else:
+                run_task(task, order, is_wanted)
     except BaseException:
         output.unlink(missing_ok=True)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,20 @@ class MergeOrder:
     fold_ts: int
     expired_ts: int
 
+    @property
+    def needed_deltas(self) -> list[DeltaMeta]:
+        """Without those that no source needs, which may be gone if the partition that needed them was dropped."""
+        return [d for d in self.deltas if any(meta.needs(d) for meta in self.sources)]
+
+    def files(self) -> list[Path]:
+        """The files that the merge reads."""
+        found = [self.paths.delta(d.collection_id, d.delta_id) for d in self.needed_deltas]
+        for meta in self.sources:
+            where = meta.collection_id, meta.segment_id
+            known = (f.field_id for f in self.schema.fields if f.field_id in meta.field_bytes)
+            found += [self.paths.segment(*where) / ROWS_FILE, *(self.paths.column(*where, i) for i in known)]
+        return found
+
 
 def living_rows(rows: RowsFile, meta: SegmentMeta, deletes: list[DeleteBatch], fold_ts: int, expired_ts: int) -> Array:
     """bool (n,): neither deleted at or before `fold_ts` nor inserted before `expired_ts`."""
@@ -60,9 +75,7 @@ def merge(order: MergeOrder) -> SegmentMeta | None:
     """The new segment, with its files written and synced; None, with no file written, if no row is alive."""
     first = order.sources[0]
     where = (first.collection_id, order.segment_id)
-    # Deltas that no source needs may be gone, if the partition that needed them was dropped.
-    needed = [d for d in order.deltas if any(meta.needs(d) for meta in order.sources)]
-    deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in needed}
+    deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in order.needed_deltas}
     kept: list[Array | None] = []
     insert_ts: list[Array] = []
     for meta in order.sources:

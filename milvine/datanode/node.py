@@ -22,11 +22,13 @@ from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.scrub import Scrubber
+from milvine.datanode.store_keeper import StoreKeeper
 from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
 from milvine.errors import (
     ChannelTSafeStalled,
     CollectionNotFound,
     DataIntegrityError,
+    IoFailed,
     MilvineError,
     QuotaExceeded,
     RequestTimeout,
@@ -40,7 +42,7 @@ from milvine.segment.deletes import split_deletes
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import remove_tree
-from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.store import CachedStore, SegmentStore
 from milvine.storage.wal import Wal, remove_files_before
 
 _log = logging.getLogger(__name__)
@@ -75,20 +77,21 @@ class DataNode:
         settings: Settings,
         catalog: Catalog,
         views: Views,
-        paths: SegmentPaths,
+        store: SegmentStore,
         clock: HybridClock,
         supervisor: Supervisor,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._views = views
-        self._paths = paths
+        self._paths = store.paths
         self._clock = clock
         self._held: dict[int, _Held] = {}
-        self._flusher = Flusher(catalog, views, paths, clock)
-        self.indexes = IndexBuilder(catalog, views, paths, supervisor)
-        self.compactor = Compactor(settings, catalog, views, paths, clock, self.indexes, supervisor)
-        self._scrubber = Scrubber(settings, catalog, paths, supervisor)
+        self._flusher = Flusher(catalog, views, store, clock)
+        self.indexes = IndexBuilder(catalog, views, store, supervisor)
+        self.compactor = Compactor(settings, catalog, views, store, clock, self.indexes, supervisor)
+        self._scrubber = Scrubber(settings, catalog, store, supervisor)
+        self._keeper = StoreKeeper(settings, catalog, store, supervisor) if isinstance(store, CachedStore) else None
         self._recoveries: Work[int] = supervisor.work("recovery")
         self._flushes: Work[int] = supervisor.work("flush")
         self._worker = supervisor.worker("flush", self._flush_one)
@@ -119,6 +122,8 @@ class DataNode:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
         self.compactor.start()
         self._scrubber.start()
+        if self._keeper is not None:
+            self._keeper.start()
         self._worker.start()
 
     def close(self) -> None:
@@ -330,7 +335,11 @@ class DataNode:
             frozen = _frozen(held)
             if frozen is None:
                 return ()
-            sealed = self._flusher.flush(held.writer, frozen)
+            try:
+                sealed = self._flusher.flush(held.writer, frozen)
+            except IoFailed as error:
+                self._flush_failed(collection_id, error)  # the worker tries again, without a further call
+                raise
             held.frozen = None
         self._flushes.succeeded([collection_id])
         self.indexes.look()
@@ -376,18 +385,17 @@ class DataNode:
         return oldest is None or oldest > ts
 
     def _next_full(self) -> int | None:
-        """A collection to seal now: its rows are too many or too old, or all rows are too many and it is the largest.
-        One whose flush has just failed is skipped."""
-        waiting = self._flushes.waiting()
+        """A collection to seal now: its rows are too many or too old, its flush failed, or all rows are too many and it
+        is the largest. One whose flush has just failed is skipped."""
+        waiting, failing = self._flushes.waiting(), self._flushes.keys()
         held = [item for item in list(self._held.items()) if item[0] not in waiting]
         for collection_id, one in held:
-            if self._is_full(one.writer) or self._is_old(collection_id):
+            if self._is_full(one.writer) or self._is_old(collection_id) or collection_id in failing:
                 return collection_id
         if self._views.all_growing_bytes <= self._settings.write_buffer_bytes:
             return None
         if not self._is_buffer_full():
             # Only the rows of failing collections are too many: those due for a retry are the candidates.
-            failing = self._flushes.keys()
             held = [item for item in held if item[0] in failing]
         sizes = {collection_id: one.writer.growing_bytes for collection_id, one in held}
         largest = max(sizes, key=sizes.__getitem__, default=None)
@@ -409,11 +417,14 @@ class DataNode:
         try:
             self.flush(collection_id)
         except Exception as error:  # noqa: BLE001 - it is recorded; the rows stay in memory and in the log
-            collection = self._catalog.snapshot.collections.get(collection_id)
-            if collection is not None:
-                seconds = time.monotonic() - started
-                self._flushes.failed([collection_id], f"flush of collection {collection.name}", error, seconds)
+            if not isinstance(error, IoFailed):  # `flush` has recorded it
+                self._flush_failed(collection_id, error, time.monotonic() - started)
         return 0.0
+
+    def _flush_failed(self, collection_id: int, error: Exception, spent_seconds: float = 0.0) -> None:
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        if collection is not None:
+            self._flushes.failed([collection_id], f"flush of collection {collection.name}", error, spent_seconds)
 
 
 def _as_damage(error: Exception) -> DataIntegrityError:

@@ -57,6 +57,14 @@ def named_files(paths: SegmentPaths, snapshot: Snapshot) -> dict[Path, int]:
     return named
 
 
+def is_named(paths: SegmentPaths, snapshot: Snapshot, path: Path) -> bool:
+    """Whether the catalog names a file, a delta or a file of a segment."""
+    collection, name, *more = path.relative_to(paths.root / "segments").parts
+    if more:
+        return any(str(m.segment_id) == name for m in snapshot.segments.get(int(collection), ()))
+    return any(f"{d.delta_id}.delta" == name for d in snapshot.deltas.get(int(collection), ()))
+
+
 def recover(
     collection: Collection, snapshot: Snapshot, paths: SegmentPaths, clock: HybridClock
 ) -> tuple[ReadView, Wal]:

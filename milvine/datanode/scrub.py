@@ -15,7 +15,7 @@ from milvine.datanode.check import check_size
 from milvine.datanode.recovery import named_files
 from milvine.errors import DataIntegrityError
 from milvine.storage.files import read_and_verify
-from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.store import SegmentStore
 
 _LOOK_SECONDS = 60.0
 
@@ -27,11 +27,11 @@ class _Stopped(Exception):
 class Scrubber:
     """One thread. The list of verified files is lost when the process ends."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, paths: SegmentPaths, supervisor: Supervisor) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, store: SegmentStore, supervisor: Supervisor) -> None:
         self._bytes_per_second = settings.scrub_bytes_per_second
         self._interval_seconds = settings.scrub_interval_seconds
         self._catalog = catalog
-        self._paths = paths
+        self._store = store
         self._verified_at: dict[Path, float] = {}
         self._files: Work[Path] = supervisor.work("scrub", lambda path: path in self._named())
         """The damaged files."""
@@ -43,7 +43,7 @@ class Scrubber:
             self._worker.start()
 
     def _named(self) -> dict[Path, int]:
-        return named_files(self._paths, self._catalog.snapshot)
+        return named_files(self._store.paths, self._catalog.snapshot)
 
     def _step(self) -> float:
         """Verifies the files that are due, longest unverified first."""
@@ -52,7 +52,7 @@ class Scrubber:
         self._files.retain(named.keys())
         due = time.monotonic() - self._interval_seconds
         for path in sorted(named, key=lambda path: self._verified_at.get(path, 0.0)):
-            if self._verified_at.get(path, due) <= due:
+            if self._verified_at.get(path, due) <= due and self._store.is_local(path):
                 try:
                     self._verify(path, named[path])
                 except _Stopped:
@@ -65,7 +65,9 @@ class Scrubber:
             check_size(path, size)
             read_and_verify(path, self._pause)
         except (DataIntegrityError, OSError) as error:
-            if path in self._named() and self._files.failure(path) is None:
+            if self._store.repaired(path):
+                self._files.succeeded([path])
+            elif path in self._named() and self._files.failure(path) is None:
                 self._files.failed([path], "a sealed file is damaged", error, is_final=True)
         else:
             self._files.succeeded([path])

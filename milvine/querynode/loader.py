@@ -25,6 +25,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import (
     CollectionNotFound,
     DataIntegrityError,
+    IoFailed,
     MemoryLimitExceeded,
     MilvineError,
     SegmentRequestResourceFailed,
@@ -588,12 +589,12 @@ class Loader:
     def _opening_failed(
         self, collection_id: int, state: LoadState, opening: Opening, error: Exception, spent_seconds: float
     ) -> None:
-        """Damage, and any failure before a load is done, ends the load. After other failures the open segments are
-        still served, and are opened as wanted later."""
+        """Damage, and any failure before a load is done, ends the load, except that of an object store that is away.
+        After other failures the open segments are still served, and are opened as wanted later."""
         with state.lock:
             if state.generation != opening.generation:
                 self._schedule(collection_id)  # perhaps of an earlier load; the current one may fail again, or not
-            elif isinstance(error, DataIntegrityError) or not state.loaded.is_set():
+            elif isinstance(error, DataIntegrityError) or not (state.loaded.is_set() or isinstance(error, IoFailed)):
                 self._fail(collection_id, state, _as_load_failure(error))
             else:
                 self._keep_failure(collection_id, state, opening.meta.segment_id, error, spent_seconds)

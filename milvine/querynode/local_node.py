@@ -24,11 +24,11 @@ from milvine.segment.aggregation import Aggregation, aggregate_row_sets
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
-from milvine.segment.sealed import LoadSpec, Part, SealedSegment, open_segment
+from milvine.segment.sealed import LoadSpec, Part, SealedSegment, open_segment, part_files
 from milvine.segment.search import search_row_sets
 from milvine.segment.term_statistics import term_statistics
 from milvine.storage.files import OnBytes, ignore_bytes
-from milvine.storage.segment_files import SegmentPaths, open_delta
+from milvine.storage.store import SegmentStore, read_delta
 
 _Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
 _Result = TypeVar("_Result")
@@ -37,9 +37,9 @@ _Result = TypeVar("_Result")
 class LocalNode:
     """See QueryNode. `_serving` is read without a lock; changes to it and to delete marks take `_lock`."""
 
-    def __init__(self, paths: SegmentPaths, threads: int) -> None:
+    def __init__(self, store: SegmentStore, threads: int) -> None:
         """`threads`: the number of files of one collection that are opened at a time."""
-        self._paths = paths
+        self._store = store
         self._threads = threads
         self._pools: dict[int, tuple[ThreadPoolExecutor, int]] = {}
         """Pools of collections that are being loaded, with the number of segments being opened."""
@@ -57,7 +57,15 @@ class LocalNode:
     ) -> None:
         previous = self._serving[meta.collection_id].get(meta.segment_id)
         map_parts = partial(self._map_parts, meta.collection_id) if in_parallel else map
-        opened = open_segment(self._paths, meta, spec, previous, map_parts, on_bytes)
+
+        def map_stored(open_part: Callable[[PartKey], Part], keys: Collection[PartKey]) -> Iterable[Part]:
+            def open_stored(key: PartKey) -> Part:
+                files = part_files(self._store.paths, meta, spec, key)
+                return self._store.read(files, partial(open_part, key), partial(on_bytes, 0))
+
+            return map_parts(open_stored, keys)
+
+        opened = open_segment(self._store.paths, meta, spec, previous, map_stored, on_bytes)
         with self._lock:
             # From here on new deletes reach it; `catch_up` brings the older ones, in any order.
             self._opening[meta.collection_id][meta.segment_id] = opened
@@ -100,7 +108,7 @@ class LocalNode:
         if segment is None or meta.segment_id in self._serving[meta.collection_id]:
             return
         flushed = [
-            open_delta(self._paths.delta(delta.collection_id, delta.delta_id))
+            read_delta(self._store, delta.collection_id, delta.delta_id)
             for delta in deltas
             if delta.max_ts > meta.min_ts
         ]

@@ -279,6 +279,21 @@ def open_segment(
     return SealedSegment(meta, spec, shared | dict(zip(lacking, opened, strict=True)))
 
 
+def part_files(paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey) -> list[Path]:
+    """The files that opening a part reads: its own, and the column that says which rows an index lacks."""
+    kind, number = key
+    where = (meta.collection_id, meta.segment_id)
+    if kind == "rows":
+        return [paths.segment(*where) / ROWS_FILE]
+    if kind == "field":
+        return [paths.column(*where, number)]
+    files = [paths.index(*where, meta.indexes[number].file_name)]
+    index = next((i for i in spec.indexes.values() if i.index_id == number), None)
+    if index is not None and spec.schema.by_id[index.field_id].nullable:
+        files.append(paths.column(*where, index.field_id))
+    return files
+
+
 def _is_at(part: Part, placement: Placement) -> bool:
     return part.in_memory == placement.in_memory and (part.populated or placement.populate is Populate.NEVER)
 
@@ -287,33 +302,33 @@ def _open_part(
     paths: SegmentPaths, meta: SegmentMeta, spec: LoadSpec, key: PartKey, placement: Placement, on_bytes: OnBytes
 ) -> Part:
     kind, number = key
-    where = (meta.collection_id, meta.segment_id)
+    path, *columns = part_files(paths, meta, spec, key)
     in_memory, populate = placement.in_memory, placement.populate is not Populate.NEVER
 
     def part(value: Any, memory_bytes: int, file_bytes: int) -> Part:
         return Part(value, memory_bytes, 0 if in_memory else file_bytes, in_memory, populate)
 
     if kind == "rows":
-        rows, mapped = open_rows(paths.segment(*where) / ROWS_FILE, resident=populate, on_bytes=on_bytes)
+        rows, mapped = open_rows(path, resident=populate, on_bytes=on_bytes)
         keys = KeyIndex(rows.sorted_keys, rows.order)
         return part((rows.insert_ts, keys), mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
     if kind == "index" and any(i.index_id == number for i in spec.scalar_indexes):
-        indexes, mapped = _open_scalar_index(paths.index(*where, meta.indexes[number].file_name), populate, on_bytes)
+        indexes, mapped = _open_scalar_index(path, populate, on_bytes)
         return part(indexes, mapped.payload_bytes if in_memory else 0, mapped.payload_bytes)
     if kind == "index":
         index = next(i for i in spec.indexes.values() if i.index_id == number)
         assert index.metric_type is not None
-        path, index_type = paths.index(*where, meta.indexes[number].file_name), TYPES[index.build_type]
+        index_type = TYPES[index.build_type]
         mapped = open_index_file(path, resident=populate and index_type.is_resident, on_bytes=on_bytes)
         opened: VectorIndex = index_type.open(mapped.payload, index.metric_type, path)
         field = spec.schema.by_id[index.field_id]
-        if field.nullable:
-            column, _ = open_column(paths.column(*where, field.field_id), field.data_type, resident=False)
+        for column_path in columns:
+            column, _ = open_column(column_path, field.data_type, resident=False)
             opened = opened if column.validity is None else PartialIndex(opened, column.validity)
         return part(opened, opened.memory_bytes if in_memory else opened.heap_bytes, mapped.payload_bytes)
     field = spec.schema.by_id[number]
     data_type = field.data_type
-    column, mapped = open_column(paths.column(*where, number), data_type, resident=populate, on_bytes=on_bytes)
+    column, mapped = open_column(path, data_type, resident=populate, on_bytes=on_bytes)
     memory = mapped.payload_bytes if in_memory else 0
     prepared = None
     if data_type.is_vector and in_memory:

@@ -152,6 +152,15 @@ def read_and_verify(path: Path, pause: Callable[[int], None]) -> None:
         raise DataIntegrityError(f"{path} does not match its checksum")
 
 
+def mapped_files() -> set[str]:
+    """Paths of the files that this process has mapped; none where the system cannot say."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return set()
+    return {line[line.index("/") :] for line in maps.splitlines() if "/" in line}
+
+
 def _verify(mapped: MappedFile, crc: int, on_bytes: OnBytes = ignore_bytes, *, populate: bool = False) -> None:
     found = 0
     for start in range(0, mapped.payload_bytes, _POPULATE_STEP_BYTES):

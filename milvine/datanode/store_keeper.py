@@ -1,0 +1,56 @@
+"""Keeps object store and cache as the catalog wants them: evicts copies, uploads and removes objects.
+
+Level-triggered: each sweep compares all objects with the catalog, so whatever a crash, an outage or a compaction leaves
+is found by the same step.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from milvine.background import Supervisor
+from milvine.catalog.store import Catalog
+from milvine.config import Settings
+from milvine.datanode.recovery import is_named, named_files
+from milvine.storage.store import CachedStore
+
+_log = logging.getLogger(__name__)
+_SWEEPS_PER_WAIT = 2
+_LEAST_SECONDS = 0.5
+_EVICTION_PAUSE_SECONDS = 0.2
+"""An eviction looks at every file, and a load may fill the cache with each file that it fetches."""
+
+
+class StoreKeeper:
+    """One thread."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, store: CachedStore, supervisor: Supervisor) -> None:
+        self._wait_seconds = settings.store_removal_seconds
+        self._interval_seconds = max(_LEAST_SECONDS, self._wait_seconds / _SWEEPS_PER_WAIT)
+        self._catalog = catalog
+        self._store = store
+        self._worker = supervisor.worker("object_store", self._step)
+        self._swept_at = float("-inf")
+        store.is_named = lambda path: is_named(store.paths, catalog.snapshot, path)
+        store.on_full = self._worker.wake
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def _named(self) -> Mapping[Path, int]:
+        return named_files(self._store.paths, self._catalog.snapshot)
+
+    def _step(self) -> float:
+        self._store.evict(self._named())
+        due = self._swept_at + self._interval_seconds
+        if time.monotonic() >= due:
+            if removed := self._store.sweep(self._named, self._wait_seconds):
+                _log.info("removed %d objects that no collection needs", removed)
+            self._swept_at = time.monotonic()
+            self._store.evict(self._named())
+            due = self._swept_at + self._interval_seconds
+        self._worker.pause(_EVICTION_PAUSE_SECONDS)
+        return max(0.0, due - time.monotonic())

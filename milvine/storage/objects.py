@@ -1,0 +1,155 @@
+"""Objects by name under one URI of an object store. The only home of obstore, which is imported once there is a URI.
+
+Every failure to reach the store is IoFailed, after short retries of its own; callers retry later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from milvine import metrics
+from milvine.errors import IoFailed, UnexpectedError
+
+PREFIX = "segments/"
+_STEP_BYTES = 16 << 20
+_PARTS_AT_A_TIME = 4
+_REASON_CHARACTERS = 300
+_REMOVED_AT_A_TIME = 500
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where objects are. Credentials come from the environment, under the names of the store's own tools.
+
+    `endpoint` and `region` are empty for the store's defaults.
+    """
+
+    uri: str
+    endpoint: str = ""
+    region: str = ""
+
+
+class ObjectMissing(Exception):
+    """The store answers and has no object of this name."""
+
+
+class Objects:
+    """Small calls over one store, from any thread."""
+
+    def __init__(self, place: Place) -> None:
+        """Raises UnexpectedError, in one sentence, if obstore is not installed or does not accept the URI."""
+        try:
+            import obstore
+            from obstore.exceptions import BaseError
+            from obstore.store import from_url
+        except ImportError as error:
+            raise UnexpectedError(f"store.uri {place.uri} needs obstore: pip install 'milvine[store]'") from error
+        self.uri = place.uri.rstrip("/")
+        self._api: Any = obstore
+        self._failures = (BaseError, OSError)
+        options: dict[str, Any] = {
+            "config": {n: v for n, v in (("endpoint", place.endpoint), ("region", place.region)) if v},
+            "client_options": {
+                "allow_http": place.endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=5),
+                "timeout": timedelta(seconds=30),
+            },
+            "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
+        }
+        try:
+            self._store: Any = from_url(self.uri, **options)
+        except (BaseError, ValueError, TypeError) as error:
+            raise UnexpectedError(f"store.uri {place.uri} is not accepted: {_reason(error)}") from error
+
+    def _call(self, doing: str, call: Callable[[], _Result]) -> _Result:
+        """Raises ObjectMissing, FileExistsError and IoFailed."""
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            return call()
+        except AlreadyExistsError as error:
+            raise FileExistsError from error
+        except FileNotFoundError as error:
+            if not any(text in str(error) for text in _NO_BUCKET):
+                raise ObjectMissing from error
+            failure: Exception = error
+        except self._failures as error:
+            failure = error
+        metrics.store_failures.inc()
+        raise IoFailed(f"cannot {doing} {self.uri}: {_reason(failure)}") from failure
+
+    def create(self, name: str, content: bytes) -> bool:
+        """False if there is an object of this name already."""
+        try:
+            self._call("write to", lambda: self._api.put(self._store, name, content, mode="create"))
+        except FileExistsError:
+            return False
+        return True
+
+    def content(self, name: str) -> bytes | None:
+        """None if there is no such object."""
+        try:
+            return self._call("read from", lambda: bytes(self._api.get(self._store, name).bytes()))
+        except ObjectMissing:
+            return None
+
+    def upload(self, name: str, path: Path) -> None:
+        """Raises IoFailed also if the file is gone."""
+        put = partial(self._api.put, self._store, name, path, chunk_size=_STEP_BYTES, max_concurrency=_PARTS_AT_A_TIME)
+        try:
+            size = path.stat().st_size
+            self._call("write to", put)
+        except (ObjectMissing, FileNotFoundError) as error:
+            raise IoFailed(f"cannot write to {self.uri}: {path} is gone") from error
+        metrics.store_uploaded_bytes.inc(size)
+
+    def download(self, name: str, target: Path, on_step: Callable[[], None]) -> int:
+        """Writes and fsyncs `target`; returns its size. `on_step` runs between steps of a few megabytes, and ends the
+        download by raising. Raises ObjectMissing."""
+        first, size = self._call("read from", lambda: self._first_bytes(name))
+        with target.open("wb") as file:
+            file.write(first)
+            while file.tell() < size:
+                on_step()
+                start = file.tell()
+                end = min(start + _STEP_BYTES, size)
+                read = partial(self._api.get_range, self._store, name, start=start, end=end)
+                file.write(self._call("read from", read))
+            file.flush()
+            os.fsync(file.fileno())
+        metrics.store_downloaded_bytes.inc(size)
+        return size
+
+    def _first_bytes(self, name: str) -> tuple[Any, int]:
+        """The start of an object, and its size."""
+        found = self._api.get(self._store, name, options={"range": (0, _STEP_BYTES)})
+        return found.bytes(), int(found.meta["size"])
+
+    def sizes(self) -> dict[str, int]:
+        """Sizes by name of all objects under PREFIX."""
+
+        def listed() -> dict[str, int]:
+            pages = self._api.list(self._store, prefix=PREFIX.rstrip("/"))
+            return {one["path"]: int(one["size"]) for page in pages for one in page}
+
+        return self._call("list", listed)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """No error for objects that are gone."""
+        left = list(names)
+        while left:
+            some, left = left[:_REMOVED_AT_A_TIME], left[_REMOVED_AT_A_TIME:]
+            self._call("remove objects of", partial(self._api.delete, self._store, some))
+
+
+def _reason(error: Exception) -> str:
+    """The first line; the rest is for the authors of obstore."""
+    return str(error).partition("\n")[0].strip()[:_REASON_CHARACTERS]

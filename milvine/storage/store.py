@@ -1,0 +1,419 @@
+"""Where the files of sealed segments live: in the data directory, or in an object store with the directory as a cache.
+
+A file is always written locally first, and opened locally by the same code. With an object store it is uploaded before
+the catalog names it. After that the local file is a copy: it may be evicted, and is fetched when it is opened again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+
+from milvine import metrics
+from milvine.config import LOCAL_STORE, Settings
+from milvine.crash_points import crash_point
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed, UnexpectedError
+from milvine.model.segments import DeleteBatch
+from milvine.storage.directories import make_directory, sync_directory
+from milvine.storage.files import mapped_files, remove_tree, verify_sealed, walk_files
+from milvine.storage.objects import ObjectMissing, Objects, Place
+from milvine.storage.segment_files import SegmentPaths, open_delta
+
+_log = logging.getLogger(__name__)
+OWNER = "milvine.json"
+"""The object that names the data directory to which a URI belongs."""
+MARKER = "store.json"
+"""The file of the data directory that names its URI."""
+_PARTS = "parts"
+_UPLOADS_AT_A_TIME = 8
+_FETCH_LOCKS = 64
+_Result = TypeVar("_Result")
+Named = Callable[[], Mapping[Path, int]]
+"""Returns the files that the catalog names now, with their sizes."""
+
+
+def _no_step() -> None:
+    pass
+
+
+class SegmentStore:
+    """Files in the data directory alone: each is where it was written, so nothing here costs anything."""
+
+    def __init__(self, paths: SegmentPaths) -> None:
+        self.paths = paths
+
+    def read(
+        self, files: Sequence[Path], open_files: Callable[[], _Result], on_step: Callable[[], None] = _no_step
+    ) -> _Result:
+        """The result of `open_files`, which opens `files`. `on_step` may run while they are fetched, and ends that by
+        raising. Raises IoFailed if a file is not local and the store cannot be reached."""
+        return open_files()
+
+    @contextlib.contextmanager
+    def kept(self, files: Sequence[Path]) -> Iterator[None]:
+        """The files are local, whole, and not evicted in the block; for work in child processes."""
+        yield
+
+    @contextlib.contextmanager
+    def storing(self, made: Sequence[Path]) -> Iterator[None]:
+        """Stores new files and directories of files durably. The block commits them to the catalog."""
+        yield
+
+    def is_local(self, path: Path) -> bool:
+        """Whether a file that the catalog names must be in the data directory."""
+        return True
+
+    def repaired(self, path: Path, on_step: Callable[[], None] = _no_step) -> bool:
+        """Whether a damaged or missing file was a copy, which is whole now."""
+        return False
+
+
+class CachedStore(SegmentStore):
+    """Files in an object store; the data directory holds copies, the least recently used of which are evicted."""
+
+    def __init__(self, paths: SegmentPaths, objects: Objects, cache_bytes: int) -> None:
+        super().__init__(paths)
+        self.objects = objects
+        self._cache_bytes = cache_bytes
+        self._parts = paths.root / _PARTS
+        remove_tree(self._parts)
+        make_directory(self._parts)
+        self._uploads = ThreadPoolExecutor(_UPLOADS_AT_A_TIME, thread_name_prefix="upload")
+        self._fetching = tuple(threading.Lock() for _ in range(_FETCH_LOCKS))
+        self._lock = threading.Lock()
+        """Guards the tables below. It is held while objects are removed, so that no upload of one begins meanwhile."""
+        self._in_flight: Counter[Path] = Counter()
+        self._kept: Counter[Path] = Counter()
+        self._stored: set[Path] = set()
+        """Files with an object that the catalog names."""
+        self._used_at: dict[Path, float] = {}
+        self._unnamed_since: dict[str, float] = {}
+        self._local_bytes = 0
+        self._claim_lock = threading.Lock()
+        self._is_claimed = False
+        self.is_named: Callable[[Path], bool] = lambda _path: True
+        self.on_full: Callable[[], None] = lambda: None
+        """Called when the copies have become larger than the cache."""
+
+    def name(self, path: Path) -> str:
+        """The name of a file's object."""
+        return path.relative_to(self.paths.root).as_posix()
+
+    # The claim
+
+    def claim(self) -> None:
+        """Makes sure that the URI belongs to this data directory, since a sweep removes what its catalog does not name.
+
+        Raises UnexpectedError if it belongs to another directory or does not create objects conditionally.
+        """
+        with self._claim_lock:
+            if self._is_claimed:
+                return
+            uri, known = self.objects.uri, _marker_of(self.paths.root)
+            owner = uuid.uuid4().hex if known is None else known.owner
+            content = orjson.dumps({"owner": owner})
+            found = self.objects.content(OWNER)
+            if found is None:
+                if known is not None and known.is_claimed and known.uri != uri:
+                    raise UnexpectedError(
+                        f"the segment files of {self.paths.root} are in {known.uri}, and {uri} has no copy of them"
+                    )
+                # The file first: with the object alone, no start after a crash would know whose it is.
+                _write_marker(self.paths.root, _Marker(uri, owner, is_claimed=False))
+                crash_point("store.marked")
+                self.objects.create(OWNER, content)
+                crash_point("store.claimed")
+                found = self.objects.content(OWNER)
+            if found != content:
+                raise UnexpectedError(f"{uri} belongs to another data directory than {self.paths.root}")
+            if self.objects.create(OWNER, content):
+                raise UnexpectedError(
+                    f"{uri} overwrites objects that are to be created only if they are new, as two servers would"
+                )
+            claimed = _Marker(uri, owner, is_claimed=True)
+            if known != claimed:
+                _write_marker(self.paths.root, claimed)
+            self._is_claimed = True
+
+    @property
+    def was_claimed(self) -> bool:
+        """Whether an earlier start claimed this URI for the directory."""
+        known = _marker_of(self.paths.root)
+        return known is not None and known.is_claimed and known.uri == self.objects.uri
+
+    # Reading
+
+    def read(
+        self, files: Sequence[Path], open_files: Callable[[], _Result], on_step: Callable[[], None] = _no_step
+    ) -> _Result:
+        for path in files:
+            self._bring(path, on_step)
+        try:
+            return open_files()
+        except DataIntegrityError:
+            repaired = [self.repaired(path, on_step) for path in files]
+            if not any(repaired):
+                raise
+        return open_files()
+
+    def _bring(self, path: Path, on_step: Callable[[], None]) -> None:
+        self._used_at[path] = time.monotonic()
+        if path.exists():
+            metrics.store_hits.inc()
+            return
+        with self._fetching[hash(path) % _FETCH_LOCKS]:
+            if not path.exists():
+                metrics.store_misses.inc()
+                self._fetch(path, on_step)
+
+    def repaired(self, path: Path, on_step: Callable[[], None] = _no_step) -> bool:
+        if not self.is_named(path):
+            return False
+        with self._fetching[hash(path) % _FETCH_LOCKS]:
+            try:
+                verify_sealed(path)
+            except DataIntegrityError as error:
+                self._fetch(path, on_step)
+                _log.warning("fetched again: %s", error.message)
+                return True
+        return False
+
+    def _fetch(self, path: Path, on_step: Callable[[], None]) -> None:
+        """Downloads to a part file, verifies it and renames it."""
+        name = self.name(path)
+        part = self._parts / name.replace("/", "-")
+        try:
+            size = self._download(name, part, on_step)
+            crash_point("store.fetched")
+            if not self.is_named(path):  # it was removed meanwhile, and its directory perhaps, too
+                raise DataIntegrityError(f"{path} is missing")
+            make_directory(path.parent)
+            part.rename(path)
+        except ObjectMissing:
+            if self.objects.content(OWNER) is None:
+                raise IoFailed(f"{self.objects.uri} is not the store of {self.paths.root} any more") from None
+            raise DataIntegrityError(
+                f"{self.objects.uri}/{name} is missing, and {path} is missing or damaged"
+            ) from None
+        except OSError as error:
+            raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        with self._lock:
+            self._stored.add(path)
+        self._has_grown(size)
+
+    def _download(self, name: str, part: Path, on_step: Callable[[], None]) -> int:
+        size = self.objects.download(name, part, on_step)
+        try:
+            verify_sealed(part)
+        except DataIntegrityError:
+            size = self.objects.download(name, part, on_step)  # once more: the damage may be of the transfer alone
+            try:
+                verify_sealed(part)
+            except DataIntegrityError as error:
+                raise DataIntegrityError(f"{self.objects.uri}/{name} is damaged") from error
+        return size
+
+    @contextlib.contextmanager
+    def kept(self, files: Sequence[Path]) -> Iterator[None]:
+        with self._lock:
+            self._kept.update(files)
+        try:
+            for path in files:
+                self.read([path], partial(verify_sealed, path))
+            yield
+        finally:
+            with self._lock:
+                self._kept -= Counter(files)
+
+    def is_local(self, path: Path) -> bool:
+        return path.exists()
+
+    # Writing
+
+    @contextlib.contextmanager
+    def storing(self, made: Sequence[Path]) -> Iterator[None]:
+        files = [file for path in made for file in (walk_files(path) if path.is_dir() else [path])]
+        size = sum(file.stat().st_size for file in files)
+        with self._lock:
+            self._in_flight.update(files)
+        try:
+            self._upload(files)
+            crash_point("store.uploaded")
+            yield
+            with self._lock:
+                self._stored.update(files)
+        finally:
+            with self._lock:
+                self._in_flight -= Counter(files)
+        self._has_grown(size)
+
+    def _upload(self, files: Iterable[Path]) -> None:
+        self.claim()
+        uploads = [self._uploads.submit(self.objects.upload, self.name(path), path) for path in files]
+        _, left = wait(uploads, return_when=FIRST_EXCEPTION)
+        for upload in left:
+            upload.cancel()
+        wait(left)
+        for upload in uploads:
+            if not upload.cancelled():
+                upload.result()
+
+    def _has_grown(self, size: int) -> None:
+        with self._lock:
+            self._local_bytes += size
+            is_full = self._local_bytes > self._cache_bytes
+        if is_full:
+            self.on_full()
+
+    # Removing
+
+    def evict(self, named: Mapping[Path, int]) -> None:
+        """Removes the least recently used copies until the others fit. Files that are open stay: their space would not
+        be free, and they would be fetched again."""
+        local = {path: size for path, size in named.items() if path.exists()}
+        left = sum(local.values())
+        if left > self._cache_bytes:
+            open_files = mapped_files()
+            for path in sorted(local, key=lambda path: self._used_at.get(path, 0.0)):
+                if left <= self._cache_bytes:
+                    break
+                if str(path) in open_files:
+                    continue
+                with self._lock:
+                    if path in self._stored and path not in self._kept and path not in self._in_flight:
+                        path.unlink(missing_ok=True)
+                        left -= local[path]
+        self._used_at = {path: at for path, at in list(self._used_at.items()) if path in named}
+        with self._lock:
+            self._local_bytes = left
+        metrics.store_cached_bytes.set(left)
+
+    def sweep(self, named: Named, wait_seconds: float) -> int:
+        """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`.
+
+        Returns the number of removed objects. Raises IoFailed, and DataIntegrityError if a named file is nowhere.
+        """
+        self.claim()
+        sizes = self.objects.sizes()
+        with self._lock:
+            in_flight = {self.name(path) for path in self._in_flight}
+        # Read after `in_flight`: a file that has left it meanwhile is named here.
+        wanted = {self.name(path): size for path, size in named().items()}
+        lacking = {name for name, size in wanted.items() if sizes.get(name) != size}
+        local = {name for name in lacking if (self.paths.root / name).exists()}
+        self._upload(self.paths.root / name for name in local)
+        with self._lock:
+            self._stored = {self.paths.root / name for name in wanted if name not in lacking or name in local}
+        now = time.monotonic()
+        unnamed = sizes.keys() - wanted.keys() - in_flight
+        self._unnamed_since = {name: self._unnamed_since.get(name, now) for name in unnamed}
+        due = {name for name, since in self._unnamed_since.items() if now - since >= wait_seconds}
+        with self._lock:
+            kept = {self.name(path) for path in (*self._in_flight, *(named() if due else ()))}
+            removed = sorted(due - kept)
+            self.objects.remove(removed)
+        for name in due:
+            del self._unnamed_since[name]
+        if removed:
+            crash_point("store.swept")
+        current = {self.name(path) for path in named()}
+        if gone := sorted((lacking - local) & current):
+            raise DataIntegrityError(
+                f"{len(gone)} files are neither in {self.paths.root} nor in {self.objects.uri}, such as {gone[0]}"
+            )
+        return len(removed)
+
+
+def read_delta(store: SegmentStore, collection_id: int, delta_id: int) -> DeleteBatch:
+    path = store.paths.delta(collection_id, delta_id)
+    return store.read([path], partial(open_delta, path))
+
+
+def place_of(settings: Settings) -> Place | None:
+    """Where the settings put segment files; None: in the data directory alone."""
+    if settings.store_uri == LOCAL_STORE:
+        return None
+    return Place(settings.store_uri, settings.store_endpoint, settings.store_region)
+
+
+def open_store(paths: SegmentPaths, place: Place | None, cache_bytes: int) -> SegmentStore:
+    """The store of a data directory; `place` None is the directory itself.
+
+    Raises UnexpectedError if the directory and the place do not belong together, and IoFailed if a place that was never
+    used cannot be reached.
+    """
+    if place is None:
+        _refuse_alone(paths.root)
+        return SegmentStore(paths)
+    store = CachedStore(paths, Objects(place), cache_bytes)
+    try:
+        store.claim()
+    except IoFailed as error:
+        if not store.was_claimed:
+            raise
+        _log.warning("%s", error.message)
+    return store
+
+
+def objects_of(root: Path, settings: Settings) -> Objects | None:
+    """The objects of a stopped server's directory; None if all files are in the directory. Raises UnexpectedError if
+    the settings name another place than the directory does."""
+    place = place_of(settings)
+    if place is None:
+        _refuse_alone(root)
+        return None
+    objects, known = Objects(place), _marker_of(root)
+    if known is None or known.uri != objects.uri:
+        raise UnexpectedError(f"{objects.uri} is not the store of {root}")
+    return objects
+
+
+def _refuse_alone(root: Path) -> None:
+    known = _marker_of(root)
+    if known is not None and known.is_claimed:
+        raise UnexpectedError(f"the segment files of {root} are in {known.uri}: set store.uri to it")
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """`is_claimed`: the object of the owner was there at least once."""
+
+    uri: str
+    owner: str
+    is_claimed: bool
+
+
+def _marker_of(root: Path) -> _Marker | None:
+    """None without an object store."""
+    path = root / MARKER
+    try:
+        return _Marker(**orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataIntegrityError(f"{path} is damaged") from error
+
+
+def _write_marker(root: Path, marker: _Marker) -> None:
+    unfinished = root / f"{MARKER}.new"
+    with unfinished.open("wb") as file:
+        file.write(orjson.dumps(asdict(marker)))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(root / MARKER)
+    sync_directory(root)

@@ -1,0 +1,338 @@
+"""Segment files in an object store: the data directory is a cache that may be empty, damaged or too small."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Server, ServerFactory, free_port
+from object_servers import ObjectServer
+from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus.grpc_gen import milvus_pb2
+
+from milvine.storage.files import walk_files
+
+NAME = "stored"
+DIM = 16
+ROWS = 3000
+WAIT_SECONDS = 30.0
+_VECTORS = np.random.default_rng(17).normal(size=(ROWS, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    started = ObjectServer(tmp_path_factory.mktemp("objects"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def stored(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server over the object store, with a loaded collection of one indexed segment and one delta file."""
+    server = Server(
+        tmp_path_factory.mktemp("stored"),
+        env={**objects.environment("shared"), "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000"},
+        metrics_port=free_port(),
+    ).start()
+    client = server.client()
+    fill(client)
+    client.close()
+    yield server
+    server.close()
+
+
+def fill(client: MilvusClient, name: str = NAME) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("tag", DataType.VARCHAR, max_length=20)
+    index = client.prepare_index_params("vec", index_type="HNSW", metric_type="L2", params={"M": 8})
+    client.create_collection(name, schema=schema, index_params=index)
+    client.insert(name, rows(0, ROWS))
+    client.flush(name)
+    client.delete(name, ids=[*range(10)])
+    client.flush(name)
+    eventually(lambda: client.describe_index(name, "vec")["pending_index_rows"] == 0)
+
+
+def rows(first: int, end: int) -> list[dict[str, Any]]:
+    return [{"id": i, "vec": _VECTORS[i % ROWS].tolist(), "tag": f"t{i % 7}"} for i in range(first, end)]
+
+
+def answers(client: MilvusClient, name: str = NAME) -> Any:
+    """Hits with all fields, and the number of rows."""
+    hits = client.search(
+        name, _VECTORS[:3].tolist(), limit=5, output_fields=["vec", "tag"], search_params={"params": {"ef": 64}}
+    )
+    count = client.query(name, filter="", output_fields=["count(*)"])
+    return [
+        [(h["id"], h["distance"], h["entity"]["tag"], list(h["entity"]["vec"])) for h in one] for one in hits
+    ], count
+
+
+def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.1)
+
+
+def local_files(server: Server) -> dict[str, int]:
+    found = walk_files(server.data_dir / "segments")
+    return {path.relative_to(server.data_dir).as_posix(): path.stat().st_size for path in found}
+
+
+def metric(server: Server, name: str) -> float:
+    text = urllib.request.urlopen(f"{server.metrics_uri}/metrics").read().decode()
+    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+def check(server: Server, env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "milvine", "check", str(server.data_dir)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_each_sealed_file_is_an_object_of_the_same_name_and_size(stored: Server, objects: ObjectServer) -> None:
+    assert objects.sizes("shared") == local_files(stored)
+    assert {Path(name).suffix for name in local_files(stored)} == {".seg", ".col", ".index", ".delta"}
+
+
+def test_a_loaded_collection_gives_the_same_answers_without_its_cache(stored: Server) -> None:
+    client = stored.client()
+    before, files = answers(client), local_files(stored)
+    client.close()
+    stored.stop()
+    shutil.rmtree(stored.data_dir / "segments")
+    stored.start()
+    client = stored.client()
+    assert answers(client) == before
+    assert local_files(stored) == files, "the cache holds the same files again"
+    assert metric(stored, "milvine_store_downloaded_bytes_total") == sum(files.values())
+    client.close()
+
+
+def test_damaged_and_missing_copies_are_fetched_again(stored: Server) -> None:
+    client = stored.client()
+    before, files = answers(client), local_files(stored)
+    client.release_collection(NAME)
+    damaged, missing = (next(name for name in files if name.endswith(suffix)) for suffix in (".seg", ".delta"))
+    content = bytearray((stored.data_dir / damaged).read_bytes())
+    content[len(content) // 2] ^= 1
+    (stored.data_dir / damaged).write_bytes(content)
+    (stored.data_dir / missing).unlink()
+    client.load_collection(NAME)
+    assert answers(client) == before
+    assert (stored.data_dir / damaged).read_bytes() != content
+    assert local_files(stored) == files
+    client.close()
+
+
+def test_objects_that_no_collection_needs_go_after_the_wait(stored: Server, objects: ObjectServer) -> None:
+    client = stored.client()
+    name = "short_lived"
+    fill(client, name)
+    client.insert(name, rows(ROWS, 2 * ROWS))
+    client.flush(name)
+    client.load_collection(name)
+    sources = objects.sizes("shared").keys() - local_files(stored).keys()
+    assert sources == set()
+    job = client.compact(name)
+    eventually(lambda: client.get_compaction_state(job) == "Completed")
+    eventually(lambda: objects.sizes("shared") == local_files(stored))
+    assert client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"] == 2 * ROWS - 10
+    client.drop_collection(name)
+    eventually(lambda: objects.sizes("shared") == local_files(stored))
+    assert client.query(NAME, filter="", output_fields=["count(*)"])[0]["count(*)"] == ROWS - 10
+    client.close()
+
+
+def test_a_store_serves_one_directory_and_a_directory_one_store(
+    stored: Server, objects: ObjectServer, new_server: ServerFactory
+) -> None:
+    stored.stop()
+    whole = check(stored, objects.environment("shared"))
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    named = next(name for name in objects.sizes("shared") if name.endswith(".col"))
+    (stored.data_dir / named).unlink()
+    objects.s3.copy_object(Bucket="segments", CopySource=f"segments/shared/{named}", Key=f"shared/{named}.kept")
+    objects.s3.delete_object(Bucket="segments", Key=f"shared/{named}")
+    lacking = check(stored, objects.environment("shared"))
+    assert lacking.returncode == 1 and f"{objects.uri('shared')}/{named} is missing" in lacking.stdout
+    objects.s3.copy_object(Bucket="segments", CopySource=f"segments/shared/{named}.kept", Key=f"shared/{named}")
+    objects.s3.delete_object(Bucket="segments", Key=f"shared/{named}.kept")
+    alone = check(stored, None)
+    assert alone.returncode == 1 and f"are in {objects.uri('shared')}" in alone.stderr
+    other = new_server(env=objects.environment("shared"), start=False)
+    other.spawn()
+    assert other.process.wait(WAIT_SECONDS) == 1
+    assert f"{objects.uri('shared')} belongs to another data directory" in other.log
+    stored.start()
+    client = stored.client()
+    assert client.query(NAME, filter="", output_fields=["count(*)"])[0]["count(*)"] == ROWS - 10
+    client.close()
+
+
+@pytest.mark.cluster
+def test_a_store_that_was_never_reached_refuses_the_start(objects: ObjectServer, new_server: ServerFactory) -> None:
+    env = {**objects.environment("other"), "MILVINE_STORE_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    server = new_server(env=env, start=False)
+    server.spawn()
+    assert server.process.wait(WAIT_SECONDS) == 1
+    assert f"cannot read from {objects.uri('other')}" in server.log
+    assert "Traceback" not in server.log
+
+
+def crash(server: Server, client: MilvusClient, work: Callable[[], object]) -> None:
+    with contextlib.suppress(MilvusException):
+        work()
+    assert server.process.wait(WAIT_SECONDS) == -9, "the server never passed the point"
+    client.close()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("point", ["store.uploaded", "store.fetched", "store.swept"])
+def test_a_crash_loses_nothing_and_leaves_nothing(objects: ObjectServer, new_server: ServerFactory, point: str) -> None:
+    env = objects.environment(point)
+    server = new_server(env=env)
+    client = server.client()
+    fill(client)
+    before = answers(client)
+    client.close()
+    server.stop()
+    shutil.rmtree(server.data_dir / "segments")
+    dying = new_server(env={**env, "MILVINE_CRASH_AT": point}, data_dir=server.data_dir, start=False)
+    dying.spawn()
+    if point == "store.fetched":
+        assert dying.process.wait(WAIT_SECONDS) == -9
+    else:
+        dying.wait_ready()
+        client = dying.client()
+
+        def work() -> None:
+            client.insert(NAME, rows(ROWS, ROWS + 100), retry_times=0)
+            client.flush(NAME, retry_times=0)
+            client.drop_collection(NAME, retry_times=0)
+
+        crash(dying, client, work)
+    server.start()
+    client = server.client()
+    if point == "store.swept":
+        assert not client.has_collection(NAME)
+    elif point == "store.fetched":
+        assert answers(client) == before
+    else:
+        assert answers(client)[1][0]["count(*)"] == ROWS - 10 + 100
+        client.flush(NAME)
+    eventually(lambda: objects.sizes(point) == local_files(server))
+    client.close()
+    server.stop()
+    whole = check(server, env)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("point", ["store.marked", "store.claimed"])
+def test_a_crash_of_the_first_start_does_not_lock_the_directory_out(
+    objects: ObjectServer, new_server: ServerFactory, point: str
+) -> None:
+    env = objects.environment(point)
+    dying = new_server(env={**env, "MILVINE_CRASH_AT": point}, start=False)
+    dying.spawn()
+    assert dying.process.wait(WAIT_SECONDS) == -9
+    new_server(env=env, data_dir=dying.data_dir).stop()
+
+
+@pytest.mark.cluster
+def test_copies_beyond_the_limit_go_unless_they_are_open(objects: ObjectServer, new_server: ServerFactory) -> None:
+    server = new_server(env={**objects.environment("small"), "MILVINE_STORE_CACHE_LIMIT": "1000"})
+    client = server.client()
+    fill(client)
+    before, loaded = answers(client), local_files(server)
+    assert {Path(name).suffix for name in loaded} >= {".seg", ".col", ".index"}
+    client.release_collection(NAME)
+    eventually(lambda: sum(local_files(server).values()) <= 1000)
+    client.load_collection(NAME)
+    assert answers(client) == before
+    client.close()
+
+
+@pytest.mark.cluster
+def test_the_files_of_an_existing_directory_move_into_a_store(objects: ObjectServer, new_server: ServerFactory) -> None:
+    alone = new_server()
+    client = alone.client()
+    fill(client)
+    before = answers(client)
+    client.close()
+    alone.stop()
+    env = objects.environment("moved")
+    server = new_server(env=env, data_dir=alone.data_dir)
+    eventually(lambda: objects.sizes("moved") == local_files(server))
+    server.stop()
+    shutil.rmtree(server.data_dir / "segments")
+    server.start()
+    client = server.client()
+    assert answers(client) == before
+    client.close()
+
+
+def reasons(server: Server) -> str:
+    return " ".join(server.stub.CheckHealth(milvus_pb2.CheckHealthRequest()).reasons)
+
+
+@pytest.mark.cluster
+def test_an_outage_stops_no_reads_and_its_work_goes_on_by_itself(
+    tmp_path: Path, new_server: ServerFactory, objects: ObjectServer
+) -> None:
+    if not objects.is_lasting:
+        pytest.skip("moto forgets its objects when it stops")
+    own = ObjectServer(tmp_path)
+    try:
+        server = new_server(env=own.environment("out"))
+        client = server.client()
+        for name in (NAME, "other"):
+            fill(client, name)
+        client.insert(NAME, rows(ROWS, ROWS + 100))
+        before, others = answers(client), answers(client, "other")
+        client.release_collection("other")
+        other = client.describe_collection("other")["collection_id"]
+        shutil.rmtree(server.data_dir / "segments" / str(other))
+        own.stop()
+        stopped = time.monotonic()
+        with pytest.raises(MilvusException, match=r"cannot write to s3://segments/out.*IO failed") as refused:
+            client.flush(NAME, retry_times=0)
+        assert refused.value.code == 1001
+        client.load_collection("other", _async=True)
+        eventually(lambda: "flush of collection stored" in reasons(server), 60)
+        eventually(lambda: "load of collection other" in reasons(server), 60)
+        while time.monotonic() < stopped + 30:
+            assert answers(client) == before
+            assert client.get_load_state("other")["state"].name == "Loading"
+            time.sleep(0.5)
+        own.start()
+        eventually(lambda: client.get_load_state("other")["state"].name == "Loaded", 90)
+        assert answers(client, "other") == others
+        eventually(lambda: own.sizes("out") == local_files(server), 90)
+        eventually(lambda: reasons(server) == "")
+        client.close()
+
+        own.stop()
+        server.stop()
+        shutil.rmtree(server.data_dir / "segments")
+        server.start()
+        client = server.client()
+        assert client.get_load_state(NAME)["state"].name == "Loading"
+        own.start()
+        eventually(lambda: client.get_load_state(NAME)["state"].name == "Loaded", 90)
+        assert answers(client) == before
+        client.close()
+    finally:
+        own.stop()
