@@ -62,7 +62,12 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_sparse_search.py", ""),
         ("milvus_client/test_milvus_client_sparse_inverted_index.py", ""),
     ),
-    "text": (("milvus_client/test_milvus_client_analyzer.py", ""),),
+    "text": (
+        ("milvus_client/test_milvus_client_analyzer.py", ""),
+        ("milvus_client/test_milvus_client_search_text_match.py", ""),
+        ("testcases/test_phrase_match.py", ""),
+        ("milvus_client/test_milvus_client_highlighter.py", ""),
+    ),
     "roles": (
         ("milvus_client/test_milvus_client_rbac.py", ""),
         ("testcases/test_connection.py", "test_connect_with_default_user_password"),
