@@ -9,7 +9,7 @@ import pyarrow as pa
 from milvine.analysis.fields import field_analyzer
 from milvine.analysis.multi import MultiAnalyzer, multi_analyzer_of
 from milvine.analysis.registry import analyzer_of
-from milvine.analysis.terms import Int64
+from milvine.analysis.terms import Int64, Terms
 from milvine.model.analyzer_params import check_analyzer_params, multi_analyzer_params
 from milvine.model.properties import MULTI_ANALYZER_PARAMS
 from milvine.model.schema import CollectionSchema, FieldSchema
@@ -31,6 +31,13 @@ def tokens_of(field: FieldSchema, texts: pa.StringArray, names: Sequence[str | N
     if multi_analyzer_params(field) is not None:
         return _several(field).tokens(texts, names)
     return field_analyzer(field).tokens(texts)
+
+
+def placed_terms_of(field: FieldSchema, texts: pa.StringArray, names: Sequence[str | None]) -> Terms:
+    """As `tokens_of`, with the places of the terms in their texts."""
+    if multi_analyzer_params(field) is not None:
+        return _several(field).terms(texts, names)
+    return field_analyzer(field).terms(texts)
 
 
 def _several(field: FieldSchema) -> MultiAnalyzer:

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 from conftest import Server
 from load_calls import estimate, until
-from pymilvus import AnnSearchRequest, DataType, LexicalHighlighter, MilvusClient, MilvusException, RRFRanker
+from pymilvus import (
+    AnnSearchRequest,
+    DataType,
+    Function,
+    FunctionType,
+    LexicalHighlighter,
+    MilvusClient,
+    MilvusException,
+    RRFRanker,
+)
 from sample_collections import add_index
 
 WORDS = ["alpha", "beta", "gamma", "delta", "épée", "東京", "quick", "brown", "fox"]
@@ -189,6 +198,34 @@ def test_a_hit_without_the_words_or_with_null_has_no_fragments(client: MilvusCli
     highlighter = LexicalHighlighter(highlight_query=[{"type": "TextMatch", "field": "body", "text": "nowhere"}])
     assert _marked(client, texts, 1, highlighter)["body"]["fragments"] == []
     assert _marked(client, texts, 7, highlighter)["body"]["fragments"] == []
+
+
+def test_the_words_of_a_search_by_text_are_marked_by_the_analyzer_of_each_row(
+    client: MilvusClient, collection_name: str
+) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("language", DataType.VARCHAR, max_length=9)
+    analyzers = {"default": {"tokenizer": "whitespace"}, "en": {"type": "english"}}
+    params = {"by_field": "language", "analyzers": analyzers}
+    schema.add_field("body", DataType.VARCHAR, max_length=99, enable_analyzer=True, multi_analyzer_params=params)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(Function("bm25", FunctionType.BM25, ["body"], ["sparse"]))
+    client.create_collection(collection_name, schema=schema)
+    add_index(client, collection_name, "sparse", "SPARSE_INVERTED_INDEX", "BM25")
+    client.load_collection(collection_name)
+    rows = [("en", "He runs, she ran: run!"), ("xx", "run runs"), ("en", "walks")]
+    client.insert(collection_name, [{"id": i, "language": name, "body": body} for i, (name, body) in enumerate(rows)])
+    highlighter = LexicalHighlighter(pre_tags=["<", "{"], post_tags=[">", "}"], highlight_search_text=True)
+    found = client.search(
+        collection_name,
+        ["run", "walking"],
+        anns_field="sparse",
+        search_params={"metric_type": "BM25", "params": {"analyzer_name": "en"}},
+        highlighter=highlighter,
+    )
+    marked = [{hit["id"]: hit["highlight"]["body"]["fragments"] for hit in hits} for hits in found]
+    assert marked == [{0: ["<runs>, she ran: {run}!"], 1: ["<run> runs"]}, {2: ["<walks>"]}]
 
 
 @pytest.mark.parametrize(

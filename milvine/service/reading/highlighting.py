@@ -12,19 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from milvine.analysis.analyzer import Analyzer
-from milvine.analysis.fields import field_analyzer
+from milvine.analysis.terms import Terms
 from milvine.errors import ParameterInvalid, SearchTextNotIndexed
 from milvine.model import json_text
-from milvine.model.analyzer_params import enables_analyzer
-from milvine.model.columns import Column, ColumnBatch
+from milvine.model.analyzer_params import DEFAULT_ANALYZER, enables_analyzer
+from milvine.model.columns import ColumnBatch
 from milvine.model.functions import FunctionType
 from milvine.model.known_keys import unsupported
 from milvine.model.properties import parse_bool
 from milvine.model.records import record
-from milvine.model.requests import Highlighter, Highlights
+from milvine.model.requests import Highlighter, Highlights, SearchRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import DataType
+from milvine.model.vectors.base import query_type_name
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, too_large
+from milvine.service.analyzers import naming_field, placed_terms_of
 from milvine.service.reading.fragments import FragmentOptions, fragments
 
 Array = np.ndarray[Any, Any]
@@ -36,11 +38,27 @@ _QUERY_TYPES = ("TextMatch",)
 @record
 class _Task:
     """One field. `searched`: the text of each query of the search, if its words are marked. `queried`: texts whose
-    words are marked in the hits of every query."""
+    words are marked in the hits of every query. `naming`: the field that names the analyzer of each row, if there are
+    several; `analyzer_name`: the one of the texts of queries."""
 
     field: FieldSchema
+    naming: FieldSchema | None
+    analyzer_name: str
     searched: tuple[str, ...] = ()
     queried: tuple[str, ...] = ()
+
+    def terms(self, rows: ColumnBatch) -> Terms:
+        """Of the field's texts in `rows`."""
+        texts = rows.columns[self.field.field_id].values
+        names: Sequence[str | None] = ()
+        if self.naming is not None:
+            column = rows.columns[self.naming.field_id]
+            names = column.values.to_pylist()
+        return placed_terms_of(self.field, texts, names)
+
+    def words(self, text: str) -> Any:
+        """The terms (StringArray) of a query's text."""
+        return placed_terms_of(self.field, pa.array([text], pa.string()), [self.analyzer_name]).tokens
 
 
 @record
@@ -51,7 +69,8 @@ class Highlighting:
     @property
     def field_ids(self) -> tuple[int, ...]:
         """The fields whose texts are needed of each hit."""
-        return tuple(task.field.field_id for task in self.tasks)
+        fields = [field for task in self.tasks for field in (task.field, task.naming) if field is not None]
+        return tuple(dict.fromkeys(field.field_id for field in fields))
 
     def results(self, rows: ColumnBatch, counts: Array) -> tuple[Highlights, ...]:
         """The fragments of each hit, by field. `counts`: the hits of each query. Raises ParameterInvalid if there is
@@ -61,16 +80,15 @@ class Highlighting:
         found = []
         left = MAX_OUTPUT_BYTES
         for task in self.tasks:
-            texts, left = _marked(task, rows.columns[task.field.field_id], counts, self.options, left)
+            texts, left = _marked(task, rows, counts, self.options, left)
             found.append(Highlights(task.field.name, texts))
         return tuple(found)
 
 
 def highlighting_of(
-    highlighter: Highlighter, schema: CollectionSchema, field: FieldSchema, metric: str, texts: Sequence[str] | None
+    highlighter: Highlighter, schema: CollectionSchema, field: FieldSchema, request: SearchRequest
 ) -> Highlighting:
-    """`field`: the searched one. `metric`: as requested. `texts`: the queries, or None if they are not texts. Raises
-    ParameterInvalid and SearchTextNotIndexed."""
+    """What to mark in the hits of a request that searches `field`. Raises ParameterInvalid and SearchTextNotIndexed."""
     if highlighter.kind == _SEMANTIC:
         raise ParameterInvalid(unsupported("a semantic highlighter"))
     if highlighter.kind != _LEXICAL:
@@ -85,22 +103,29 @@ def highlighting_of(
     )
     marks_search = _is_on(params, "highlight_search_text")
     queries = _queries(params)
+    analyzer_name = str(request.params.get("analyzer_name") or "") or DEFAULT_ANALYZER
+
+    def task_of(target: FieldSchema) -> _Task:
+        if not enables_analyzer(target):
+            place = f"{target.name}:{target.field_id}"
+            raise ParameterInvalid(f"get highlight failed, the highlight field not found, {place}")
+        naming = naming_field(target)
+        return _Task(target, None if naming is None else schema.by_name[naming], analyzer_name)
+
     tasks: dict[str, _Task] = {}
     if marks_search:
-        source = _searched_field(schema, field, metric)
-        if texts is None:
-            raise ParameterInvalid("please provide varchar/text for BM25 Function based search")
-        tasks[source.name] = _Task(source, searched=tuple(texts))
+        source = _searched_field(schema, field, request.metric_type)
+        if request.query_type != DataType.VARCHAR:
+            sent = query_type_name(request.query_type)
+            raise ParameterInvalid(f"please provide varchar/text for BM25 Function based search, got {sent}")
+        texts: Any = request.queries
+        tasks[source.name] = replace(task_of(source), searched=tuple(texts.to_pylist()))
     for name, text in queries:
         target = schema.by_name.get(name)
         if target is None:
             raise ParameterInvalid(f"highlight field not found in schema: {name}")
-        task = tasks.get(name, _Task(target))
+        task = tasks.get(name) or task_of(target)
         tasks[name] = replace(task, queried=(*task.queried, text))
-    for task in tasks.values():
-        if not enables_analyzer(task.field):
-            place = f"{task.field.name}:{task.field.field_id}"
-            raise ParameterInvalid(f"get highlight failed, the highlight field not found, {place}")
     return Highlighting(options, tuple(tasks.values()))
 
 
@@ -181,14 +206,13 @@ def _json(text: str, refusal: str) -> Any:
 
 
 def _marked(
-    task: _Task, column: Column, counts: Array, options: FragmentOptions, left: int
+    task: _Task, hits: ColumnBatch, counts: Array, options: FragmentOptions, left: int
 ) -> tuple[list[list[str]], int]:
     """The fragments of each hit, and how many more bytes there may be."""
-    analyzer = field_analyzer(task.field)
-    texts = column.values
-    terms = analyzer.terms(texts)
+    texts = hits.columns[task.field.field_id].values
+    terms = task.terms(hits)
     row_of = np.repeat(np.arange(len(texts)), np.diff(terms.offsets))
-    is_marked = _is_marked(task, analyzer, terms.tokens, row_of, counts)
+    is_marked = _is_marked(task, terms.tokens, row_of, counts)
     places = np.flatnonzero(is_marked)
     rows = row_of[places]
     starts, ends = _characters(texts, rows, terms.starts[places], terms.ends[places])
@@ -204,25 +228,24 @@ def _marked(
     return found, left
 
 
-def _is_marked(task: _Task, analyzer: Analyzer, tokens: Any, row_of: Array, counts: Array) -> Array:
+def _is_marked(task: _Task, tokens: Any, row_of: Array, counts: Array) -> Array:
     """bool: which of the hits' tokens are words of their query, or of any query of the highlighter."""
     encoded = tokens.dictionary_encode()
     codes = encoded.indices.to_numpy()
     is_marked = np.zeros(len(codes), np.bool_)
     for text in task.queried:
-        is_marked |= _are_words(encoded.dictionary, analyzer, text)[codes]
+        is_marked |= _are_words(encoded.dictionary, task.words(text))[codes]
     if task.searched:
         query_of = np.repeat(np.arange(len(counts)), counts)[row_of]
         bounds = np.searchsorted(query_of, np.arange(len(counts) + 1))
         for number, text in enumerate(task.searched[: len(counts)]):
             part = slice(bounds[number], bounds[number + 1])
             if part.start < part.stop:
-                is_marked[part] |= _are_words(encoded.dictionary, analyzer, text)[codes[part]]
+                is_marked[part] |= _are_words(encoded.dictionary, task.words(text))[codes[part]]
     return is_marked
 
 
-def _are_words(dictionary: Any, analyzer: Analyzer, text: str) -> Array:
-    words = analyzer.terms(pa.array([text], pa.string())).tokens
+def _are_words(dictionary: Any, words: Any) -> Array:
     found: Array = pc.is_in(dictionary, value_set=words).to_numpy(zero_copy_only=False)
     return found
 

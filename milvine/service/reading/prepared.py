@@ -142,8 +142,7 @@ def _new_search(
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     highlighting = None
     if request.highlighter is not None:
-        metric = request.metric_type
-        highlighting = highlighting_of(request.highlighter, collection.schema, field, metric, None)
+        highlighting = highlighting_of(request.highlighter, collection.schema, field, request)
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
     loaded = names.loaded_ids(engine, collection)
