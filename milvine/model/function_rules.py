@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.model.analyzer_params import enables_analyzer
@@ -11,12 +11,6 @@ from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.known_keys import unsupported
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
-
-HASH_BITS = 32
-"""Of each hash of a MinHash signature."""
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_HASH_FUNCTIONS = frozenset({"xxhash", "xxhash64", "sha1"})
-_TOKEN_LEVELS = frozenset({"char", "character", "word"})
 
 
 def check_functions(schema: CollectionSchema) -> None:
@@ -71,8 +65,8 @@ def _check_basics(function: FunctionSchema) -> None:
             raise ParameterInvalid(
                 f"each function output field should be used exactly once in the same function{of}, output field: {name}"
             )
-    if function.function_type is FunctionType.TEXT_EMBEDDING:
-        raise ParameterInvalid(unsupported("a text embedding function"))
+    if function.function_type in _REFUSED:
+        raise ParameterInvalid(unsupported(_REFUSED[function.function_type]))
     if function.function_type not in _CHECKS:
         raise ParameterInvalid("check function params with unknown function type")
     if function.function_type is FunctionType.BM25 and function.params:
@@ -123,63 +117,14 @@ def _check_sparse(function: FunctionSchema, fields: Sequence[FieldSchema]) -> No
     _check_output(function, fields, DataType.SPARSE_FLOAT_VECTOR)
 
 
-def _check_signature(function: FunctionSchema, fields: Sequence[FieldSchema]) -> None:
-    _check_output(function, fields, DataType.BINARY_VECTOR)
-    hashes = 0
-    for key, value in function.params.items():
-        match key.lower():
-            case "num_hashes":
-                hashes = _positive("num_hashes", value)
-            case "shingle_size":
-                _positive("shingle_size", value)
-            case "hash_function" if value.lower() not in _HASH_FUNCTIONS:
-                raise ParameterInvalid(f"unknown hash function: {value} (expected 'xxhash64' or 'sha1')")
-            case "token_level" if value.lower() not in _TOKEN_LEVELS:
-                raise ParameterInvalid(f"unknown token_level: {value} (expected 'char' or 'word')")
-            case "seed":
-                _number("seed", value)
-            case _:
-                pass
-    field = fields[0]
-    dim = -1 if field.dim is None else field.dim
-    if hashes and dim != hashes * HASH_BITS:
-        raise ParameterInvalid(
-            f"minhash function output field '{field.name}' dim {dim} does not match expected dim {hashes * HASH_BITS} "
-            f"(numHashes {hashes} * one minhash signature size of 32bit)"
-        )
-    if dim % HASH_BITS:
-        raise ParameterInvalid(
-            f"minhash function output field '{field.name}' dim {dim} is not multiple of 32 (one minhash signature size)"
-        )
-
-
-def _number(name: str, value: str) -> int:
-    if not _INTEGER.fullmatch(value) or not -(2**63) <= int(value) < 2**63:
-        raise ParameterInvalid(f"param {name}:{value} is not a number")
-    return int(value)
-
-
-def _positive(name: str, value: str) -> int:
-    number = _number(name, value)
-    if number <= 0:
-        raise ParameterInvalid(f"param {name}:{number} must be positive")
-    return number
-
-
+@dataclass(frozen=True, slots=True)
 class _Checks:
     """The checks of a type's fields."""
 
-    def __init__(
-        self,
-        inputs: Callable[[FunctionSchema, Sequence[FieldSchema]], None],
-        outputs: Callable[[FunctionSchema, Sequence[FieldSchema]], None],
-    ) -> None:
-        self.inputs = inputs
-        self.outputs = outputs
+    inputs: Callable[[FunctionSchema, Sequence[FieldSchema]], None]
+    outputs: Callable[[FunctionSchema, Sequence[FieldSchema]], None]
 
 
-_CHECKS = {
-    FunctionType.BM25: _Checks(_check_analyzed_text, _check_sparse),
-    FunctionType.MIN_HASH: _Checks(_check_text, _check_signature),
-}
+_CHECKS = {FunctionType.BM25: _Checks(_check_analyzed_text, _check_sparse)}
 """The served types."""
+_REFUSED = {FunctionType.TEXT_EMBEDDING: "a text embedding function", FunctionType.MIN_HASH: "a MinHash function"}

@@ -16,17 +16,11 @@ from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.sparse_vectors import SparseVectors
 from milvine.service.analyzers import naming_field, tokens_of
 
-_ALLOWED_BY = "collection.function.allowInsertNonBM25FunctionOutputs"
-
 
 def check_no_output(field: FieldSchema) -> None:
     """Raises ParameterInvalid for a field whose values only its function makes."""
-    if field.made_by is FunctionType.BM25:
-        raise ParameterInvalid("attempt to insert bm25 function output field")
     if field.made_by is not None:
-        raise ParameterInvalid(
-            f"Insert data has function output field, but collection's property `{_ALLOWED_BY}` is not enable"
-        )
+        raise ParameterInvalid("attempt to insert bm25 function output field")
 
 
 def with_outputs(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:

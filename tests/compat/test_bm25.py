@@ -369,6 +369,7 @@ def bm25(inputs: list[str], outputs: list[str], name: str = "f", **params: Any) 
             1100,
             "a text embedding function is not supported",
         ),
+        ([Function("f", FunctionType.MINHASH, ["text"], ["bits"])], 1100, "a MinHash function is not supported"),
     ],
 )
 def test_wrong_functions_are_refused(
