@@ -182,10 +182,12 @@ def searched_bool(params: Mapping[str, Any], name: str) -> bool:
 
 
 def reaching(params: Mapping[str, Any], name: str, given: int, k: int, *, refuses_less: bool = True) -> int:
-    """At least k candidates. Raises UnexpectedError if fewer are `given`, which only a range search may do."""
+    """At least k candidates. Raises UnexpectedError if fewer are `given`, which only a range search and a step of an
+    iterator may do."""
     if given >= k:
         return given
-    if refuses_less and "radius" not in params:
+    is_step = str(params.get("search_iter_v2")) in ("True", "true")
+    if refuses_less and "radius" not in params and not is_step:
         raise UnexpectedError(f"{name}({given}) should be larger than k({k})")
     return depth(k)
 

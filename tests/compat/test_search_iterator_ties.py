@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 from sample_collections import make_quick, wait_indexed
 
 COPIES = 10
@@ -54,6 +54,16 @@ def test_rows_of_equal_distance_at_a_batchs_end_are_not_lost(
     assert all(last != first for last, first in ends)
     limited = pages(client, collection_name, batch_size, limit=33)
     assert [hit for page in limited for hit in page] == [hit for page in found for hit in page][:33]
+
+
+def test_an_iterator_takes_a_lower_effort_than_its_batch(client: MilvusClient, collection_name: str) -> None:
+    """Unlike a search, whose `ef` must reach its limit."""
+    make_quick(client, collection_name, DIM, metric="L2", index_type="HNSW")
+    client.insert(collection_name, rows(100))
+    found = pages(client, collection_name, 25, search_params={"params": {"ef": 1}})
+    assert sorted(i for page in found for _, i in page) == [*range(100)]
+    with pytest.raises(MilvusException, match=r"ef\(1\) should be larger than k\(25\)"):
+        client.search(collection_name, [[1.0, 0.0, 0.0, 0.0]], limit=25, search_params={"params": {"ef": 1}})
 
 
 def test_more_equal_rows_than_a_batch_come_in_one_batch(client: MilvusClient, collection_name: str) -> None:
