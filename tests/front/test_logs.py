@@ -12,6 +12,7 @@ import pytest
 import requests
 from big_inserts import insert_message, make_plain, send
 from conftest import Server, ServerFactory, free_port
+from pymilvus import AnnSearchRequest, RRFRanker
 from pymilvus.grpc_gen import milvus_pb2
 
 JSON = {"MILVINE_LOG_FORMAT": "json"}
@@ -110,6 +111,11 @@ def test_a_slow_search_is_logged_with_its_plan(new_server: ServerFactory) -> Non
     assert event["queries"] == 1
     assert event["ms"] > 0
     assert (event["segments"][0]["plan"], event["segments"][0]["rows"]) == ("scan", 10)
+    parts = [AnnSearchRequest([[1.0] * 4], "vec", {}, 3) for _ in range(2)]
+    server.client().hybrid_search("books", parts, RRFRanker(), limit=3)
+    event = until(lambda: [e for e in events(server, "slow request") if e["call"] == "HybridSearch"])[0]
+    assert event["queries"] == 2
+    assert [(one["plan"], one["rows"]) for one in event["segments"]] == [("scan", 10)] * 2
 
 
 def test_text_lines_cannot_be_forged(new_server: ServerFactory) -> None:

@@ -212,7 +212,7 @@ func main() {
 	databases()
 	others()
 	endurance()
-	lacks()
+	composedReads()
 	must(client.DropCollection(ctx, mc.NewDropCollectionOption(name)))
 }
 
@@ -647,7 +647,7 @@ func endurance() {
 	must(client.DropCollection(ctx, mc.NewDropCollectionOption("big")))
 }
 
-func lacks() {
+func composedReads() {
 	step("grouping", func() {
 		check(len(hits(mc.NewSearchOption(name, 3, vectors(5)).WithGroupByField("flag"))), 2)
 	})

@@ -232,7 +232,7 @@ public class Tour {
         databases();
         others();
         endurance();
-        lacks();
+        composedReads();
         drop(NAME);
         client.close();
     }
@@ -809,7 +809,7 @@ public class Tour {
         drop("big");
     }
 
-    private static void lacks() {
+    private static void composedReads() {
         step("grouping", () -> check(hits(searching(3, 5).groupByFieldName("flag").build()).size(), 2));
         step("hybrid_search", () -> {
             AnnSearchReq request = AnnSearchReq.builder()
