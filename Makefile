@@ -57,6 +57,7 @@ bench: setup
 	$(BIN)/python benches/server.py
 	$(BIN)/python benches/recall.py --queries 300
 	$(BIN)/python benches/deletes.py
+	$(BIN)/python benches/groups.py
 
 bench-load: setup
 	$(BIN)/python benches/load.py

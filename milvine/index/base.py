@@ -29,6 +29,10 @@ class Effort:
     drop_ratio: float = 0.0
     """This share of a sparse query's smallest values is left out; then even an exact index only names candidates."""
 
+    def reaching(self, k: int) -> Effort:
+        """At least the effort that a search for k rows needs."""
+        return replace(self, ef=max(self.ef, k), candidates=max(self.candidates, k))
+
     def times(self, factor: int) -> Effort:
         """More of the same effort."""
         return replace(self, ef=factor * self.ef, nprobe=factor * self.nprobe, candidates=factor * self.candidates)

@@ -69,23 +69,29 @@ def merge_tables(tables: Sequence[Any], what: Aggregation) -> Any:
 
 
 def _columns(rows: RowSet, offsets: np.ndarray[Any, Any], what: Aggregation) -> Any:
-    """A table of what each of the rows adds to the results."""
-    groups = [to_arrow(rows.column(field_id).take(offsets)) for field_id in what.group_ids]
-    return table_of(
-        groups,
-        [added(None if a.field_id is None else rows.column(a.field_id), offsets, a.operation) for a in what.aggregates],
-        what,
-    )
+    """A table of what each of the rows adds to the results. offsets: ascending."""
+    chosen = None if len(offsets) == rows.row_count else offsets
+    groups = [to_arrow(_taken(rows.column(field_id), chosen)) for field_id in what.group_ids]
+    columns = [None if a.field_id is None else rows.column(a.field_id) for a in what.aggregates]
+    added = [
+        what_adds(column, chosen, len(offsets), a.operation) for column, a in zip(columns, what.aggregates, strict=True)
+    ]
+    return table_of(groups, added, what)
 
 
-def added(column: Column | None, offsets: np.ndarray[Any, Any], operation: Operation) -> Any:
-    """An Arrow array of what each of the rows at `offsets` adds to a result. `column` None: the row itself."""
-    if column is None:
-        return pa.array(np.ones(len(offsets), np.int64))
-    if operation is Operation.COUNT:
-        validity = column.validity
-        return pa.array(np.ones(len(offsets), np.int64) if validity is None else validity[offsets].astype(np.int64))
-    values = to_arrow(column.take(offsets))
+def _taken(column: Column, offsets: np.ndarray[Any, Any] | None) -> Column:
+    return column if offsets is None else column.take(offsets)
+
+
+def what_adds(column: Column | None, offsets: np.ndarray[Any, Any] | None, count: int, operation: Operation) -> Any:
+    """An Arrow array of what each of `count` rows adds to a result: those at `offsets`, None: all in order. `column`
+    None: the row itself."""
+    validity = None if column is None else column.validity
+    if column is None or (operation is Operation.COUNT and validity is None):
+        return pa.array(np.ones(count, np.int64))
+    if operation is Operation.COUNT and validity is not None:
+        return pa.array((validity if offsets is None else validity[offsets]).astype(np.int64))
+    values = to_arrow(_taken(column, offsets))
     if operation is Operation.SUM:
         return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.float64())
     return values

@@ -80,6 +80,9 @@ def _values_in(rows: RowSet, field: GroupField) -> Any:
 
 def codes_of(values: Sequence[Any]) -> Array:
     """int64 (n,), equal where all the values are equal. values: an array of n for each field."""
+    if len(values) == 1 and pa.types.is_integer(values[0].type) and not values[0].null_count:
+        numbers: Array = values[0].to_numpy()
+        return numbers.astype(np.int64, copy=False)
     return _mixed([_encoded(array) for array in values])
 
 
@@ -109,6 +112,11 @@ class GroupFilter:
 
     def mask(self, rows: RowSet) -> Array:
         """bool (n,)"""
+        if len(self.fields) == 1:
+            # A NULL among the keys finds NULLs.
+            found = pc.is_in(_values_in(rows, self.fields[0]), value_set=self.keys[0])
+            alone: Array = found.to_numpy(zero_copy_only=False)
+            return ~alone if self.excludes else alone
         parts: list[tuple[Array, int]] = []
         for field, keys in zip(self.fields, self.keys, strict=True):
             distinct = pc.unique(keys)

@@ -22,7 +22,7 @@ from milvine.model.requests import Buckets, OutputField
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.search_aggregation import Direction, Metric, SearchAggregation, TopHits, check_depth
 from milvine.model.types import DataType
-from milvine.segment.aggregation import Aggregate, Aggregation, added, reduced, table_of
+from milvine.segment.aggregation import Aggregate, Aggregation, reduced, table_of, what_adds
 from milvine.segment.groups import GroupField, arranged, codes_of, column_of
 from milvine.segment.ordering import SortKey, ordered_within
 from milvine.service.reading.aggregates import Computed, aggregates_of, computed
@@ -298,7 +298,8 @@ def _computed(metrics: _Metrics, columns: Mapping[int, Column], hits: Array, num
         return {}
     aggregation = metrics.aggregation
     given = [
-        added(None if a.field_id is None else columns[a.field_id], hits, a.operation) for a in aggregation.aggregates
+        what_adds(None if a.field_id is None else columns[a.field_id], hits, len(hits), a.operation)
+        for a in aggregation.aggregates
     ]
     table = reduced(table_of([pa.array(number)], given, aggregation), aggregation).sort_by("g0")
     found = [column.combine_chunks() for column in table.columns]

@@ -209,7 +209,7 @@ def grouped(search: Search, plan: SearchPlan, grouping: Grouping, wanted: int) -
     `search` runs a plan. `plan.output_field_ids` has the fields of the groups.
     """
     k = min(2 * wanted * grouping.size + 8, max(_MOST_AT_A_TIME, wanted))
-    first = search(replace(plan, k=k))
+    first = search(replace(plan, k=k, effort=plan.effort.reaching(k + 1)))
     if first is None:
         return None
     ends = np.cumsum(first.counts)
