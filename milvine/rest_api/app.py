@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import falcon
@@ -37,6 +38,7 @@ from milvine.rest_api import (
     entities,
     external_collections,
     memory,
+    openapi,
     overview,
     page,
     partitions,
@@ -319,7 +321,7 @@ def make_app(engine: Engine) -> Callable[[Visit, dict[str, Any], Any], Iterable[
             app.add_route(version.prefix + path, _ENDPOINTS[route.method](engine, guard, version, path))
     app.add_route("/healthz", _Health(engine))
     app.add_route("/metrics", _Metrics(engine))
-    page.add_routes(app)
+    page.add_routes(app, partial(openapi.describe, VERSIONS, unserved.ROUTES))
     app.add_error_handler(falcon.HTTPError, _not_found)
 
     def application(visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -109,7 +109,7 @@ def _segment(found: memory.SegmentBytes) -> dict[str, Any]:
 
 
 OUR_ROUTES: dict[str, Route] = {
-    "estimate": Route(estimate),
-    "load": Route(load),
+    "estimate": Route(estimate, "LoadReq"),
+    "load": Route(load, "LoadReq"),
     "memory": Route(usage, "MemoryReq", ()),
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import falcon
+import orjson
 
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -30,7 +33,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
 }
-_PLACES = {"/": "index.html"}
+_PLACES = {"/": "index.html", "/docs": "docs.html"}
 """Addresses of their own; the other files are below `/web/`."""
 
 
@@ -73,13 +76,24 @@ def page_files() -> dict[str, File]:
     return {name: File.of(content, _TYPES[name.rpartition(".")[2]]) for name, content in found.items()}
 
 
+class Description:
+    """The OpenAPI description, made when it is first asked for."""
+
+    def __init__(self, describe: Callable[[], dict[str, Any]]) -> None:
+        self._file = cache(lambda: File.of(orjson.dumps(describe()), "application/json"))
+
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        self._file().on_get(request, response)
+
+
 class _Redirect:
     def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
         raise falcon.HTTPFound("/")
 
 
-def add_routes(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """The page, its files, and Milvus's address of its own page."""
+def add_routes(app: falcon.App[falcon.Request, falcon.Response], describe: Callable[[], dict[str, Any]]) -> None:
+    """The page, its files, the description of REST, and Milvus's address of its own page."""
+    app.add_route("/openapi.json", Description(describe))
     found = page_files()
     for path, name in _PLACES.items():
         app.add_route(path, found[name])

@@ -5,9 +5,9 @@ import { button, field, fill, form, h, select } from "./dom.js";
 import { collectionView } from "./collection.js";
 import { collectionsView } from "./collections.js";
 import { accessView } from "./access.js";
+import { switchTheme, useChosenTheme } from "./theme.js";
 import { workView } from "./work.js";
 
-const THEME = "milvine.theme";
 const PLACES = [["collections", "Collections"], ["work", "Work"], ["access", "Users and roles"]];
 const VIEWS = { collections: collectionsView, collection: collectionView, work: workView, access: accessView };
 
@@ -106,16 +106,6 @@ function showLogin() {
   user.focus();
 }
 
-function setTheme(name) {
-  document.documentElement.dataset.theme = name;
-  localStorage.setItem(THEME, name);
-}
-
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
 function onKey(event) {
   const isTyping = event.target.closest?.("input, textarea, select, dialog");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -138,14 +128,13 @@ async function start() {
   show();
 }
 
-const chosen = localStorage.getItem(THEME);
-if (chosen) setTheme(chosen);
+useChosenTheme();
 document.body.append(
   h("header", {},
     h("a", { class: "name", href: "#/collections" }, h("img", { src: "/web/icon.svg", alt: "" }), "Milvine"),
     links, h("span", { class: "grow" }), databases,
     h("a", { href: "/docs" }, "API"),
-    button("Light or dark", () => setTheme(isDark() ? "light" : "dark"), { class: "quiet", title: "Light or dark" }),
+    button("Light or dark", switchTheme, { class: "quiet", title: "Light or dark" }),
     who),
   main);
 window.addEventListener("hashchange", show);

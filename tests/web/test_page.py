@@ -246,6 +246,16 @@ def test_a_keyboard_is_enough(page: Page, shop: Server) -> None:
     expect(page.locator("h1")).to_have_text("Work")
 
 
+def test_the_description_of_rest_is_shown(page: Page, shop: Server) -> None:
+    page.goto(shop.uri)
+    page.get_by_role("link", name="API").click()
+    page.get_by_label("Find a route").fill("entities/search")
+    page.locator("summary").click()
+    expect(page.locator("tr", has_text="collectionName")).to_contain_text("required")
+    page.get_by_text("Light or dark").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_dark_and_light_follow_the_system_and_the_button(browser: Browser, shop: Server, complaints: list[str]) -> None:
     context = browser.new_context(color_scheme="dark")
     page = _watched(context.new_page(), complaints, shop.uri)
