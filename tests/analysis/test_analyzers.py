@@ -105,6 +105,12 @@ EXAMPLES: list[tuple[str, Any, str, list[str]]] = [
         "结巴分词器",
         ["结巴", "分词器"],
     ),
+    (
+        "jieba of Latin words",
+        {"tokenizer": "jieba"},
+        "数据库v1.2 a-b10.5kg",
+        ["数据", "据库", "数据库", "v1.2", " ", "a", "-", "b10.5", "kg"],
+    ),
     ("chinese", {"type": "chinese"}, "系统安全;,'';lxyz密码", ["系统", "安全", "系统安全", "lxyz", "密码"]),
     (
         "icu",

@@ -1,7 +1,9 @@
-"""The tokenizer `jieba`, by the library that Milvus uses."""
+"""The tokenizer `jieba`: by the library that Milvus uses or, with words of one's own, by the original, since the former
+takes none."""
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,7 +16,9 @@ from milvine.analysis.tokenizers.spans import cut_texts
 
 DEFAULT, EXTENDED = "_default_", "_extend_default_"
 _MODES = {"exact": "default", "search": "search"}
-"""Milvus's names, and those of the library."""
+"""Milvus's names, and those of the libraries."""
+_FREQUENCY = 3
+"""Of a word in a dictionary without others: a word goes before its characters."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +67,39 @@ def _dictionary(params: Params) -> tuple[str, list[str]]:
 def _cutter(dictionary: str, words: list[str]) -> Any:
     if dictionary == EXTENDED:
         raise invalid_argument(f"the jieba dictionary {EXTENDED} is not supported by this version of Milvine")
-    if dictionary and not words:
-        return _default_cutter()
-    library = _library()
-    cutter = library.Jieba() if dictionary else library.Jieba.empty()
-    for word in words:
-        cutter.add_word(word, None, None)
-    return cutter
+    return _default_cutter() if dictionary and not words else _cutter_with(words, has_default=bool(dictionary))
 
 
 @cache
 def _default_cutter() -> Any:
-    return _library().Jieba()
-
-
-def _library() -> Any:
     try:
         import rjieba
     except ImportError:
         raise absent_library("the tokenizer jieba", "rjieba") from None
-    return rjieba
+    return rjieba.Jieba()
+
+
+def _cutter_with(words: list[str], *, has_default: bool) -> Any:
+    """With frequencies of words that stand before those of the dictionary, which all cutters share."""
+    cutter = _original().Tokenizer()
+    known, total = _frequencies() if has_default else ({}, 0)
+    cutter.FREQ, cutter.total, cutter.initialized = ChainMap({}, known), total, True
+    for word in words:
+        cutter.add_word(word, None if has_default else _FREQUENCY)
+    return cutter
+
+
+@cache
+def _frequencies() -> tuple[dict[str, int], int]:
+    """Of the words in the dictionary, and their sum. Read here, since the library itself would keep a file in /tmp."""
+    cutter = _original().Tokenizer()
+    frequencies, total = cutter.gen_pfdict(cutter.get_dict_file())
+    return frequencies, total
+
+
+def _original() -> Any:
+    try:
+        import jieba as library
+    except ImportError:
+        raise absent_library("a dictionary of the tokenizer jieba", "jieba") from None
+    return library
