@@ -274,6 +274,13 @@ SUM = _map("$score", "num_combine", "$score", "age", mode="sum")
         ([_chain(L2, _map("t", "decay", "age", function="x", origin=1, scale=1))], 5, 'decay: invalid function "x"'),
         ([_chain(L0, _map("$score", "rerank_model", "text", queries=["a"], provider="tei", endpoint="http://x"))], 1100,
          'operator[0] function "rerank_model" does not support stage "L0_rerank"'),
+        ([_chain(L0, _map("t", "xgboost", "age", model_resource="m", output="x"))], 5, "output must be one of"),
+        ([_chain(L0, _map("t", "xgboost", "age", model_resource="m", depth=1))], 5, 'unknown parameter "depth"'),
+        (
+            [_chain(L0, _map("t", "xgboost", "age", model_resource="m"))],
+            5,
+            "xgboost with the file resource m is not supported by this version of Milvine",
+        ),
         ([_chain(L2, _op("sort"))], 5, "sort_op: column is required"),
         ([_chain(L2, _op("sort", "flag"))], 5, "sort_op: column flag has non-comparable type bool"),
         ([_chain(L2, _op("sort", "age", desc="yes"))], 5, 'sort_op: parameter "desc" must be a bool'),

@@ -60,6 +60,8 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_search.py", "not Rerank"),  # the others need rerank functions
         ("milvus_client/test_milvus_client_search_v2.py", ""),
         ("milvus_client/test_milvus_client_sparse_search.py", ""),
+        ("milvus_client/test_milvus_client_search_boost_ranker.py", ""),
+        ("testcases/test_function_chain.py", ""),
         ("milvus_client/test_milvus_client_sparse_inverted_index.py", ""),
     ),
     "text": (

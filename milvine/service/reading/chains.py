@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from milvine.errors import ParameterInvalid, ParameterMissing, ServiceInternal
 from milvine.model.columns import ARROW_TYPES
+from milvine.model.known_keys import unsupported
 from milvine.model.records import record
 from milvine.model.requests import ChainExpression, ChainOperator, FunctionChain
 from milvine.model.schema import CollectionSchema
@@ -417,6 +418,21 @@ def _rerank_model(params: Params, models: Models) -> Expression:
     return TextScores(reranker, queries, models.deadline)
 
 
+def _xgboost(params: Params, _: Models) -> Expression:
+    """Refused, since its models are file resources. What Milvus refuses is refused in its words first."""
+    for key in params.values:
+        if key in ("feature_names", "objective"):
+            raise ParameterInvalid(f'xgboost: parameter "{key}" is not supported')
+        if key not in ("model_resource", "output"):
+            raise ParameterInvalid(f'xgboost: unknown parameter "{key}"')
+    resource, output = params.text("model_resource", is_required=True), params.text("output") or "default"
+    if not resource:
+        raise ParameterInvalid("xgboost: model_resource is required")
+    if output not in ("default", "raw"):
+        raise ParameterInvalid(f'xgboost: output must be one of [default, raw], got "{output}"')
+    raise ParameterInvalid(unsupported(f"xgboost with the file resource {resource}"))
+
+
 def _check_numbers(params: Params, types: Sequence[Any]) -> None:
     if len(types) < 2:
         raise ParameterInvalid(f"num_combine: expected at least 2 input columns, got {len(types)}")
@@ -462,6 +478,7 @@ _FUNCTIONS: dict[str, Callable[[Params, Models], Expression]] = {
     "decay": _decay,
     "round_decimal": _round_decimal,
     "rerank_model": _rerank_model,
+    "xgboost": _xgboost,
 }
 _FUNCTION_STAGES = {"rerank_model": _L2}
 """Functions that run in one stage only."""
