@@ -20,6 +20,8 @@ from milvine.index.postings import Array, Encoded
 
 _LONGEST_GAP = 1 << 30
 """No text has so many tokens."""
+_LISTED_SHARE = 0.1
+"""For more occurrences than this fraction of the rows, a table of all rows is faster than searches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,27 @@ class TermIndex:
             candidates = rows if number == 0 else candidates[_among(candidates, rows)]
             if not len(candidates):
                 return mask
-        places = [self._places(code, shift, candidates) for code, shift in zip(codes, shifts, strict=True)]
+        numbers = None
+        if (self.starts[codes + 1] - self.starts[codes]).sum() > self.row_count * _LISTED_SHARE:
+            numbers = np.full(self.row_count, -1, np.int32)
+            numbers[candidates] = np.arange(len(candidates), dtype=np.int32)
+        places = [self._places(code, shift, candidates, numbers) for code, shift in zip(codes, shifts, strict=True)]
         mask[candidates[_within_slop(places, slop, len(candidates))]] = True
         return mask
 
-    def _places(self, code: int, shift: int, candidates: Array) -> Array:
-        """int64, ascending: the shifted positions of a term in the candidates, as numbers that grow with the row."""
+    def _places(self, code: int, shift: int, candidates: Array, numbers_of: Array | None) -> Array:
+        """int64, ascending: the shifted positions of a term in the candidates, as numbers that grow with the row.
+
+        `numbers_of`: of each row its place among the candidates, or -1; None to search for it.
+        """
         begin, end = int(self.starts[code]), int(self.starts[code + 1])
         rows = self.rows[begin:end]
-        numbers = np.minimum(np.searchsorted(candidates, rows), len(candidates) - 1)
-        is_there = candidates[numbers] == rows
+        if numbers_of is None:
+            numbers = np.minimum(np.searchsorted(candidates, rows), len(candidates) - 1)
+            is_there = candidates[numbers] == rows
+        else:
+            numbers = numbers_of[rows]
+            is_there = numbers >= 0
         positions = self.positions[begin:end][is_there].astype(np.int64) + shift
         places: Array = (numbers[is_there].astype(np.int64) << 32) + positions
         return places
@@ -170,14 +183,18 @@ def _within_slop(places: list[Array], slop: int, count: int) -> Array:
     bits, and ascend."""
     found = np.zeros(count, np.bool_)
     lists = sorted(places, key=len)
-    starts = lists[0] if slop == 0 else np.unique(np.concatenate(lists))
+    # The interval begins with a place of some list, near a place of the shortest one.
+    starts = lists[0]
     if slop:
-        # The interval begins with a place of some list, near a place of the shortest one.
-        near = np.searchsorted(lists[0], starts)
-        following = lists[0][np.minimum(near, len(lists[0]) - 1)]
-        starts = starts[(following >= starts) & (following - starts <= slop)]
+        starts = np.concatenate([lists[0], *(_followed(other, lists[0], slop) for other in lists[1:])])
     for other in lists[1:]:
-        following = other[np.minimum(np.searchsorted(other, starts), len(other) - 1)]
-        starts = starts[(following >= starts) & (following - starts <= slop)]
+        starts = _followed(starts, other, slop)
     found[starts >> 32] = True
     return found
+
+
+def _followed(places: Array, others: Array, slop: int) -> Array:
+    """The places with one of the others, which ascend, at most `slop` after them."""
+    following = others[np.minimum(np.searchsorted(others, places), len(others) - 1)]
+    kept: Array = places[(following >= places) & (following - places <= slop)]
+    return kept

@@ -84,3 +84,12 @@ def _edits(one: str, other: str) -> int:
         if i > 1 and j > 1 and (one[i - 1], one[i - 2]) == (other[j - 2], other[j - 1]):
             table[i][j] = min(table[i][j], table[i - 2][j - 2] + 1)
     return table[-1][-1]
+
+
+def test_a_phrase_of_rare_words_is_found_among_many_rows() -> None:
+    texts = [["x"]] * 1000
+    texts[3], texts[700], texts[701] = ["x", "a", "b"], ["a", "x", "b"], ["b", "a"]
+    index = index_terms([_block(texts)])
+    offsets = np.arange(2, dtype=np.int32)
+    found = [np.flatnonzero(index.with_phrase(pa.array(["a", "b"]), offsets, slop)).tolist() for slop in (0, 1, 2)]
+    assert found == [[3], [3, 700], [3, 700, 701]]
