@@ -314,6 +314,7 @@ def test_a_search_by_vectors_is_refused(client: MilvusClient, collection_name: s
         ("sparse", "HNSW", "BM25", {}, "can't build with this index HNSW"),
         ("sparse", "SPARSE_WAND", "BM25", {"bm25_b": 1.1}, r"param 'bm25_b' \(1.1\) should be in range"),
         ("sparse", "SPARSE_WAND", "BM25", {"bm25_k1": -1}, r"param 'bm25_k1' \(-1\) should be in range"),
+        ("sparse", "SPARSE_WAND", "BM25", {"quant_type": "fp16"}, "quant_type for BM25 metric must be 'u16' or 'u32'"),
         ("dense", "HNSW", "BM25", {}, "float vector index does not support metric type: BM25"),
     ],
 )

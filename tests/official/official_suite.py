@@ -66,6 +66,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "text": (
         ("milvus_client/test_milvus_client_analyzer.py", ""),
+        ("testcases/test_full_text_search.py", ""),
         ("milvus_client/test_milvus_client_search_text_match.py", ""),
         ("testcases/test_phrase_match.py", ""),
         ("milvus_client/test_milvus_client_highlighter.py", ""),

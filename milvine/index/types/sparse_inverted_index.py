@@ -55,9 +55,13 @@ class SparseInvertedIndex(IndexType):
             "bm25_k1": FloatParam(1.2, 0.0, _LARGEST_FLOAT),
             "bm25_b": FloatParam(0.75, 0.0, 1.0),
             "bm25_avgdl": FloatParam(100.0, 1.0, _LARGEST_FLOAT),
+            "quant_type": ExactChoiceParam(
+                "u16", ("u16", "u32"), "quant_type for BM25 metric must be 'u16' or 'u32', got '{}'"
+            ),
         }
     }
-    """The mean length is always that of the rows, as in Milvus, so `bm25_avgdl` changes nothing."""
+    """The mean length is always that of the rows, as in Milvus, so `bm25_avgdl` changes nothing; nor does `quant_type`,
+    which here replaces the one above."""
     auto: ClassVar = {DataType.SPARSE_FLOAT_VECTOR: {}}
 
     def build(
