@@ -28,6 +28,10 @@ def scan(
     """The nearest k rows of each query."""
     if metric is MetricType.HAMMING and mask is None and k <= min(_FAISS_LIMIT, len(vectors)):
         return _scan_hamming(np.ascontiguousarray(vectors), np.ascontiguousarray(queries), k)
+    if metric is MetricType.HAMMING and mask is not None:
+        found = _among_more(np.ascontiguousarray(vectors), np.ascontiguousarray(queries), k, mask)
+        if found is not None:
+            return found
     return nearest_by(distances_to, vectors, queries, k, metric, mask, None)
 
 
@@ -47,6 +51,23 @@ def _scan_hamming(vectors: Array, queries: Array, k: int) -> tuple[Array, Array]
     faiss.hammings_knn_hc(heaps, faiss.swig_ptr(queries), faiss.swig_ptr(vectors), len(vectors), vectors.shape[1], 1)
     distances[:] = counts
     return distances, rows
+
+
+def _among_more(vectors: Array, queries: Array, k: int, mask: Array) -> tuple[Array, Array] | None:
+    """The nearest k rows of the mask, if they are among the nearest rows of all; else None. A scan of all rows is ten
+    times as fast as one of chosen rows, so this pays where most rows are in the mask."""
+    kept = int(np.count_nonzero(mask))
+    if 2 * kept < len(mask):
+        return None
+    more = k * len(mask) // kept + k // 4 + 16
+    if more > min(_FAISS_LIMIT, len(mask)):
+        return None
+    distances, rows = _scan_hamming(vectors, queries, more)
+    inside = mask[rows]
+    if (np.count_nonzero(inside, axis=1) < k).any():
+        return None
+    first = np.argsort(~inside, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, first, 1), np.take_along_axis(rows, first, 1)
 
 
 def _words(vectors: Array) -> Array:

@@ -64,6 +64,16 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/test_function_chain.py", ""),
         ("milvus_client/test_milvus_client_sparse_inverted_index.py", ""),
     ),
+    "reads": (
+        ("milvus_client/test_milvus_client_search_order.py", ""),
+        ("milvus_client/test_milvus_client_search_aggregation.py", ""),
+        ("milvus_client/test_milvus_client_query_order.py", ""),
+        ("testcases/test_query_aggregation.py", ""),
+        ("milvus_client/test_milvus_client_search_iterator.py", ""),
+        ("milvus_client/test_milvus_client_search_iterator_v2.py", ""),
+        ("milvus_client/test_milvus_client_search_none_default.py", ""),
+        ("milvus_client/test_milvus_client_search_group_by.py", ""),
+    ),
     "text": (
         ("milvus_client/test_milvus_client_analyzer.py", ""),
         ("testcases/test_full_text_search.py", ""),
