@@ -41,9 +41,14 @@ function drawing(points, rows, kinds, hits, key) {
     }));
 }
 
+/** The names of the vector fields that can be drawn. */
+export function drawable(described) {
+  return described.fields.filter((one) => PLAIN.includes(one.type)).map((one) => one.name);
+}
+
 export function mapTab(described) {
   const key = described.fields.find((one) => one.primaryKey).name;
-  const plain = described.fields.filter((one) => PLAIN.includes(one.type)).map((one) => one.name);
+  const plain = drawable(described);
   if (!plain.length) return h("p", { class: "empty" }, "Only vectors of numbers can be drawn.");
   const anns = select(plain, { "aria-label": "Vector field" });
   const others = described.fields.filter((one) => !one.type.includes("Vector") && !one.primaryKey).map((one) => one.name);

@@ -4,7 +4,7 @@ import { milvus, ours } from "./api.js";
 import { attempt, button, field, fill, h, section, select, table } from "./dom.js";
 import { milliseconds, number, percent } from "./format.js";
 import { rowTable } from "./data.js";
-import { lastHits } from "./map.js";
+import { drawable, lastHits } from "./map.js";
 
 const WAYS = [["vector", "by vector"], ["key", "by key"], ["text", "by text"]];
 const HINTS = {
@@ -54,7 +54,7 @@ export function searchTab(described) {
     const took = performance.now() - started;
     lastHits.set(described.collectionName, hits.map((one) => String(one[key.name])));
     fill(found, section(`${hits.length} hits in ${milliseconds(took)}`, rowTable(hits, described, ["distance"]),
-      hits.length ? h("p", {}, h("a", { href: `#/collection/${encodeURIComponent(described.collectionName)}/map` }, "Show them on the map")) : null));
+      hits.length && drawable(described).length ? h("p", {}, h("a", { href: `#/collection/${encodeURIComponent(described.collectionName)}/map` }, "Show them on the map")) : null));
   }
 
   async function explain() {
