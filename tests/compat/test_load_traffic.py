@@ -17,7 +17,7 @@ from pymilvus.grpc_gen import milvus_pb2
 from traffic import NAME, Traffic, Wrong, create
 
 pytestmark = pytest.mark.long
-SECONDS = float(os.environ.get("MILVINE_TRAFFIC_SECONDS", "15"))
+SECONDS = float(os.environ.get("MILVINE_TRAFFIC_SECONDS", "8"))
 SEED = int(os.environ.get("MILVINE_TRAFFIC_SEED", "0")) or random.randrange(1, 10**9)
 _FIELD_LISTS = [[], ["id", "vec", "batch"], ["id", "vec", "batch", "bits", "a"], ["id", "vec", "sparse", "batch"]]
 _NOT_LOADED = {101: "collection not loaded", 103: "collection not fully loaded", 201: "partition not loaded"}

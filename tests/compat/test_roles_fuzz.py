@@ -41,7 +41,7 @@ from milvine.model.privileges import BUILT_IN_GROUPS, LEVELS, NAMES, object_type
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from test_access_rules import reference
 
-REQUESTS = int(os.environ.get("MILVINE_ROLE_REQUESTS", "1500"))
+REQUESTS = int(os.environ.get("MILVINE_ROLE_REQUESTS", "800"))
 USERS, ROLES, COLLECTIONS, DATABASES = ["ann", "bob", "carl"], ["r1", "r2", "r3"], ["c1", "c2"], ["default", "other"]
 READS = [
     "BatchDescribeCollection",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from milvine.expr.predicate import Always
 from milvine.expr.tree import Literal
 
 Row = Mapping[str, Any]
+EXAMPLES = int(os.environ.get("MILVINE_FILTER_EXAMPLES", "250"))
 LOWEST = -(2**63)
 
 
@@ -216,7 +218,7 @@ def _filters(draw: st.DrawFn) -> tuple[str, Callable[[Row], bool]]:
     return f"not ({text})" if is_negated else text, verdict
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(_ROWS, _filters())
 def test_random_arithmetic_keeps_the_same_rows_as_an_oracle(
     rows: list[Row], node: tuple[str, Callable[[Row], bool]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ Row = Mapping[str, Any]
 Verdict = Callable[[Row], bool | None]
 
 
+EXAMPLES = int(os.environ.get("MILVINE_FILTER_EXAMPLES", "250"))
 _DOCUMENTS: list[Any] = [
     None,
     {},
@@ -390,7 +392,7 @@ def _grown(inner: st.SearchStrategy[tuple[str, Verdict]]) -> st.SearchStrategy[t
     return inner.map(negation) | several.map(disjunction) | several.map(conjunction)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_ROWS, st.recursive(_leaves(), _grown, max_leaves=6))
 def test_random_filters_keep_the_same_rows_as_an_oracle(rows: list[Row], node: tuple[str, Verdict]) -> None:
     text, verdict = node

@@ -165,8 +165,17 @@ def test_every_index_type_of_float_vectors_is_in_these_tests() -> None:
     assert built == {"HNSW", *CODED}
 
 
-@pytest.mark.parametrize("build_type", CODED)
-@pytest.mark.parametrize("metric", METRICS)
+def _coded_by_metric() -> list[Any]:
+    """A rotation is trained for seconds, and alike for each metric, so often with one only."""
+    slow = pytest.mark.nightly
+    return [
+        pytest.param(metric, name, marks=[slow] if name == "FAISS" and metric is not METRICS[0] else [])
+        for metric in METRICS
+        for name in CODED
+    ]
+
+
+@pytest.mark.parametrize(("metric", "build_type"), _coded_by_metric())
 def test_the_candidates_of_an_index_include_the_nearest_allowed_rows(
     tmp_path: Path, build_type: str, metric: MetricType
 ) -> None:
