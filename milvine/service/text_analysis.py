@@ -9,15 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from milvine.analysis.hashes import term_ids
-from milvine.analysis.multi import multi_analyzer_of
 from milvine.analysis.phrases import slops
 from milvine.analysis.registry import analyzer_of
 from milvine.analysis.terms import Terms
 from milvine.errors import AnalyzerInvalid, CollectionNotLoaded, FieldNotFound, ParameterInvalid, ParameterTooLarge
-from milvine.model.analyzer_params import DEFAULT_ANALYZER, feeds, multi_analyzer_params
+from milvine.model.analyzer_params import DEFAULT_ANALYZER, feeds
 from milvine.model.functions import FunctionType
-from milvine.model.properties import ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS
 from milvine.model.records import record
+from milvine.service.analyzers import placed_terms_of
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import find_seen, for_every_user
 
@@ -97,11 +96,7 @@ def _by_field(engine: Engine, context: RequestContext, request: AnalyzerRequest)
             "now only support run analyzer by field if field was bm25/minhash input field"
         )
     names = [name or DEFAULT_ANALYZER for name in request.names or [DEFAULT_ANALYZER]]
-    texts = _decoded(request.texts)
-    if multi_analyzer_params(field) is None:
-        return analyzer_of(field.properties.get(ANALYZER_PARAMS)).terms(texts)
-    several = multi_analyzer_of(field.properties[MULTI_ANALYZER_PARAMS])
-    return several.terms(texts, names if len(names) == count else names * count)
+    return placed_terms_of(field, _decoded(request.texts), names if len(names) == count else names * count)
 
 
 def _check_size(size_bytes: int) -> None:

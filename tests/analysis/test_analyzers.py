@@ -106,6 +106,12 @@ EXAMPLES: list[tuple[str, Any, str, list[str]]] = [
         ["结巴", "分词器"],
     ),
     (
+        "jieba of no dictionary",
+        {"tokenizer": {"type": "jieba", "dict": [], "hmm": False}},
+        "测试 ab",
+        ["测", "试", " ", "ab"],
+    ),
+    (
         "jieba of Latin words",
         {"tokenizer": "jieba"},
         "数据库v1.2 a-b10.5kg",

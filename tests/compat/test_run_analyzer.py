@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import Server
-from pymilvus import MilvusClient, MilvusException
+from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
 TEXT = "The 数据 Dogs"
@@ -100,6 +100,34 @@ def test_a_field_that_feeds_no_function_has_no_analyzer(client: MilvusClient, co
     assert run("absent").code == 1700
     client.release_collection(collection_name)
     assert run("id").code == 101
+
+
+def test_a_field_that_feeds_bm25_is_analyzed_by_its_names(client: MilvusClient, collection_name: str) -> None:
+    several = {
+        "by_field": "language",
+        "analyzers": {"default": {"tokenizer": "whitespace"}, "en": ENGLISH},
+        "alias": {"english": "en"},
+    }
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("language", DataType.VARCHAR, max_length=9)
+    schema.add_field("text", DataType.VARCHAR, max_length=99, enable_analyzer=True, multi_analyzer_params=several)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(Function("bm25", FunctionType.BM25, ["text"], ["sparse"]))
+    index = client.prepare_index_params()
+    index.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    client.create_collection(collection_name, schema=schema, index_params=index)
+
+    def run(*names: str) -> list[list[str]]:
+        options = {"analyzer_names": [*names]} if names else {}
+        found = client.run_analyzer(
+            ["The Dogs", "The Cats"], collection_name=collection_name, field_name="text", **options
+        )
+        return [list(result.tokens) for result in found]
+
+    assert run() == [["The", "Dogs"], ["The", "Cats"]]
+    assert run("english") == [["dog"], ["cat"]]
+    assert run("en", "other") == [["dog"], ["The", "Cats"]]
 
 
 def test_invalid_utf8_is_refused(stub: Any) -> None:

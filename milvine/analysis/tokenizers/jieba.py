@@ -82,7 +82,7 @@ def _default_cutter() -> Any:
 def _cutter_with(words: list[str], *, has_default: bool) -> Any:
     """With frequencies of words that stand before those of the dictionary, which all cutters share."""
     cutter = _original().Tokenizer()
-    known, total = _frequencies() if has_default else ({}, 0)
+    known, total = _frequencies() if has_default else ({}, 1)
     cutter.FREQ, cutter.total, cutter.initialized = ChainMap({}, known), total, True
     for word in words:
         cutter.add_word(word, None if has_default else _FREQUENCY)
