@@ -23,7 +23,7 @@ from milvine.storage.files import walk_files
 
 NAME = "stored"
 DIM = 16
-ROWS = 3000
+ROWS = 1500
 WAIT_SECONDS = 30.0
 _VECTORS = np.random.default_rng(17).normal(size=(ROWS, DIM)).astype(np.float32)
 
@@ -155,6 +155,7 @@ def test_objects_that_no_collection_needs_go_after_the_wait(stored: Server, obje
     client.close()
 
 
+@pytest.mark.cluster
 def test_a_store_serves_one_directory_and_a_directory_one_store(
     stored: Server, objects: ObjectServer, new_server: ServerFactory
 ) -> None:
