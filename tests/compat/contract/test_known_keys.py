@@ -483,8 +483,9 @@ def test_every_rest_body_with_a_refused_or_harmless_key_is_tried() -> None:
 
 @pytest.mark.parametrize("value", [False, "false", "", None, [], {}])
 def test_a_refused_key_is_accepted_with_a_value_that_asks_for_nothing(world: World, value: Any) -> None:
-    body = {"collectionName": PLAIN, "data": [QUERY], "functionChains": value}
-    assert world.rest.post("entities/search", body)["code"] == 0
+    searches = [{"data": [QUERY], "annsField": "vec", "limit": 3}]
+    body = {"collectionName": PLAIN, "search": searches, "rerank": {"strategy": "rrf"}, "functionChains": value}
+    assert world.rest.post("entities/hybrid_search", body)["code"] == 0
 
 
 def test_default_keyword_arguments_of_sdks_are_accepted(world: World) -> None:
