@@ -17,7 +17,6 @@ from milvine.model.known_keys import unsupported
 from milvine.model.records import record
 from milvine.model.requests import ChainExpression, ChainOperator, FunctionChain
 from milvine.model.schema import CollectionSchema
-from milvine.model.types import DataType
 from milvine.model_services.rerankers import reranker_of
 from milvine.segment.chains import (
     COMBINATIONS,
@@ -41,7 +40,7 @@ from milvine.service.reading.chain_operators import (
 from milvine.service.reading.chain_params import Params
 from milvine.service.reading.model_scores import TextScores
 from milvine.service.reading.rank import GroupScorer
-from milvine.service.reading.rankers import Models, decay_of
+from milvine.service.reading.rankers import Models, decay_of, is_readable
 
 _STAGES = ("Unspecified", "Ingestion", "PreProcess", "L0Rerank", "L1Rerank", "L2Rerank", "PostProcess")
 _L0, _L1, _L2 = (_STAGES.index(name) for name in ("L0Rerank", "L1Rerank", "L2Rerank"))
@@ -58,7 +57,6 @@ _GO_ARRAYS = {
     pa.float64(): "*array.Float64",
     pa.string(): "*array.String",
 }
-_INPUT_TYPES = (DataType.BOOL, DataType.VARCHAR)
 _ASCENDING_TYPES = frozenset(_GO_ARRAYS) - {pa.bool_()}
 Types = dict[str, Any]
 
@@ -236,7 +234,7 @@ def _input_fields(steps: Sequence[_Step], schema: CollectionSchema) -> dict[str,
                 text = f'function chain input "{name}" is neither a previous output nor a collection field'
                 raise ParameterInvalid(text)
             kind = field.data_type
-            if not kind.is_integer and not kind.is_floating and kind not in _INPUT_TYPES:
+            if not is_readable(kind):
                 raise ParameterInvalid(f'function chain input "{name}" has unsupported field type {kind.milvus_name}')
             fields[name] = field.field_id
         made.update(step.outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from milvine.errors import MilvineError, ParameterInvalid, ParameterMissing
+from milvine.errors import MilvineError, ParameterInvalid, ParameterMissing, ServiceInternal
 from milvine.model import json_text
 from milvine.model.records import record
 from milvine.model.requests import FunctionScore, RankFunction
@@ -126,12 +126,19 @@ def _of_function(
     raise _invalid(f"unsupported reranker {name}")
 
 
+def is_readable(kind: DataType) -> bool:
+    """Whether functions that rank can read fields of this type at all."""
+    return kind.is_integer or kind.is_floating or kind in (DataType.BOOL, DataType.VARCHAR)
+
+
 def _input_field(function: RankFunction, kind: str, schema: CollectionSchema) -> FieldSchema:
     if len(function.input_fields) != 1:
         raise _invalid(f"{kind} reranker requires exactly 1 input field, got {len(function.input_fields)}")
     field = schema.by_name.get(function.input_fields[0])
     if field is None or field.is_dynamic:
         raise _invalid(f"input field {function.input_fields[0]} not found in collection schema")
+    if not is_readable(field.data_type):
+        raise ServiceInternal(f"unsupported field type: {field.data_type.milvus_name}")
     return field
 
 
