@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 # Test files are independent of each other, so two can run at a time. They keep the order of `tests/conftest.py`: the
 # longest come first, since one core would wait for them at the end.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests that need no toolchain, browser or framework.
+HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo serve test test-cluster test-clients test-web check nightly delays bench bench-load format clean
+.PHONY: setup demo serve test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -23,7 +25,7 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "not nightly and not clients and not cluster and not web" $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" $(TWO_AT_A_TIME)
 
 test-cluster: setup
 	MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" tests/cluster
@@ -33,6 +35,9 @@ test-clients: setup
 
 test-web: setup
 	$(BIN)/python -m pytest -m web tests/web
+
+test-ecosystem: setup
+	$(BIN)/python -m pytest -m ecosystem tests/ecosystem
 
 check: setup
 	$(BIN)/ruff check .
@@ -45,12 +50,12 @@ nightly: setup
 	MILVINE_CRASH_ROUNDS=60 MILVINE_MODEL_STEPS=20000 MILVINE_POWER_LOSS_SCENARIOS=20 \
 		MILVINE_ROLE_REQUESTS=10000 MILVINE_READ_CASES=5000 MILVINE_TRAFFIC_SECONDS=120 \
 		MILVINE_ENGINE_TRAFFIC_SECONDS=300 MILVINE_FILTER_EXAMPLES=2000 \
-		$(BIN)/python -m pytest -m "not clients and not web" --timeout 3600 $(TWO_AT_A_TIME)
+		$(BIN)/python -m pytest -m "$(HERE)" --timeout 3600 $(TWO_AT_A_TIME)
 
 delays: setup
 	for part in 0 1 2 3 4 5 6 7; do \
 		MILVINE_DELAYS=$$part/8 PYTHONPATH=$(CURDIR)/scripts/delays \
-			$(BIN)/python -m pytest -m "not nightly and not clients and not cluster and not web" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
+			$(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
 	done
 
 bench: setup
