@@ -6,32 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from math import isfinite
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from milvine.errors import FunctionFailed, ParameterInvalid, ParameterMissing, ServiceInternal
+from milvine.errors import ParameterInvalid, ParameterMissing, ServiceInternal
 from milvine.model.properties import parse_bool
 from milvine.model.records import record
 from milvine.model_services.access import Access
 from milvine.model_services.client import ModelClient
+from milvine.model_services.providers import (
+    HUGGING_FACE_URL,
+    batch_size,
+    bearer,
+    endpoint_url,
+    hugging_face_url,
+    key_of,
+    list_in,
+    side,
+    truth,
+    unreadable,
+    whole_number,
+)
 
 Array = np.ndarray[Any, Any]
-_MAX_BATCH = 1024
-"""More texts are never sent at once: with those of a VARCHAR field a body then has 64 MB at most."""
-_LABEL = "max_client_batch_size"
-
-
-def _whole(key: str, text: str) -> int:
-    digits = text.removeprefix("-").removeprefix("+")
-    if not (digits.isascii() and digits.isdigit()):
-        raise ParameterInvalid(f"[{key} param's value: {text}] is not a valid number")
-    return int(text)
 
 
 def _token_count(key: str, text: str) -> int:
     try:
-        return _whole(key, text)
+        return whole_number(key, text)
     except ParameterInvalid:
         raise ParameterInvalid(f"Rerank params error, {key}: {text} is not a number") from None
 
@@ -41,19 +43,6 @@ def _flag(key: str, text: str) -> bool:
     if flag is None:
         raise ParameterInvalid(f"Rerank params error, {key}: {text} is not bool type")
     return flag
-
-
-def _truncation(key: str, text: str) -> bool:
-    flag = parse_bool(text)
-    if flag is None:
-        raise ParameterInvalid(f"[{key} param's value: {text}] is invalid, only supports: [true/false]")
-    return flag
-
-
-def _side(key: str, text: str) -> str:
-    if text not in ("Left", "Right"):
-        raise ParameterInvalid(f"[{key} param's value: {text}] is not invalid, only supports [Left/Right]")
-    return text
 
 
 def _of_model(model: str, query: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -92,28 +81,28 @@ class _Provider:
 
 
 _PROVIDERS = {
-    "tei": _Provider(_of_tei, (), batch=32, options={"truncate": _flag, "truncation_direction": _side}, score="score"),
+    "tei": _Provider(_of_tei, (), batch=32, options={"truncate": _flag, "truncation_direction": side}, score="score"),
     "vllm": _Provider(_of_vllm, ("results",), batch=32, options={"truncate_prompt_tokens": _token_count}),
     "cohere": _Provider(
         _of_model,
         ("results",),
         url="https://api.cohere.com/v2/rerank",
         variable="MILVUS_COHERE_API_KEY",
-        options={"max_tokens_per_doc": _whole},
+        options={"max_tokens_per_doc": whole_number},
     ),
     "voyageai": _Provider(
         _of_model,
         ("data",),
         url="https://api.voyageai.com/v1/rerank",
         variable="MILVUS_VOYAGEAI_API_KEY",
-        options={"truncation": _truncation},
+        options={"truncation": truth},
     ),
     "siliconflow": _Provider(
         _of_model,
         ("results",),
         url="https://api.siliconflow.cn/v1/rerank",
         variable="MILVUS_SILICONFLOW_API_KEY",
-        options={"max_chunks_per_doc": _whole, "overlap_tokens": _whole},
+        options={"max_chunks_per_doc": whole_number, "overlap_tokens": whole_number},
     ),
     "ali": _Provider(
         _of_ali,
@@ -124,7 +113,7 @@ _PROVIDERS = {
     "huggingface": _Provider(
         _of_hugging_face,
         (),
-        url="https://router.huggingface.co",
+        url=HUGGING_FACE_URL,
         variable="MILVUS_HUGGINGFACE_API_KEY",
         batch=32,
         score="",
@@ -154,23 +143,19 @@ class Reranker:
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def _batch(self, query: str, texts: Sequence[str], deadline: float) -> Array:
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         body = self.provider.request(self.model, query, texts) | dict(self.options)
-        answer = self.client.post(self.url, headers, body, seconds=self.seconds, deadline=deadline)
+        answer = self.client.post(self.url, bearer(self.key), body, seconds=self.seconds, deadline=deadline)
         return self._scores_in(answer, len(texts))
 
     def _scores_in(self, answer: Any, count: int) -> Array:
-        for step in self.provider.results:
-            answer = answer.get(step) if isinstance(answer, dict) else None
-        if not isinstance(answer, list):
-            raise FunctionFailed("call service failed, unmarshal response failed: the answer has no list of results")
-        if len(answer) != count:
-            raise ServiceInternal(f"rerank_model: rerank service returned {len(answer)} scores for {count} docs")
+        results = list_in(answer, self.provider.results)
+        if len(results) != count:
+            raise ServiceInternal(f"rerank_model: rerank service returned {len(results)} scores for {count} docs")
         scores = np.full(count, np.nan, np.float32)
-        for place, result in enumerate(answer):
+        for place, result in enumerate(results):
             index, score = self._result(place, result)
             if not 0 <= index < count or not np.isnan(scores[index]):
-                raise FunctionFailed(f"call service failed, unmarshal response failed: bad index {index} of a result")
+                raise unreadable(f"bad index {index} of a result")
             scores[index] = score
         return scores
 
@@ -182,7 +167,7 @@ class Reranker:
             score = result.get(self.provider.score) if isinstance(result, dict) else None
         is_number = isinstance(score, int | float) and not isinstance(score, bool)
         if not isinstance(index, int) or not is_number or not isfinite(score):
-            raise FunctionFailed("call service failed, unmarshal response failed: a result has no index or no score")
+            raise unreadable("a result has no index or no score")
         return index, score
 
 
@@ -198,11 +183,8 @@ def reranker_of(client: ModelClient, access: Access, params: Mapping[str, str]) 
     provider = _PROVIDERS.get(name)
     if provider is None:
         raise ParameterInvalid(f"unknown rerank model provider:{params['provider']}")
-    key = access.key(params, name, provider.variable)
-    if provider.variable and not key:
-        place = f"configure the {provider.variable} environment variable in the Milvus service"
-        raise ParameterInvalid(f"missing credentials config or {place}")
-    batch = _batch_size(params[_LABEL]) if _LABEL in params else provider.batch
+    key = key_of(access, params, name, provider.variable)
+    batch = batch_size(params, provider.batch)
     options = {option: read(option, params[option]) for option, read in provider.options.items() if option in params}
     model = params.get("model_name", "")
     if provider.url and not model:
@@ -214,16 +196,9 @@ def reranker_of(client: ModelClient, access: Access, params: Mapping[str, str]) 
         key=key,
         model=model,
         options=options,
-        batch=min(batch, _MAX_BATCH),
+        batch=batch,
         seconds=access.timeout(params),
     )
-
-
-def _batch_size(text: str) -> int:
-    size = _whole(_LABEL, text)
-    if size <= 0:
-        raise ParameterInvalid(f"[{_LABEL} param's value: {text}] must be greater than 0")
-    return size
 
 
 def _url(client: ModelClient, access: Access, name: str, params: Mapping[str, str]) -> str:
@@ -232,21 +207,8 @@ def _url(client: ModelClient, access: Access, name: str, params: Mapping[str, st
     if not provider.url:
         if name == "vllm" and not params.get("endpoint"):
             raise ParameterInvalid("rerank function lost params endpoint")
-        url = client.endpoint(params.get("endpoint", ""))
-        return urlunsplit((url.scheme, url.netloc, "/rerank", url.query, ""))
+        return endpoint_url(client, params, "/rerank")
     base = access.of(name).get("url") or provider.url
-    return _hugging_face_url(base, params) if name == "huggingface" else base
-
-
-def _hugging_face_url(base: str, params: Mapping[str, str]) -> str:
-    inference = "hf-inference"
-    chosen = params.get("hf_provider", inference)
-    if not chosen:
-        raise ParameterInvalid("huggingface rerank hf_provider cannot be empty")
-    if chosen != inference:
-        raise ParameterInvalid(f"Hugging Face hf_provider only supports {inference}")
-    if any(part in ("", ".", "..") for part in params["model_name"].split("/")):
-        raise ParameterInvalid("Hugging Face model name contains invalid path segment")
-    url = urlsplit(base)
-    path = f"{url.path.rstrip('/')}/{inference}/models/{params['model_name']}/pipeline/sentence-similarity"
-    return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
+    if name != "huggingface":
+        return base
+    return hugging_face_url(base, params, kind="rerank", task="sentence-similarity")
