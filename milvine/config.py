@@ -498,6 +498,20 @@ SETTINGS: tuple[Setting, ...] = (
         "of each provider of rerankers: `enable`, `credential` (a name), `url`",
     ),
     Setting(
+        "embedding_providers",
+        "function.textEmbedding.providers",
+        {},
+        _parse_tables,
+        "of each provider of embedding models: `enable`, `credential` (a name), `url`, `resource_name`",
+    ),
+    Setting(
+        "embedding_batches",
+        "function.batch_factor",
+        5,
+        parse_count,
+        "calls of a model that one insert, upsert or search may make for each embedded field",
+    ),
+    Setting(
         "model_request_seconds",
         "function.model.requestTimeout",
         "30s",
@@ -626,6 +640,8 @@ class Settings:
     tls_users: dict[str, str]
     credentials: dict[str, dict[str, str]]
     rerank_providers: dict[str, dict[str, str]]
+    embedding_providers: dict[str, dict[str, str]]
+    embedding_batches: int
     model_request_seconds: float
     model_hosts: str
     rest_allowed_origins: str

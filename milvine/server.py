@@ -115,6 +115,7 @@ def build_engine(settings: Settings) -> Engine:
         open_request_log(settings),
         _model_client(settings),
         Access(settings.credentials, settings.rerank_providers, settings.model_request_seconds),
+        Access(settings.credentials, settings.embedding_providers, settings.model_request_seconds),
         open_audit_log(settings),
     )
     users.ensure_root(engine)

@@ -71,6 +71,8 @@ def _check_basics(function: FunctionSchema) -> None:
         raise ParameterInvalid("check function params with unknown function type")
     if function.function_type is FunctionType.BM25 and function.params:
         raise ParameterInvalid("BM25 function accepts no params")
+    if function.function_type is FunctionType.TEXT_EMBEDDING and not function.params:
+        raise ParameterInvalid("TextEmbedding function accepts no params")  # Milvus's text: there are none
 
 
 def _check_outputs(schema: CollectionSchema, function: FunctionSchema, used: set[str]) -> None:
@@ -117,6 +119,20 @@ def _check_sparse(function: FunctionSchema, fields: Sequence[FieldSchema]) -> No
     _check_output(function, fields, DataType.SPARSE_FLOAT_VECTOR)
 
 
+def _check_embedded_text(function: FunctionSchema, fields: Sequence[FieldSchema]) -> None:
+    if len(fields) != 1 or fields[0].data_type is not DataType.VARCHAR:
+        raise ParameterInvalid("TextEmbedding function input field must be a VARCHAR/TEXT field")
+    if fields[0].nullable:
+        raise ParameterInvalid(
+            f"function input field cannot be nullable: function {function.name}, field {fields[0].name}"
+        )
+
+
+def _check_embedding(_: FunctionSchema, fields: Sequence[FieldSchema]) -> None:
+    if len(fields) != 1 or fields[0].data_type not in (DataType.FLOAT_VECTOR, DataType.INT8_VECTOR):
+        raise ParameterInvalid("TextEmbedding function output field must be a FloatVector or Int8Vector field")
+
+
 @dataclass(frozen=True, slots=True)
 class _Checks:
     """The checks of a type's fields."""
@@ -125,6 +141,9 @@ class _Checks:
     outputs: Callable[[FunctionSchema, Sequence[FieldSchema]], None]
 
 
-_CHECKS = {FunctionType.BM25: _Checks(_check_analyzed_text, _check_sparse)}
+_CHECKS = {
+    FunctionType.BM25: _Checks(_check_analyzed_text, _check_sparse),
+    FunctionType.TEXT_EMBEDDING: _Checks(_check_embedded_text, _check_embedding),
+}
 """The served types."""
-_REFUSED = {FunctionType.TEXT_EMBEDDING: "a text embedding function", FunctionType.MIN_HASH: "a MinHash function"}
+_REFUSED = {FunctionType.MIN_HASH: "a MinHash function"}

@@ -20,6 +20,12 @@ class FunctionType(IntEnum):
     MOL_FINGERPRINT = 5
 
     @property
+    def runs_here(self) -> bool:
+        """Whether the engine makes the outputs, again for each version of a row. Other outputs come from a model, once
+        for each text."""
+        return self is not FunctionType.TEXT_EMBEDDING
+
+    @property
     def milvus_name(self) -> str:
         """The name in requests and messages."""
         return _NAMES[self]

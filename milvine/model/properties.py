@@ -22,6 +22,8 @@ QUERY_MODE_PROPERTY, _LARGE_TOPK = "query_mode", "large_topk"
 ENABLE_ANALYZER, ENABLE_MATCH = "enable_analyzer", "enable_match"
 ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS = "analyzer_params", "multi_analyzer_params"
 INSERTED_IDS_PROPERTY = "allow_insert_auto_id"
+INSERTED_EMBEDDINGS_PROPERTY = "collection.function.allowInsertNonBM25FunctionOutputs"
+UNCHECKED_MODELS_PROPERTY = "disable_func_runtime_check"
 ISOLATION_PROPERTY = "partitionkey.isolation"
 TIMEZONE_PROPERTY = "timezone"
 TTL_FIELD_PROPERTY = "ttl_field"
@@ -86,6 +88,11 @@ def parse_bool(text: str) -> bool | None:
 def allows_inserted_ids(properties: Mapping[str, str]) -> bool:
     """Whether rows may have keys even though the collection's ids are automatic."""
     return parse_bool(properties.get(INSERTED_IDS_PROPERTY, "")) is True
+
+
+def allows_inserted_embeddings(properties: Mapping[str, str]) -> bool:
+    """Whether rows may have the vectors that a model would make from their texts."""
+    return parse_bool(properties.get(INSERTED_EMBEDDINGS_PROPERTY, "")) is True
 
 
 def is_compacted_automatically(properties: Mapping[str, str]) -> bool:

@@ -43,6 +43,11 @@ class FieldSchema:
     is_partition_key: bool = False
     made_by: FunctionType | None = None
 
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the engine makes the values from those of other fields."""
+        return self.made_by is not None and self.made_by.runs_here
+
 
 @dataclass(frozen=True)
 class CollectionSchema:

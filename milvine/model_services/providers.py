@@ -6,23 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from milvine.errors import FunctionFailed, ParameterInvalid
+from milvine.errors import FunctionFailed, ParameterInvalid, excerpt
 from milvine.model.properties import parse_bool
 from milvine.model_services.access import Access
 from milvine.model_services.client import ModelClient
 
 _MAX_BATCH = 1024
 """More texts are never sent at once: with those of a VARCHAR field a body then has 64 MB at most."""
+_MAX_DIGITS = 18
 _BATCH_PARAM = "max_client_batch_size"
 _HUGGING_FACE_INFERENCE = "hf-inference"
 HUGGING_FACE_URL = "https://router.huggingface.co"
 
 
-def whole_number(key: str, text: str) -> int:
+def as_whole_number(text: str) -> int | None:
+    """None if the text is no number of 64 bits."""
     digits = text.removeprefix("-").removeprefix("+")
-    if not (digits.isascii() and digits.isdigit()):
-        raise ParameterInvalid(f"[{key} param's value: {text}] is not a valid number")
-    return int(text)
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else None
+
+
+def whole_number(key: str, text: str) -> int:
+    number = as_whole_number(text)
+    if number is None:
+        raise ParameterInvalid(f"[{key} param's value: {excerpt(text)}] is not a valid number")
+    return number
 
 
 def truth(key: str, text: str) -> bool:

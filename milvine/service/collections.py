@@ -26,6 +26,7 @@ from milvine.service.analyzers import check_analyzers
 from milvine.service.collection_properties import check_new_properties, with_defaults
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.deny_rules import COLLECTION_CHANGE
+from milvine.service.embeddings import check_models, skips_model_check
 from milvine.service.gate import Target, capability, declaration_of, for_every_user, require, sees, sees_name
 
 PARTITIONS_WITH_KEY = 16
@@ -57,11 +58,14 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
         raise ParameterInvalid(f"maximum shards's number should be limited to {most_shards}")
     check_analyzers(request.schema, request.name)
     check_new_properties(request.name, request.schema, request.properties)
+    skips_check = skips_model_check(request.properties)
     check_database(engine, context)
     changes.check_room(engine.catalog, engine.catalog.snapshot, context.database, request.name)
     existing = engine.catalog.snapshot.find(context.database, request.name)
     schema = _complete_schema(request.schema)
     if existing is None:
+        if not skips_check:
+            check_models(engine, context, schema)
         collection_id = engine.clock.next()
         collection = Collection(
             collection_id,

@@ -55,6 +55,8 @@ class Engine:
     model_client: ModelClient
     rerankers: Access
     """What calls of rerank models need besides their parameters."""
+    embedders: Access
+    """What calls of embedding models need besides their parameters."""
     audit: AuditLog | None = None
     """None if it is switched off."""
 

@@ -12,23 +12,32 @@ from milvine.analysis.frequencies import term_frequencies
 from milvine.errors import ParameterInvalid
 from milvine.model.columns import Column, ColumnBatch
 from milvine.model.functions import FunctionSchema, FunctionType
+from milvine.model.properties import INSERTED_EMBEDDINGS_PROPERTY, allows_inserted_embeddings
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.sparse_vectors import SparseVectors
 from milvine.service.analyzers import naming_field, tokens_of
 
 
-def check_no_output(field: FieldSchema) -> None:
-    """Raises ParameterInvalid for a field whose values only its function makes."""
-    if field.made_by is not None:
+def check_no_output(field: FieldSchema, properties: Mapping[str, str]) -> None:
+    """Raises ParameterInvalid for a field whose values only its function makes. `properties`: of the collection."""
+    if field.is_made_here:
         raise ParameterInvalid("attempt to insert bm25 function output field")
+    if field.made_by is not None and not allows_inserted_embeddings(properties):
+        raise ParameterInvalid(
+            f"Insert data has function output field, but collection's property `{INSERTED_EMBEDDINGS_PROPERTY}` "
+            "is not enable"
+        )
 
 
 def with_outputs(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:
-    """The batch with the outputs of all functions, in the order of the schema. A missing text is an empty one."""
+    """The batch with the outputs of the functions that run here, in the order of the schema. A missing text is an empty
+    one."""
     if not schema.functions:
         return ColumnBatch(batch.row_count, {f.field_id: batch.columns[f.field_id] for f in schema.fields})
     columns = dict(batch.columns)
     for function in schema.functions:
+        if not function.function_type.runs_here:
+            continue
         (output,) = function.outputs
         field = schema.by_name[output]
         columns[field.field_id] = Column(field.data_type, _OUTPUTS[function.function_type](schema, function, columns))

@@ -19,16 +19,16 @@ Array = np.ndarray[Any, Any]
 
 
 def read_field_ids(schema: CollectionSchema, given: Mapping[int, Column]) -> tuple[int, ...]:
-    """Fields whose old values are needed: those not given, the key, and `$meta`, whose keys are merged. Outputs of
-    functions are made anew."""
-    stored = (f for f in schema.fields if f.made_by is None)
+    """Fields whose old values are needed: those not given, the key, and `$meta`, whose keys are merged. What the
+    engine makes from other fields is made anew."""
+    stored = (f for f in schema.fields if not f.is_made_here)
     return tuple(f.field_id for f in stored if f.field_id not in given or f.is_primary or f.is_dynamic)
 
 
 def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: ColumnBatch | None) -> ColumnBatch:
-    """One row for each given key, in their order, without the outputs of functions. `given` has the key's column,
-    checked like the others; `found` the old rows, one per key. Raises ParameterInvalid if a new row lacks a required
-    field."""
+    """One row for each given key, in their order, without what the engine makes from other fields. `given` has the
+    key's column, checked like the others; `found` the old rows, one per key. Raises ParameterInvalid if a new row lacks
+    a required field."""
     keys = given[schema.primary_field.field_id].values
     count = len(keys)
     source = np.full(count, -1, np.int64)
@@ -52,7 +52,7 @@ def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: Co
 
     columns: dict[int, Column] = {}
     for field in schema.fields:
-        if field.made_by is not None:
+        if field.is_made_here:
             continue
         column = given.get(field.field_id)
         if column is None:
@@ -66,7 +66,7 @@ def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: Co
 
 def _check_complete(schema: CollectionSchema, given: Mapping[int, Column]) -> None:
     for field in schema.fields:
-        has_value = field.is_dynamic or field.made_by is not None
+        has_value = field.is_dynamic or field.is_made_here
         may_lack = field.nullable or field.default_value is not None or has_value
         if not may_lack and field.field_id not in given:
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")

@@ -46,6 +46,7 @@ from milvine.service.arrays import checked_arrays, narrowed
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.deny_rules import WRITING
 from milvine.service.disk_quotas import check_disk_quota
+from milvine.service.embeddings import with_embeddings
 from milvine.service.functions import check_no_output, with_outputs
 from milvine.service.gate import capability
 from milvine.service.partial_upserts import merged_rows, read_field_ids
@@ -79,7 +80,7 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     if primary.auto_id and primary.name in request.columns and not allows_inserted_ids(collection.properties):
         expected = len(collection.schema.fields)
         raise ParameterInvalid("more fieldData has pass in", expected=expected, actual=expected + 1)
-    batch = _checked_batch(engine, collection, request)
+    batch = _checked_batch(engine, context, collection, request)
     ts = engine.datanode.insert(collection.collection_id, partition_id, batch)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
@@ -111,7 +112,7 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
         replaced = _checked_column(collection.schema, primary, keys, request.row_count).values
         others = {name: column for name, column in request.columns.items() if name != primary.name}
         request = replace(request, columns=others)
-    batch = _checked_batch(engine, collection, request)
+    batch = _checked_batch(engine, context, collection, request)
     ts = engine.datanode.upsert(collection.collection_id, partition_id, batch, replaced)
     return MutationResult(batch.columns[primary.field_id].values, batch.row_count, ts)
 
@@ -125,12 +126,13 @@ def _partial_upsert(
     """
     schema = collection.schema
     primary = schema.primary_field
-    _check_names(schema, request)
+    _check_names(collection, request)
     given = {
         field.field_id: _checked_column(schema, field, request.columns[field.name], request.row_count, is_partial=True)
         for field in schema.fields
         if field.name in request.columns
     }
+    given = with_embeddings(engine, context, schema, given)
     keys = given[primary.field_id].values
     new_ids = primary.auto_id and not allows_inserted_ids(collection.properties)
 
@@ -214,34 +216,39 @@ def _check_row_count(request: InsertRequest) -> None:
         )
 
 
-def _checked_batch(engine: Engine, collection: Collection, request: InsertRequest) -> ColumnBatch:
-    """All columns of the schema. Given columns are checked before any column of `row_count` rows is made."""
+def _checked_batch(
+    engine: Engine, context: RequestContext, collection: Collection, request: InsertRequest
+) -> ColumnBatch:
+    """All columns of the schema. Given columns are checked before any column of `row_count` rows is made, and before a
+    model is called."""
     schema = collection.schema
-    _check_names(schema, request)
+    _check_names(collection, request)
     columns: dict[int, Column] = {}
     missing: list[FieldSchema] = []
     for field in schema.fields:
-        if field.made_by is not None:
-            continue
         column = request.columns.get(field.name)
         if column is not None:
             columns[field.field_id] = _checked_column(schema, field, column, request.row_count)
+        elif field.made_by is not None:
+            continue
         elif _may_be_missing(field):
             check_filler(field, request.row_count)
             missing.append(field)
         else:
             raise ParameterInvalid(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
     made = {field.field_id: _made_column(engine, field, request.row_count) for field in missing}
-    return with_outputs(schema, ColumnBatch(request.row_count, {**columns, **made}))
+    embedded = with_embeddings(engine, context, schema, {**columns, **made})
+    return with_outputs(schema, ColumnBatch(request.row_count, embedded))
 
 
-def _check_names(schema: CollectionSchema, request: InsertRequest) -> None:
+def _check_names(collection: Collection, request: InsertRequest) -> None:
+    schema = collection.schema
     for name in request.columns:
         if name not in schema.by_name:
             if name == DYNAMIC_FIELD_NAME:
                 raise ParameterInvalid(f"without dynamic schema enabled, the field name cannot be set to {name}")
             raise ParameterInvalid(f"fieldName {name} not exist in collection schema")
-        check_no_output(schema.by_name[name])
+        check_no_output(schema.by_name[name], collection.properties)
 
 
 def _may_be_missing(field: FieldSchema) -> bool:

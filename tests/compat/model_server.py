@@ -1,4 +1,4 @@
-"""A small HTTP server in the test's process that speaks the protocols of rerankers."""
+"""A small HTTP server in the test's process that speaks the protocols of rerankers and of embedding models."""
 
 from __future__ import annotations
 
@@ -17,6 +17,38 @@ def score_of(query: str, text: str) -> float:
     return len(letters & set(text)) / max(1, len(letters)) - len(text) / 1000
 
 
+def vector_of(text: str, dim: int) -> list[int]:
+    """How often the text has each of the first letters."""
+    return [text.count(chr(ord("a") + place)) for place in range(dim)]
+
+
+def _embedded_texts(body: dict[str, Any]) -> list[str] | None:
+    """The texts of a request for vectors; None if it asks for scores."""
+    if "requests" in body:
+        return [one["content"]["parts"][0]["text"] for one in body["requests"]]
+    if "modelUri" in body:
+        return [body["text"]] if "text" in body else list(body["texts"])
+    given = body.get("texts") if "embedding_types" in body else body.get("inputs", body.get("input"))
+    if "parameters" in body:
+        given = body["input"]["texts"]
+    return given if isinstance(given, list) else None
+
+
+def _embedding_answer(body: dict[str, Any], vectors: list[Any]) -> Any:
+    """Lists of objects with numbers come in another order than the texts."""
+    if "requests" in body:
+        return {"embeddings": [{"values": vector} for vector in vectors]}
+    if "modelUri" in body:
+        return {"embedding": vectors[0]} if "text" in body else {"embeddings": vectors}
+    if "embedding_types" in body:
+        return {"embeddings": {body["embedding_types"][0]: vectors}}
+    if "inputs" in body:
+        return vectors
+    index = "text_index" if "parameters" in body else "index"
+    found = [{"object": "embedding", "embedding": v, index: i} for i, v in enumerate(vectors)][::-1]
+    return {"output": {"embeddings": found}} if "parameters" in body else {"object": "list", "data": found}
+
+
 class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -26,13 +58,14 @@ class _QuietServer(ThreadingHTTPServer):
 
 class ModelServer:
     """`requests`: path, headers and body of each request. `failures`: (status, body) of the next answers. `change`
-    alters the results of an answer. `pause_seconds` comes before each answer."""
+    alters the results of an answer. `pause_seconds` comes before each answer. `dim`: of the vectors."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.failures: list[tuple[int, bytes]] = []
         self.change: Any = None
         self.pause_seconds = 0.0
+        self.dim = 4
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,6 +89,12 @@ class ModelServer:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def answer(self, path: str, body: dict[str, Any]) -> bytes:
+        texts = _embedded_texts(body)
+        if texts is not None:
+            vectors: Any = [vector_of(text, self.dim) for text in texts]
+            if self.change is not None:
+                vectors = self.change(vectors)
+            return json.dumps(_embedding_answer(body, vectors)).encode()
         if path.endswith("/pipeline/sentence-similarity"):
             given = body["inputs"]
             scores = [score_of(given["source_sentence"], text) for text in given["sentences"]]

@@ -368,7 +368,7 @@ def bm25(inputs: list[str], outputs: list[str], name: str = "f", **params: Any) 
         (
             [Function("f", FunctionType.TEXTEMBEDDING, ["text"], ["sparse"], params={"provider": "openai"})],
             1100,
-            "a text embedding function is not supported",
+            "TextEmbedding function output field must be a FloatVector or Int8Vector field",
         ),
         ([Function("f", FunctionType.MINHASH, ["text"], ["bits"])], 1100, "a MinHash function is not supported"),
     ],

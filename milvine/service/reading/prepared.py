@@ -97,7 +97,7 @@ def prepare_search(engine: Engine, context: RequestContext, request: SearchReque
         _prepared_searches.keep(key, prepared, request.filter)
         return prepared
     limits.check_nq(len(request.queries))
-    queries = checked_queries(collection, known.field, request)
+    queries = checked_queries(engine, context, collection, known.field, request)
     return PreparedSearch(
         collection=collection,
         field=known.field,
@@ -156,7 +156,7 @@ def _new_search(
         raise ParameterInvalid(
             "metric type not match", expected=index.metric_type, actual=request.metric_type
         ).prefixed("failed to search")
-    queries = checked_queries(collection, field, request)
+    queries = checked_queries(engine, context, collection, field, request)
     k = request.limit + request.offset if iterator is None else iterator.batch_size
     k = k if buckets is None else buckets.group_count
     try:

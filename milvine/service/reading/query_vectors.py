@@ -13,13 +13,21 @@ from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 from milvine.model.vectors import kind_of
 from milvine.model.vectors.base import query_type_name
+from milvine.service.context import Engine, RequestContext
+from milvine.service.embeddings import embedded_queries
 from milvine.service.functions import query_terms
 
 
-def checked_queries(collection: Collection, field: FieldSchema, request: SearchRequest) -> Any:
-    """The queries of a request for an indexed field. Raises ParameterInvalid with Milvus's texts."""
+def checked_queries(
+    engine: Engine, context: RequestContext, collection: Collection, field: FieldSchema, request: SearchRequest
+) -> Any:
+    """The queries of a request for an indexed field; a model embeds texts. Raises ParameterInvalid with Milvus's texts,
+    and what calls of models raise."""
     if field.made_by is FunctionType.BM25:
         return _term_queries(collection, field, request)
+    if field.made_by is FunctionType.TEXT_EMBEDDING and request.query_type == DataType.VARCHAR:
+        vectors = embedded_queries(engine, context, collection.schema, field, request.queries)
+        return kind_of(field.data_type).checked_queries(field, int(field.data_type), vectors)
     return kind_of(field.data_type).checked_queries(field, request.query_type, request.queries)
 
 

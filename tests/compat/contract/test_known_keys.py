@@ -119,6 +119,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "local_format": "vortex",
         "partitionkey.isolation": "false",
         "allow_insert_auto_id": "false",
+        "disable_func_runtime_check": "true",
         "query_mode": "large_topk",
         "timezone": "Asia/Tokyo",
         "namespace.sharding.enabled": "false",
