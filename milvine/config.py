@@ -526,6 +526,13 @@ SETTINGS: tuple[Setting, ...] = (
         "hosts that functions may name as the endpoint of a model, separated by commas",
     ),
     Setting(
+        "file_resource_path",
+        "fileResource.path",
+        "",
+        _parse_path,
+        "the directory that file resources are copied from; empty: the object store, if there is one",
+    ),
+    Setting(
         "rest_allowed_origins",
         "rest.allowedOrigins",
         "",
@@ -644,6 +651,7 @@ class Settings:
     embedding_batches: int
     model_request_seconds: float
     model_hosts: str
+    file_resource_path: str
     rest_allowed_origins: str
     rest_allowed_hosts: str
     audit_enabled: bool

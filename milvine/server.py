@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from milvine import __version__, logs, metrics
+from milvine.analysis import dictionaries
 from milvine.background import Supervisor
 from milvine.catalog.limits import Limits
 from milvine.catalog.store import CATALOG_FILE, Catalog, open_catalog
@@ -39,6 +40,9 @@ from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import open_request_log
 from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.directories import make_directory, sync_directory
+from milvine.storage.objects import Objects
+from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
+from milvine.storage.resource_files import ResourceFiles
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.store import open_store, place_of
 
@@ -65,6 +69,8 @@ def build_engine(settings: Settings) -> Engine:
         settings.max_general_capacity,
     )
     sync_directory(root)
+    resource_files = ResourceFiles(root, catalog.file_resource)
+    dictionaries.install(resource_files)
     background = Supervisor()
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, store, clock, background)
@@ -116,6 +122,8 @@ def build_engine(settings: Settings) -> Engine:
         _model_client(settings),
         Access(settings.credentials, settings.rerank_providers, settings.model_request_seconds),
         Access(settings.credentials, settings.embedding_providers, settings.model_request_seconds),
+        resource_files,
+        _outside_files(settings),
         open_audit_log(settings),
     )
     users.ensure_root(engine)
@@ -130,6 +138,14 @@ def _model_client(settings: Settings) -> ModelClient:
     is_local = not settings.host or is_loopback(settings.host)
     hosts = settings.model_hosts or (EVERY_HOST if is_local else "")
     return ModelClient(hosts, max(1, settings.worker_threads // 2))
+
+
+def _outside_files(settings: Settings) -> OutsideFiles | None:
+    """Where file resources may come from: the directory of the settings, or else the object store."""
+    if settings.file_resource_path:
+        return FilesBelow(Path(settings.file_resource_path))
+    place = place_of(settings)
+    return None if place is None else FilesInStore(Objects(place))
 
 
 def _count_under_milvus_names(catalog: Catalog) -> None:

@@ -30,12 +30,3 @@ def strings_of(value: Any, label: str) -> list[str]:
     if not all(isinstance(item, str) for item in value):
         raise internal_error(f"{label} list item should be string")
     return value
-
-
-def lines_of_file(value: Any, label: str) -> list[str]:
-    """Raises AnalyzerInvalid: no file is read."""
-    if not isinstance(value, dict):
-        raise invalid_argument(f"file config of {label} must be object")
-    if not isinstance(value.get("type"), str):
-        raise invalid_argument(f"file type of {label} must be set")
-    raise AnalyzerInvalid(f"a file resource ({label}) is not supported by this version of Milvine")

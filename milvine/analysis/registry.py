@@ -7,6 +7,7 @@ from typing import Any
 
 from milvine.analysis.analyzer import Analyzer
 from milvine.analysis.built_in import BUILT_IN
+from milvine.analysis.dictionaries import resources_of
 from milvine.analysis.filters import expanding, simple, stop_words
 from milvine.analysis.filters.base import Filter
 from milvine.analysis.filters.regex import regex
@@ -42,24 +43,26 @@ FILTERS: Mapping[str, Callable[[Params], Filter]] = {
     "synonym": expanding.synonym,
 }
 """The filters that are given by an object with a `type`; `simple.NAMED` has those given by a name."""
-_CACHE_BYTES = 64 << 20
+_CACHE_BYTES = 256 << 20
 _ANALYZER_BYTES = 2 << 20
 _BYTES_PER_CHARACTER = 16
-"""A rough size of an analyzer: its tables, and the words in its parameters."""
+"""A rough size of an analyzer: its tables, and the words in its parameters and files."""
 _cache: SizedCache[bytes, Analyzer] = SizedCache("analyzers", _CACHE_BYTES)
 
 
 def analyzer_of(params: Mapping[str, Any] | str | bytes | None) -> Analyzer:
     """The analyzer of these parameters, or of their JSON text. The standard one for none. Raises AnalyzerInvalid."""
     wanted = _parsed(params)
-    key = json_text.canonical(wanted)
+    resources = resources_of(wanted)
+    key = json_text.canonical([wanted, [resource.resource_id for resource in resources]])
     found = _cache.get(key)
     if found is None:
         try:
             found = _build(wanted)
         except RecursionError:
             raise invalid_argument("the analyzers stand too deep inside each other") from None
-        _cache.put(key, found, _ANALYZER_BYTES + _BYTES_PER_CHARACTER * len(key))
+        characters = len(key) + sum(resource.file_bytes for resource in resources)
+        _cache.put(key, found, _ANALYZER_BYTES + _BYTES_PER_CHARACTER * characters)
     return found
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from milvine.catalog import store
 from milvine.catalog.collections import insert_index, without_indexes
+from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.model.collections import Collection
 
@@ -22,6 +23,8 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         current = snapshot.existing(collection_id)
         following = change(current)
+        if following.schema != current.schema:
+            check_file_resources(snapshot, following.schema)
         connection.execute(
             sa.update(store.collections)
             .where(store.collections.c.collection_id == collection_id)

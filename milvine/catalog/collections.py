@@ -8,6 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from milvine.catalog import store
+from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import (
     AliasCollectionNameConflict,
@@ -58,6 +59,7 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
             created = False
             return snapshot
         check_capacity(catalog, snapshot, len(collection.partitions) * collection.num_shards)
+        check_file_resources(snapshot, collection.schema)
         connection.execute(
             sa.insert(store.collections).values(
                 collection_id=collection.collection_id,

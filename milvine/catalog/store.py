@@ -21,6 +21,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules, Grant
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
+from milvine.model.file_resources import FileResource
 from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.resource_groups import (
     DEFAULT_RESOURCE_GROUP,
@@ -156,6 +157,15 @@ api_keys = sa.Table(
     sa.UniqueConstraint("user", "name"),
 )
 
+file_resources = sa.Table(
+    "file_resources",
+    tables,
+    sa.Column("resource_id", sa.BigInteger, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("file_bytes", sa.BigInteger, nullable=False),
+)
+
 roles = sa.Table(
     "roles",
     tables,
@@ -201,6 +211,7 @@ class Snapshot:
     users: Mapping[str, User] = field(default_factory=dict)
     access: AccessRules = field(default_factory=AccessRules)
     api_keys: Mapping[str, ApiKey] = field(default_factory=dict)
+    file_resources: Mapping[str, FileResource] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
         """The collection with a name or an alias; a name is never both."""
@@ -381,11 +392,15 @@ class Catalog:
             self.snapshot = following
             return following
 
+    def file_resource(self, name: str) -> FileResource | None:
+        return self.snapshot.file_resources.get(name)
+
     def max_id_or_ts(self) -> int:
         """The largest stored id or timestamp; the clock starts after it."""
         candidates = [0]
         candidates += [u.created_ts for u in self.snapshot.users.values()]
         candidates += [k.created_ts for k in self.snapshot.api_keys.values()]
+        candidates += [r.resource_id for r in self.snapshot.file_resources.values()]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
             candidates += [p.partition_id for p in collection.partitions]
@@ -561,6 +576,7 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
             {row.name: tuple(row.privileges) for row in rows(privilege_groups, "name")},
         ),
         {row.key_id: _decode_api_key(row) for row in rows(api_keys, "key_id")},
+        {row.name: FileResource(*row) for row in rows(file_resources, "name")},
     )
 
 

@@ -18,13 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
-from milvine.datanode.recovery import Replay, named_files
+from milvine.datanode.recovery import Replay, named_files, named_resources
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
 from milvine.storage.files import verify_sealed, walk_files
 from milvine.storage.objects import Objects
+from milvine.storage.resource_files import read_resource, resource_directory
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,
@@ -37,7 +38,7 @@ from milvine.storage.segment_files import (
 from milvine.storage.segment_files import open_index_file as open_index
 from milvine.storage.wal import WalReader, wal_path
 
-_SEALED_SUFFIXES = (".seg", ".col", ".index", ".delta")
+_SEALED_SUFFIXES = (".seg", ".col", ".index", ".delta", ".words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class Check:
             self.collections += 1
             yield from self._segments_and_deltas(collection, snapshot)
             yield from self._log(collection, snapshot)
+        for resource in snapshot.file_resources.values():
+            yield from self._reading(partial(read_resource, self._root, resource))
         yield from self._leftovers(snapshot)
 
     def _reading(self, read: Callable[[], object]) -> Iterator[Finding]:
@@ -112,7 +115,7 @@ class Check:
 
     def _all_sealed_files(self) -> Iterator[Finding]:
         """Without a catalog, files can still be verified by their own checksums."""
-        for path in sorted(walk_files(self._root / "segments")):
+        for path in sorted([*walk_files(self._root / "segments"), *walk_files(resource_directory(self._root))]):
             if path.suffix in _SEALED_SUFFIXES:
                 yield from self._reading(lambda path=path: verify_sealed(path))  # type: ignore[misc]
 
@@ -204,6 +207,8 @@ class Check:
     def _leftovers(self, snapshot: Snapshot) -> Iterator[Finding]:
         named = named_files(self._paths, snapshot)
         unnamed = [path for path in walk_files(self._root / "segments") if path not in named]
+        resources = named_resources(self._paths, snapshot)
+        unnamed += [path for path in walk_files(resource_directory(self._root)) if path not in resources]
         for path in walk_files(self._root / "wal"):
             collection = snapshot.collections.get(int(path.parent.name) if path.parent.name.isdigit() else 0)
             if collection is None or not path.stem.isdigit() or int(path.stem) < collection.checkpoint_file:

@@ -33,9 +33,9 @@ def _run(task: str, order: Any) -> Any:
 
         return build(order)
     if task == "build_scalar":
-        from milvine.datanode.build_scalar_process import build_scalar
+        from milvine.datanode.build_scalar_process import build_scalar_in_child
 
-        return build_scalar(order)
+        return build_scalar_in_child(order)
     from milvine.datanode.merge_process import merge
 
     return merge(order)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
+from milvine.analysis.dictionaries import resources_of
 from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
@@ -21,6 +22,8 @@ from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.child import NotWanted, run_task
 from milvine.index.index_type import MIN_INDEXED_ROWS
 from milvine.index.registry import TYPES
+from milvine.model import json_text
+from milvine.model.properties import ANALYZER_PARAMS
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 from milvine.model.types import DataType
@@ -235,6 +238,9 @@ def build_index(
             "metric_type": index.metric_type,
             "threads": os.cpu_count() or 1,
         }
+    else:
+        resources = resources_of(json_text.loads(index.build_params.get(ANALYZER_PARAMS) or "{}"))
+        order |= {"data_dir": str(store.paths.root), "file_resources": {one.name: one for one in resources}}
     try:
         with store.kept([column]):
             if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:

@@ -18,6 +18,7 @@ from milvine.segment.deletes import joined_deletes
 from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
 from milvine.storage.garbage import remove_unnamed
+from milvine.storage.resource_files import resource_directory, resource_file
 from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
 from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
@@ -35,6 +36,7 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
     collection_names = {str(i) for i in snapshot.collections}
     removed = remove_unnamed(paths.root / "segments", collection_names)
     removed += remove_unnamed(paths.root / "wal", collection_names)
+    removed += remove_unnamed(resource_directory(paths.root), {p.name for p in named_resources(paths, snapshot)})
     for collection_id in snapshot.collections:
         metas = snapshot.segments.get(collection_id, ())
         names = {str(m.segment_id) for m in metas}
@@ -43,6 +45,10 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
         for meta in metas:
             removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), _segment_files(meta, paths))
     return len(removed)
+
+
+def named_resources(paths: SegmentPaths, snapshot: Snapshot) -> set[Path]:
+    return {resource_file(paths.root, one.resource_id) for one in snapshot.file_resources.values()}
 
 
 def named_files(paths: SegmentPaths, snapshot: Snapshot) -> dict[Path, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from milvine.errors import ParameterInvalid
 from milvine.model import json_text
+from milvine.model.file_resources import names_in
 from milvine.model.functions import FunctionType
 from milvine.model.properties import (
     ANALYZER_PARAMS,
@@ -61,6 +62,18 @@ def needs_analyzer(schema: CollectionSchema, field: FieldSchema) -> bool:
 def feeds(schema: CollectionSchema, field: FieldSchema, *types: FunctionType) -> bool:
     """Whether a field is an input of a function of one of these types."""
     return any(f.function_type in types and field.name in f.inputs for f in schema.functions)
+
+
+def file_resources_of(schema: CollectionSchema) -> frozenset[str]:
+    """The names of the file resources that the analyzers of a schema use."""
+    found: set[str] = set()
+    for field in filter(enables_analyzer, schema.fields):
+        for key in (ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS):
+            try:
+                found.update(names_in(json_text.loads(field.properties.get(key, "{}"))))
+            except json_text.NotJson:
+                continue
+    return frozenset(found)
 
 
 def check_analyzer_params(schema: CollectionSchema, collection: str) -> list[str]:

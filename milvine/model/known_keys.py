@@ -176,6 +176,7 @@ KEYS: dict[str, dict[str, Known]] = {
     LOAD: _harmless("loads do not wait for each other", "load_priority"),
     # Request messages
     "AddCollectionFieldRequest": {**_COLLECTION_OF, **_ID, **_served("schema")},
+    "AddFileResourceRequest": {**_BASE, **_served("name path")},
     "AllocTimestampRequest": _BASE,
     "AlterRoleRequest": {**_BASE, **_served("role_name description")},
     "BackupRBACMetaRequest": _BASE,
@@ -297,6 +298,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "ListAliasesRequest": _COLLECTION_OF,
     "ListCredUsersRequest": _BASE,
     "ListDatabasesRequest": _BASE,
+    "ListFileResourcesRequest": _BASE,
     "ListRefreshExternalCollectionJobsRequest": _COLLECTION_OF,
     "ListResourceGroupsRequest": _BASE,
     "LoadBalanceRequest": {
@@ -333,6 +335,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "RefreshExternalCollectionRequest": {**_COLLECTION_OF, **_served("external_source external_spec")},
     "ReleaseCollectionRequest": _COLLECTION_OF,
     "ReleasePartitionsRequest": {**_COLLECTION_OF, **_served("partition_names")},
+    "RemoveFileResourceRequest": {**_BASE, **_served("name")},
     "RenameCollectionRequest": {**_BASE, **_served("db_name oldName newName newDBName")},
     "RunAnalyzerRequest": {
         **_COLLECTION_OF,
@@ -380,13 +383,13 @@ KEYS: dict[str, dict[str, Known]] = {
     "CollectionSchema": {
         **_served("name description fields enable_dynamic_field functions"),
         **_harmless("the key's field has autoID, and the request has the rest", "autoID dbName properties version"),
+        **_harmless("the analyzers' parameters name them", "file_resource_ids"),
         **_refused(
             struct_array_fields="a struct field",
             external_source="an external collection",
             external_spec="an external collection",
             enable_namespace="a namespace",
             do_physical_backfill="a physical backfill",
-            file_resource_ids="a file resource",
         ),
     },
     "FieldSchema": {
@@ -454,6 +457,8 @@ KEYS: dict[str, dict[str, Known]] = {
     "DropIndexPropertiesReq": _served("dbName collectionName indexName propertyKeys"),
     "EmptyReq": {},
     "GetQuotaMetricsReq": {},
+    "FileResourceNameReq": _served("name"),
+    "FileResourceReq": _served("name path"),
     "FlushReq": _served("dbName collectionName"),
     "GetCompactionStateReq": _served("jobID"),
     "GetSegmentsInfoReq": {

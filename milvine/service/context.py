@@ -26,6 +26,8 @@ from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import RequestLog, SearchStats
 from milvine.service.trace import NO_TRACE, Trace
+from milvine.storage.outside_files import OutsideFiles
+from milvine.storage.resource_files import ResourceFiles
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 ROOT = "root"
@@ -57,6 +59,9 @@ class Engine:
     """What calls of rerank models need besides their parameters."""
     embedders: Access
     """What calls of embedding models need besides their parameters."""
+    resource_files: ResourceFiles
+    outside_files: OutsideFiles | None
+    """Where file resources may come from; None if nothing is set."""
     audit: AuditLog | None = None
     """None if it is switched off."""
 

@@ -114,7 +114,7 @@ class Objects:
     def download(self, name: str, target: Path, on_step: Callable[[], None]) -> int:
         """Writes and fsyncs `target`; returns its size. `on_step` runs between steps of a few megabytes, and ends the
         download by raising. Raises ObjectMissing."""
-        first, size = self._call("read from", lambda: self._first_bytes(name))
+        first, size = self._call("read from", lambda: self._first_bytes(name, _STEP_BYTES))
         with target.open("wb") as file:
             file.write(first)
             while file.tell() < size:
@@ -128,9 +128,19 @@ class Objects:
         metrics.store_downloaded_bytes.inc(size)
         return size
 
-    def _first_bytes(self, name: str) -> tuple[Any, int]:
-        """The start of an object, and its size."""
-        found = self._api.get(self._store, name, options={"range": (0, _STEP_BYTES)})
+    def beginning(self, name: str, most_bytes: int) -> tuple[bytes, int] | None:
+        """The first bytes of an object, and its size; None if there is no such object."""
+        try:
+            size = self._call("read from", lambda: int(self._api.head(self._store, name)["size"]))
+            if not size:  # of which no range can be read
+                return b"", 0
+            start, size = self._call("read from", lambda: self._first_bytes(name, most_bytes))
+        except ObjectMissing:
+            return None
+        return bytes(start), size
+
+    def _first_bytes(self, name: str, most_bytes: int) -> tuple[Any, int]:
+        found = self._api.get(self._store, name, options={"range": (0, most_bytes)})
         return found.bytes(), int(found.meta["size"])
 
     def sizes(self) -> dict[str, int]:

@@ -428,7 +428,7 @@ def test_a_term_id_is_the_checksum_of_its_first_100_bytes() -> None:
         ),
         (
             {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": {"type": "local", "path": "/x"}}]},
-            "a file resource (stop words dict file) is not supported by this version of Milvine",
+            "a local file (stop words dict file) is not supported by this version of Milvine",
         ),
     ],
 )

@@ -160,6 +160,7 @@ STORED_FORMS = {
     5: "137f943be5522226",
     6: "c0d691371422455f",
     7: "8410da43ac393a19",
+    8: "31c44de77bf693c5",
 }
 """Digest of the tables and the members of their JSON, by version."""
 

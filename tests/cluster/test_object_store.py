@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Server, ServerFactory, free_port
-from object_servers import ObjectServer
+from object_servers import BUCKET, ObjectServer
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
@@ -152,6 +152,25 @@ def test_objects_that_no_collection_needs_go_after_the_wait(stored: Server, obje
     client.drop_collection(name)
     eventually(lambda: objects.sizes("shared") == local_files(stored))
     assert client.query(NAME, filter="", output_fields=["count(*)"])[0]["count(*)"] == ROWS - 10
+    client.close()
+
+
+def test_file_resources_come_from_the_store(stored: Server, objects: ObjectServer) -> None:
+    for name, content in (("words/stop.txt", b"the\n"), ("empty.txt", b""), ("large.txt", b"x" * (5 << 20))):
+        objects.s3.put_object(Bucket=BUCKET, Key=f"shared/{name}", Body=content)
+    client = stored.client()
+    client.add_file_resource("empty", "empty.txt")
+    client.add_file_resource("stop", "words/stop.txt")
+    objects.s3.delete_object(Bucket=BUCKET, Key="shared/words/stop.txt")
+    words = {"type": "remote", "resource_name": "stop", "file_name": "stop.txt"}
+    params = {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": words}]}
+    assert list(client.run_analyzer("the fox", params).tokens) == ["fox"]
+    own = next(iter(objects.sizes("shared")))
+    for path, reason in ((own, "path not exist"), ("none.txt", "path not exist"), ("large.txt", "more than 4194304")):
+        with pytest.raises(MilvusException, match=reason):
+            client.add_file_resource("x", path)
+    for name in ("empty", "stop"):
+        client.remove_file_resource(name)
     client.close()
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.analysis import tantivy_words
+from milvine.analysis.dictionaries import lines_of_file
 from milvine.analysis.filters.base import Expanding, Expansion, Filter
 from milvine.analysis.filters.synonyms import Synonyms
-from milvine.analysis.params import Params, absent_library, internal_error, invalid_argument, lines_of_file
+from milvine.analysis.params import Params, absent_library, internal_error, invalid_argument
 
 WHOLE = -1
 """The step of a word that stands for its whole token."""
@@ -44,7 +45,7 @@ def decompounder(params: Params) -> Filter:
         if not all(isinstance(part, str) for part in parts):
             raise internal_error("decompounder word list item should be string")
     if "word_list_file" in params:
-        parts = parts + lines_of_file(params["word_list_file"], "decompounder word list file")
+        parts = [*parts, *lines_of_file(params["word_list_file"], "decompounder word list file")]
     if not parts:
         raise internal_error("decompounder word list is empty")
     try:
@@ -65,7 +66,7 @@ def synonym(params: Params) -> Filter:
     if not all(isinstance(row, str) for row in rows):
         raise invalid_argument("create synonym filter failed, item in `synonyms` must be string")
     if "synonyms_file" in params:
-        rows = rows + lines_of_file(params["synonyms_file"], "synonyms dict file")
+        rows = [*rows, *lines_of_file(params["synonyms_file"], "synonyms dict file")]
     for row in rows:
         synonyms.add_row(row)
     return _by_word(lambda word: [(other, WHOLE) for other in synonyms.of(word)])

@@ -9,8 +9,9 @@ from importlib import resources
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milvine.analysis.dictionaries import lines_of_file
 from milvine.analysis.filters.base import Dropping, Filter
-from milvine.analysis.params import Params, lines_of_file, strings_of
+from milvine.analysis.params import Params, strings_of
 
 LANGUAGES = (
     *("arabic", "chinese", "danish", "dutch", "english", "finnish", "french", "german", "hungarian", "italian"),

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections import ChainMap
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from milvine.analysis.params import Params, absent_library, invalid_argument, lines_of_file
+from milvine.analysis.dictionaries import lines_of_file
+from milvine.analysis.params import Params, absent_library, invalid_argument
 from milvine.analysis.terms import Stream
 from milvine.analysis.tokenizers.spans import cut_texts
 
@@ -35,9 +36,11 @@ class Jieba:
 
 def jieba(params: Params | None) -> Jieba:
     given = params or {}
-    dictionary, words = _dictionary(given)
+    dictionary, items = _dictionary(given)
+    words = [_Word(item) for item in items]
     if "extra_dict_file" in given:
-        words = words + lines_of_file(given["extra_dict_file"], "jieba extra dict file")
+        lines = lines_of_file(given["extra_dict_file"], "jieba extra dict file")
+        words += [_word_of(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     mode, hmm = given.get("mode", "search"), given.get("hmm", True)
     if not isinstance(mode, str):
         raise invalid_argument("jieba tokenizer mode must be string")
@@ -46,6 +49,25 @@ def jieba(params: Params | None) -> Jieba:
     if not isinstance(hmm, bool):
         raise invalid_argument("jieba tokenizer mode must be boolean")
     return Jieba(_cutter(dictionary, words), _MODES[mode], hmm)
+
+
+class _Word(NamedTuple):
+    text: str
+    frequency: int | None = None
+    """None: so that the word stays whole."""
+
+
+def _word_of(number: int, line: str) -> _Word:
+    """Of a line of a dictionary: the word, its frequency, its part of speech; the last two may be left out."""
+    text, *more = line.split()
+    if not more:
+        return _Word(text)
+    if not more[0].isascii() or not more[0].isdigit():
+        raise invalid_argument(
+            f"jieba tokenizer load dict file failed with error: line {number} `{line}` "
+            f"frequency {more[0]} is not a valid integer"
+        )
+    return _Word(text, int(more[0]))
 
 
 def _dictionary(params: Params) -> tuple[str, list[str]]:
@@ -64,7 +86,7 @@ def _dictionary(params: Params) -> tuple[str, list[str]]:
     return systems[0] if systems else "", words
 
 
-def _cutter(dictionary: str, words: list[str]) -> Any:
+def _cutter(dictionary: str, words: list[_Word]) -> Any:
     if dictionary == EXTENDED:
         raise invalid_argument(f"the jieba dictionary {EXTENDED} is not supported by this version of Milvine")
     return _default_cutter() if dictionary and not words else _cutter_with(words, has_default=bool(dictionary))
@@ -79,13 +101,14 @@ def _default_cutter() -> Any:
     return rjieba.Jieba()
 
 
-def _cutter_with(words: list[str], *, has_default: bool) -> Any:
+def _cutter_with(words: list[_Word], *, has_default: bool) -> Any:
     """With frequencies of words that stand before those of the dictionary, which all cutters share."""
     cutter = _original().Tokenizer()
     known, total = _frequencies() if has_default else ({}, 1)
     cutter.FREQ, cutter.total, cutter.initialized = ChainMap({}, known), total, True
     for word in words:
-        cutter.add_word(word, None if has_default else _FREQUENCY)
+        default = None if has_default else _FREQUENCY
+        cutter.add_word(word.text, default if word.frequency is None else word.frequency)
     return cutter
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from milvine.catalog.migrations.api_keys import add_api_keys
 from milvine.catalog.migrations.dropped_fields import add_dropped_fields
+from milvine.catalog.migrations.file_resources import add_file_resources
 from milvine.catalog.migrations.functions import add_functions
 from milvine.catalog.migrations.roles import add_roles
 from milvine.catalog.migrations.upgrade import Step
@@ -18,4 +19,5 @@ STEPS: tuple[Step, ...] = (
     Step(5, add_roles),
     Step(6, add_api_keys),
     Step(7, add_functions),
+    Step(8, add_file_resources),
 )
