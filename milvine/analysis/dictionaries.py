@@ -13,7 +13,7 @@ from milvine.analysis.params import internal_error, invalid_argument
 from milvine.errors import AnalyzerInvalid
 from milvine.model.file_resources import LOCAL, REMOTE, FileResource, names_in
 
-MAX_ANALYZER_BYTES = 8 << 20
+MAX_ANALYZER_BYTES = 9 << 20
 """Of all files of one analyzer."""
 _BYTE_ORDER_MARK = "\ufeff"
 

@@ -43,9 +43,9 @@ FILTERS: Mapping[str, Callable[[Params], Filter]] = {
     "synonym": expanding.synonym,
 }
 """The filters that are given by an object with a `type`; `simple.NAMED` has those given by a name."""
-_CACHE_BYTES = 256 << 20
+_CACHE_BYTES = 320 << 20
 _ANALYZER_BYTES = 2 << 20
-_BYTES_PER_CHARACTER = 16
+_BYTES_PER_CHARACTER = 32
 """A rough size of an analyzer: its tables, and the words in its parameters and files."""
 _cache: SizedCache[bytes, Analyzer] = SizedCache("analyzers", _CACHE_BYTES)
 

@@ -32,6 +32,8 @@ NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("alias", ("alias", "aliasName")),
     ("index", ("index_name", "indexName")),
     ("group", ("group_name", "privilegeGroupName", "resource_group")),
+    ("resource", ("name",)),
+    ("file", ("path",)),
 )
 """What a call is about, and the names of it in requests, also inside other messages, and in bodies."""
 _MOST_CHARACTERS, _MOST_NAMES = 256, 16

@@ -156,7 +156,7 @@ def test_objects_that_no_collection_needs_go_after_the_wait(stored: Server, obje
 
 
 def test_file_resources_come_from_the_store(stored: Server, objects: ObjectServer) -> None:
-    for name, content in (("words/stop.txt", b"the\n"), ("empty.txt", b""), ("large.txt", b"x" * (5 << 20))):
+    for name, content in (("words/stop.txt", b"the\n"), ("empty.txt", b""), ("large.txt", b"x" * (9 << 20))):
         objects.s3.put_object(Bucket=BUCKET, Key=f"shared/{name}", Body=content)
     client = stored.client()
     client.add_file_resource("empty", "empty.txt")
@@ -166,7 +166,7 @@ def test_file_resources_come_from_the_store(stored: Server, objects: ObjectServe
     params = {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": words}]}
     assert list(client.run_analyzer("the fox", params).tokens) == ["fox"]
     own = next(iter(objects.sizes("shared")))
-    for path, reason in ((own, "path not exist"), ("none.txt", "path not exist"), ("large.txt", "more than 4194304")):
+    for path, reason in ((own, "path not exist"), ("none.txt", "path not exist"), ("large.txt", "more than 8388608")):
         with pytest.raises(MilvusException, match=reason):
             client.add_file_resource("x", path)
     for name in ("empty", "stop"):

@@ -37,7 +37,7 @@ def write_files(directory: Path) -> Path:
         file = directory / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(text.encode("gbk" if "gbk" in path else "utf-8"))
-    (directory / "large.txt").write_bytes(b"word\n" * (1 << 20))
+    (directory / "large.txt").write_bytes(b"word\n" * (2 << 20))
     (directory.parent / "secret.txt").write_text("secret")
     (directory / "link.txt").symlink_to(directory.parent / "secret.txt")
     return directory
@@ -51,7 +51,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shelf(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("shelf"), env={"MILVINE_FILERESOURCE_PATH": str(words)})
+    env = {"MILVINE_FILERESOURCE_PATH": str(words), "MILVINE_AUDIT_ENABLED": "true"}
+    server = Server(tmp_path_factory.mktemp("shelf"), env=env)
     try:
         yield server.start()
         server.stop()
@@ -111,7 +112,7 @@ def test_resources_are_added_listed_and_removed(reader: MilvusClient) -> None:
         ("x", "link.txt", 1100, "file resource path not exist"),
         ("x", "../secret.txt", 1001, "it must be relative and without .."),
         ("x", "/etc/passwd", 1001, "it must be relative and without .."),
-        ("x", "large.txt", 1100, "has 5242880 bytes, more than 4194304"),
+        ("x", "large.txt", 1100, "has 10485760 bytes, more than 8388608"),
         ("x" * 256, "parts.txt", 1100, "has 256 characters, more than 255"),
         ("x", "x" * 1025, 1100, "has 1025 characters, more than 1024"),
     ],
@@ -138,6 +139,18 @@ def test_the_routes_do_the_same(shelf: Server, reader: MilvusClient) -> None:
     assert [post("add", name="b")["code"], post("add", path="p")["code"], post("remove")["code"]] == [1802] * 3
     assert post("remove", name="a") == {"code": 0, "data": {}}
     assert listed(reader) == {}
+
+
+def test_the_audit_log_names_the_resource_and_its_file(shelf: Server, reader: MilvusClient) -> None:
+    reader.add_file_resource("audited", "parts.txt")
+    body = {"name": "audited"}
+    requests.post(f"{shelf.uri}/v2/vectordb/file_resources/remove", json=body, timeout=30).raise_for_status()
+    lines = map(json.loads, (shelf.data_dir / "audit.log").read_text().splitlines())
+    found = [(line["call"], line["on"]) for line in lines if line["on"].get("resource") == "audited"]
+    assert found == [
+        ("AddFileResource", {"resource": "audited", "file": "parts.txt"}),
+        ("file_resources/remove", {"resource": "audited"}),
+    ]
 
 
 def test_without_a_place_for_files_the_refusal_names_the_setting(client: MilvusClient) -> None:
@@ -218,6 +231,14 @@ def test_wrong_parameters_of_a_file_are_refused_in_the_words_of_milvus(
     with pytest.raises(MilvusException) as refused:
         reader.run_analyzer("the", params)
     assert reason in refused.value.message
+
+
+def test_the_files_of_an_analyzer_have_a_limit_together(reader: MilvusClient, words: Path) -> None:
+    (words / "many.txt").write_bytes(b"word\n" * (1 << 20))
+    reader.add_file_resource("r", "many.txt")
+    several = {"type": "stop", "stop_words_file": remote("r", "many.txt")}
+    with pytest.raises(MilvusException, match="the files of the analyzer have 10485824 bytes, more than 9437184"):
+        reader.run_analyzer("the", {"tokenizer": "standard", "filter": [several, several]})
 
 
 def test_a_frequency_that_is_no_number_is_refused(reader: MilvusClient) -> None:
