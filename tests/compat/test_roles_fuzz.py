@@ -58,6 +58,7 @@ READS = [
     "HasPartition",
     "ListAliases",
     "ListCredUsers",
+    "ListFileResources",
     "ListPrivilegeGroups",
     "ListResourceGroups",
     "ManualCompaction",
@@ -82,6 +83,7 @@ ROUTES = {
     "users/list": "ListCredUsers",
     "users/describe": "SelectUser",
     "roles/list": "SelectRole",
+    "file_resources/list": "ListFileResources",
     "resource_groups/list": "ListResourceGroups",
 }
 """Routes and the RPCs they stand for."""
