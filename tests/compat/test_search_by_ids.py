@@ -219,7 +219,7 @@ def test_explain_answers_for_a_search_by_ids(world: World, server: Server) -> No
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json=body, timeout=30).json()
     assert {look["state"] for look in answer["data"]} == {"growing", "sealed"}
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json={**body, "ids": [3]}, timeout=30).json()
-    assert answer == {"code": 0, "data": []}
+    assert answer == {"code": 0, "data": [], "plan": []}
 
 
 def test_deleted_rows_are_missing_and_the_newest_row_of_a_key_is_used(

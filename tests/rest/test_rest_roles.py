@@ -21,6 +21,7 @@ ANN = {"Authorization": "Bearer ann:secret1"}
 STRANGER = {"Authorization": "Bearer stranger:secret1"}
 FOR_EVERY_USER = {
     "aliases/list": "public has the privilege",
+    "collections": "shows what one may see",
     "collections/describe": "public has the privilege; what one may not see is not found",
     "collections/get_compaction_state": "by the id of a compaction",
     "collections/has": "False for what one may not see",
@@ -34,8 +35,10 @@ FOR_EVERY_USER = {
     "memory": "shows what one may see",
     "quotacenter/describe": "shows what one may see",
     "segments/describe": "shows what one may see",
+    "slow_requests": "shows one's own",
     "v1/collections": "shows what one may see",
     "v1/collections/describe": "public has the privilege; what one may not see is not found",
+    "work": "of collections that one may see",
 }
 ROUTES: dict[str, tuple[Version, Route]] = {
     version.label + path: (version, route)
