@@ -86,6 +86,8 @@ def check_analyzer_params(schema: CollectionSchema, collection: str) -> list[str
                 f"field {field.name} which has enable_match or is input of BM25 function must also enable_analyzer"
             )
         if not enables_analyzer(field):
+            if ANALYZER_PARAMS in field.properties and feeds(schema, field, FunctionType.MIN_HASH):
+                found.append(field.properties[ANALYZER_PARAMS])
             continue
         several = multi_analyzer_params(field)
         if several is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.model.analyzer_params import enables_analyzer
 from milvine.model.functions import FunctionSchema, FunctionType
-from milvine.model.known_keys import unsupported
+from milvine.model.minhash_params import minhash_params
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -31,6 +31,9 @@ def check_functions(schema: CollectionSchema) -> None:
                     f"function {function.name} input field {name} is the output of another function; "
                     "function cascade is not supported"
                 )
+    for function in schema.functions:
+        if function.function_type is FunctionType.MIN_HASH:
+            minhash_params(function, schema.by_name[function.outputs[0]])
 
 
 def _fields(schema: CollectionSchema, names: Sequence[str], what: str) -> list[FieldSchema]:
@@ -65,8 +68,6 @@ def _check_basics(function: FunctionSchema) -> None:
             raise ParameterInvalid(
                 f"each function output field should be used exactly once in the same function{of}, output field: {name}"
             )
-    if function.function_type in _REFUSED:
-        raise ParameterInvalid(unsupported(_REFUSED[function.function_type]))
     if function.function_type not in _CHECKS:
         raise ParameterInvalid("check function params with unknown function type")
     if function.function_type is FunctionType.BM25 and function.params:
@@ -119,6 +120,10 @@ def _check_sparse(function: FunctionSchema, fields: Sequence[FieldSchema]) -> No
     _check_output(function, fields, DataType.SPARSE_FLOAT_VECTOR)
 
 
+def _check_bits(function: FunctionSchema, fields: Sequence[FieldSchema]) -> None:
+    _check_output(function, fields, DataType.BINARY_VECTOR)
+
+
 def _check_embedded_text(function: FunctionSchema, fields: Sequence[FieldSchema]) -> None:
     if len(fields) != 1 or fields[0].data_type is not DataType.VARCHAR:
         raise ParameterInvalid("TextEmbedding function input field must be a VARCHAR/TEXT field")
@@ -143,7 +148,7 @@ class _Checks:
 
 _CHECKS = {
     FunctionType.BM25: _Checks(_check_analyzed_text, _check_sparse),
+    FunctionType.MIN_HASH: _Checks(_check_text, _check_bits),
     FunctionType.TEXT_EMBEDDING: _Checks(_check_embedded_text, _check_embedding),
 }
 """The served types."""
-_REFUSED = {FunctionType.MIN_HASH: "a MinHash function"}

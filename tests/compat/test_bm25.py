@@ -370,7 +370,16 @@ def bm25(inputs: list[str], outputs: list[str], name: str = "f", **params: Any) 
             1100,
             "TextEmbedding function output field must be a FloatVector or Int8Vector field",
         ),
-        ([Function("f", FunctionType.MINHASH, ["text"], ["bits"])], 1100, "a MinHash function is not supported"),
+        (
+            [Function("f", FunctionType.MINHASH, ["number"], ["bits"])],
+            1100,
+            "MinHash function input field must be a VARCHAR/TEXT field, got 1 field with type Int64",
+        ),
+        (
+            [Function("f", FunctionType.MINHASH, ["plain"], ["sparse"])],
+            1100,
+            "MinHash function output field must be a BinaryVector field, but got SparseFloatVector",
+        ),
     ],
 )
 def test_wrong_functions_are_refused(
