@@ -35,6 +35,10 @@ def add_field(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def alter_schema(engine: Engine, context: RequestContext, request: Any) -> Any:
+    drop = request.action.drop_request
+    if drop.WhichOneof("identifier") == "function_name":
+        name, with_outputs = request.collection_name, drop.drop_function_output_fields
+        altering.drop_function(engine, context, name, drop.function_name, with_outputs=with_outputs)
     altering.alter_schema(engine, context, request.collection_name, decode.schema_change(request))
     return milvus_pb2.AlterCollectionSchemaResponse(alter_status=encode.status())
 

@@ -187,7 +187,7 @@ def _added_field(field: Any) -> FieldSchema:
 
 
 def schema_change(request: Any) -> FieldSchema:
-    """The field that an AlterCollectionSchema adds; its other changes are refused."""
+    """The field that an AlterCollectionSchema adds; its other changes are refused, but for that of a function."""
     if not request.HasField("action"):
         raise ParameterInvalid("action is nil in alter schema task")
     match request.action.WhichOneof("op"):
@@ -197,7 +197,7 @@ def schema_change(request: Any) -> FieldSchema:
             what = request.action.drop_request.WhichOneof("identifier")
             if what is None:
                 raise ParameterMissing("drop request must specify field_name, field_id, or function_name")
-            raise ParameterInvalid(unsupported("a function" if what == "function_name" else "dropping a field"))
+            raise ParameterInvalid(unsupported("dropping a field"))
     raise ParameterInvalid("unknown action type in alter collection schema request")
 
 
@@ -212,7 +212,12 @@ def _addition(added: Any) -> FieldSchema:
     if added.field_infos and not added.field_infos[0].HasField("field_schema"):
         raise ParameterInvalid("fieldSchema is nil in fieldInfos")
     if added.func_schema:
-        raise ParameterInvalid(unsupported("a function"))
+        if not added.field_infos:
+            raise ParameterInvalid(
+                "adding a function over existing fields is not supported; "
+                "use add_function_field to add the function together with its new output field"
+            )
+        raise ParameterInvalid(unsupported("adding a function to a collection"))
     if added.do_physical_backfill:
         raise ParameterInvalid(unsupported("a physical backfill"))
     return _added_field(added.field_infos[0].field_schema)

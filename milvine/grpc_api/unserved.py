@@ -12,13 +12,11 @@ from milvine.errors import MilvineError, ParameterInvalid, ServiceUnavailable, S
 from milvine.model.known_keys import refused_keys, unsupported
 
 ABSENT = {
-    "AddCollectionFunction": "a function",
     "AddCollectionStructField": "a struct field",
     "AlterCollectionFunction": "a function",
     "BatchUpdateManifest": "a manifest",
     "CreateSnapshot": "a snapshot",
     "DescribeSnapshot": "a snapshot",
-    "DropCollectionFunction": "a function",
     "DropSnapshot": "a snapshot",
     "DumpMessages": "replication",
     "ExportSnapshot": "a snapshot",
@@ -44,6 +42,17 @@ REFUSED_BY_MILVUS = {
     "ReplicateMessage": "not supported in streaming mode",
 }
 """RPCs that Milvus refuses, too, with its reasons."""
+
+REMOVED_BY_MILVUS = {
+    "AddCollectionFunction": (
+        "AddCollectionFunction RPC is no longer supported; add BM25/MinHash via add_function_field, "
+        "and define a TextEmbedding function at collection creation"
+    ),
+    "DropCollectionFunction": (
+        "DropCollectionFunction RPC is no longer supported; drop a function via drop_function_field"
+    ),
+}
+"""RPCs that Milvus served once, with the reasons of its refusals."""
 
 WITHOUT_CODE_IN_MILVUS = frozenset(
     [
@@ -75,6 +84,8 @@ def unserved(method: str) -> MilvineError | None:
     """Why an RPC is refused with a Status; None for one that is not."""
     if method in REFUSED_BY_MILVUS:
         return ServiceUnavailable(REFUSED_BY_MILVUS[method])
+    if method in REMOVED_BY_MILVUS:
+        return ParameterInvalid(REMOVED_BY_MILVUS[method])
     if method in WITHOUT_CODE_IN_MILVUS:
         return ServiceUnimplemented(f"method {method} not implemented")
     return ServiceUnimplemented(unsupported(ABSENT[method])) if method in ABSENT else None

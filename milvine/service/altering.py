@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from milvine.catalog.altering import alter_collection as change_collection
 from milvine.crash_points import crash_point
@@ -18,7 +19,7 @@ from milvine.model import schema_rules
 from milvine.model.analyzer_params import enables_match, feeds
 from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection, LoadConfig
 from milvine.model.functions import FunctionType
-from milvine.model.known_keys import COLLECTION, refuse_unserved
+from milvine.model.known_keys import COLLECTION, refuse_unserved, unsupported
 from milvine.model.properties import (
     ANALYZER_PARAMS,
     COLLECTION_WARMUP_PROPERTIES,
@@ -225,6 +226,29 @@ def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSc
 def alter_schema(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
     """As `add_field`, by the call that Milvus 3 has for it."""
     _add_plain_field(engine, context, name, added)
+
+
+@capability("AlterCollectionSchema", on="name")
+def drop_function(
+    engine: Engine, context: RequestContext, name: str, function_name: str, *, with_outputs: bool
+) -> NoReturn:
+    """Raises ParameterInvalid: with Milvus's texts if it would refuse, too."""
+    schema = find_collection(engine, context, name).schema
+    if not function_name:
+        raise ParameterInvalid("function name is empty")
+    function = next((f for f in schema.functions if f.name == function_name), None)
+    if function is None:
+        raise ParameterInvalid(f"function not found: {function_name}")
+    if not with_outputs:
+        raise ParameterInvalid(
+            "detaching a function without dropping its output field is not supported; "
+            f"drop_function always removes the function together with its output field: {function_name}"
+        )
+    if all(f.name in function.outputs for f in schema.vector_fields):
+        raise ParameterInvalid(
+            f"cannot drop function {function_name}: it would leave no vector field in the collection"
+        )
+    raise ParameterInvalid(unsupported("dropping a function"))
 
 
 def _add_plain_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import requests
 from conftest import Server
+from grpc_calls import assert_refused
 from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
+from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index
 from xxhash import xxh3_64_intdigest
 
@@ -191,3 +193,15 @@ def test_values_of_the_output_are_refused(server: Server, articles: str) -> None
     body: Any = {"collectionName": articles, "data": [row]}
     answer = requests.post(f"{server.uri}/v2/vectordb/entities/insert", json=body, timeout=30).json()
     assert (answer["code"], "Insert data has function output field" in answer["message"]) == (1100, True)
+
+
+def test_functions_are_dropped_with_their_fields_or_not_at_all(stub: Any, articles: str) -> None:
+    def refused(name: str, with_outputs: bool) -> Any:
+        request = milvus_pb2.AlterCollectionSchemaRequest(collection_name=articles)
+        request.action.drop_request.function_name = name
+        request.action.drop_request.drop_function_output_fields = with_outputs
+        return stub.AlterCollectionSchema(request).alter_status
+
+    assert_refused(refused("g", True), 1100, "function not found: g")
+    assert_refused(refused("f", False), 1100, "detaching a function without dropping its output field is not supported")
+    assert_refused(refused("f", True), 1100, "cannot drop function f: it would leave no vector field in the collection")

@@ -25,7 +25,13 @@ from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 from world import PLAIN, QUERY, World, answer_of, make_world
 
 from milvine.grpc_api.servicer import RPCS
-from milvine.grpc_api.unserved import ABSENT, REFUSED_BY_MILVUS, WITHOUT_CODE_IN_MILVUS, WITHOUT_STATUS
+from milvine.grpc_api.unserved import (
+    ABSENT,
+    REFUSED_BY_MILVUS,
+    REMOVED_BY_MILVUS,
+    WITHOUT_CODE_IN_MILVUS,
+    WITHOUT_STATUS,
+)
 from milvine.model import known_keys
 from milvine.model.known_keys import KEYS, Known, Verdict
 from milvine.rest_api.app import ROUTES, VERSIONS
@@ -64,7 +70,7 @@ def test_every_refused_or_harmless_key_has_a_reason() -> None:
 
 
 def test_every_rpc_is_served_or_listed_as_absent() -> None:
-    listed = [*RPCS, *ABSENT, *REFUSED_BY_MILVUS, *WITHOUT_STATUS, *WITHOUT_CODE_IN_MILVUS]
+    listed = [*RPCS, *ABSENT, *REFUSED_BY_MILVUS, *REMOVED_BY_MILVUS, *WITHOUT_STATUS, *WITHOUT_CODE_IN_MILVUS]
     assert sorted(METHODS) == sorted(listed), "an RPC is missing, or in two tables"
 
 
@@ -81,6 +87,12 @@ def test_an_rpc_that_milvus_refuses_is_refused_in_its_words(stub: Any, method: s
     status = status_of(getattr(stub, method)(message_factory.GetMessageClass(METHODS[method].input_type)()))
     assert (status.code, status.retriable) == (2, True)
     assert status.reason == f"service unavailable: {REFUSED_BY_MILVUS[method]}"
+
+
+@pytest.mark.parametrize("method", sorted(REMOVED_BY_MILVUS))
+def test_an_rpc_that_milvus_serves_no_longer_is_refused_in_its_words(stub: Any, method: str) -> None:
+    status = status_of(getattr(stub, method)(message_factory.GetMessageClass(METHODS[method].input_type)()))
+    assert (status.code, status.reason) == (1100, f"{REMOVED_BY_MILVUS[method]}: invalid parameter")
 
 
 @pytest.mark.parametrize("method", sorted(WITHOUT_STATUS))
