@@ -67,7 +67,9 @@ def feeds(schema: CollectionSchema, field: FieldSchema, *types: FunctionType) ->
 def file_resources_of(schema: CollectionSchema) -> frozenset[str]:
     """The names of the file resources that the analyzers of a schema use."""
     found: set[str] = set()
-    for field in filter(enables_analyzer, schema.fields):
+    for field in schema.fields:
+        if not (enables_analyzer(field) or feeds(schema, field, FunctionType.MIN_HASH)):
+            continue
         for key in (ANALYZER_PARAMS, MULTI_ANALYZER_PARAMS):
             try:
                 found.update(names_in(json_text.loads(field.properties.get(key, "{}"))))
