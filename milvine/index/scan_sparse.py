@@ -54,12 +54,20 @@ def exact_distances(
     vectors: SparseVectors, queries: SparseVectors, rows: Array, k: int, _metric: MetricType
 ) -> tuple[Array, Array]:
     """Candidates `rows` (nq, c), -1 for none, by their exact distances: the nearest k of those that are hits."""
-    distances, found = padded(len(queries), k)
-    for number in range(len(queries)):
-        candidates = rows[number][rows[number] >= 0]
+
+    def sums(number: int, candidates: Array) -> Array:
         query = queries[number : number + 1]
-        sums = SharedValues.of(vectors[candidates], query).products(query)
-        put_nearest(sums, candidates, k, None, distances[number], found[number])
+        return SharedValues.of(vectors[candidates], query).products(query)
+
+    return nearest_candidates(rows, k, sums)
+
+
+def nearest_candidates(rows: Array, k: int, sums: Callable[[int, Array], Array]) -> tuple[Array, Array]:
+    """As `exact_distances`. `sums` takes the number of a query and its candidates, and returns their inner products."""
+    distances, found = padded(len(rows), k)
+    for number, row in enumerate(rows):
+        candidates = row[row >= 0]
+        put_nearest(sums(number, candidates), candidates, k, None, distances[number], found[number])
     return distances, found
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from milvine.index.base import Array
-from milvine.index.by_distance import Band, padded
-from milvine.index.scan_sparse import SharedValues, kept_rows, put_nearest, scan_shared
+from milvine.index.by_distance import Band
+from milvine.index.scan_sparse import SharedValues, kept_rows, nearest_candidates, scan_shared
 from milvine.index.term_queries import TermQueries, TermStatistics, row_lengths
 from milvine.model.sparse_vectors import SparseVectors
 from milvine.model.types import MetricType
@@ -41,14 +41,13 @@ def exact_distances(
     vectors: SparseVectors, queries: TermQueries, rows: Array, k: int, _metric: MetricType
 ) -> tuple[Array, Array]:
     """Candidates `rows` (nq, c), -1 for none, by their exact distances: the nearest k of those that are hits."""
-    distances, found = padded(len(queries), k)
-    for number in range(len(queries)):
-        candidates = rows[number][rows[number] >= 0]
+
+    def sums(number: int, candidates: Array) -> Array:
         query = queries[number : number + 1]
         some = vectors[candidates]
-        sums = _shared(some, row_lengths(some), query).products(query.vectors)
-        put_nearest(sums, candidates, k, None, distances[number], found[number])
-    return distances, found
+        return _shared(some, row_lengths(some), query).products(query.vectors)
+
+    return nearest_candidates(rows, k, sums)
 
 
 def statistics(vectors: SparseVectors, prepared: Array | None, terms: Array) -> TermStatistics:
