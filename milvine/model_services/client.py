@@ -64,7 +64,7 @@ class ModelClient:
         try:
             return json_text.loads(answer)
         except json_text.NotJson as error:
-            raise FunctionFailed(f"call service failed, unmarshal response failed: {error}") from error
+            raise unreadable(str(error)) from error
 
     def _with_retries(self, url: str, headers: Mapping[str, str], content: bytes, deadline: float) -> bytes:
         pause = _FIRST_PAUSE_SECONDS
@@ -107,6 +107,10 @@ class ModelClient:
         if response.status == _TOO_MANY_REQUESTS or response.status >= _SERVER_ERRORS:
             raise ServiceUnavailable(failure)
         raise FunctionFailed(failure)
+
+
+def unreadable(reason: str) -> FunctionFailed:
+    return FunctionFailed(f"call service failed, unmarshal response failed: {reason}")
 
 
 def _unavailable(reason: str) -> MilvineError:

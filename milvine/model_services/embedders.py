@@ -16,7 +16,7 @@ from milvine.model.records import record
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 from milvine.model_services.access import Access
-from milvine.model_services.client import ModelClient
+from milvine.model_services.client import ModelClient, unreadable
 from milvine.model_services.providers import (
     HUGGING_FACE_URL,
     as_whole_number,
@@ -24,11 +24,12 @@ from milvine.model_services.providers import (
     bearer,
     endpoint_url,
     hugging_face_url,
+    in_batches,
     key_of,
     list_in,
+    options_of,
     side,
     truth,
-    unreadable,
 )
 
 Array = np.ndarray[Any, Any]
@@ -359,11 +360,7 @@ class Embedder:
 
     def vectors(self, texts: Sequence[str], *, is_query: bool, deadline: float) -> Array:
         """float32 or int8 (n, dim). Raises the client's errors, and FunctionFailed for an answer that does not fit."""
-        found = [
-            self._batch(texts[start : start + self.batch], is_query, deadline)
-            for start in range(0, len(texts), self.batch)
-        ]
-        return np.concatenate(found)
+        return np.concatenate([self._batch(some, is_query, deadline) for some in in_batches(texts, self.batch)])
 
     def _batch(self, texts: Sequence[str], is_query: bool, deadline: float) -> Array:
         is_int8 = self.field.data_type is DataType.INT8_VECTOR
@@ -440,7 +437,7 @@ def embedder_of(client: ModelClient, access: Access, params: Params, output: Fie
     dim = _dim(params.get("dim", "0"), output) if provider.takes_dim else 0
     if provider.no_model and not params.get("model_name"):
         raise ParameterMissing(provider.no_model)
-    options = {option: read(option, params[option]) for option, read in provider.options.items() if option in params}
+    options = options_of(params, provider.options)
     key = key_of(access, params, name, provider.variable)
     return Embedder(
         client=client,

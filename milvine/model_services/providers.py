@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from milvine.errors import FunctionFailed, ParameterInvalid, excerpt
+from milvine.errors import ParameterInvalid, excerpt
 from milvine.model.properties import parse_bool
 from milvine.model_services.access import Access
-from milvine.model_services.client import ModelClient
+from milvine.model_services.client import ModelClient, unreadable
 
 _MAX_BATCH = 1024
 """More texts are never sent at once: with those of a VARCHAR field a body then has 64 MB at most."""
@@ -56,6 +56,15 @@ def batch_size(params: Mapping[str, str], default: int) -> int:
     return min(size, _MAX_BATCH)
 
 
+def options_of(params: Mapping[str, str], readers: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:
+    """The parameters that are sent, in the order of their readers."""
+    return {name: read(name, params[name]) for name, read in readers.items() if name in params}
+
+
+def in_batches(texts: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
 def key_of(access: Access, params: Mapping[str, str], name: str, variable: str) -> str:
     """The key of a service, "" if it needs none. `variable`: of the environment, "" if none is needed."""
     key = access.key(params, name, variable)
@@ -97,7 +106,3 @@ def list_in(answer: Any, steps: Sequence[str]) -> list[Any]:
     if not isinstance(answer, list):
         raise unreadable("the answer has no list of results")
     return answer
-
-
-def unreadable(reason: str) -> FunctionFailed:
-    return FunctionFailed(f"call service failed, unmarshal response failed: {reason}")

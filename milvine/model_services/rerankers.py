@@ -13,18 +13,19 @@ from milvine.errors import ParameterInvalid, ParameterMissing, ServiceInternal
 from milvine.model.properties import parse_bool
 from milvine.model.records import record
 from milvine.model_services.access import Access
-from milvine.model_services.client import ModelClient
+from milvine.model_services.client import ModelClient, unreadable
 from milvine.model_services.providers import (
     HUGGING_FACE_URL,
     batch_size,
     bearer,
     endpoint_url,
     hugging_face_url,
+    in_batches,
     key_of,
     list_in,
+    options_of,
     side,
     truth,
-    unreadable,
     whole_number,
 )
 
@@ -136,10 +137,7 @@ class Reranker:
 
     def scores(self, query: str, texts: Sequence[str], deadline: float) -> Array:
         """float32 (n,). Raises the client's errors, and ServiceInternal for a wrong number of scores."""
-        found = [
-            self._batch(query, texts[start : start + self.batch], deadline)
-            for start in range(0, len(texts), self.batch)
-        ]
+        found = [self._batch(query, some, deadline) for some in in_batches(texts, self.batch)]
         return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def _batch(self, query: str, texts: Sequence[str], deadline: float) -> Array:
@@ -185,7 +183,7 @@ def reranker_of(client: ModelClient, access: Access, params: Mapping[str, str]) 
         raise ParameterInvalid(f"unknown rerank model provider:{params['provider']}")
     key = key_of(access, params, name, provider.variable)
     batch = batch_size(params, provider.batch)
-    options = {option: read(option, params[option]) for option, read in provider.options.items() if option in params}
+    options = options_of(params, provider.options)
     model = params.get("model_name", "")
     if provider.url and not model:
         raise ParameterMissing(f"{name} rerank model name is required")
