@@ -8,7 +8,6 @@ from math import isfinite
 import numpy as np
 
 from milvine.errors import FieldNotFound, MilvineError, ParameterInvalid
-from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.requests import FunctionScore, RankFunction
 from milvine.model.schema import CollectionSchema
@@ -16,7 +15,7 @@ from milvine.model.types import DataType
 from milvine.segment.boosting import Boost, BoostFunction, RandomScore
 from milvine.service.context import Engine
 from milvine.service.reading import names
-from milvine.service.reading.rankers import number, reranker_name
+from milvine.service.reading.rankers import json_object, number, reranker_name
 
 BOOST = "boost"
 _NO_PLAN = "failed to create query plan"
@@ -83,17 +82,7 @@ def _weight(text: str) -> float:
 
 
 def _random_score(text: str, schema: CollectionSchema) -> RandomScore:
-    try:
-        given = json_text.loads(text)
-    except json_text.NotJson as error:
-        raise ParameterInvalid(f"{_NO_PLAN}: {error}") from error
-    if given is None:
-        given = {}
-    if not isinstance(given, dict):
-        kind = json_text.json_kind(given)
-        raise ParameterInvalid(
-            f"{_NO_PLAN}: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
-        )
+    given = json_object(text, _NO_PLAN)
     seed = given.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int | float):
         raise ParameterInvalid(f"{_NO_PLAN}: random seed must be number")

@@ -34,6 +34,22 @@ def reranker_name(function: RankFunction) -> str:
     return next((value.lower() for name, value in function.params.items() if name.lower() == "reranker"), "")
 
 
+def json_object(text: str, failed: str) -> dict[str, Any]:
+    """The object of a JSON text; null is empty. Raises ParameterInvalid, which says what `failed`."""
+    try:
+        given = json_text.loads(text)
+    except json_text.NotJson as error:
+        raise ParameterInvalid(f"{failed}: {error}") from error
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        kind = json_text.json_kind(given)
+        raise ParameterInvalid(
+            f"{failed}: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        )
+    return given
+
+
 @record
 class Models:
     """What model rankers need besides their parameters. `deadline`: of the request; `nq`: the number of its queries."""
@@ -67,22 +83,12 @@ def of_rank_params(params: Mapping[str, str], metrics: Sequence[MetricType], sch
 
 def _as_function(rank_params: Mapping[str, str]) -> RankFunction:
     name = "rrf"
-    given: Any = {}
+    given: dict[str, Any] = {}
     for key, value in rank_params.items():
         if key.lower() == "strategy":
             name = value.lower()
         elif key.lower() == "params":
-            try:
-                given = json_text.loads(value)
-            except json_text.NotJson as error:
-                raise ParameterInvalid(f"parse rerank params failed: {error}") from error
-    if given is None:
-        given = {}
-    if not isinstance(given, dict):
-        raise ParameterInvalid(
-            "parse rerank params failed: json: cannot unmarshal "
-            f"{json_text.json_kind(given)} into Go value of type map[string]interface {{}}"
-        )
+            given = json_object(value, "parse rerank params failed")
     params = {"reranker": name}
     if name == "rrf":
         if "k" in given:
