@@ -18,13 +18,8 @@ from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import removed_on_failure
-from milvine.storage.segment_files import (
-    ROWS_FILE,
-    RowsFile,
-    save_column,
-    save_delta,
-    save_rows,
-)
+from milvine.storage.segment_files import RowsFile, save_delta
+from milvine.storage.segment_writer import SegmentWriter
 from milvine.storage.store import SegmentStore
 from milvine.storage.wal import remove_files_before
 
@@ -95,26 +90,13 @@ class Flusher:
 
     def _save_segment(self, collection_id: int, rows: Chunk, made: list[Path]) -> SegmentMeta:
         segment_id = self._clock.next()
-        directory = self._paths.segment(collection_id, segment_id)
-        made.append(directory)
-        make_directory(directory)
-        rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
+        made.append(self._paths.segment(collection_id, segment_id))
+        writer = SegmentWriter(self._paths, collection_id, rows.partition_id, segment_id)
+        writer.add_rows(RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
         crash_point("flush.rows_written")
-        field_bytes = {
-            field_id: save_column(self._paths.column(collection_id, segment_id, field_id), column)
-            for field_id, column in rows.batch.columns.items()
-        }
-        sync_directory(directory)
-        return SegmentMeta(
-            segment_id,
-            collection_id,
-            rows.partition_id,
-            rows.row_count,
-            int(rows.insert_ts.min()),
-            rows.max_insert_ts,
-            rows_bytes,
-            field_bytes,
-        )
+        for field_id, column in rows.batch.columns.items():
+            writer.add_column(field_id, column)
+        return writer.finish()
 
     def _save_deltas(self, view: ReadView, frozen: Frozen, made: list[Path]) -> tuple[DeltaMeta, ...]:
         """Nearly always one, or none."""

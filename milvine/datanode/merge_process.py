@@ -15,7 +15,6 @@ from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.types import DataType
 from milvine.segment.deletes import DeleteMarks, joined_deletes
 from milvine.segment.keys import KeyIndex
-from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,
@@ -23,9 +22,8 @@ from milvine.storage.segment_files import (
     open_column,
     open_delta,
     open_rows,
-    save_column,
-    save_rows,
 )
+from milvine.storage.segment_writer import SegmentWriter
 
 Array = np.ndarray[Any, Any]
 
@@ -74,7 +72,6 @@ def living_rows(rows: RowsFile, meta: SegmentMeta, deletes: list[DeleteBatch], f
 def merge(order: MergeOrder) -> SegmentMeta | None:
     """The new segment, with its files written and synced; None, with no file written, if no row is alive."""
     first = order.sources[0]
-    where = (first.collection_id, order.segment_id)
     deletes = {d: open_delta(order.paths.delta(d.collection_id, d.delta_id)) for d in order.needed_deltas}
     kept: list[Array | None] = []
     insert_ts: list[Array] = []
@@ -87,31 +84,19 @@ def merge(order: MergeOrder) -> SegmentMeta | None:
     timestamps = np.concatenate(insert_ts)
     if len(timestamps) == 0:
         return None
-    directory = order.paths.segment(*where)
-    make_directory(directory)
-    field_bytes: dict[int, int] = {}
+    writer = SegmentWriter(order.paths, first.collection_id, first.partition_id, order.segment_id)
     for field in order.schema.fields:
         if any(field.field_id in meta.field_bytes for meta in order.sources):
             column = _merged_column(order, field, kept)
-            field_bytes[field.field_id] = save_column(order.paths.column(*where, field.field_id), column)
+            writer.add_column(field.field_id, column)
             if field.is_primary:
                 keys = KeyIndex.build(column.values)
     crash_point("merge.columns_written")
-    rows_bytes = save_rows(directory / ROWS_FILE, RowsFile(timestamps, keys.sorted_keys, keys.order))
-    sync_directory(directory)
+    writer.add_rows(RowsFile(timestamps, keys.sorted_keys, keys.order))
+    folded_ts = min(order.fold_ts, max((d.max_ts for d in order.deltas), default=0))
+    merged = writer.finish(folded_ts, tuple(m.segment_id for m in order.sources))
     crash_point("merge.child_done")
-    return SegmentMeta(
-        order.segment_id,
-        first.collection_id,
-        first.partition_id,
-        len(timestamps),
-        int(timestamps.min()),
-        int(timestamps.max()),
-        rows_bytes,
-        field_bytes,
-        folded_ts=min(order.fold_ts, max((d.max_ts for d in order.deltas), default=0)),
-        compacted_from=tuple(m.segment_id for m in order.sources),
-    )
+    return merged
 
 
 def _merged_column(order: MergeOrder, field: FieldSchema, kept: list[Array | None]) -> Column:
