@@ -19,6 +19,7 @@ from milvine.model.types import DataType
 from milvine.model.vectors import kind_of
 from milvine.storage.files import Buffer
 
+_LARGE_BYTES = 1 << 20
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -83,10 +84,35 @@ def _numpy_view(array: pa.Array, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 def encode_stream(arrays: Mapping[str, pa.Array], metadata: Mapping[str, str] | None = None) -> list[Buffer]:
     """The parts of an IPC stream of one record batch, of equally long arrays: schema, batch, end.
 
-    A stream writer takes twice as long for a small batch, and more memory for a large one.
+    A stream writer takes twice as long for a small batch. The arrays of a large one are not copied.
     """
     batch = pa.record_batch(list(arrays.values()), names=list(arrays), metadata=metadata)
-    return [memoryview(batch.schema.serialize()), memoryview(batch.serialize()), _END_OF_STREAM]
+    if batch.nbytes < _LARGE_BYTES:
+        return [memoryview(batch.schema.serialize()), memoryview(batch.serialize()), _END_OF_STREAM]
+    parts = _Parts()
+    with pa.ipc.new_stream(pa.PythonFile(parts, mode="w"), batch.schema) as writer:
+        writer.write_batch(batch)
+    return parts.written
+
+
+class _Parts:
+    """The file of a stream writer: keeps what is written, which is the arrays' own memory."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.written: list[Buffer] = []
+
+    def write(self, part: Any) -> int:
+        content = memoryview(part)
+        self.written.append(content)
+        return content.nbytes
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def decode_stream(buffer: Any, source: object) -> tuple[dict[str, pa.Array], dict[str, str]]:

@@ -54,9 +54,15 @@ def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) 
         try:
             crc = length = 0
             for buffer in payload:
-                file.write(buffer)
-                crc = crc32c([buffer], crc)
-                length += memoryview(buffer).nbytes
+                content = memoryview(buffer)
+                if not content.nbytes:
+                    continue
+                content = content.cast("B")
+                for start in range(0, content.nbytes, _CRC_STEP_BYTES):
+                    step = content[start : start + _CRC_STEP_BYTES]
+                    file.write(step)
+                    crc = crc32c([step], crc)
+                length += content.nbytes
             file.write(footer(kind, version, crc, length))
             file.flush()
             os.fsync(file.fileno())
