@@ -30,6 +30,7 @@ _SAVED_PREFIX = "MILVINE_OUTER_"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
+REFUSE, LRU = "refuse", "lru"
 LOCAL_STORE = "file://"
 _STORE_SCHEMES = ("s3", "gs", "az")
 BY_COMMON_NAME, BY_SUBJECT, BY_URI = "commonName", "subject", "uri"
@@ -222,6 +223,16 @@ def _load_fields_mode(value: object) -> str:
     return str(value)
 
 
+def _memory_policy(value: object) -> str:
+    if value not in (REFUSE, LRU):
+        raise ValueError(f"it must be {REFUSE} or {LRU}")
+    return str(value)
+
+
+def _parse_idle_seconds(value: object) -> float:
+    return _parse_seconds(value) if str(value).strip() != "0" else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key, read after it."""
@@ -274,6 +285,20 @@ SETTINGS: tuple[Setting, ...] = (
         0.9,
         parse_bytes,
         "bytes, or a share of the machine, that loading may take",
+    ),
+    Setting(
+        "memory_policy",
+        "memory.policy",
+        REFUSE,
+        _memory_policy,
+        "what a load that does not fit does: refuse it, or lru: let the collections rest that are unread for longest",
+    ),
+    Setting(
+        "idle_release_seconds",
+        "collection.idle.release.seconds",
+        0,
+        _parse_idle_seconds,
+        "loaded collections unread for so long give their memory back until the next read; 0: none does",
     ),
     Setting(
         "json_cache_bytes",
@@ -603,6 +628,8 @@ class Settings:
     port: int
     metrics_port: int
     memory_limit_bytes: int
+    memory_policy: str
+    idle_release_seconds: float
     json_cache_bytes: int
     segment_seal_bytes: int
     wal_limit_bytes: int

@@ -89,10 +89,13 @@ class ServiceUnavailable(MilvineError):
 
 
 class MemoryLimitExceeded(MilvineError):
+    """`more_bytes`: the bytes to be reserved beyond those that the caller had reserved before."""
+
     code, legacy_code, text = 3, 52, "memory limit exceeded"
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, more_bytes: int) -> None:
         super().__init__(f"{detail}: {self.text}")
+        self.more_bytes = more_bytes
 
 
 class ServiceInternal(MilvineError):

@@ -21,6 +21,10 @@ class InFlight:
     def leave(self) -> None:
         self._inside.pop()
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._inside
+
     def wait_for_none(self, deadline: float) -> bool:
         """Waits until none is inside, at most until `deadline` (time.monotonic)."""
         while self._inside and time.monotonic() < deadline:

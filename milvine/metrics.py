@@ -43,6 +43,15 @@ mapped_for_lack_of_memory = Counter(
     "Sealed segments opened mapped because the budget was full when their rows were sealed",
     registry=registry,
 )
+resting_collections = Gauge(
+    "milvine_resting_collections", "Loaded collections that have given their memory back", registry=registry
+)
+rested_collections = Counter(
+    "milvine_rested_collections", "Collections that began to rest, by reason", ["reason"], registry=registry
+)
+woken_collections = Counter(
+    "milvine_woken_collections", "Resting collections that a read or a load brought back", registry=registry
+)
 compacted_rows = Counter("milvine_compacted_rows", "Rows of segments that a compaction replaced", registry=registry)
 damaged_files = Gauge(
     "milvine_damaged_files",

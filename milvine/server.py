@@ -16,7 +16,7 @@ from milvine.analysis import dictionaries
 from milvine.background import Supervisor
 from milvine.catalog.limits import Limits
 from milvine.catalog.store import CATALOG_FILE, Catalog, open_catalog
-from milvine.config import HINT, Settings, is_loopback
+from milvine.config import HINT, LRU, Settings, is_loopback
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire
 from milvine.intake import Intake
@@ -28,6 +28,7 @@ from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
+from milvine.querynode.resting import RestPolicy
 from milvine.rest_api.app import make_app
 from milvine.segment.rows import parsed_json
 from milvine.segment.view import Views
@@ -86,7 +87,15 @@ def build_engine(settings: Settings) -> Engine:
     }
     serves_unlisted = settings.load_fields_mode == HINT
     loader = Loader(
-        catalog, views, node, budget, threads, mmap_by_default, background, serves_unlisted_fields=serves_unlisted
+        catalog,
+        views,
+        node,
+        budget,
+        threads,
+        mmap_by_default,
+        background,
+        serves_unlisted_fields=serves_unlisted,
+        rest_policy=RestPolicy(settings.idle_release_seconds, makes_room=settings.memory_policy == LRU),
     )
     cluster = Cluster(catalog, views, node, loader, max(1, 3 * settings.worker_threads // 4))
     started = time.monotonic()

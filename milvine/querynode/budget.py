@@ -67,7 +67,8 @@ class Budget:
         with self._lock:
             free = self.limit_bytes - self._used() + instead_of
             if needed_bytes > max(free, instead_of):
-                raise MemoryLimitExceeded(self._refusal(collection_id, needed_bytes, free, names()))
+                refusal = self._refusal(collection_id, needed_bytes, free, names())
+                raise MemoryLimitExceeded(refusal, needed_bytes - instead_of)
             self._give_back(collection_id, instead_of - needed_bytes)
 
     def _refusal(self, collection_id: int, needed_bytes: int, free: int, names: Mapping[int, str]) -> str:

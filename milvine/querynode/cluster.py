@@ -129,6 +129,12 @@ class Cluster:
         if expired_ts := self._expired_ts(target):
             plan = replace(plan, expired_ts=expired_ts)
         deadline = min(target.deadline, time.monotonic() + MAX_WAIT_SECONDS)
+        with self._loader.reading(target.collection_id):
+            return self._read_in_time(target, plan, on_share, deadline)
+
+    def _read_in_time(
+        self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result], deadline: float
+    ) -> _Result:
         while True:
             seen = self._loader.changes(target.collection_id)
             partition_ids = self._readable(target, plan.field_ids)
@@ -168,11 +174,12 @@ class Cluster:
         return collection.load.partition_ids if named is None else named
 
     def _wait_for_change(self, target: Target, field_ids: frozenset[int], seen: int, deadline: float) -> None:
-        """Returns when the read may run, after a change since `changes` was `seen`."""
+        """Returns when the read may run, after a change since `changes` was `seen`. A resting collection is woken."""
         if not self._places_to_wait.acquire(blocking=False):
             raise CollectionNotFullyLoaded(target.collection_id)
         try:
             while True:
+                self._loader.wake(target.collection_id, deadline)
                 if not self._loader.wait_for_change(target.collection_id, seen, deadline):
                     raise CollectionNotFullyLoaded(target.collection_id)
                 seen = self._loader.changes(target.collection_id)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from milvine.in_flight import InFlight
 from milvine.model.collections import LoadConfig
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import SegmentMeta
@@ -40,7 +42,7 @@ class LoadState:
     """`lock` guards all of this. It is held while decisions are made and stored, and never while bytes are read or
     readers are waited for. A thread puts its segment into `working` before it reads or waits.
 
-    `loaded` and `served_config` are read without the lock.
+    `loaded`, `served_config`, `is_resting`, `is_waking` and `read_at` are read without the lock.
     """
 
     def __init__(self, reservations: Reservations) -> None:
@@ -66,11 +68,32 @@ class LoadState:
         """Successors that the view does not name yet."""
         self.failing: set[int] = set()
         """Segments that could not be opened as wanted and are retried; their open parts are served."""
+        self.is_resting = False
+        """Nothing is open, though the collection is to be loaded; a read wakes it."""
+        self.is_waking = False
+        """From the end of a rest until all is open again."""
+        self.read_at = time.monotonic()
+        """When the last read ended, or the load."""
+        self.reads = InFlight()
         self.comparing = False
         self.compare_again = False
         self.warming = False
         self._changes = 0
         self._changed = threading.Condition()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the collection counts as loaded; while it rests and wakes, reads wait."""
+        return self.loaded.is_set() or self.is_resting or self.is_waking
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        self.reads.enter()
+        try:
+            yield
+        finally:
+            self.read_at = time.monotonic()
+            self.reads.leave()
 
     # Work
 

@@ -130,6 +130,11 @@ def needed_bytes(target: LoadTarget, held: Held) -> dict[int, int]:
     return {i: lacking_bytes(part_sizes(meta, target.spec), sizes.get(i, {})) for i, meta in target.segments.items()}
 
 
+def resting_config(config: LoadConfig) -> LoadConfig:
+    """What is to be open while a collection rests: nothing."""
+    return replace(config, partition_ids=frozenset())
+
+
 def common_config(first: LoadConfig, second: LoadConfig) -> LoadConfig:
     """The common part of two configurations."""
     partition_ids, field_ids = first.partition_ids & second.partition_ids, first.field_ids & second.field_ids

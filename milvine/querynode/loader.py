@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from milvine import metrics
+from milvine import logs, metrics
 from milvine.background import Supervisor, Work
 from milvine.catalog.collections import change_load_config, set_load_config
 from milvine.catalog.store import Catalog
@@ -50,10 +51,12 @@ from milvine.querynode.load_targets import (
     oldest_first,
     percent_of,
     reads_files,
+    resting_config,
 )
 from milvine.querynode.node import QueryNode
 from milvine.querynode.opener import Opener
 from milvine.querynode.reservations import Reservations
+from milvine.querynode.resting import Resting, RestPolicy
 from milvine.querynode.warmer import Warmer
 from milvine.segment.sealed import LoadSpec, part_sizes
 from milvine.segment.view import Views
@@ -64,6 +67,8 @@ RELEASE_DEADLINE_SECONDS = 30.0
 STOP_SECONDS = 2.0
 """How long a release, or a load that lacks memory, waits for openings that are no longer wanted. They stop after a few
 megabytes, unless the disk stalls; their memory stays reserved until then."""
+ROOM_SECONDS = 10.0
+"""How long a load that lacks memory waits for collections to rest that are being read."""
 _RETRY_SECONDS = 1.0
 _CLOSERS = 4
 _LOADS_AT_A_TIME = 4
@@ -101,6 +106,7 @@ class Loader:
         background: Supervisor,
         *,
         serves_unlisted_fields: bool = False,
+        rest_policy: RestPolicy,
     ) -> None:
         """`threads` segments of a collection are opened at a time. `serves_unlisted_fields`: from their mapped
         files; otherwise they cannot be read."""
@@ -126,6 +132,9 @@ class Loader:
         """Segments, with their collection, that could not be opened and are retried."""
         self._retrier = background.worker("load", self._retry)
         self._retrier.start()
+        self._resting = Resting(rest_policy, budget, self._states, self._rest)
+        if rest_policy.idle_seconds:
+            background.worker("rest", self._resting.rest_idle).start()
         views.subscribe(self)
 
     def resume(self) -> None:
@@ -137,6 +146,9 @@ class Loader:
                     with state.lock:
                         self._reserve(collection, state, collection.load)
                 except MemoryLimitExceeded as error:
+                    if self._resting.policy.makes_room:
+                        state.is_resting = True
+                        continue
                     _log.error("%s", error)
                     self._fail(collection.collection_id, state, SegmentRequestResourceFailed("Memory"))
                 except MilvineError as error:
@@ -196,7 +208,9 @@ class Loader:
         collection = self._catalog.snapshot.collections.get(collection_id)
         if collection is None or collection.load is None or self._is_closing:
             return None
-        return self._target_of(collection, collection.load)
+        state = self._states.get(collection_id)
+        is_resting = state is not None and state.is_resting
+        return self._target_of(collection, resting_config(collection.load) if is_resting else collection.load)
 
     def estimate(
         self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
@@ -223,14 +237,32 @@ class Loader:
         Raises MemoryLimitExceeded with nothing changed.
         """
         current = self._catalog.snapshot.collections.get(collection_id)
-        if current is None or current.load == choose(current):
+        if current is None:
             return
+        if current.load == choose(current):
+            self.wake(collection_id, time.monotonic() + ROOM_SECONDS)
+            return
+        stop_deadline = time.monotonic() + STOP_SECONDS
+
+        def try_it(state: LoadState) -> bool:
+            return self._try_to_change(collection_id, state, choose, stop_deadline)
+
+        self._with_room(collection_id, try_it, time.monotonic() + ROOM_SECONDS)
+
+    def _with_room(self, collection_id: int, try_it: Callable[[LoadState], bool], deadline: float) -> None:
+        """Runs `try_it`, with the state's lock, until it returns True. While it lacks memory, others rest."""
         state = self._state(collection_id)
-        deadline = time.monotonic() + STOP_SECONDS
         try:
-            with state.lock:
-                while not self._try_to_change(collection_id, state, choose, deadline):
-                    pass
+            while True:
+                try:
+                    with state.lock:
+                        while not try_it(state):
+                            pass
+                    return
+                except MemoryLimitExceeded as error:
+                    # Without the lock, since the thread of another load may want this collection to rest.
+                    if not self._resting.make_room(collection_id, error.more_bytes, deadline):
+                        raise
         finally:
             self._schedule(collection_id)
 
@@ -256,6 +288,7 @@ class Loader:
         crash_point("load.committed")
         self._failures.pop(collection_id, None)
         state.served_config = None if served is None else common_config(served, config)
+        state.is_resting = state.is_waking = False
         state.loaded.clear()
         state.generation += 1
         state.note_change()
@@ -303,9 +336,11 @@ class Loader:
         self._close_released(collection_id)
 
     def _close_released(self, collection_id: int) -> None:
-        """Closes segments that are no longer wanted, and waits for their openings and closings to end."""
         self._failures.pop(collection_id, None)
-        state = self._state(collection_id)
+        self._close_unwanted(collection_id, self._state(collection_id))
+
+    def _close_unwanted(self, collection_id: int, state: LoadState) -> None:
+        """Closes segments that are no longer wanted, and waits for their openings and closings to end."""
         with state.lock:
             state.generation += 1
             state.note_change()
@@ -321,6 +356,59 @@ class Loader:
                 RELEASE_DEADLINE_SECONDS,
             )
         self._schedule(collection_id)
+
+    # Rest
+
+    def reading(self, collection_id: int) -> AbstractContextManager[None]:
+        """Around a read: meanwhile the collection does not begin to rest."""
+        state = self._states.get(collection_id)
+        return nullcontext() if state is None else state.reading()
+
+    def is_resting(self, collection_id: int) -> bool:
+        state = self._states.get(collection_id)
+        return state is not None and state.is_resting
+
+    def _rest(self, collection_id: int, state: LoadState, reason: str) -> bool:
+        """Closes the segments of a loaded collection that nobody reads. Its load configuration stays."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        with state.lock:
+            if collection is None or self._is_closing or not (state.loaded.is_set() and state.reads.is_empty):
+                return False
+            held = self.budget.usage(collection_id)
+            state.is_resting = True
+            state.loaded.clear()
+            state.served_config = None
+        self._close_unwanted(collection_id, state)
+        metrics.rested_collections.labels(reason).inc()
+        held_bytes = sum(sum(parts.values()) for parts in held.values())
+        logs.event(_log, logging.INFO, "rests", collection=collection.name, reason=reason, bytes=held_bytes)
+        return True
+
+    def wake(self, collection_id: int, deadline: float) -> None:
+        """Begins to bring a resting collection back; no effect on others. Raises MemoryLimitExceeded, also if others
+        that are read leave no room until `deadline` (time.monotonic)."""
+        state = self._states.get(collection_id)
+        if state is None or not state.is_resting:
+            return
+        stop_deadline = min(deadline, time.monotonic() + STOP_SECONDS)
+        self._with_room(collection_id, lambda state: self._try_to_wake(collection_id, state, stop_deadline), deadline)
+
+    def _try_to_wake(self, collection_id: int, state: LoadState, deadline: float) -> bool:
+        """As `_try_to_change`."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        if collection is None or collection.load is None or not state.is_resting:
+            return True
+        try:
+            self._reserve(collection, state, collection.load)
+        except MemoryLimitExceeded:
+            if not self._stop_openings(state, deadline):
+                raise
+            return False
+        state.is_resting, state.is_waking = False, True
+        state.generation += 1
+        state.note_change()
+        metrics.woken_collections.inc()
+        return True
 
     def _unwanted_openings(self, state: LoadState) -> bool:
         return any(self._opener.target_that_wants(state, opening) is None for opening in state.openings())
@@ -358,7 +446,7 @@ class Loader:
         if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
             return LoadProgress(0, False)
         state = self._state(collection.collection_id)
-        if state.loaded.is_set():
+        if state.is_loaded:
             return LoadProgress(100, True)
         opened = state.opened_bytes()
         target = self._target_of(collection, config, partition_ids)
@@ -421,7 +509,7 @@ class Loader:
         collections = self._catalog.snapshot.collections
         for collection_id in list(self._resuming):
             collection = collections.get(collection_id)
-            if collection is None or collection.load is None or self._state(collection_id).loaded.is_set():
+            if collection is None or collection.load is None or self._state(collection_id).is_loaded:
                 self._resuming.discard(collection_id)
         return not self._resuming
 
@@ -481,6 +569,7 @@ class Loader:
         target, held = self._target(collection_id), self._held(collection_id, state)
         if target is None:
             state.loaded.clear()
+            state.is_resting = state.is_waking = False
             state.served_config = None
             state.to_open.clear()
         found = difference(target, held, state.prepared)
@@ -536,9 +625,12 @@ class Loader:
     def _conclude(self, collection_id: int, state: LoadState) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)
         target, held = self._target(collection_id), self._held(collection_id, state)
-        if target is not None and not state.loaded.is_set() and target.is_open(held):
+        is_open = target is not None and not state.is_resting and target.is_open(held)
+        if is_open and not state.loaded.is_set():
             state.reservations.keep(state.to_open.keys())
+            state.read_at = time.monotonic()
             state.loaded.set()
+            state.is_waking = False
             state.served_config = None
             state.note_change()
         if collection is None and not self._node.held(collection_id) and not state.working:
@@ -654,6 +746,7 @@ class Loader:
                 return
             state.generation += 1
             state.served_config = None
+            state.is_resting = state.is_waking = False
             state.loaded.clear()
             state.to_open.clear()
             state.reservations.keep(set())

@@ -76,6 +76,7 @@ def collection_sums(found: memory.CollectionBytes) -> dict[str, Any]:
         "dbName": found.collection.database,
         "loadState": found.status.state.milvus_name,
         "loadProgress": found.status.percent,
+        "isResting": found.is_resting,
         "reason": found.failure,
         "reservedBytes": found.reserved_bytes,
         **_sums(p for s in found.segments for p in s.parts),

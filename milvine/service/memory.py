@@ -64,10 +64,12 @@ class SegmentBytes:
 
 @dataclass(frozen=True, slots=True)
 class CollectionBytes:
-    """A collection that is loaded or being loaded, or whose load failed. `failure`: why, or empty."""
+    """A collection that is loaded or being loaded, or whose load failed. `failure`: why, or empty. `is_resting`: it is
+    loaded, and has given its memory back until the next read."""
 
     collection: Collection
     status: LoadStatus
+    is_resting: bool
     failure: str
     reserved_bytes: int
     segments: tuple[SegmentBytes, ...]
@@ -170,6 +172,7 @@ def collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:
     return CollectionBytes(
         collection,
         LoadStatus(state, progress.percent),
+        loader.is_resting(collection_id),
         "" if failure is None else failure.message,
         loader.budget.reserved_bytes(collection_id),
         segments,

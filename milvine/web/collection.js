@@ -32,7 +32,7 @@ export function collectionView([name, tab = "overview"], polling) {
   async function refresh() {
     const found = await ours("collections", { collectionName: name });
     const [one] = found.collections;
-    fill(heading, h("h1", {}, name), badge(one.loadState, one.loadProgress),
+    fill(heading, h("h1", {}, name), badge(one),
       h("span", { class: "faint" }, `${number(one.rows)} rows, ${bytes(one.measuredBytes)} in memory`),
       h("span", { class: "grow" }), loadButtons(one, problem, refresh));
     if (one.reason) fill(problem, one.reason);

@@ -8,8 +8,10 @@ import { bar, budget, chooseFields } from "./memory.js";
 const SECONDS = 2;
 const MOST = 200;
 
-export function badge(loadState, progress) {
-  const text = loadState === "LoadStateLoading" ? `Loading ${progress} %` : state(loadState);
+export function badge({ loadState, loadProgress, isResting }) {
+  if (isResting)
+    return h("span", { class: "badge", title: "Loaded; it has given its memory back until the next read." }, "Resting");
+  const text = loadState === "LoadStateLoading" ? `Loading ${loadProgress} %` : state(loadState);
   return h("span", { class: `badge ${loadState}` }, text);
 }
 
@@ -43,7 +45,7 @@ export function collectionsView(_rest, polling) {
       ["name", "state", ["rows", "number"], ["fields", "number"], ["memory", "number"], ["", "wide"], ["", "actions"]],
       matching.slice(0, MOST).map((one) => [
         h("a", { href: `#/collection/${encodeURIComponent(one.collectionName)}`, "data-key": one.collectionName }, one.collectionName),
-        [badge(one.loadState, one.loadProgress), one.reason ? h("p", { class: "problem" }, one.reason) : null],
+        [badge(one), one.reason ? h("p", { class: "problem" }, one.reason) : null],
         number(one.rows), number(one.fields), bytes(one.measuredBytes),
         bar([[one.measuredBytes, bytes(one.measuredBytes)], [one.reservedBytes, `reserved ${bytes(one.reservedBytes)}`, "reserved"]], limit),
         loadButtons(one, problem, refresh),
