@@ -270,16 +270,16 @@ def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
     )
 
 
-_FIELD_TYPES = {"data_type": DataType, "element_type": DataType, "made_by": FunctionType}
+_FIELD_TYPES: dict[str, Callable[[int], object]] = {
+    "data_type": DataType,
+    "element_type": DataType,
+    "made_by": FunctionType,
+}
 
 
 def _decode_field(stored: Mapping[str, Any]) -> FieldSchema:
-    return FieldSchema(**{k: _decode_type(k, v) for k, v in stored.items()})
-
-
-def _decode_type(name: str, value: Any) -> Any:
-    kind = _FIELD_TYPES.get(name)
-    return value if kind is None or value is None else kind(value)
+    types = {name: kind(stored[name]) for name, kind in _FIELD_TYPES.items() if stored.get(name) is not None}
+    return FieldSchema(**(dict(stored) | types))
 
 
 def _decode_function(stored: Mapping[str, Any]) -> FunctionSchema:

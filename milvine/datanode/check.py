@@ -201,7 +201,7 @@ class Check:
         if twice:
             yield Finding(f"{directory} holds rows of timestamp {twice[0]} that a sealed segment holds, too")
         if reader.unread_bytes:
-            path = wal_path(directory, reader.next_file_number - 1)
+            path = wal_path(directory, reader.last_file)
             yield Finding(f"{path} ends in {reader.unread_bytes} bytes that were never acknowledged", is_damage=False)
 
     def _leftovers(self, snapshot: Snapshot) -> Iterator[Finding]:

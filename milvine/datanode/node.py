@@ -133,7 +133,7 @@ class DataNode:
 
     def create(self, collection: Collection) -> None:
         """Starts the log of a collection that is about to be committed."""
-        wal = Wal(self._paths.wal(collection.collection_id), collection.collection_id, 1, 0)
+        wal = Wal(self._paths.wal(collection.collection_id), collection.collection_id)
         self._open(collection, recovery.empty_view(collection), wal)
 
     def _open(self, collection: Collection, view: Any, wal: Wal) -> None:

@@ -112,7 +112,7 @@ def recover(
         deltas,
         tuple(deletes),
     )
-    return view, Wal(directory, collection_id, reader.next_file_number, reader.valid_end)
+    return view, Wal(directory, collection_id, reader.end)
 
 
 class _GrowingRows:

@@ -6,8 +6,8 @@ previous file u64, CRC32C of all that u32, zero u32; little-endian, packed), the
 u64, CRC32C of the header before this field and of the body u32, zero u32), body, zeros up to 8 bytes.
 
 A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later record or
-the next file knows to be synced is damage and an error. Files are removed whole and never cut. After a torn tail the
-log continues in a new file, whose header says where the valid part of the old file ends.
+the next file knows to be synced is damage and an error. Files are removed whole and never cut. After a restart the
+log continues in the last file if that has no record, else in a new one, whose header says where the last one ends.
 
 Small records overwrite zeros that were written ahead. The sync of a file that has not grown takes half the time, since
 the file system writes nothing to its journal. (fallocate does not help, since its extents are marked as unwritten.)
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import struct
 import sys
@@ -31,7 +30,6 @@ from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, 
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import Buffer, crc32c
 
-_log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
 _ROLL_SECONDS = 0.1
@@ -63,6 +61,19 @@ class WalRecord:
     body: memoryview
 
 
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """Where a log goes on: in file `file_number`, which exists without a record, or which the next write creates.
+
+    `previous_end` is the valid end of the file before it, 0 if there is none; all files before have `earlier_bytes`.
+    """
+
+    file_number: int
+    previous_end: int
+    earlier_bytes: int = 0
+    exists: bool = False
+
+
 class Wal:
     """Appends are buffered under the caller's lock. `sync` writes and fsyncs them for all waiting threads; `write`
     starts the write before a thread waits.
@@ -70,11 +81,9 @@ class Wal:
     After a failed write or fsync it is unknown what reached the disk, so all writes are refused until restart.
     """
 
-    def __init__(self, directory: Path, collection_id: int, file_number: int, previous_end: int) -> None:
-        """Starts a new file `file_number`; `previous_end` is the valid end of the previous file, 0 if there is none.
-
-        If that fails and there is a previous file, the first write tries again, so that a server starts on a full disk.
-        """
+    def __init__(self, directory: Path, collection_id: int, end: LogEnd | None = None) -> None:
+        """Creates a log, or goes on at `end` with the first write, so that idle logs cost no file operation at a start
+        and a server starts on a full disk."""
         self._directory = directory
         self._collection_id = collection_id
         self._lock = threading.Lock()
@@ -83,28 +92,33 @@ class Wal:
         self._appended = self._written = self._durable = 0
         self._leader_active = False
         self._failure: BaseException | None = None
-        self._earlier_bytes = sum(wal_path(directory, n).stat().st_size for n in wal_file_numbers(directory))
-        self._previous_end = previous_end
-        self._file_offset = 0
+        self._end = end or LogEnd(1, 0)
+        self._earlier_bytes = self._end.earlier_bytes
+        self._file_offset = _FILE_HEADER_BYTES if self._end.exists else 0
         self._descriptor = _NOT_BEGUN
-        self.file_number = file_number
-        try:
+        self.file_number = self._end.file_number
+        if end is None:
             self._begin()
-        except MilvineError as error:
-            if not previous_end:
-                raise
-            _log.error("%s", error)
 
     def _begin(self) -> None:
-        """Creates the first file if it does not exist. Raises DiskLimitExceeded or ServiceInternal and changes nothing
+        """Opens the first file unless it is open. Raises DiskLimitExceeded or ServiceInternal and changes nothing
         then. It may be called again, since the previous file gets no more records."""
         if self._descriptor == _NOT_BEGUN:
             try:
-                self._open_file(self.file_number, self._previous_end)
+                if self._end.exists:
+                    self._reopen_file(self._end.file_number)
+                else:
+                    self._create_file(self._end.file_number, self._end.previous_end)
             except OSError as error:
                 raise _error(f"the log in {self._directory} cannot be written: {error.strerror}", error) from error
 
-    def _open_file(self, file_number: int, previous_end: int) -> None:
+    def _reopen_file(self, file_number: int) -> None:
+        """Goes on in a file without records. A crash may have come between its header and the sync of its name."""
+        sync_directory(self._directory)
+        descriptor = os.open(wal_path(self._directory, file_number), os.O_WRONLY | os.O_CLOEXEC)
+        self._write_to(descriptor, file_number)
+
+    def _create_file(self, file_number: int, previous_end: int) -> None:
         make_directory(self._directory)
         path = wal_path(self._directory, file_number)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -118,6 +132,9 @@ class Wal:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
+        self._write_to(descriptor, file_number)
+
+    def _write_to(self, descriptor: int, file_number: int) -> None:
         self.file_number = file_number
         self._descriptor = descriptor
         self._file_offset = self._written_offset = self._synced_offset = self._ahead_offset = _FILE_HEADER_BYTES
@@ -235,7 +252,7 @@ class Wal:
     def _next_file(self) -> None:
         """After a failure the log must refuse writes: the new file may exist, and it says where this one ends."""
         old_descriptor, old_bytes = self._descriptor, self._file_offset
-        self._open_file(self.file_number + 1, old_bytes)
+        self._create_file(self.file_number + 1, old_bytes)
         os.close(old_descriptor)
         self._earlier_bytes += old_bytes
 
@@ -314,7 +331,8 @@ def wal_path(directory: Path, file_number: int) -> Path:
 
 def wal_file_numbers(directory: Path) -> list[int]:
     """Numbers of the existing log files, ascending."""
-    return sorted(int(path.stem) for path in directory.glob("*.wal")) if directory.is_dir() else []
+    paths = directory.iterdir() if directory.is_dir() else ()
+    return sorted(int(path.stem) for path in paths if path.suffix == ".wal")
 
 
 def remove_files_before(directory: Path, file_number: int) -> None:
@@ -329,15 +347,17 @@ def remove_files_before(directory: Path, file_number: int) -> None:
 class WalReader:
     """Reads the files from `first_file` on; afterwards knows where the log may continue.
 
-    `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `unread_bytes`
-    follow the valid end of the last file: a torn tail, without zeros written ahead.
+    `unborn` is then a last file whose creation a crash cut short, to be removed before `sync_tail`; `last_file` is the
+    number of the last file before it, 0 if there is none; `unread_bytes` follow its valid end: a torn tail, without
+    zeros written ahead.
     """
 
     def __init__(self, directory: Path, collection_id: int, first_file: int) -> None:
         self._directory = directory
         self._collection_id = collection_id
         self._first_file = first_file
-        self.next_file_number = first_file
+        self.last_file = 0
+        self._last_file_bytes = self._earlier_bytes = 0
         self.valid_end = 0
         self.unread_bytes = 0
         self.unborn: Path | None = None
@@ -364,18 +384,31 @@ class WalReader:
             if contents is not None:
                 yield from self._file_records(*contents, known_end=previous_end)
             contents = (path, data)
-            self.next_file_number = number + 1
+            self._earlier_bytes += self._last_file_bytes
+            self.last_file, self._last_file_bytes = number, len(data)
         if contents is not None:
             yield from self._file_records(*contents, known_end=None)
 
     def sync_tail(self) -> None:
-        """Makes replayed records durable, since a record that was written but never synced is relied on from now."""
-        for number in wal_file_numbers(self._directory)[-1:]:
-            descriptor = os.open(wal_path(self._directory, number), os.O_RDONLY)
+        """Makes replayed records durable, since a record that was written but never synced is relied on from now.
+
+        Files before the last one were synced before the next one was created.
+        """
+        if self.valid_end > _FILE_HEADER_BYTES:
+            descriptor = os.open(wal_path(self._directory, self.last_file), os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    @property
+    def end(self) -> LogEnd:
+        """Where the log goes on: in a last file of nothing but its header, else in a new one."""
+        if not self.last_file:
+            return LogEnd(self._first_file, 0)
+        if self._last_file_bytes == _FILE_HEADER_BYTES:
+            return LogEnd(self.last_file, 0, self._earlier_bytes, exists=True)
+        return LogEnd(self.last_file + 1, self.valid_end, self._earlier_bytes + self._last_file_bytes)
 
     def _read_header(self, path: Path, data: memoryview, number: int) -> int | None:
         if len(data) < _FILE_HEADER_BYTES:

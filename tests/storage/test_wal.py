@@ -21,6 +21,7 @@ from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, 
 from milvine.storage import wal as wal_module
 from milvine.storage.files import crc32c
 from milvine.storage.wal import (
+    LogEnd,
     Wal,
     WalReader,
     remove_files_before,
@@ -40,12 +41,12 @@ def replay(directory: Path, first_file: int = 1) -> tuple[list[Record], WalReade
 
 
 def go_on(directory: Path, first_file: int = 1) -> tuple[list[Record], Wal]:
-    """Restarts the log: a replay, then a new file."""
+    """Restarts the log: a replay; the next record goes to a new file, or to the last one if that has no record."""
     records, reader = replay(directory, first_file)
     if reader.unborn is not None:
         reader.unborn.unlink()
     reader.sync_tail()
-    return records, Wal(directory, COLLECTION, reader.next_file_number, reader.valid_end)
+    return records, Wal(directory, COLLECTION, reader.end)
 
 
 def write(wal: Wal, records: Sequence[Record]) -> None:
@@ -93,7 +94,7 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def written(directory: Path) -> Path:
     """A closed log of SOME."""
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     write(wal, SOME)
     wal.close()
     return directory
@@ -110,7 +111,7 @@ def test_all_synced_records_come_back_in_order_over_any_number_of_files(
     tmp_path_factory: pytest.TempPathFactory, files: list[list[Record]]
 ) -> None:
     directory = tmp_path_factory.mktemp("wal")
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     for number, records in enumerate(files, 1):
         assert wal.file_number == number
         write(wal, records)
@@ -119,11 +120,12 @@ def test_all_synced_records_come_back_in_order_over_any_number_of_files(
     wal.close()
     found, reader = replay(directory)
     assert found == [record for records in files for record in records]
-    assert (reader.next_file_number, reader.valid_end) == (len(files) + 2, FILE_HEADER_BYTES)
+    earlier = sum(offsets(records)[-1] for records in files)
+    assert reader.end == LogEnd(len(files) + 1, 0, earlier, exists=True)
 
 
 def test_a_body_in_several_buffers_is_one_record(directory: Path) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     parts = [os.urandom(n) for n in (0, 1, 7, 8, 9, 5000)] + [b"x"] * 1500  # more than one write takes
     wal.sync(wal.append(1, 5, [memoryview(part) for part in parts]))
     wal.close()
@@ -132,7 +134,7 @@ def test_a_body_in_several_buffers_is_one_record(directory: Path) -> None:
 
 def test_sync_returns_only_when_the_record_is_on_disk(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_disk = sizes_at_sync(monkeypatch, "fdatasync")
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     for ts in range(5):
         ticket = wal.append(1, ts, [b"body"])
         assert [0, *on_disk][-1] < wal.bytes_since_checkpoint
@@ -151,7 +153,7 @@ def test_many_threads_share_syncs_and_lose_nothing(directory: Path, monkeypatch:
         syncs.append(os.fstat(descriptor).st_size)
 
     monkeypatch.setattr(os, "fdatasync", slow)
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     order = threading.Lock()
     clock = [0]
     too_early: list[int] = []
@@ -186,7 +188,7 @@ def test_a_full_file_is_followed_by_the_next_one_and_nothing_is_lost_between(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal_module, "FILE_BYTES", 2000)
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     order = threading.Lock()
     clock = [0]
 
@@ -212,7 +214,7 @@ def test_a_full_file_is_followed_by_the_next_one_and_nothing_is_lost_between(
     assert [ts for _, ts, _ in replay(directory)[0]] == list(range(1, 401))
     records, wal = go_on(directory)
     assert len(records) == 400
-    assert wal.bytes_since_checkpoint == sum(sizes) + FILE_HEADER_BYTES, "a restart must not forget the older files"
+    assert wal.bytes_since_checkpoint == sum(sizes), "a restart must not forget the older files"
     wal.rotate()
     assert wal.bytes_since_checkpoint == FILE_HEADER_BYTES
     wal.close()
@@ -222,7 +224,7 @@ def test_a_next_file_that_cannot_be_created_poisons_the_log_after_its_sync(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wal_module, "FILE_BYTES", 100)
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     ticket = wal.append(1, 1, [bytes(100)])
 
     def broken(*_arguments: object, **_named: object) -> int:
@@ -264,7 +266,7 @@ def test_a_log_cut_anywhere_returns_exactly_the_records_before_the_cut(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("wal")
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     write(wal, records)
     wal.close()
     places = offsets(records)
@@ -273,7 +275,9 @@ def test_a_log_cut_anywhere_returns_exactly_the_records_before_the_cut(
     whole = sum(end - (-len(body) % 8) <= cut for end, (_, _, body) in zip(places[1:], records, strict=True))
     found, reader = replay(directory)
     assert found == records[:whole]
-    assert reader.next_file_number == 2
+    whole_end = places[whole]
+    torn = LogEnd(2, whole_end, cut)
+    assert reader.end == (LogEnd(1, 0, 0, exists=True) if cut == FILE_HEADER_BYTES else torn)
 
 
 def test_garbage_after_the_last_record_is_a_torn_tail(written: Path) -> None:
@@ -320,9 +324,9 @@ def test_damage_of_the_last_record_is_an_error_if_the_next_file_says_it_was_sync
         _, wal = go_on(written)
     else:
         shutil.rmtree(written)
-        wal = Wal(written, COLLECTION, 1, 0)
+        wal = Wal(written, COLLECTION)
         write(wal, SOME)
-        wal.rotate()
+    wal.rotate()
     wal.close()
     path = wal_path(written, 1)
     last = offsets(SOME)[-2]
@@ -334,7 +338,7 @@ def test_damage_of_the_last_record_is_an_error_if_the_next_file_says_it_was_sync
 
 
 def test_one_sync_for_several_records_makes_them_one_tail(directory: Path) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     write(wal, SOME[:1])
     tickets = [wal.append(*record[:2], [record[2]]) for record in SOME[1:]]
     wal.sync(tickets[-1])
@@ -347,11 +351,11 @@ def test_one_sync_for_several_records_makes_them_one_tail(directory: Path) -> No
 
 
 def test_a_record_inside_a_body_is_not_mistaken_for_one(directory: Path, tmp_path: Path) -> None:
-    other = Wal(tmp_path / "other", COLLECTION, 1, 0)
+    other = Wal(tmp_path / "other", COLLECTION)
     write(other, [(1, 1, b"a"), (1, 2, b"b")])
     other.close()
     copied = wal_path(tmp_path / "other", 1).read_bytes()[FILE_HEADER_BYTES:]
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     records = [(1, 5, copied), (1, 6, b"end")]
     write(wal, records)
     wal.close()
@@ -359,7 +363,7 @@ def test_a_record_inside_a_body_is_not_mistaken_for_one(directory: Path, tmp_pat
 
 
 def test_reading_starts_at_the_checkpoint(directory: Path) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     for record in SOME:
         write(wal, [record])
         wal.rotate()
@@ -375,7 +379,7 @@ def test_reading_starts_at_the_checkpoint(directory: Path) -> None:
 
 
 def test_a_rotation_before_everything_is_synced_fails_an_assertion(directory: Path) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     wal.append(1, 1, [b"x"])
     with pytest.raises(AssertionError):
         wal.rotate()
@@ -384,7 +388,7 @@ def test_a_rotation_before_everything_is_synced_fails_an_assertion(directory: Pa
 
 @pytest.fixture
 def three_files(directory: Path) -> Path:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     write(wal, SOME[:2])
     wal.rotate()
     write(wal, SOME[2:])
@@ -446,6 +450,7 @@ def test_the_log_of_another_collection_is_refused(three_files: Path) -> None:
 @pytest.mark.parametrize("size", [0, 1, FILE_HEADER_BYTES - 1])
 def test_a_last_file_without_its_header_is_replaced(written: Path, size: int) -> None:
     _, wal = go_on(written)
+    wal.rotate()
     wal.close()
     truncate(wal_path(written, 2), size)
     records, wal = go_on(written)
@@ -491,7 +496,7 @@ def test_a_failed_write_or_sync_poisons_the_log_but_replay_still_works(
 
 def test_a_record_handed_to_the_disk_is_written_before_a_sync(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = sizes_at_sync(monkeypatch, "fdatasync")
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     tickets = []
     for record_type, ts, body in SOME:
         tickets.append(wal.append(record_type, ts, [body]))
@@ -536,7 +541,7 @@ def test_a_failed_sync_fails_for_all_its_waiters(directory: Path, monkeypatch: p
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     outcomes: list[str] = []
 
     def waiter(ticket: int) -> None:
@@ -566,7 +571,7 @@ def test_a_partial_write_is_continued(directory: Path, monkeypatch: pytest.Monke
         return real(descriptor, [bytes(buffers[0])[:7]], offset)
 
     monkeypatch.setattr(os, "pwritev", few_bytes)
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     write(wal, SOME)
     wal.close()
     assert replay(directory)[0] == SOME
@@ -598,7 +603,7 @@ def test_a_failed_rotation_acknowledges_nothing_that_a_restart_would_lose(
 
 def test_a_closed_log_takes_no_writes_and_touches_no_other_file(directory: Path, tmp_path: Path) -> None:
     """A collection may be dropped during an insert."""
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     wal.close()
     refusal: BaseException | None = None
     with bystander(tmp_path):
@@ -642,7 +647,7 @@ def begin_meanwhile(
 def test_closing_a_log_waits_for_a_running_sync(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     leading, go = held_up_writes(monkeypatch)
     outcomes: list[str] = []
 
@@ -664,8 +669,60 @@ def test_closing_a_log_waits_for_a_running_sync(
 
 def test_a_new_log_file_never_replaces_an_existing_one(written: Path) -> None:
     with pytest.raises(ServiceInternal, match="File exists"):
-        Wal(written, COLLECTION, 1, 0)
+        Wal(written, COLLECTION)
     assert replay(written)[0] == SOME
+
+
+def test_idle_logs_cost_no_sync_and_no_file_at_a_restart(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Wal(directory, COLLECTION).close()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for _ in range(3):
+        found, wal = go_on(directory)
+        assert found == []
+        assert wal.bytes_since_checkpoint == FILE_HEADER_BYTES
+        wal.close()
+    assert synced == []
+    assert wal_file_numbers(directory) == [1]
+
+
+def test_a_log_without_records_goes_on_in_its_file_after_a_sync_of_its_name(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the header of a file and the sync of its directory leaves a name that a power loss may take."""
+    Wal(directory, COLLECTION).close()
+    _, wal = go_on(directory)
+    synced: list[str] = []
+    real = os.fsync
+
+    def recording(descriptor: int) -> None:
+        real(descriptor)
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    write(wal, SOME)
+    wal.close()
+    assert synced == [str(directory)]
+    assert wal_file_numbers(directory) == [1]
+    found, wal = go_on(directory)
+    assert found == SOME
+    assert wal_file_numbers(directory) == [1]
+    write(wal, SOME[:1])
+    wal.close()
+    assert wal_file_numbers(directory) == [1, 2]
+    assert replay(directory)[0] == [*SOME, SOME[0]]
+
+
+def test_a_log_that_is_rotated_after_a_restart_names_its_next_file_as_the_checkpoint(written: Path) -> None:
+    _, wal = go_on(written)
+    before = wal.bytes_since_checkpoint
+    assert before == offsets(SOME)[-1]
+    assert wal.rotate() == 2
+    assert wal.bytes_since_checkpoint == FILE_HEADER_BYTES
+    wal.close()
+    _, wal = go_on(written, first_file=2)
+    assert wal.rotate() == 2
+    wal.close()
 
 
 def test_a_directory_without_a_log_reads_as_empty_file_list(tmp_path: Path) -> None:
@@ -680,7 +737,7 @@ def test_small_records_overwrite_zeros_and_syncs_do_not_grow_the_file(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = sizes_at_sync(monkeypatch, "fdatasync")
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     records = small_records(800)
     write(wal, records)
     end = wal.bytes_since_checkpoint
@@ -702,7 +759,7 @@ def test_small_records_overwrite_zeros_and_syncs_do_not_grow_the_file(
 def test_a_log_moves_to_the_next_file_only_after_writing_its_zeros(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     zeros, go = held_up_writes(monkeypatch, lambda first: not any(first))
 
     tickets: list[int] = []
@@ -724,7 +781,7 @@ def test_a_log_moves_to_the_next_file_only_after_writing_its_zeros(
 
 
 def test_a_torn_tail_and_damage_are_distinguished_before_zeros(directory: Path) -> None:
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     records = small_records(200)
     write(wal, records)
     wal.close()
@@ -755,7 +812,7 @@ def test_a_disk_without_room_for_zeros_still_takes_records(directory: Path, monk
         return real(descriptor, buffers, offset)
 
     monkeypatch.setattr(os, "pwritev", without_zeros)
-    wal = Wal(directory, COLLECTION, 1, 0)
+    wal = Wal(directory, COLLECTION)
     records = small_records(300)
     write(wal, records)
     assert wal_path(directory, 1).stat().st_size == wal.bytes_since_checkpoint
