@@ -415,6 +415,13 @@ def delete(request: Any) -> DeleteRequest:
     return DeleteRequest(request.collection_name, request.partition_name, request.expr, templates(request))
 
 
+def _whole(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
 def _int(params: Mapping[str, str], name: str, default: int) -> int:
     text = params.get(name)
     if text is None or text == "":
@@ -478,14 +485,16 @@ def _search(
     read_ts: int | None = None,
     default_limit: int | None = None,
 ) -> SearchRequest:
-    """`read_ts` None: the request says it. `default_limit` None: the request must have a limit."""
+    """`read_ts` None: the request says it. `default_limit` None: the request must have a limit; otherwise it replaces
+    one that is no number, as in Milvus."""
     ids = _ids(request.ids) if request.HasField("ids") else None
     given = tuple([text for pair in request.search_params for text in (pair.key, pair.value)])
     is_short = sum(map(len, given)) <= _REMEMBERED_CHARACTERS
     found = (_search_params if is_short else _search_params.__wrapped__)(given)
     limit = default_limit if found.limit is None else found.limit
     if limit is None:
-        raise ParameterInvalid("topk not found in search_params")
+        text = found.limit_text
+        raise ParameterInvalid("topk not found in search_params" if text is None else f"topk [{text}] is invalid")
     query_type, queries = _queries(request)
     has_templates = bool(request.expr_template_values)
     score = _function_score(request.function_score) if request.HasField("function_score") else None
@@ -551,7 +560,10 @@ def _function_score(score: Any) -> FunctionScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SearchParams:
+    """`limit` None: `limit_text` is no number, or None since there is none."""
+
     limit: int | None
+    limit_text: str | None
     offset: int
     anns_field: str
     metric_type: str
@@ -573,8 +585,10 @@ def _search_params(keys_and_values: tuple[str, ...]) -> _SearchParams:
     named = {"anns_field", "topk", "limit", "offset", "metric_type", "round_decimal"}
     params = {**{k: v for k, v in given.items() if k not in named}, **inner}
     metric_type = given.get("metric_type", "") or params.pop("metric_type", "")
+    limit_text = given.get("topk", given.get("limit"))
     return _SearchParams(
-        limit=_int(given, "topk", _int(given, "limit", 0)) if {"topk", "limit"} & given.keys() else None,
+        limit=_whole(limit_text),
+        limit_text=limit_text,
         offset=_int(given, "offset", 0),
         anns_field=given.get("anns_field", ""),
         metric_type=metric_type,

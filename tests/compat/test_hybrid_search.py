@@ -284,11 +284,13 @@ def test_a_bad_search_in_a_hybrid_search_is_refused_as_alone(
     assert text in answer.status.reason
 
 
-def test_a_search_without_a_limit_takes_the_window_of_the_whole(world: World, stub: Any) -> None:
+@pytest.mark.parametrize("sent", [{}, {"topk": "None"}])
+def test_a_search_without_a_limit_takes_the_window_of_the_whole(world: World, stub: Any, sent: dict[str, str]) -> None:
+    """pymilvus sends the text None for a limit of None."""
     part = _part(world)
     kept = [pair for pair in part.search_params if pair.key not in ("topk", "limit")]
     del part.search_params[:]
-    part.search_params.extend(kept)
+    part.search_params.extend([*kept, *pairs(sent)])
     answer = stub.HybridSearch(_hybrid_request(world, part, limit=4, offset=2))
     assert list(answer.results.topks) == [4]
 

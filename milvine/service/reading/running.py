@@ -73,9 +73,10 @@ def _chained(error: MilvineError, collection_id: int, verb: str) -> MilvineError
 
 
 def _run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
-    """A batch of an iterator, followed by all rows at exactly the distance of its last row.
+    """A batch of an iterator, which never ends among rows of one distance.
 
-    The next step starts beyond that distance, so it would never return them.
+    The next step starts beyond the distance of the last row, so it would not return the others. They are left to the
+    next batch; only if they fill this one, all of them follow.
     """
     size = prepared.plan.k
     plan, found = replace(prepared.plan, k=size + 1), -1
@@ -83,7 +84,10 @@ def _run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
         hits = _run_search(engine, replace(prepared, plan=plan))
         if hits is None or len(hits.distances) <= size:
             return hits
-        count = int(np.searchsorted(hits.distances, hits.distances[size - 1], side="right"))
+        last = hits.distances[size - 1]
+        count = int(np.searchsorted(hits.distances, last, side="right"))
+        if count > size:
+            count = int(np.searchsorted(hits.distances, last)) or count
         if count < len(hits.distances) or found == count:
             return replace(
                 hits, counts=np.array([count]), distances=hits.distances[:count], rows=hits.rows.slice(0, count)
