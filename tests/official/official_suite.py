@@ -57,7 +57,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_alter_warmup.py", ""),
     ),
     "vectors": (
-        ("milvus_client/test_milvus_client_search.py", "not Rerank"),  # the others need rerank functions
+        ("milvus_client/test_milvus_client_search.py", ""),
         ("milvus_client/test_milvus_client_search_v2.py", ""),
         ("milvus_client/test_milvus_client_sparse_search.py", ""),
         ("milvus_client/test_milvus_client_search_boost_ranker.py", ""),
@@ -73,6 +73,9 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_search_iterator_v2.py", ""),
         ("milvus_client/test_milvus_client_search_none_default.py", ""),
         ("milvus_client/test_milvus_client_search_group_by.py", ""),
+        ("milvus_client/test_milvus_client_hybrid_search.py", ""),
+        ("milvus_client/test_milvus_client_search_reranker.py", ""),
+        ("milvus_client/test_milvus_client_function_chain.py", ""),
     ),
     "text": (
         ("milvus_client/test_milvus_client_analyzer.py", ""),
