@@ -135,12 +135,12 @@ def check_warmup(policy: str, prefix: str = "") -> None:
         raise ParameterInvalid(f"{prefix}{detail}: {ParameterInvalid.text}")
 
 
-def check_index_properties(params: Mapping[str, str], index_type: str = "") -> None:
+def check_index_properties(params: Mapping[str, str], *, has_offset_cache: bool = False) -> None:
     """Values of `mmap.enabled` and `indexoffsetcache.enabled`; every index here can be mapped."""
     for key in (MMAP_PROPERTY, OFFSET_CACHE_PROPERTY):
         if key in params and parse_bool(params[key]) is None:
             raise ParameterInvalid(f"invalid {key} value: {params[key]}, expected: true, false")
-    if parse_bool(params.get(OFFSET_CACHE_PROPERTY, "")) and index_type != "BITMAP":
+    if parse_bool(params.get(OFFSET_CACHE_PROPERTY, "")) and not has_offset_cache:
         raise ParameterInvalid(f"only bitmap index support {OFFSET_CACHE_PROPERTY} now")
 
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 from milvine.catalog.altering import alter_collection as change_collection
 from milvine.crash_points import crash_point
 from milvine.errors import CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
+from milvine.index.scalar_registry import SCALAR_TYPES
 from milvine.index.scalar_types.terms import terms_index
 from milvine.model import schema_rules
 from milvine.model.analyzer_params import enables_match, feeds
@@ -437,7 +438,8 @@ def alter_index(
         index = next((i for i in current.user_indexes if i.name == index_name), None)
         if index is None:
             raise IndexNotFound(indexName=index_name)
-        check_index_properties(params, index.index_type)
+        found = SCALAR_TYPES.get(index.index_type)
+        check_index_properties(params, has_offset_cache=found is not None and found.has_offset_cache)
         return replace(current, indexes=tuple(altered(i) if i.name == index_name else i for i in current.indexes))
 
     change_collection(engine.catalog, collection.collection_id, changed)

@@ -32,6 +32,8 @@ class VectorKind(ABC):
     engine_name: str
     """The name in messages of Milvus's engine."""
     has_dim: ClassVar[bool] = True
+    can_group_hits: ClassVar[bool] = True
+    """Whether Milvus groups the hits of searches among such vectors."""
     metrics: ClassVar[frozenset[MetricType]]
     default_metric: ClassVar[MetricType]
     """AUTOINDEX's, if none is given."""

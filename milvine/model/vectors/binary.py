@@ -24,6 +24,7 @@ class BinaryKind(FixedWidthKind):
     dtype = np.dtype(np.uint8)
     wire_name = "binary_vector"
     engine_name = "VECTOR_BINARY"
+    can_group_hits = False
     metrics = frozenset(
         {
             MetricType.HAMMING,

@@ -20,6 +20,7 @@ from milvine.model.records import record
 from milvine.model.requests import OutputField
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
+from milvine.model.vectors import kind_of
 from milvine.segment.groups import Arrangement, GroupField, GroupFilter, arranged, codes_of, column_of, values_of
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.topk import select_winners
@@ -33,14 +34,6 @@ _MORE = 4
 _MOST_AT_A_TIME = 16384
 _GROUPED = frozenset({DataType.BOOL, DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.VARCHAR})
 _CASTS = {t.milvus_name: t for t in _GROUPED}
-_VECTOR_NAMES = {
-    DataType.FLOAT_VECTOR: "VECTOR_FLOAT",
-    DataType.BINARY_VECTOR: "VECTOR_BINARY",
-    DataType.FLOAT16_VECTOR: "VECTOR_FLOAT16",
-    DataType.BFLOAT16_VECTOR: "VECTOR_BFLOAT16",
-    DataType.INT8_VECTOR: "VECTOR_INT8",
-    DataType.SPARSE_FLOAT_VECTOR: "VECTOR_SPARSE_U32_F32",
-}
 
 
 @record
@@ -117,14 +110,16 @@ def _scorer(name: str) -> GroupScorer:
 def check_type(field: FieldSchema) -> None:
     """Raises UnexpectedError if rows cannot be grouped by the field."""
     if field.data_type not in _GROUPED:
-        shown = _VECTOR_NAMES.get(field.data_type, field.data_type.name)
+        is_vector = field.data_type.is_vector
+        shown = kind_of(field.data_type).engine_name if is_vector else field.data_type.name
         raise UnexpectedError(f"failed to search: unsupported data type {shown} for group by operator")
 
 
 def check_grouped_field(field: FieldSchema) -> None:
     """`field`: of the searched vectors."""
-    if field.data_type is DataType.BINARY_VECTOR:
-        raise ParameterInvalid("not support search_group_by operation based on binary vector column")
+    kind = kind_of(field.data_type)
+    if not kind.can_group_hits:
+        raise ParameterInvalid(f"not support search_group_by operation based on {kind.noun} vector column")
 
 
 def _size(given: Any) -> int:
