@@ -33,6 +33,8 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_collection.py", ""),
         ("milvus_client/test_milvus_client_index.py", ""),
         ("milvus_client/test_milvus_client_insert.py", ""),
+        ("milvus_client/test_milvus_client_upsert.py", ""),
+        ("milvus_client/test_milvus_client_partial_update.py", ""),
         ("milvus_client/test_drop_field_feature.py", "disable_dynamic"),
         ("testcases/indexes/test_diskann.py", ""),
         ("testcases/indexes/test_faiss.py", ""),
@@ -40,6 +42,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/indexes/test_hnsw.py", ""),
         ("testcases/indexes/test_hnsw_sq.py", ""),
         ("testcases/indexes/test_hnsw_pq.py", ""),
+        ("testcases/indexes/test_hnsw_prq.py", ""),
         ("testcases/indexes/test_ngram.py", ""),
         ("testcases/indexes/test_fmindex.py", ""),
     ),
@@ -138,7 +141,10 @@ def run_file(options: argparse.Namespace, port: int, path: str, wanted: str, rep
     command += ["--timeout", "600", "-o", "timeout_method=signal", "--show-capture=no", "--tb=line"]
     command += [f"--junitxml={report}", path, *(["-k", wanted] if wanted else [])]
     with (report.with_suffix(".txt")).open("w") as log:
-        subprocess.run(command, cwd=options.tests, stdout=log, stderr=log, check=False)
+        try:
+            subprocess.run(command, cwd=options.tests, stdout=log, stderr=log, check=False, timeout=options.seconds)
+        except subprocess.TimeoutExpired:
+            print(f"  {path} was ended after {options.seconds} s")  # noqa: T201
     return list(ElementTree.parse(report).getroot().iter("testcase")) if report.exists() else []
 
 
@@ -149,6 +155,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("--tags", nargs="*", default=["L0", "L1", "L2", "RBAC"], help="only cases with one of them")
     parser.add_argument("--files", nargs="*", help="only these of them")
+    parser.add_argument("--seconds", type=int, help="the most for one file; then none of its cases count")
     parser.add_argument("--out", type=Path, default=Path(tempfile.mkdtemp(prefix="milvine-official-")))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
