@@ -1,13 +1,18 @@
-"""An inverted index over the terms of texts, searched by BM25. It is `index.inverted` with the lengths of the rows."""
+"""An inverted index over the terms of texts, searched by BM25. It is `index.inverted` with the lengths of the rows.
+
+A search for the nearest rows reads the lists of the rarer terms and looks rows up in the others (`index.best_rows`). A
+search by a range, and one that has to read most of its lists, adds them all into one sum per row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from milvine.index import inverted
 from milvine.index.base import Array, Effort, Found
+from milvine.index.best_rows import TermList, best_rows
 from milvine.index.by_distance import Band, padded
 from milvine.index.scan_sparse import put_nearest
 from milvine.index.sparse_kernels import add_joined
@@ -29,6 +34,7 @@ class TermIndex:
         self._terms, self._starts = arrays["terms"], arrays["starts"]
         self._rows, self._frequencies, self._lengths = arrays["rows"], arrays["values"], arrays["lengths"]
         self._length = float(self._lengths.sum(dtype=np.float64))
+        self._shortest = np.float32(self._lengths.min(initial=np.inf, where=self._lengths > 0))
         self.name = name
         self.row_count = len(self._lengths)
         self.heap_bytes = 0
@@ -60,29 +66,48 @@ class TermIndex:
     ) -> tuple[Array, Array]:
         """As `InvertedIndex.search`."""
         distances, found = padded(len(queries), k)
-        allowed = None if mask is None else mask.astype(np.float32)
-        sums = np.empty(self.row_count, np.float32)
+        sums: Array | None = None
         for number in range(len(queries)):
             query = queries.vectors[number : number + 1]
-            sums.fill(0)
-            self._add(queries, *inverted.largest(query.indices, query.values, drop_ratio), sums)
-            if allowed is not None:
-                np.multiply(sums, allowed, out=sums)
-            put_nearest(sums, None, k, band, distances[number], found[number])
+            terms, weights = inverted.largest(query.indices, query.values, drop_ratio)
+            spans, weights = self._spans(terms, weights)
+            if not spans:
+                continue
+            best = best_rows(self._lists(queries, spans, weights), weights, k, mask) if band is None else None
+            if best is None:
+                sums = np.empty(self.row_count, np.float32) if sums is None else sums
+                self._add(queries, spans, weights, sums)
+                if mask is not None:
+                    np.multiply(sums, mask, out=sums)
+                put_nearest(sums, None, k, band, distances[number], found[number])
+            else:
+                rows, scores = best
+                put_nearest(scores, rows, k, None, distances[number], found[number])
         return distances, found
 
-    def _add(self, queries: TermQueries, terms: Array, weights: Array, sums: Array) -> None:
+    def _spans(self, terms: Array, weights: Array) -> tuple[list[slice], Array]:
+        """The lists of the terms that the index has, and their weights."""
         places, known = self._places(terms)
-        if len(places) == 0:
-            return
         starts, ends = self._starts[places + 1].tolist(), self._starts[places].tolist()
-        spans = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
+        return [slice(start, end) for start, end in zip(starts, ends, strict=True)], np.ascontiguousarray(
+            weights[known]
+        )
+
+    def _lists(self, queries: TermQueries, spans: Sequence[slice], weights: Array) -> list[TermList]:
+        return [
+            TermList(self._rows[span], self._frequencies[span], self._lengths, self._shortest, queries, weight)
+            for span, weight in zip(spans, weights, strict=True)
+        ]
+
+    def _add(self, queries: TermQueries, spans: Sequence[slice], weights: Array, sums: Array) -> None:
+        """Sets the sums to the scores of all rows."""
+        sums.fill(0)
         rows = np.concatenate([self._rows[span] for span in spans])
         frequencies = np.concatenate([self._frequencies[span] for span in spans])
         bounds = np.zeros(len(spans) + 1, np.int32)
         np.cumsum([span.stop - span.start for span in spans], out=bounds[1:])
         impacts = queries.impacts(frequencies, self._lengths.take(rows))
-        add_joined(bounds, rows, impacts, np.ascontiguousarray(weights[known]), sums)
+        add_joined(bounds, rows, impacts, weights, sums)
 
     def _places(self, terms: Array) -> tuple[Array, Array]:
         """The places of the terms that the index has, and which these are."""
