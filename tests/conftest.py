@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -199,6 +200,16 @@ class Server:
             raise AssertionError(f"no end in {timeout_seconds} s:\n{self.log[-4000:]}") from None
         assert code == 0, f"the server ended with {code}:\n{self.log[-4000:]}"
 
+    @contextmanager
+    def running(self) -> Iterator[Server]:
+        """Started, and in the end stopped unless a test has ended it."""
+        try:
+            yield self.start()
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            self.close()
+
     def kill(self) -> None:
         """Ends the process at once, as a crash would."""
         self._close_channel()
@@ -242,14 +253,8 @@ class ServerFactory:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server that tests share, with unique collection names."""
-    shared = Server(tmp_path_factory.mktemp("shared-server"))
-    shared.start()
-    try:
+    with Server(tmp_path_factory.mktemp("shared-server")).running() as shared:
         yield shared
-        if shared.process.poll() is None:
-            shared.stop()
-    finally:
-        shared.close()
 
 
 @pytest.fixture
@@ -273,6 +278,14 @@ def _shared_client(server: Server) -> Iterator[MilvusClient]:
 def client(_shared_client: MilvusClient) -> MilvusClient:
     """MilvusClient on the shared server."""
     return _shared_client
+
+
+@pytest.fixture(scope="module")
+def world(request: pytest.FixtureRequest, _shared_client: MilvusClient) -> Iterator[Any]:
+    """The module's `World`, a collection of its `name` on the shared server with what must be in it."""
+    made = request.module.World(_shared_client)
+    yield made
+    _shared_client.drop_collection(made.name)
 
 
 @pytest.fixture

@@ -125,12 +125,8 @@ def build() -> Iterator[Build]:
 @pytest.fixture(scope="module")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that requires a password."""
-    server = Server(tmp_path_factory.mktemp("guarded-server"), env=_WITH_AUTHORIZATION)
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(tmp_path_factory.mktemp("guarded-server"), env=_WITH_AUTHORIZATION).running() as server:
+        yield server
 
 
 def run(command: tuple[str, ...], server: Server, token: str, cwd: Path) -> tuple[int, list[str], str]:

@@ -52,9 +52,8 @@ def is_let_in(server: Server, token: str) -> bool:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the loaded collection `books`, and the roles `reader` and `writer` on it."""
     environment = {**WITH_AUTHORIZATION, "MILVINE_AUDIT_ENABLED": "true", "MILVINE_COMMON_SECURITY_SUPERUSERS": "ann"}
-    server = Server(tmp_path_factory.mktemp("guarded"), env=environment)
-    try:
-        stub = server.start().stub
+    with Server(tmp_path_factory.mktemp("guarded"), env=environment).running() as server:
+        stub = server.stub
         root = server.client(token=ROOT_TOKEN)
         make_c1(root, "books", load=True)
         root.insert("books", c1_rows(30))
@@ -63,9 +62,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             assert_ok(create_role(stub, role))
             assert_ok(grant(stub, role, group, "books", "default"))
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 @pytest.fixture

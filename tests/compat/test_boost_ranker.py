@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,6 @@ class World:
             self.name, part.data, anns_field=part.anns_field, limit=limit, ranker=score, search_params={}, **more
         )
         return [[(hit["id"], hit["distance"]) for hit in hits] for hits in found]
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 def _function(**params: Any) -> Function:

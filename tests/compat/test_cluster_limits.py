@@ -42,11 +42,8 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("limited-server")
     config = directory / "limits.yaml"
     config.write_text(SETTINGS)
-    server = Server(directory, f"--config={config}").start()
-    try:
+    with Server(directory, f"--config={config}").running() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module")

@@ -71,10 +71,8 @@ def finish(client: MilvusClient, job: int) -> None:
 @pytest.fixture(scope="module")
 def lazy(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server that compacts when asked, and by itself only three segments or dead rows."""
-    server = Server(tmp_path_factory.mktemp("lazy"), env=LAZY)
-    server.start()
-    yield server
-    server.close()
+    with Server(tmp_path_factory.mktemp("lazy"), env=LAZY).running() as server:
+        yield server
 
 
 def test_many_small_flushes_end_as_one_indexed_segment_and_every_read_sees_all_rows(

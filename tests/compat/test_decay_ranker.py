@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,6 @@ class World:
     def part(self, field: str, limit: int, seed: int) -> Part:
         query = np.random.default_rng(seed).normal(size=(2, DIM)).tolist()
         return Part(field, METRICS[field], query, limit)
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 def _factor(value: Any, params: dict[str, Any]) -> float:

@@ -52,12 +52,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shelf(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env = {"MILVINE_FILERESOURCE_PATH": str(words), "MILVINE_AUDIT_ENABLED": "true"}
-    server = Server(tmp_path_factory.mktemp("shelf"), env=env)
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(tmp_path_factory.mktemp("shelf"), env=env).running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

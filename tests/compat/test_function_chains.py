@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,13 +60,6 @@ class World:
     def plain(self, field: str, queries: list[list[float]], limit: int) -> list[list[tuple[int, float]]]:
         found = self.client.search(self.name, queries, anns_field=field, limit=limit)
         return [[(hit["id"], hit["distance"]) for hit in hits] for hits in found]
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 def _value(value: Any) -> Any:

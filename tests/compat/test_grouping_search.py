@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -85,13 +85,6 @@ class World:
             self.name, self.queries.tolist(), anns_field=kind, search_params={"params": EFFORT}, **options
         )
         return [[(hit["id"], hit["distance"]) for hit in hits] for hits in found]
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 VALUES: dict[str, Callable[[Row], Any]] = {

@@ -18,13 +18,8 @@ ROWS = 2000
 
 @pytest.fixture(scope="module")
 def hint_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("hint"), env={"MILVINE_LOAD_FIELDS_MODE": "hint"})
-    server.start()
-    try:
+    with Server(tmp_path_factory.mktemp("hint"), env={"MILVINE_LOAD_FIELDS_MODE": "hint"}).running() as server:
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,8 @@ EVERYTHING = "id >= 0"
 def eager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server without retention: the next compaction removes deleted rows."""
     environment = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "600", "MILVINE_COMMON_RETENTIONDURATION": "0"}
-    server = Server(tmp_path_factory.mktemp("eager"), env=environment)
-    server.start()
-    yield server
-    server.close()
+    with Server(tmp_path_factory.mktemp("eager"), env=environment).running() as server:
+        yield server
 
 
 def now(server: Server) -> int:

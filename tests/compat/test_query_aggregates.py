@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,13 +61,6 @@ class World:
 
     def query(self, **options: Any) -> list[Row]:
         return [dict(row) for row in self.client.query(self.name, **options)]
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 def _counts(world: World, groups: list[str]) -> list[Row]:

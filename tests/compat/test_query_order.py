@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -59,13 +58,6 @@ class World:
         gone = {row["id"] for row in self.rows[::13]}
         client.delete(self.name, ids=sorted(gone))
         self.rows = [row for row in self.rows if row["id"] not in gone]
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 def test_a_filter_of_keys_is_ordered_too(world: World) -> None:

@@ -18,9 +18,8 @@ LOADED = LOAD_STATE.Value("LoadStateLoaded")
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("resource-groups")).start()
-    yield server
-    server.close()
+    with Server(tmp_path_factory.mktemp("resource-groups")).running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -56,13 +56,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _server(stored: Path, directory: Path, settings: dict[str, str]) -> Iterator[Server]:
     shutil.copytree(stored, directory / "data")
-    server = Server(directory, env=settings)
-    server.start()
-    try:
+    with Server(directory, env=settings).running() as server:
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module")

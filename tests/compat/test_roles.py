@@ -63,17 +63,13 @@ class As:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the loaded collections `mine` and `theirs`, `theirs` in database `other` too, and `stranger`."""
-    server = Server(tmp_path_factory.mktemp("guarded"), env=WITH_AUTHORIZATION)
-    try:
-        stub = server.start().stub
+    with Server(tmp_path_factory.mktemp("guarded"), env=WITH_AUTHORIZATION).running() as server:
+        stub = server.stub
         assert_ok(stub.CreateDatabase(milvus_pb2.CreateDatabaseRequest(db_name="other"), **ROOT))
         for name, database in (("mine", "default"), ("theirs", "default"), ("theirs", "other")):
             make_collection(stub, name, database)
         create_user(stub, "stranger")
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 def make_collection(stub: Any, name: str, database: str = "default") -> None:

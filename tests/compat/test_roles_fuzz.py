@@ -91,9 +91,8 @@ ROUTES = {
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("fuzz"), env=WITH_AUTHORIZATION)
-    try:
-        stub = server.start().stub
+    with Server(tmp_path_factory.mktemp("fuzz"), env=WITH_AUTHORIZATION).running() as server:
+        stub = server.stub
         assert_ok(stub.CreateDatabase(milvus_pb2.CreateDatabaseRequest(db_name="other"), **ROOT))
         for database in DATABASES:
             for name in COLLECTIONS:
@@ -106,9 +105,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for role in ROLES:
             assert_ok(create_role(stub, role))
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 class World:

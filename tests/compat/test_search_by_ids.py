@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,13 +72,6 @@ class World:
 
     def vectors(self, field: str, keys: Sequence[int]) -> list[Any]:
         return [self.sent[field][key] for key in keys]
-
-
-@pytest.fixture(scope="module")
-def world(_shared_client: MilvusClient) -> Iterator[World]:
-    made = World(_shared_client)
-    yield made
-    _shared_client.drop_collection(made.name)
 
 
 def _ids_request(name: str, keys: Sequence[Any], **more: Any) -> Any:

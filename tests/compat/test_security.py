@@ -49,23 +49,16 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "MILVINE_AUDIT_FILES": "3",
         "MILVINE_METRICS_TOKEN": "let-me-see",
     }
-    server = Server(tmp_path_factory.mktemp("secured"), env=environment, metrics_port=free_port())
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(tmp_path_factory.mktemp("secured"), env=environment, metrics_port=free_port()).running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that throttles logins after the attacks on it."""
-    server = Server(tmp_path_factory.mktemp("attacked"), env={"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"})
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    environment = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
+    with Server(tmp_path_factory.mktemp("attacked"), env=environment).running() as server:
+        yield server
 
 
 def _audit_text(server: Server) -> str:

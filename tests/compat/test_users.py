@@ -52,12 +52,8 @@ ROOT = as_user("root:Milvus")
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("guarded"), env=_WITH_AUTHORIZATION)
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(tmp_path_factory.mktemp("guarded"), env=_WITH_AUTHORIZATION).running() as server:
+        yield server
 
 
 def test_a_user_is_made_listed_and_dropped(stub: Any) -> None:

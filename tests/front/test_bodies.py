@@ -66,12 +66,8 @@ def _held(server: Server, size_bytes: int) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lets bodies hold 300 MB together."""
-    server = Server(tmp_path_factory.mktemp("small"), env=_LIMIT)
-    server.start()
-    try:
+    with Server(tmp_path_factory.mktemp("small"), env=_LIMIT).running() as server:
         yield server
-    finally:
-        server.close()
 
 
 def test_bodies_beyond_the_limit_are_refused_until_others_end(small: Server) -> None:

@@ -46,16 +46,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def _serving(directory: Path, certificates: Certificates, **environment: str) -> Iterator[Server]:
-    server = Server(directory, env={**certificates.environment(2), **environment})
-    try:
-        server.start()
+    with Server(directory, env={**certificates.environment(2), **environment}).running() as server:
         for user in ("ann", "bob"):
             made = ask(server, certificates, "root", "/v2/vectordb/users/create", user, Authorization=ROOT_TOKEN)
             assert made.json()["code"] == 0, made.text
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,8 @@ GIVEN = {
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    server = Server(tmp_path_factory.mktemp("configurations"), metrics_port=free_port(), env=GIVEN)
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(tmp_path_factory.mktemp("configurations"), metrics_port=free_port(), env=GIVEN).running() as server:
+        yield server
 
 
 def _get(server: Server, path: str, **more: Any) -> requests.Response:

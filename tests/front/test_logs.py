@@ -54,10 +54,8 @@ def test_start_recovery_and_stop_are_logged(new_server: ServerFactory) -> None:
 @pytest.fixture(scope="module")
 def logging_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     env = JSON | {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
-    server = Server(tmp_path_factory.mktemp("logging"), env=env)
-    server.start()
-    yield server
-    server.close()
+    with Server(tmp_path_factory.mktemp("logging"), env=env).running() as server:
+        yield server
 
 
 ROOT = ("authorization", "root:Milvus")

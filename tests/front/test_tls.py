@@ -26,12 +26,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def _serving(directory: Path, certificates: Certificates, mode: int) -> Iterator[Server]:
-    server = Server(directory, env=certificates.environment(mode))
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(directory, env=certificates.environment(mode)).running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

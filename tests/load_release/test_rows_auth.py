@@ -29,12 +29,8 @@ _STATE = milvus_pb2.GetLoadStateRequest(collection_name="c")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The stub of a server with authentication."""
     environment = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
-    server = Server(tmp_path_factory.mktemp("guarded"), env=environment).start()
-    try:
+    with Server(tmp_path_factory.mktemp("guarded"), env=environment).running() as server:
         yield server.stub
-        server.stop()
-    finally:
-        server.close()
 
 
 def _role(name: str) -> Any:

@@ -39,12 +39,8 @@ from row_calls import (
 @pytest.fixture(scope="module")
 def hint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that takes load_fields as a hint."""
-    server = Server(tmp_path_factory.mktemp("hint"), env={"MILVINE_LOAD_FIELDS_MODE": "hint"}).start()
-    try:
+    with Server(tmp_path_factory.mktemp("hint"), env={"MILVINE_LOAD_FIELDS_MODE": "hint"}).running() as server:
         yield server
-        server.stop()
-    finally:
-        server.close()
 
 
 @pytest.fixture

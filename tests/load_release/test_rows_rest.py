@@ -129,12 +129,8 @@ def test_re_14_a_schema_without_index_params_stays_unloaded(rest: Rest, collecti
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
     """A server with authentication."""
     environment = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
-    server = Server(tmp_path_factory.mktemp("guarded"), env=environment).start()
-    try:
+    with Server(tmp_path_factory.mktemp("guarded"), env=environment).running() as server:
         yield Rest(server.uri)
-        server.stop()
-    finally:
-        server.close()
 
 
 def test_re_15_nothing_is_loaded_without_a_valid_token(guarded: Rest) -> None:

@@ -89,16 +89,13 @@ def test_a_load_of_unknown_fields_changes_nothing(server: Server, collection_nam
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that finds every request slow, with the collection `books` and the user ann, who may do nothing."""
-    server = Server(tmp_path_factory.mktemp("guarded"), env=WITH_AUTHORIZATION)
-    try:
-        root = server.start().client(token=ROOT)
+    with Server(tmp_path_factory.mktemp("guarded"), env=WITH_AUTHORIZATION).running() as server:
+        root = server.client(token=ROOT)
         root.create_collection("books", dimension=2)
         root.insert("books", [{"id": i, "vector": [i, 1]} for i in range(200)])
         root.create_user("ann", "secret-1")
         root.close()
         yield server
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize("path", ["collections", "work", "slow_requests", "load"])

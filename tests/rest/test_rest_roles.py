@@ -77,18 +77,15 @@ VALUES = {
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
     """A server with the collection `c`, the user `ann` in the role `team`, and `stranger`."""
-    server = Server(tmp_path_factory.mktemp("guarded-rest"), env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"})
-    try:
-        rest = Rest(server.start().uri)
+    environment = {"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"}
+    with Server(tmp_path_factory.mktemp("guarded-rest"), env=environment).running() as server:
+        rest = Rest(server.uri)
         rest.ok("collections/create", {"collectionName": "c", "dimension": 2}, **ROOT)
         for user in ("ann", "stranger"):
             rest.ok("users/create", {"userName": user, "password": "secret1"}, **ROOT)
         rest.ok("roles/create", {"roleName": "team", "description": "a team"}, **ROOT)
         rest.ok("users/grant_role", {"userName": "ann", "roleName": "team"}, **ROOT)
         yield rest
-        server.stop()
-    finally:
-        server.close()
 
 
 def _send(rest: Rest, path: str, body: Any, headers: dict[str, str] | None = None) -> requests.Response:

@@ -17,12 +17,8 @@ def encoded(text: str) -> str:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("guarded-rest")
-    server = Server(directory, env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"})
-    try:
-        yield server.start()
-        server.stop()
-    finally:
-        server.close()
+    with Server(directory, env={"MILVINE_SECURITY_AUTHORIZATION_ENABLED": "true"}).running() as server:
+        yield server
 
 
 @pytest.mark.parametrize("authorization", ["Bearer root:Milvus", "root:Milvus", f"Basic {encoded('root:Milvus')}"])

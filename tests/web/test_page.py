@@ -61,14 +61,12 @@ def _fill(client: MilvusClient) -> None:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server without authorization, to which every request is a slow one."""
-    server = Server(tmp_path_factory.mktemp("page"), env={"MILVINE_PROXY_SLOWQUERYSPANINSECONDS": "0.000001"})
-    try:
-        client = server.start().client()
+    environment = {"MILVINE_PROXY_SLOWQUERYSPANINSECONDS": "0.000001"}
+    with Server(tmp_path_factory.mktemp("page"), env=environment).running() as server:
+        client = server.client()
         _fill(client)
         client.close()
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture
