@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import encoding, store
 from milvine.catalog.collections import insert_index, without_indexes
 from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.store import Catalog, Snapshot
@@ -29,10 +29,10 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
             sa.update(store.collections)
             .where(store.collections.c.collection_id == collection_id)
             .values(
-                schema=store.encode_schema(following.schema),
+                schema=encoding.encode_schema(following.schema),
                 consistency_level=int(following.consistency_level),
                 properties=dict(following.properties),
-                load_config=store.encode_load(following.load),
+                load_config=encoding.encode_load(following.load),
             )
         )
         known = {i.index_id: i for i in current.indexes}

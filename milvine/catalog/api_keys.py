@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import encoding, store
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import ApiKeyAlreadyExists, ApiKeyNotFound, QuotaExceeded, UserNotFound
 from milvine.model.users import ApiKey
@@ -31,7 +31,7 @@ def create_key(catalog: Catalog, key: ApiKey, most_keys: int, now_ms: int, check
             raise ApiKeyAlreadyExists(key.user, key.name)
         if len(held) >= most_keys:
             raise QuotaExceeded("unable to add API key because the number of keys of the user has reached the limit")
-        connection.execute(sa.insert(store.api_keys).values(store.encode_api_key(key)))
+        connection.execute(sa.insert(store.api_keys).values(encoding.encode_api_key(key)))
         return replace(snapshot, api_keys={**kept, key.key_id: key})
 
     catalog.change(work)
@@ -60,7 +60,7 @@ def without_role(connection: sa.Connection, keys: Keys, role: str) -> Keys:
     changed = {i: replace(k, roles=(k.roles or frozenset()) - {role}) for i, k in limited.items()}
     table = store.api_keys
     for key_id, key in changed.items():
-        row = store.encode_api_key(key)
+        row = encoding.encode_api_key(key)
         connection.execute(sa.update(table).where(table.c.key_id == key_id).values(roles=row["roles"]))
     return {**keys, **changed}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import encoding, store
 from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import (
@@ -65,12 +65,12 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
                 collection_id=collection.collection_id,
                 database=collection.database,
                 name=collection.name,
-                schema=store.encode_schema(collection.schema),
+                schema=encoding.encode_schema(collection.schema),
                 created_ts=collection.created_ts,
                 consistency_level=int(collection.consistency_level),
                 num_shards=collection.num_shards,
                 properties=dict(collection.properties),
-                load_config=store.encode_load(collection.load),
+                load_config=encoding.encode_load(collection.load),
                 checkpoint_file=collection.checkpoint_file,
             )
         )

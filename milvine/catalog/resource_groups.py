@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import encoding, store
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import (
     ParameterInvalid,
@@ -96,7 +96,7 @@ def _stored(connection: sa.Connection, snapshot: Snapshot, groups: Mapping[str, 
     """The snapshot with these groups and the node in its place; only rows that differ are written."""
     before, after = snapshot.resource_groups, place_node(groups)
     gone = [name for name, group in before.items() if after.get(name) != group]
-    rows = [store.encode_resource_group(group) for name, group in after.items() if before.get(name) != group]
+    rows = [encoding.encode_resource_group(group) for name, group in after.items() if before.get(name) != group]
     connection.execute(sa.delete(store.resource_groups).where(store.resource_groups.c.name.in_(gone)))
     if rows:
         connection.execute(sa.insert(store.resource_groups), rows)

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from milvine.catalog import encoding
 from milvine.catalog.limits import Limits
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import Step, is_behind, keep_copy, latest_version, stored_version, upgrade
@@ -22,16 +23,13 @@ from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExce
 from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules, Grant
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
 from milvine.model.file_resources import FileResource
-from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.resource_groups import (
-    DEFAULT_RESOURCE_GROUP,
     ResourceGroup,
-    ResourceGroupConfig,
     initial_groups,
 )
-from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
+from milvine.model.schema import IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
-from milvine.model.types import ConsistencyLevel, DataType, MetricType
+from milvine.model.types import ConsistencyLevel, MetricType
 from milvine.model.users import ApiKey, User
 
 CATALOG_FILE = "catalog.sqlite"
@@ -238,102 +236,11 @@ class Snapshot:
         return sorted(a.name for a in self.aliases.values() if a.collection_id == collection_id)
 
 
-def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
-    return {
-        "description": schema.description,
-        "enable_dynamic_field": schema.enable_dynamic_field,
-        "version": schema.version,
-        "updated_ts": schema.updated_ts,
-        "fields": [_encode_field(f) for f in schema.fields],
-        "dropped_fields": [_encode_field(f) for f in schema.dropped_fields],
-        "functions": [_encode_function(f) for f in schema.functions],
-    }
-
-
-def _encode_field(field: FieldSchema) -> dict[str, Any]:
-    return {name: getattr(field, name) for name in FieldSchema.__slots__}
-
-
-def _encode_function(function: FunctionSchema) -> dict[str, Any]:
-    return {name: getattr(function, name) for name in FunctionSchema.__slots__}
-
-
-def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
-    return CollectionSchema(
-        tuple(map(_decode_field, stored["fields"])),
-        stored["description"],
-        stored["enable_dynamic_field"],
-        stored.get("version", 0),
-        stored.get("updated_ts", 0),
-        tuple(map(_decode_field, stored["dropped_fields"])),
-        tuple(map(_decode_function, stored["functions"])),
-    )
-
-
-_FIELD_TYPES: dict[str, Callable[[int], object]] = {
-    "data_type": DataType,
-    "element_type": DataType,
-    "made_by": FunctionType,
-}
-
-
-def _decode_field(stored: Mapping[str, Any]) -> FieldSchema:
-    types = {name: kind(stored[name]) for name, kind in _FIELD_TYPES.items() if stored.get(name) is not None}
-    return FieldSchema(**(dict(stored) | types))
-
-
-def _decode_function(stored: Mapping[str, Any]) -> FunctionSchema:
-    function_type = FunctionType(stored["function_type"])
-    inputs, outputs = tuple(stored["inputs"]), tuple(stored["outputs"])
-    return FunctionSchema(**{**stored, "function_type": function_type, "inputs": inputs, "outputs": outputs})
-
-
-def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
-    if load is None:
-        return None
-    return {
-        "partition_ids": sorted(load.partition_ids),
-        "field_ids": sorted(load.field_ids),
-        "replica_number": load.replica_number,
-        "resource_group": load.resource_group,
-    }
-
-
 def store_load(connection: sa.Connection, collection_id: int, load: LoadConfig | None) -> None:
     connection.execute(
-        sa.update(collections).where(collections.c.collection_id == collection_id).values(load_config=encode_load(load))
-    )
-
-
-def _decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
-    if stored is None:
-        return None
-    return LoadConfig(
-        frozenset(stored["partition_ids"]),
-        frozenset(stored["field_ids"]),
-        stored["replica_number"],
-        stored.get("resource_group", DEFAULT_RESOURCE_GROUP),
-    )
-
-
-def encode_resource_group(group: ResourceGroup) -> dict[str, Any]:
-    """The row of a resource group."""
-    config = {name: getattr(group.config, name) for name in ResourceGroupConfig.__slots__}
-    return {"name": group.name, "config": config, "has_node": group.has_node}
-
-
-def _decode_resource_group(row: Any) -> ResourceGroup:
-    config = row.config
-    return ResourceGroup(
-        row.name,
-        ResourceGroupConfig(
-            config["requests"],
-            config["limits"],
-            tuple(config["transfer_from"]),
-            tuple(config["transfer_to"]),
-            tuple((key, value) for key, value in config["node_labels"]),
-        ),
-        row.has_node,
+        sa.update(collections)
+        .where(collections.c.collection_id == collection_id)
+        .values(load_config=encoding.encode_load(load))
     )
 
 
@@ -441,7 +348,7 @@ def _create(connection: sa.Connection, version: int) -> None:
     connection.execute(sa.insert(databases).values(database_id=1, name=DEFAULT_DATABASE, created_ts=0, properties={}))
     connection.execute(sa.insert(roles), [{"name": name, "description": ""} for name in BUILT_IN_ROLES])
     for group in initial_groups().values():
-        connection.execute(sa.insert(resource_groups).values(encode_resource_group(group)))
+        connection.execute(sa.insert(resource_groups).values(encoding.encode_resource_group(group)))
 
 
 def _lock_exclusively(connection: Any, _record: object) -> None:
@@ -547,14 +454,14 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
             row.collection_id,
             row.database,
             row.name,
-            decode_schema(row.schema),
+            encoding.decode_schema(row.schema),
             row.created_ts,
             ConsistencyLevel(row.consistency_level),
             row.num_shards,
             row.properties,
             tuple(found_partitions.get(row.collection_id, ())),
             tuple(found_indexes.get(row.collection_id, ())),
-            _decode_load(row.load_config),
+            encoding.decode_load(row.load_config),
             row.checkpoint_file,
             row.folded_ts,
         )
@@ -567,7 +474,7 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
         {i: tuple(s) for i, s in found_segments.items()},
         {i: tuple(d) for i, d in found_deltas.items()},
         {(r.database, r.name): Alias(*r) for r in rows(aliases, "name")},
-        {r.name: _decode_resource_group(r) for r in rows(resource_groups, "name")},
+        {r.name: encoding.decode_resource_group(r) for r in rows(resource_groups, "name")},
         {r.name: User(r.name, r.password_hash, r.created_ts, r.description) for r in rows(users, "name")},
         AccessRules(
             {row.name: row.description for row in rows(roles, "name")},
@@ -575,20 +482,9 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
             {Grant(*row[:-1]): row.grantor for row in rows(grants, "role")},
             {row.name: tuple(row.privileges) for row in rows(privilege_groups, "name")},
         ),
-        {row.key_id: _decode_api_key(row) for row in rows(api_keys, "key_id")},
+        {row.key_id: encoding.decode_api_key(row) for row in rows(api_keys, "key_id")},
         {row.name: FileResource(*row) for row in rows(file_resources, "name")},
     )
-
-
-def encode_api_key(key: ApiKey) -> dict[str, Any]:
-    """The row of an API key."""
-    row = {name: getattr(key, name) for name in ApiKey.__slots__}
-    return row | {"roles": None if key.roles is None else sorted(key.roles)}
-
-
-def _decode_api_key(row: Any) -> ApiKey:
-    stored = dict(row._mapping)
-    return ApiKey(**stored | {"roles": None if row.roles is None else frozenset(row.roles)})
 
 
 def _read_user_roles(rows: Sequence[Any]) -> dict[str, frozenset[str]]:

@@ -24,7 +24,7 @@ import pytest
 import sqlalchemy as sa
 from pymilvus import MilvusClient
 
-from milvine.catalog import store
+from milvine.catalog import encoding, store
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step, latest_version
 from milvine.catalog.store import CATALOG_FILE, Snapshot, open_catalog, read_catalog
@@ -168,10 +168,10 @@ STORED_FORMS = {
 def test_the_stored_form_changes_only_with_a_migration_step() -> None:
     columns = {t.name: [(c.name, str(c.type), c.nullable) for c in t.columns] for t in store.tables.sorted_tables}
     members = {
-        "schema": sorted(store.encode_schema(CollectionSchema(()))),
+        "schema": sorted(encoding.encode_schema(CollectionSchema(()))),
         "field": sorted(FieldSchema.__slots__),
         "function": sorted(FunctionSchema.__slots__),
-        "load": sorted(store.encode_load(LoadConfig(frozenset(), frozenset())) or ()),
+        "load": sorted(encoding.encode_load(LoadConfig(frozenset(), frozenset())) or ()),
         "resource group": sorted(ResourceGroupConfig.__slots__),
     }
     digest = hashlib.sha256(repr((sorted(columns.items()), members)).encode()).hexdigest()[:16]

@@ -1,0 +1,117 @@
+"""Values of the model as values of the catalog's columns: mostly JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from milvine.model.collections import LoadConfig
+from milvine.model.functions import FunctionSchema, FunctionType
+from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroup, ResourceGroupConfig
+from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.types import DataType
+from milvine.model.users import ApiKey
+
+
+def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
+    return {
+        "description": schema.description,
+        "enable_dynamic_field": schema.enable_dynamic_field,
+        "version": schema.version,
+        "updated_ts": schema.updated_ts,
+        "fields": [_encode_field(f) for f in schema.fields],
+        "dropped_fields": [_encode_field(f) for f in schema.dropped_fields],
+        "functions": [_encode_function(f) for f in schema.functions],
+    }
+
+
+def _encode_field(field: FieldSchema) -> dict[str, Any]:
+    return {name: getattr(field, name) for name in FieldSchema.__slots__}
+
+
+def _encode_function(function: FunctionSchema) -> dict[str, Any]:
+    return {name: getattr(function, name) for name in FunctionSchema.__slots__}
+
+
+def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
+    return CollectionSchema(
+        tuple(map(_decode_field, stored["fields"])),
+        stored["description"],
+        stored["enable_dynamic_field"],
+        stored.get("version", 0),
+        stored.get("updated_ts", 0),
+        tuple(map(_decode_field, stored["dropped_fields"])),
+        tuple(map(_decode_function, stored["functions"])),
+    )
+
+
+_FIELD_TYPES: dict[str, Callable[[int], object]] = {
+    "data_type": DataType,
+    "element_type": DataType,
+    "made_by": FunctionType,
+}
+
+
+def _decode_field(stored: Mapping[str, Any]) -> FieldSchema:
+    types = {name: kind(stored[name]) for name, kind in _FIELD_TYPES.items() if stored.get(name) is not None}
+    return FieldSchema(**(dict(stored) | types))
+
+
+def _decode_function(stored: Mapping[str, Any]) -> FunctionSchema:
+    function_type = FunctionType(stored["function_type"])
+    inputs, outputs = tuple(stored["inputs"]), tuple(stored["outputs"])
+    return FunctionSchema(**{**stored, "function_type": function_type, "inputs": inputs, "outputs": outputs})
+
+
+def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
+    if load is None:
+        return None
+    return {
+        "partition_ids": sorted(load.partition_ids),
+        "field_ids": sorted(load.field_ids),
+        "replica_number": load.replica_number,
+        "resource_group": load.resource_group,
+    }
+
+
+def decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
+    if stored is None:
+        return None
+    return LoadConfig(
+        frozenset(stored["partition_ids"]),
+        frozenset(stored["field_ids"]),
+        stored["replica_number"],
+        stored.get("resource_group", DEFAULT_RESOURCE_GROUP),
+    )
+
+
+def encode_resource_group(group: ResourceGroup) -> dict[str, Any]:
+    """The row of a resource group."""
+    config = {name: getattr(group.config, name) for name in ResourceGroupConfig.__slots__}
+    return {"name": group.name, "config": config, "has_node": group.has_node}
+
+
+def decode_resource_group(row: Any) -> ResourceGroup:
+    config = row.config
+    return ResourceGroup(
+        row.name,
+        ResourceGroupConfig(
+            config["requests"],
+            config["limits"],
+            tuple(config["transfer_from"]),
+            tuple(config["transfer_to"]),
+            tuple((key, value) for key, value in config["node_labels"]),
+        ),
+        row.has_node,
+    )
+
+
+def encode_api_key(key: ApiKey) -> dict[str, Any]:
+    """The row of an API key."""
+    row = {name: getattr(key, name) for name in ApiKey.__slots__}
+    return row | {"roles": None if key.roles is None else sorted(key.roles)}
+
+
+def decode_api_key(row: Any) -> ApiKey:
+    stored = dict(row._mapping)
+    return ApiKey(**stored | {"roles": None if row.roles is None else frozenset(row.roles)})
