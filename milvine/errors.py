@@ -441,6 +441,30 @@ class AliasAlreadyExist(MilvineError):
         super().__init__(f"{detail}: {_bracketed(self.text, database=database, alias=alias)}")
 
 
+class SnapshotNotFound(MilvineError):
+    code, text = 2600, "snapshot not found"
+
+    def __init__(self, name: str, collection_id: int = 0) -> None:
+        message = _bracketed(self.text, snapshot=name)
+        super().__init__(f"collection {collection_id}: {message}" if collection_id else message)
+
+
+class SnapshotPinned(MilvineError):
+    code, text = 2601, "snapshot is pinned"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"active pins exist, unpin before dropping: {_bracketed(self.text, snapshot=name)}")
+
+
+class RestoreJobNotFound(MilvineError):
+    """Milvus's failure of imports, whose code it takes for restores, too."""
+
+    code, text = 2100, "importing data failed"
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"restore job not found: jobID={job_id}: {self.text}")
+
+
 class UserAlreadyExists(ParameterInvalid):
     legacy_code = 29
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from milvine.catalog import encoding, store
 from milvine.catalog.file_resources import check_file_resources
+from milvine.catalog.snapshots import without_free_snapshots
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import (
     AliasCollectionNameConflict,
@@ -58,42 +59,50 @@ def create_collection(catalog: Catalog, collection: Collection) -> bool:
         if (collection.database, collection.name) in snapshot.names:
             created = False
             return snapshot
-        check_capacity(catalog, snapshot, len(collection.partitions) * collection.num_shards)
-        check_file_resources(snapshot, collection.schema)
-        connection.execute(
-            sa.insert(store.collections).values(
-                collection_id=collection.collection_id,
-                database=collection.database,
-                name=collection.name,
-                schema=encoding.encode_schema(collection.schema),
-                created_ts=collection.created_ts,
-                consistency_level=int(collection.consistency_level),
-                num_shards=collection.num_shards,
-                properties=dict(collection.properties),
-                load_config=encoding.encode_load(collection.load),
-                checkpoint_file=collection.checkpoint_file,
-            )
-        )
-        for partition in collection.partitions:
-            connection.execute(
-                sa.insert(store.partitions).values(
-                    partition_id=partition.partition_id,
-                    collection_id=collection.collection_id,
-                    name=partition.name,
-                    created_ts=partition.created_ts,
-                )
-            )
-        for index in collection.indexes:
-            insert_index(connection, collection.collection_id, index)
-        return snapshot.with_collection(collection)
+        return insert_collection(catalog, connection, snapshot, collection)
 
     catalog.change(work)
     return created
 
 
+def insert_collection(
+    catalog: Catalog, connection: sa.Connection, snapshot: Snapshot, collection: Collection
+) -> Snapshot:
+    """Adds a collection, for whose name there is room, with its partitions and indexes."""
+    check_capacity(catalog, snapshot, len(collection.partitions) * collection.num_shards)
+    check_file_resources(snapshot, collection.schema)
+    connection.execute(
+        sa.insert(store.collections).values(
+            collection_id=collection.collection_id,
+            database=collection.database,
+            name=collection.name,
+            schema=encoding.encode_schema(collection.schema),
+            created_ts=collection.created_ts,
+            consistency_level=int(collection.consistency_level),
+            num_shards=collection.num_shards,
+            properties=dict(collection.properties),
+            load_config=encoding.encode_load(collection.load),
+            checkpoint_file=collection.checkpoint_file,
+            folded_ts=collection.folded_ts,
+        )
+    )
+    for partition in collection.partitions:
+        connection.execute(
+            sa.insert(store.partitions).values(
+                partition_id=partition.partition_id,
+                collection_id=collection.collection_id,
+                name=partition.name,
+                created_ts=partition.created_ts,
+            )
+        )
+    for index in collection.indexes:
+        insert_index(connection, collection.collection_id, index)
+    return snapshot.with_collection(collection)
+
+
 def drop_collection(catalog: Catalog, collection_id: int) -> None:
     """Removes a collection, all that belongs to it, and the grants on it. No error if it is gone. One with aliases is
-    refused."""
+    refused. Snapshots that are pinned stay until the last pin goes."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = snapshot.collections.get(collection_id)
@@ -108,6 +117,7 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
         connection.execute(sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own)))
         for table in (store.segments, store.deltas, store.indexes, store.partitions, store.collections):
             connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))
+        snapshot = without_free_snapshots(connection, snapshot, collection_id)
         place = (collection.database, collection.name)
         grants = store.grants.c
         connection.execute(sa.delete(store.grants).where(grants.database == place[0], grants.object_name == place[1]))

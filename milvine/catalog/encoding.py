@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
-from milvine.model.collections import LoadConfig
+from milvine.model.collections import Collection, LoadConfig, Partition
 from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroup, ResourceGroupConfig
-from milvine.model.schema import CollectionSchema, FieldSchema
-from milvine.model.types import DataType
+from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
+from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
+from milvine.model.types import ConsistencyLevel, DataType, MetricType
 from milvine.model.users import ApiKey
 
 
@@ -115,3 +117,72 @@ def encode_api_key(key: ApiKey) -> dict[str, Any]:
 def decode_api_key(row: Any) -> ApiKey:
     stored = dict(row._mapping)
     return ApiKey(**stored | {"roles": None if row.roles is None else frozenset(row.roles)})
+
+
+def encode_collection(collection: Collection) -> dict[str, Any]:
+    """A whole collection without its load configuration, as a snapshot keeps it."""
+    return {
+        "collection_id": collection.collection_id,
+        "database": collection.database,
+        "name": collection.name,
+        "schema": encode_schema(collection.schema),
+        "created_ts": collection.created_ts,
+        "consistency_level": int(collection.consistency_level),
+        "num_shards": collection.num_shards,
+        "properties": dict(collection.properties),
+        "partitions": [_members(partition) for partition in collection.partitions],
+        "indexes": [_members(index) for index in collection.indexes],
+        "folded_ts": collection.folded_ts,
+    }
+
+
+def decode_collection(stored: Mapping[str, Any]) -> Collection:
+    return Collection(
+        stored["collection_id"],
+        stored["database"],
+        stored["name"],
+        decode_schema(stored["schema"]),
+        stored["created_ts"],
+        ConsistencyLevel(stored["consistency_level"]),
+        stored["num_shards"],
+        stored["properties"],
+        tuple(Partition(**one) for one in stored["partitions"]),
+        tuple(_decode_index(one) for one in stored["indexes"]),
+        folded_ts=stored["folded_ts"],
+    )
+
+
+def _decode_index(stored: Mapping[str, Any]) -> IndexSpec:
+    metric = stored["metric_type"]
+    return IndexSpec(**{**stored, "metric_type": None if metric is None else MetricType(metric)})
+
+
+def encode_segment(meta: SegmentMeta) -> dict[str, Any]:
+    return _members(meta) | {
+        "field_bytes": {str(k): v for k, v in meta.field_bytes.items()},
+        "indexes": [_members(built) for built in meta.indexes.values()],
+    }
+
+
+def decode_segment(stored: Mapping[str, Any]) -> SegmentMeta:
+    built = [SegmentIndexMeta(**one) for one in stored["indexes"]]
+    return SegmentMeta(
+        **{
+            **stored,
+            "field_bytes": {int(k): v for k, v in stored["field_bytes"].items()},
+            "indexes": {one.index_id: one for one in built},
+            "compacted_from": tuple(stored["compacted_from"]),
+        }
+    )
+
+
+def encode_delta(delta: DeltaMeta) -> dict[str, Any]:
+    return _members(delta)
+
+
+def decode_delta(stored: Mapping[str, Any]) -> DeltaMeta:
+    return DeltaMeta(**stored)
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return {one.name: getattr(value, one.name) for one in fields(value)}

@@ -28,9 +28,9 @@ def commit_flush(
             exists = False
             return snapshot
         for meta in flushed:
-            _insert_segment(connection, meta)
+            insert_segment(connection, meta)
         for delta in deltas:
-            _insert_delta(connection, delta)
+            insert_delta(connection, delta)
         connection.execute(
             sa.update(store.collections)
             .where(store.collections.c.collection_id == collection_id)
@@ -48,7 +48,7 @@ def commit_flush(
     return exists
 
 
-def _insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
+def insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
     connection.execute(
         sa.insert(store.segments).values(
             segment_id=meta.segment_id,
@@ -67,7 +67,7 @@ def _insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
         _insert_built(connection, meta.segment_id, built)
 
 
-def _insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:
+def insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:
     connection.execute(
         sa.insert(store.deltas).values(
             delta_id=delta.delta_id,
@@ -113,7 +113,7 @@ def commit_compaction(
         if result is not None:
             known = {i.index_id for i in snapshot.collections[collection_id].indexes}
             stored = replace(result, indexes={i: built for i, built in result.indexes.items() if i in known})
-            _insert_segment(connection, stored)
+            insert_segment(connection, stored)
             following.append(stored)
         deltas = snapshot.deltas.get(collection_id, ())
         dropped = tuple(d for d in deltas if not any(m.needs(d) for m in following))
@@ -150,7 +150,7 @@ def commit_delta_merge(
         connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(source_ids)))
         following = [d for d in deltas if d.delta_id not in source_ids]
         if result is not None:
-            _insert_delta(connection, result)
+            insert_delta(connection, result)
             following.insert(0, result)
         return replace(snapshot, deltas={**snapshot.deltas, collection_id: tuple(following)})
 

@@ -29,6 +29,7 @@ from milvine.model.resource_groups import (
 )
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
+from milvine.model.snapshots import CollectionSnapshot, RestoreJob, RestoreState
 from milvine.model.types import ConsistencyLevel, MetricType
 from milvine.model.users import ApiKey, User
 
@@ -193,11 +194,47 @@ privilege_groups = sa.Table(
     sa.Column("privileges", sa.JSON, nullable=False),
 )
 
+snapshots = sa.Table(
+    "snapshots",
+    tables,
+    sa.Column("snapshot_id", sa.BigInteger, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("description", sa.String, nullable=False),
+    sa.Column("created_ts", sa.BigInteger, nullable=False),
+    sa.Column("collection", sa.JSON, nullable=False),
+    sa.Column("segments", sa.JSON, nullable=False),
+    sa.Column("deltas", sa.JSON, nullable=False),
+    sa.Column("protected_until_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("collection_id", "name"),
+)
+snapshot_pins = sa.Table(
+    "snapshot_pins",
+    tables,
+    sa.Column("pin_id", sa.BigInteger, primary_key=True),
+    sa.Column("snapshot_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("expires_ms", sa.BigInteger, nullable=False),
+)
+restore_jobs = sa.Table(
+    "restore_jobs",
+    tables,
+    sa.Column("job_id", sa.BigInteger, primary_key=True),
+    sa.Column("snapshot_id", sa.BigInteger, nullable=False),
+    sa.Column("snapshot_name", sa.String, nullable=False),
+    sa.Column("collection_id", sa.BigInteger, nullable=False),
+    sa.Column("database", sa.String, nullable=False),
+    sa.Column("collection_name", sa.String, nullable=False),
+    sa.Column("state", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("ended_ms", sa.BigInteger, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class Snapshot:
     """The whole catalog at one moment. `names` maps (database, collection name) to the collection's id; `aliases` has
-    keys of the same form. API keys are found by their ids."""
+    keys of the same form. API keys, snapshots of collections and restore jobs are found by their ids."""
 
     databases: Mapping[str, Database] = field(default_factory=dict)
     collections: Mapping[int, Collection] = field(default_factory=dict)
@@ -210,6 +247,8 @@ class Snapshot:
     access: AccessRules = field(default_factory=AccessRules)
     api_keys: Mapping[str, ApiKey] = field(default_factory=dict)
     file_resources: Mapping[str, FileResource] = field(default_factory=dict)
+    snapshots: Mapping[int, CollectionSnapshot] = field(default_factory=dict)
+    restore_jobs: Mapping[int, RestoreJob] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
         """The collection with a name or an alias; a name is never both."""
@@ -234,6 +273,10 @@ class Snapshot:
 
     def aliases_of(self, collection_id: int) -> list[str]:
         return sorted(a.name for a in self.aliases.values() if a.collection_id == collection_id)
+
+    def snapshots_of(self, collection_id: int) -> list[CollectionSnapshot]:
+        """Oldest first."""
+        return [one for one in self.snapshots.values() if one.collection_id == collection_id]
 
 
 def store_load(connection: sa.Connection, collection_id: int, load: LoadConfig | None) -> None:
@@ -308,6 +351,11 @@ class Catalog:
         candidates += [u.created_ts for u in self.snapshot.users.values()]
         candidates += [k.created_ts for k in self.snapshot.api_keys.values()]
         candidates += [r.resource_id for r in self.snapshot.file_resources.values()]
+        candidates += [max(j.job_id, j.collection_id) for j in self.snapshot.restore_jobs.values()]
+        for kept in self.snapshot.snapshots.values():
+            candidates += [kept.snapshot_id, kept.created_ts, *kept.pins]
+            candidates += [max(m.segment_id, m.max_ts) for m in kept.segments]
+            candidates += [max(d.delta_id, d.max_ts) for d in kept.deltas]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
             candidates += [p.partition_id for p in collection.partitions]
@@ -484,7 +532,32 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
         ),
         {row.key_id: encoding.decode_api_key(row) for row in rows(api_keys, "key_id")},
         {row.name: FileResource(*row) for row in rows(file_resources, "name")},
+        _read_snapshots(rows(snapshots, "snapshot_id"), rows(snapshot_pins, "pin_id")),
+        {
+            row.job_id: RestoreJob(**{**row._mapping, "state": RestoreState(row.state)})
+            for row in rows(restore_jobs, "job_id")
+        },
     )
+
+
+def _read_snapshots(rows: Sequence[Any], pins: Sequence[Any]) -> dict[int, CollectionSnapshot]:
+    pins_of: dict[int, dict[int, int]] = {}
+    for pin in pins:
+        pins_of.setdefault(pin.snapshot_id, {})[pin.pin_id] = pin.expires_ms
+    return {
+        row.snapshot_id: CollectionSnapshot(
+            row.snapshot_id,
+            row.name,
+            row.description,
+            row.created_ts,
+            encoding.decode_collection(row.collection),
+            tuple(map(encoding.decode_segment, row.segments)),
+            tuple(map(encoding.decode_delta, row.deltas)),
+            row.protected_until_ms,
+            pins_of.get(row.snapshot_id, {}),
+        )
+        for row in rows
+    }
 
 
 def _read_user_roles(rows: Sequence[Any]) -> dict[str, frozenset[str]]:

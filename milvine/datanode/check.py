@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
-from milvine.datanode.recovery import Replay, named_files, named_resources
+from milvine.datanode.catalog_files import files_of, named_files, named_resources
+from milvine.datanode.recovery import Replay
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
@@ -75,6 +76,7 @@ class Check:
             self.collections += 1
             yield from self._segments_and_deltas(collection, snapshot)
             yield from self._log(collection, snapshot)
+        yield from self._snapshots(snapshot)
         for resource in snapshot.file_resources.values():
             yield from self._reading(partial(read_resource, self._root, resource))
         yield from self._leftovers(snapshot)
@@ -181,6 +183,24 @@ class Check:
             if built.file_name:
                 path, size = self._paths.index(*where, built.file_name), built.file_bytes
                 yield from self._named(path, size, partial(read_index, path, built.index_id, size))
+
+    def _snapshots(self, snapshot: Snapshot) -> Iterator[Finding]:
+        """The files that only snapshots name, by their checksums."""
+        seen: dict[Path, int] = {}
+        for metas in snapshot.segments.values():
+            seen |= files_of(self._paths, metas, ())
+        for deltas in snapshot.deltas.values():
+            seen |= files_of(self._paths, (), deltas)
+        for kept in snapshot.snapshots.values():
+            files = files_of(self._paths, kept.segments, kept.deltas)
+            for path in sorted(files.keys() - seen.keys()):
+
+                def read(path: Path = path, size: int = files[path]) -> None:
+                    check_size(path, size)
+                    verify_sealed(path)
+
+                yield from self._named(path, files[path], read)
+            seen |= files
 
     def _log(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
         collection_id = collection.collection_id

@@ -23,6 +23,7 @@ from milvine.catalog.segments import commit_compaction
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
+from milvine.datanode.catalog_files import remove_files, remove_segments
 from milvine.datanode.child import NotWanted, run_task
 from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
 from milvine.datanode.delta_merge import merge_deltas, worth_merging
@@ -140,11 +141,12 @@ class Compactor:
             view = self._views.current(collection_id) or view
             request_id = self._clock.next()
             plans = [p for p in (self._running, *self._queue) if p is not None and p.collection_id == collection_id]
+            protected = self._protected(collection_id)
             for metas in by_partition(view.sealed):
-                busy = self._busy()
+                busy = self._busy() | protected
                 while sources := next_merge(metas, limits, busy, forced=True):
                     plans.append(self._add(collection_id, sources, request_id))
-                    busy = self._busy()
+                    busy = self._busy() | protected
                 for meta in metas:
                     is_worth_it = target_bytes or not meta.compacted_from or meta.segment_id in removable
                     if is_worth_it and meta.segment_id not in busy:
@@ -190,7 +192,8 @@ class Compactor:
             return False
         if self._age_ms(meta.segment_id) >= self._idle_ms:
             return False
-        neighbours = [m for m in view.sealed if m.partition_id == meta.partition_id]
+        protected = self._protected(meta.collection_id)
+        neighbours = [m for m in view.sealed if m.partition_id == meta.partition_id and m.segment_id not in protected]
         for metas in by_partition(neighbours):
             sources = next_merge(metas, self._limits, quiet=True)
             if meta in sources and sum(m.row_count for m in sources) >= WORTH_WAITING_ROWS:
@@ -217,6 +220,12 @@ class Compactor:
     def _busy(self) -> set[int]:
         plans = [*self._queue, *([] if self._running is None else [self._running])]
         return {i for plan in plans for i in plan.source_ids}
+
+    def _protected(self, collection_id: int) -> set[int]:
+        """Segments that snapshots keep from being compacted for a while."""
+        now = time.time_ns() // 1_000_000
+        kept = self._catalog.snapshot.snapshots_of(collection_id)
+        return {m.segment_id for one in kept if one.protected_until_ms > now for m in one.segments}
 
     def _add(self, collection_id: int, sources: tuple[SegmentMeta, ...], trigger_id: int | None = None) -> Plan:
         plan_id, target = self._clock.next(), self._clock.next()
@@ -294,7 +303,7 @@ class Compactor:
         age_ms = self._age_ms(max((m.segment_id for m in view.sealed), default=0))
         wait = min(_LOOK_AGAIN_SECONDS, max(0, self._idle_ms - age_ms) / 1000 or _LOOK_AGAIN_SECONDS)
         with self._condition:
-            busy = self._busy() | self._compactions.waiting()
+            busy = self._busy() | self._compactions.waiting() | self._protected(collection.collection_id)
             for metas in by_partition(view.sealed):
                 while sources := next_merge(metas, self._limits, busy):
                     self._add(collection.collection_id, sources)
@@ -448,10 +457,9 @@ class Compactor:
         self._views.changed(collection_id)
         crash_point("merge.published")
         # Readers still have them mapped; the disk space is free after the last one.
-        for segment_id in source_ids:
-            remove_tree(self._paths.segment(collection_id, segment_id))
-        for delta in dropped:
-            self._paths.delta(collection_id, delta.delta_id).unlink(missing_ok=True)
+        snapshot = self._catalog.snapshot
+        remove_segments(self._paths, snapshot, collection_id, source_ids)
+        remove_files(self._paths, snapshot, collection_id, [self._paths.delta(collection_id, i) for i in gone])
         metrics.compacted_rows.inc(sum(m.row_count for m in plan.sources))
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from milvine.catalog.segments import commit_delta_merge
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
+from milvine.datanode.catalog_files import remove_files
 from milvine.model.columns import MAX_JOINED_BYTES
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.timestamps import HybridClock
@@ -99,6 +100,5 @@ def merge_deltas(
         lambda v: replace(v, deltas=(*joined, *(d for d in v.deltas if d.delta_id not in gone))),
     )
     # A thread that opens a segment with the old view finds them missing and takes the new view.
-    for delta_id in gone:
-        paths.delta(collection_id, delta_id).unlink(missing_ok=True)
+    remove_files(paths, catalog.snapshot, collection_id, [paths.delta(collection_id, i) for i in gone])
     _log.info("joined %d delta files of collection %d", len(gone), collection_id)

@@ -19,6 +19,7 @@ from milvine.catalog.segments import commit_index_build
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.build_scalar_process import build_scalar
+from milvine.datanode.catalog_files import remove_files
 from milvine.datanode.child import NotWanted, run_task
 from milvine.index.index_type import MIN_INDEXED_ROWS
 from milvine.index.registry import TYPES
@@ -95,8 +96,10 @@ class IndexBuilder:
         """Removes builds of an index that has left the catalog; files go when they are no longer open."""
         self._views.replace(collection_id, lambda view: replace(view, sealed=_without_index(view.sealed, index_id)))
         self._views.changed(collection_id)
-        for meta in self._catalog.snapshot.segments.get(collection_id, ()):
-            self._paths.index(collection_id, meta.segment_id, _file_name(index_id)).unlink(missing_ok=True)
+        snapshot = self._catalog.snapshot
+        metas = snapshot.segments.get(collection_id, ())
+        files = [self._paths.index(collection_id, m.segment_id, _file_name(index_id)) for m in metas]
+        remove_files(self._paths, snapshot, collection_id, files)
 
     def _step(self) -> float | None:
         """Builds one index."""

@@ -18,10 +18,12 @@ from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
 from milvine.datanode import recovery
+from milvine.datanode.catalog_files import remove_collection, remove_files, remove_garbage, remove_segments
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.scrub import Scrubber
+from milvine.datanode.snapshot_keeper import SnapshotKeeper
 from milvine.datanode.store_keeper import StoreKeeper
 from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
 from milvine.errors import (
@@ -91,6 +93,7 @@ class DataNode:
         self.indexes = IndexBuilder(catalog, views, store, supervisor)
         self.compactor = Compactor(settings, catalog, views, store, clock, self.indexes, supervisor)
         self._scrubber = Scrubber(settings, catalog, store, supervisor)
+        self.snapshots = SnapshotKeeper(catalog, store, clock, supervisor, self._create, self.drop)
         self._keeper = StoreKeeper(settings, catalog, store, supervisor) if isinstance(store, CachedStore) else None
         self._recoveries: Work[int] = supervisor.work("recovery")
         self._flushes: Work[int] = supervisor.work("flush")
@@ -103,7 +106,7 @@ class DataNode:
         snapshot = self._catalog.snapshot
         self._clock.observe(self._catalog.max_id_or_ts())
         try:
-            if removed := recovery.remove_garbage(self._paths, snapshot):
+            if removed := remove_garbage(self._paths, snapshot):
                 _log.info("removed %d leftovers of a crash", removed)
         except OSError as error:
             self._recoveries.failed([_LEFTOVERS], "removing leftovers of a crash", error, is_final=True)
@@ -122,6 +125,7 @@ class DataNode:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
         self.compactor.start()
         self._scrubber.start()
+        self.snapshots.start()
         if self._keeper is not None:
             self._keeper.start()
         self._worker.start()
@@ -133,8 +137,11 @@ class DataNode:
 
     def create(self, collection: Collection) -> None:
         """Starts the log of a collection that is about to be committed."""
+        self._create(collection, recovery.empty_view(collection))
+
+    def _create(self, collection: Collection, view: ReadView) -> None:
         wal = Wal(self._paths.wal(collection.collection_id), collection.collection_id)
-        self._open(collection, recovery.empty_view(collection), wal)
+        self._open(collection, view, wal)
 
     def _open(self, collection: Collection, view: Any, wal: Wal) -> None:
         self._views.add(view)
@@ -154,7 +161,7 @@ class DataNode:
             if held is not None:
                 held.writer.close()
             remove_tree(self._paths.wal(collection_id))
-            remove_tree(self._paths.collection(collection_id))
+            remove_collection(self._paths, self._catalog.snapshot, collection_id)
 
     def drop_partition(self, collection_id: int, name: str) -> None:
         """Drops a partition with all its rows; succeeds if it does not exist. Recovery skips its rows in the log.
@@ -215,10 +222,9 @@ class DataNode:
         crash_point("remove.published")
         # Readers still have them mapped. The next start removes files that cannot be removed now.
         with contextlib.suppress(OSError):
-            for segment_id in segment_ids:
-                remove_tree(self._paths.segment(collection_id, segment_id))
-            for delta_id in delta_ids:
-                self._paths.delta(collection_id, delta_id).unlink(missing_ok=True)
+            snapshot = self._catalog.snapshot
+            remove_segments(self._paths, snapshot, collection_id, segment_ids)
+            remove_files(self._paths, snapshot, collection_id, [self._paths.delta(collection_id, i) for i in delta_ids])
 
     def _writer(self, collection_id: int) -> _Held:
         held = self._held.get(collection_id)

@@ -1,8 +1,6 @@
-"""Start-up: removes files that the catalog does not name, then replays each log over the sealed segments."""
+"""Start-up: replays each log over the sealed segments."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from milvine.catalog.store import Snapshot
 from milvine.crash_points import crash_point
@@ -12,63 +10,14 @@ from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.partition_keys import routed
 from milvine.model.schema import CollectionSchema
-from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, SegmentMeta, make_deletes
+from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
-from milvine.storage.garbage import remove_unnamed
-from milvine.storage.resource_files import resource_directory, resource_file
-from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
+from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
-
-
-def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> dict[str, int]:
-    """Names and sizes."""
-    columns = {paths.column(0, 0, i).name: size for i, size in meta.field_bytes.items()}
-    indexes = {i.file_name: i.file_bytes for i in meta.indexes.values() if i.file_name}
-    return {ROWS_FILE: meta.rows_bytes} | columns | indexes
-
-
-def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
-    """Removes leftovers of flushes, builds and drops that a crash interrupted; returns their number."""
-    collection_names = {str(i) for i in snapshot.collections}
-    removed = remove_unnamed(paths.root / "segments", collection_names)
-    removed += remove_unnamed(paths.root / "wal", collection_names)
-    removed += remove_unnamed(resource_directory(paths.root), {p.name for p in named_resources(paths, snapshot)})
-    for collection_id in snapshot.collections:
-        metas = snapshot.segments.get(collection_id, ())
-        names = {str(m.segment_id) for m in metas}
-        names |= {paths.delta(collection_id, d.delta_id).name for d in snapshot.deltas.get(collection_id, ())}
-        removed += remove_unnamed(paths.collection(collection_id), names)
-        for meta in metas:
-            removed += remove_unnamed(paths.segment(collection_id, meta.segment_id), _segment_files(meta, paths))
-    return len(removed)
-
-
-def named_resources(paths: SegmentPaths, snapshot: Snapshot) -> set[Path]:
-    return {resource_file(paths.root, one.resource_id) for one in snapshot.file_resources.values()}
-
-
-def named_files(paths: SegmentPaths, snapshot: Snapshot) -> dict[Path, int]:
-    """Every file of segments and deltas that the catalog names, with its size."""
-    named: dict[Path, int] = {}
-    for collection_id, metas in snapshot.segments.items():
-        for meta in metas:
-            directory = paths.segment(collection_id, meta.segment_id)
-            named |= {directory / name: size for name, size in _segment_files(meta, paths).items()}
-    for collection_id, deltas in snapshot.deltas.items():
-        named |= {paths.delta(collection_id, d.delta_id): d.file_bytes for d in deltas}
-    return named
-
-
-def is_named(paths: SegmentPaths, snapshot: Snapshot, path: Path) -> bool:
-    """Whether the catalog names a file, a delta or a file of a segment."""
-    collection, name, *more = path.relative_to(paths.root / "segments").parts
-    if more:
-        return any(str(m.segment_id) == name for m in snapshot.segments.get(int(collection), ()))
-    return any(f"{d.delta_id}.delta" == name for d in snapshot.deltas.get(int(collection), ()))
 
 
 def recover(

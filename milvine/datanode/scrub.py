@@ -11,8 +11,8 @@ from milvine import metrics
 from milvine.background import Supervisor, Work
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
+from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
-from milvine.datanode.recovery import named_files
 from milvine.errors import DataIntegrityError
 from milvine.storage.files import read_and_verify
 from milvine.storage.store import SegmentStore

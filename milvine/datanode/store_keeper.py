@@ -14,7 +14,7 @@ from pathlib import Path
 from milvine.background import Supervisor
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
-from milvine.datanode.recovery import is_named, named_files
+from milvine.datanode.catalog_files import is_named, named_files
 from milvine.storage.store import CachedStore
 
 _log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from milvine.grpc_api import (
     partitions,
     resource_groups,
     roles,
+    snapshots,
     users,
 )
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
@@ -306,6 +307,7 @@ RPCS: dict[str, Rpc] = {
     **analyzers.RPCS,
     **external_collections.RPCS,
     **file_resources.RPCS,
+    **snapshots.RPCS,
     "AllocTimestamp": alloc_timestamp,
     "BatchDescribeCollection": batch_describe_collection,
     "CheckHealth": check_health,

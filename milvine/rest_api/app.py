@@ -47,6 +47,7 @@ from milvine.rest_api import (
     resource_groups,
     resources,
     roles,
+    snapshots,
     unserved,
     users,
 )
@@ -73,6 +74,7 @@ ROUTES: dict[str, Route] = {
     **resource_groups.ROUTES,
     **users.ROUTES,
     **roles.ROUTES,
+    **snapshots.ROUTES,
 }
 OUR_ROUTES: dict[str, Route] = {
     **entities.OUR_ROUTES,

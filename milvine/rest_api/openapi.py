@@ -38,6 +38,7 @@ TYPES: Mapping[str, Schema] = {
     **_all(_FLAG, "skipLoadDynamicField withHash"),
     **_all(_INT32, "dimension expiresInSeconds groupSize limit offset"),
     **_all(_INT64, "collectionID jobID jobId replicaNum"),
+    "JobIDReq.jobId": _TEXT,
     **_all({"type": "array", "items": _INT64}, "segmentIDs"),
     **_all({"type": "array", "items": _ANY}, "fieldOps ids vector"),
     **_all({"type": "array", "items": _OBJECT}, "fields functionChains functions indexParams search"),
@@ -45,7 +46,8 @@ TYPES: Mapping[str, Schema] = {
     **_all(_OBJECT, "resource_groups schema searchAggregation searchParams typeParams"),
     **_all(_ANY, "data defaultValue id"),
 }
-"""The JSON type of each key, the same in all bodies. `data`: a list of rows, one row, or a list of queries."""
+"""The JSON type of each key, the same in all bodies unless the body is named, too. `data`: a list of rows,
+one row, or a list of queries."""
 
 
 def _body(kind: str, required: Iterable[str] = ()) -> Schema:
@@ -62,7 +64,8 @@ def _body(kind: str, required: Iterable[str] = ()) -> Schema:
 
 def _value(kind: str, key: str) -> Schema:
     """The schema of a key; that of an object whose own keys are known has them."""
-    found, inner = TYPES.get(key, _ANY), f"{kind}.{key}"
+    inner = f"{kind}.{key}"
+    found = TYPES.get(inner, TYPES.get(key, _ANY))
     if inner not in KEYS:
         return found
     return {"type": "array", "items": _body(inner)} if found.get("type") == "array" else _body(inner)

@@ -22,9 +22,7 @@ ABSENT = {
     "jobs/import/describe": "an import",
     "jobs/import/get_progress": "an import",
     "jobs/import/list": "an import",
-    "jobs/snapshot/describe": "a snapshot",
     "jobs/snapshot/export": "a snapshot",
-    "jobs/snapshot/list": "a snapshot",
     "jobs/snapshot/restore_external": "a snapshot",
 }
 """Paths and the features that they request."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -228,6 +230,22 @@ def removed_on_failure() -> Iterator[list[Path]]:
         if isinstance(error, OSError):
             raise DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes `target` a further name of a sealed file, or a synced copy where the file system cannot; the caller syncs
+    the directory. Raises FileNotFoundError."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copyfile(source, target)
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_tree(path: Path) -> None:

@@ -111,6 +111,10 @@ class Objects:
             raise IoFailed(f"cannot write to {self.uri}: {path} is gone") from error
         metrics.store_uploaded_bytes.inc(size)
 
+    def copy(self, name: str, target: str) -> None:
+        """Copies an object inside the store. Raises ObjectMissing."""
+        self._call("copy an object of", lambda: self._api.copy(self._store, name, target))
+
     def download(self, name: str, target: Path, on_step: Callable[[], None]) -> int:
         """Writes and fsyncs `target`; returns its size. `on_step` runs between steps of a few megabytes, and ends the
         download by raising. Raises ObjectMissing."""

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed, UnexpectedError
 from milvine.model.segments import DeleteBatch
 from milvine.storage.directories import make_directory, sync_directory
-from milvine.storage.files import mapped_files, remove_tree, verify_sealed, walk_files
+from milvine.storage.files import link_or_copy, mapped_files, remove_tree, verify_sealed, walk_files
 from milvine.storage.objects import ObjectMissing, Objects, Place
 from milvine.storage.segment_files import SegmentPaths, open_delta
 
@@ -71,6 +71,24 @@ class SegmentStore:
     def storing(self, made: Sequence[Path]) -> Iterator[None]:
         """Stores new files and directories of files durably. The block commits them to the catalog."""
         yield
+
+    @contextlib.contextmanager
+    def cloning(self, clones: Mapping[Path, Path], on_step: Callable[[], None] = _no_step) -> Iterator[None]:
+        """Gives sealed files further names, durably: targets by their sources, in directories that exist. The block
+        commits the targets to the catalog, and the sources stay named meanwhile."""
+        self._link(clones, on_step)
+        yield
+
+    def _link(self, clones: Mapping[Path, Path], on_step: Callable[[], None]) -> None:
+        for source, target in clones.items():
+            try:
+                link_or_copy(source, target)
+            except FileNotFoundError:
+                if self.is_local(source):
+                    raise DataIntegrityError(f"{source} is missing") from None
+            on_step()
+        for directory in {target.parent for target in clones.values()}:
+            sync_directory(directory)
 
     def is_local(self, path: Path) -> bool:
         """Whether a file that the catalog names must be in the data directory."""
@@ -262,16 +280,47 @@ class CachedStore(SegmentStore):
                 self._in_flight -= Counter(files)
         self._has_grown(size)
 
+    @contextlib.contextmanager
+    def cloning(self, clones: Mapping[Path, Path], on_step: Callable[[], None] = _no_step) -> Iterator[None]:
+        targets = list(clones.values())
+        with self._lock:
+            self._in_flight.update(targets)
+        try:
+            self.claim()
+            self._each((partial(self._copy, source, target) for source, target in clones.items()), on_step)
+            self._link(clones, _no_step)  # the copies that are here; the others are fetched when they are opened
+            crash_point("store.uploaded")
+            yield
+            with self._lock:
+                self._stored.update(targets)
+        finally:
+            with self._lock:
+                self._in_flight -= Counter(targets)
+        self._has_grown(sum(target.stat().st_size for target in targets if target.exists()))
+
+    def _copy(self, source: Path, target: Path) -> None:
+        try:
+            self.objects.copy(self.name(source), self.name(target))
+        except ObjectMissing:
+            if not source.exists():
+                raise DataIntegrityError(f"{self.objects.uri}/{self.name(source)} is missing") from None
+            self.objects.upload(self.name(target), source)
+
     def _upload(self, files: Iterable[Path]) -> None:
         self.claim()
-        uploads = [self._uploads.submit(self.objects.upload, self.name(path), path) for path in files]
-        _, left = wait(uploads, return_when=FIRST_EXCEPTION)
-        for upload in left:
-            upload.cancel()
-        wait(left)
-        for upload in uploads:
-            if not upload.cancelled():
-                upload.result()
+        self._each(partial(self.objects.upload, self.name(path), path) for path in files)
+
+    def _each(self, calls: Iterable[Callable[[], None]], on_step: Callable[[], None] = _no_step) -> None:
+        """Runs calls on the threads for uploads. Raises what the first failed one raised; the others have ended."""
+        running = [self._uploads.submit(call) for call in calls]
+        try:
+            for one in as_completed(running):
+                one.result()
+                on_step()
+        finally:
+            for one in running:
+                one.cancel()
+            wait(running)
 
     def _has_grown(self, size: int) -> None:
         with self._lock:

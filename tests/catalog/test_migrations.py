@@ -15,7 +15,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step, latest_versi
 from milvine.catalog.store import CATALOG_FILE, Snapshot, open_catalog, read_catalog
 from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
-from milvine.model.collections import LoadConfig
+from milvine.model.collections import Collection, LoadConfig
 from milvine.model.functions import FunctionSchema
 from milvine.model.resource_groups import ResourceGroupConfig
-from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
+from milvine.model.segments import SegmentMeta
+from milvine.model.types import ConsistencyLevel
 
 OLD_DIRECTORY = Path(__file__).parent / "directory-3.tar.xz"
 WITH_USERS = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
@@ -161,18 +163,23 @@ STORED_FORMS = {
     6: "c0d691371422455f",
     7: "8410da43ac393a19",
     8: "31c44de77bf693c5",
+    9: "77a20e67c39d445f",
 }
 """Digest of the tables and the members of their JSON, by version."""
 
 
 def test_the_stored_form_changes_only_with_a_migration_step() -> None:
     columns = {t.name: [(c.name, str(c.type), c.nullable) for c in t.columns] for t in store.tables.sorted_tables}
+    collection = Collection(1, "", "", CollectionSchema(()), 0, ConsistencyLevel.STRONG)
     members = {
         "schema": sorted(encoding.encode_schema(CollectionSchema(()))),
         "field": sorted(FieldSchema.__slots__),
         "function": sorted(FunctionSchema.__slots__),
         "load": sorted(encoding.encode_load(LoadConfig(frozenset(), frozenset())) or ()),
         "resource group": sorted(ResourceGroupConfig.__slots__),
+        "snapshot": sorted(encoding.encode_collection(collection)),
+        "segment": sorted(f.name for f in fields(SegmentMeta)),
+        "index": sorted(f.name for f in fields(IndexSpec)),
     }
     digest = hashlib.sha256(repr((sorted(columns.items()), members)).encode()).hexdigest()[:16]
     assert STORED_FORMS.get(latest_version(STEPS)) == digest, (

@@ -118,7 +118,7 @@ def test_rows_deleted_within_the_retention_stay_for_reads_at_an_old_timestamp(tm
     assert keys_of(engine, collection) == list(range(150, 200))
 
 
-@pytest.mark.parametrize("step", ["commit_compaction", "remove_tree"])
+@pytest.mark.parametrize("step", ["commit_compaction", "remove_segments"])
 def test_a_compaction_that_ends_halfway_leaves_all_rows_once_and_its_files_are_garbage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -87,6 +87,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/test_phrase_match.py", ""),
         ("milvus_client/test_milvus_client_highlighter.py", ""),
     ),
+    "data": (("milvus_client/test_milvus_client_snapshot.py", "not TestMilvusClientSnapshotRbac"),),
     "roles": (
         ("milvus_client/test_milvus_client_rbac.py", ""),
         ("testcases/test_connection.py", "test_connect_with_default_user_password"),

@@ -88,7 +88,8 @@ def test_inner_objects_are_described(described: Any) -> None:
 
 @pytest.mark.parametrize(("key", "reader"), READS)
 def test_a_key_has_the_type_that_the_code_reads(key: str, reader: str) -> None:
-    assert openapi.TYPES[key] in READERS[reader]
+    types = [found for name, found in openapi.TYPES.items() if name == key or name.endswith(f".{key}")]
+    assert any(found in READERS[reader] for found in types)
 
 
 def test_every_key_of_a_body_has_a_type() -> None:

@@ -12,6 +12,7 @@ from milvine.catalog.migrations.dropped_fields import add_dropped_fields
 from milvine.catalog.migrations.file_resources import add_file_resources
 from milvine.catalog.migrations.functions import add_functions
 from milvine.catalog.migrations.roles import add_roles
+from milvine.catalog.migrations.snapshots import add_snapshots
 from milvine.catalog.migrations.upgrade import Step
 
 STEPS: tuple[Step, ...] = (
@@ -20,4 +21,5 @@ STEPS: tuple[Step, ...] = (
     Step(6, add_api_keys),
     Step(7, add_functions),
     Step(8, add_file_resources),
+    Step(9, add_snapshots),
 )

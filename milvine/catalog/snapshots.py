@@ -1,0 +1,166 @@
+"""Changes to snapshots of collections, their pins, and restore jobs. Checks run inside the transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection as Several
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from milvine.catalog import encoding, store
+from milvine.catalog.store import Catalog, Snapshot
+from milvine.errors import ParameterInvalid, SnapshotNotFound, SnapshotPinned
+from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def find_snapshot(snapshot: Snapshot, collection_id: int, name: str) -> CollectionSnapshot | None:
+    return next((one for one in snapshot.snapshots_of(collection_id) if one.name == name), None)
+
+
+def is_held(snapshot: Snapshot, kept: CollectionSnapshot) -> bool:
+    """Whether a pin or a running restore keeps it."""
+    jobs = snapshot.restore_jobs.values()
+    return bool(kept.live_pins(now_ms())) or any(j.is_open and j.snapshot_id == kept.snapshot_id for j in jobs)
+
+
+def create_snapshot(catalog: Catalog, collection_id: int, empty: CollectionSnapshot) -> CollectionSnapshot:
+    """Stores `empty` with what the catalog names of the collection at this moment. Raises ParameterInvalid if the
+    collection has a snapshot of this name, and CollectionNotFound if it is gone."""
+    made = empty
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal made
+        collection = snapshot.existing(collection_id)
+        if find_snapshot(snapshot, collection_id, empty.name) is not None:
+            raise ParameterInvalid(f"snapshot name {empty.name} already exists in collection {collection_id}")
+        made = replace(
+            empty,
+            collection=replace(collection, load=None),
+            segments=snapshot.segments.get(collection_id, ()),
+            deltas=snapshot.deltas.get(collection_id, ()),
+        )
+        connection.execute(
+            sa.insert(store.snapshots).values(
+                snapshot_id=made.snapshot_id,
+                collection_id=collection_id,
+                name=made.name,
+                description=made.description,
+                created_ts=made.created_ts,
+                collection=encoding.encode_collection(made.collection),
+                segments=[encoding.encode_segment(meta) for meta in made.segments],
+                deltas=[encoding.encode_delta(delta) for delta in made.deltas],
+                protected_until_ms=made.protected_until_ms,
+            )
+        )
+        return replace(snapshot, snapshots={**snapshot.snapshots, made.snapshot_id: made})
+
+    catalog.change(work)
+    return made
+
+
+def drop_snapshot(catalog: Catalog, collection_id: int, name: str) -> CollectionSnapshot | None:
+    """None if there is none. Raises SnapshotPinned."""
+    dropped: CollectionSnapshot | None = None
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal dropped
+        dropped = find_snapshot(snapshot, collection_id, name)
+        if dropped is None:
+            return snapshot
+        if is_held(snapshot, dropped):
+            raise SnapshotPinned(name)
+        return _without(connection, snapshot, [dropped])
+
+    catalog.change(work)
+    return dropped
+
+
+def without_free_snapshots(connection: sa.Connection, snapshot: Snapshot, collection_id: int) -> Snapshot:
+    """Removes the snapshots of a collection that nothing holds."""
+    free = [one for one in snapshot.snapshots_of(collection_id) if not is_held(snapshot, one)]
+    return _without(connection, snapshot, free)
+
+
+def _without(connection: sa.Connection, snapshot: Snapshot, dropped: Several[CollectionSnapshot]) -> Snapshot:
+    ids = {one.snapshot_id for one in dropped}
+    for table in (store.snapshot_pins, store.snapshots):
+        connection.execute(sa.delete(table).where(table.c.snapshot_id.in_(ids)))
+    return replace(snapshot, snapshots={i: one for i, one in snapshot.snapshots.items() if i not in ids})
+
+
+def pin_snapshot(catalog: Catalog, collection_id: int, name: str, pin_id: int, expires_ms: int) -> None:
+    """Raises SnapshotNotFound. `expires_ms` 0: the pin stays until it is taken away."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        kept = find_snapshot(snapshot, collection_id, name)
+        if kept is None:
+            raise SnapshotNotFound(name, collection_id)
+        row = {"pin_id": pin_id, "snapshot_id": kept.snapshot_id, "expires_ms": expires_ms}
+        connection.execute(sa.insert(store.snapshot_pins).values(row))
+        return _replaced(snapshot, replace(kept, pins={**kept.pins, pin_id: expires_ms}))
+
+    catalog.change(work)
+
+
+def unpin_snapshot(catalog: Catalog, pin_id: int) -> None:
+    """No error for a pin that is gone."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        kept = next((one for one in snapshot.snapshots.values() if pin_id in one.pins), None)
+        return snapshot if kept is None else _unpinned(connection, snapshot, kept, {pin_id})
+
+    catalog.change(work)
+
+
+def _unpinned(
+    connection: sa.Connection, snapshot: Snapshot, kept: CollectionSnapshot, pin_ids: Several[int]
+) -> Snapshot:
+    connection.execute(sa.delete(store.snapshot_pins).where(store.snapshot_pins.c.pin_id.in_(pin_ids)))
+    return _replaced(snapshot, replace(kept, pins={i: ms for i, ms in kept.pins.items() if i not in pin_ids}))
+
+
+def _replaced(snapshot: Snapshot, kept: CollectionSnapshot) -> Snapshot:
+    return replace(snapshot, snapshots={**snapshot.snapshots, kept.snapshot_id: kept})
+
+
+def forget_expired(catalog: Catalog) -> list[CollectionSnapshot]:
+    """Removes expired pins, the snapshots of dropped collections that nothing holds any more, and jobs that ended long
+    ago. Returns the removed snapshots."""
+    if not _has_expired(catalog.snapshot):
+        return []
+    removed: list[CollectionSnapshot] = []
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        now = now_ms()
+        for kept in snapshot.snapshots.values():
+            if expired := kept.pins.keys() - kept.live_pins(now):
+                snapshot = _unpinned(connection, snapshot, kept, expired)
+        removed[:] = _orphans(snapshot)
+        snapshot = _without(connection, snapshot, removed)
+        old = _old_jobs(snapshot)
+        connection.execute(sa.delete(store.restore_jobs).where(store.restore_jobs.c.job_id.in_(old)))
+        return replace(snapshot, restore_jobs={i: j for i, j in snapshot.restore_jobs.items() if i not in old})
+
+    catalog.change(work)
+    return removed
+
+
+def _has_expired(snapshot: Snapshot) -> bool:
+    now = now_ms()
+    has_pins = any(one.pins.keys() - one.live_pins(now) for one in snapshot.snapshots.values())
+    return has_pins or bool(_orphans(snapshot)) or bool(_old_jobs(snapshot))
+
+
+def _orphans(snapshot: Snapshot) -> list[CollectionSnapshot]:
+    gone = [one for one in snapshot.snapshots.values() if one.collection_id not in snapshot.collections]
+    return [one for one in gone if not is_held(snapshot, one)]
+
+
+def _old_jobs(snapshot: Snapshot) -> set[int]:
+    before = now_ms() - KEPT_JOB_MS
+    return {job.job_id for job in snapshot.restore_jobs.values() if job.ended_ms and job.ended_ms < before}
