@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo serve test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-load format clean
+.PHONY: setup demo serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -52,6 +52,11 @@ nightly: setup
 		MILVINE_ENGINE_TRAFFIC_SECONDS=300 MILVINE_FILTER_EXAMPLES=2000 \
 		$(BIN)/python -m pytest -m "$(HERE)" --timeout 3600 $(TWO_AT_A_TIME)
 
+docs: setup
+	$(BIN)/python scripts/compatibility.py
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/mkdocs build --quiet
+
 delays: setup
 	for part in 0 1 2 3 4 5 6 7; do \
 		MILVINE_DELAYS=$$part/8 PYTHONPATH=$(CURDIR)/scripts/delays \
@@ -72,4 +77,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .import_linter_cache
