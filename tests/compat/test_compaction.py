@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,12 @@ def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS
         time.sleep(0.05)
 
 
+def segments_of(server: Server, client: MilvusClient, name: str) -> list[Path]:
+    """The directories of a collection's segments."""
+    collection_id = client.describe_collection(name)["collection_id"]
+    return list((server.data_dir / "segments" / str(collection_id)).glob("*"))
+
+
 def stored_bytes(directory: Path) -> int:
     return sum(p.stat().st_size for p in (directory / "segments").rglob("*") if p.is_file())
 
@@ -75,11 +81,15 @@ def lazy(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield server
 
 
-def test_many_small_flushes_end_as_one_indexed_segment_and_every_read_sees_all_rows(
-    new_server: Callable[..., Any],
-) -> None:
-    server = new_server(env=EAGER)
-    client = server.client()
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that merges any two segments."""
+    with Server(tmp_path_factory.mktemp("eager"), env=EAGER).running() as server:
+        yield server
+
+
+def test_many_small_flushes_end_as_one_indexed_segment_and_every_read_sees_all_rows(eager: Server) -> None:
+    client = eager.client()
     create(client, "c", index_type="HNSW")
     total = 20_000
     for start in range(0, total, total // 20):
@@ -97,9 +107,10 @@ def test_many_small_flushes_end_as_one_indexed_segment_and_every_read_sees_all_r
         lambda: [(s.segment_id, s.num_rows, s.index_name) for s in client.list_loaded_segments("c")] == expected,
         "the index serves",
     )
-    until(lambda: len(list((server.data_dir / "segments").glob("*/*"))) == 1, "the sources leave the disk")
+    until(lambda: len(segments_of(eager, client, "c")) == 1, "the sources leave the disk")
     hit = client.search("c", vectors(range(19_000, 19_005))[:1], limit=1, search_params={"ef": 512})[0][0]
     assert (hit["id"], hit["distance"]) == (19_000, 0)
+    client.drop_collection("c")
     client.close()
 
 
@@ -280,9 +291,8 @@ def test_flush_states_say_what_is_sealed(lazy: Any) -> None:
     assert_refused(stub.GetFlushAllState(milvus_pb2.GetFlushAllStateRequest()), 1101, "FlushAllTs is required")
 
 
-def test_expired_rows_are_invisible_at_once_and_soon_removed_from_disk(new_server: Callable[..., Any]) -> None:
-    server = new_server(env=EAGER)
-    client = server.client()
+def test_expired_rows_are_invisible_at_once_and_soon_removed_from_disk(eager: Server) -> None:
+    client = eager.client()
     create(client, "c", properties={"collection.ttl.seconds": "2"})
     create(client, "kept", properties={"collection.ttl.seconds": "0"})
     started = time.monotonic()
@@ -302,11 +312,9 @@ def test_expired_rows_are_invisible_at_once_and_soon_removed_from_disk(new_serve
         assert {hit["id"] for hit in hits} <= set(range(100, 105))
     until(lambda: count(client, "c") == 0, "all rows expire", 4)
     assert client.get("c", ids=[1, 101]) == []
-    collection_id = client.describe_collection("c")["collection_id"]
-    until(
-        lambda: not list((server.data_dir / "segments" / str(collection_id)).glob("*/*")), "expired rows leave the disk"
-    )
+    until(lambda: not segments_of(eager, client, "c"), "expired rows leave the disk")
     assert count(client, "kept") == 10
+    client.drop_collection("c")
     client.close()
 
 
@@ -348,15 +356,14 @@ def test_a_full_write_buffer_seals_the_largest_collection(new_server: Callable[.
     client.close()
 
 
-def test_load_and_release_work_while_segments_are_merged(new_server: Callable[..., Any]) -> None:
-    server = new_server(env=EAGER)
-    client = server.client()
+def test_load_and_release_work_while_segments_are_merged(eager: Server) -> None:
+    client = eager.client()
     create(client, "c")
     ending = threading.Event()
     errors: list[str] = []
 
     def toggle() -> None:
-        toggler = server.client()
+        toggler = eager.client()
         try:
             while not ending.is_set():
                 toggler.release_collection("c")
@@ -386,4 +393,5 @@ def test_load_and_release_work_while_segments_are_merged(new_server: Callable[..
     assert count(client, "c") == alive
     rows = client.query("c", filter="id >= 0", output_fields=["name"])
     assert len({r["id"] for r in rows}) == len(rows) == alive
+    client.drop_collection("c")
     client.close()

@@ -28,7 +28,7 @@ def _wait_loaded(server: Server, name: str) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", [pytest.param("stopped", marks=pytest.mark.nightly), "killed"])
 def test_acknowledged_writes_survive_a_restart(new_server: ServerFactory, how: str) -> None:
     """LS-25, LS-26, and inserts and deletes in the log, in segments and between them."""
     server = new_server()
@@ -81,19 +81,26 @@ def test_acknowledged_writes_survive_a_restart(new_server: ServerFactory, how: s
     server.stop()
 
 
-def test_a_dropped_collection_stays_dropped(new_server: ServerFactory) -> None:
+def test_after_a_kill_a_dropped_collection_stays_dropped_and_automatic_ids_differ_from_older_ones(
+    new_server: ServerFactory,
+) -> None:
     server = new_server()
     client = server.client()
     make_c1(client, "gone", load=True)
     client.insert("gone", c1_rows(5))
     client.flush("gone")
     client.drop_collection("gone")
+    client.create_collection("auto", dimension=2, auto_id=True)
+    first = client.insert("auto", [{"vector": [1.0, 0.0]}] * 100)["ids"]
     server.kill()
     server.start()
     client = server.client()
-    assert client.list_collections() == []
+    assert client.list_collections() == ["auto"]
     make_c1(client, "gone", load=True)
     assert ids_of(client, "gone", "id >= 0") == []
+    second = client.insert("auto", [{"vector": [0.0, 1.0]}] * 100)["ids"]
+    assert min(second) > max(first)
+    assert client.query("auto", output_fields=["count(*)"])[0]["count(*)"] == 200
 
 
 def test_a_graph_serves_after_a_restart_and_an_interrupted_build_is_done_again(new_server: ServerFactory) -> None:
@@ -120,16 +127,3 @@ def test_a_graph_serves_after_a_restart_and_an_interrupted_build_is_done_again(n
     answers = client.search("graph", queries.tolist(), limit=10)
     truth = nearest(scores(queries, base, "L2"), "L2", 10)
     assert recall([[h["id"] for h in hits] for hits in answers], truth) >= 0.9
-
-
-def test_automatic_ids_after_a_restart_differ_from_older_ones(new_server: ServerFactory) -> None:
-    server = new_server()
-    client = server.client()
-    client.create_collection("auto", dimension=2, auto_id=True)
-    first = client.insert("auto", [{"vector": [1.0, 0.0]}] * 100)["ids"]
-    server.kill()
-    server.start()
-    client = server.client()
-    second = client.insert("auto", [{"vector": [0.0, 1.0]}] * 100)["ids"]
-    assert min(second) > max(first)
-    assert client.query("auto", output_fields=["count(*)"])[0]["count(*)"] == 200

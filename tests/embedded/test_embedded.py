@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
-from conftest import ServerFactory
+from conftest import Server
 
 import milvine
-from milvine.directory_users import server_pid
+from milvine.directory_users import LastUser, server_pid
 
 PATIENCE_SECONDS = 30.0
 USER = """
@@ -81,25 +81,24 @@ def test_users_that_come_at_once_start_one_server(tmp_path: Path) -> None:
     until(lambda: server_pid(tmp_path) == 0, "the server outlives its last user")
 
 
-def test_an_asynchronous_client_is_a_context_manager(tmp_path: Path) -> None:
+def test_an_asynchronous_client_is_a_context_manager(server: Server, collection_name: str) -> None:
     async def use() -> list[str]:
-        async with await milvine.connect_async(tmp_path) as client:
-            await client.create_collection("notes", dimension=4)
+        async with await milvine.connect_async(server.data_dir) as client:
+            await client.create_collection(collection_name, dimension=4)
+            assert not LastUser(server.data_dir).is_gone()
             names: list[str] = await client.list_collections()
             return names
 
-    assert asyncio.run(use()) == ["notes"]
-    until(lambda: server_pid(tmp_path) == 0, "the server outlives its last user")
+    assert collection_name in asyncio.run(use())
+    assert LastUser(server.data_dir).is_gone()
 
 
-def test_a_server_that_runs_already_is_used_and_goes_on(new_server: ServerFactory) -> None:
-    server = new_server()
-    server.client().create_collection("mine", dimension=4)
+def test_a_server_that_runs_already_is_used_and_goes_on(server: Server, collection_name: str) -> None:
+    server.client().create_collection(collection_name, dimension=4)
     with milvine.connect(server.data_dir) as client:
-        assert client.list_collections() == ["mine"]
+        assert collection_name in client.list_collections()
     time.sleep(1)
     assert server_pid(server.data_dir) == server.pid
-    server.stop()
 
 
 def test_a_server_that_cannot_start_is_an_error_with_its_sentence(tmp_path: Path) -> None:

@@ -36,9 +36,10 @@ CODED: dict[str, dict[str, Any]] = {
     "HNSW_PQ": {**PARAMS, "m": 8, "nbits": 6},
     "DISKANN": {},
     "AISAQ": {},
-    "FAISS": {"faiss_index_name": "OPQ8,IVF32,PQ8x4,RFlat"},
+    "FAISS": {"faiss_index_name": "PCA16,IVF32,PQ8x4,RFlat"},
     "HNSW_PRQ": {**PARAMS, "m": 8, "nrq": 2, "nbits": 4},
 }
+TRAINED_FOR_SECONDS = {"faiss_index_name": "OPQ8,IVF32,PQ8x4,RFlat"}
 
 
 def sample(n: int, dim: int = 16, seed: int = 1) -> Array:
@@ -165,23 +166,20 @@ def test_every_index_type_of_float_vectors_is_in_these_tests() -> None:
     assert built == {"HNSW", *CODED}
 
 
-def _coded_by_metric() -> list[Any]:
-    """A rotation is trained for seconds, and alike for each metric, so often with one only."""
-    slow = pytest.mark.nightly
-    return [
-        pytest.param(metric, name, marks=[slow] if name == "FAISS" and metric is not METRICS[0] else [])
-        for metric in METRICS
-        for name in CODED
-    ]
-
-
-@pytest.mark.parametrize(("metric", "build_type"), _coded_by_metric())
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("build_type", "build_params"),
+    [
+        *(pytest.param(name, params, id=name) for name, params in CODED.items()),
+        pytest.param("FAISS", TRAINED_FOR_SECONDS, id="FAISS-OPQ", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_candidates_of_an_index_include_the_nearest_allowed_rows(
-    tmp_path: Path, build_type: str, metric: MetricType
+    tmp_path: Path, build_type: str, build_params: dict[str, Any], metric: MetricType
 ) -> None:
     vectors, queries = sample(3000), sample(20, seed=2)
     path = tmp_path / "1.index"
-    size = save(path, vectors, build_type, CODED[build_type], metric)
+    size = save(path, vectors, build_type, build_params, metric)
     index = opened(path, build_type, metric)
     assert index.memory_bytes <= TYPES[build_type].memory_bytes(size, 3000), "loading reserves less than it takes"
     assert index.is_exact is (build_type == "IVF_FLAT")
