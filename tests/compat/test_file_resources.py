@@ -13,8 +13,18 @@ import grpc
 import pytest
 import requests
 from conftest import Server, ServerFactory
-from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
+from pymilvus import (
+    DataType,
+    Function,
+    FunctionChain,
+    FunctionChainStage,
+    FunctionType,
+    MilvusClient,
+    MilvusException,
+)
+from pymilvus.function_chain import col, fn
 from pymilvus.grpc_gen import milvus_pb2
+from tree_models import model, stump, ubj
 
 from milvine.catalog.store import CATALOG_FILE, read_catalog
 from milvine.datanode.check import Check
@@ -341,3 +351,46 @@ def test_copies_outlive_restarts_crashes_and_the_outside_files(new_server: Serve
         again.stub.RemoveFileResource(milvus_pb2.RemoveFileResourceRequest(name="r"))
     assert again.process.wait(20) == -signal.SIGKILL
     assert ["is left over" in finding.text for finding in Check(again.data_dir).findings()] == [True]
+
+
+def test_a_tree_model_in_a_resource_gives_rows_their_scores(
+    reader: MilvusClient, words: Path, collection_name: str
+) -> None:
+    """NULL is a missing value. A search after the model was removed is refused."""
+    (words / "ranks.ubj").write_bytes(ubj(model([stump(0, 2.5, 1.0, 4.0), stump(1, 5.0, 0.25, 0.5)], 2)))
+    (words / "bad.ubj").write_bytes(b'{"learner":{}}')
+    for name, path in (("ranks", "ranks.ubj"), ("bad", "bad.ubj"), ("parts", "parts.txt")):
+        reader.add_file_resource(name, path)
+    schema = reader.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("age", DataType.INT32, nullable=True)
+    schema.add_field("price", DataType.DOUBLE)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    indexes = reader.prepare_index_params()
+    indexes.add_index("vector", index_type="FLAT", metric_type="IP")
+    reader.create_collection(collection_name, schema=schema, index_params=indexes)
+    ages = [1, 2, 3, None]
+    rows = [{"id": i, "age": age, "price": 4.0 + i, "vector": [float(i), 0.0]} for i, age in enumerate(ages)]
+    reader.insert(collection_name, rows[:2])
+    reader.flush(collection_name)
+    reader.insert(collection_name, rows[2:])
+
+    def found(resource: str, *columns: str) -> dict[int, float]:
+        model = fn.xgboost(*map(col, columns), model_resource=resource)
+        chain = FunctionChain(FunctionChainStage.L0_RERANK, name="trees").map("$score", model)
+        hits = reader.search(collection_name, [[0.0, 0.0]], limit=4, function_chains=chain)[0]
+        return {hit["id"]: hit["distance"] for hit in hits}
+
+    assert found("ranks", "age", "price") == {0: 1.75, 1: 2.0, 2: 5.0, 3: 2.0}
+    for resource, columns, text in (
+        ("ranks", ("age",), "expected 2 feature columns, got 1"),
+        ("bad", ("age", "price"), "failed to parse UBJ model"),
+        ("parts", ("age", "price"), 'file resource "parts" not found'),
+    ):
+        with pytest.raises(MilvusException, match=text) as refused:
+            found(resource, *columns)
+        assert refused.value.code == 1100
+    reader.remove_file_resource("ranks")
+    with pytest.raises(MilvusException, match='file resource "ranks" not found'):
+        found("ranks", "age", "price")
+    reader.drop_collection(collection_name)

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from milvine.errors import ParameterInvalid, ParameterMissing, ServiceInternal
 from milvine.model.columns import ARROW_TYPES
-from milvine.model.known_keys import unsupported
 from milvine.model.records import record
 from milvine.model.requests import ChainExpression, ChainOperator, FunctionChain
 from milvine.model.schema import CollectionSchema
@@ -41,6 +40,7 @@ from milvine.service.reading.chain_params import Params
 from milvine.service.reading.model_scores import TextScores
 from milvine.service.reading.rank import GroupScorer
 from milvine.service.reading.rankers import Models, decay_of, is_readable
+from milvine.service.reading.tree_models import TreeScores
 
 _STAGES = ("Unspecified", "Ingestion", "PreProcess", "L0Rerank", "L1Rerank", "L2Rerank", "PostProcess")
 _L0, _L1, _L2 = (_STAGES.index(name) for name in ("L0Rerank", "L1Rerank", "L2Rerank"))
@@ -290,8 +290,7 @@ class _Build:
             stage = _STAGE_TEXTS[self.stage]
             raise ParameterInvalid(f'operator[{place}] function "{name}" does not support stage "{stage}"')
         self._check_there("map_op", step.inputs)
-        check = _TYPE_CHECKS[name]
-        check(params, [self.types[name] for name in step.inputs])
+        _TYPE_CHECKS[name](params, [self.types[name] for name in step.inputs])
         self.types[step.outputs[0]] = pa.float32()
         return MapOperator(make, step.inputs, step.outputs[0])
 
@@ -416,8 +415,7 @@ def _rerank_model(params: Params, models: Models) -> Expression:
     return TextScores(reranker, queries, models.deadline)
 
 
-def _xgboost(params: Params, _: Models) -> Expression:
-    """Refused, since its models are file resources. What Milvus refuses is refused in its words first."""
+def _xgboost(params: Params, models: Models) -> Expression:
     for key in params.values:
         if key in ("feature_names", "objective"):
             raise ParameterInvalid(f'xgboost: parameter "{key}" is not supported')
@@ -428,7 +426,7 @@ def _xgboost(params: Params, _: Models) -> Expression:
         raise ParameterInvalid("xgboost: model_resource is required")
     if output not in ("default", "raw"):
         raise ParameterInvalid(f'xgboost: output must be one of [default, raw], got "{output}"')
-    raise ParameterInvalid(unsupported(f"xgboost with the file resource {resource}"))
+    return TreeScores(models.files, resource, is_raw=output == "raw")
 
 
 def _check_numbers(params: Params, types: Sequence[Any]) -> None:
@@ -462,6 +460,13 @@ def _check_text(_: Params, types: Sequence[Any]) -> None:
         raise ServiceInternal(f"rerank_model: input column must be String/VarChar, got {_GO_ARRAYS[types[0]]}")
 
 
+def _check_features(_: Params, types: Sequence[Any]) -> None:
+    for place, one in enumerate(types):
+        if not _is_number(one):
+            kind = f"unsupported input column type {_GO_ARRAYS[one]}, expected numeric type"
+            raise ParameterInvalid(f"xgboost: column {place}: {kind}")
+
+
 def _check_one(types: Sequence[Any], text: str) -> None:
     if len(types) != 1:
         raise ServiceInternal(f"{text}, got {len(types)}")
@@ -478,13 +483,14 @@ _FUNCTIONS: dict[str, Callable[[Params, Models], Expression]] = {
     "rerank_model": _rerank_model,
     "xgboost": _xgboost,
 }
-_FUNCTION_STAGES = {"rerank_model": _L2}
+_FUNCTION_STAGES = {"rerank_model": _L2, "xgboost": _L0}
 """Functions that run in one stage only."""
 _TYPE_CHECKS: dict[str, Callable[[Params, Sequence[Any]], None]] = {
     "num_combine": _check_numbers,
     "decay": _check_decay,
     "round_decimal": _check_score,
     "rerank_model": _check_text,
+    "xgboost": _check_features,
 }
 _OPERATORS: dict[str, Callable[[_Build, _Step], Operator]] = {
     "sort": _Build.sort,

@@ -145,7 +145,7 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
     if request.function_score is None:
         ranker = rankers.of_rank_params(request.rank_params, metrics, collection.schema)
     else:
-        models = rankers.Models(engine.model_client, engine.rerankers, context.deadline, len(searches[0].plan.queries))
+        models = rankers.models_for(engine, context, len(searches[0].plan.queries))
         found = rankers.of_function_score(request.function_score, metrics, collection.schema, models)
         if found is None:
             raise FunctionFailed("rerank operator: rerankMeta is nil, cannot build rerank chain")

@@ -29,7 +29,7 @@ from milvine.service.reading.grouping import Grouping, check_grouped_field, grou
 from milvine.service.reading.highlighting import Highlighting, highlighting_of
 from milvine.service.reading.query_vectors import checked_queries
 from milvine.service.reading.rank import Ranker
-from milvine.service.reading.rankers import Models, of_function_score
+from milvine.service.reading.rankers import Models, models_for, of_function_score
 from milvine.service.reading.snapshot import read_ts
 from milvine.service.reading.sorting import SearchOrder, search_order
 from milvine.sized_cache import SizedCache
@@ -168,7 +168,7 @@ def _new_search(
     except MilvineError as error:
         raise error.prefixed("failed to search") from error
     ranker = None
-    models = Models(engine.model_client, engine.rerankers, context.deadline, len(queries))
+    models = models_for(engine, context, len(queries))
     chains = Chains()
     if request.function_chains:
         chains = _chains(request, collection, models, iterator is not None)

@@ -15,9 +15,11 @@ from milvine.model_services.access import Access
 from milvine.model_services.client import ModelClient
 from milvine.model_services.rerankers import reranker_of
 from milvine.segment.decay import Curve, Decay
+from milvine.service.context import Engine, RequestContext
 from milvine.service.reading.ann_params import FALSE, TRUE
 from milvine.service.reading.model_scores import ModelScores, TextScores
 from milvine.service.reading.rank import Combination, DecayRescoring, Ranker
+from milvine.storage.resource_files import ResourceFiles
 
 _SCORE_MODES = {"max": Combination.MAX, "sum": Combination.SUM, "avg": Combination.AVG}
 _LEAST_DECAY, _MOST_DECAY = 0.001, 0.999
@@ -52,12 +54,18 @@ def json_object(text: str, failed: str) -> dict[str, Any]:
 
 @record
 class Models:
-    """What model rankers need besides their parameters. `deadline`: of the request; `nq`: the number of its queries."""
+    """What model rankers need besides their parameters: services, or files. `deadline`: of the request; `nq`: the
+    number of its queries."""
 
     client: ModelClient
     access: Access
+    files: ResourceFiles
     deadline: float
     nq: int
+
+
+def models_for(engine: Engine, context: RequestContext, nq: int) -> Models:
+    return Models(engine.model_client, engine.rerankers, engine.resource_files, context.deadline, nq)
 
 
 def of_function_score(
