@@ -233,6 +233,27 @@ def _parse_idle_seconds(value: object) -> float:
     return _parse_seconds(value) if str(value).strip() != "0" else 0.0
 
 
+def _parse_trace_exporter(value: object) -> str:
+    """Empty for none."""
+    exporter = str(value).lower()
+    if exporter not in ("noop", "otlp"):
+        raise ValueError("it must be noop or otlp")
+    return exporter.removeprefix("noop")
+
+
+def _parse_trace_method(value: object) -> str:
+    if str(value).lower() != "http":
+        raise ValueError("it must be http")
+    return "http"
+
+
+def _parse_share(value: object) -> float:
+    share = parse_number(value)
+    if not 0 <= share <= 1:
+        raise ValueError("it must be a number from 0 to 1")
+    return share
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key, read after it."""
@@ -605,6 +626,28 @@ SETTINGS: tuple[Setting, ...] = (
         parse_number,
         "requests that take as long are logged as slow; of a search, as long for each of its vectors",
     ),
+    Setting(
+        "trace_exporter",
+        "trace.exporter",
+        "noop",
+        _parse_trace_exporter,
+        "otlp: each request is a span of OpenTelemetry (pip install milvine[trace]); noop: none is",
+    ),
+    Setting(
+        "trace_endpoint",
+        "trace.otlp.endpoint",
+        "",
+        str,
+        "where spans are sent, such as http://localhost:4318/v1/traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT",
+    ),
+    Setting("trace_method", "trace.otlp.method", "http", _parse_trace_method, "how spans are sent: http"),
+    Setting(
+        "trace_sample_share",
+        "trace.sampleFraction",
+        1,
+        _parse_share,
+        "the share of the requests without a client's span that are sent; with one, the client decides",
+    ),
     Setting("access_log_enabled", "proxy.accessLog.enable", False, parse_bool, "whether each request is written down"),
     Setting(
         "access_log_file", "proxy.accessLog.filename", "", str, "the name of the access log's file; empty: on stdout"
@@ -691,6 +734,10 @@ class Settings:
     log_level: str
     log_format: str
     slow_request_seconds: float
+    trace_exporter: str
+    trace_endpoint: str
+    trace_method: str
+    trace_sample_share: float
     access_log_enabled: bool
     access_log_file: str
     access_log_path: str

@@ -39,6 +39,7 @@ from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import open_request_log
+from milvine.service.request_spans import open_spans
 from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.objects import Objects
@@ -127,7 +128,7 @@ def build_engine(settings: Settings) -> Engine:
         Logins(),
         rates,
         background,
-        open_request_log(settings),
+        open_request_log(settings, open_spans(settings)),
         _model_client(settings),
         Access(settings.credentials, settings.rerank_providers, settings.model_request_seconds),
         Access(settings.credentials, settings.embedding_providers, settings.model_request_seconds),
@@ -184,6 +185,7 @@ def facts(settings: Settings, address: str) -> dict[str, Any]:
         "tls": settings.tls_mode > 0,
         "audit": settings.audit_enabled,
         "access_log": settings.access_log_enabled,
+        "traces": bool(settings.trace_exporter),
         "rates": bool(settings.rates),
     }
     return {

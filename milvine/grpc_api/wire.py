@@ -269,6 +269,7 @@ def _write_down(
         database=context.database if context else "",
         names=_names(request) if request is not None else {},
         request_id=given_request_id(environ),
+        trace_parent=environ.get("HTTP_TRACEPARENT", ""),
         searches=tuple(context.searches) if context else (),
     )
     engine.request_log.write(handled)

@@ -252,6 +252,7 @@ class _Endpoint:
             database=context.database if context else "",
             names=_names(body) if body else {},
             request_id=request_id,
+            trace_parent=request.env.get("HTTP_TRACEPARENT", ""),
             searches=tuple(context.searches) if context else (),
         )
         self._engine.request_log.write(handled)

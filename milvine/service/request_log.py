@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ SearchStats = tuple[int, tuple[SegmentSearchStats, ...]]
 @record
 class Handled:
     """A request whose answer is known. `code`: Milvus's, or for a call that gRPC refuses the negative of its status.
-    `user` is not verified if no authorization is required. `names`: the objects of the request by their kind."""
+    `user` is not verified if no authorization is required. `names`: the objects of the request by their kind.
+    `trace_parent`: the span of the client, in W3C's form, or empty."""
 
     protocol: str
     call: str
@@ -45,25 +46,37 @@ class Handled:
     database: str
     names: Mapping[str, Any]
     request_id: str
+    trace_parent: str
     searches: tuple[SearchStats, ...]
 
 
 class RequestLog:
-    """`slow_seconds`: a request, or one vector of a search, that takes as long is slow."""
+    """`slow_seconds`: a request, or one vector of a search, that takes as long is slow. `export` gets every request."""
 
-    def __init__(self, slow_seconds: float, access: logging.Handler | None, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        slow_seconds: float,
+        access: logging.Handler | None,
+        export: Callable[[Handled], None] | None,
+        *,
+        as_json: bool,
+    ) -> None:
         self.slow_seconds = slow_seconds
+        self._export = export
         self._slow: deque[dict[str, Any]] = deque(maxlen=KEPT_SLOW_REQUESTS)
         self._access = access
         self._as_json = as_json
 
     def wants(self, code: int, seconds: float) -> bool:
         """Whether `write` may have something to say."""
-        return code != 0 or seconds >= self.slow_seconds or self._access is not None
+        has_reader = self._access is not None or self._export is not None
+        return code != 0 or seconds >= self.slow_seconds or has_reader
 
     def write(self, handled: Handled) -> None:
         if self._access is not None:
             write_line(self._access, self._access_line(handled))
+        if self._export is not None:
+            self._export(handled)
         if handled.code:
             logs.event(_log, logging.INFO, "request failed", **_values(handled))
         queries = sum(count for count, _ in handled.searches)
@@ -133,7 +146,7 @@ def _plan(handled: Handled) -> list[dict[str, Any]]:
     ]
 
 
-def open_request_log(settings: Settings) -> RequestLog:
+def open_request_log(settings: Settings, export: Callable[[Handled], None] | None) -> RequestLog:
     """Raises OSError if the file of the access log cannot be opened."""
     access: logging.Handler | None = None
     if settings.access_log_enabled and settings.access_log_file:
@@ -142,4 +155,4 @@ def open_request_log(settings: Settings) -> RequestLog:
         access = LineFile(path, settings.access_log_max_mb * _MB, _KEPT_FILES)
     elif settings.access_log_enabled:
         access = logging.StreamHandler(sys.stdout)
-    return RequestLog(settings.slow_request_seconds, access, as_json=settings.log_format == logs.JSON)
+    return RequestLog(settings.slow_request_seconds, access, export, as_json=settings.log_format == logs.JSON)

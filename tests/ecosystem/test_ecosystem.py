@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,26 @@ REQUIREMENTS = {
     "langchain_hybrid": ["langchain-milvus==0.4.0"],
     "llamaindex_hybrid": ["llama-index-vector-stores-milvus==1.2.0", "pymilvus==2.6.17"],
     "mem0_memories": ["mem0ai==2.2.1", "pymilvus==2.6.17"],
+    "open_webui_calls": ["mem0ai==2.2.1", "pymilvus==2.6.17"],
 }
-"""Of each program, what its environment holds."""
+"""Of each program, what its environment holds. Equal lists share an environment."""
+
+
+@pytest.fixture(scope="module")
+def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The Python of each program's environment, which is installed at its first use."""
+
+    @cache
+    def installed(requirements: tuple[str, ...]) -> str:
+        environment = tmp_path_factory.mktemp("ecosystem") / "venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+        interpreter = str(environment / "bin" / "python")
+        install = [sys.executable, "-m", "pip", "--python", interpreter, "install", "--quiet", "--no-compile"]
+        done = subprocess.run([*install, *requirements], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return interpreter
+
+    return lambda program: installed(tuple(REQUIREMENTS[program]))
 
 
 def test_each_program_is_listed() -> None:
@@ -26,14 +46,8 @@ def test_each_program_is_listed() -> None:
 
 
 @pytest.mark.parametrize("program", sorted(REQUIREMENTS))
-def test_the_program_ends_well(server: Server, tmp_path: Path, program: str) -> None:
-    environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    interpreter = str(environment / "bin" / "python")
-    install = [sys.executable, "-m", "pip", "--python", interpreter, "install", "--quiet", "--no-compile"]
-    installed = subprocess.run([*install, *REQUIREMENTS[program]], capture_output=True, text=True, check=False)
-    assert installed.returncode == 0, installed.stderr
-    command = [interpreter, str(PROGRAMS / f"{program}.py"), server.uri]
+def test_the_program_ends_well(server: Server, interpreters: Callable[[str], str], program: str) -> None:
+    command = [interpreters(program), str(PROGRAMS / f"{program}.py"), server.uri]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(": ok\n")

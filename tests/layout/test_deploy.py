@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from milvine import metrics
+from milvine import __version__, metrics
 from milvine.cli import _parser
 from milvine.config import load_settings
 
@@ -75,6 +75,38 @@ def test_the_settings_of_image_and_compose_file_exist(service: Any) -> None:
 def test_the_compose_file_listens_on_this_machine_only(service: Any) -> None:
     assert service["ports"] == ["127.0.0.1:19530:19530", "127.0.0.1:9091:9091"]
     assert service["volumes"] == [f"data:{_last('VOLUME')}"]
+
+
+@pytest.fixture
+def manifests() -> dict[str, Any]:
+    found = yaml.safe_load_all((DEPLOY / "kubernetes" / "milvine.yaml").read_text())
+    return {one["kind"]: one for one in found}
+
+
+def test_the_pod_is_the_image_of_one_server_that_owns_its_directory(manifests: dict[str, Any]) -> None:
+    stateful = manifests["StatefulSet"]["spec"]
+    pod = stateful["template"]["spec"]
+    (container,) = pod["containers"]
+    assert stateful["replicas"] == 1
+    assert container["image"] == f"milvine:{__version__}"
+    assert str(pod["securityContext"]["runAsUser"]) in (DEPLOY / "Dockerfile").read_text()
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounted[_last("VOLUME")] == stateful["volumeClaimTemplates"][0]["metadata"]["name"]
+    given = {one["name"]: one.get("value", "secret-1") for one in container["env"]}
+    settings = load_settings({}, given, None)
+    assert (settings.authorization_enabled, settings.default_root_password) == (True, "secret-1")
+
+
+def test_service_and_probes_ask_the_ports_of_the_settings(manifests: dict[str, Any]) -> None:
+    settings = load_settings({}, {}, None)
+    stateful, service = manifests["StatefulSet"]["spec"], manifests["Service"]["spec"]
+    (container,) = stateful["template"]["spec"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert ports == {"milvus": settings.port, "metrics": settings.metrics_port}
+    assert {one["targetPort"]: one["port"] for one in service["ports"]} == ports
+    assert service["selector"] == stateful["selector"]["matchLabels"] == stateful["template"]["metadata"]["labels"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert {container[probe]["tcpSocket"]["port"] for probe in ("startupProbe", "livenessProbe")} <= ports.keys()
 
 
 def test_the_unit_starts_a_command_that_exists() -> None:
