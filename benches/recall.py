@@ -54,7 +54,7 @@ BUILD = {
     "HNSW_PQ": {"M": "16", "efConstruction": "200", "refine": "true"},
     "HNSW_PRQ": {"M": "16", "efConstruction": "200", "m": "32", "nbits": "4", "refine": "true"},
     "IVF_PQ": {"m": "32"},
-    "FAISS": {"faiss_index_name": "OPQ64,IVF128,PQ64x4fs,RFlat"},
+    "FAISS": {"faiss_index_name": "IVF128,PQ32x4fs,RFlat"},
     "FAISS binary": {"faiss_index_name": "BIVF128"},
     "MINHASH_LSH": {"mh_element_bit_width": "32", "mh_lsh_band": "16"},
 }
