@@ -16,7 +16,7 @@ from milvine.grpc_api.proto import milvus_pb2, request_class, schema_pb2
 from milvine.grpc_api.servicer import RPCS
 from milvine.index.registry import TYPES
 from milvine.index.scalar_registry import SCALAR_TYPES
-from milvine.model.known_keys import refused_keys
+from milvine.model.known_keys import REMOVED_BY_MILVUS, refused_keys
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.types import DataType
 from milvine.rest_api import unserved as unserved_routes
@@ -110,7 +110,7 @@ def _rpc(name: str) -> tuple[str, str, str]:
     if name in RPCS:
         note = _without(request_class(name).DESCRIPTOR.name)
         return f"`{name}`", PARTLY if note else YES, note
-    if name in unserved.REFUSED_BY_MILVUS or name in unserved.REMOVED_BY_MILVUS:
+    if name in unserved.REFUSED_BY_MILVUS or name in REMOVED_BY_MILVUS:
         return f"`{name}`", NO, "Milvus refuses it, too"
     if name in unserved.WITHOUT_CODE_IN_MILVUS:
         return f"`{name}`", NO, "Milvus declares it only"
@@ -118,6 +118,8 @@ def _rpc(name: str) -> tuple[str, str, str]:
 
 
 def _route(path: str, kind: str) -> tuple[str, str, str]:
+    if path in unserved_routes.REMOVED:
+        return f"`{path}`", NO, "Milvus refuses it, too"
     if path in unserved_routes.ABSENT:
         return f"`{path}`", NO, unserved_routes.ABSENT[path]
     note = _without(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -153,6 +154,30 @@ def commit_delta_merge(
             insert_delta(connection, result)
             following.insert(0, result)
         return replace(snapshot, deltas={**snapshot.deltas, collection_id: tuple(following)})
+
+    catalog.change(work)
+    return done
+
+
+def commit_fields(catalog: Catalog, collection_id: int, segment_id: int, sizes: Mapping[int, int]) -> bool:
+    """Adds columns, with their sizes by field, to a segment. False, with nothing changed, if the segment or one of the
+    fields is gone."""
+    done = False
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal done
+        collection = snapshot.collections.get(collection_id)
+        metas = snapshot.segments.get(collection_id, ())
+        meta = next((m for m in metas if m.segment_id == segment_id), None)
+        if collection is None or meta is None or not sizes.keys() <= collection.schema.field_ids:
+            return snapshot
+        done = True
+        field_bytes = {**meta.field_bytes, **sizes}
+        table = store.segments
+        stored = {str(k): v for k, v in field_bytes.items()}
+        connection.execute(sa.update(table).where(table.c.segment_id == segment_id).values(field_bytes=stored))
+        following = tuple(replace(m, field_bytes=field_bytes) if m is meta else m for m in metas)
+        return replace(snapshot, segments={**snapshot.segments, collection_id: following})
 
     catalog.change(work)
     return done

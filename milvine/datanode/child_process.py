@@ -36,9 +36,13 @@ def _run(task: str, order: Any) -> Any:
         from milvine.datanode.build_scalar_process import build_scalar_in_child
 
         return build_scalar_in_child(order)
-    from milvine.datanode.merge_process import merge
+    if task == "fill":
+        from milvine.datanode.stored_outputs import fill_in_child
 
-    return merge(order)
+        return fill_in_child(order)
+    from milvine.datanode.merge_process import merge_in_child
+
+    return merge_in_child(order)
 
 
 def main() -> None:

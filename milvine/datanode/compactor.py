@@ -29,6 +29,7 @@ from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_mer
 from milvine.datanode.delta_merge import merge_deltas, worth_merging
 from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
+from milvine.datanode.output_filler import resources_of
 from milvine.errors import CollectionNotFound, MilvineError
 from milvine.model.collections import Collection
 from milvine.model.properties import is_compacted_automatically
@@ -393,6 +394,8 @@ class Compactor:
         view = self._views.current(collection_id)
         if collection is None or view is None or not is_wanted():
             raise NotWanted
+        made = {f.field_id for f in collection.schema.made_fields}
+        analyzes = any(not made <= meta.field_bytes.keys() for meta in plan.sources)
         order = MergeOrder(
             self._paths,
             collection.schema,
@@ -401,6 +404,7 @@ class Compactor:
             plan.target,
             self._fold_ts(),
             collection.expired_ts(),
+            resources_of(self._catalog.snapshot, collection.schema) if analyzes else {},
         )
         target = self._paths.segment(collection_id, plan.target)
         with contextlib.ExitStack() as handing_over:

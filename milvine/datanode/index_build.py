@@ -160,13 +160,15 @@ class IndexBuilder:
         for collection in snapshot.collections.values():
             if self._views.peek(collection.collection_id) is None:
                 continue
+            made = {f.field_id for f in collection.schema.made_fields}
             for meta in snapshot.segments.get(collection.collection_id, ()):
                 for index in collection.indexes:
                     key = (meta.segment_id, index.index_id)
                     if index.index_id in meta.indexes:
                         continue
                     missing.add(key)
-                    if key not in waiting and not self._is_deferred(meta, index):
+                    is_filled = index.field_id in meta.field_bytes or index.field_id not in made
+                    if is_filled and key not in waiting and not self._is_deferred(meta, index):
                         return meta, index
                     self._has_deferred = True
         self._builds.retain(missing)
@@ -192,17 +194,15 @@ class IndexBuilder:
         made = [] if built.is_scan else [self._paths.index(meta.collection_id, meta.segment_id, built.file_name)]
         with self._store.storing(made):
             crash_point("build.files_written")
-            following = commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built)
-            if following is None:
+            if commit_index_build(self._catalog, meta.collection_id, meta.segment_id, built) is None:
                 for path in made:
                     path.unlink(missing_ok=True)
                 return
         crash_point("build.committed")
         self._views.replace(
             meta.collection_id,
-            lambda view: replace(
-                view,
-                sealed=tuple(following if m.segment_id == meta.segment_id else m for m in view.sealed),
+            lambda view: view.with_current(
+                meta.segment_id, self._catalog.snapshot.segments.get(meta.collection_id, ())
             ),
         )
         self._views.changed(meta.collection_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from milvine.crash_points import crash_point
 from milvine.model.columns import Column, absent_column, concat_columns, json_column
+from milvine.model.file_resources import FileResource
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.model.types import DataType
@@ -42,6 +44,8 @@ class MergeOrder:
     segment_id: int
     fold_ts: int
     expired_ts: int
+    resources: Mapping[str, FileResource]
+    """Those that the schema's analyzers name, by name."""
 
     @property
     def needed_deltas(self) -> list[DeltaMeta]:
@@ -86,7 +90,7 @@ def merge(order: MergeOrder) -> SegmentMeta | None:
         return None
     writer = SegmentWriter(order.paths, first.collection_id, first.partition_id, order.segment_id)
     for field in order.schema.fields:
-        if any(field.field_id in meta.field_bytes for meta in order.sources):
+        if field.is_made_here or any(field.field_id in meta.field_bytes for meta in order.sources):
             column = _merged_column(order, field, kept)
             writer.add_column(field.field_id, column)
             if field.is_primary:
@@ -99,12 +103,25 @@ def merge(order: MergeOrder) -> SegmentMeta | None:
     return merged
 
 
+def merge_in_child(order: MergeOrder) -> SegmentMeta | None:
+    if order.resources:
+        from milvine.datanode.stored_outputs import read_resources
+
+        read_resources(order.paths, order.resources)
+    return merge(order)
+
+
 def _merged_column(order: MergeOrder, field: FieldSchema, kept: list[Array | None]) -> Column:
     pieces: list[Column] = []
     for meta, offsets in zip(order.sources, kept, strict=True):
         if field.field_id in meta.field_bytes:
             path = order.paths.column(meta.collection_id, meta.segment_id, field.field_id)
             piece, _ = open_column(path, field.data_type, resident=True)
+        elif field.is_made_here:
+            # Imported when needed, since imports take most of the time of a small merge.
+            from milvine.datanode.stored_outputs import made_column
+
+            piece = made_column(order.paths, order.schema, meta, field)
         else:
             piece = absent_column(field, meta.row_count)
         if offsets is None or len(offsets):

@@ -22,6 +22,7 @@ from milvine.datanode.catalog_files import remove_collection, remove_files, remo
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.index_build import IndexBuilder
+from milvine.datanode.output_filler import OutputFiller
 from milvine.datanode.scrub import Scrubber
 from milvine.datanode.snapshot_keeper import SnapshotKeeper
 from milvine.datanode.store_keeper import StoreKeeper
@@ -91,6 +92,7 @@ class DataNode:
         self._held: dict[int, _Held] = {}
         self._flusher = Flusher(catalog, views, store, clock)
         self.indexes = IndexBuilder(catalog, views, store, supervisor)
+        self.fills = OutputFiller(catalog, views, store, supervisor)
         self.compactor = Compactor(settings, catalog, views, store, clock, self.indexes, supervisor)
         self._scrubber = Scrubber(settings, catalog, store, supervisor)
         self.snapshots = SnapshotKeeper(catalog, store, clock, supervisor, self._create, self.drop)
@@ -124,6 +126,7 @@ class DataNode:
     def start(self) -> None:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
         self.compactor.start()
+        self.fills.start(self.compactor.is_busy_with, self.indexes.look)
         self._scrubber.start()
         self.snapshots.start()
         if self._keeper is not None:
@@ -154,6 +157,7 @@ class DataNode:
         if held is not None:
             self.compactor.end(collection_id)
             self.indexes.end(collection_id)
+            self.fills.end(collection_id)
         with contextlib.nullcontext() if held is None else held.flush_lock:
             self._views.remove(collection_id)
             self._recoveries.succeeded([collection_id])
@@ -211,6 +215,7 @@ class DataNode:
         # After this, all work that replaces one of them by a successor has failed or is done.
         self.compactor.end_with(segment_ids)
         self.indexes.end_with(segment_ids)
+        self.fills.end_with(segment_ids)
 
         def without(view: ReadView) -> ReadView:
             sealed = tuple(m for m in view.sealed if m.segment_id not in segment_ids)

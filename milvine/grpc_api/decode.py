@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from milvine.errors import ParameterInvalid, ParameterMissing
+from milvine.errors import ParameterInvalid
 from milvine.grpc_api.buckets import search_aggregation
 from milvine.grpc_api.chains import function_chain
 from milvine.grpc_api.proto import common_pb2, schema_pb2
@@ -30,6 +30,7 @@ from milvine.model.requests import (
     HybridSearchRequest,
     InsertRequest,
     LoadRequest,
+    NewFunction,
     QueryIterator,
     QueryRequest,
     RankFunction,
@@ -186,23 +187,9 @@ def _added_field(field: Any) -> FieldSchema:
     return _field(field)
 
 
-def schema_change(request: Any) -> FieldSchema:
-    """The field that an AlterCollectionSchema adds; its other changes are refused, but for that of a function."""
-    if not request.HasField("action"):
-        raise ParameterInvalid("action is nil in alter schema task")
-    match request.action.WhichOneof("op"):
-        case "add_request":
-            return _addition(request.action.add_request)
-        case "drop_request":
-            what = request.action.drop_request.WhichOneof("identifier")
-            if what is None:
-                raise ParameterMissing("drop request must specify field_name, field_id, or function_name")
-            raise ParameterInvalid(unsupported("dropping a field"))
-    raise ParameterInvalid("unknown action type in alter collection schema request")
-
-
-def _addition(added: Any) -> FieldSchema:
-    """As in Milvus, the name and the parameters of an index are for the field of a function only."""
+def schema_addition(added: Any) -> FieldSchema | NewFunction:
+    """What an AlterCollectionSchema adds. As in Milvus, the name and the parameters of an index are for the field of a
+    function only."""
     if len(added.func_schema) > 1:
         raise ParameterInvalid("For now, at most one function schema is supported")
     if len(added.field_infos) > 1:
@@ -217,7 +204,9 @@ def _addition(added: Any) -> FieldSchema:
                 "adding a function over existing fields is not supported; "
                 "use add_function_field to add the function together with its new output field"
             )
-        raise ParameterInvalid(unsupported("adding a function to a collection"))
+        info = added.field_infos[0]
+        output = _added_field(info.field_schema)
+        return NewFunction(function(added.func_schema[0]), output, info.index_name, pairs(info.extra_params))
     if added.do_physical_backfill:
         raise ParameterInvalid(unsupported("a physical backfill"))
     return _added_field(added.field_infos[0].field_schema)
@@ -230,7 +219,7 @@ def create_collection(request: Any) -> CreateCollectionRequest:
         raise ParameterInvalid(f"failed to unmarshal the collection schema: {error}") from error
     refuse_unserved_fields(schema)
     fields = tuple(_field(f) for f in schema.fields if not f.is_dynamic)
-    functions = tuple(_function(f) for f in schema.functions)
+    functions = tuple(function(f) for f in schema.functions)
     return CreateCollectionRequest(
         request.collection_name or schema.name,
         CollectionSchema(fields, schema.description, schema.enable_dynamic_field, functions=functions),
@@ -241,19 +230,19 @@ def create_collection(request: Any) -> CreateCollectionRequest:
     )
 
 
-def _function(function: Any) -> FunctionSchema:
+def function(message: Any) -> FunctionSchema:
     try:
-        function_type = FunctionType(function.type)
+        function_type = FunctionType(message.type)
     except ValueError:
         function_type = FunctionType.UNKNOWN
     return FunctionSchema(
         0,
-        function.name,
+        message.name,
         function_type,
-        tuple(function.input_field_names),
-        tuple(function.output_field_names),
-        function.description,
-        pairs(function.params),
+        tuple(message.input_field_names),
+        tuple(message.output_field_names),
+        message.description,
+        pairs(message.params),
     )
 
 

@@ -9,11 +9,10 @@ from functools import cache
 from typing import Any
 
 from milvine.errors import MilvineError, ParameterInvalid, ServiceUnavailable, ServiceUnimplemented
-from milvine.model.known_keys import refused_keys, unsupported
+from milvine.model.known_keys import REMOVED_BY_MILVUS, refused_keys, unsupported
 
 ABSENT = {
     "AddCollectionStructField": "a struct field",
-    "AlterCollectionFunction": "a function",
     "BatchUpdateManifest": "a manifest",
     "DumpMessages": "replication",
     "ExportSnapshot": "a snapshot",
@@ -33,17 +32,6 @@ REFUSED_BY_MILVUS = {
     "ReplicateMessage": "not supported in streaming mode",
 }
 """RPCs that Milvus refuses, too, with its reasons."""
-
-REMOVED_BY_MILVUS = {
-    "AddCollectionFunction": (
-        "AddCollectionFunction RPC is no longer supported; add BM25/MinHash via add_function_field, "
-        "and define a TextEmbedding function at collection creation"
-    ),
-    "DropCollectionFunction": (
-        "DropCollectionFunction RPC is no longer supported; drop a function via drop_function_field"
-    ),
-}
-"""RPCs that Milvus served once, with the reasons of its refusals."""
 
 WITHOUT_CODE_IN_MILVUS = frozenset(
     [

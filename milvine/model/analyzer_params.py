@@ -54,6 +54,12 @@ def multi_analyzer_params(field: FieldSchema) -> Mapping[str, Any] | None:
     return found
 
 
+def naming_fields(field: FieldSchema) -> frozenset[str]:
+    """The field, if there is one, whose values name the analyzers of this field's texts."""
+    name = (multi_analyzer_params(field) or {}).get("by_field")
+    return frozenset({name} if isinstance(name, str) else ())
+
+
 def needs_analyzer(schema: CollectionSchema, field: FieldSchema) -> bool:
     """Whether a field has `enable_match` or feeds a BM25 function."""
     return enables_match(field) or feeds(schema, field, FunctionType.BM25)

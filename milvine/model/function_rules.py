@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from milvine.errors import ParameterInvalid, ParameterMissing
@@ -34,6 +34,70 @@ def check_functions(schema: CollectionSchema) -> None:
     for function in schema.functions:
         if function.function_type is FunctionType.MIN_HASH:
             minhash_params(function, schema.by_name[function.outputs[0]])
+
+
+def check_added_function(schema: CollectionSchema, function: FunctionSchema, output: FieldSchema) -> None:
+    """Checks a function that is to be added with its output, before `check_functions` of the schema with both."""
+    if not function.function_type.runs_here or function.function_type not in _CHECKS:
+        raise ParameterInvalid("For now, only BM25 and MinHash functions are supported in add_function_field interface")
+    if len(function.inputs) != 1 or len(function.outputs) != 1:
+        name = function.function_type.milvus_name
+        raise ParameterInvalid(f"{name} function should have exactly one input field and exactly one output field")
+    if function.outputs[0] != output.name:
+        raise ParameterInvalid(
+            f'function output field "{function.outputs[0]}" must be the newly-added field "{output.name}"'
+        )
+    made = {name for known in schema.functions for name in known.outputs}
+    if function.inputs[0] in made:
+        raise ParameterInvalid(
+            f"function {function.name} input field {function.inputs[0]} is the output of another function; "
+            "function cascade is not supported"
+        )
+
+
+_ALTERABLE = {
+    FunctionType.TEXT_EMBEDDING: frozenset(
+        [
+            "url",
+            "credential",
+            "integration_id",
+            "model_deployment_id",
+            "timeout_ms",
+            "max_client_batch_size",
+            "region",
+            "location",
+            "projectid",
+            "user",
+        ]
+    )
+}
+"""The parameters that may change: they never change the vector of a text."""
+
+
+def check_altered_function(known: FunctionSchema, altered: FunctionSchema) -> None:
+    """Raises ParameterInvalid unless only parameters differ that say how a model is reached."""
+    for attribute, what in (("function_type", "type"), ("inputs", "input fields"), ("outputs", "output fields")):
+        if getattr(known, attribute) != getattr(altered, attribute):
+            raise ParameterInvalid(f"function {what} cannot be altered: function {known.name}")
+    alterable = _ALTERABLE.get(known.function_type, frozenset())
+    if not alterable:
+        raise ParameterInvalid(f"function type {known.function_type.milvus_name} has no alterable params")
+    before, after = _lower(known.params), _lower(altered.params)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key) and key not in alterable:
+            raise ParameterInvalid(
+                f'function param "{key}" cannot be altered for function {known.name}; '
+                "only connection/runtime params may be changed"
+            )
+
+
+def _lower(params: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in params.items():
+        if key.lower() in found:
+            raise ParameterInvalid(f'duplicate function param key "{key}"')
+        found[key.lower()] = value
+    return found
 
 
 def _fields(schema: CollectionSchema, names: Sequence[str], what: str) -> list[FieldSchema]:

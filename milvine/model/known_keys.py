@@ -211,6 +211,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "SelectUserRequest": {**_BASE, **_served("user include_role_info")},
     "AlterAliasRequest": {**_COLLECTION_OF, **_served("alias")},
     "AlterCollectionFieldRequest": {**_COLLECTION_OF, **_served("field_name properties delete_keys")},
+    "AlterCollectionFunctionRequest": {**_COLLECTION_OF, **_ID, **_served("function_name functionSchema")},
     "AlterCollectionRequest": {**_COLLECTION_OF, **_ID, **_served("properties delete_keys")},
     "AlterCollectionSchemaRequest": {**_COLLECTION_OF, **_ID, **_served("action")},
     "AlterDatabaseRequest": {
@@ -440,6 +441,12 @@ KEYS: dict[str, dict[str, Known]] = {
     "CollectionDataReq": {
         **_served("dbName collectionName partitionName data partialUpdate fieldOps"),
     },
+    "CollectionAddFunction": _served("dbName collectionName function"),
+    "CollectionAddFunctionField": _served("dbName collectionName function outputField indexParams"),
+    "CollectionAlterFunction": _served("dbName collectionName functionName function"),
+    "CollectionDropField": _served("dbName collectionName fieldName fieldId"),
+    "CollectionDropFunction": _served("dbName collectionName functionName"),
+    "CollectionDropFunctionField": _served("dbName collectionName functionName"),
     "CollectionFieldReqWithParams": _served("dbName collectionName fieldName fieldParams"),
     "CollectionFieldReqWithSchema": _served("dbName collectionName schema"),
     "CollectionFilterReq": _served("dbName collectionName partitionName filter exprParams"),
@@ -552,3 +559,15 @@ def refuse_unserved(place: str, given: Mapping[str, object], of: str = "") -> No
     for key, known in refused_keys(place):
         if key in given and not known.asks_nothing(given[key]):
             raise ParameterInvalid(f"{known.text}{of}")
+
+
+REMOVED_BY_MILVUS = {
+    "AddCollectionFunction": (
+        "AddCollectionFunction RPC is no longer supported; add BM25/MinHash via add_function_field, "
+        "and define a TextEmbedding function at collection creation"
+    ),
+    "DropCollectionFunction": (
+        "DropCollectionFunction RPC is no longer supported; drop a function via drop_function_field"
+    ),
+}
+"""RPCs that Milvus served once, with the reasons of its refusals."""

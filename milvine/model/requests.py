@@ -10,6 +10,7 @@ import numpy as np
 
 from milvine.model.collections import Collection
 from milvine.model.columns import Column
+from milvine.model.functions import FunctionSchema
 from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.search_aggregation import SearchAggregation
@@ -326,6 +327,17 @@ class QueryRequest:
     ignores_growing: bool = False
     order_by: tuple[str, ...] = ()
     group_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewFunction:
+    """A function that is to be added to a collection, its output field, and the index on that as requested: without a
+    name or parameters by default."""
+
+    function: FunctionSchema
+    output: FieldSchema
+    index_name: str = ""
+    index_params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -107,6 +107,11 @@ class CollectionSchema:
         return {self.by_name[name].field_id: f for f in self.functions for name in f.outputs}
 
     @cached_property
+    def made_fields(self) -> tuple[FieldSchema, ...]:
+        """The fields whose values the engine makes."""
+        return tuple(f for f in self.fields if f.is_made_here)
+
+    @cached_property
     def user_fields(self) -> tuple[FieldSchema, ...]:
         """The fields that the user declared: all except `$meta`."""
         return tuple(f for f in self.fields if not f.is_dynamic)
@@ -158,6 +163,13 @@ def flatten_params(params: Mapping[str, str]) -> dict[str, str]:
     return {k: v if isinstance(v, str) else json_text.dumps(v).decode() for k, v in given.items()} | flat
 
 
+def with_function(schema: CollectionSchema, function: FunctionSchema, output: FieldSchema, ts: int) -> CollectionSchema:
+    """The schema with one more function and its output, each under the next free id."""
+    number = max((f.function_id for f in schema.functions), default=FIRST_FUNCTION_ID) + 1
+    widened = with_field(schema, replace(output, made_by=function.function_type), ts)
+    return replace(widened, functions=(*schema.functions, replace(function, function_id=number)))
+
+
 def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> CollectionSchema:
     """The schema with one more field, under the next free id and before `$meta`."""
     numbered = replace(added, field_id=schema.max_field_id + 1)
@@ -168,14 +180,21 @@ def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> Collect
 
 def without_dynamic_field(schema: CollectionSchema, ts: int) -> CollectionSchema:
     """The schema with `$meta` among the dropped fields."""
-    dropped = tuple(f for f in schema.fields if f.is_dynamic)
+    return without_fields(schema, {f.field_id for f in schema.fields if f.is_dynamic}, ts)
+
+
+def without_fields(schema: CollectionSchema, field_ids: Set[int], ts: int) -> CollectionSchema:
+    """The schema with some fields among the dropped ones, and without the functions that make them."""
+    dropped = tuple(f for f in schema.fields if f.field_id in field_ids)
+    names = {f.name for f in dropped}
     return replace(
         schema,
-        fields=schema.user_fields,
-        enable_dynamic_field=False,
+        fields=tuple(f for f in schema.fields if f.field_id not in field_ids),
+        enable_dynamic_field=schema.enable_dynamic_field and not any(f.is_dynamic for f in dropped),
         version=schema.version + 1,
         updated_ts=ts,
         dropped_fields=(*schema.dropped_fields, *dropped),
+        functions=tuple(f for f in schema.functions if names.isdisjoint(f.outputs)),
     )
 
 

@@ -191,6 +191,21 @@ def check_description(description: str) -> None:
 
 def check_added_field(collection: str, schema: CollectionSchema, field: FieldSchema) -> None:
     """Checks a field that is to be added to the schema of a collection."""
+    _check_added(schema, field)
+    if not field.nullable:
+        raise ParameterInvalid(f"added field must be nullable, please check it, field name = {field.name}")
+    check_field_name(field.name)
+    _check_field(collection, field)
+
+
+def check_added_output(collection: str, schema: CollectionSchema, field: FieldSchema) -> None:
+    """Checks the output of a function that is to be added."""
+    _check_added(schema, field)
+    check_field_name(field.name)
+    _check_field(collection, field)
+
+
+def _check_added(schema: CollectionSchema, field: FieldSchema) -> None:
     if len(schema.fields) >= MAX_FIELDS:
         raise ParameterInvalid(f"The number of fields has reached the maximum value {MAX_FIELDS}")
     if field.name in schema.by_name:
@@ -206,10 +221,6 @@ def check_added_field(collection: str, schema: CollectionSchema, field: FieldSch
             raise ParameterInvalid(f"maximum vector field's number should be limited to {MAX_VECTOR_FIELDS}")
         if field.dim is None and kind_of(field.data_type).has_dim:
             raise ParameterInvalid(f"vector field must have dimension specified, field name = {field.name}")
-    if not field.nullable:
-        raise ParameterInvalid(f"added field must be nullable, please check it, field name = {field.name}")
-    check_field_name(field.name)
-    _check_field(collection, field)
 
 
 def _check_skipped(schema: CollectionSchema) -> None:

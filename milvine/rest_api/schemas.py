@@ -15,7 +15,7 @@ from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.json_text import go_type, plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
-from milvine.model.requests import CreateCollectionRequest
+from milvine.model.requests import CreateCollectionRequest, NewFunction
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING
 from milvine.model.types import ConsistencyLevel, DataType, MetricType
@@ -111,6 +111,24 @@ def added_field(body: Body) -> FieldSchema:
     return _field(field, auto_id=False)
 
 
+_ONE_INDEX = "indexParams"
+"""An object in add_function_field, a list in other bodies."""
+
+
+def new_function(body: Body) -> NewFunction:
+    """The function, output field and index of add_function_field."""
+    output, wanted = body.inner("outputField"), body.inner(_ONE_INDEX)
+    output.require(("fieldName", "dataType"))
+    new = NewIndex("", "", {})
+    if body.mapping(_ONE_INDEX):
+        new, name = index(wanted), output.text("fieldName")
+        if new.field_name != name:
+            raise ParameterInvalid(
+                f'indexParams.fieldName "{new.field_name}" must match outputField.fieldName "{name}"'
+            )
+    return NewFunction(function(body.inner("function")), _field(output, auto_id=False), new.index_name, new.params)
+
+
 def _field(field: Body, auto_id: bool) -> FieldSchema:
     name = field.text("fieldName")
     data_type = _data_type(name, field.text("dataType"))
@@ -173,12 +191,12 @@ def _custom_schema(body: Body) -> CollectionSchema:
     schema.refuse_unserved("CollectionReq.schema")
     auto_id = schema.boolean("autoID")
     fields = tuple(_field(f, auto_id) for f in schema.inners("fields"))
-    functions = tuple(_function(f) for f in schema.inners("functions"))
+    functions = tuple(function(f) for f in schema.inners("functions"))
     dynamic = schema.boolean("enableDynamicField")
     return CollectionSchema(fields, body.text("description"), dynamic, functions=functions)
 
 
-def _function(body: Body) -> FunctionSchema:
+def function(body: Body) -> FunctionSchema:
     body.require(("name", "type"))
     name = body.text("type")
     if name not in _FUNCTION_TYPES:

@@ -7,12 +7,13 @@ of any size. Large chunks are not merged: a copy into fresh memory costs more th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
 
+from milvine.analysis.outputs import with_lacking_outputs
 from milvine.index.base import VectorIndex
 from milvine.index.exact import exact_of
 from milvine.index.term_index import TermIndex
@@ -63,8 +64,10 @@ class Chunk:
         return self.batch.row_count
 
     def with_schema(self, schema: CollectionSchema) -> Chunk:
-        """The rows without the columns of dropped fields. The log keeps their bytes."""
-        return replace(self, schema=schema, batch=_batch_of(schema, self.batch))
+        """The rows without the columns of dropped fields, whose bytes the log keeps, and with the outputs of added
+        functions."""
+        batch = _batch_of(schema, self.batch)
+        return replace(self, schema=schema, batch=batch, prepared=_prepared(schema, batch, self.prepared))
 
     def column(self, field_id: int) -> Column:
         column = self.batch.columns.get(field_id)
@@ -93,22 +96,24 @@ class Chunk:
 
 
 def _batch_of(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:
-    if batch.columns.keys() <= schema.field_ids:
-        return batch
-    return ColumnBatch(batch.row_count, {i: c for i, c in batch.columns.items() if i in schema.field_ids})
+    if not batch.columns.keys() <= schema.field_ids:
+        kept = {i: c for i, c in batch.columns.items() if i in schema.field_ids}
+        batch = ColumnBatch(batch.row_count, kept)
+    return with_lacking_outputs(schema, batch)
 
 
 def make_chunk(schema: CollectionSchema, segment_id: int, partition_id: int, batch: ColumnBatch, ts: int) -> Chunk:
     """One insert as a chunk. All work over its rows happens here, outside locks that other threads wait for."""
+    batch = _batch_of(schema, batch)
     return Chunk(
         segment_id,
         partition_id,
         schema,
-        _batch_of(schema, batch),
+        batch,
         np.full(batch.row_count, ts, np.int64),
         ts,
         KeyIndex.build(batch.columns[schema.primary_field.field_id].values),
-        _prepared(schema, batch),
+        _prepared(schema, batch, {}),
     )
 
 
@@ -147,10 +152,11 @@ def join_chunks(chunks: tuple[Chunk, ...]) -> Chunk:
     )
 
 
-def _prepared(schema: CollectionSchema, batch: ColumnBatch) -> dict[int, Array]:
-    found: dict[int, Array] = {}
+def _prepared(schema: CollectionSchema, batch: ColumnBatch, known: Mapping[int, Array]) -> dict[int, Array]:
+    """`known`: those of some fields, perhaps of dropped ones."""
+    found = {i: prepared for i, prepared in known.items() if i in batch.columns}
     for field_id, column in batch.columns.items():
-        if column.data_type.is_vector:
+        if column.data_type.is_vector and field_id not in known:
             prepared = exact_of(schema.by_id[field_id]).prepare(column.values)
             if prepared is not None:
                 found[field_id] = prepared

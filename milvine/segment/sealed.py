@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from milvine.analysis.outputs import input_fields
 from milvine.errors import DataIntegrityError
 from milvine.in_flight import InFlight
 from milvine.index import scalar
@@ -30,6 +31,7 @@ from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks, find_deleted
 from milvine.segment.keys import KeyIndex
+from milvine.segment.pending import PendingColumn
 from milvine.segment.rows import ExtractedPaths
 from milvine.segment.terms import AnalyzedTexts
 from milvine.storage.files import MappedFile, OnBytes, ignore_bytes
@@ -199,14 +201,24 @@ class SealedSegment:
         return sum(part.mapped_bytes for part in self.parts.values())
 
     def lacks(self, field_ids: Iterable[int]) -> bool:
-        """Whether the segment has values of one of the fields that were not opened. A dropped field has none."""
-        known = self.spec.schema.field_ids & self.meta.field_bytes.keys()
-        return any(i in known and ("field", i) not in self.parts for i in field_ids)
+        """Whether the segment has values of one of the fields that were not opened, or inputs of values that are made
+        for an answer. A dropped field has none."""
+        schema = self.spec.schema
+        known = schema.field_ids & self.meta.field_bytes.keys()
+        wanted = set(field_ids)
+        for made in schema.made_fields:
+            if made.field_id in wanted and made.field_id not in known:
+                wanted.update(f.field_id for f in input_fields(schema, made))
+        return any(i in known and ("field", i) not in self.parts for i in wanted)
 
     def column(self, field_id: int) -> Column:
         part = self.parts.get(("field", field_id))
         if part is None:
-            return lacking_column(self.spec.schema.by_id[field_id], self.row_count)
+            schema = self.spec.schema
+            field = schema.by_id[field_id]
+            if field.is_made_here and field_id in schema.field_ids:
+                return PendingColumn(schema, field, self.row_count, self.column)
+            return lacking_column(field, self.row_count)
         column: Column = part.value[0]
         return column
 

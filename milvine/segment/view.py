@@ -7,7 +7,7 @@ segment stays in the view until its sealed successor is open wherever it is need
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -35,6 +35,13 @@ class ReadView:
     def names(self, segment_id: int) -> bool:
         """Whether the view has this sealed segment."""
         return any(m.segment_id == segment_id for m in self.sealed)
+
+    def with_current(self, segment_id: int, known: Iterable[SegmentMeta]) -> ReadView:
+        """The view with the record of a sealed segment among those that the catalog knows."""
+        found = next((m for m in known if m.segment_id == segment_id), None)
+        if found is None:
+            return self
+        return replace(self, sealed=tuple(found if m.segment_id == segment_id else m for m in self.sealed))
 
     @property
     def growing_bytes(self) -> int:

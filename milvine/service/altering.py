@@ -7,20 +7,17 @@ it is then; their order and texts are Milvus's (proxy's alter tasks, root and in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from milvine.catalog.altering import alter_collection as change_collection
-from milvine.crash_points import crash_point
 from milvine.errors import CollectionLoaded, IndexDuplicate, IndexNotFound, ParameterInvalid
 from milvine.index.scalar_registry import SCALAR_TYPES
-from milvine.index.scalar_types.terms import terms_index
 from milvine.model import schema_rules
 from milvine.model.analyzer_params import enables_match, feeds
-from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection, LoadConfig
+from milvine.model.collections import MAX_FIELD_ID_PROPERTY, Collection
 from milvine.model.functions import FunctionType
-from milvine.model.known_keys import COLLECTION, refuse_unserved, unsupported
+from milvine.model.known_keys import COLLECTION, refuse_unserved
 from milvine.model.properties import (
     ANALYZER_PARAMS,
     COLLECTION_WARMUP_PROPERTIES,
@@ -30,7 +27,6 @@ from milvine.model.properties import (
     ISOLATION_PROPERTY,
     MMAP_PROPERTY,
     QUERY_MODE_PROPERTY,
-    SKIP_LOAD_PROPERTY,
     WARMUP_PROPERTY,
     allows_inserted_ids,
     check_collection_warmup,
@@ -41,12 +37,9 @@ from milvine.model.properties import (
     parse_bool,
 )
 from milvine.model.schema import (
-    DYNAMIC_FIELD_NAME,
     CollectionSchema,
     FieldSchema,
     IndexSpec,
-    with_field,
-    without_dynamic_field,
 )
 from milvine.model.types import ConsistencyLevel, DataType
 from milvine.service.analyzers import check_analyzers
@@ -57,6 +50,7 @@ from milvine.service.collection_properties import (
 )
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_collection
 from milvine.service.gate import capability
+from milvine.service.schema_changes import switch_dynamic_field
 
 _DESCRIPTION = "collection.description"
 _FIELD_DESCRIPTION = "field.description"
@@ -95,7 +89,7 @@ def alter_collection(
         return following
 
     if DYNAMIC_PROPERTY in properties:
-        _switch_dynamic_field(engine, collection, properties)
+        switch_dynamic_field(engine, collection, properties)
     else:
         change_collection(engine.catalog, collection.collection_id, changed)
 
@@ -167,141 +161,6 @@ def _check_vector_indexes(current: Collection, following: Collection) -> None:
 def _level(text: str, otherwise: ConsistencyLevel) -> ConsistencyLevel:
     """By name or number; any other value changes nothing, as in Milvus."""
     return next((level for level in ConsistencyLevel if text in (level.milvus_name, str(int(level)))), otherwise)
-
-
-def _switch_dynamic_field(engine: Engine, collection: Collection, properties: Mapping[str, str]) -> None:
-    wanted = parse_bool(properties[DYNAMIC_PROPERTY])
-    if wanted is None:
-        raise ParameterInvalid(f"invalid dynamic schema property value: {properties[DYNAMIC_PROPERTY]}")
-    if len(properties) != 1:
-        raise ParameterInvalid("cannot alter dynamic schema with other properties at the same time")
-    if collection.schema.enable_dynamic_field == wanted:
-        return
-    if wanted:
-        field = FieldSchema(0, DYNAMIC_FIELD_NAME, DataType.JSON, is_dynamic=True)
-        _add_field(engine, collection, field, lambda schema: not schema.enable_dynamic_field)
-    else:
-        _drop_dynamic_field(engine, collection)
-
-
-def _drop_dynamic_field(engine: Engine, collection: Collection) -> None:
-    """Drops `$meta` and the indexes of its paths. Files and the log keep its columns; merges leave them out."""
-    collection_id = collection.collection_id
-    ts = engine.clock.next()
-
-    def narrowed(current: Collection) -> CollectionSchema:
-        return without_dynamic_field(current.schema, ts) if current.schema.enable_dynamic_field else current.schema
-
-    def commit(schema: CollectionSchema) -> None:
-        if schema.updated_ts != ts:
-            return
-        dropped_ids: set[int] = set()
-
-        def changed(current: Collection) -> Collection:
-            following = without_dynamic_field(current.schema, ts)
-            kept = tuple(i for i in current.indexes if i.field_id in following.field_ids)
-            dropped_ids.update(i.index_id for i in current.indexes if i not in kept)
-            load = current.load
-            if load is not None:
-                load = replace(load, field_ids=load.field_ids & following.field_ids)
-            return replace(current, schema=following, indexes=kept, load=load)
-
-        crash_point("drop_field.prepared")
-        change_collection(engine.catalog, collection_id, changed)
-        crash_point("drop_field.committed")
-        # After the commit, since growing rows lose the column for good.
-        engine.datanode.set_schema(collection_id, schema)
-        for index_id in dropped_ids:
-            engine.datanode.indexes.dropped(collection_id, index_id)
-
-    engine.loader.change_schema(collection_id, narrowed, commit)
-
-
-@capability("AddCollectionField", on="name")
-def add_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
-    """Adds a field in place. Earlier rows read as NULL or its default, loaded or not."""
-    _add_plain_field(engine, context, name, added)
-
-
-@capability("AlterCollectionSchema", on="name")
-def alter_schema(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
-    """As `add_field`, by the call that Milvus 3 has for it."""
-    _add_plain_field(engine, context, name, added)
-
-
-@capability("AlterCollectionSchema", on="name")
-def drop_function(
-    engine: Engine, context: RequestContext, name: str, function_name: str, *, with_outputs: bool
-) -> NoReturn:
-    """Raises ParameterInvalid: with Milvus's texts if it would refuse, too."""
-    schema = find_collection(engine, context, name).schema
-    if not function_name:
-        raise ParameterInvalid("function name is empty")
-    function = next((f for f in schema.functions if f.name == function_name), None)
-    if function is None:
-        raise ParameterInvalid(f"function not found: {function_name}")
-    if not with_outputs:
-        raise ParameterInvalid(
-            "detaching a function without dropping its output field is not supported; "
-            f"drop_function always removes the function together with its output field: {function_name}"
-        )
-    if all(f.name in function.outputs for f in schema.vector_fields):
-        raise ParameterInvalid(
-            f"cannot drop function {function_name}: it would leave no vector field in the collection"
-        )
-    raise ParameterInvalid(unsupported("dropping a function"))
-
-
-def _add_plain_field(engine: Engine, context: RequestContext, name: str, added: FieldSchema) -> None:
-    collection = find_collection(engine, context, name)
-
-    def is_wanted(schema: CollectionSchema) -> bool:
-        schema_rules.check_added_field(name, schema, added)
-        check_analyzers(replace(schema, fields=(*schema.fields, added)), name)
-        return True
-
-    _add_field(engine, collection, added, is_wanted)
-
-
-def _add_field(
-    engine: Engine, collection: Collection, added: FieldSchema, is_wanted: Callable[[CollectionSchema], bool]
-) -> None:
-    """`is_wanted` may raise to refuse the field, or return False if there is nothing to do."""
-    ts, index_id = engine.clock.next(), engine.clock.next()
-
-    def widened(current: Collection) -> CollectionSchema:
-        return with_field(current.schema, added, ts) if is_wanted(current.schema) else current.schema
-
-    def commit(schema: CollectionSchema) -> None:
-        if schema.updated_ts != ts:
-            return
-        engine.datanode.set_schema(collection.collection_id, schema)
-        crash_point("add_field.prepared")
-
-        def changed(current: Collection) -> Collection:
-            following = replace(current, schema=with_field(current.schema, added, ts))
-            field = following.schema.by_name[added.name]
-            own = (terms_index(index_id, field),) if enables_match(field) else ()
-            return replace(following, indexes=(*current.indexes, *own), load=_with_loaded(current, field))
-
-        change_collection(engine.catalog, collection.collection_id, changed)
-        crash_point("add_field.committed")
-
-    engine.loader.change_schema(collection.collection_id, widened, commit)
-    engine.datanode.indexes.look()
-
-
-def _with_loaded(current: Collection, added: FieldSchema) -> LoadConfig | None:
-    """A load of all fields includes the new one, except a vector field, which needs an index and another load."""
-    load = current.load
-    if load is None or added.data_type.is_vector or _skips_load(added):
-        return load
-    usual = {f.field_id for f in current.schema.user_fields if not f.data_type.is_vector and not _skips_load(f)}
-    return replace(load, field_ids=load.field_ids | {added.field_id}) if usual <= load.field_ids else load
-
-
-def _skips_load(field: FieldSchema) -> bool:
-    return parse_bool(field.properties.get(SKIP_LOAD_PROPERTY, "")) is True
 
 
 @capability("CreateCollection")

@@ -24,13 +24,12 @@ from milvine.model.schema_rules import check_collection_name, check_schema
 from milvine.model.types import DataType
 from milvine.service.analyzers import check_analyzers
 from milvine.service.collection_properties import check_new_properties, with_defaults
-from milvine.service.context import Engine, RequestContext, check_database
+from milvine.service.context import NOT_DESCRIBED, Engine, RequestContext, check_database, find_described
 from milvine.service.deny_rules import COLLECTION_CHANGE
 from milvine.service.embeddings import check_models, skips_model_check
 from milvine.service.gate import Target, capability, declaration_of, for_every_user, require, sees, sees_name
 
 PARTITIONS_WITH_KEY = 16
-_NOT_FOUND = "can't find collection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ def describe_collection(engine: Engine, context: RequestContext, name: str, coll
             raise
         raise error.prefixed(_unseen(context)) from None
     if not sees(engine, context, collection):
-        missing = CollectionNotFound(name or str(collection_id), context.database, _NOT_FOUND)
+        missing = CollectionNotFound(name or str(collection_id), context.database, NOT_DESCRIBED)
         raise missing.prefixed(_unseen(context))
     return collection
 
@@ -186,11 +185,6 @@ def _described(engine: Engine, context: RequestContext, name: str, collection_id
     if not name and collection_id:
         collection = engine.catalog.snapshot.collections.get(collection_id)
         if collection is None:
-            raise CollectionNotFound(str(collection_id), context.database, _NOT_FOUND)
+            raise CollectionNotFound(str(collection_id), context.database, NOT_DESCRIBED)
         return collection
-    check_database(engine, context)
-    check_collection_name(name)
-    collection = engine.catalog.snapshot.find(context.database, name)
-    if collection is None:
-        raise CollectionNotFound(name, context.database, _NOT_FOUND)
-    return collection
+    return find_described(engine, context, name)

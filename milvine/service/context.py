@@ -32,6 +32,7 @@ from milvine.storage.resource_files import ResourceFiles
 DEFAULT_TIMEOUT_SECONDS = 60.0
 ROOT = "root"
 """The first user, who may do everything and cannot be dropped."""
+NOT_DESCRIBED = "can't find collection"
 
 
 def channel_name(collection_id: int, shard: int = 0) -> str:
@@ -117,6 +118,16 @@ def find_by_any_name(engine: Engine, context: RequestContext, name: str) -> Coll
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:
         raise CollectionNotFound(name, context.database)
+    return collection
+
+
+def find_described(engine: Engine, context: RequestContext, name: str) -> Collection:
+    """As `find_collection`, for DescribeCollection and calls that begin with it in Milvus: their text differs."""
+    check_database(engine, context)
+    check_collection_name(name)
+    collection = engine.catalog.snapshot.find(context.database, name)
+    if collection is None:
+        raise CollectionNotFound(name, context.database, NOT_DESCRIBED)
     return collection
 
 

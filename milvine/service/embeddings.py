@@ -31,10 +31,12 @@ def skips_model_check(properties: Mapping[str, str]) -> bool:
     return skips
 
 
-def check_models(engine: Engine, context: RequestContext, schema: CollectionSchema) -> None:
-    """Calls each model of a new schema once. Raises what the call raises, or ParameterInvalid, unless its vectors fit
-    their field."""
+def check_models(engine: Engine, context: RequestContext, schema: CollectionSchema, only: str = "") -> None:
+    """Calls each model of a schema once, or that of one function, by name. Raises what the call raises, or
+    ParameterInvalid, unless its vectors fit their field."""
     for function in _functions(schema):
+        if only not in ("", function.name):
+            continue
         embedder = _embedder(engine, schema, function)
         try:
             if not embedder.makes_field_type:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from milvine.analysis.fields import placed_terms_of
 from milvine.analysis.hashes import term_ids
 from milvine.analysis.phrases import slops
 from milvine.analysis.registry import analyzer_of
 from milvine.analysis.terms import Terms
 from milvine.errors import AnalyzerInvalid, CollectionNotLoaded, FieldNotFound, ParameterInvalid, ParameterTooLarge
-from milvine.model.analyzer_params import DEFAULT_ANALYZER, feeds
+from milvine.model.analyzer_params import DEFAULT_ANALYZER, enables_analyzer, feeds
 from milvine.model.functions import FunctionType
 from milvine.model.records import record
-from milvine.service.analyzers import placed_terms_of
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import find_seen, for_every_user
 
@@ -90,7 +90,7 @@ def _by_field(engine: Engine, context: RequestContext, request: AnalyzerRequest)
         raise FieldNotFound(request.field_name)
     if not engine.loader.progress(collection).is_loaded:
         raise CollectionNotLoaded(collection.collection_id)
-    if not feeds(collection.schema, field, FunctionType.BM25, FunctionType.MIN_HASH):
+    if not (enables_analyzer(field) or feeds(collection.schema, field, FunctionType.BM25, FunctionType.MIN_HASH)):
         raise ParameterInvalid(
             f"analyzer runner for field {field.field_id} not exist, "
             "now only support run analyzer by field if field was bm25/minhash input field"

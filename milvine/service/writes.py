@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milvine.analysis.outputs import with_outputs
 from milvine.errors import (
     CollectionNotLoaded,
     CollectionSchemaMismatch,
@@ -41,7 +42,7 @@ from milvine.service.context import Engine, RequestContext, find_collection, fin
 from milvine.service.deny_rules import WRITING
 from milvine.service.disk_quotas import check_disk_quota
 from milvine.service.embeddings import with_embeddings
-from milvine.service.functions import check_no_output, with_outputs
+from milvine.service.functions import check_no_output
 from milvine.service.gate import capability
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key

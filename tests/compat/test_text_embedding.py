@@ -86,6 +86,23 @@ def test_inserts_and_upserts_store_the_vectors_of_their_texts(client: MilvusClie
     assert (stored[0], stored[9]) == (vector_of("dd", DIM), vector_of("cc", DIM))
 
 
+def test_only_what_reaches_a_model_is_altered(client: MilvusClient, service: ModelServer, name: str) -> None:
+    kept = {"ingestion_prompt": "", "search_prompt": ""}
+    before = client.describe_collection(name)["functions"][0]
+    alter = client.alter_collection_function
+    _refused(1100, 'param "truncate" cannot be altered', alter, name, "embed", _function(service, truncate="1", **kept))
+    _refused(1100, 'param "ingestion_prompt" cannot be altered', alter, name, "embed", _function(service))
+    other = Function("embed", FunctionType.TEXTEMBEDDING, ["id"], ["vector"], params=_function(service).params)
+    _refused(1100, "function input fields cannot be altered: function embed", alter, name, "embed", other)
+    asked = len(service.requests)
+    alter(name, "embed", _function(service, timeout_ms="7000", **kept))
+    assert len(service.requests) == asked + 1, "the model is called once to check the function"
+    altered = client.describe_collection(name)["functions"][0]
+    assert altered == {**before, "params": {**before["params"], "timeout_ms": "7000"}}
+    client.insert(name, [{"id": 50, "text": "dcba", "year": 1}])
+    assert _stored(client, name)[50] == vector_of("dcba", DIM)
+
+
 def test_texts_are_queries_before_and_after_a_flush(client: MilvusClient, service: ModelServer, name: str) -> None:
     for _ in range(2):
         found = client.search(name, ["aab", "c"], anns_field="vector", limit=2, output_fields=["text"])

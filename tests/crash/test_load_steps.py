@@ -28,7 +28,7 @@ from milvine.model.types import DataType
 from milvine.querynode import cluster, loader
 from milvine.querynode.cluster import Target
 from milvine.segment.plans import QueryPlan
-from milvine.service import altering
+from milvine.service import schema_changes
 from milvine.service.context import Engine, RequestContext
 
 PATIENCE_SECONDS = 20.0
@@ -274,7 +274,7 @@ def test_a_field_added_while_segments_are_opened_is_in_them(
 ) -> None:
     reads = begin(engine, sealed, monkeypatch)
     assert wait_until(lambda: len(reads.begun) == 2, PATIENCE_SECONDS)
-    altering.add_field(engine, RequestContext(), sealed.name, FieldSchema(0, "x", DataType.INT64, nullable=True))
+    schema_changes.add_field(engine, RequestContext(), sealed.name, FieldSchema(0, "x", DataType.INT64, nullable=True))
     assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load must still run"
     reads.go.set()
     assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)

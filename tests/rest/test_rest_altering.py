@@ -149,3 +149,67 @@ def test_automatic_ids_may_be_given_if_the_collection_allows_it(rest: Rest, coll
     rest.ok("collections/alter_properties", {**name, "properties": {"allow_insert_auto_id": True}})
     assert rest.ok("entities/insert", {**name, "data": [row]})["insertIds"] == [7]
     assert rest.ok("entities/insert", {**name, "data": [{"vector": [1, 2]}]})["insertIds"] != [7]
+
+
+def test_a_function_is_added_and_dropped_with_its_field(rest: Rest, collection_name: str) -> None:
+    text = {
+        "fieldName": "text",
+        "dataType": "VarChar",
+        "elementTypeParams": {"max_length": 99, "enable_analyzer": True},
+    }
+    rest.custom_create(collection_name, [text], indexParams=[VECTOR_INDEX])
+    rest.wait_loaded(collection_name)
+    row = {"id": 1, "vec": [1, 2], "text": "old words"}
+    rest.ok("entities/insert", {"collectionName": collection_name, "data": [row]})
+    name = {"collectionName": collection_name}
+    function = {"name": "f", "type": "BM25", "inputFieldNames": ["text"], "outputFieldNames": ["terms"]}
+    output = {"fieldName": "terms", "dataType": "SparseFloatVector"}
+    index = {"fieldName": "terms", "indexName": "by_terms", "metricType": "BM25", "indexType": "AUTOINDEX"}
+    added = {**name, "function": function, "outputField": output, "indexParams": index}
+    for change, text_of_error in (
+        (
+            {"indexParams": {**index, "fieldName": "text"}},
+            'indexParams.fieldName "text" must match outputField.fieldName',
+        ),
+        ({"function": {**function, "type": "Bm25"}}, "Unsupported function type: Bm25"),
+        (
+            {"function": {**function, "inputFieldNames": ["id"]}},
+            "BM25 function input field must be a VARCHAR/TEXT field",
+        ),
+    ):
+        answer = rest.post("collections/add_function_field", {**added, **change})
+        assert (answer["code"], text_of_error in answer["message"]) == (1100, True), answer
+    assert rest.ok("collections/add_function_field", added) == {}
+    row = {"id": 2, "vec": [1, 2], "text": "fresh words"}
+    rest.ok("entities/insert", {**name, "data": [row]})
+    search = {**name, "data": ["words"], "annsField": "terms", "consistencyLevel": "Strong"}
+    assert sorted(hit["id"] for hit in rest.ok("entities/search", search)) == [1, 2]
+    details = _described(rest, collection_name)
+    assert [f["name"] for f in details["functions"]] == ["f"]
+    assert [i["indexName"] for i in details["indexes"]] == ["vec", "by_terms"]
+
+    altered = rest.post("collections/alter_function", {**name, "functionName": "f", "function": function})
+    assert altered["message"] == "currently does not support alter BM25 function: invalid parameter"
+    for route, body in (("add_function", {"function": function}), ("drop_function", {"functionName": "f"})):
+        answer = rest.post(f"collections/{route}", {**name, **body})
+        assert (answer["code"], "RPC is no longer supported" in answer["message"]) == (1100, True), answer
+    assert rest.ok("collections/drop_function_field", {**name, "functionName": "f"}) == {}
+    details = _described(rest, collection_name)
+    assert (details["functions"], [f["name"] for f in details["fields"]]) == ([], ["id", "vec", "text"])
+
+
+def test_a_field_is_dropped_by_its_name_or_its_id(rest: Rest, collection_name: str) -> None:
+    _create(rest, collection_name, load=True)
+    name = {"collectionName": collection_name}
+    for body, text in (
+        ({}, "exactly one of fieldName or fieldId is required"),
+        ({"fieldName": "a", "fieldId": 102}, "exactly one of fieldName or fieldId is required"),
+        ({"fieldId": 0}, "fieldId must be greater than 0"),
+        ({"fieldName": "b"}, "field not found: b"),
+        ({"fieldId": 109}, "field not found with id: 109"),
+    ):
+        answer = rest.post("collections/fields/drop", {**name, **body})
+        assert answer == {"code": 1100, "message": f"{text}: invalid parameter"}
+    number = next(f["id"] for f in _described(rest, collection_name)["fields"] if f["name"] == "a")
+    assert rest.ok("collections/fields/drop", {**name, "fieldId": number}) == {}
+    assert [f["name"] for f in _described(rest, collection_name)["fields"]] == ["id", "vec"]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milvine.analysis.fields import naming_field, placed_terms_of
 from milvine.analysis.terms import Terms
 from milvine.errors import ParameterInvalid, SearchTextNotIndexed
 from milvine.model import json_text
@@ -26,7 +27,6 @@ from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.model.vectors.base import query_type_name
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, too_large
-from milvine.service.analyzers import naming_field, placed_terms_of
 from milvine.service.reading.fragments import FragmentOptions, fragments
 
 Array = np.ndarray[Any, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from milvine.analysis.outputs import query_signatures, query_terms
 from milvine.errors import ParameterInvalid
 from milvine.index.term_queries import TermQueries
 from milvine.model.collections import Collection
@@ -15,7 +16,6 @@ from milvine.model.vectors import kind_of
 from milvine.model.vectors.base import query_type_name
 from milvine.service.context import Engine, RequestContext
 from milvine.service.embeddings import embedded_queries
-from milvine.service.functions import query_signatures, query_terms
 
 
 def checked_queries(

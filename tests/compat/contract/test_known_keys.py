@@ -28,12 +28,11 @@ from milvine.grpc_api.servicer import RPCS
 from milvine.grpc_api.unserved import (
     ABSENT,
     REFUSED_BY_MILVUS,
-    REMOVED_BY_MILVUS,
     WITHOUT_CODE_IN_MILVUS,
     WITHOUT_STATUS,
 )
 from milvine.model import known_keys
-from milvine.model.known_keys import KEYS, Known, Verdict
+from milvine.model.known_keys import KEYS, REMOVED_BY_MILVUS, Known, Verdict
 from milvine.rest_api.app import ROUTES, VERSIONS
 
 METHODS = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods_by_name
@@ -365,6 +364,7 @@ _RPC_OF = {METHODS[method].input_type.name: method for method in RPCS}
 _RPC_OF["ManualCompactionRequest"] = "ManualCompaction"
 _TRIED_ELSEWHERE = (
     "AddCollectionFieldRequest",
+    "AlterCollectionFunctionRequest",
     "AlterCollectionSchemaRequest",
     "CreateCredentialRequest",
     "GetReplicateInfoRequest",
