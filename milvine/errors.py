@@ -39,16 +39,17 @@ class MilvineError(Exception):
 
     def prefixed(self, prefix: str) -> MilvineError:
         """The same error with a cause or place before its text, as Go prints wrapped errors."""
-        error = _restored(type(self), f"{prefix}: {self.message}", self.__dict__)
+        error = restored(type(self), f"{prefix}: {self.message}", self.__dict__)
         error.__cause__ = self
         return error
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default unpickling calls the class with the whole text, which most classes would word once more.
-        return _restored, (type(self), self.message, self.__dict__)
+        return restored, (type(self), self.message, self.__dict__)
 
 
-def _restored(kind: type[MilvineError], message: str, attributes: dict[str, object]) -> MilvineError:
+def restored(kind: type[MilvineError], message: str, attributes: dict[str, object]) -> MilvineError:
+    """An error of another process, with its whole text."""
     error = kind.__new__(kind)
     Exception.__init__(error, message)
     error.__dict__.update(attributes)

@@ -37,6 +37,7 @@ class BloomFilter:
         reason = _fault_of(blob)
         if reason is not None:
             raise _EnvelopeError(f"bloom_match filter blob is invalid: {reason}", position)
+        self.blob = blob
         self._blocks = np.frombuffer(blob, "<u4", offset=_HEADER_BYTES).reshape(-1, 8)
         self._domains = blob[28]
 

@@ -36,6 +36,8 @@ class Exact:
     exact_distances: Callable[[Any, Any, Array, int, MetricType], Nearest]
     """vectors, queries, rows, k, metric."""
     prepared_bytes: int = 0
+    origin: tuple[Any, ...] = ()
+    """What makes the same object in another process: the name of a family, or that of a metric and its parameters."""
 
 
 def no_preparation(_vectors: Any) -> None:
@@ -43,14 +45,17 @@ def no_preparation(_vectors: Any) -> None:
 
 
 _FAMILIES = {
-    "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances, 4),
-    "binary": Exact(no_preparation, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances),
-    "sparse": Exact(no_preparation, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances),
+    "dense": Exact(scan.squared_norms, scan.scan, scan.scan_band, scan.exact_distances, 4, ("dense",)),
+    "binary": Exact(
+        no_preparation, scan_binary.scan, scan_binary.scan_band, scan_binary.exact_distances, origin=("binary",)
+    ),
+    "sparse": Exact(
+        no_preparation, scan_sparse.scan, scan_sparse.scan_band, scan_sparse.exact_distances, origin=("sparse",)
+    ),
+    "terms": Exact(row_lengths, scan_terms.scan, scan_terms.scan_band, scan_terms.exact_distances, 4, ("terms",)),
 }
 _EXACT = {data_type: _FAMILIES[kind.family] for data_type, kind in KINDS.items()}
-_OF_FUNCTIONS = {
-    FunctionType.BM25: Exact(row_lengths, scan_terms.scan, scan_terms.scan_band, scan_terms.exact_distances, 4)
-}
+_OF_FUNCTIONS = {FunctionType.BM25: _FAMILIES["terms"]}
 """Of fields whose vectors a function makes, if they are not compared as others of their type."""
 
 
@@ -58,3 +63,8 @@ def exact_of(field: FieldSchema) -> Exact:
     """How the vectors of a field are compared."""
     found = None if field.made_by is None else _OF_FUNCTIONS.get(field.made_by)
     return _EXACT[field.data_type] if found is None else found
+
+
+def exact_of_family(name: str) -> Exact:
+    """The comparison with this `origin`. Raises KeyError."""
+    return _FAMILIES[name]

@@ -22,6 +22,8 @@ from milvine.index.ivf import MIN_SCANNED
 from milvine.model.types import MetricType
 from milvine.model.vectors.conversion import blocks
 
+COMPARISON = "minhash"
+"""The first of the `origin` of a comparison."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _COUNTED_SHARE = 8
 """With more candidates than the rows divided by this, counting them in an array of all rows is faster than sorting."""
@@ -99,7 +101,8 @@ def comparison(hash_bytes: int, bands: int, *, by_similarity: bool) -> Exact:
     def scan(vectors: Array, _prepared: Any, queries: Array, k: int, metric: MetricType, mask: Array | None) -> Nearest:
         return nearest_by(measure, vectors, queries, k, metric, mask, None)
 
-    return Exact(no_preparation, scan, partial(nearest_by, measure), partial(ordered_by, measure))
+    origin = (COMPARISON, hash_bytes, bands, by_similarity)
+    return Exact(no_preparation, scan, partial(nearest_by, measure), partial(ordered_by, measure), origin=origin)
 
 
 def build(vectors: Array, bands: Bands) -> dict[str, Array]:

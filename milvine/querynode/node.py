@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from milvine.index.term_queries import TermStatistics
@@ -21,8 +22,44 @@ class SegmentNotHeld(Exception):
     view."""
 
 
+class NodeBehind(Exception):
+    """A node does not have the deletes that a read must see yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node that holds segments. `is_silent`: it does not answer at the moment."""
+
+    node_id: int
+    address: str
+    hostname: str
+    limit_bytes: int
+    held_bytes: int
+    is_silent: bool = False
+
+
 class QueryNode(Protocol):
     """`read_ts` of a plan is at most the ts of the last deletes that `apply_deletes` returned from."""
+
+    def nodes(self) -> tuple[NodeInfo, ...]:
+        """The query nodes beside this process."""
+        ...
+
+    def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
+        """The ids of the nodes that serve a segment, the preferred one first."""
+        ...
+
+    def copies(self, collection_id: int) -> int:
+        """How many nodes are to serve each segment of a collection."""
+        ...
+
+    def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
+        """Prefers these nodes for the segments until they are released."""
+        ...
+
+    def close(self) -> None:
+        """Ends what runs in the background."""
+        ...
 
     def load_segment(
         self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes, in_parallel: bool = True

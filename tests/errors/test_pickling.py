@@ -10,6 +10,7 @@ import pytest
 
 from milvine import errors
 from milvine.errors import MilvineError
+from milvine.querynode.remote import messages
 
 _CLASSES = sorted(
     (c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, MilvineError)), key=lambda c: c.__name__
@@ -48,12 +49,26 @@ def _copied(error: MilvineError) -> MilvineError:
     return copy
 
 
+def _received(error: MilvineError) -> MilvineError:
+    with pytest.raises(MilvineError) as caught:
+        messages.decode_result(messages.encode_error(error))
+    return caught.value
+
+
 @pytest.mark.parametrize("kind", _CLASSES, ids=lambda kind: kind.__name__)
 def test_an_error_survives_pickling(kind: type[MilvineError]) -> None:
     error = _made(kind)
     assert _seen(_copied(error)) == _seen(error)
     prefixed = error.prefixed("node 7")
     assert _seen(_copied(prefixed)) == _seen(prefixed)
+
+
+@pytest.mark.parametrize("kind", _CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_of_a_query_node_arrives_as_it_was(kind: type[MilvineError]) -> None:
+    error = _made(kind)
+    assert _seen(_received(error)) == _seen(error)
+    prefixed = error.prefixed("node 7")
+    assert _seen(_received(prefixed)) == _seen(prefixed)
 
 
 def test_the_code_of_one_error_survives_pickling() -> None:

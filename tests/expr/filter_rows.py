@@ -22,6 +22,7 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, json_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
 from milvine.model.schema import CollectionSchema, FieldSchema, with_field_ids
 from milvine.model.types import DataType
+from milvine.querynode.remote.messages import codec
 
 
 def _array(name: str, element_type: DataType, **others: Any) -> FieldSchema:
@@ -108,8 +109,8 @@ def rows_of(rows: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def kept(text: str, rows: Sequence[Mapping[str, Any]], **templates: object) -> list[int]:
-    """Offsets of the rows that the filter keeps."""
-    mask = evaluate(compile_filter(text, SCHEMA, None, templates), rows_of(rows))
+    """Offsets of the rows that the filter keeps; in a query node, which gets it as a message."""
+    mask = evaluate(codec.decode(codec.encode(compile_filter(text, SCHEMA, None, templates))), rows_of(rows))
     assert mask.dtype == np.bool_
     assert mask.shape == (len(rows),)
     return [int(i) for i in np.flatnonzero(mask)]
