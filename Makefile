@@ -28,7 +28,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" $(TWO_AT_A_TIME)
 
 test-cluster: setup
-	MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" tests/cluster
+	MILVINE_NODE_ROUNDS=20 MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" tests/cluster
 
 test-clients: setup
 	$(BIN)/python -m pytest -m clients tests/clients

@@ -27,7 +27,7 @@ _PYTHON_VARIABLE = "MILVINE_PYTHON"
 _FRONT_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "PYTHONHOME", "PYTHONPATH")
 _SAVED_PREFIX = "MILVINE_OUTER_"
 # Requests run in parallel; further threads of libraries would only contend with them.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
 REFUSE, LRU = "refuse", "lru"
@@ -299,6 +299,18 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("host", "proxy.host", "", str, "address to listen on; empty: loopback, 127.0.0.1 and ::1"),
     Setting("port", "proxy.port", 19530, parse_port, "gRPC and REST; 0 picks a free one"),
+    Setting("cluster_host", "cluster.host", "127.0.0.1", str, "address on which query nodes reach this head"),
+    Setting("cluster_port", "cluster.port", 0, parse_port, "its port; 0: all segments are in this process"),
+    Setting(
+        "internal_ca_pem_path", "internaltls.caPemPath", "", _parse_path, "the authority of certificates of a cluster"
+    ),
+    Setting(
+        "internal_server_pem_path", "internaltls.serverPemPath", "", _parse_path, "the certificate of this head or node"
+    ),
+    Setting("internal_server_key_path", "internaltls.serverKeyPath", "", _parse_path, "its private key"),
+    Setting(
+        "internal_tls_name", "internaltls.sni", "", str, "the name in these certificates; empty: that of the address"
+    ),
     Setting("metrics_port", "common.metricsPort", 9091, parse_port, "/healthz and /metrics; 0 is off"),
     Setting(
         "memory_limit_bytes",
@@ -669,6 +681,12 @@ class Settings:
     store_removal_seconds: float
     host: str
     port: int
+    cluster_host: str
+    cluster_port: int
+    internal_ca_pem_path: str
+    internal_server_pem_path: str
+    internal_server_key_path: str
+    internal_tls_name: str
     metrics_port: int
     memory_limit_bytes: int
     memory_policy: str
@@ -809,7 +827,7 @@ def front_environment(settings: Settings, front: Mapping[str, str]) -> dict[str,
         **os.environ,
         **front,
         **saved,
-        **_ONE_THREAD,
+        **ONE_THREAD,
         _SETTINGS_VARIABLE: orjson.dumps(asdict(settings)).decode(),
         _PYTHON_VARIABLE: sys.executable,
     }
@@ -826,7 +844,7 @@ def child_command(module: str, *arguments: str) -> tuple[list[str], dict[str, st
     In the front's process `sys.executable` is not this environment's Python, and the variables that embed
     the interpreter must not reach a child.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in (*_FRONT_VARIABLES, *_ONE_THREAD)}
+    environment = {k: v for k, v in os.environ.items() if k not in (*_FRONT_VARIABLES, *ONE_THREAD)}
     for name in _FRONT_VARIABLES:
         if _SAVED_PREFIX + name in environment:
             environment[name] = environment.pop(_SAVED_PREFIX + name)

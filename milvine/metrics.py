@@ -79,6 +79,12 @@ background_failing = Gauge(
 background_alive = Gauge(
     "milvine_background_alive", "1, or 0 if the thread of the work has ended", ["work"], registry=registry
 )
+lost_nodes = Counter("milvine_nodes_lost", "Query nodes whose registration ended", registry=registry)
+failovers = Counter(
+    "milvine_reads_asked_elsewhere",
+    "Parts of reads that another query node was asked for, since the first failed or was slow",
+    registry=registry,
+)
 ready_seconds = Gauge("milvine_ready_seconds", "Time from the start of the process to ready", registry=registry)
 
 milvus_gauges: dict[str, Callable[[], float]] = {}
@@ -152,6 +158,23 @@ def _family(name: str, labelled: list[tuple[dict[str, str], float]]) -> Metric:
 
 
 registry.register(_MilvusNames())
+
+
+class _NodeBytes:
+    """Read when metrics are, since nodes come and go."""
+
+    def collect(self) -> Iterator[Metric]:
+        for kind, read in node_bytes.items():
+            family = Metric(f"milvine_node_{kind}_bytes", _NODE_BYTES[kind], "gauge")
+            for node, value in read().items():
+                family.add_sample(family.name, {"node": node}, value)
+            yield family
+
+
+_NODE_BYTES = {"held": "Memory that segments hold on a query node", "limit": "Memory that they may hold there"}
+node_bytes: dict[str, Callable[[], dict[str, float]]] = {}
+"""By node; the set of nodes fills it."""
+registry.register(_NodeBytes())
 
 
 @cache

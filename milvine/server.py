@@ -28,6 +28,9 @@ from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
+from milvine.querynode.remote.head import Head
+from milvine.querynode.remote.node_set import NodeSet
+from milvine.querynode.remote.process import certificates_of, check_is_guarded
 from milvine.querynode.resting import RestPolicy
 from milvine.rest_api.app import make_app
 from milvine.segment.rows import parsed_json
@@ -77,7 +80,8 @@ def build_engine(settings: Settings) -> Engine:
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, store, clock, background)
     threads = max(2, os.cpu_count() or 1)
-    node = LocalNode(store, threads)
+    local = LocalNode(store, threads)
+    node = NodeSet(catalog, views, local, settings.memory_limit_bytes, background) if settings.cluster_port else local
     budget = Budget(settings.memory_limit_bytes)
     parsed_json.set_limit(settings.json_cache_bytes)
     mmap_by_default = {
@@ -115,6 +119,7 @@ def build_engine(settings: Settings) -> Engine:
     )
     _count_under_milvus_names(catalog)
     datanode.start()
+    leave_nodes = _listen(settings, node, loader, clock, resource_files) if isinstance(node, NodeSet) else _nothing
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
     engine = Engine(
@@ -135,12 +140,30 @@ def build_engine(settings: Settings) -> Engine:
         resource_files,
         _outside_files(settings),
         open_audit_log(settings),
+        leave_nodes,
     )
     users.ensure_root(engine)
     for warning in warnings_at_start(engine):
         _log.warning("%s", warning)
     roles.ensure_public_privileges(engine)
     return engine
+
+
+def _nothing() -> None:
+    pass
+
+
+def _listen(
+    settings: Settings, nodes: NodeSet, loader: Loader, clock: HybridClock, resource_files: ResourceFiles
+) -> Callable[[], None]:
+    """Lets query nodes register; returns what ends that. Raises UnexpectedError."""
+    certificates = certificates_of(settings)
+    check_is_guarded(settings.cluster_host, certificates)
+    head = Head(nodes, clock.next(), settings.data_dir, place_of(settings), certificates, resource_files)
+    nodes.start(loader)
+    port = head.start(settings.cluster_host, settings.cluster_port)
+    logs.event(_log, logging.INFO, "query nodes may register", address=f"{settings.cluster_host}:{port}")
+    return head.close
 
 
 def _model_client(settings: Settings) -> ModelClient:

@@ -45,7 +45,12 @@ HOST = "127.0.0.1"
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 _READY = "milvine ready "
+_NODE_READY = "milvine node ready "
+_NODES = int(os.environ.get("MILVINE_TEST_NODES", "0"))
+"""Every server of the tests gets so many query nodes, which hold all its segments."""
 _POLL_SECONDS = 0.02
+_NODES_SECONDS = 1.5
+"""Within this time a node reports twice, and is counted."""
 _used_ports: set[int] = set()
 """Ports are used once: gRPC shares a connection among all channels of a process to one address, so a client of an ended
 server could delay the connection to a new server on its port."""
@@ -71,6 +76,46 @@ def _dies_with_parent() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
+class Node:
+    """`milvine node` in a child process. Its directory outlives it."""
+
+    def __init__(self, head_port: int, directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self._head_port = head_port
+        self._arguments = arguments
+        self._env = dict(env or {})
+        self.directory = directory
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Node:
+        command = [*_dies_with_parent(), sys.executable, "-m", "milvine", "node", f"--head={HOST}:{self._head_port}"]
+        command += [f"--data-dir={self.directory}", *self._arguments]
+        self.directory.mkdir(exist_ok=True)
+        with (self.directory / "log.txt").open("a") as log:
+            self.process = subprocess.Popen(
+                command, env={**os.environ, **self._env}, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(_NODE_READY), (line, self.log)
+        return self
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log.txt").read_text()
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+
+
 class Server:
     """A milvine server in a child process; start() works again after stop() or kill(), on the same data."""
 
@@ -91,6 +136,11 @@ class Server:
         self._wanted_port = port
         self._arguments = arguments
         self._env = dict(env or {})
+        self._nodes: list[Node] = []
+        if _NODES and "MILVINE_CLUSTER_PORT" not in self._env:
+            self._env["MILVINE_CLUSTER_PORT"] = str(free_port())
+            head_port = int(self._env["MILVINE_CLUSTER_PORT"])
+            self._nodes = [Node(head_port, directory / f"node-{i}", env=self._env) for i in range(_NODES)]
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._channel: grpc.Channel | None = None
@@ -166,6 +216,7 @@ class Server:
             ready = [line for line in lines if line.startswith(_READY) and line.endswith("\n")]
             if ready:
                 self.port = int(ready[0].rpartition(":")[2])
+                self._start_nodes()
                 return self
             code = self.process.poll()
             assert code is None, f"the server ended with {code} before it was ready:\n{self.log[seen:]}"
@@ -173,6 +224,13 @@ class Server:
                 self.kill()
                 raise AssertionError(f"no ready line in {timeout_seconds} s:\n{self.log[seen:]}")
             time.sleep(_POLL_SECONDS)
+
+    def _start_nodes(self) -> None:
+        for node in self._nodes:
+            if node.process is None:
+                node.start()
+        if self._nodes:
+            time.sleep(_NODES_SECONDS)
 
     @property
     def stub(self) -> Any:
@@ -219,6 +277,8 @@ class Server:
     def close(self) -> None:
         """Kills the process if it still runs."""
         self._close_channel()
+        for node in self._nodes:
+            node.kill()
         if self._process is not None and self._process.poll() is None:
             self.kill()
 

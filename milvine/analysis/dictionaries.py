@@ -46,6 +46,11 @@ def install(dictionaries: Dictionaries) -> None:
     _installed.dictionaries = dictionaries
 
 
+def installed() -> Dictionaries:
+    """Those of this process."""
+    return _installed
+
+
 def resources_of(params: Any) -> list[FileResource]:
     """The known resources that parameters name, each as often as it is there. Raises AnalyzerInvalid if they have too
     many bytes together."""

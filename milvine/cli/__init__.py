@@ -6,11 +6,12 @@ import argparse
 import sys
 
 from milvine import __version__
-from milvine.cli import check, collections, doctor, estimate, loading, rows, serve
+from milvine.cli import check, collections, doctor, estimate, loading, node, rows, serve
 from milvine.cli.command import FAILED, Command, Failed
 
 COMMANDS: tuple[Command, ...] = (
     serve.COMMAND,
+    node.COMMAND,
     doctor.COMMAND,
     check.COMMAND,
     collections.LIST,

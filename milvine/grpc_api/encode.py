@@ -358,8 +358,8 @@ def loaded_segment(segment: LoadedSegment) -> Any:
         num_rows=segment.meta.row_count,
         index_name="" if index is None else index.name,
         indexID=0 if index is None else index.index_id,
-        nodeID=NODE_ID,
-        nodeIds=[NODE_ID],
+        nodeID=segment.node_ids[0] if segment.node_ids else 0,
+        nodeIds=segment.node_ids,
         state=common_pb2.SegmentState.Sealed,
         level=common_pb2.SegmentLevel.L1,
         is_sorted=True,
@@ -370,16 +370,16 @@ def replica(held: Replica) -> Any:
     collection_id = held.collection.collection_id
     shards = range(held.collection.num_shards)
     return milvus_pb2.ReplicaInfo(
-        replicaID=collection_id,
+        replicaID=held.replica_id,
         collectionID=collection_id,
         partition_ids=sorted(held.load.partition_ids),
         shard_replicas=[
             milvus_pb2.ShardReplica(
-                leaderID=NODE_ID, dm_channel_name=channel_name(collection_id, shard), node_ids=[NODE_ID]
+                leaderID=NODE_ID, dm_channel_name=channel_name(collection_id, shard), node_ids=held.node_ids
             )
             for shard in shards
         ],
-        node_ids=[NODE_ID],
+        node_ids=held.node_ids,
         resource_group_name=held.load.resource_group,
         num_outbound_node={held.outbound_group: 1} if held.outbound_group else {},
     )

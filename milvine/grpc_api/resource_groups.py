@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import common_pb2, milvus_pb2, rg_pb2
-from milvine.model.resource_groups import NODE_ID, ResourceGroupConfig
+from milvine.model.resource_groups import ResourceGroupConfig
 from milvine.service import replicas, resource_groups
 from milvine.service.context import Engine, RequestContext
 from milvine.service.resource_groups import ResourceGroupDescription
@@ -38,17 +37,18 @@ def _encode_config(config: ResourceGroupConfig) -> Any:
 
 def _encode_group(engine: Engine, described: ResourceGroupDescription) -> Any:
     group = described.group
-    host = engine.settings.host or "127.0.0.1"
-    node = common_pb2.NodeInfo(node_id=NODE_ID, address=f"{host}:{engine.settings.port}", hostname=socket.gethostname())
+    nodes = [
+        common_pb2.NodeInfo(node_id=one.node_id, address=one.address, hostname=one.hostname) for one in described.nodes
+    ]
     return milvus_pb2.ResourceGroup(
         name=group.name,
         capacity=group.capacity,
-        num_available_node=group.node_count,
+        num_available_node=len(nodes),
         num_loaded_replica=described.loaded_replicas,
         num_outgoing_node=described.outgoing_nodes,
         num_incoming_node=described.incoming_nodes,
         config=_encode_config(group.config),
-        nodes=[node] if group.has_node else [],
+        nodes=nodes,
     )
 
 

@@ -30,6 +30,12 @@ class Budget:
         metrics.memory_limit_bytes.set(limit_bytes)
         metrics.loaded_bytes.set_function(self.held_bytes)
 
+    def set_limit(self, limit_bytes: int) -> None:
+        """What is held already stays, even if it is more."""
+        with self._lock:
+            self.limit_bytes = limit_bytes
+        metrics.memory_limit_bytes.set(limit_bytes)
+
     def _used(self) -> int:
         return sum(self._reserved.values()) + sum(self._held_bytes.values())
 

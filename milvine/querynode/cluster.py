@@ -54,7 +54,7 @@ class Cluster:
         release and progress always get a thread."""
         self._catalog = catalog
         self._views = views
-        self._node = node
+        self.node = node
         self._loader = loader
         self._places_to_wait = threading.BoundedSemaphore(max_waiting)
 
@@ -74,7 +74,7 @@ class Cluster:
             if isinstance(plan.queries, TermQueries):
                 plan = replace(plan, queries=self._weighed(target, share.view, plan.field_id, plan.queries))
             found = [
-                self._node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
+                self.node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
                 search_row_sets(share.growing, plan) if share.growing else None,
             ]
             hits = [h for h in found if h is not None]
@@ -85,7 +85,7 @@ class Cluster:
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
         def on_share(share: _Share, plan: QueryPlan) -> FoundRows | None:
             found = [
-                self._node.query(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
+                self.node.query(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
                 query_row_sets(share.growing, plan) if share.growing else None,
             ]
             rows = [f for f in found if f is not None]
@@ -95,7 +95,7 @@ class Cluster:
 
     def count(self, target: Target, plan: QueryPlan) -> int:
         def on_share(share: _Share, plan: QueryPlan) -> int:
-            sealed = self._node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
+            sealed = self.node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
             return sealed + count_row_sets(share.growing, plan)
 
         return self._read(target, plan, on_share)
@@ -106,7 +106,7 @@ class Cluster:
         def on_share(share: _Share, plan: QueryPlan) -> Any | None:
             ids = share.segment_ids
             found = [
-                self._node.aggregate(target.collection_id, ids, plan, what) if ids else None,
+                self.node.aggregate(target.collection_id, ids, plan, what) if ids else None,
                 aggregate_row_sets(share.growing, plan, what) if share.growing else None,
             ]
             tables = [table for table in found if table is not None]
@@ -120,7 +120,7 @@ class Cluster:
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
         whole, terms = _share_of(view, collection.load.partition_ids, with_growing=True), queries.terms()
-        sealed = self._node.term_statistics(target.collection_id, whole.segment_ids, field_id, terms)
+        sealed = self.node.term_statistics(target.collection_id, whole.segment_ids, field_id, terms)
         return queries.weighed(sealed + term_statistics(whole.growing, field_id, terms))
 
     def _read(self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result]) -> _Result:

@@ -172,7 +172,8 @@ class Loader:
             state = self._states.get(collection_id)
             if state is None:
                 names = partial(self._names, collection_id)
-                state = LoadState(Reservations(self.budget, collection_id, names))
+                copies = partial(self._node.copies, collection_id)
+                state = LoadState(Reservations(self.budget, collection_id, names, copies))
                 self._states[collection_id] = state
             return state
 
@@ -763,12 +764,29 @@ class Loader:
         is_whole = bool(left) and target.is_open(self._node.held(collection.collection_id))
         return replace(now, partition_ids=left) if is_whole else None
 
+    # Notifications of nodes
+
+    def segments_lost(self, lost: Mapping[int, Iterable[int]]) -> None:
+        """They are opened again, where there is room."""
+        for collection_id, segment_ids in lost.items():
+            for segment_id in segment_ids:
+                self.budget.free(collection_id, segment_id)
+            self.view_changed(collection_id)
+
+    def segment_grown(self, collection_id: int, segment_id: int) -> None:
+        measure = partial(self._node.memory_bytes, collection_id, segment_id)
+        self.budget.measure_again(collection_id, segment_id, measure)
+
+    def limit_changed(self, limit_bytes: int) -> None:
+        self.budget.set_limit(limit_bytes)
+        for collection_id in list(self._states):
+            self._schedule(collection_id)
+
     # Notifications of the data node
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         for segment_id in self._node.apply_deletes(collection_id, batch):
-            measure = partial(self._node.memory_bytes, collection_id, segment_id)
-            self.budget.measure_again(collection_id, segment_id, measure)
+            self.segment_grown(collection_id, segment_id)
 
     def prepare(self, collection_id: int, segments: tuple[SegmentMeta, ...]) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)

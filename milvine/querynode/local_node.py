@@ -17,9 +17,10 @@ import numpy as np
 from milvine import metrics
 from milvine.index.term_queries import TermStatistics
 from milvine.model.properties import PartKey
+from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
-from milvine.querynode.node import SegmentNotHeld
+from milvine.querynode.node import NodeInfo, SegmentNotHeld
 from milvine.segment.aggregation import Aggregation, aggregate_row_sets
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
@@ -47,6 +48,21 @@ class LocalNode:
         self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         metrics.mapped_bytes.set_function(self.mapped_bytes)
+
+    def close(self) -> None:
+        """Nothing has to end."""
+
+    def nodes(self) -> tuple[NodeInfo, ...]:
+        return ()
+
+    def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
+        return (NODE_ID,) if segment_id in self._serving[collection_id] else ()
+
+    def copies(self, collection_id: int) -> int:
+        return 1
+
+    def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
+        """There is no other place."""
 
     def mapped_bytes(self) -> int:
         """Bytes of files of all serving segments that are mapped and not counted as memory."""
@@ -150,6 +166,10 @@ class LocalNode:
 
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
+
+    def serving_ids(self) -> dict[int, list[int]]:
+        """The serving segments by collection."""
+        return {i: list(segments) for i, segments in list(self._serving.items()) if segments}
 
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Collection[int]:
         changed: list[int] = []

@@ -24,8 +24,15 @@ class Reservations:
     The caller holds the lock of the collection's LoadState.
     """
 
-    def __init__(self, budget: Budget, collection_id: int, names: Callable[[], Mapping[int, str]]) -> None:
-        """`names`: the collections that a refusal may list."""
+    def __init__(
+        self,
+        budget: Budget,
+        collection_id: int,
+        names: Callable[[], Mapping[int, str]],
+        copies: Callable[[], int] = lambda: 1,
+    ) -> None:
+        """`names`: the collections that a refusal may list. `copies`: how many nodes open each segment."""
+        self._copies = copies
         self._budget = budget
         self._collection_id = collection_id
         self._names = names
@@ -37,26 +44,31 @@ class Reservations:
 
     def plan(self, needed: Mapping[int, int]) -> None:
         """Reserves bytes by segment in place of the plan. Raises MemoryLimitExceeded with nothing changed."""
+        copies = self._copies()
+        needed = {i: copies * size for i, size in needed.items()}
         total, before = sum(needed.values()), self.planned_bytes
         self._budget.reserve(self._collection_id, total, self._names, instead_of=before)
         self._planned = {i: size for i, size in needed.items() if size}
 
     def plan_more(self, segment_id: int, needed_bytes: int) -> None:
         """Reserves bytes for a further segment. Raises MemoryLimitExceeded with nothing changed."""
+        needed_bytes *= self._copies()
         before = self._planned.get(segment_id, 0)
         self._budget.reserve(self._collection_id, needed_bytes, self._names, instead_of=before)
         self._planned[segment_id] = needed_bytes
 
-    def reserve(self, needed_bytes: int) -> None:
-        """Reserves bytes for an opening without a plan. Raises MemoryLimitExceeded."""
+    def reserve(self, needed_bytes: int) -> int:
+        """Reserves bytes for an opening without a plan; returns those of all copies. Raises MemoryLimitExceeded."""
+        needed_bytes *= self._copies()
         self._budget.reserve(self._collection_id, needed_bytes, self._names)
+        return needed_bytes
 
     def take(self, meta: SegmentMeta, spec: LoadSpec, held: Mapping[PartKey, int]) -> tuple[int, LoadSpec]:
         """Bytes for an opening, and the spec to open with them: without scalar indexes, or else mapped, if plan and
         free memory do not suffice. The plan of a load always suffices."""
         planned = self._planned.pop(meta.segment_id, 0)
         for attempt in (spec, replace(spec, without_scalar_indexes=True)):
-            needed = lacking_bytes(part_sizes(meta, attempt), held)
+            needed = self._copies() * lacking_bytes(part_sizes(meta, attempt), held)
             try:
                 self._budget.reserve(self._collection_id, needed, self._names, instead_of=planned)
             except MemoryLimitExceeded as error:

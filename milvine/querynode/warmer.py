@@ -54,7 +54,7 @@ class Warmer:
             meta, spec = held
             needed = self._lacking_bytes(meta, spec)
             try:
-                state.reservations.reserve(needed)
+                needed = state.reservations.reserve(needed)
             except MemoryLimitExceeded as error:
                 _log.warning("segment %s stays mapped: %s", segment_id, error)
                 metrics.mapped_for_lack_of_memory.inc()

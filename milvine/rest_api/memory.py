@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from milvine.model.requests import LoadRequest
+from milvine.querynode.node import NodeInfo
 from milvine.rest_api.call import Call, Route
 from milvine.service import loading, memory
 
@@ -58,7 +59,21 @@ def estimate(call: Call) -> dict[str, Any]:
 
 def usage(call: Call) -> dict[str, Any]:
     found = memory.usage(call.engine, call.context)
-    return {"data": {**totals(found), "collections": [_collection(c) for c in found.collections]}}
+    data: dict[str, Any] = {**totals(found), "collections": [_collection(c) for c in found.collections]}
+    if found.nodes:
+        data["nodes"] = [_node(node) for node in found.nodes]
+    return {"data": data}
+
+
+def _node(node: NodeInfo) -> dict[str, Any]:
+    return {
+        "nodeId": node.node_id,
+        "address": node.address,
+        "hostname": node.hostname,
+        "limitBytes": node.limit_bytes,
+        "measuredBytes": node.held_bytes,
+        "isSilent": node.is_silent,
+    }
 
 
 def totals(found: memory.MemoryUsage) -> dict[str, int]:

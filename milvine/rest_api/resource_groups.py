@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from milvine.model.resource_groups import NODE_ID, ResourceGroupConfig
+from milvine.model.resource_groups import ResourceGroupConfig
 from milvine.rest_api.body import Body
 from milvine.rest_api.call import Call, Route
 from milvine.service import resource_groups
@@ -61,7 +61,7 @@ def _details(described: ResourceGroupDescription) -> dict[str, Any]:
     return {
         "name": group.name,
         "capacity": group.capacity,
-        "num_available_node": group.node_count,
+        "num_available_node": len(described.nodes),
         "num_loaded_replica": described.loaded_replicas,
         "num_outgoing_node": described.outgoing_nodes,
         "num_incoming_node": described.incoming_nodes,
@@ -71,7 +71,7 @@ def _details(described: ResourceGroupDescription) -> dict[str, Any]:
             "transfer_from": [{"resource_group": name} for name in group.config.transfer_from],
             "transfer_to": [{"resource_group": name} for name in group.config.transfer_to],
         },
-        "nodes": [{"node_id": NODE_ID}] if group.has_node else [],
+        "nodes": [{"node_id": node.node_id} for node in described.nodes],
     }
 
 

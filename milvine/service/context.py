@@ -65,11 +65,15 @@ class Engine:
     """Where file resources may come from; None if nothing is set."""
     audit: AuditLog | None = None
     """None if it is switched off."""
+    leave_nodes: Callable[[], None] = lambda: None
+    """Ends the calls of other nodes; with one process there are none."""
 
     def close(self, deadline: float) -> bool:
         """Stops background work and loading, then closes the logs and the catalog. No request may be in progress.
         Returns False, with logs and catalog still open, if work has not ended by `deadline` (time.monotonic)."""
+        self.leave_nodes()
         self.loader.close()
+        self.cluster.node.close()
         has_ended = self.background.stop(deadline)
         if has_ended:
             self.datanode.close()

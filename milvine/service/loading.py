@@ -20,7 +20,7 @@ from milvine.service.context import Engine, RequestContext, find_collection, fin
 from milvine.service.deny_rules import COLLECTION_CHANGE, PARTITION_CHANGE
 from milvine.service.gate import capability
 from milvine.service.partitions import refuse_with_key
-from milvine.service.replicas import assign_replica
+from milvine.service.replicas import assign_replicas
 
 _COORDINATOR = "call query coordinator LoadCollection"
 
@@ -69,12 +69,12 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
         _refresh(engine, collection)
         return
     try:
-        group = assign_replica(engine, collection, request, check_nodes=collection.load is None)
+        replicas, group = assign_replicas(engine, collection, request, check_nodes=collection.load is None)
     except MilvineError as error:
         raise error.prefixed(_COORDINATOR) from error
 
     def choose(now: Collection) -> LoadConfig:
-        return LoadConfig(frozenset(p.partition_id for p in now.partitions), field_ids, resource_group=group)
+        return LoadConfig(frozenset(p.partition_id for p in now.partitions), field_ids, replicas, group)
 
     engine.loader.load_chosen(collection.collection_id, choose)
     set_resource_group(engine.catalog, collection.collection_id, group)
@@ -110,14 +110,14 @@ def load_partitions(
             expected=collection.load.replica_number,
             actual=replicas,
         )
-    group = assign_replica(engine, collection, request)
+    replicas, group = assign_replicas(engine, collection, request)
 
     def choose(now: Collection) -> LoadConfig:
         there = frozenset(p.partition_id for p in now.partitions)
         if not wanted <= there:
             raise PartitionNotFound(next(p for p in partition_names if p not in now.partition_by_name))
         loaded = frozenset() if now.load is None else now.load.partition_ids
-        return LoadConfig(loaded | wanted, field_ids, resource_group=group)
+        return LoadConfig(loaded | wanted, field_ids, replicas, group)
 
     engine.loader.load_chosen(collection.collection_id, choose)
     set_resource_group(engine.catalog, collection.collection_id, group)

@@ -10,6 +10,7 @@ from milvine.model.properties import PartKey
 from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import LoadState
+from milvine.querynode.node import NodeInfo
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.gate import capability, for_every_user, sees
 from milvine.service.loading import fields_to_load
@@ -82,6 +83,8 @@ class MemoryUsage:
     reserved_bytes: int
     free_bytes: int
     collections: tuple[CollectionBytes, ...]
+    nodes: tuple[NodeInfo, ...] = ()
+    """Empty if all segments are in this process."""
 
 
 def _parts(
@@ -150,7 +153,14 @@ def totals(engine: Engine, context: RequestContext) -> MemoryUsage:
 
 def _usage(engine: Engine, found: tuple[CollectionBytes, ...]) -> MemoryUsage:
     budget = engine.loader.budget
-    return MemoryUsage(budget.limit_bytes, budget.held_bytes(), budget.reserved_bytes(), budget.free_bytes(), found)
+    return MemoryUsage(
+        budget.limit_bytes,
+        budget.held_bytes(),
+        budget.reserved_bytes(),
+        budget.free_bytes(),
+        found,
+        engine.cluster.node.nodes(),
+    )
 
 
 def collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:

@@ -1,4 +1,4 @@
-"""The one replica of a loaded collection: checks of the requested number, and its resource group."""
+"""The replicas of a loaded collection: checks of the requested number, their resource group, their nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from milvine.errors import (
 )
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.requests import LoadRequest
-from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
+from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, NODE_ID
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.gate import for_every_user, sees
 
@@ -26,10 +26,13 @@ DATABASE_RESOURCE_GROUPS = "database.resource_groups"
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """`outbound_group`: the resource group of the node, if it is no longer that of the replica."""
+    """`node_ids`: the nodes that hold its segments. `outbound_group`: their resource group, if it is no longer that of
+    the replica."""
 
+    replica_id: int
     collection: Collection
     load: LoadConfig
+    node_ids: tuple[int, ...]
     outbound_group: str = ""
 
 
@@ -60,8 +63,10 @@ def _wanted(engine: Engine, collection: Collection, request: LoadRequest) -> tup
     return max(1, replicas), groups or (DEFAULT_RESOURCE_GROUP,)
 
 
-def assign_replica(engine: Engine, collection: Collection, request: LoadRequest, *, check_nodes: bool = True) -> str:
-    """The resource group of the replica that a load requests.
+def assign_replicas(
+    engine: Engine, collection: Collection, request: LoadRequest, *, check_nodes: bool = True
+) -> tuple[int, str]:
+    """The number of replicas that a load requests, and their resource group.
 
     With `check_nodes` there must be a node for each replica; a load of loaded data skips this check.
     """
@@ -71,10 +76,13 @@ def assign_replica(engine: Engine, collection: Collection, request: LoadRequest,
             f"replica=[{replicas}] resource group=[{','.join(groups)}], "
             "resource group num can only be 0, 1 or same as replica number"
         )
-    if check_nodes and replicas > 1:
+    available = max(1, len(engine.cluster.node.nodes()))
+    if check_nodes and replicas > available:
         raise ResourceInsufficient(
-            f"when load {replicas} replica count", currentStreamingNode=1, expectedStreamingNode=replicas
+            f"when load {replicas} replica count", currentStreamingNode=available, expectedStreamingNode=replicas
         )
+    if replicas > available:
+        replicas = 1 if collection.load is None else collection.load.replica_number
     known = engine.catalog.snapshot.resource_groups
     for name in groups:
         if name not in known:
@@ -82,13 +90,13 @@ def assign_replica(engine: Engine, collection: Collection, request: LoadRequest,
         if check_nodes and not known[name].has_node:
             raise ResourceGroupNodeNotEnough(name, 0, replicas)
     if collection.load is not None and collection.load.resource_group in groups:
-        return collection.load.resource_group
-    return min(groups)
+        return replicas, collection.load.resource_group
+    return replicas, min(groups)
 
 
 @for_every_user()
 def get_replicas(engine: Engine, context: RequestContext, name: str, collection_id: int = 0) -> list[Replica]:
-    """One replica if the collection is loaded, else none; by name or, if the name is empty, by id."""
+    """The replicas if the collection is loaded, else none; by name or, if the name is empty, by id."""
     snapshot = engine.catalog.snapshot
     if name:
         check_database(engine, context)
@@ -100,4 +108,21 @@ def get_replicas(engine: Engine, context: RequestContext, name: str, collection_
     if collection is None or collection.load is None or not sees(engine, context, collection):
         return []
     holder = next(g.name for g in snapshot.resource_groups.values() if g.has_node)
-    return [Replica(collection, collection.load, "" if holder == collection.load.resource_group else holder)]
+    outbound = "" if holder == collection.load.resource_group else holder
+    return [
+        Replica(collection.collection_id + number, collection, collection.load, node_ids, outbound)
+        for number, node_ids in enumerate(_nodes_of_replicas(engine, collection, collection.load))
+    ]
+
+
+def _nodes_of_replicas(engine: Engine, collection: Collection, load: LoadConfig) -> list[tuple[int, ...]]:
+    """The nodes of each replica: its segments are on the first, second or further holder of each segment. A replica
+    without segments has the nodes that would take them."""
+    node, collection_id = engine.cluster.node, collection.collection_id
+    holders = [node.holders(collection_id, segment_id) for segment_id in node.held(collection_id)]
+    every = tuple(one.node_id for one in node.nodes()) or (NODE_ID,)
+    count = max(1, load.replica_number)
+    return [
+        tuple(sorted({ids[number] for ids in holders if len(ids) > number})) or every[number::count] or every
+        for number in range(count)
+    ]

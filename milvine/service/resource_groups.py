@@ -1,7 +1,8 @@
-"""Resource groups on one node: configurations are stored, and they decide which group has the node."""
+"""Resource groups: configurations are stored, and they decide which group has the node, or all nodes of a cluster."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,12 +14,11 @@ from milvine.errors import (
     ParameterInvalid,
     ResourceGroupNotFound,
 )
-from milvine.model.resource_groups import ResourceGroup, ResourceGroupConfig
+from milvine.model.resource_groups import NODE_ID, ResourceGroup, ResourceGroupConfig
 from milvine.model.schema_rules import check_resource_group_name
+from milvine.querynode.node import NodeInfo
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.gate import capability
-
-_REPLICAS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ResourceGroupDescription:
     loaded_replicas: Mapping[str, int]
     outgoing_nodes: Mapping[str, int]
     incoming_nodes: Mapping[str, int]
+    nodes: tuple[NodeInfo, ...]
 
 
 @capability("CreateResourceGroup")
@@ -62,10 +63,26 @@ def describe_resource_group(engine: Engine, context: RequestContext, name: str) 
     group = snapshot.resource_groups.get(name)
     if group is None:
         raise ResourceGroupNotFound(name)
-    loaded = [(c.name, c.load.resource_group) for c in snapshot.collections.values() if c.load is not None]
-    here = {collection: _REPLICAS for collection, place in loaded if place == name}
-    elsewhere = {collection: _REPLICAS for collection, place in loaded if place != name}
-    return ResourceGroupDescription(group, here, {} if group.has_node else here, elsewhere if group.has_node else {})
+    loaded = {c.name: c.load for c in snapshot.collections.values() if c.load is not None}
+    here = {collection: load.replica_number for collection, load in loaded.items() if load.resource_group == name}
+    elsewhere = {collection: load.replica_number for collection, load in loaded.items() if load.resource_group != name}
+    nodes = _all_nodes(engine) if group.has_node else ()
+    return ResourceGroupDescription(
+        group, here, {} if group.has_node else here, elsewhere if group.has_node else {}, nodes
+    )
+
+
+def _all_nodes(engine: Engine) -> tuple[NodeInfo, ...]:
+    """The query nodes or, without any, this process."""
+    settings = engine.settings
+    own = NodeInfo(
+        NODE_ID,
+        f"{settings.host or '127.0.0.1'}:{settings.port}",
+        socket.gethostname(),
+        settings.memory_limit_bytes,
+        engine.loader.budget.held_bytes(),
+    )
+    return engine.cluster.node.nodes() or (own,)
 
 
 def _check_names(*names: str) -> None:
@@ -91,7 +108,7 @@ def transfer_node(engine: Engine, context: RequestContext, source: str, target: 
 
 @capability("TransferReplica")
 def transfer_replica(engine: Engine, context: RequestContext, source: str, target: str, name: str, count: int) -> None:
-    """Moves the replica of a loaded collection to another group; reads continue."""
+    """Moves the replicas of a loaded collection to another group; reads continue."""
     _check_names(source, target)
     check_database(engine, context)
     snapshot = engine.catalog.snapshot
@@ -106,11 +123,12 @@ def transfer_replica(engine: Engine, context: RequestContext, source: str, targe
         raise ParameterInvalid(expected="NumReplica > 0", actual=f"invalid NumReplica {count}")
     if collection.load is None:
         raise CollectionNotLoaded(collection.name)
-    if count > _REPLICAS:
+    replicas = collection.load.replica_number
+    if count > replicas:
         raise ParameterInvalid(
             "the number of replicas to transfer is greater than the number of replicas in the collection",
             expected=count,
-            actual=_REPLICAS,
+            actual=replicas,
         )
     if collection.load.resource_group != source:
         raise ParameterInvalid(
@@ -118,4 +136,6 @@ def transfer_replica(engine: Engine, context: RequestContext, source: str, targe
             actual=f"only found [0] replicas of collection [{collection.name}] in source resource group [{source}], "
             f"but {count} require",
         )
+    if count < replicas:
+        raise ParameterInvalid(f"the {replicas} replicas of a collection can only be transferred together")
     collection_changes.set_resource_group(engine.catalog, collection.collection_id, target)

@@ -43,11 +43,12 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSegment:
-    """A sealed segment in memory; `index` is its first index, if any."""
+    """A sealed segment in memory; `index` is its first index, if any. `node_ids`: the nodes that serve it."""
 
     meta: SegmentMeta
     memory_bytes: int
     index: IndexSpec | None
+    node_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,5 +238,6 @@ def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[
     found: list[LoadedSegment] = []
     for meta, parts in engine.loader.loaded(collection.collection_id):
         index = next((i for i in collection.indexes if i.metric_type and i.index_id in meta.indexes), None)
-        found.append(LoadedSegment(meta, sum(parts.values()), index))
+        node_ids = engine.cluster.node.holders(collection.collection_id, meta.segment_id)
+        found.append(LoadedSegment(meta, sum(parts.values()), index, node_ids))
     return found

@@ -40,6 +40,7 @@ MARKER = "store.json"
 _PARTS = "parts"
 _UPLOADS_AT_A_TIME = 8
 _FETCH_LOCKS = 64
+_EVICTION_PAUSE_SECONDS = 1.0
 _Result = TypeVar("_Result")
 Named = Callable[[], Mapping[Path, int]]
 """Returns the files that the catalog names now, with their sizes."""
@@ -352,6 +353,13 @@ class CachedStore(SegmentStore):
             self._local_bytes = left
         metrics.store_cached_bytes.set(left)
 
+    def evict_copies(self) -> None:
+        """As `evict`, in a directory where each file is a copy."""
+        files = {path: path.stat().st_size for path in walk_files(self.paths.root / "segments")}
+        with self._lock:
+            self._stored.update(files)
+        self.evict(files)
+
     def sweep(self, named: Named, wait_seconds: float) -> int:
         """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`.
 
@@ -416,6 +424,24 @@ def open_store(paths: SegmentPaths, place: Place | None, cache_bytes: int) -> Se
         if not store.was_claimed:
             raise
         _log.warning("%s", error.message)
+    return store
+
+
+def open_copies(paths: SegmentPaths, place: Place, cache_bytes: int) -> SegmentStore:
+    """The store of a directory that holds copies alone and belongs to no catalog."""
+    store = CachedStore(paths, Objects(place), cache_bytes)
+    is_full = threading.Event()
+
+    def evict() -> None:
+        while True:
+            is_full.wait()
+            is_full.clear()
+            store.evict_copies()
+            time.sleep(_EVICTION_PAUSE_SECONDS)
+
+    store.on_full = is_full.set
+    threading.Thread(target=evict, name="evict", daemon=True).start()
+    is_full.set()
     return store
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from milvine.analysis import dictionaries
 from milvine.errors import IoFailed, UnexpectedError
 from milvine.expr.predicate import Always, Compare, In, Or, literal_set
 from milvine.expr.predicate import Target as FilterTarget
@@ -38,6 +39,7 @@ from milvine.segment.ordering import SortKey
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.segment.retrieve import FoundRows
 from milvine.segment.sealed import LoadSpec
+from milvine.segment.tree_models import TreeScores
 
 _FILTER = Or(
     (
@@ -79,6 +81,7 @@ _CHAIN = SegmentChain(
     (
         MapOperator(NumCombine("sum", (0.5, 1.0)), ("a", "$score"), "b"),
         MapOperator(DecayFactor(Decay(Curve.GAUSS, 1.0, 2.0, 0.0, 0.5)), ("b",), "b"),
+        MapOperator(TreeScores(dictionaries.installed(), "trees", False), ("b",), "b"),
         MapOperator(RoundDecimal(2), ("b",), "$score"),
     ),
     {"a": 100},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from milvine import errors
+from milvine.analysis import dictionaries
 from milvine.errors import MilvineError
 from milvine.expr import predicate, tree
 from milvine.expr.bloom import BloomFilter
@@ -26,6 +27,7 @@ from milvine.segment import aggregation, boosting, chains, decay, groups, orderi
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan, SegmentSearchStats
 from milvine.segment.retrieve import FoundRows
 from milvine.segment.sealed import LoadSpec
+from milvine.segment.tree_models import TreeScores
 from milvine.storage.arrow_batches import from_arrow, to_arrow
 
 _CLASSES: tuple[type, ...] = (
@@ -99,6 +101,11 @@ _FORMS: dict[type, Form] = {
     ConstantColumn: _COLUMN,
     ColumnBatch: (lambda batch: (batch.row_count, dict(batch.columns)), ColumnBatch),
     Exact: (lambda exact: exact.origin, _exact),
+    # Each process reads the file itself.
+    TreeScores: (
+        lambda scores: (scores.name, scores.is_raw),
+        lambda name, is_raw: TreeScores(dictionaries.installed(), name, is_raw),
+    ),
     BloomFilter: (lambda bloom: (bloom.blob,), lambda blob: BloomFilter(blob, 0)),
 }
 codec = ClosedCodec(_CLASSES, _FORMS)

@@ -28,6 +28,7 @@ from milvine.segment.chains import (
     RoundDecimal,
     SegmentChain,
 )
+from milvine.segment.tree_models import TreeScores
 from milvine.service.reading.chain_operators import (
     GroupOperator,
     LimitOperator,
@@ -40,7 +41,6 @@ from milvine.service.reading.chain_params import Params
 from milvine.service.reading.model_scores import TextScores
 from milvine.service.reading.rank import GroupScorer
 from milvine.service.reading.rankers import Models, decay_of, is_readable
-from milvine.service.reading.tree_models import TreeScores
 
 _STAGES = ("Unspecified", "Ingestion", "PreProcess", "L0Rerank", "L1Rerank", "L2Rerank", "PostProcess")
 _L0, _L1, _L2 = (_STAGES.index(name) for name in ("L0Rerank", "L1Rerank", "L2Rerank"))

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from milvine.analysis.dictionaries import Dictionaries
 from milvine.errors import AnalyzerInvalid, ParameterInvalid
 from milvine.model.records import record
 from milvine.segment.boosted_tree_files import boosted_trees_of
 from milvine.segment.boosted_trees import BoostedTrees
 from milvine.sized_cache import SizedCache
-from milvine.storage.resource_files import ResourceFiles
 
 Array = np.ndarray[Any, Any]
 _models: SizedCache[int, BoostedTrees] = SizedCache("tree_models", 64 << 20)
@@ -25,7 +25,7 @@ class TreeScores:
     """The expression of a chain: what the model in a file resource says of rows whose features are the inputs, in
     their order. The file is looked up when the chain runs, as in Milvus."""
 
-    files: ResourceFiles
+    files: Dictionaries
     name: str
     is_raw: bool
 
@@ -41,7 +41,7 @@ class TreeScores:
         return pa.array(trees.scores(features, self.is_raw))
 
 
-def _trees_of(files: ResourceFiles, name: str) -> BoostedTrees:
+def _trees_of(files: Dictionaries, name: str) -> BoostedTrees:
     """As in Milvus, only a file that was added with the ending .ubj is a model. Raises ParameterInvalid."""
     resource = files.find(name)
     if resource is None or not resource.path.lower().endswith(".ubj"):

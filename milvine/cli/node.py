@@ -1,0 +1,72 @@
+"""`milvine node`: holds segments for a server on another machine, or in another process, and reads them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from milvine import config, logs
+from milvine.cli.command import OK, Command, Failed
+
+_log = logging.getLogger(__name__)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--head", required=True, metavar="HOST:PORT", help="the server's cluster.host and cluster.port")
+    parser.add_argument("--data-dir", required=True, metavar="DIR", help="the node's cache of segment files")
+    parser.add_argument("--host", default="127.0.0.1", help="the address under which the server reaches this node")
+    parser.add_argument("--port", default=0, type=int, help="default: a free one")
+    parser.add_argument("--memory-limit", metavar="LIMIT", help="bytes, or a share of the machine (memory.limit)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; default: none")
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    flags = {"data_dir": parsed.data_dir, "memory_limit_bytes": parsed.memory_limit}
+    # Threads of libraries would only contend with those of reads; set before the libraries are imported.
+    os.environ |= config.ONE_THREAD
+    from milvine.errors import MilvineError
+    from milvine.front import STOP_SIGNALS, CannotServe, lock
+    from milvine.process import forget_garbage, keep_pandas_out
+
+    keep_pandas_out()
+    from milvine.querynode.remote.process import NodeProcess
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in all threads that begin later
+    try:
+        settings = config.load_settings(flags, os.environ, parsed.config)
+        logs.configure(settings.log_level, settings.log_format)
+        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
+        lock(Path(settings.data_dir))
+        node = NodeProcess(settings, parsed.head.removeprefix("grpc://"), parsed.host, parsed.port)
+    except (ValueError, OSError, CannotServe, MilvineError) as error:
+        raise Failed(str(error)) from error
+    forget_garbage()
+
+    def announce() -> None:
+        sys.stdout.write(f"milvine node ready {node.address}\n")
+        sys.stdout.flush()
+
+    threading.Thread(target=node.run, args=(announce,), name="reports", daemon=True).start()
+    number = signal.sigwait(STOP_SIGNALS)
+    logs.event(_log, logging.INFO, "stopping", signal=signal.Signals(number).name)
+    node.stop()
+    # Threads of calls in progress would be waited for.
+    sys.stdout.flush()
+    os._exit(OK)
+
+
+COMMAND = Command(
+    "node",
+    "hold and read segments for a server, as one of its query nodes",
+    (
+        "milvine node --head 127.0.0.1:19531 --data-dir ./node-1",
+        "milvine node --head head:19531 --data-dir /var/cache/milvine --host node-1 --port 19532 --config milvine.yaml",
+    ),
+    _add_arguments,
+    _run,
+)

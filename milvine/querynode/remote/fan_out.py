@@ -1,0 +1,180 @@
+"""One read of many segments by several nodes: side by side, and again elsewhere where a node fails or is slow.
+
+Never a partial answer: either every segment is read once for the result, or SegmentNotHeld is raised.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from milvine.querynode.node import NodeBehind, SegmentNotHeld
+from milvine.querynode.remote.messages import decode_result
+from milvine.querynode.remote.rpc import PendingCall, Unreachable
+
+Routes = Mapping[int, tuple[int, ...]]
+"""Segments by node."""
+_PATIENCE_SECONDS = 60.0
+
+
+class Reading(Protocol):
+    """What a fan-out needs from the set of nodes."""
+
+    def routes(self, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
+        """A holder for each segment among those that were not tried; None if a segment has none."""
+        ...
+
+    def begin(self, node_id: int, segment_ids: tuple[int, ...], *, has_others: bool) -> PendingCall | None:
+        """Starts a call; None if the segments are read here."""
+        ...
+
+    def read_here(self, segment_ids: tuple[int, ...]) -> Any: ...
+    def hedge_seconds(self, node_id: int) -> float:
+        """After this long without an answer the segments are read elsewhere, too."""
+        ...
+
+    def answered(self, node_id: int, seconds: float) -> None: ...
+    def failed(self, node_id: int) -> None:
+        """The node could not be reached, or did not answer in time."""
+        ...
+
+
+class _Share:
+    """Segments of one node. `others`: the shares that read the same segments elsewhere."""
+
+    def __init__(self, node_id: int, segment_ids: tuple[int, ...], tried: frozenset[int]) -> None:
+        self.node_id = node_id
+        self.segment_ids = segment_ids
+        self.tried = tried | {node_id}
+        self.started = time.monotonic()
+        self.call: PendingCall | None = None
+        self.answers: list[Any] = []
+        self.is_answered = False
+        self.has_failed = False
+        self.is_split = False
+        self.others: list[_Share] = []
+
+    @property
+    def is_complete(self) -> bool:
+        return self.is_answered or (bool(self.others) and all(one.is_complete for one in self.others))
+
+    @property
+    def is_lost(self) -> bool:
+        if self.is_answered or not self.has_failed:
+            return False
+        return not self.others or any(one.is_lost for one in self.others)
+
+    def results(self) -> list[Any]:
+        if self.is_answered:
+            return self.answers
+        return [answer for one in self.others for answer in one.results()]
+
+    def running(self) -> list[_Share]:
+        own = [] if self.is_answered or self.has_failed else [self]
+        return own + [share for one in self.others for share in one.running()]
+
+    def cancel(self) -> None:
+        for share in self.running():
+            if share.call is not None:
+                share.call.cancel()
+
+
+class FanOut:
+    """One read."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._ended: queue.SimpleQueue[_Share] = queue.SimpleQueue()
+        self._deadline = time.monotonic() + _PATIENCE_SECONDS
+
+    def run(self, segment_ids: Sequence[int]) -> list[Any]:
+        """The results of all parts. Raises SegmentNotHeld if a segment cannot be read now, and what nodes raise."""
+        routes = self._reading.routes(segment_ids, frozenset())
+        if routes is None:
+            raise SegmentNotHeld(f"of {len(segment_ids)} segments")
+        whole = _Share(0, tuple(segment_ids), frozenset())
+        whole.has_failed = True
+        try:
+            self._start(whole, routes)
+            while not whole.is_complete:
+                if whole.is_lost or time.monotonic() > self._deadline:
+                    raise SegmentNotHeld(f"of {len(segment_ids)} segments")
+                try:
+                    share = self._ended.get(timeout=self._seconds_to_wait(whole))
+                except queue.Empty:
+                    self._hedge(whole)
+                else:
+                    self._settle(share)
+            return whole.results()
+        finally:
+            whole.cancel()
+
+    def _start(self, parent: _Share, routes: Routes) -> None:
+        parent.is_split = True
+        here: list[_Share] = []
+        gone: list[_Share] = []
+        for node_id, segment_ids in routes.items():
+            share = _Share(node_id, segment_ids, parent.tried)
+            parent.others.append(share)
+            has_others = self._reading.routes(segment_ids, share.tried) is not None
+            try:
+                share.call = self._reading.begin(node_id, segment_ids, has_others=has_others)
+            except Unreachable:
+                gone.append(share)
+                continue
+            if share.call is None:
+                here.append(share)
+            else:
+                share.call.on_end(partial(self._ended.put, share))
+        for share in gone:
+            share.has_failed = True
+            self._elsewhere(share)
+        for share in here:
+            try:
+                share.answers = [self._reading.read_here(share.segment_ids)]
+                share.is_answered = True
+            except SegmentNotHeld:
+                share.has_failed = True
+                self._elsewhere(share)
+
+    def _settle(self, share: _Share) -> None:
+        assert share.call is not None
+        try:
+            share.answers = [decode_result(share.call.result())]
+        except Unreachable:
+            share.has_failed = True
+            self._reading.failed(share.node_id)
+            self._elsewhere(share)
+        except (SegmentNotHeld, NodeBehind):
+            share.has_failed = True
+            self._elsewhere(share)
+        else:
+            share.is_answered = True
+            self._reading.answered(share.node_id, time.monotonic() - share.started)
+
+    def _elsewhere(self, share: _Share) -> None:
+        if not share.others:
+            routes = self._reading.routes(share.segment_ids, share.tried)
+            if routes is not None:
+                self._start(share, routes)
+
+    def _due(self, share: _Share) -> float:
+        return share.started + self._reading.hedge_seconds(share.node_id)
+
+    def _seconds_to_wait(self, whole: _Share) -> float:
+        due = [self._due(share) for share in whole.running() if not share.is_split]
+        return max(0.0, min([*due, self._deadline]) - time.monotonic())
+
+    def _hedge(self, whole: _Share) -> None:
+        now = time.monotonic()
+        for share in whole.running():
+            if not share.is_split and self._due(share) <= now:
+                routes = self._reading.routes(share.segment_ids, share.tried)
+                if routes is None:
+                    share.is_split = True  # there is nobody else to ask
+                else:
+                    self._reading.failed(share.node_id)
+                    self._start(share, routes)

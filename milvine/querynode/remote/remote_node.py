@@ -1,0 +1,140 @@
+"""A query node as the head sees it: its address, its registration, its speed, and calls to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Set
+from itertools import count
+from typing import Any
+
+from milvine.model.records import record
+from milvine.querynode.remote.messages import codec, decode_result
+from milvine.querynode.remote.placement import Room
+from milvine.querynode.remote.rpc import PendingCall, RpcChannel
+
+_LEAST_HEDGE_SECONDS = 0.05
+_HEDGE_FACTOR = 3
+_REMEMBERED = 128
+_SORTED_EVERY = 16
+_SILENT_SECONDS = 1.5
+"""A node that has not reported for so long is asked only if there is no other holder."""
+
+_STRAY_BEATS = 3
+SegmentKey = tuple[int, int]
+"""Collection and segment."""
+
+
+@record
+class Report:
+    """What a node tells about itself twice a second. `epoch` and `session`: those that it was registered with, or 0.
+    `segments`: the serving ones, by collection."""
+
+    key: str
+    address: str
+    hostname: str
+    limit_bytes: int
+    held_bytes: int
+    epoch: int
+    session: int
+    segments: Mapping[int, Any]
+
+
+class _Latencies:
+    """The recent ones of one kind of call."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_REMEMBERED)
+        self._count = 0
+        self.hedge_seconds = _LEAST_HEDGE_SECONDS
+
+    def add(self, seconds: float) -> None:
+        self._recent.append(seconds)
+        self._count += 1
+        if self._count % _SORTED_EVERY == 0:
+            ordered = sorted(self._recent)
+            high = ordered[int(0.95 * (len(ordered) - 1))]
+            self.hedge_seconds = max(_LEAST_HEDGE_SECONDS, _HEDGE_FACTOR * high)
+
+
+class RemoteNode:
+    """One registration of a node. Threads share it."""
+
+    def __init__(self, node_id: int, report: Report, channel: RpcChannel, epoch: int, session: int) -> None:
+        self.node_id = node_id
+        self.report = report
+        self.channel = channel
+        self.epoch = epoch
+        self.session = session
+        self.is_live = False
+        """Whether the node knows of its registration."""
+        self.is_lost = False
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._turns = count()
+        self._beat_at = time.monotonic()
+        self._failed_at = float("-inf")
+        self._latencies: dict[str, _Latencies] = {}
+        self._strays: dict[SegmentKey, int] = {}
+        self._beats = 0
+
+    @property
+    def room(self) -> Room:
+        return Room(self.node_id, self.report.key, self.report.limit_bytes)
+
+    def beat(self, report: Report) -> None:
+        self.report = report
+        self._beats += 1
+        self._beat_at = time.monotonic()
+
+    def lasting(self, strays: Set[SegmentKey]) -> list[SegmentKey]:
+        """Those of the segments that were already strays some reports ago."""
+        self._strays = {key: self._strays.get(key, self._beats) for key in strays}
+        return [key for key, beat in self._strays.items() if self._beats - beat >= _STRAY_BEATS]
+
+    @property
+    def in_flight(self) -> int:
+        """Reads in progress."""
+        return self._in_flight
+
+    def started(self) -> None:
+        with self._lock:
+            self._in_flight += 1
+
+    def ended(self) -> None:
+        with self._lock:
+            self._in_flight -= 1
+
+    def turn(self) -> int:
+        """A number that grows with each look."""
+        return next(self._turns)
+
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self._beat_at
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether others are asked first: it failed, or was slow, since it last reported."""
+        return self._failed_at > self._beat_at or self.silent_seconds > _SILENT_SECONDS
+
+    def failed(self) -> None:
+        self._failed_at = time.monotonic()
+
+    def answered(self, name: str, seconds: float) -> None:
+        self._latencies.setdefault(name, _Latencies()).add(seconds)
+
+    def hedge_seconds(self, name: str) -> float:
+        latencies = self._latencies.get(name)
+        return _LEAST_HEDGE_SECONDS if latencies is None else latencies.hedge_seconds
+
+    def message(self, *arguments: Any) -> bytes:
+        return codec.encode((self.epoch, self.session, *arguments))
+
+    def begin(self, name: str, *arguments: Any, seconds: float) -> PendingCall:
+        return self.channel.begin(name, self.message(*arguments), seconds)
+
+    def call(self, name: str, *arguments: Any, seconds: float) -> Any:
+        """Raises Unreachable, and what the node raises."""
+        return decode_result(self.begin(name, *arguments, seconds=seconds).result())

@@ -1,0 +1,46 @@
+"""A server with query nodes in processes of their own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from conftest import Node, Server, free_port
+
+_SECONDS = 30.0
+
+
+class ClusterOfNodes:
+    """A head with a few nodes, which read the head's directory, or its object store."""
+
+    def __init__(self, directory: Path, count: int, env: dict[str, str] | None = None) -> None:
+        port = free_port()
+        env = env or {}
+        self.head = Server(directory / "head", env={"MILVINE_CLUSTER_PORT": str(port), **env}, metrics_port=free_port())
+        self.nodes = [Node(port, directory / f"node-{i}", env=env) for i in range(count)]
+
+    def start(self) -> ClusterOfNodes:
+        self.head.start()
+        for node in self.nodes:
+            node.start()
+        self.wait_for_nodes(len(self.nodes))
+        return self
+
+    def wait_for_nodes(self, count: int) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while len(self.listed()) != count:
+            assert time.monotonic() < deadline, (count, self.listed(), [node.log for node in self.nodes])
+            time.sleep(0.05)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The nodes as the head tells them."""
+        answer = requests.post(f"{self.head.uri}/milvine/v1/memory", json={}, timeout=_SECONDS).json()
+        found: list[dict[str, Any]] = answer["data"].get("nodes", [])
+        return found
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.kill()
+        self.head.close()

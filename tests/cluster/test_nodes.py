@@ -1,0 +1,245 @@
+"""Query nodes in other processes: same answers, no failed read when one of two holders goes, and true reports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Node
+from node_processes import ClusterOfNodes
+from pymilvus import DataType, MilvusClient, MilvusException
+
+DIM = 16
+ROWS = 1200
+SEGMENTS = 3
+ROUNDS = int(os.environ.get("MILVINE_NODE_ROUNDS", "1"))
+SECONDS = 30.0
+_VECTORS = np.random.default_rng(17).normal(size=(ROWS, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfNodes]:
+    started = ClusterOfNodes(tmp_path_factory.mktemp("cluster"), 2, {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000"})
+    try:
+        yield started.start()
+    finally:
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def client(cluster: ClusterOfNodes) -> Iterator[MilvusClient]:
+    made = cluster.head.client()
+    yield made
+    made.close()
+
+
+def fill(client: MilvusClient, name: str, replicas: int = 1) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("tag", DataType.VARCHAR, max_length=20)
+    client.create_collection(name, schema=schema, consistency_level="Strong")
+    index = client.prepare_index_params("vec", index_type="HNSW", metric_type="L2", params={"M": 8})
+    client.create_index(name, index)
+    for first in range(0, ROWS, ROWS // SEGMENTS):
+        client.insert(name, rows(first, first + ROWS // SEGMENTS))
+        client.flush(name)
+    client.load_collection(name, replica_number=replicas)
+
+
+def rows(first: int, end: int) -> list[dict[str, Any]]:
+    return [{"id": i, "vec": _VECTORS[i % ROWS].tolist(), "tag": f"t{i % 7}"} for i in range(first, end)]
+
+
+def nearest(client: MilvusClient, name: str, number: int) -> int:
+    """The key of the row nearest to that of a number."""
+    found = client.search(name, [_VECTORS[number].tolist()], limit=1, search_params={"params": {"ef": 32}})
+    key: int = found[0][0]["id"]
+    return key
+
+
+def eventually(holds: Callable[[], bool], what: str = "it") -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} never happened"
+        time.sleep(0.05)
+
+
+def holders(client: MilvusClient, name: str) -> list[set[int]]:
+    """The nodes of each loaded segment."""
+    return [set(one.node_ids) for one in client.list_loaded_segments(name)]
+
+
+def nodes_of(cluster: ClusterOfNodes) -> set[int]:
+    return {one["nodeId"] for one in cluster.listed() if not one["isSilent"]}
+
+
+def test_segments_are_divided_among_the_nodes_and_read_together(client: MilvusClient, cluster: ClusterOfNodes) -> None:
+    fill(client, "divided")
+    found = client.search("divided", _VECTORS[:4].tolist(), limit=3, filter='tag != "t3"', output_fields=["tag", "vec"])
+    assert [hits[0]["id"] for hits in found[:3]] == [0, 1, 2]
+    assert found[1][0]["entity"]["vec"] == _VECTORS[1].tolist()
+    assert all(len(one) == 1 and one <= nodes_of(cluster) for one in holders(client, "divided"))
+    client.delete("divided", ids=[*range(5, 50)])
+    assert client.query("divided", filter="", output_fields=["count(*)"])[0]["count(*)"] == ROWS - 45
+    assert [row["id"] for row in client.query("divided", filter="id < 52")] == [0, 1, 2, 3, 4, 50, 51]
+    sums = client.query("divided", filter="", output_fields=["tag", "count(*)"], group_by_fields=["tag"])
+    assert sum(row["count(*)"] for row in sums) == ROWS - 45
+    with pytest.raises(MilvusException, match="not exist"):
+        client.query("divided", filter="nothing > 1")
+    client.release_collection("divided")
+    eventually(lambda: all(one["measuredBytes"] == 0 for one in cluster.listed()), "the release")
+
+
+def test_replicas_are_told_and_moved_as_asked(client: MilvusClient, cluster: ClusterOfNodes) -> None:
+    fill(client, "moved")
+    assert set(replica_nodes(client, "moved")[0]) <= nodes_of(cluster)
+    source = next(iter(holders(client, "moved")[0]))
+    target = (nodes_of(cluster) - {source}).pop()
+    segment = client.list_loaded_segments("moved")[0].segment_id
+    handler = client._get_connection()
+    handler.load_balance("moved", source, [target], [segment])
+    moved = {one.segment_id: set(one.node_ids) for one in client.list_loaded_segments("moved")}
+    assert moved[segment] == {target}
+    assert nearest(client, "moved", 7) == 7
+    with pytest.raises(MilvusException, match="node not found"):
+        handler.load_balance("moved", 77, [target], [segment])
+    with pytest.raises(MilvusException, match="replica count"):
+        client.release_collection("moved")
+        client.load_collection("moved", replica_number=3)
+    client.load_collection("moved", replica_number=2)
+    eventually(lambda: all(one == nodes_of(cluster) for one in holders(client, "moved")), "the second copy")
+    assert len(replica_nodes(client, "moved")) == 2
+    group = client.describe_resource_group("__default_resource_group")
+    assert group.num_available_node == 2
+    assert {node.node_id for node in group.nodes} == nodes_of(cluster)
+    client.drop_collection("moved")
+
+
+def replica_nodes(client: MilvusClient, name: str) -> list[list[int]]:
+    found = client._get_connection().describe_replica(name)
+    return [list(one.group_nodes) for one in found]
+
+
+class Traffic:
+    """Searches, inserts and deletes until it is stopped; deletes are looked for at once, at Strong."""
+
+    def __init__(self, cluster: ClusterOfNodes, name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+        self._stopping = threading.Event()
+        self.failures: list[str] = []
+        self.search_seconds: list[float] = []
+        self.writes = 0
+        self._next = 1_000_000
+        self._threads = [threading.Thread(target=self._run, args=(step,)) for step in (self._search, self._write)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, step: Callable[[MilvusClient], None]) -> None:
+        client = self._cluster.head.client()
+        while not self._stopping.is_set():
+            try:
+                step(client)
+            except Exception as error:  # noqa: BLE001 - the test fails by it
+                self.failures.append(f"{type(error).__name__}: {error}")
+        client.close()
+
+    def _search(self, client: MilvusClient) -> None:
+        started = time.monotonic()
+        key = nearest(client, self._name, 7)
+        self.search_seconds.append(time.monotonic() - started)
+        if key != 7:
+            self.failures.append(f"7 was not found, but {key}")
+
+    def _write(self, client: MilvusClient) -> None:
+        key, self._next = self._next, self._next + 1
+        client.insert(self._name, [{"id": key, "vec": [9.0] * DIM, "tag": "new"}])
+        victim = 100 + self.writes % (ROWS - 100)
+        client.delete(self._name, ids=[key, victim])
+        left = client.query(self._name, filter=f"id in [{key}, {victim}]", output_fields=["id"])
+        if left:
+            self.failures.append(f"{left} were deleted")
+        self.writes += 1
+
+
+@pytest.fixture(scope="module")
+def doubled(client: MilvusClient, cluster: ClusterOfNodes) -> str:
+    """A collection of two replicas."""
+    fill(client, "doubled", replicas=2)
+    return "doubled"
+
+
+def wait_for_both(client: MilvusClient, cluster: ClusterOfNodes, name: str) -> None:
+    cluster.wait_for_nodes(2)
+    eventually(
+        lambda: len(nodes_of(cluster)) == 2 and all(one == nodes_of(cluster) for one in holders(client, name)),
+        "both copies",
+    )
+
+
+def _killed(node: Node) -> None:
+    node.kill()
+    time.sleep(1.0)
+    node.start()
+
+
+def _stopped(node: Node) -> None:
+    node.signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    node.signal(signal.SIGCONT)
+
+
+def _stopped_for_long(node: Node) -> None:
+    node.signal(signal.SIGSTOP)
+    time.sleep(7.0)
+    node.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("harm", [_killed, _stopped, pytest.param(_stopped_for_long, marks=pytest.mark.cluster)])
+def test_no_read_fails_when_one_of_two_holders_goes(
+    client: MilvusClient,
+    cluster: ClusterOfNodes,
+    doubled: str,
+    harm: Callable[[Node], None],
+    record_property: Callable[[str, object], None],
+) -> None:
+    wait_for_both(client, cluster, doubled)
+    with Traffic(cluster, doubled) as traffic:
+        for number in range(ROUNDS):
+            time.sleep(0.5)
+            harm(cluster.nodes[number % 2])
+            wait_for_both(client, cluster, doubled)
+    slowest = max(traffic.search_seconds)
+    record_property("searches", f"{len(traffic.search_seconds)}, slowest {slowest:.3f} s; {traffic.writes} writes")
+    assert traffic.failures == []
+    assert traffic.writes
+
+
+def test_the_head_serves_what_no_node_is_left_for(client: MilvusClient, cluster: ClusterOfNodes, doubled: str) -> None:
+    wait_for_both(client, cluster, doubled)
+    for node in cluster.nodes:
+        node.kill()
+    assert nearest(client, doubled, 8) == 8
+    client.delete(doubled, ids=[8])
+    assert nearest(client, doubled, 8) != 8
+    eventually(lambda: holders(client, doubled) == [{1}] * len(holders(client, doubled)), "the head's turn")
+    for node in cluster.nodes:
+        node.start()
+    wait_for_both(client, cluster, doubled)
+    assert nearest(client, doubled, 8) != 8
+    assert nearest(client, doubled, 9) == 9
