@@ -102,6 +102,23 @@ def _parse_path(value: object) -> str:
     return str(Path(str(value)).resolve()) if value else ""
 
 
+def _parse_places(value: object) -> str:
+    """Absolute directories and URIs, separated by commas."""
+    places = [text.strip() for text in str(value or "").split(",")]
+    return ",".join(_parse_place(text) for text in places if text)
+
+
+def _parse_place(text: str) -> str:
+    parts = urlsplit(text)
+    if not parts.scheme:
+        return _parse_path(text)
+    if parts.scheme not in (*_STORE_SCHEMES, "http", "https") or not parts.netloc:
+        raise ValueError(f"{text} must be a directory or begin with s3://, gs://, az://, http:// or https://")
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("credentials are read from the environment, not from the URI")
+    return text.rstrip("/")
+
+
 def _parse_store(value: object) -> str:
     uri = str(value)
     if uri == LOCAL_STORE:
@@ -591,6 +608,14 @@ SETTINGS: tuple[Setting, ...] = (
         "the directory that file resources are copied from; empty: the object store, if there is one",
     ),
     Setting(
+        "import_path",
+        "import.path",
+        "",
+        _parse_places,
+        "directories and URIs of object stores that imports may read below, separated by commas; empty: store.uri",
+    ),
+    Setting("import_memory_bytes", "import.memory", "1GB", parse_bytes, "an import that needs more memory fails"),
+    Setting(
         "rest_allowed_origins",
         "rest.allowedOrigins",
         "",
@@ -740,6 +765,8 @@ class Settings:
     model_request_seconds: float
     model_hosts: str
     file_resource_path: str
+    import_path: str
+    import_memory_bytes: int
     rest_allowed_origins: str
     rest_allowed_hosts: str
     audit_enabled: bool

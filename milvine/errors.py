@@ -669,6 +669,24 @@ class RestV1Rejected(MilvineError):
         self.code = error.code
 
 
+class ImportFailed(InputError):
+    """Files or a request that cannot be imported."""
+
+    code, text = 2100, "importing data failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
+class ImportSysFailed(MilvineError):
+    """An import that fails for other reasons than its files."""
+
+    code, text = 2101, "importing data failed on server side"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}: {self.text}")
+
+
 class MetricNotFound(MilvineError):
     code, text = 1200, "metric not found"
 

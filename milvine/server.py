@@ -38,6 +38,7 @@ from milvine.segment.view import Views
 from milvine.service import roles, users
 from milvine.service.audit import open_audit_log
 from milvine.service.context import Engine
+from milvine.service.importing.runner import ImportRunner
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
@@ -45,6 +46,7 @@ from milvine.service.request_log import open_request_log
 from milvine.service.request_spans import open_spans
 from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.directories import make_directory, sync_directory
+from milvine.storage.import_files import ImportPlaces
 from milvine.storage.objects import Objects
 from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
 from milvine.storage.resource_files import ResourceFiles
@@ -122,6 +124,10 @@ def build_engine(settings: Settings) -> Engine:
     leave_nodes = _listen(settings, node, loader, clock, resource_files) if isinstance(node, NodeSet) else _nothing
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
+    imports = ImportRunner(
+        settings, catalog, datanode, store, clock, _import_places(settings), _model_hosts(settings), background
+    )
+    imports.start()
     engine = Engine(
         settings,
         catalog,
@@ -139,6 +145,7 @@ def build_engine(settings: Settings) -> Engine:
         Access(settings.credentials, settings.embedding_providers, settings.model_request_seconds),
         resource_files,
         _outside_files(settings),
+        imports,
         open_audit_log(settings),
         leave_nodes,
     )
@@ -167,10 +174,20 @@ def _listen(
 
 
 def _model_client(settings: Settings) -> ModelClient:
+    return ModelClient(_model_hosts(settings), max(1, settings.worker_threads // 2))
+
+
+def _model_hosts(settings: Settings) -> str:
     """Callers on this machine can call any host themselves; others get no further than the settings say."""
     is_local = not settings.host or is_loopback(settings.host)
-    hosts = settings.model_hosts or (EVERY_HOST if is_local else "")
-    return ModelClient(hosts, max(1, settings.worker_threads // 2))
+    return settings.model_hosts or (EVERY_HOST if is_local else "")
+
+
+def _import_places(settings: Settings) -> ImportPlaces:
+    """Where imports may read: the places of the settings, or else the object store."""
+    place = place_of(settings)
+    places = settings.import_path or ("" if place is None else place.uri)
+    return ImportPlaces(tuple(filter(None, places.split(","))), settings.store_endpoint, settings.store_region)
 
 
 def _outside_files(settings: Settings) -> OutsideFiles | None:

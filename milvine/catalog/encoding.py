@@ -8,6 +8,7 @@ from typing import Any
 
 from milvine.model.collections import Collection, LoadConfig, Partition
 from milvine.model.functions import FunctionSchema, FunctionType
+from milvine.model.import_jobs import FileStats, ImportJob, JobState
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroup, ResourceGroupConfig
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
@@ -172,6 +173,29 @@ def decode_segment(stored: Mapping[str, Any]) -> SegmentMeta:
             "field_bytes": {int(k): v for k, v in stored["field_bytes"].items()},
             "indexes": {one.index_id: one for one in built},
             "compacted_from": tuple(stored["compacted_from"]),
+        }
+    )
+
+
+def encode_import_job(job: ImportJob) -> dict[str, Any]:
+    """The row of an import job."""
+    return _members(job) | {
+        "state": str(job.state),
+        "files": [list(paths) for paths in job.files],
+        "options": dict(job.options),
+        "stats": [[one.size, one.row_count] for one in job.stats],
+        "segments": [encode_segment(meta) for meta in job.segments],
+    }
+
+
+def decode_import_job(row: Any) -> ImportJob:
+    return ImportJob(
+        **dict(row._mapping)
+        | {
+            "state": JobState(row.state),
+            "files": tuple(map(tuple, row.files)),
+            "stats": tuple(FileStats(*one) for one in row.stats),
+            "segments": tuple(map(decode_segment, row.segments)),
         }
     )
 

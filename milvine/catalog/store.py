@@ -23,6 +23,7 @@ from milvine.errors import CollectionNotFound, DataIntegrityError, DiskLimitExce
 from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules, Grant
 from milvine.model.collections import DEFAULT_DATABASE, Alias, Collection, Database, LoadConfig, Partition
 from milvine.model.file_resources import FileResource
+from milvine.model.import_jobs import ImportJob
 from milvine.model.resource_groups import (
     ResourceGroup,
     initial_groups,
@@ -165,6 +166,25 @@ file_resources = sa.Table(
     sa.Column("file_bytes", sa.BigInteger, nullable=False),
 )
 
+import_jobs = sa.Table(
+    "import_jobs",
+    tables,
+    sa.Column("job_id", sa.BigInteger, primary_key=True),
+    sa.Column("collection_id", sa.BigInteger, nullable=False),
+    sa.Column("collection_name", sa.String, nullable=False),
+    sa.Column("database", sa.String, nullable=False),
+    sa.Column("partition_id", sa.BigInteger, nullable=False),
+    sa.Column("files", sa.JSON, nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("ended_ms", sa.BigInteger, nullable=False),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("stats", sa.JSON, nullable=False),
+    sa.Column("segments", sa.JSON, nullable=False),
+)
+
 roles = sa.Table(
     "roles",
     tables,
@@ -249,6 +269,7 @@ class Snapshot:
     file_resources: Mapping[str, FileResource] = field(default_factory=dict)
     snapshots: Mapping[int, CollectionSnapshot] = field(default_factory=dict)
     restore_jobs: Mapping[int, RestoreJob] = field(default_factory=dict)
+    import_jobs: Mapping[int, ImportJob] = field(default_factory=dict)
 
     def find(self, database: str, name: str) -> Collection | None:
         """The collection with a name or an alias; a name is never both."""
@@ -356,6 +377,8 @@ class Catalog:
             candidates += [kept.snapshot_id, kept.created_ts, *kept.pins]
             candidates += [max(m.segment_id, m.max_ts) for m in kept.segments]
             candidates += [max(d.delta_id, d.max_ts) for d in kept.deltas]
+        for job in self.snapshot.import_jobs.values():
+            candidates += [job.job_id, *(max(m.segment_id, m.max_ts) for m in job.segments)]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
             candidates += [p.partition_id for p in collection.partitions]
@@ -537,6 +560,7 @@ def _read_snapshot(connection: sa.Connection) -> Snapshot:
             row.job_id: RestoreJob(**{**row._mapping, "state": RestoreState(row.state)})
             for row in rows(restore_jobs, "job_id")
         },
+        {row.job_id: encoding.decode_import_job(row) for row in rows(import_jobs, "job_id")},
     )
 
 

@@ -28,8 +28,15 @@ def _segment_files(meta: SegmentMeta, paths: SegmentPaths) -> dict[str, int]:
     return {ROWS_FILE: meta.rows_bytes} | columns | indexes
 
 
+def imported(snapshot: Snapshot, collection_id: int) -> list[SegmentMeta]:
+    """Segments of imports that are not committed, so that no view has them."""
+    jobs = snapshot.import_jobs.values()
+    return [meta for job in jobs if job.collection_id == collection_id for meta in job.segments]
+
+
 def _parts(snapshot: Snapshot, collection_id: int) -> Iterator[_Parts]:
-    """The segments and deltas of a collection now and in its snapshots."""
+    """The segments and deltas of a collection now, of its imports that are not committed, and in its snapshots."""
+    yield imported(snapshot, collection_id), ()
     yield snapshot.segments.get(collection_id, ()), snapshot.deltas.get(collection_id, ())
     for kept in snapshot.snapshots_of(collection_id):
         yield kept.segments, kept.deltas

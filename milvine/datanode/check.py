@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
-from milvine.datanode.catalog_files import files_of, named_files, named_resources
+from milvine.datanode.catalog_files import files_of, imported, named_files, named_resources
 from milvine.datanode.recovery import Replay
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
@@ -74,8 +74,9 @@ class Check:
         self.files += 1
         for collection in snapshot.collections.values():
             self.collections += 1
-            yield from self._segments_and_deltas(collection, snapshot)
-            yield from self._log(collection, snapshot)
+            found: list[tuple[SegmentMeta, RowsFile]] = []
+            yield from self._segments_and_deltas(collection, snapshot, found)
+            yield from self._log(collection, found)
         yield from self._snapshots(snapshot)
         for resource in snapshot.file_resources.values():
             yield from self._reading(partial(read_resource, self._root, resource))
@@ -121,8 +122,10 @@ class Check:
             if path.suffix in _SEALED_SUFFIXES:
                 yield from self._reading(lambda path=path: verify_sealed(path))  # type: ignore[misc]
 
-    def _segments_and_deltas(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
-        found: list[tuple[SegmentMeta, RowsFile]] = []
+    def _segments_and_deltas(
+        self, collection: Collection, snapshot: Snapshot, found: list[tuple[SegmentMeta, RowsFile]]
+    ) -> Iterator[Finding]:
+        """Adds the rows files that could be read to `found`."""
         partition_ids = {p.partition_id for p in collection.partitions}
         for partition_id in sorted((collection.load.partition_ids if collection.load else set()) - partition_ids):
             yield Finding(f"collection {collection.name} is to load partition {partition_id}, which it does not have")
@@ -134,6 +137,8 @@ class Check:
                 )
             yield from self._segment(collection, meta, found)
         yield from _double_rows(collection, found)
+        for meta in imported(snapshot, collection.collection_id):
+            yield from self._segment(collection, meta, [])
         for delta in snapshot.deltas.get(collection.collection_id, ()):
             path = self._paths.delta(delta.collection_id, delta.delta_id)
 
@@ -202,10 +207,10 @@ class Check:
                 yield from self._named(path, files[path], read)
             seen |= files
 
-    def _log(self, collection: Collection, snapshot: Snapshot) -> Iterator[Finding]:
+    def _log(self, collection: Collection, sealed: list[tuple[SegmentMeta, RowsFile]]) -> Iterator[Finding]:
         collection_id = collection.collection_id
         directory = self._paths.wal(collection_id)
-        sealed_ts = max((m.max_ts for m in snapshot.segments.get(collection_id, ())), default=0)
+        sealed_ts = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.unique(r.insert_ts) for _, r in sealed)]))
         reader = WalReader(directory, collection_id, collection.checkpoint_file)
         replay = Replay(collection)
         twice: list[int] = []
@@ -214,7 +219,7 @@ class Check:
             for record in reader.records():
                 inserted, _ = replay.read(record)
                 self.rows += sum(batch.row_count for _, batch in inserted)
-                if inserted and record.ts <= sealed_ts:
+                if inserted and np.isin(record.ts, sealed_ts).item():
                     twice.append(record.ts)
 
         yield from self._reading(read)

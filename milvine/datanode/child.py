@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from milvine import config
@@ -20,9 +20,11 @@ class NotWanted(Exception):
     """The task was ended because its subject is gone."""
 
 
-def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
-    """The answer of a task of `child_process`. Raises ServiceInternal if it fails and NotWanted if it was ended; both
-    may leave files."""
+def run_task(task: str, order: Any, is_wanted: Callable[[], bool], pass_fds: Sequence[int] = ()) -> Any:
+    """The answer of a task of `child_process`, which has the open files `pass_fds` under the same numbers.
+
+    Raises ServiceInternal if it fails and NotWanted if it was ended; both may leave files.
+    """
     if not is_wanted():
         raise NotWanted
     command, environment = config.child_command("milvine.datanode.child_process", task)
@@ -30,7 +32,7 @@ def run_task(task: str, order: Any, is_wanted: Callable[[], bool]) -> Any:
     environment = {**environment, "OMP_WAIT_POLICY": "passive"}
     request: bytes | None = pickle.dumps((os.getpid(), order))
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=pass_fds) as child:
         while True:
             try:
                 answer, complaint = child.communicate(request, timeout=_LOOK_SECONDS)

@@ -7,6 +7,7 @@ then be garbage.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import signal
@@ -26,23 +27,19 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
+_TASKS = {
+    "build": "milvine.datanode.build_process:build",
+    "build_scalar": "milvine.datanode.build_scalar_process:build_scalar_in_child",
+    "fill": "milvine.datanode.stored_outputs:fill_in_child",
+    "merge": "milvine.datanode.merge_process:merge_in_child",
+}
+"""Modules and functions of tasks. Packages above this one name theirs in this form."""
+
+
 def _run(task: str, order: Any) -> Any:
     """Imports only the modules of the task, since imports take most of the time of a small task."""
-    if task == "build":
-        from milvine.datanode.build_process import build
-
-        return build(order)
-    if task == "build_scalar":
-        from milvine.datanode.build_scalar_process import build_scalar_in_child
-
-        return build_scalar_in_child(order)
-    if task == "fill":
-        from milvine.datanode.stored_outputs import fill_in_child
-
-        return fill_in_child(order)
-    from milvine.datanode.merge_process import merge_in_child
-
-    return merge_in_child(order)
+    module, _, function = _TASKS.get(task, task).partition(":")
+    return getattr(importlib.import_module(module), function)(order)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from milvine.datanode import recovery
 from milvine.datanode.catalog_files import remove_collection, remove_files, remove_garbage, remove_segments
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
+from milvine.datanode.import_commit import ImportCommitter
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.output_filler import OutputFiller
 from milvine.datanode.scrub import Scrubber
@@ -31,6 +32,7 @@ from milvine.errors import (
     ChannelTSafeStalled,
     CollectionNotFound,
     DataIntegrityError,
+    ImportFailed,
     IoFailed,
     MilvineError,
     QuotaExceeded,
@@ -38,6 +40,7 @@ from milvine.errors import (
 )
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
+from milvine.model.import_jobs import ImportJob
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import ALL_PARTITIONS, SegmentMeta, delete_bytes
 from milvine.model.timestamps import HybridClock, physical_ms
@@ -91,6 +94,7 @@ class DataNode:
         self._clock = clock
         self._held: dict[int, _Held] = {}
         self._flusher = Flusher(catalog, views, store, clock)
+        self._imports = ImportCommitter(catalog, views, store, clock)
         self.indexes = IndexBuilder(catalog, views, store, supervisor)
         self.fills = OutputFiller(catalog, views, store, supervisor)
         self.compactor = Compactor(settings, catalog, views, store, clock, self.indexes, supervisor)
@@ -356,6 +360,18 @@ class DataNode:
         self.indexes.look()
         self.compactor.look()
         return sealed
+
+    def commit_import(self, job: ImportJob, segments: tuple[SegmentMeta, ...]) -> None:
+        """Adds the rows of an import, all at once, and completes its job. Raises ImportFailed, with nothing changed, if
+        the collection or a partition is gone; IoFailed."""
+        try:
+            held = self._writer(job.collection_id)
+        except CollectionNotFound as error:
+            raise ImportFailed(f"collection {job.collection_id} dropped") from error
+        with held.flush_lock:
+            self._imports.commit(held.writer, job, segments)
+        self.indexes.look()
+        self.compactor.look()
 
     def settle(self, collection_id: int, ts: int) -> None:
         """Returns once `ts` has passed and every write at or before it is visible.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -257,6 +257,16 @@ class CollectionWriter:
             self._active = {}
             self._frozen_deletes += deletes
             return frozen
+
+    def publish_sealed(self, ts: int, change: Callable[[ReadView], ReadView]) -> None:
+        """Publishes sealed rows of timestamp `ts`, at once. Every write before them is visible then, so that a reader
+        at `ts` sees no write in part."""
+        with self._lock:
+            with contextlib.suppress(MilvineError):  # a failed log has no more writes to publish
+                self._wal.sync(self._last_ticket)
+                self._publish_until(self._last_ticket)
+            with self._publish_lock:
+                self._views.replace(self.collection_id, lambda view: replace(change(view), ts=max(view.ts, ts)))
 
     def flushed(self, frozen: Frozen) -> None:
         """Called when the frozen segments are sealed and have left the view."""

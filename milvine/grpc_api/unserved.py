@@ -17,9 +17,6 @@ ABSENT = {
     "DumpMessages": "replication",
     "ExportSnapshot": "a snapshot",
     "GetExportSnapshotState": "a snapshot",
-    "GetImportState": "an import",
-    "Import": "an import",
-    "ListImportTasks": "an import",
     "RestoreExternalSnapshot": "a snapshot",
     "UpdateReplicateConfiguration": "replication",
 }

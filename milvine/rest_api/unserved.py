@@ -11,12 +11,6 @@ from milvine.rest_api.call import Call, Route
 
 ABSENT = {
     "collections/struct_fields/add": "a struct field",
-    "jobs/import/abort": "an import",
-    "jobs/import/commit": "an import",
-    "jobs/import/create": "an import",
-    "jobs/import/describe": "an import",
-    "jobs/import/get_progress": "an import",
-    "jobs/import/list": "an import",
     "jobs/snapshot/export": "a snapshot",
     "jobs/snapshot/restore_external": "a snapshot",
 }

@@ -21,6 +21,7 @@ from milvine.model_services.client import ModelClient
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.loader import Loader
 from milvine.service.audit import AuditLog
+from milvine.service.importing.runner import ImportRunner
 from milvine.service.logins import Logins
 from milvine.service.passwords import Passwords
 from milvine.service.rate_limits import RateLimits
@@ -63,6 +64,7 @@ class Engine:
     resource_files: ResourceFiles
     outside_files: OutsideFiles | None
     """Where file resources may come from; None if nothing is set."""
+    imports: ImportRunner
     audit: AuditLog | None = None
     """None if it is switched off."""
     leave_nodes: Callable[[], None] = lambda: None

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from milvine.config import Settings
 from milvine.errors import FunctionFailed, MilvineError, ParameterInvalid
 from milvine.model.columns import Column
 from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.properties import UNCHECKED_MODELS_PROPERTY, parse_bool
 from milvine.model.schema import CollectionSchema, FieldSchema
+from milvine.model_services.access import Access
+from milvine.model_services.client import ModelClient
 from milvine.model_services.embedders import Embedder, embedder_of
 from milvine.service.context import Engine, RequestContext
 
 Array = np.ndarray[Any, Any]
+
+
+class Models(Protocol):
+    """What calls of embedding models need: an engine, or what an import has of one."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def model_client(self) -> ModelClient: ...
+    @property
+    def embedders(self) -> Access: ...
 
 
 def skips_model_check(properties: Mapping[str, str]) -> bool:
@@ -49,8 +63,14 @@ def check_models(engine: Engine, context: RequestContext, schema: CollectionSche
             raise error.prefixed(f"check function [{function.name}:TextEmbedding] failed") from error
 
 
+def most_texts(engine: Models, schema: CollectionSchema) -> int | None:
+    """The most rows of one call of `with_embeddings`; None if there are no functions that call models."""
+    batches = [_embedder(engine, schema, function).batch for function in _functions(schema)]
+    return min(batches) * engine.settings.embedding_batches if batches else None
+
+
 def with_embeddings(
-    engine: Engine, context: RequestContext, schema: CollectionSchema, columns: Mapping[int, Column]
+    engine: Models, context: RequestContext, schema: CollectionSchema, columns: Mapping[int, Column]
 ) -> dict[int, Column]:
     """The columns, and the vectors of the texts among them whose vectors are not given. Takes as long as the models
     take, so no lock may be held. Raises FunctionFailed if a model fails."""
@@ -89,7 +109,7 @@ def _functions(schema: CollectionSchema) -> list[FunctionSchema]:
     return [f for f in schema.functions if f.function_type is FunctionType.TEXT_EMBEDDING]
 
 
-def _embedder(engine: Engine, schema: CollectionSchema, function: FunctionSchema) -> Embedder:
+def _embedder(engine: Models, schema: CollectionSchema, function: FunctionSchema) -> Embedder:
     params = {name.lower(): value for name, value in function.params.items()}
     return embedder_of(engine.model_client, engine.embedders, params, schema.by_name[function.outputs[0]])
 

@@ -5,6 +5,7 @@ Every failure to reach the store is IoFailed, after short retries of its own; ca
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -143,6 +144,14 @@ class Objects:
             return None
         return bytes(start), size
 
+    def reader(self, name: str) -> tuple[Any, int] | None:
+        """A file that reads an object in steps, and its size; None if there is no such object."""
+        try:
+            opened = self._call("read from", lambda: self._api.open_reader(self._store, name, buffer_size=_STEP_BYTES))
+        except ObjectMissing:
+            return None
+        return io.BufferedReader(_ObjectFile(self, opened), _STEP_BYTES), int(opened.size)
+
     def _first_bytes(self, name: str, most_bytes: int) -> tuple[Any, int]:
         found = self._api.get(self._store, name, options={"range": (0, most_bytes)})
         return found.bytes(), int(found.meta["size"])
@@ -162,6 +171,32 @@ class Objects:
         while left:
             some, left = left[:_REMOVED_AT_A_TIME], left[_REMOVED_AT_A_TIME:]
             self._call("remove objects of", partial(self._api.delete, self._store, some))
+
+
+class _ObjectFile(io.RawIOBase):
+    """Reads an object as a file. Raises IoFailed if the store fails."""
+
+    def __init__(self, objects: Objects, opened: Any) -> None:
+        self._objects = objects
+        self._opened = opened
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._opened.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._opened.seek(offset, whence))
+
+    def readinto(self, target: Any) -> int:
+        view = memoryview(target).cast("B")
+        found = self._objects._call("read from", lambda: self._opened.read(view.nbytes))
+        view[: len(found)] = memoryview(found)
+        return len(found)
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -25,35 +26,42 @@ class FilesBelow:
         self._root = root
 
     def read(self, path: str, most_bytes: int) -> bytes | None:
-        parts = _parts(path)
         try:
-            root = self._root.resolve(strict=True)
-            found = root.joinpath(*parts).resolve(strict=True)
-            if not found.is_relative_to(root):
+            descriptor = open_below(self._root, _parts(path))
+            if descriptor is None:
                 return None
-            return self._content(root, found.relative_to(root).parts, path, most_bytes)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            with os.fdopen(descriptor, "rb") as file:
+                size = os.fstat(descriptor).st_size
+                content = file.read(most_bytes + 1)
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
             raise IoFailed(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        return _bounded(content, max(len(content), size), path, most_bytes)
 
-    @staticmethod
-    def _content(root: Path, parts: tuple[str, ...], path: str, most_bytes: int) -> bytes | None:
-        """Opens one part after the other and follows no link, so that nothing put there since then leads outside."""
+
+def open_below(root: Path, parts: Sequence[str]) -> int | None:
+    """The descriptor of a regular file below `root`; None if there is none. Links may lead to other files below it.
+
+    Opens one part after the other and follows no link, so that nothing put there since the look leads outside. Raises
+    OSError, and RuntimeError for a loop of links.
+    """
+    try:
+        root = root.resolve(strict=True)
+        found = root.joinpath(*parts).resolve(strict=True)
+        if not found.is_relative_to(root):
+            return None
         descriptor = os.open(root, _FOLLOW_NONE | os.O_DIRECTORY)
-        for part in parts:
+        for part in found.relative_to(root).parts:
             try:
                 following = os.open(part, _FOLLOW_NONE, dir_fd=descriptor)
             finally:
                 os.close(descriptor)
             descriptor = following
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(most_bytes + 1)
-        return _bounded(content, max(len(content), status.st_size), path, most_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 class FilesInStore:

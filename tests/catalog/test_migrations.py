@@ -164,6 +164,7 @@ STORED_FORMS = {
     7: "8410da43ac393a19",
     8: "31c44de77bf693c5",
     9: "77a20e67c39d445f",
+    10: "90efa5dba151ac8a",
 }
 """Digest of the tables and the members of their JSON, by version."""
 

@@ -1,0 +1,1 @@
+"""Imports: files of rows become sealed segments, read in a child process and committed at once."""

@@ -1,0 +1,310 @@
+"""Runs import jobs, one at a time, in the background.
+
+Level-triggered: each step looks for the oldest job that has not run. A job whose files could not be reached is tried
+again a few times. A restart begins the jobs again that had not written their rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from milvine.background import Supervisor
+from milvine.catalog.import_jobs import change_job
+from milvine.catalog.store import Catalog
+from milvine.config import Settings
+from milvine.crash_points import crash_point
+from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.index_build import build_index
+from milvine.datanode.node import DataNode
+from milvine.errors import ImportFailed, MilvineError, ServiceInternal
+from milvine.model.import_jobs import ABORTED, FileStats, ImportJob, JobState
+from milvine.model.segments import SegmentMeta
+from milvine.model.timestamps import HybridClock
+from milvine.service.importing.options import commits_itself, timeout_seconds
+from milvine.service.importing.orders import TASK, ReadAnswer, ReadOrder, progress_of
+from milvine.storage.directories import sync_directory
+from milvine.storage.files import remove_tree
+from milvine.storage.import_files import ImportPlaces
+from milvine.storage.store import SegmentStore
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 3
+_FIRST_PAUSE_SECONDS = 2.0
+_SEGMENT_IDS = 1 << 16
+_KEYS_OF_IMPORTS = 1 << 62
+"""Keys that imports make are above those of inserts, which may take the same numbers at the same time. A child makes
+fewer keys than the clock has numbers in the time that it takes, so those of two imports differ."""
+
+
+@dataclass(slots=True)
+class Running:
+    """How far the running job is. `file`: the place of the file that is being read; `thousandths`: of it."""
+
+    job_id: int
+    state: JobState = JobState.IMPORTING
+    file: int = 0
+    thousandths: int = 0
+    row_count: int = 0
+    built: int = 0
+    """Percent of the indexes."""
+
+
+class ImportRunner:
+    """One thread that takes jobs, and one child process that reads files."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        datanode: DataNode,
+        store: SegmentStore,
+        clock: HybridClock,
+        places: ImportPlaces,
+        allowed_hosts: str,
+        supervisor: Supervisor,
+    ) -> None:
+        self.places = places
+        self._settings = settings
+        self._catalog = catalog
+        self._datanode = datanode
+        self._store = store
+        self._paths = store.paths
+        self._clock = clock
+        self._allowed_hosts = allowed_hosts
+        self._running: Running | None = None
+        self._worker = supervisor.worker("import", self._step)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def look(self) -> None:
+        """Called when there is a job."""
+        self._worker.wake()
+
+    def running(self, job_id: int) -> Running | None:
+        """None if the job is not the one that runs."""
+        found = self._running
+        return found if found is not None and found.job_id == job_id else None
+
+    def commit(self, job: ImportJob) -> None:
+        """Makes the rows of an uncommitted job visible. Raises ImportFailed, after which the job has failed, if its
+        collection or a partition is gone."""
+        try:
+            self._datanode.commit_import(job, job.segments)
+        except ImportFailed as error:
+            self._fail(job.job_id, error.message)
+            raise
+
+    def abort(self, job_id: int) -> None:
+        """Ends a job that is not committed. Raises ImportFailed."""
+
+        def aborted(job: ImportJob) -> ImportJob:
+            if job.state is JobState.COMPLETED:
+                raise ImportFailed(f"job {job_id} is in terminal/committed state {job.state}, abort not allowed")
+            return _failed(job, ABORTED)
+
+        self._end(job_id, aborted)
+
+    def _step(self) -> float | None:
+        jobs = self._catalog.snapshot.import_jobs
+        for job in jobs.values():
+            if job.state is JobState.UNCOMMITTED and job.collection_id not in self._catalog.snapshot.collections:
+                self._fail(job.job_id, f"collection {job.collection_id} dropped")
+        waiting = next((job for job in jobs.values() if job.state is JobState.PENDING), None)
+        if waiting is None:
+            return 60.0
+        self._running = Running(waiting.job_id)
+        try:
+            self._run(waiting)
+        except NotWanted:
+            pass
+        except MilvineError as error:
+            self._fail(waiting.job_id, error.message)
+        finally:
+            self._running = None
+        return 0.0
+
+    def _run(self, job: ImportJob) -> None:
+        """Raises NotWanted if the job has ended, or the server stops."""
+        seconds = timeout_seconds(job.options)
+        ends_at = None if seconds is None else job.created_ms + 1000 * seconds
+        for attempt in range(_ATTEMPTS):
+            if attempt and self._worker.pause(_FIRST_PAUSE_SECONDS * attempt):
+                raise NotWanted
+            try:
+                answer = self._read(job, ends_at)
+            except ServiceInternal as error:  # the child died
+                answer = ReadAnswer(failure=error.message, is_input_error=False)
+            if not answer.failure or answer.is_input_error:
+                break
+        if answer.failure:
+            self._fail(job.job_id, answer.failure)
+            return
+        try:
+            segments = self._indexed(job, answer.segments, ends_at)
+            if segments:
+                sync_directory(self._paths.collection(job.collection_id))
+            crash_point("import.files_written")
+            if commits_itself(job.options):
+                self._datanode.commit_import(_with_stats(job, answer.stats), segments)
+                _log.info("import job %s: %d rows", job.job_id, sum(one.row_count for one in answer.stats))
+            else:
+                self._keep(job, replace(answer, segments=segments))
+        except BaseException:
+            self._remove_unless_named(job, answer.segments)
+            raise
+
+    def _keep(self, job: ImportJob, answer: ReadAnswer) -> None:
+        """Stores the segments with the job, until it is committed or aborted."""
+
+        def kept(stored: ImportJob) -> ImportJob:
+            if stored.state is not JobState.PENDING:
+                raise NotWanted
+            return replace(_with_stats(stored, answer.stats), state=JobState.UNCOMMITTED, segments=answer.segments)
+
+        change_job(self._catalog, job.job_id, kept)
+        crash_point("import.uncommitted")
+
+    def _is_wanted(self, job: ImportJob, ends_at: float | None) -> Callable[[], bool]:
+        def is_wanted() -> bool:
+            if ends_at is not None and 1000 * time.time() > ends_at:
+                raise ImportFailed(f"import timeout expired, jobID={job.job_id}")
+            stored = self._catalog.snapshot.import_jobs.get(job.job_id)
+            if job.collection_id not in self._catalog.snapshot.collections:
+                raise ImportFailed(f"collection {job.collection_id} dropped")
+            return stored is not None and stored.state is JobState.PENDING and not self._worker.is_stopping
+
+        return is_wanted
+
+    def _read(self, job: ImportJob, ends_at: float | None) -> ReadAnswer:
+        collection = self._catalog.snapshot.collections.get(job.collection_id)
+        if collection is None:
+            raise ImportFailed(f"collection {job.collection_id} dropped")
+        running = self._running
+        assert running is not None
+        check = self._is_wanted(job, ends_at)
+        first_segment_id = self._clock.reserve(_SEGMENT_IDS)
+        with _pipe() as (reading, writing):
+            order = ReadOrder(
+                self._paths,
+                self._settings,
+                self.places,
+                self._allowed_hosts,
+                collection,
+                job.partition_id,
+                tuple(p.partition_id for p in collection.partitions),
+                job.files,
+                job.options,
+                dict(self._catalog.snapshot.file_resources),
+                first_segment_id,
+                _KEYS_OF_IMPORTS + first_segment_id,
+                first_segment_id,
+                writing,
+            )
+
+            def is_wanted() -> bool:
+                told = progress_of(reading)
+                if told is not None:
+                    running.file, running.thousandths, running.row_count = told
+                return check()
+
+            try:
+                answer: ReadAnswer = run_task(TASK, order, is_wanted, (writing,))
+            except BaseException:
+                self._remove_numbered(job.collection_id, first_segment_id)
+                raise
+        if answer.stats:
+            running.row_count = sum(one.row_count for one in answer.stats)
+            running.file, running.thousandths = len(job.files), 0
+        return answer
+
+    def _indexed(
+        self, job: ImportJob, segments: tuple[SegmentMeta, ...], ends_at: float | None
+    ) -> tuple[SegmentMeta, ...]:
+        """The segments with the indexes of their collection, so that searches need not scan them."""
+        collection = self._catalog.snapshot.collections.get(job.collection_id)
+        running = self._running
+        if collection is None or running is None or not collection.indexes:
+            return segments
+        running.state = JobState.INDEX_BUILDING
+        is_wanted = self._is_wanted(job, ends_at)
+        total = len(segments) * len(collection.indexes)
+        done = 0
+        found = []
+        for meta in segments:
+            built = {}
+            for index in collection.indexes:
+                data_type = collection.schema.by_id[index.field_id].data_type
+                built[index.index_id] = build_index(self._store, meta, index, data_type, is_wanted)
+                done += 1
+                running.built = 100 * done // total
+            found.append(replace(meta, indexes=built))
+        return tuple(found)
+
+    def _fail(self, job_id: int, reason: str) -> None:
+        _log.warning("import job %s failed: %s", job_id, reason)
+
+        def failed(job: ImportJob) -> ImportJob:
+            return job if job.state.has_ended else _failed(job, reason)
+
+        self._end(job_id, failed)
+
+    def _end(self, job_id: int, change: Callable[[ImportJob], ImportJob]) -> None:
+        """Ends a job in the catalog first, then removes its files."""
+        before: ImportJob | None = None
+
+        def ended(job: ImportJob) -> ImportJob:
+            nonlocal before
+            before = job
+            return change(job)
+
+        change_job(self._catalog, job_id, ended)
+        crash_point("import.ended")
+        if before is not None:
+            self._remove_unless_named(before, before.segments)
+
+    def _remove_unless_named(self, job: ImportJob, segments: tuple[SegmentMeta, ...]) -> None:
+        """Files that the catalog names after all, as when a commit that failed was made, stay."""
+        snapshot = self._catalog.snapshot
+        named = {m.segment_id for m in snapshot.segments.get(job.collection_id, ())}
+        stored = snapshot.import_jobs.get(job.job_id)
+        if stored is not None:
+            named |= {m.segment_id for m in stored.segments}
+        with contextlib.suppress(OSError):  # the next start removes the rest
+            for meta in segments:
+                if meta.segment_id not in named:
+                    remove_tree(self._paths.segment(meta.collection_id, meta.segment_id))
+
+    def _remove_numbered(self, collection_id: int, first_segment_id: int) -> None:
+        """Removes the files of a child that ended early."""
+        directory = self._paths.collection(collection_id)
+        with contextlib.suppress(OSError):
+            for path in list(directory.iterdir()) if directory.is_dir() else ():
+                if path.name.isdigit() and 0 <= int(path.name) - first_segment_id < _SEGMENT_IDS:
+                    remove_tree(path)
+            if collection_id not in self._catalog.snapshot.collections:
+                directory.rmdir()
+
+
+def _with_stats(job: ImportJob, stats: tuple[FileStats, ...]) -> ImportJob:
+    return replace(job, stats=stats, row_count=sum(one.row_count for one in stats))
+
+
+def _failed(job: ImportJob, reason: str) -> ImportJob:
+    return replace(job, state=JobState.FAILED, reason=reason, ended_ms=time.time_ns() // 1_000_000, segments=())
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """The ends of a pipe that never waits."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
