@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -38,9 +39,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def environment(directory: Path, *requirements: str) -> str:
+def environment(directory: Path, *requirements: str, python: str = sys.executable) -> str:
     """The interpreter of a fresh environment with only these."""
-    run(sys.executable, "-m", "venv", "--without-pip", str(directory))
+    run(python, "-m", "venv", "--without-pip", str(directory))
     interpreter = str(directory / "bin" / "python")
     run(sys.executable, "-m", "pip", "--python", interpreter, "install", "--quiet", "--no-compile", *requirements)
     return interpreter
@@ -63,6 +64,26 @@ def test_the_wheel_says_what_it_is_and_holds_the_licences(wheel: Path) -> None:
 def test_an_older_pymilvus_shares_the_environment(wheel: Path, tmp_path: Path, version: str) -> None:
     interpreter = environment(tmp_path / "venv", str(wheel), f"pymilvus=={version}")
     assert run(interpreter, "-c", PROGRAM, str(tmp_path / "data")) == f"{version} [1]\n"
+
+
+def _installed(version: str) -> str | None:
+    """A Python of this version with a shared library, of pyenv or on the PATH (where pyenv's stand-ins may fail)."""
+    of_pyenv = [str(path) for path in Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    shared = "import sysconfig; print(sysconfig.get_config_var('Py_ENABLE_SHARED'))"
+    for found in filter(None, [*of_pyenv, shutil.which(f"python{version}")]):
+        tried = subprocess.run([found, "-c", shared], capture_output=True, text=True, check=False)
+        if tried.stdout == "1\n":
+            return found
+    return None
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+def test_the_wheel_runs_in_newer_versions_of_python(wheel: Path, tmp_path: Path, version: str) -> None:
+    python = _installed(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} with a shared library")
+    interpreter = environment(tmp_path / "venv", f"{wheel}[client]", python=python)
+    assert run(interpreter, "-c", PROGRAM, str(tmp_path / "data")).endswith(" [1]\n")
 
 
 def test_the_server_alone_has_neither_the_client_nor_pandas_and_a_bounded_size(wheel: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ REQUIREMENTS = {
     "llamaindex_hybrid": ["llama-index-vector-stores-milvus==1.2.0", "pymilvus==2.6.17"],
     "mem0_memories": ["mem0ai==2.2.1", "pymilvus==2.6.17"],
     "open_webui_calls": ["mem0ai==2.2.1", "pymilvus==2.6.17"],
+    "vectordbbench_calls": ["mem0ai==2.2.1", "pymilvus==2.6.17"],
 }
 """Of each program, what its environment holds. Equal lists share an environment."""
 
