@@ -6,6 +6,7 @@ Milvus reads them only of texts with `enable_analyzer`; of other fields they are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from milvine.errors import ParameterInvalid
@@ -84,10 +85,19 @@ def file_resources_of(schema: CollectionSchema) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_analyzer_params(schema: CollectionSchema, collection: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class AnalyzerParams:
+    """The parameters of one analyzer of a field. `name`: of one of several, or empty."""
+
+    field_name: str
+    name: str
+    params: str
+
+
+def check_analyzer_params(schema: CollectionSchema, collection: str) -> list[AnalyzerParams]:
     """Checks the parameters of all fields and returns those of each analyzer, which are to be checked by building it.
     Raises ParameterInvalid."""
-    found: list[str] = []
+    found: list[AnalyzerParams] = []
     for field in schema.fields:
         if needs_analyzer(schema, field) and not enables_analyzer(field):
             raise ParameterInvalid(
@@ -95,19 +105,19 @@ def check_analyzer_params(schema: CollectionSchema, collection: str) -> list[str
             )
         if not enables_analyzer(field):
             if ANALYZER_PARAMS in field.properties and feeds(schema, field, FunctionType.MIN_HASH):
-                found.append(field.properties[ANALYZER_PARAMS])
+                found.append(AnalyzerParams(field.name, "", field.properties[ANALYZER_PARAMS]))
             continue
         several = multi_analyzer_params(field)
         if several is not None:
             found += _check_several(schema, collection, field, several)
         elif ANALYZER_PARAMS in field.properties:
-            found.append(field.properties[ANALYZER_PARAMS])
+            found.append(AnalyzerParams(field.name, "", field.properties[ANALYZER_PARAMS]))
     return found
 
 
 def _check_several(
     schema: CollectionSchema, collection: str, field: FieldSchema, params: Mapping[str, Any]
-) -> list[str]:
+) -> list[AnalyzerParams]:
     if enables_match(field):
         raise ParameterInvalid(f"multi analyzer now only support for bm25, but now field {field.name} enable match")
     if ANALYZER_PARAMS in field.properties:
@@ -133,7 +143,7 @@ def _check_several(
         raise ParameterInvalid(f"unmarshal analyzers failed: {_json(analyzers)} is no JSON object")
     if DEFAULT_ANALYZER not in analyzers:
         raise ParameterInvalid("multi analyzer must set default analyzer for all unknown value")
-    return [_json(value) for value in analyzers.values()]
+    return [AnalyzerParams(field.name, name, _json(value)) for name, value in analyzers.items()]
 
 
 def _json(value: object) -> str:

@@ -147,3 +147,21 @@ def test_a_slop_is_answered_for_each_text(stub: Any) -> None:
     assert slops(standard, "a c", "A b c", "c A", "a b", "a c") == ([True, True, False, True], [1, 2, -1, 0])
     assert slops('{"type": "x"}', "a c", "a c") == ([False], [-1])
     assert slops(standard, "", "a c") == ([], [])
+
+
+def test_a_field_with_a_wrong_analyzer_is_refused_by_its_name(client: MilvusClient, collection_name: str) -> None:
+    several = {"by_field": "id", "analyzers": {"default": {}, "odd": {"tokenizer": "x"}}}
+    for params, text in (
+        (
+            {"analyzer_params": {"tokenizer": "x"}},
+            "validate analyzer failed for field: id, error: Tokenizer creation failed",
+        ),
+        ({"multi_analyzer_params": several}, "validate analyzer failed for field: id, name: odd, error: Tokenizer"),
+    ):
+        schema = client.create_schema()
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=9, enable_analyzer=True, **params)
+        schema.add_field("vec", DataType.FLOAT_VECTOR, dim=2)
+        with pytest.raises(MilvusException) as refused:
+            client.create_collection(collection_name, schema=schema)
+        assert (refused.value.code, text in refused.value.message) == (1100, True), refused.value
+    assert not client.has_collection(collection_name)

@@ -380,6 +380,47 @@ hybrid_search() {
     post entities/hybrid_search "{$NAME, \"search\": [$one, $one], \"rerank\": {\"strategy\": \"rrf\"}, \"limit\": 2}" &&
         has '"id":5'
 }
+create_texts() {
+    local text='"elementTypeParams": {"max_length": 99, "enable_analyzer": true, "enable_match": true}'
+    post collections/create "{\"collectionName\": \"texts\", \"schema\": {
+        \"fields\": [
+            {\"fieldName\": \"id\", \"dataType\": \"Int64\", \"isPrimary\": true},
+            {\"fieldName\": \"text\", \"dataType\": \"VarChar\", $text},
+            {\"fieldName\": \"vec\", \"dataType\": \"FloatVector\", \"elementTypeParams\": {\"dim\": $DIM}},
+            {\"fieldName\": \"terms\", \"dataType\": \"SparseFloatVector\"}],
+        \"functions\": [{\"name\": \"bm25\", \"type\": \"BM25\", \"inputFieldNames\": [\"text\"],
+            \"outputFieldNames\": [\"terms\"], \"params\": {}}]},
+        \"indexParams\": [
+            {\"fieldName\": \"vec\", \"indexName\": \"vec\", \"indexType\": \"AUTOINDEX\", \"metricType\": \"L2\"},
+            {\"fieldName\": \"terms\", \"indexName\": \"terms\", \"indexType\": \"AUTOINDEX\", \"metricType\": \"BM25\"}]}" &&
+        wait_loaded texts
+}
+full_text() {
+    create_texts &&
+        post entities/insert "{\"collectionName\": \"texts\", \"data\": [
+            {\"id\": 1, \"text\": \"a red fox\", \"vec\": $(vector 1)},
+            {\"id\": 2, \"text\": \"a blue hen\", \"vec\": $(vector 2)}]}" &&
+        post entities/search '{"collectionName": "texts", "data": ["Fox"], "annsField": "terms", "limit": 3,
+            "consistencyLevel": "Strong"}' && has '"topks":[1]' && has '"id":1'
+}
+text_match() {
+    post entities/query '{"collectionName": "texts", "filter": "text_match(text, \"hen fox\")", "outputFields": ["id"],
+        "consistencyLevel": "Strong"}' && has '"id":1' && has '"id":2' &&
+        post entities/query '{"collectionName": "texts", "filter": "phrase_match(text, \"blue hen\")"}' && has '"id":2'
+}
+hybrid_full_text() {
+    post entities/hybrid_search "{\"collectionName\": \"texts\", \"limit\": 2, \"rerank\": {\"strategy\": \"rrf\"}, \"search\": [
+        {\"data\": [\"hen\"], \"annsField\": \"terms\", \"limit\": 2},
+        {\"data\": [$(vector 2)], \"annsField\": \"vec\", \"limit\": 2}]}" && [[ $LAST == *'"id":2'*'"id":1'* ]] &&
+        post collections/drop '{"collectionName": "texts"}'
+}
+run_analyzer() {
+    post common/run_analyzer '{"text": ["The Foxes run"], "analyzerParams": "{\"type\": \"english\"}"}' &&
+        has '"token":"fox"' && has '"token":"run"'
+}
+for name in full_text text_match hybrid_full_text run_analyzer; do
+    step "$name" "$name"
+done
 grouping() { search 5 '"limit": 3, "groupingField": "flag"' && has '"topks":[2]'; }
 step grouping grouping
 step hybrid_search hybrid_search

@@ -1,7 +1,7 @@
 // A tour of the server with the gRPC client, against MILVINE_URI with MILVINE_TOKEN: one line for each step.
 import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
-import { MilvusClient, DataType } from "@zilliz/milvus2-sdk-node";
+import { MilvusClient, DataType, FunctionType, RRFRanker } from "@zilliz/milvus2-sdk-node";
 
 const address = process.env.MILVINE_URI;
 const token = process.env.MILVINE_TOKEN;
@@ -468,6 +468,51 @@ await step("restart", async () => {
 });
 await client.dropCollection({ collection_name: "big" });
 
+const texts = { collection_name: "texts" };
+await step("full_text", async () => {
+  await ok(
+    client.createCollection({
+      ...texts,
+      fields: [
+        fields[0],
+        { name: "text", data_type: DataType.VarChar, max_length: 99, enable_analyzer: true, enable_match: true },
+        fields[1],
+        { name: "terms", data_type: DataType.SparseFloatVector },
+      ],
+      functions: [
+        { name: "bm25", type: FunctionType.BM25, input_field_names: ["text"], output_field_names: ["terms"], params: {} },
+      ],
+      index_params: [
+        { field_name: "vec", index_type: "AUTOINDEX", metric_type: "L2" },
+        { field_name: "terms", index_type: "AUTOINDEX", metric_type: "BM25" },
+      ],
+    }),
+  );
+  await ok(client.loadCollection(texts));
+  const data = ["a red fox", "a blue hen"].map((text, i) => ({ id: i + 1, text, vec: vector(i + 1) }));
+  await ok(client.insert({ ...texts, data }));
+  const found = await search({ ...texts, data: "Fox", anns_field: "terms", limit: 3, consistency_level: "Strong" });
+  assert.deepEqual(numbers(found), [1]);
+});
+await step("text_match", async () => {
+  const matching = async (filter) =>
+    numbers((await ok(client.query({ ...texts, filter, output_fields: ["id"], consistency_level: "Strong" }))).data);
+  assert.deepEqual(await matching('text_match(text, "hen fox")'), [1, 2]);
+  assert.deepEqual(await matching('phrase_match(text, "blue hen")'), [2]);
+});
+await step("hybrid_full_text", async () => {
+  const data = [
+    { data: "hen", anns_field: "terms", params: {} },
+    { data: vector(2), anns_field: "vec", params: {} },
+  ];
+  const found = await search({ ...texts, data, rerank: RRFRanker(60), limit: 2 });
+  assert.deepEqual(found.map((hit) => Number(hit.id)), [2, 1]);
+  await ok(client.dropCollection(texts));
+});
+await step("run_analyzer", async () => {
+  const { results } = await ok(client.runAnalyzer({ text: "The Foxes run", analyzer_params: { type: "english" } }));
+  assert.deepEqual(results[0].tokens.map((one) => one.token), ["fox", "run"]);
+});
 await step("grouping", async () => {
   assert.equal((await search({ data: vector(5), limit: 3, group_by_field: "flag" })).length, 2);
 });

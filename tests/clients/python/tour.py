@@ -410,17 +410,31 @@ with step("restart"):
 client.drop_collection("big")
 
 with step("full_text"):
-    bm25 = MilvusClient.create_schema()
-    bm25.add_field("id", DataType.INT64, is_primary=True)
-    bm25.add_field("text", DataType.VARCHAR, max_length=99, enable_analyzer=True)
-    bm25.add_field("vec", DataType.SPARSE_FLOAT_VECTOR)
-    bm25.add_function(Function("f", FunctionType.BM25, ["text"], ["vec"]))
+    texts = MilvusClient.create_schema()
+    texts.add_field("id", DataType.INT64, is_primary=True)
+    texts.add_field("text", DataType.VARCHAR, max_length=99, enable_analyzer=True, enable_match=True)
+    texts.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
+    texts.add_field("terms", DataType.SPARSE_FLOAT_VECTOR)
+    texts.add_function(Function("bm25", FunctionType.BM25, ["text"], ["terms"]))
     indexes = client.prepare_index_params()
-    indexes.add_index("vec", index_type="AUTOINDEX", metric_type="BM25")
-    client.create_collection("bm25", schema=bm25, index_params=indexes)
-    client.insert("bm25", [{"id": 1, "text": "a red fox"}, {"id": 2, "text": "a blue hen"}])
-    expect(client.search("bm25", ["Fox"], anns_field="vec", limit=3)[0][0]["id"], 1)
-    client.drop_collection("bm25")
+    indexes.add_index("vec", index_type="AUTOINDEX", metric_type="L2")
+    indexes.add_index("terms", index_type="AUTOINDEX", metric_type="BM25")
+    client.create_collection("texts", schema=texts, index_params=indexes, consistency_level="Strong")
+    sentences = {1: "a red fox", 2: "a blue hen"}
+    client.insert("texts", [{"id": key, "text": text, "vec": vector(key)} for key, text in sentences.items()])
+    expect([hit["id"] for hit in client.search("texts", ["Fox"], anns_field="terms", limit=3)[0]], [1])
+with step("text_match"):
+    expect(sorted(row["id"] for row in client.query("texts", 'text_match(text, "hen fox")')), [1, 2])
+    expect([row["id"] for row in client.query("texts", 'phrase_match(text, "blue hen")')], [2])
+with step("hybrid_full_text"):
+    from pymilvus import AnnSearchRequest, RRFRanker
+
+    both = [AnnSearchRequest(["hen"], "terms", {}, limit=2), AnnSearchRequest([vector(2)], "vec", {}, limit=2)]
+    expect([hit["id"] for hit in client.hybrid_search("texts", both, RRFRanker(), limit=2)[0]], [2, 1])
+    client.drop_collection("texts")
+with step("run_analyzer"):
+    found = client.run_analyzer(["The Foxes run"], {"type": "english"})[0]
+    expect(list(found.tokens), ["fox", "run"])
 with step("grouping"):
     found = client.search("tour", [vector(5)], limit=3, group_by_field="flag")[0]
     expect(len(found), 2)

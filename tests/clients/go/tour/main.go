@@ -212,6 +212,7 @@ func main() {
 	databases()
 	others()
 	endurance()
+	fullText()
 	composedReads()
 	must(client.DropCollection(ctx, mc.NewDropCollectionOption(name)))
 }
@@ -645,6 +646,55 @@ func endurance() {
 		check(count("big"), int64(bigRows))
 	})
 	must(client.DropCollection(ctx, mc.NewDropCollectionOption("big")))
+}
+
+func fullText() {
+	const texts = "texts"
+	step("full_text", func() {
+		function := entity.NewFunction().WithName("bm25").WithType(entity.FunctionTypeBM25).
+			WithInputFields("text").WithOutputFields("terms")
+		text := field("text", entity.FieldTypeVarChar).WithMaxLength(99).WithEnableAnalyzer(true).WithEnableMatch(true)
+		made := entity.NewSchema().WithField(field("id", entity.FieldTypeInt64).WithIsPrimaryKey(true)).WithField(text).
+			WithField(field("vec", entity.FieldTypeFloatVector).WithDim(dim)).
+			WithField(field("terms", entity.FieldTypeSparseVector)).WithFunction(function)
+		must(client.CreateCollection(ctx, mc.NewCreateCollectionOption(texts, made)))
+		for name, metric := range map[string]entity.MetricType{"vec": entity.L2, "terms": entity.BM25} {
+			option := mc.NewCreateIndexOption(texts, name, index.NewAutoIndex(metric))
+			must(get(client.CreateIndex(ctx, option)).Await(ctx))
+		}
+		load(texts)
+		rows := []any{
+			map[string]any{"id": int64(1), "text": "a red fox", "vec": vector(1)},
+			map[string]any{"id": int64(2), "text": "a blue hen", "vec": vector(2)},
+		}
+		get(client.Insert(ctx, mc.NewRowBasedInsertOption(texts, rows...)))
+		option := mc.NewSearchOption(texts, 3, []entity.Vector{entity.Text("Fox")}).WithANNSField("terms").
+			WithConsistencyLevel(entity.ClStrong)
+		check(hits(option), []int64{1})
+	})
+	matching := func(filter string) []int64 {
+		option := mc.NewQueryOption(texts).WithFilter(filter).WithOutputFields("id").WithConsistencyLevel(entity.ClStrong)
+		return int64s(query(option).GetColumn("id"))
+	}
+	step("text_match", func() {
+		check(matching(`text_match(text, "hen fox")`), []int64{1, 2})
+		check(matching(`phrase_match(text, "blue hen")`), []int64{2})
+	})
+	step("hybrid_full_text", func() {
+		words := mc.NewAnnRequest("terms", 2, entity.Text("hen"))
+		near := mc.NewAnnRequest("vec", 2, vectors(2)...)
+		option := mc.NewHybridSearchOption(texts, 2, words, near).WithReranker(mc.NewRRFReranker())
+		check(int64s(get(client.HybridSearch(ctx, option))[0].IDs), []int64{2, 1})
+		must(client.DropCollection(ctx, mc.NewDropCollectionOption(texts)))
+	})
+	step("run_analyzer", func() {
+		option := mc.NewRunAnalyzerOption("The Foxes run").WithAnalyzerParams(map[string]any{"type": "english"})
+		found := []string{}
+		for _, token := range get(client.RunAnalyzer(ctx, option))[0].Tokens {
+			found = append(found, token.Text)
+		}
+		check(found, []string{"fox", "run"})
+	})
 }
 
 func composedReads() {

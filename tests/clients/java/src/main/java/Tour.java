@@ -1,5 +1,6 @@
 import com.google.gson.Gson;
 import com.google.gson.JsonObject;
+import io.milvus.common.clientenum.FunctionType;
 import io.milvus.common.resourcegroup.ResourceGroupConfig;
 import io.milvus.common.resourcegroup.ResourceGroupLimit;
 import io.milvus.v2.client.ConnectConfig;
@@ -17,6 +18,7 @@ import io.milvus.v2.service.utility.request.*;
 import io.milvus.v2.service.vector.request.*;
 import io.milvus.v2.service.vector.request.data.BaseVector;
 import io.milvus.v2.service.vector.request.data.BinaryVec;
+import io.milvus.v2.service.vector.request.data.EmbeddedText;
 import io.milvus.v2.service.vector.request.data.FloatVec;
 import io.milvus.v2.service.vector.request.data.SparseFloatVec;
 import io.milvus.v2.service.vector.request.ranker.RRFRanker;
@@ -232,6 +234,7 @@ public class Tour {
         databases();
         others();
         endurance();
+        fullText();
         composedReads();
         drop(NAME);
         client.close();
@@ -807,6 +810,103 @@ public class Tour {
             check(count("big"), (long) BIG_ROWS);
         });
         drop("big");
+    }
+
+    private static List<Long> matching(String filter) {
+        QueryReq request = QueryReq.builder()
+                .collectionName("texts")
+                .filter(filter)
+                .outputFields(List.of("id"))
+                .consistencyLevel(ConsistencyLevel.STRONG)
+                .build();
+        List<Long> found = new ArrayList<>();
+        for (QueryResp.QueryResult one : client.query(request).getQueryResults()) {
+            found.add((Long) one.getEntity().get("id"));
+        }
+        Collections.sort(found);
+        return found;
+    }
+
+    private static JsonObject textRow(long id, String text) {
+        JsonObject made = new JsonObject();
+        made.addProperty("id", id);
+        made.addProperty("text", text);
+        made.add("vec", GSON.toJsonTree(vector((int) id)));
+        return made;
+    }
+
+    private static void fullText() {
+        step("full_text", () -> {
+            CreateCollectionReq.CollectionSchema made = schema(
+                    field("text", DataType.VarChar).maxLength(99).enableAnalyzer(true).enableMatch(true),
+                    field("vec", DataType.FloatVector).dimension(DIM),
+                    field("terms", DataType.SparseFloatVector));
+            made.addFunction(CreateCollectionReq.Function.builder()
+                    .name("bm25")
+                    .functionType(FunctionType.BM25)
+                    .inputFieldNames(List.of("text"))
+                    .outputFieldNames(List.of("terms"))
+                    .build());
+            create("texts", made);
+            for (IndexParam.MetricType metric : List.of(IndexParam.MetricType.L2, IndexParam.MetricType.BM25)) {
+                IndexParam index = IndexParam.builder()
+                        .fieldName(metric == IndexParam.MetricType.BM25 ? "terms" : "vec")
+                        .indexType(IndexParam.IndexType.AUTOINDEX)
+                        .metricType(metric)
+                        .build();
+                client.createIndex(CreateIndexReq.builder()
+                        .collectionName("texts")
+                        .indexParams(List.of(index))
+                        .build());
+            }
+            client.loadCollection(
+                    LoadCollectionReq.builder().collectionName("texts").build());
+            client.insert(InsertReq.builder()
+                    .collectionName("texts")
+                    .data(List.of(textRow(1, "a red fox"), textRow(2, "a blue hen")))
+                    .build());
+            SearchReq request = SearchReq.builder()
+                    .collectionName("texts")
+                    .annsField("terms")
+                    .data(List.of(new EmbeddedText("Fox")))
+                    .topK(3)
+                    .consistencyLevel(ConsistencyLevel.STRONG)
+                    .build();
+            check(ids(hits(request)), List.of(1L));
+        });
+        step("text_match", () -> {
+            check(matching("text_match(text, \"hen fox\")"), List.of(1L, 2L));
+            check(matching("phrase_match(text, \"blue hen\")"), List.of(2L));
+        });
+        step("hybrid_full_text", () -> {
+            AnnSearchReq words = AnnSearchReq.builder()
+                    .vectorFieldName("terms")
+                    .vectors(List.of(new EmbeddedText("hen")))
+                    .topK(2)
+                    .build();
+            AnnSearchReq near = AnnSearchReq.builder()
+                    .vectorFieldName("vec")
+                    .vectors(vectors(2))
+                    .topK(2)
+                    .build();
+            var found = client.hybridSearch(HybridSearchReq.builder()
+                    .collectionName("texts")
+                    .searchRequests(List.of(words, near))
+                    .ranker(RRFRanker.builder().k(60).build())
+                    .topK(2)
+                    .build());
+            check(found.getSearchResults().get(0).get(0).getId(), 2L);
+            drop("texts");
+        });
+        step("run_analyzer", () -> {
+            var found = client.runAnalyzer(RunAnalyzerReq.builder()
+                    .texts(List.of("The Foxes run"))
+                    .analyzerParams(Map.of("type", "english"))
+                    .build());
+            List<String> tokens = new ArrayList<>();
+            found.getResults().get(0).getTokens().forEach(one -> tokens.add(one.getToken()));
+            check(tokens, List.of("fox", "run"));
+        });
     }
 
     private static void composedReads() {
