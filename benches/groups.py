@@ -29,6 +29,7 @@ from milvine.model.columns import Column
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
 from milvine.segment.aggregation import Aggregate, Aggregation, Operation, aggregate_row_sets
+from milvine.segment.group_codes import KnownGroups
 from milvine.segment.groups import GroupField
 from milvine.segment.plans import QueryPlan, SearchPlan
 from milvine.segment.rows import RowSet
@@ -46,6 +47,7 @@ class Table(Rows):
     """Rows with further columns."""
 
     others: Mapping[int, Column] = field(default_factory=dict)
+    groups: KnownGroups = field(default_factory=KnownGroups)
 
     def column(self, field_id: int) -> Column:
         return self.others.get(field_id) or super().column(field_id)

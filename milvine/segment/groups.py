@@ -6,6 +6,7 @@ Values are Arrow arrays; a row without a value belongs to the group of NULL.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, extract
 from milvine.model.records import record
 from milvine.model.types import DataType
+from milvine.segment.group_codes import mixed, mixed_codes
 from milvine.segment.rows import RowSet
 from milvine.storage.arrow_batches import to_arrow
 
 Array = np.ndarray[Any, Any]
-_MAX_CODE = 2**31
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class GroupField:
     """Rows are grouped by a field or, with `path`, by the value there in a JSON field.
 
@@ -83,23 +84,7 @@ def codes_of(values: Sequence[Any]) -> Array:
     if len(values) == 1 and pa.types.is_integer(values[0].type) and not values[0].null_count:
         numbers: Array = values[0].to_numpy()
         return numbers.astype(np.int64, copy=False)
-    return _mixed([_encoded(array) for array in values])
-
-
-def _encoded(array: Any) -> tuple[Array, int]:
-    encoded = array.dictionary_encode(null_encoding="encode")
-    return encoded.indices.to_numpy().astype(np.int64), max(1, len(encoded.dictionary))
-
-
-def _mixed(parts: Sequence[tuple[Array, int]]) -> Array:
-    """One code of several, each below its bound."""
-    codes, bound = parts[0]
-    for more, more_bound in parts[1:]:
-        if bound * more_bound > _MAX_CODE:
-            distinct, codes = np.unique(codes, return_inverse=True)
-            bound = len(distinct)
-        codes, bound = codes * more_bound + more, bound * more_bound
-    return codes
+    return mixed_codes(values)
 
 
 @record
@@ -112,20 +97,25 @@ class GroupFilter:
 
     def mask(self, rows: RowSet) -> Array:
         """bool (n,)"""
-        if len(self.fields) == 1:
+        groups = rows.groups.find(self.fields, lambda: [_values_in(rows, field) for field in self.fields])
+        chosen = self._is_among(groups.values)
+        found: Array = (~chosen if self.excludes else chosen).take(groups.codes)
+        return found
+
+    def _is_among(self, values: Sequence[Any]) -> Array:
+        """bool (n,): which values are those of one of the keys. values: an array for each field."""
+        if len(values) == 1:
             # A NULL among the keys finds NULLs.
-            found = pc.is_in(_values_in(rows, self.fields[0]), value_set=self.keys[0])
-            alone: Array = found.to_numpy(zero_copy_only=False)
-            return ~alone if self.excludes else alone
+            alone: Array = pc.is_in(values[0], value_set=self.keys[0]).to_numpy(zero_copy_only=False)
+            return alone
         parts: list[tuple[Array, int]] = []
-        for field, keys in zip(self.fields, self.keys, strict=True):
+        for array, keys in zip(values, self.keys, strict=True):
             distinct = pc.unique(keys)
-            values = _values_in(rows, field)
-            places = pa.concat_arrays([pc.index_in(part, value_set=distinct) for part in (values, keys)])
+            places = pa.concat_arrays([pc.index_in(part, value_set=distinct) for part in (array, keys)])
             parts.append((places.fill_null(len(distinct)).to_numpy().astype(np.int64), len(distinct) + 1))
-        codes = _mixed(parts)
-        inside: Array = np.isin(codes[: rows.row_count], codes[rows.row_count :])
-        return ~inside if self.excludes else inside
+        codes = mixed(parts)
+        inside: Array = np.isin(codes[: len(values[0])], codes[len(values[0]) :])
+        return inside
 
 
 @record
@@ -150,6 +140,8 @@ def by_query_and_code(query: Array, codes: Array) -> tuple[Array, Array]:
 
 def arranged(query: Array, codes: Array, nq: int) -> Arrangement:
     """query, codes: int64 (m,), of hits ordered by query; nearest first."""
+    if nq == 1:
+        return _arranged_one(codes)
     count = len(query)
     order, is_first = by_query_and_code(query, codes)
     starts = np.flatnonzero(is_first)
@@ -163,6 +155,16 @@ def arranged(query: Array, codes: Array, nq: int) -> Arrangement:
     groups[order] = rank[number]
     members[order] = np.arange(count) - starts[number]
     return Arrangement(groups, members, counts)
+
+
+def _arranged_one(codes: Array) -> Arrangement:
+    """As `arranged`, of one query, at a third of the cost."""
+    groups = pa.array(codes).dictionary_encode().indices.to_numpy().astype(np.int64)  # in the order of first hits
+    sizes = np.bincount(groups)
+    order = groups.argsort(kind="stable")
+    members = np.empty(len(groups), np.int64)
+    members[order] = np.arange(len(groups)) - (sizes.cumsum() - sizes).repeat(sizes)
+    return Arrangement(groups, members, np.array([len(sizes)]))
 
 
 def each_alone(counts: Array) -> Arrangement:

@@ -24,6 +24,7 @@ from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
 from milvine.segment.deletes import DeleteMarks, join_marks
+from milvine.segment.group_codes import KnownGroups
 from milvine.segment.keys import KeyIndex
 from milvine.segment.rows import ExtractedPaths
 from milvine.segment.terms import AnalyzedTexts
@@ -49,6 +50,7 @@ class Chunk:
     marks: DeleteMarks = field(default_factory=DeleteMarks.none)
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
     analyzed: AnalyzedTexts = field(default_factory=AnalyzedTexts)
+    groups: KnownGroups = field(default_factory=KnownGroups)
     bytes_used: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:

@@ -59,9 +59,13 @@ class SearchPlan:
         return _looked_at(self.predicate, (self.field_id, self.primary_field_id, *self.output_field_ids, *more))
 
     def again(self, queries: Any, read_ts: int) -> SearchPlan:
-        """The same search for other vectors at another time; five times as fast as `replace`."""
+        """The same search for other vectors at another time."""
+        return self.changed(queries=queries, read_ts=read_ts)
+
+    def changed(self, **changes: Any) -> SearchPlan:
+        """As `replace`, five times as fast. The fields that are looked at stay the same."""
         plan = object.__new__(SearchPlan)
-        plan.__dict__.update(self.__dict__, field_ids=self.field_ids, queries=queries, read_ts=read_ts)
+        plan.__dict__.update(self.__dict__, field_ids=self.field_ids, **changes)
         return plan
 
 

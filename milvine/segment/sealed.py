@@ -30,6 +30,7 @@ from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Popul
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks, find_deleted
+from milvine.segment.group_codes import KnownGroups
 from milvine.segment.keys import KeyIndex
 from milvine.segment.pending import PendingColumn
 from milvine.segment.rows import ExtractedPaths
@@ -151,6 +152,7 @@ class SealedSegment:
         self.insert_ts: Array = rows
         self._extracted = ExtractedPaths()
         self._analyzed = AnalyzedTexts()
+        self.groups = KnownGroups()
         self._value_indexes: dict[tuple[int, JsonPath, bool], ValueIndex] = {}
         self._text_indexes: dict[tuple[int, JsonPath], TextIndex] = {}
         self._term_indexes: dict[int, TermIndex] = {}

@@ -8,7 +8,6 @@ held at a time even if most near rows are of one group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -204,7 +203,7 @@ def grouped(search: Search, plan: SearchPlan, grouping: Grouping, wanted: int) -
     `search` runs a plan. `plan.output_field_ids` has the fields of the groups.
     """
     k = min(2 * wanted * grouping.size + 8, max(_MOST_AT_A_TIME, wanted))
-    first = search(replace(plan, k=k, effort=plan.effort.reaching(k + 1)))
+    first = search(plan.changed(k=k, effort=plan.effort.reaching(k + 1)))
     if first is None:
         return None
     ends = np.cumsum(first.counts)
@@ -212,10 +211,10 @@ def grouped(search: Search, plan: SearchPlan, grouping: Grouping, wanted: int) -
     pieces: list[tuple[ColumnBatch, Array]] = []
     for number, (end, count) in enumerate(zip(ends.tolist(), first.counts.tolist(), strict=True)):
         span = slice(end - count, end)
-        rows = first.rows.slice(span.start, span.stop)
+        rows = first.rows if len(ends) == 1 else first.rows.slice(span.start, span.stop)
         found = _Found(grouping, plan.primary_field_id, rows, first.distances[span])
         if count == k:
-            one = replace(plan, queries=plan.queries[number : number + 1])
+            one = plan.changed(queries=plan.queries[number : number + 1])
             _complete(search, one, found, grouping.size, wanted, stats)
         pieces.append(found.take(found.chosen(wanted)))
     return Hits(
@@ -233,7 +232,7 @@ def _complete(
 
     def more(groups: Array, excludes: bool, k: int) -> bool:
         """Whether these were all such rows."""
-        hits = search(replace(plan, k=k, groups=found.filter(groups, excludes)))
+        hits = search(plan.changed(k=k, groups=found.filter(groups, excludes)))
         if hits is None:
             return True
         stats.extend(hits.segment_stats)
