@@ -233,11 +233,17 @@ def segments_by_id(
 
 @for_every_user()
 def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[LoadedSegment]:
-    """Sealed segments of a collection in memory, oldest first; none if it is not loaded."""
+    """Sealed segments of a collection in memory, oldest first; none if it is not loaded.
+
+    An index without a file, such as FLAT, changes nothing that is open, so only the catalog knows of it.
+    """
     collection = find_seen(engine, context, name)
+    stored = {meta.segment_id: meta for meta in engine.catalog.snapshot.segments.get(collection.collection_id, ())}
     found: list[LoadedSegment] = []
     for meta, parts in engine.loader.loaded(collection.collection_id):
-        index = next((i for i in collection.indexes if i.metric_type and i.index_id in meta.indexes), None)
+        known = stored.get(meta.segment_id, meta).indexes
+        served = {i for i, built in known.items() if built.is_scan or i in meta.indexes}
+        index = next((i for i in collection.indexes if i.metric_type and i.index_id in served), None)
         node_ids = engine.cluster.node.holders(collection.collection_id, meta.segment_id)
         found.append(LoadedSegment(meta, sum(parts.values()), index, node_ids))
     return found

@@ -10,7 +10,7 @@ from grpc_calls import assert_ok, assert_refused, pairs
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.grpc_gen import milvus_pb2
-from sample_collections import add_index, c1_rows, make_c1, make_two_vectors, wait_indexed
+from sample_collections import add_index, c1_rows, make_c1, make_quick, make_two_vectors, wait_indexed
 
 
 def _create(stub: Any, name: str, field_name: str = "vec", index_name: str = "", **params: object) -> Any:
@@ -194,3 +194,15 @@ def test_index_progress_counts_sealed_rows_until_all_are_indexed(client: MilvusC
 def test_an_index_on_a_collection_of_an_impossible_name_finds_none(stub: Any) -> None:
     made = _create(stub, "12 s", index_type="FLAT", metric_type="L2")
     assert_refused(made, 100, "collection not found[database=default][collection=12 s]", legacy=4)
+
+
+@pytest.mark.parametrize("index_type", ["FLAT", "HNSW"])
+def test_a_loaded_segment_names_its_index(client: MilvusClient, collection_name: str, index_type: str) -> None:
+    """Also one without a file, of few rows or of the type FLAT."""
+    make_quick(client, collection_name, 4, index_type=index_type)
+    client.insert(collection_name, [{"id": i, "vector": [1.0, float(i), 0.0, 0.0]} for i in range(10)])
+    client.flush(collection_name)
+    wait_indexed(client, collection_name, "vector", 10)
+    loaded = client.list_loaded_segments(collection_name)
+    assert [segment.index_name for segment in loaded] == ["vector"]
+    assert all(segment.index_id > 0 for segment in loaded)
