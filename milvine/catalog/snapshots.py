@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Callable
 from collections.abc import Collection as Several
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from milvine.catalog import encoding, store
 from milvine.catalog.store import Catalog, Snapshot
 from milvine.errors import ParameterInvalid, SnapshotNotFound, SnapshotPinned
-from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot
+from milvine.model.snapshots import BACKUP_PREFIX, KEPT_JOB_MS, CollectionSnapshot
 
 
 def now_ms() -> int:
@@ -44,23 +48,72 @@ def create_snapshot(catalog: Catalog, collection_id: int, empty: CollectionSnaps
             segments=snapshot.segments.get(collection_id, ()),
             deltas=snapshot.deltas.get(collection_id, ()),
         )
-        connection.execute(
-            sa.insert(store.snapshots).values(
-                snapshot_id=made.snapshot_id,
-                collection_id=collection_id,
-                name=made.name,
-                description=made.description,
-                created_ts=made.created_ts,
-                collection=encoding.encode_collection(made.collection),
-                segments=[encoding.encode_segment(meta) for meta in made.segments],
-                deltas=[encoding.encode_delta(delta) for delta in made.deltas],
-                protected_until_ms=made.protected_until_ms,
-            )
-        )
-        return replace(snapshot, snapshots={**snapshot.snapshots, made.snapshot_id: made})
+        return _with(connection, snapshot, made)
 
     catalog.change(work)
     return made
+
+
+def _with(connection: sa.Connection, snapshot: Snapshot, made: CollectionSnapshot) -> Snapshot:
+    connection.execute(
+        sa.insert(store.snapshots).values(
+            snapshot_id=made.snapshot_id,
+            collection_id=made.collection_id,
+            name=made.name,
+            description=made.description,
+            created_ts=made.created_ts,
+            collection=encoding.encode_collection(made.collection),
+            segments=[encoding.encode_segment(meta) for meta in made.segments],
+            deltas=[encoding.encode_delta(delta) for delta in made.deltas],
+            protected_until_ms=made.protected_until_ms,
+        )
+    )
+    pins = [{"pin_id": i, "snapshot_id": made.snapshot_id, "expires_ms": ms} for i, ms in made.pins.items()]
+    if pins:
+        connection.execute(sa.insert(store.snapshot_pins), pins)
+    return replace(snapshot, snapshots={**snapshot.snapshots, made.snapshot_id: made})
+
+
+def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, expires_ms: int, image: Path) -> None:
+    """Keeps all files that the catalog names, under names that begin with `name`, and writes an image of the catalog as
+    it is then."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        held = [
+            CollectionSnapshot(
+                next_id(),
+                name,
+                "",
+                next_id(),
+                replace(one, load=None),
+                snapshot.segments.get(i, ()),
+                snapshot.deltas.get(i, ()),
+            )
+            for i, one in snapshot.collections.items()
+        ]
+        for kept in snapshot.snapshots.values():
+            held.append(replace(kept, snapshot_id=next_id(), name=f"{name}.{kept.snapshot_id}", protected_until_ms=0))
+        for one in held:
+            snapshot = _with(connection, snapshot, replace(one, pins={next_id(): expires_ms}))
+        return snapshot
+
+    catalog.change(work, image)
+    with closing(sqlite3.connect(image)) as copied, copied:
+        # The copy holds nothing for itself, and its logs begin anew, since all rows are sealed.
+        copied.execute("UPDATE collections SET checkpoint_file = 1")
+        copied.execute(f"DELETE FROM snapshots WHERE name LIKE '{BACKUP_PREFIX}%'")
+        copied.execute("DELETE FROM snapshot_pins WHERE snapshot_id NOT IN (SELECT snapshot_id FROM snapshots)")
+
+
+def let_go(catalog: Catalog, name: str = "") -> list[CollectionSnapshot]:
+    """Drops what a backup holds, or without a name what all of them hold, and returns it."""
+    every = catalog.snapshot.snapshots.values()
+    held = [
+        one for one in every if one.is_of_backup and one.name.partition(".")[0] == (name or one.name.partition(".")[0])
+    ]
+    if held:
+        catalog.change(lambda connection, snapshot: _without(connection, snapshot, held))
+    return held
 
 
 def drop_snapshot(catalog: Catalog, collection_id: int, name: str) -> CollectionSnapshot | None:
@@ -157,7 +210,8 @@ def _has_expired(snapshot: Snapshot) -> bool:
 
 
 def _orphans(snapshot: Snapshot) -> list[CollectionSnapshot]:
-    gone = [one for one in snapshot.snapshots.values() if one.collection_id not in snapshot.collections]
+    kept = snapshot.snapshots.values()
+    gone = [one for one in kept if one.is_of_backup or one.collection_id not in snapshot.collections]
     return [one for one in gone if not is_held(snapshot, one)]
 
 

@@ -349,8 +349,9 @@ class Catalog:
         if needs_upgrade:
             crash_point("migration.committed")
 
-    def change(self, work: Callable[[sa.Connection, Snapshot], Snapshot]) -> Snapshot:
-        """Runs `work` in one transaction. Its result becomes the snapshot once the commit is durable.
+    def change(self, work: Callable[[sa.Connection, Snapshot], Snapshot], image: Path | None = None) -> Snapshot:
+        """Runs `work` in one transaction. Its result becomes the snapshot once the commit is durable. `image`: a file
+        into which the whole catalog is then copied, before any other change.
 
         An exception in `work` rolls back and leaves the snapshot as it was. Raises DiskLimitExceeded on a full disk.
         """
@@ -361,7 +362,19 @@ class Catalog:
             except sa.exc.DBAPIError as error:
                 raise _failed(error) from error
             self.snapshot = following
+            if image is not None:
+                self._copy_to(image)
             return following
+
+    def _copy_to(self, image: Path) -> None:
+        try:
+            with self._engine.connect() as connection, closing(sqlite3.connect(image)) as target:
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.backup(target)
+                target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log of its own
+        except (OSError, sqlite3.Error) as error:
+            raise DiskLimitExceeded(f"cannot write {image}: {error}") from error
 
     def file_resource(self, name: str) -> FileResource | None:
         return self.snapshot.file_resources.get(name)

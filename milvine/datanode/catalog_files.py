@@ -16,7 +16,7 @@ from milvine.model.snapshots import CollectionSnapshot
 from milvine.storage.files import remove_tree
 from milvine.storage.garbage import remove_unnamed
 from milvine.storage.resource_files import resource_directory, resource_file
-from milvine.storage.segment_files import ROWS_FILE, SegmentPaths
+from milvine.storage.segment_files import BACKUPS, ROWS_FILE, SegmentPaths
 
 _Parts = tuple[Sequence[SegmentMeta], Sequence[DeltaMeta]]
 
@@ -82,6 +82,7 @@ def is_named(paths: SegmentPaths, snapshot: Snapshot, path: Path) -> bool:
 def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
     """Removes leftovers of flushes, builds, restores and drops that a crash interrupted; returns their number."""
     removed = remove_unnamed(paths.root / "segments", {str(i) for i in _ids(snapshot)})
+    removed += remove_unnamed(paths.root / BACKUPS, ())
     removed += remove_unnamed(paths.root / "wal", {str(i) for i in snapshot.collections})
     removed += remove_unnamed(resource_directory(paths.root), {p.name for p in named_resources(paths, snapshot)})
     for collection_id in _ids(snapshot):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from milvine import metrics
 from milvine.background import Supervisor, Work
 from milvine.catalog import partitions
 from milvine.catalog.partitions import Removed
+from milvine.catalog.snapshots import let_go
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
@@ -93,6 +94,7 @@ class DataNode:
         self._paths = store.paths
         self._clock = clock
         self._held: dict[int, _Held] = {}
+        self._together = threading.Lock()
         self._flusher = Flusher(catalog, views, store, clock)
         self._imports = ImportCommitter(catalog, views, store, clock)
         self.indexes = IndexBuilder(catalog, views, store, supervisor)
@@ -109,8 +111,9 @@ class DataNode:
     def recover(self) -> None:
         """Opens all collections of the catalog. A collection with a damaged log cannot be opened; calls for it raise
         the reason until it is repaired or dropped."""
-        snapshot = self._catalog.snapshot
         self._clock.observe(self._catalog.max_id_or_ts())
+        let_go(self._catalog)  # no backup goes on after the end of the process that it began with
+        snapshot = self._catalog.snapshot
         try:
             if removed := remove_garbage(self._paths, snapshot):
                 _log.info("removed %d leftovers of a crash", removed)
@@ -348,14 +351,17 @@ class DataNode:
         held = self._writer(collection_id)
         with held.flush_lock:
             frozen = _frozen(held)
-            if frozen is None:
-                return ()
-            try:
-                sealed = self._flusher.flush(held.writer, frozen)
-            except IoFailed as error:
-                self._flush_failed(collection_id, error)  # the worker tries again, without a further call
-                raise
-            held.frozen = None
+            return () if frozen is None else self._flush(held, frozen)
+
+    def _flush(self, held: _Held, frozen: Frozen) -> tuple[SegmentMeta, ...]:
+        """The caller holds the flush lock."""
+        collection_id = held.writer.collection_id
+        try:
+            sealed = self._flusher.flush(held.writer, frozen)
+        except IoFailed as error:
+            self._flush_failed(collection_id, error)  # the worker tries again, without a further call
+            raise
+        held.frozen = None
         self._flushes.succeeded([collection_id])
         self.indexes.look()
         self.compactor.look()
@@ -372,6 +378,31 @@ class DataNode:
             self._imports.commit(held.writer, job, segments)
         self.indexes.look()
         self.compactor.look()
+
+    @contextlib.contextmanager
+    def flushed_together(self) -> Iterator[None]:
+        """In the block all writes of all collections before one moment are sealed, and no later one is. Writes go on
+        meanwhile, without being sealed. Raises the reason if a collection is damaged or cannot be flushed."""
+        for collection_id in self._catalog.snapshot.collections:
+            self._views.current(collection_id)  # raises if it is damaged
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(self._together)
+            every: dict[int, _Held] = {}
+            while new := {i: held for i, held in list(self._held.items()) if i not in every}:
+                for held in new.values():
+                    held.writer.settle()  # so that little is left to sync while all writers are stopped
+                    locks.enter_context(held.flush_lock)
+                every |= new
+            here = [held for collection_id, held in every.items() if self._held.get(collection_id) is held]
+            with contextlib.ExitStack() as stopped:
+                for held in here:
+                    stopped.enter_context(held.writer.stopped())
+                frozen = [(held, _joined_with(held, held.writer.freeze_stopped())) for held in here]
+            crash_point("backup.frozen")
+            for held, rows in frozen:
+                if rows is not None:
+                    self._flush(held, rows)
+            yield
 
     def settle(self, collection_id: int, ts: int) -> None:
         """Returns once `ts` has passed and every write at or before it is visible.
@@ -462,7 +493,11 @@ def _as_damage(error: Exception) -> DataIntegrityError:
 
 def _frozen(held: _Held) -> Frozen | None:
     """Freezes all growing rows and unflushed deletes, including those of a failed flush. The caller holds the lock."""
-    frozen = held.writer.freeze()
+    return _joined_with(held, held.writer.freeze())
+
+
+def _joined_with(held: _Held, frozen: Frozen | None) -> Frozen | None:
+    """Rows that were just frozen, and those of a failed flush."""
     if held.frozen is not None:
         frozen = held.frozen if frozen is None else _joined(held.frozen, frozen)
     held.frozen = frozen

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -244,19 +244,29 @@ class CollectionWriter:
 
         Writers wait for at most one sync. The frozen segments stay in the view.
         """
+        with self.stopped():
+            return self.freeze_stopped()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """No write takes a timestamp in the block, and every write that has one is visible."""
         with self._lock:
             self._wal.sync(self._last_ticket)
             self._publish_until(self._last_ticket)
-            view = self._views.current(self.collection_id)
-            if view is None:
-                return None
-            deletes = sum(map(len, view.deletes)) - self._frozen_deletes
-            if not self._active and not deletes:
-                return None
-            frozen = Frozen(frozenset(self._active.values()), deletes, self._wal.rotate())
-            self._active = {}
-            self._frozen_deletes += deletes
-            return frozen
+            yield
+
+    def freeze_stopped(self) -> Frozen | None:
+        """`freeze` for a caller that is in `stopped`."""
+        view = self._views.current(self.collection_id)
+        if view is None:
+            return None
+        deletes = sum(map(len, view.deletes)) - self._frozen_deletes
+        if not self._active and not deletes:
+            return None
+        frozen = Frozen(frozenset(self._active.values()), deletes, self._wal.rotate())
+        self._active = {}
+        self._frozen_deletes += deletes
+        return frozen
 
     def publish_sealed(self, ts: int, change: Callable[[ReadView], ReadView]) -> None:
         """Publishes sealed rows of timestamp `ts`, at once. Every write before them is visible then, so that a reader

@@ -454,6 +454,8 @@ KEYS: dict[str, dict[str, Known]] = {
         **_served("dbName collectionName partitionNames outputFields id consistencyLevel"),
         **_harmless("partitionNames replaces it; Milvus does not read it either", "partitionName"),
     },
+    "BackupBeginReq": {},
+    "BackupEndReq": _served("backupId"),
     "CollectionNameReq": _served("dbName collectionName partitionNames"),
     "CollectionReq": {
         **_served("dbName collectionName dimension idType autoID metricType vectorFieldType consistencyLevel"),

@@ -11,6 +11,8 @@ from milvine.model.segments import DeltaMeta, SegmentMeta
 
 MAX_PIN_SECONDS = 30 * 24 * 3600
 MAX_PROTECTION_SECONDS = 7 * 24 * 3600
+BACKUP_PREFIX = "#"
+"""No name that a caller gives begins with it."""
 KEPT_JOB_MS = 3 * 3600 * 1000
 """Ended jobs are remembered this long."""
 
@@ -37,6 +39,11 @@ class CollectionSnapshot:
     @property
     def collection_id(self) -> int:
         return self.collection.collection_id
+
+    @property
+    def is_of_backup(self) -> bool:
+        """Whether a backup holds the files; callers do not see it, and it goes with its pin."""
+        return self.name.startswith(BACKUP_PREFIX)
 
     def live_pins(self, now_ms: int) -> frozenset[int]:
         return frozenset(pin for pin, expires_ms in self.pins.items() if not expires_ms or expires_ms >= now_ms)

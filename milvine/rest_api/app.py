@@ -34,6 +34,7 @@ from milvine.rest_api import (
     altering,
     analyzers,
     api_keys,
+    backups,
     databases,
     entities,
     external_collections,
@@ -83,6 +84,7 @@ OUR_ROUTES: dict[str, Route] = {
     **memory.OUR_ROUTES,
     **overview.OUR_ROUTES,
     **api_keys.OUR_ROUTES,
+    **backups.OUR_ROUTES,
 }
 VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
 _NAMED_KEYS = tuple((noun, key) for noun, keys in NAMES for key in keys if "." not in key)

@@ -107,7 +107,8 @@ def list_snapshots(engine: Engine, context: RequestContext, collection_name: str
     check_database(engine, context)
     _require_collection(collection_name, "ListSnapshots")
     collection = find_by_any_name(engine, context, collection_name)
-    return [one.name for one in engine.catalog.snapshot.snapshots_of(collection.collection_id)]
+    every = engine.catalog.snapshot.snapshots_of(collection.collection_id)
+    return [one.name for one in every if not one.is_of_backup]
 
 
 @capability("DescribeSnapshot", on="collection_name")

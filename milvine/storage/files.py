@@ -134,6 +134,16 @@ def verify_sealed(path: Path) -> None:
     _verify(mapped, crc)
 
 
+def checksum_in(ending: bytes, size: int, name: object) -> int:
+    """The checksum of a sealed file's payload, from its last bytes. Raises DataIntegrityError naming the file."""
+    return _footer_of(Path(str(name)), ending[-FOOTER_BYTES:], size)[2]
+
+
+def stored_checksum(path: Path) -> int:
+    """The checksum that a sealed file says that its payload has. Raises DataIntegrityError naming the file."""
+    return _map_sealed(path)[3]
+
+
 def read_and_verify(path: Path, pause: Callable[[int], None]) -> None:
     """Like `verify_sealed`, in small reads. A file that this process has not mapped is not kept in the page cache.
     `pause` is called after each read with its number of bytes. Raises DataIntegrityError naming the file."""

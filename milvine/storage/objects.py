@@ -156,11 +156,17 @@ class Objects:
         found = self._api.get(self._store, name, options={"range": (0, most_bytes)})
         return found.bytes(), int(found.meta["size"])
 
-    def sizes(self) -> dict[str, int]:
-        """Sizes by name of all objects under PREFIX."""
+    def ending(self, name: str, size: int, most_bytes: int) -> bytes:
+        """The last bytes of an object of `size` bytes. Raises ObjectMissing."""
+        start = max(0, size - most_bytes)
+        read = partial(self._api.get_range, self._store, name, start=start, end=size)
+        return bytes(self._call("read from", read))
+
+    def sizes(self, prefix: str = PREFIX) -> dict[str, int]:
+        """Sizes by name of all objects under a prefix."""
 
         def listed() -> dict[str, int]:
-            pages = self._api.list(self._store, prefix=PREFIX.rstrip("/"))
+            pages = self._api.list(self._store, prefix=prefix.rstrip("/"))
             return {one["path"]: int(one["size"]) for page in pages for one in page}
 
         return self._call("list", listed)

@@ -32,6 +32,8 @@ _SPARSE_COLUMN_VERSION = 2
 COLUMN_KIND, ROWS_KIND, INDEX_KIND, DELTA_KIND = "column", "rows", "index", "delta"
 SCALAR_KIND = "scalar"
 ROWS_FILE = "rows.seg"
+BACKUPS = "backups"
+"""The directory of backups in progress."""
 _PATH_PARTS = ("kinds", "integers", "doubles", "strings")
 _NOT_OURS = (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException)
 """Errors from reading arrays of wrong names and types: a file that is only mapped may hold anything."""
@@ -57,6 +59,10 @@ class SegmentPaths:
 
     def delta(self, collection_id: int, delta_id: int) -> Path:
         return self.collection(collection_id) / f"{delta_id}.delta"
+
+    def backup_image(self, backup_id: int) -> Path:
+        """What a backup in progress copies beside the segment files."""
+        return self.root / BACKUPS / str(backup_id)
 
     def wal(self, collection_id: int) -> Path:
         return self.root / "wal" / str(collection_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -152,6 +154,57 @@ def test_objects_that_no_collection_needs_go_after_the_wait(stored: Server, obje
     client.drop_collection(name)
     eventually(lambda: objects.sizes("shared") == local_files(stored))
     assert client.query(NAME, filter="", output_fields=["count(*)"])[0]["count(*)"] == ROWS - 10
+    client.close()
+
+
+def test_snapshots_keep_objects_and_are_restored_inside_the_store(stored: Server, objects: ObjectServer) -> None:
+    client = stored.client()
+    name = "photographed"
+    fill(client, name)
+    before = answers(client, name)
+    client.create_snapshot("s", name)
+    kept = objects.sizes("shared")
+    client.truncate_collection(name)
+    client.release_collection(name)
+    own = f"segments/{client.describe_collection(name)['collection_id']}/"
+    for path in walk_files(stored.data_dir / own):
+        path.unlink()
+    client.restore_snapshot("s", name, "developed")
+    eventually(lambda: client.has_collection("developed"))
+    assert objects.sizes("shared").items() >= kept.items(), "the snapshot keeps its objects"
+    client.load_collection("developed")
+    assert answers(client, "developed") == before, "also from objects without local copies"
+    client.drop_snapshot("s", name)
+    eventually(lambda: not any(found.startswith(own) for found in objects.sizes("shared")))
+    assert answers(client, "developed") == before
+    for one in (name, "developed"):
+        client.drop_collection(one)
+    eventually(lambda: objects.sizes("shared") == local_files(stored))
+    client.close()
+
+
+def test_a_backup_fetches_what_is_not_local_and_may_be_in_a_store_itself(
+    stored: Server, objects: ObjectServer, tmp_path: Path
+) -> None:
+    env = {**os.environ, **objects.environment("shared")}
+    place = objects.environment("backups")["MILVINE_STORE_URI"]
+
+    def milvine(*arguments: str) -> Any:
+        at = [f"--endpoint={env['MILVINE_STORE_ENDPOINT']}", f"--region={env['MILVINE_STORE_REGION']}"]
+        command = [sys.executable, "-m", "milvine", *arguments, "--json", *at]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    client = stored.client()
+    client.release_collection(NAME)
+    for path in walk_files(stored.data_dir / "segments"):
+        path.unlink()
+    made = milvine("backup", place, f"--uri={stored.uri}")
+    assert made["newFiles"] == made["files"] > 0
+    assert milvine("backup", place, f"--uri={stored.uri}")["newFiles"] == 0
+    assert milvine("restore", place, str(tmp_path / "back"))["isWhole"]
+    client.load_collection(NAME)
     client.close()
 
 

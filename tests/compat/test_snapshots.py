@@ -379,7 +379,14 @@ def test_bad_requests_get_the_texts_of_milvus(client: MilvusClient, server: Serv
 def test_restore_jobs_are_described_over_rest(client: MilvusClient, server: Server, name: str) -> None:
     filled(client, name)
     client.create_snapshot("s", name)
-    job = restored(client, "s", name, f"{name}_b")
+    request = milvus_pb2.RestoreSnapshotRequest(
+        name="s", collection_name=name, target_collection_name=f"{name}_b", rewrite_data=True
+    )
+    job_id = server.stub.RestoreSnapshot(request).job_id
+    deadline = time.monotonic() + 30
+    while (job := client.get_restore_snapshot_state(job_id)).progress < 100:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     url = f"{server.uri}/v2/vectordb/jobs/snapshot/"
     found = requests.post(f"{url}describe", json={"jobId": str(job.job_id)}, timeout=30).json()
     wanted = {

@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
+import requests
+from crash_load import row_of
 from damage import AS_IT_LIES, SMALL, filled_copy
 from pymilvus import MilvusClient, MilvusException
 from test_crash_points import ended_by_itself
@@ -23,6 +25,8 @@ _NIGHTLY = [
     "restore.deltas_written",
     "restore.log_created",
     "snapshot.dropped",
+    "backup.frozen",
+    "backup.begun",
 ]
 _SECONDS = 30.0
 
@@ -41,7 +45,7 @@ class Life:
         self.job_id = 0
         self.is_dropped: bool | None = False
 
-    def until_dead(self, client: MilvusClient) -> None:
+    def until_dead(self, client: MilvusClient, uri: str) -> None:
         try:
             client.delete(SMALL, ids=[100, 101], retry_times=0)
             client.flush(SMALL, retry_times=0)
@@ -56,7 +60,9 @@ class Life:
             self.is_dropped = None
             client.drop_snapshot("s", SMALL, retry_times=0)
             self.is_dropped = True
-        except (MilvusException, grpc.RpcError):
+            client.insert(SMALL, [row_of(7000, "late")], retry_times=0)
+            requests.post(f"{uri}/milvine/v1/backup/begin", json={}, timeout=_SECONDS)
+        except (MilvusException, grpc.RpcError, requests.ConnectionError):
             pass
 
     def check(self, client: MilvusClient) -> None:
@@ -87,7 +93,7 @@ def test_a_snapshot_and_its_restore_survive_a_crash_at(
     server = new_server(data_dir=data_dir, env={**AS_IT_LIES, "MILVINE_CRASH_AT": point})
     client = MilvusClient(uri=server.uri)
     life = Life()
-    life.until_dead(client)
+    life.until_dead(client, server.uri)
     client.close()
     ended_by_itself(server)
     assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []

@@ -368,6 +368,7 @@ _TRIED_ELSEWHERE = (
     "AlterCollectionSchemaRequest",
     "CreateCredentialRequest",
     "GetReplicateInfoRequest",
+    "RestoreSnapshotRequest",
     "UpdateCredentialRequest",
 )
 

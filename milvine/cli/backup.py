@@ -1,0 +1,195 @@
+"""`milvine backup` and `milvine restore`: copies of a whole running server, and their return."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from milvine import config
+from milvine.cli.command import FAILED, OK, Command, Failed
+from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.rest import RestServer, add_server_arguments
+
+_BEGIN_SECONDS = 600.0
+_REPORT_SECONDS = 0.2
+
+
+def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--endpoint", default="", metavar="URL", help="of the object store; default: the store's own")
+    parser.add_argument("--region", default="", help="of the object store; default: the store's own")
+
+
+def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("place", metavar="PLACE", help="a directory, or a URI such as s3://bucket/prefix")
+    _add_place_arguments(parser)
+    parser.add_argument(
+        "--keep", type=int, default=0, metavar="N", help="remove all but the N newest; default: keep all"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="the server's directory, as seen from here; default: its own name"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the server's YAML file, for its store.uri; default: none"
+    )
+    add_server_arguments(parser)
+    add_json_argument(parser)
+
+
+def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("place", metavar="PLACE", help="a directory, or a URI such as s3://bucket/prefix")
+    parser.add_argument("data_dir", type=Path, metavar="DIR", nargs="?", help="the new data directory, empty or absent")
+    _add_place_arguments(parser)
+    parser.add_argument("--backup", metavar="ID", help="default: the newest")
+    parser.add_argument("--list", action="store_true", help="show the backups of the place, and restore none")
+    add_json_argument(parser)
+
+
+class _Progress:
+    """One line on a terminal, rewritten; nothing elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._shown_at = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and (now - self._shown_at >= _REPORT_SECONDS or done == total):
+            self._shown_at = now
+            end = "\n" if done == total else ""
+            print(f"\r{self._what} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", end=end, file=sys.stderr, flush=True)
+
+
+def _doing(work: Callable[[], Any]) -> Any:
+    from milvine.errors import MilvineError
+
+    try:
+        return work()
+    except MilvineError as error:
+        raise Failed(str(error)) from error
+
+
+def _backup(parsed: argparse.Namespace) -> int:
+    # Slow to import, and not needed by other commands.
+    from milvine.datanode import backup
+    from milvine.storage.backup_places import open_backup_place
+    from milvine.storage.store import objects_of
+
+    if parsed.keep < 0:
+        raise Failed("--keep must be 0 or more")
+    place = _doing(lambda: open_backup_place(parsed.place, parsed.endpoint, parsed.region))
+    server = RestServer(parsed)
+    held = server.call("milvine/v1/backup/begin", {}, _BEGIN_SECONDS)
+    try:
+        data_dir: Path = parsed.data_dir or Path(held["dataDir"])
+        image = data_dir / Path(held["image"]).relative_to(held["dataDir"])
+        if not image.is_dir():
+            raise Failed(
+                f"{image} is not there: run this where the server's data directory is, or name it by --data-dir"
+            )
+
+        def copy() -> tuple[Any, list[str]]:
+            settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
+            copied = backup.copy_to(place, data_dir, image, objects_of(data_dir, settings), _Progress("copied"))
+            return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
+
+        copied, removed = _doing(copy)
+    finally:
+        server.call("milvine/v1/backup/end", {"backupId": held["backupId"]})
+    found = copied.backup
+    if parsed.json:
+        new = {"newFiles": copied.new_files, "newBytes": copied.new_bytes, "removed": removed}
+        print_json({**_described(found), **new})
+    else:
+        print(
+            f"backup {found.backup_id}: {found.collections} collections, {found.rows} rows, {len(found.files)} files, "
+            f"{found.size} bytes; {copied.new_files} files and {copied.new_bytes} bytes are new"
+        )
+        for backup_id in removed:
+            print(f"removed backup {backup_id}")
+    return OK
+
+
+def _described(found: Any) -> dict[str, Any]:
+    return {
+        "backupId": found.backup_id,
+        "milvine": found.version,
+        "collections": found.collections,
+        "rows": found.rows,
+        "files": len(found.files),
+        "bytes": found.size,
+    }
+
+
+def _restore(parsed: argparse.Namespace) -> int:
+    from milvine.datanode import backup
+    from milvine.datanode.check import Check
+    from milvine.storage.backup_places import open_backup_place
+
+    place = _doing(lambda: open_backup_place(parsed.place, parsed.endpoint, parsed.region))
+    ids: list[str] = _doing(lambda: backup.backup_ids(place))
+    if parsed.list:
+        return _list(_doing(lambda: [backup.read_backup(place, one) for one in ids]), parsed.json)
+    if parsed.data_dir is None:
+        raise Failed("name the new data directory: milvine restore PLACE DIR")
+    if not ids:
+        raise Failed(f"{parsed.place} has no backup")
+    wanted = parsed.backup or ids[-1]
+    if wanted not in ids:
+        raise Failed(f"{parsed.place} has no backup {wanted}; it has {', '.join(ids)}")
+    target = parsed.data_dir.absolute()
+
+    def bring() -> Any:
+        found = backup.read_backup(place, wanted)
+        backup.bring_back(place, found, target, _Progress("restored"))
+        return found
+
+    found = _doing(bring)
+    check = Check(target)
+    damages = [finding.text for finding in check.findings() if finding.is_damage]
+    if parsed.json:
+        print_json({**_described(found), "isWhole": not damages, "findings": damages})
+    else:
+        print(*damages, sep="\n", end="\n" if damages else "")
+        state = "is whole" if not damages else f"has {len(damages)} damaged files"
+        print(f"{parsed.data_dir} {state}: backup {wanted}, {check.collections} collections, {check.rows} rows")
+    return FAILED if damages else OK
+
+
+def _list(backups: list[Any], as_json: bool) -> int:
+    if as_json:
+        print_json([_described(found) for found in backups])
+    else:
+        for found in backups:
+            print(
+                f"{found.backup_id}  {found.collections} collections, {found.rows} rows, {len(found.files)} files, "
+                f"{found.size} bytes, by Milvine {found.version}"
+            )
+    return OK
+
+
+BACKUP = Command(
+    "backup",
+    "copy a whole running server to a directory or an object store",
+    (
+        "milvine backup /mnt/backups",
+        "milvine backup s3://bucket/milvine --region eu-central-1 --keep 7",
+    ),
+    _add_backup_arguments,
+    _backup,
+)
+RESTORE = Command(
+    "restore",
+    "make a data directory of a backup",
+    (
+        "milvine restore /mnt/backups ./milvine-data",
+        "milvine restore /mnt/backups --list",
+        "milvine restore s3://bucket/milvine ./milvine-data --backup 20261129-020000",
+    ),
+    _add_restore_arguments,
+    _restore,
+)

@@ -1,0 +1,316 @@
+"""Backups: copies of all files of a server as it was at one moment, and their return into an empty directory.
+
+A place holds any number of backups. `files/` has each sealed file once, under its path in the data directory and its
+checksum, so a later backup stores only what is new. `backups/ID/` has the catalog and, written last, `manifest.json`: a
+backup without it was never finished. Everything is verified by its own checksum when it is read, on both ways.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from milvine import __version__
+from milvine.catalog.store import CATALOG_FILE, read_catalog
+from milvine.datanode.catalog_files import named_files
+from milvine.datanode.check import check_size
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, ParameterInvalid
+from milvine.storage.backup_places import BackupPlace
+from milvine.storage.directories import make_directory, sync_directory
+from milvine.storage.files import (
+    FOOTER_BYTES,
+    checksum_in,
+    crc32c,
+    stored_checksum,
+    verify_sealed,
+    walk_files,
+)
+from milvine.storage.objects import ObjectMissing, Objects
+from milvine.storage.resource_files import resource_directory
+from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.wal import Wal
+
+_VERSION = 1
+_BACKUPS, _FILES, _MANIFEST = "backups/", "files/", "manifest.json"
+_AT_A_TIME = 4
+OnBytes = Callable[[int, int], None]
+"""Called with the bytes that are done and the bytes of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFile:
+    """`path` is below the data directory."""
+
+    path: str
+    size: int
+    checksum: int
+
+    @property
+    def stored_name(self) -> str:
+        return f"{_FILES}{self.path}.{self.checksum:08x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A finished backup. `catalog`: size and checksum of the catalog."""
+
+    backup_id: str
+    version: str
+    catalog: tuple[int, int]
+    files: tuple[BackupFile, ...]
+    collections: int
+    rows: int
+
+    @property
+    def size(self) -> int:
+        return self.catalog[0] + sum(one.size for one in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a backup added to its place."""
+
+    backup: Backup
+    new_files: int
+    new_bytes: int
+
+
+def copy_to(place: BackupPlace, data_dir: Path, image: Path, objects: Objects | None, on_bytes: OnBytes) -> Copied:
+    """Copies what a server holds for a backup. `image`: the directory with its catalog and its file resources;
+    `objects`: where the segment files are that are not in the data directory."""
+    catalog_file = image / CATALOG_FILE
+    snapshot = read_catalog(catalog_file)
+    sources = {path: (path, size) for path, size in named_files(SegmentPaths(data_dir), snapshot).items()}
+    for path in image.glob("*.words"):
+        sources[resource_directory(data_dir) / path.name] = path, path.stat().st_size
+    stored = place.sizes(_FILES)
+    total, finished, added = sum(size for _, size in sources.values()), 0, [0]
+    files = []
+
+    def copy(name: str, source: Path, size: int) -> tuple[BackupFile, bool]:
+        with _Source(source, name, size, objects) as found:
+            one = BackupFile(name, size, found.checksum())
+            is_new = stored.get(one.stored_name) != size
+            if is_new:
+                place.put(one.stored_name, found.verified())
+        return one, is_new
+
+    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="backup") as pool:
+        running = [
+            pool.submit(copy, path.relative_to(data_dir).as_posix(), source, size)
+            for path, (source, size) in sorted(sources.items())
+        ]
+        try:
+            for copied in as_completed(running):
+                one, is_new = copied.result()
+                files.append(one)
+                if is_new:
+                    added.append(one.size)
+                finished += one.size
+                on_bytes(finished, total)
+        finally:
+            for copied in running:
+                copied.cancel()
+    content = catalog_file.read_bytes()
+    backup = Backup(
+        _new_id(place),
+        __version__,
+        (len(content), crc32c([content])),
+        tuple(sorted(files, key=lambda one: one.path)),
+        len(snapshot.collections),
+        sum(meta.row_count for metas in snapshot.segments.values() for meta in metas),
+    )
+    manifest = image / _MANIFEST
+    manifest.write_bytes(_encode(backup))
+    place.put(f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}", catalog_file)
+    place.put(f"{_BACKUPS}{backup.backup_id}/{_MANIFEST}", manifest)
+    return Copied(backup, len(added) - 1, sum(added) + len(content))
+
+
+class _Source:
+    """A sealed file in the data directory or, if it is not there, in the object store."""
+
+    def __init__(self, path: Path, name: str, size: int, objects: Objects | None) -> None:
+        self._path = path
+        self._name = name
+        self._size = size
+        self._objects = objects
+        self._scratch = contextlib.ExitStack()
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._scratch.close()
+
+    def checksum(self) -> int:
+        if self._objects is not None and not self._path.exists():
+            try:
+                ending = self._objects.ending(self._name, self._size, FOOTER_BYTES)
+            except ObjectMissing:
+                raise DataIntegrityError(f"{self._objects.uri}/{self._name} is missing") from None
+            return checksum_in(ending, self._size, f"{self._objects.uri}/{self._name}")
+        check_size(self._path, self._size)
+        return stored_checksum(self._path)
+
+    def verified(self) -> Path:
+        """A local file with the content, whose checksum is right."""
+        path = self._path
+        if self._objects is not None and not path.exists():
+            path = Path(self._scratch.enter_context(tempfile.TemporaryDirectory())) / path.name
+            try:
+                self._objects.download(self._name, path, lambda: None)
+            except ObjectMissing:
+                raise DataIntegrityError(f"{self._objects.uri}/{self._name} is missing") from None
+        check_size(path, self._size)
+        verify_sealed(path)
+        return path
+
+
+def _new_id(place: BackupPlace) -> str:
+    """Later ones sort after earlier ones."""
+    taken = {name.split("/")[1] for name in place.sizes(_BACKUPS)}
+    wanted = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    number = 0
+    while (found := f"{wanted}-{number}" if number else wanted) in taken:
+        number += 1
+    return found
+
+
+def _encode(backup: Backup) -> bytes:
+    members: dict[str, Any] = {
+        "format": _VERSION,
+        "id": backup.backup_id,
+        "milvine": backup.version,
+        "catalog": {"bytes": backup.catalog[0], "crc32c": backup.catalog[1]},
+        "collections": backup.collections,
+        "rows": backup.rows,
+        "files": [[one.path, one.size, one.checksum] for one in backup.files],
+    }
+    return orjson.dumps(members | {"crc32c": crc32c([orjson.dumps(members)])})
+
+
+def _decode(content: bytes, name: str) -> Backup:
+    try:
+        members = orjson.loads(content)
+        checksum = members.pop("crc32c")
+        if members["format"] != _VERSION:
+            raise DataIntegrityError(f"{name} has format {members['format']}, this program reads {_VERSION}")
+        if crc32c([orjson.dumps(members)]) != checksum:
+            raise DataIntegrityError(f"{name} does not match its checksum")
+        catalog = members["catalog"]
+        files = tuple(BackupFile(*one) for one in members["files"])
+        return Backup(
+            members["id"],
+            members["milvine"],
+            (catalog["bytes"], catalog["crc32c"]),
+            files,
+            members["collections"],
+            members["rows"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataIntegrityError(f"{name} is damaged: {error!r}") from error
+
+
+def backup_ids(place: BackupPlace) -> list[str]:
+    """The finished backups, oldest first."""
+    return sorted(name.split("/")[1] for name in place.sizes(_BACKUPS) if name.endswith(f"/{_MANIFEST}"))
+
+
+def read_backup(place: BackupPlace, backup_id: str) -> Backup:
+    """Raises DataIntegrityError naming a damaged manifest."""
+    name = f"{_BACKUPS}{backup_id}/{_MANIFEST}"
+    return _decode(place.content(name), name)
+
+
+def remove_old(place: BackupPlace, kept: int) -> list[str]:
+    """Removes all but the newest `kept` backups, and the files that none of these has. Returns the removed ids."""
+    ids = backup_ids(place)
+    gone, left = ids[: max(0, len(ids) - kept)], ids[max(0, len(ids) - kept) :]
+    needed = {one.stored_name for backup_id in left for one in read_backup(place, backup_id).files}
+    for backup_id in gone:
+        files = {one.stored_name for one in read_backup(place, backup_id).files}
+        # The manifest first: what is left without one is no backup.
+        place.remove([f"{_BACKUPS}{backup_id}/{_MANIFEST}"])
+        place.remove([f"{_BACKUPS}{backup_id}/{CATALOG_FILE}"])
+        place.remove(sorted(files - needed))
+    return gone
+
+
+def bring_back(place: BackupPlace, backup: Backup, target: Path, on_bytes: OnBytes) -> None:
+    """Makes a data directory of a backup. `target` is empty or absent, and whole once it is there; a copy that ended
+    halfway is beside it and goes on. Raises DataIntegrityError for a damaged file, DiskLimitExceeded and IoFailed."""
+    if target.exists() and any(target.iterdir()):
+        raise ParameterInvalid(f"{target} is not empty")
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        make_directory(unfinished)
+        _bring_files(place, backup, unfinished, on_bytes)
+        _bring_catalog(place, backup, unfinished)
+        if target.exists():
+            target.rmdir()
+        unfinished.rename(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        raise DiskLimitExceeded(f"cannot write {error.filename or unfinished}: {error.strerror}") from error
+
+
+def _bring_files(place: BackupPlace, backup: Backup, root: Path, on_bytes: OnBytes) -> None:
+    wanted = {root / one.path for one in backup.files}
+    for path in [*walk_files(root)]:
+        if path not in wanted:
+            path.unlink()
+    for directory in {path.parent for path in wanted}:
+        make_directory(directory)
+
+    def fetch(one: BackupFile) -> int:
+        target = root / one.path
+        if not _is_whole(target, one):
+            place.fetch(one.stored_name, target)
+            if not _is_whole(target, one):
+                target.unlink(missing_ok=True)
+                raise DataIntegrityError(f"{one.stored_name} is damaged")
+        return one.size
+
+    finished = 0
+    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="restore") as pool:
+        running = [pool.submit(fetch, one) for one in backup.files]
+        try:
+            for fetched in as_completed(running):
+                finished += fetched.result()
+                on_bytes(finished, backup.size)
+        finally:
+            for fetched in running:
+                fetched.cancel()
+    for directory in {path.parent for path in wanted}:
+        sync_directory(directory)
+
+
+def _is_whole(path: Path, wanted: BackupFile) -> bool:
+    if not path.is_file() or path.stat().st_size != wanted.size:
+        return False
+    try:
+        verify_sealed(path)
+        return stored_checksum(path) == wanted.checksum
+    except DataIntegrityError:
+        return False
+
+
+def _bring_catalog(place: BackupPlace, backup: Backup, root: Path) -> None:
+    name = f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}"
+    target = root / CATALOG_FILE
+    place.fetch(name, target)
+    content = target.read_bytes()
+    if (len(content), crc32c([content])) != backup.catalog:
+        raise DataIntegrityError(f"{name} is damaged")
+    for collection_id in read_catalog(target).collections:
+        Wal(SegmentPaths(root).wal(collection_id), collection_id).close()
+    sync_directory(root)

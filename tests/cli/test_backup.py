@@ -1,0 +1,210 @@
+"""`milvine backup` and `milvine restore`: a running server copied as it is at one moment, and brought back whole."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import Server, ServerFactory
+from pymilvus import MilvusClient
+
+from milvine.cli import main
+from milvine.datanode.check import Check
+from milvine.storage.files import walk_files
+
+DIM = 4
+TOKEN = "root:Milvus"
+WITH_USERS = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("words")
+    (directory / "stop.txt").write_text("the\n")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[Server]:
+    env = {**WITH_USERS, "MILVINE_FILERESOURCE_PATH": str(words)}
+    server = Server(tmp_path_factory.mktemp("source"), env=env)
+    try:
+        yield server.start()
+        server.stop()
+        assert [f.text for f in Check(server.data_dir).findings()] == [], "a backup leaves nothing behind"
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def client(source: Server) -> Iterator[MilvusClient]:
+    client = source.client(token=TOKEN)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: object, code: int = 0) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments), "--json"])
+        out, err = capsys.readouterr()
+        assert ended.value.code == code, err
+        return err if code and not out else json.loads(out)
+
+    return run
+
+
+def rows(first: int, count: int) -> list[dict[str, Any]]:
+    return [{"id": k, "vector": [k, 1, 2, 3], "note": f"n{k}"} for k in range(first, first + count)]
+
+
+def count(client: MilvusClient, name: str) -> int:
+    client.load_collection(name)
+    found = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+    return int(found[0]["count(*)"])
+
+
+def fill(client: MilvusClient) -> None:
+    client.create_database("other")
+    client.create_user("ann", "ann-secret")
+    client.create_role("reader")
+    client.grant_privilege_v2("reader", "Query", "shop", "default")
+    client.grant_role("ann", "reader")
+    client.add_file_resource("stop", "stop.txt")
+    client.create_collection("shop", dimension=DIM)
+    client.alter_collection_properties("shop", {"collection.ttl.seconds": "99999"})
+    client.create_alias("shop", "store")
+    client.insert("shop", rows(0, 500))
+    client.flush("shop")
+    client.create_snapshot("first", "shop")
+    client.delete("shop", ids=[*range(100)])
+    client.insert("shop", rows(1000, 50))
+
+
+def test_a_whole_server_comes_back_from_a_backup(
+    source: Server, client: MilvusClient, run: Any, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    at = ("--uri", source.uri, "--token", TOKEN)
+    fill(client)
+    first = run("backup", place, *at)
+    assert (first["collections"], first["rows"], first["newFiles"]) == (1, 550, first["files"])
+    assert run("backup", place, *at)["newFiles"] == 0, "nothing is stored twice"
+    client.insert("shop", rows(2000, 30))
+    third = run("backup", place, *at)
+    assert 0 < third["newFiles"] < third["files"] and third["newBytes"] < third["bytes"]
+    client.drop_snapshot("first", "shop")
+    client.drop_alias("store")
+    client.drop_collection("shop")
+    assert [one["rows"] for one in run("restore", place, "--list")] == [550, 550, 580]
+    for backup, rows_then in ((first, 450), (third, 480)):
+        target = tmp_path / backup["backupId"]
+        assert run("restore", place, target, "--backup", backup["backupId"])["isWhole"]
+        server = new_server(data_dir=target, env=WITH_USERS)
+        there = MilvusClient(server.uri, token=TOKEN)
+        assert count(there, "store") == rows_then, "rows that were not flushed are in it, too"
+        assert there.describe_collection("shop")["properties"]["collection.ttl.seconds"] == "99999"
+        assert sorted(there.list_databases()) == ["default", "other"]
+        assert [one.name for one in there.list_file_resources()] == ["stop"]
+        assert there.list_snapshots("shop") == ["first"]
+        there.restore_snapshot("first", "shop", "again")
+        assert count(there, "again") == 500
+        ann = MilvusClient(server.uri, token="ann:ann-secret")
+        assert len(ann.query("shop", filter="id in [200, 1001]")) == 2
+        ann.close()
+        there.insert("shop", rows(5000, 10))
+        there.close()
+        server.kill()
+        server.start()
+        there = MilvusClient(server.uri, token=TOKEN)
+        assert count(there, "shop") == rows_then + 10
+        there.close()
+        server.stop()
+        assert [f.text for f in Check(target).findings()] == []
+    removed = run("backup", place, *at, "--keep", 1)
+    assert len(removed["removed"]) == 3
+    assert [one["collections"] for one in run("restore", place, "--list")] == [0]
+    left = [path.name for path in walk_files(place) if ".words." not in path.name]
+    assert sorted(left) == ["catalog.sqlite", "manifest.json"], "files that no backup needs are gone"
+    client.remove_file_resource("stop")
+
+
+def test_a_backup_is_of_one_moment_in_all_collections(
+    source: Server, client: MilvusClient, run: Any, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    """A row is written to `left` before its twin is written to `right`, so `right` never has more."""
+    for name in ("left", "right"):
+        client.create_collection(name, dimension=DIM)
+    ended = threading.Event()
+
+    def write() -> None:
+        writer = MilvusClient(source.uri, token=TOKEN)
+        key = 0
+        while not ended.is_set():
+            for name in ("left", "right"):
+                writer.insert(name, rows(key, 1))
+            key += 1
+        writer.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for number in range(3):
+            run("backup", tmp_path / "place", "--uri", source.uri, "--token", TOKEN)
+            run("restore", tmp_path / "place", tmp_path / f"r{number}")
+    finally:
+        ended.set()
+        thread.join()
+    server = new_server(data_dir=tmp_path / "r2", env=WITH_USERS)
+    there = MilvusClient(server.uri, token=TOKEN)
+    left, right = count(there, "left"), count(there, "right")
+    assert 0 < right <= left <= right + 1
+    there.close()
+    for name in ("left", "right"):
+        client.drop_collection(name)
+
+
+def test_what_is_damaged_or_missing_is_named(source: Server, client: MilvusClient, run: Any, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    client.create_collection("small", dimension=DIM)
+    client.insert("small", rows(0, 20))
+    assert "has no backup" in run("restore", place, tmp_path / "x", code=1)
+    made = run("backup", place, "--uri", source.uri, "--token", TOKEN)
+    assert "has no backup nope" in run("restore", place, tmp_path / "x", "--backup", "nope", code=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert "is not empty" in run("restore", place, tmp_path / "full", code=1)
+    victim = max((place / "files").rglob("*.col.*"), key=lambda path: path.stat().st_size)
+    content = victim.read_bytes()
+    victim.write_bytes(content[:-40] + b"x" + content[-39:])
+    assert f"{victim.name} is damaged" in run("restore", place, tmp_path / "x", code=1)
+    assert not (tmp_path / "x").exists()
+    victim.unlink()
+    assert f"cannot read {victim}" in run("restore", place, tmp_path / "x", code=1)
+    victim.write_bytes(content)
+    assert run("restore", place, tmp_path / "x")["isWhole"], "a copy that ended halfway goes on"
+    manifest = place / "backups" / made["backupId"] / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"rows":20', b'"rows":21'))
+    assert "manifest.json does not match its checksum" in run("restore", place, "--list", code=1)
+    client.drop_collection("small")
+
+
+def test_a_backup_needs_a_privilege_and_the_servers_directory(
+    source: Server, client: MilvusClient, run: Any, tmp_path: Path
+) -> None:
+    client.create_user("bob", "bob-secret")
+    refused = run("backup", tmp_path / "p", "--uri", source.uri, "--token", "bob:bob-secret", code=1)
+    assert "permission deny" in refused
+    missing = run("backup", tmp_path / "p", "--uri", source.uri, "--token", TOKEN, "--data-dir", tmp_path, code=1)
+    assert "run this where the server's data directory is" in missing
+    url, headers = f"{source.uri}/milvine/v1/backup/end", {"Authorization": f"Bearer {TOKEN}"}
+    answer = requests.post(url, json={"backupId": "x"}, headers=headers, timeout=30).json()
+    assert answer["code"] == 1100
+    assert not list(source.data_dir.glob("backups/*"))
+    client.drop_user("bob")
