@@ -1,10 +1,11 @@
 """Writers that record every answer, so that a test knows after a crash what must be there.
 
-Beside `vec`, rows have nullable vectors of bits and sparse ones.
+Beside `vec`, rows have nullable vectors of bits and sparse ones, and a text with BM25 terms and an index of its words.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from pymilvus import DataType, MilvusClient
 from sample_collections import add_index
+from text_rows import WORDS, add_text, add_text_index, check_words, draw_filter, draw_text
 from vector_fields import FIELDS, received
 
 DIM = 8
@@ -24,7 +26,7 @@ KEYS_PER_WRITER = 100_000
 KEYS_PER_ROUND = 1_000_000
 Row = dict[str, Any]
 KINDS = tuple(f for f in FIELDS if f.data_type in (DataType.BINARY_VECTOR, DataType.SPARSE_FLOAT_VECTOR))
-WRITTEN = ["id", "vec", "name", "tag", "number", *(kind.name for kind in KINDS)]
+WRITTEN = ["id", "vec", "name", "tag", "number", "text", *(kind.name for kind in KINDS)]
 
 
 def vector_of(key: int) -> list[float]:
@@ -35,7 +37,8 @@ def vector_of(key: int) -> list[float]:
 def row_of(key: int, batch: str) -> Row:
     numbers = np.random.default_rng((1, key))
     kinds = {kind.name: None if (key + place) % 4 == 0 else kind.draw(numbers) for place, kind in enumerate(KINDS)}
-    return {"id": key, "vec": vector_of(key), "name": f"{batch}/{key}", "tag": batch, "number": key * 3, **kinds}
+    row = {"id": key, "vec": vector_of(key), "name": f"{batch}/{key}", "tag": batch, "number": key * 3}
+    return {**row, "text": draw_text(numbers), **kinds}
 
 
 def create(client: MilvusClient, name: str, index_type: str) -> None:
@@ -45,10 +48,12 @@ def create(client: MilvusClient, name: str, index_type: str) -> None:
     schema.add_field("name", DataType.VARCHAR, max_length=64)
     for kind in KINDS:
         kind.add_to(schema, nullable=True)
+    add_text(schema)
     client.create_collection(name, schema=schema)
     add_index(client, name, "vec", index_type)
     for kind in KINDS:
         kind.add_index(client, name)
+    add_text_index(client, name)
     client.load_collection(name)
 
 
@@ -166,7 +171,13 @@ def settle(batch: Batch, found: dict[int, Row]) -> tuple[dict[int, Row], list[st
 
 
 def check_searches(client: MilvusClient, name: str, rows: dict[int, Row], seed: int) -> None:
-    """Compares searches by vectors of bits and sparse ones with a slow reference; `rows` are all rows there are."""
+    """Compares searches by vectors of bits and sparse ones, and by words, with a slow reference; `rows` are all rows
+    there are."""
     for kind in KINDS:
         query = kind.draw(np.random.default_rng(seed))
         kind.check_search(client, name, query, rows, 20)
+    rng = random.Random(seed)
+    check_words(client, name, rows, rng.choice(WORDS))
+    text, passes = draw_filter(rng)
+    found = client.query(name, filter=text, output_fields=["id"])
+    assert sorted(row["id"] for row in found) == sorted(key for key, row in rows.items() if passes(row)), text

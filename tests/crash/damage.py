@@ -15,7 +15,7 @@ from crash_load import KINDS, create, row_of
 from pymilvus import MilvusClient
 
 SMALL, GRAPH, OTHER = "small", "graph", "other"
-BITS, SPARSE = "103.col", "104.col"
+BITS, SPARSE, TEXT, TERMS = "103.col", "104.col", "105.col", "106.col"
 GRAPH_ROWS = 1400
 """So many that three quarters of them, those with a sparse vector, are worth an index."""
 AS_IT_LIES = {"MILVINE_COMMON_RETENTIONDURATION": "86400"}
@@ -57,7 +57,7 @@ def fill(client: MilvusClient) -> None:
     client.flush(OTHER)
     client.insert(OTHER, [row_of(k, "other") for k in range(100, 200)])
     deadline = time.monotonic() + 90
-    names = ["vec", *(kind.name for kind in KINDS)]
+    names = ["vec", "terms", *(kind.name for kind in KINDS)]
     for name, index in product((SMALL, GRAPH, OTHER), names):  # the next start must have no builds left
         while (found := client.describe_index(name, index))["indexed_rows"] < found["total_rows"]:
             assert time.monotonic() < deadline, "the index was never built"

@@ -19,6 +19,8 @@ from damage import (
     OTHER,
     SMALL,
     SPARSE,
+    TERMS,
+    TEXT,
     collection_id,
     cut,
     filled_copy,
@@ -76,6 +78,8 @@ def test_an_undamaged_directory_is_reported_whole_and_left_unchanged(data_dir: P
         (GRAPH, "101.col"),
         (GRAPH, BITS),
         (GRAPH, SPARSE),
+        (GRAPH, TEXT),
+        (GRAPH, TERMS),
         (GRAPH, "*.index"),
     ],
 )
@@ -90,7 +94,7 @@ def test_only_the_damaged_file_is_named(
 
 def test_damage_in_the_index_of_any_kind_is_named(data_dir: Path) -> None:
     indexes = sorted((data_dir / "segments" / str(collection_id(data_dir, GRAPH))).rglob("*.index"))
-    assert len(indexes) == 2, "a graph and inverted lists"
+    assert len(indexes) == 4, "a graph, inverted lists of vectors and of terms, and the words of texts"
     for path in indexes:
         flip_middle(path)
         assert len(found := damages(data_dir)) == 1 and str(path) in found[0]

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from recorded_disk import All, Disk, Files, Operation, RecordedDisk, Some, Survivors, Torn, digest, save
 
@@ -25,7 +26,15 @@ from milvine.datanode.check import Check
 from milvine.datanode.node import DataNode
 from milvine.model import sparse_vectors
 from milvine.model.columns import Column
-from milvine.model.requests import CreateCollectionRequest, DeleteRequest, InsertRequest, LoadRequest, QueryRequest
+from milvine.model.functions import FunctionSchema, FunctionType
+from milvine.model.requests import (
+    CreateCollectionRequest,
+    DeleteRequest,
+    InsertRequest,
+    LoadRequest,
+    QueryRequest,
+    SearchRequest,
+)
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import ConsistencyLevel, DataType, LoadState
 from milvine.service import collections, indexes, loading, reading, segments, writes
@@ -37,6 +46,7 @@ SCENARIOS = int(os.environ.get("MILVINE_POWER_LOSS_SCENARIOS", "10"))
 SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 LOADED_SECONDS = 20.0
 GRAPH_ROWS = 1100
+WORDS = {"enable_analyzer": "true", "enable_match": "true"}
 SCHEMA = CollectionSchema(
     (
         FieldSchema(0, "id", DataType.INT64, is_primary=True),
@@ -44,11 +54,16 @@ SCHEMA = CollectionSchema(
         FieldSchema(0, "tag", DataType.INT64),
         FieldSchema(0, "bits", DataType.BINARY_VECTOR, dim=64, nullable=True),
         FieldSchema(0, "sparse", DataType.SPARSE_FLOAT_VECTOR),
-    )
+        FieldSchema(0, "text", DataType.VARCHAR, max_length=64, properties=WORDS),
+        FieldSchema(0, "terms", DataType.SPARSE_FLOAT_VECTOR),
+    ),
+    functions=(FunctionSchema(0, "bm25", FunctionType.BM25, ("text",), ("terms",)),),
 )
+WRITTEN = tuple(f.name for f in SCHEMA.fields if f.name != "terms")
 INDEXES = {
     "bits": {"index_type": "BIN_FLAT", "metric_type": "HAMMING"},
     "sparse": {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"},
+    "terms": {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "BM25"},
 }
 CONTEXT = RequestContext(deadline=float("inf"))
 
@@ -87,18 +102,19 @@ def found_in(engine: Engine) -> Tables:
     for collection in collections.list_collections(engine, CONTEXT):
         name = collection.name
         loaded = collection.load is not None
-        if len(collection.indexes) == 1 + len(INDEXES):
+        if len(collection.user_indexes) == 1 + len(INDEXES):
             loading.load_collection(engine, CONTEXT, LoadRequest(name))
             deadline = time.monotonic() + LOADED_SECONDS
             while loading.get_load_state(engine, CONTEXT, name).state is not LoadState.LOADED:
                 assert time.monotonic() < deadline, engine.loader.failure(collection.collection_id)
                 time.sleep(0.0005)
-            request = QueryRequest(name, "id >= 0", output_fields=tuple(f.name for f in SCHEMA.fields))
+            request = QueryRequest(name, "id >= 0", output_fields=WRITTEN)
             found_columns = {f.field.name: f.column for f in reading.query(engine, CONTEXT, request).fields}
             columns = {field: column.values for field, column in found_columns.items()}
             for field, expected in columns_of(columns["id"], columns["tag"]).items():
                 assert is_same(found_columns[field], expected), f"{field}: a value of another row"
             rows = dict(zip(columns["id"].tolist(), columns["tag"].tolist(), strict=True))
+            check_words(engine, name, rows)
             (count,) = reading.query(engine, CONTEXT, replace(request, output_fields=("count(*)",))).fields
             assert count.column.values == len(rows), f"{name}: {count.column.values} rows, {len(rows)} keys"
         else:
@@ -107,17 +123,33 @@ def found_in(engine: Engine) -> Tables:
     return found
 
 
+def check_words(engine: Engine, name: str, rows: dict[int, int]) -> None:
+    """Compares a filter and a BM25 search for the tag of one write; `rows` are the tags by key."""
+    tag = max(rows.values(), default=0)
+    expected = sorted(key for key, value in rows.items() if value == tag)
+    request = QueryRequest(name, f"text_match(text, 'tag{tag}')", output_fields=("id",))
+    (found,) = reading.query(engine, CONTEXT, request).fields
+    assert found.column.values.tolist() == expected, f"{name}: words of other rows"
+    texts = pa.array([f"tag{tag}"])
+    asked = SearchRequest(name, texts, 16_384, anns_field="terms", query_type=DataType.VARCHAR)
+    ranking = reading.search(engine, CONTEXT, asked).ranking
+    assert ranking is not None
+    assert sorted(ranking.keys.values.tolist()) == expected, f"{name}: terms of other rows"
+
+
 def columns_of(ids: np.ndarray[Any, Any], tags: np.ndarray[Any, Any]) -> dict[str, Column]:
-    """The rows of these keys: each vector has its key in it, each third vector of bits is NULL."""
+    """The rows of these keys: vectors and texts have their key in them, each third vector of bits is NULL."""
     validity = ids % 3 != 0
     bits = np.where(validity[:, None], ids[:, None].view(np.uint8), np.uint8(0))
     pairs = np.rec.fromarrays([ids, tags], dtype=[("index", "<u4"), ("value", "<f4")])
+    texts = [f"key{key} tag{tag}" for key, tag in zip(ids.tolist(), tags.tolist(), strict=True)]
     return {
         "id": Column(DataType.INT64, ids),
         "vec": Column(DataType.FLOAT_VECTOR, np.stack([ids, ids], axis=1).astype(np.float32)),
         "tag": Column(DataType.INT64, tags),
         "bits": Column(DataType.BINARY_VECTOR, bits, validity),
         "sparse": Column(DataType.SPARSE_FLOAT_VECTOR, sparse_vectors.decode([pair.tobytes() for pair in pairs])),
+        "text": Column(DataType.VARCHAR, pa.array(texts, pa.string())),
     }
 
 
@@ -128,6 +160,8 @@ def is_same(found: Column, expected: Column) -> bool:
         return False
     if isinstance(expected.values, sparse_vectors.SparseVectors):
         return sparse_vectors.encode(found.values) == sparse_vectors.encode(expected.values)
+    if isinstance(expected.values, pa.Array):
+        return bool(found.values.equals(expected.values))
     return np.array_equal(found.values, expected.values)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
+from text_rows import WORDS, add_text, add_text_index, check_words, draw_filter, draw_text
 from vector_fields import FIELDS as VECTOR_FIELDS
 from vector_fields import VectorField, received
 
@@ -45,6 +46,7 @@ class Walk:
         self.text_keys: dict[str, bool] = {}
         self.vector_fields: dict[str, dict[VectorField, bool]] = {}
         """Of each table, the fields beside `vec`, and whether they are nullable."""
+        self.with_texts: set[str] = set()
         self.moments: dict[str, list[tuple[int, Rows]]] = {}
         """Of each table, timestamps and what was there then."""
         self.history: list[str] = []
@@ -78,12 +80,17 @@ class Walk:
         self.vector_fields[name] = {field: self.rng.random() < 0.5 for field in chosen}
         for field, nullable in self.vector_fields[name].items():
             field.add_to(schema, nullable=nullable)
+        if self.rng.random() < 0.5:
+            self.with_texts.add(name)
+            add_text(schema)
         indexes = self.client.prepare_index_params()
         indexes.add_index("vec", index_type="FLAT", metric_type="L2")
         self.client.create_collection(name, schema=schema)
         self.client.create_index(name, indexes, sync=False)  # the SDK would wait half a second
         for field in chosen:
             field.add_index(self.client, name)
+        if name in self.with_texts:
+            add_text_index(self.client, name)
         self.tables[name], self.loaded[name], self.text_keys[name] = {}, False, text
         self.moments[name] = []
         self._load(name)
@@ -94,6 +101,7 @@ class Walk:
             self.client.drop_collection(name)
             for known in (self.tables, self.loaded, self.text_keys, self.moments, self.vector_fields):
                 del known[name]
+            self.with_texts.discard(name)
 
     def insert(self) -> None:
         """Only new keys, since Milvus does not check for equal ones."""
@@ -121,7 +129,7 @@ class Walk:
         keys = sorted(set(table) & {self.key(name) for _ in range(self.rng.choice([1, 3, 30]))})
         if not keys or not self.loaded[name]:
             return
-        names = ["vec", "group", "name", *(field.name for field in self.vector_fields[name])]
+        names = [*FIELDS[1:4], *self.more_fields(name)]
         chosen = self.rng.sample(names, self.rng.randint(1, len(names)))
         changes = {
             key: {"id": key, **{field: row[field] for field in chosen}} for key, row in self.rows_of(name, keys).items()
@@ -139,10 +147,16 @@ class Walk:
             row = {"id": key, "vec": vector.tolist(), "group": self.rng.choice([None, *range(6)]), "name": f"n{key}"}
             for field, nullable in self.vector_fields[name].items():
                 row[field.name] = None if nullable and self.rng.random() < 0.3 else field.draw(self.numbers)
+            if name in self.with_texts:
+                row["text"] = draw_text(self.numbers)
             if self.rng.random() < 0.6:
                 row["tag"] = self.rng.choice(["red", "green", 7, {"deep": [1, key]}])
             rows[key] = row
         return rows
+
+    def more_fields(self, name: str) -> list[str]:
+        """The fields of this table that others may lack, without BM25 terms, which no query returns."""
+        return [*(field.name for field in self.vector_fields[name]), *(["text"] if name in self.with_texts else [])]
 
     def delete_keys(self) -> None:
         name = self.table()
@@ -153,7 +167,7 @@ class Walk:
 
     def delete_filter(self) -> None:
         name = self.table()
-        text, passes = self.filter()
+        text, passes = self.filter(name)
         if not self.loaded[name]:
             with pytest.raises(MilvusException) as caught:
                 self.client.delete(name, filter=text)
@@ -212,7 +226,9 @@ class Walk:
 
     # comparisons
 
-    def filter(self) -> tuple[str, Callable[[Row], bool]]:
+    def filter(self, name: str) -> tuple[str, Callable[[Row], bool]]:
+        if name in self.with_texts and self.rng.random() < 0.3:
+            return draw_filter(self.rng)
         number = self.rng.randrange(6)
         choices: list[tuple[str, Callable[[Row], bool]]] = [
             (f"group == {number}", lambda row: row["group"] == number),
@@ -242,7 +258,7 @@ class Walk:
     def _compare(self, name: str, table: Rows, at: Customized) -> None:
         """Compares a query, and one of count, get and search, at present or at a timestamp. The walk compares the rest
         after other steps."""
-        text, passes = self.filter()
+        text, passes = self.filter(name)
         rows = self.query(name, text, **at)
         expected = {key: row for key, row in table.items() if passes(row)}
         assert list(rows) == sorted(expected), f"{name}: {text} {at}"
@@ -257,6 +273,9 @@ class Walk:
             assert sorted(row["id"] for row in found) == sorted({key for key in asked if key in table})
         else:
             searched, options = (expected, {"filter": text, **at}) if self.rng.random() < 0.5 else (table, at)
+            if name in self.with_texts and self.rng.random() < 0.3:
+                check_words(self.client, name, searched, self.rng.choice(WORDS), **options)
+                return
             kind = self.rng.choice([None, *self.vector_fields[name]])
             if kind is None:
                 self._check_search(name, searched, options)
@@ -265,8 +284,7 @@ class Walk:
 
     def query(self, name: str, text: str, **at: Any) -> Rows:
         """Rows as they were written, without NULLs."""
-        kinds = [field.name for field in self.vector_fields[name]]
-        rows = self.client.query(name, filter=text, output_fields=[*FIELDS, *kinds], **at)
+        rows = self.client.query(name, filter=text, output_fields=[*FIELDS, *self.more_fields(name)], **at)
         return {row["id"]: _without_null(received(row)) for row in rows}
 
     def _check_search(self, name: str, table: Rows, options: Row) -> None:
