@@ -69,6 +69,7 @@ bench: setup
 	$(BIN)/python benches/recall.py --queries 300
 	$(BIN)/python benches/deletes.py
 	$(BIN)/python benches/groups.py
+	$(BIN)/python benches/texts.py
 
 bench-load: setup
 	$(BIN)/python benches/load.py
