@@ -26,7 +26,7 @@ _template: dict[str, Path] = {}
 def filled_copy(new_server: Callable[..., Any], template: pytest.TempPathFactory, directory: Path) -> Path:
     """A copy of a stopped server's directory; made once."""
     if not _template:
-        server = new_server()
+        server = new_server(env=AS_IT_LIES)
         client = MilvusClient(uri=server.uri)
         fill(client)
         client.close()
