@@ -192,6 +192,15 @@ KEYS: dict[str, dict[str, Known]] = {
     "DropPrivilegeGroupRequest": {**_BASE, **_served("group_name")},
     "DropRoleRequest": {**_BASE, **_served("role_name force_drop")},
     "DropSnapshotRequest": {**_BASE, **_served("name db_name collection_name")},
+    "GetImportStateRequest": _served("task"),
+    "ImportRequest": {
+        **_served("collection_name partition_name files options db_name"),
+        **_harmless("Milvus does not read it either", "channel_names row_based clustering_info"),
+    },
+    "ListImportTasksRequest": {
+        **_served("collection_name db_name"),
+        **_harmless("every task is listed, as in Milvus", "limit"),
+    },
     "ListPrivilegeGroupsRequest": _BASE,
     "ListRestoreSnapshotJobsRequest": {**_BASE, **_served("db_name collection_name")},
     "ListSnapshotsRequest": {**_BASE, **_served("db_name collection_name")},

@@ -368,6 +368,8 @@ _TRIED_ELSEWHERE = (
     "AlterCollectionSchemaRequest",
     "CreateCredentialRequest",
     "GetReplicateInfoRequest",
+    "ImportRequest",
+    "ListImportTasksRequest",
     "RestoreSnapshotRequest",
     "UpdateCredentialRequest",
 )
