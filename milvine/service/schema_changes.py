@@ -57,7 +57,8 @@ def switch_dynamic_field(engine: Engine, collection: Collection, properties: Map
         def with_dynamic(current: Collection, ts: int) -> Collection:
             if current.schema.enable_dynamic_field:
                 return current
-            return replace(current, schema=with_field(current.schema, field, ts))
+            schema = with_field(current.schema, field, ts)
+            return replace(current, schema=schema, load=_with_loaded(current, schema.by_name[field.name]))
 
         _add(engine, collection, with_dynamic)
     else:
