@@ -120,6 +120,8 @@ def _smallest_request(method: str) -> Any:
         request.action.add_request.field_infos.add().field_schema.CopyFrom(
             field("new", schema_pb2.Int64, nullable=True)
         )
+    elif method == "AlterCollectionFunction":
+        request.functionSchema.type = schema_pb2.FunctionType.BM25
     elif method == "OperatePrivilegeV2":
         request.role.name = "admin"
     elif method in ("OperatePrivilege", "SelectGrant"):
