@@ -14,7 +14,7 @@ from rest_client import Rest
 
 from milvine.rest_api.app import VERSIONS
 from milvine.rest_api.call import Route, Version
-from milvine.rest_api.unserved import ABSENT
+from milvine.rest_api.unserved import ABSENT, REMOVED
 
 ROOT = {"Authorization": "Bearer root:Milvus"}
 ANN = {"Authorization": "Bearer ann:secret1"}
@@ -32,6 +32,12 @@ FOR_EVERY_USER = {
     "indexes/list": "public has the privilege; what one may not see is not found",
     "jobs/external_collection/describe": "there are no jobs",
     "jobs/external_collection/list": "there are no jobs",
+    "jobs/import/abort": "what one may not import into has its own denial; there is no such job",
+    "jobs/import/commit": "what one may not import into has its own denial; there is no such job",
+    "jobs/import/describe": "what one may not import into has its own denial; there is no such job",
+    "jobs/import/get_progress": "what one may not import into has its own denial; there is no such job",
+    "jobs/import/list": "shows what one may see",
+    "jobs/snapshot/describe": "a job of what one may not see is not found",
     "memory": "shows what one may see",
     "quotacenter/describe": "shows what one may see",
     "segments/describe": "shows what one may see",
@@ -44,7 +50,7 @@ ROUTES: dict[str, tuple[Version, Route]] = {
     version.label + path: (version, route)
     for version in VERSIONS
     for path, route in version.routes.items()
-    if path not in ABSENT
+    if path not in {*ABSENT, *REMOVED}
 }
 BODIES: dict[str, dict[str, Any]] = {
     "api_keys/create": {"userName": "ann", "keyName": "k"},
@@ -53,12 +59,25 @@ BODIES: dict[str, dict[str, Any]] = {
     "api_keys/list": {"userName": "ann"},
     "collections/create": {"collectionName": "new", "dimension": 2},
     "common/run_analyzer": {"text": ["x"]},
+    "collections/add_function_field": {
+        "collectionName": "c",
+        "function": {"name": "f", "type": "BM25", "inputFieldNames": ["t"], "outputFieldNames": ["s"]},
+        "outputField": {"fieldName": "s", "dataType": "SparseFloatVector"},
+        "indexParams": {"fieldName": "s", "indexName": "i", "metricType": "BM25", "indexType": "AUTOINDEX"},
+    },
+    "collections/alter_function": {
+        "collectionName": "c",
+        "functionName": "f",
+        "function": {"name": "f", "type": "TextEmbedding", "inputFieldNames": ["t"], "outputFieldNames": ["v"]},
+    },
     "collections/fields/add": {"collectionName": "c", "schema": {"fieldName": "f", "dataType": "Int64"}},
+    "collections/fields/drop": {"collectionName": "c", "fieldName": "f"},
     "entities/delete": {"collectionName": "c", "filter": "id == 1"},
     "entities/get": {"collectionName": "c", "id": [1]},
     "entities/search": {"collectionName": "c", "data": [[0.0, 1.0]]},
     "explain": {"collectionName": "c", "data": [[0.0, 1.0]]},
     "indexes/create": {"collectionName": "c", "indexParams": [{"fieldName": "vector", "metricType": "L2"}]},
+    "jobs/import/create": {"collectionName": "c", "files": [["rows.parquet"]]},
     "resource_groups/alter": {"resource_groups": {"g": {"requests": {"node_num": 1}, "limits": {"node_num": 1}}}},
     "v1/collections/create": {"collectionName": "new", "dimension": 2},
     "v1/delete": {"collectionName": "c", "id": 1},
