@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from milvine.model.json_text import Sent, json_kind
 from milvine.model.known_keys import refuse_unserved, refused_keys
 
 _GO_NAMES = {"id": "ID"}
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_LONGEST_INT64 = 40
+"""Characters, zeros at the front included."""
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -24,6 +28,18 @@ def parse_bool(text: str) -> bool:
     if text in _FALSE:
         return False
     raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+def parse_int64(text: str) -> int:
+    """Reads what Go's ParseInt accepts. Raises ValueError with its text."""
+    quoted = json_text.dumps(text).decode()
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"strconv.ParseInt: parsing {quoted}: invalid syntax")
+    # Python does not read thousands of digits.
+    number = int(text) if len(text) <= _LONGEST_INT64 else 2**63
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"strconv.ParseInt: parsing {quoted}: value out of range")
+    return number
 
 
 def _go_name(name: str) -> str:

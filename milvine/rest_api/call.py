@@ -6,10 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from milvine.errors import MilvineError, PermissionDenied, RejectedByLimiter, RestPermissionDenied, RestRejected
+from milvine.errors import (
+    MilvineError,
+    ParameterInvalid,
+    PermissionDenied,
+    RejectedByLimiter,
+    RestPermissionDenied,
+    RestRejected,
+)
 from milvine.model.collections import Collection
 from milvine.model.schema import CollectionSchema
-from milvine.rest_api.body import Body
+from milvine.rest_api.body import Body, parse_int64
 from milvine.service import collections
 from milvine.service.context import Engine, RequestContext
 
@@ -33,6 +40,15 @@ class Call:
 
     def schema(self, capability: Callable[..., Any]) -> CollectionSchema:
         return self.collection(capability).schema
+
+
+def job_id_of(call: Call) -> int:
+    """The number of the job that a call changes or asks for. Raises ParameterInvalid."""
+    text = call.body.text("jobId")
+    try:
+        return parse_int64(text)
+    except ValueError as error:
+        raise ParameterInvalid(str(error), expected="int64 jobId", actual=text) from error
 
 
 Handler = Callable[[Call], dict[str, Any]]

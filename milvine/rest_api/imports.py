@@ -7,8 +7,8 @@ from typing import Any
 
 from milvine.errors import ParameterInvalid
 from milvine.model.import_jobs import check_auto_commit
-from milvine.rest_api.body import Body
-from milvine.rest_api.call import Call, Route
+from milvine.rest_api.body import Body, parse_int64
+from milvine.rest_api.call import Call, Route, job_id_of
 from milvine.service.importing import jobs
 
 
@@ -44,28 +44,9 @@ def _options(body: Body) -> dict[str, str]:
 def _number(call: Call) -> int:
     text = call.body.text("jobId")
     try:
-        return _parsed(text)
+        return parse_int64(text)
     except ValueError as error:
         raise ParameterInvalid(f"parse job id failed: {error}") from error
-
-
-def _parsed(text: str) -> int:
-    """Raises ValueError in Go's words."""
-    digits = text.removeprefix("-").removeprefix("+") if text[:1] in "+-" else text
-    if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    number = int(text)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f'strconv.ParseInt: parsing "{text}": value out of range')
-    return number
-
-
-def _number_of_action(call: Call) -> int:
-    text = call.body.text("jobId")
-    try:
-        return _parsed(text)
-    except ValueError as error:
-        raise ParameterInvalid(str(error), expected="int64 jobId", actual=text) from error
 
 
 def describe(call: Call) -> dict[str, Any]:
@@ -120,12 +101,12 @@ def list_jobs(call: Call) -> dict[str, Any]:
 
 
 def commit(call: Call) -> dict[str, Any]:
-    jobs.commit_job(call.engine, call.context, _number_of_action(call))
+    jobs.commit_job(call.engine, call.context, job_id_of(call))
     return {"data": {}}
 
 
 def abort(call: Call) -> dict[str, Any]:
-    jobs.abort_job(call.engine, call.context, _number_of_action(call))
+    jobs.abort_job(call.engine, call.context, job_id_of(call))
     return {"data": {}}
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
-from milvine.errors import ParameterInvalid
-from milvine.rest_api.call import Call, Route
+from milvine.rest_api.call import Call, Route, job_id_of
 from milvine.service import snapshots
 
-_LONGEST = 25
-"""Characters of a number: longer ones are out of range, too."""
 _STATES = {1: "Pending", 2: "Executing", 3: "Completed", 4: "Failed"}
 
 
@@ -30,20 +25,8 @@ def _job(call: Call, found: snapshots.JobDescription) -> dict[str, Any]:
     }
 
 
-def _job_id(call: Call) -> int:
-    text = call.body.text("jobId")
-    if not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII):
-        wrong = "invalid syntax"
-    elif not -(2**63) <= int(text[:_LONGEST]) < 2**63:
-        wrong = "value out of range"
-    else:
-        return int(text)
-    detail = f"strconv.ParseInt: parsing {json.dumps(text)}: {wrong}"
-    raise ParameterInvalid(detail, expected="int64 jobId", actual=text)
-
-
 def describe_job(call: Call) -> dict[str, Any]:
-    return {"data": _job(call, snapshots.restore_state(call.engine, call.context, _job_id(call)))}
+    return {"data": _job(call, snapshots.restore_state(call.engine, call.context, job_id_of(call)))}
 
 
 def list_jobs(call: Call) -> dict[str, Any]:
