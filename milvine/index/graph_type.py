@@ -54,7 +54,7 @@ class GraphType(IndexType):
         index, buffer = dense.read(payload, path, faiss.IndexHNSW)
         return HnswIndex(index, self.name, metric, buffer)
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return file_bytes
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:

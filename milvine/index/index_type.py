@@ -77,8 +77,9 @@ class IndexType(ABC):
         """`payload` must be verified first. Raises DataIntegrityError, naming the file."""
 
     @abstractmethod
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
-        """The most bytes that an index will hold in memory, read from its file."""
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
+        """The most bytes that an index will hold in memory, read from its file. It may have fewer rows than the
+        segment; `dim` is 0 for vectors without one."""
 
 
 class ScannedType(IndexType):
@@ -98,7 +99,7 @@ class ScannedType(IndexType):
     def open(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
         raise self._not_built()
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return 0
 
     def _not_built(self) -> ValueError:

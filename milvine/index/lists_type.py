@@ -59,5 +59,5 @@ class ListsType(ProbedType):
         index, buffer = dense.read(payload, path, faiss.IndexIVF)
         return IvfIndex(index, self.name, metric, buffer)
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return file_bytes + 4 * row_count

@@ -117,7 +117,7 @@ def part_plans(meta: SegmentMeta, spec: LoadSpec) -> dict[PartKey, PartPlan]:
         built = None if index is None else meta.indexes.get(index.index_id)
         size += exact_of(schema).prepared_bytes * meta.row_count
         if index is not None and built is not None and not built.is_scan:
-            index_size = TYPES[index.build_type].memory_bytes(built.file_bytes, meta.row_count)
+            index_size = TYPES[index.build_type].memory_bytes(built.file_bytes, meta.row_count, schema.dim or 0)
             index_size += 4 * meta.row_count if schema.nullable else 0
             add(("index", built.index_id), index_size, RESIDENT, is_listed=is_listed)
             add(("field", field_id), size, MAPPED, is_listed=is_listed)

@@ -166,6 +166,15 @@ def test_every_index_type_of_float_vectors_is_in_these_tests() -> None:
     assert built == {"HNSW", *CODED}
 
 
+@pytest.mark.parametrize("with_vector", [10, 1200, 3000])
+def test_the_memory_of_an_index_over_few_of_the_rows_is_reserved(tmp_path: Path, with_vector: int) -> None:
+    path = tmp_path / "1.index"
+    size = save(path, sample(with_vector), "DISKANN", {}, MetricType.L2)
+    taken = opened(path, "DISKANN", MetricType.L2).memory_bytes
+    reserved = TYPES["DISKANN"].memory_bytes(size, 3000, 16)
+    assert taken <= reserved <= 1.1 * taken + 1000
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("build_type", "build_params"),
@@ -181,7 +190,7 @@ def test_the_candidates_of_an_index_include_the_nearest_allowed_rows(
     path = tmp_path / "1.index"
     size = save(path, vectors, build_type, build_params, metric)
     index = opened(path, build_type, metric)
-    assert index.memory_bytes <= TYPES[build_type].memory_bytes(size, 3000), "loading reserves less than it takes"
+    assert index.memory_bytes <= TYPES[build_type].memory_bytes(size, 3000, 16), "loading reserves less than it takes"
     assert index.is_exact is (build_type == "IVF_FLAT")
     for mask in (None, np.arange(3000) % 4 != 1):
         found = index.search(queries, 100, Effort(300, 32, 100), mask)
@@ -254,7 +263,7 @@ def test_an_index_over_narrow_vectors_is_as_narrow_and_leaves_nulls_out(
     path = tmp_path / "narrow"
     index = PartialIndex(opened(path, build_type, metric), validity)
     assert not index.is_exact
-    limit = TYPES[build_type].memory_bytes(sizes["narrow"], 3000) + 4 * 3000
+    limit = TYPES[build_type].memory_bytes(sizes["narrow"], 3000, 16) + 4 * 3000
     assert index.memory_bytes <= limit, "loading reserves less than it takes"
     for mask in (validity, validity & (np.arange(3000) % 4 != 1)):
         found = index.search(queries, 40, Effort(300, 32, 40), mask)

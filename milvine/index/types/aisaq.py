@@ -19,7 +19,7 @@ class Aisaq(Diskann):
         codes.referenced_objects = [buffer]
         return codes, 0
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return 0
 
 

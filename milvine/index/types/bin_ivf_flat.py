@@ -31,7 +31,7 @@ class BinIvfFlat(ProbedType):
         arrays = read_arrays(payload, path, self.name, check_arrays)
         return BinaryLists(arrays, self.name, metric, len(payload))
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return file_bytes
 
 

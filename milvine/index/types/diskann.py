@@ -23,7 +23,10 @@ from milvine.model.types import DataType, MetricType
 _EDGES = 28
 """Milvus's `max_degree` of 56: nodes of the lowest level have twice as many edges."""
 _BUILD = {"M": _EDGES, "efConstruction": 200}
-_EDGE_BYTES, _PLACE_BYTES = 4, 12
+_EDGE_BYTES, _PLACE_BYTES, _FLOAT_BYTES = 4, 12, 4
+_NODE_BYTES = 2 * _EDGES * _EDGE_BYTES + _PLACE_BYTES
+"""Of a node of the lowest level, at least. A dimension of the codes has a least value and a range."""
+_HEADER_BYTES = 256
 _TAIL_BYTES = 8
 _SEARCHED = ("search_list", "search_list_size")
 
@@ -66,8 +69,11 @@ class Diskann(GraphType):
         """The codes, copied to the heap, and their bytes there."""
         return dense.read_copy(payload, path, faiss.IndexScalarQuantizer), payload.nbytes
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
-        return file_bytes - row_count * 2 * _EDGES * _EDGE_BYTES
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
+        """The codes. The size of the file tells how many rows they have, since NULLs have none."""
+        code_bytes = -(-dim // 2)
+        rows = min(row_count, file_bytes // (code_bytes + _NODE_BYTES))
+        return rows * code_bytes + _HEADER_BYTES + 2 * _FLOAT_BYTES * dim
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
         candidates = self.usual_candidates(k, data_type)

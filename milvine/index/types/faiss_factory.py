@@ -87,7 +87,7 @@ class FaissFactory(IndexType):
         is_graph = isinstance(index, faiss.IndexBinaryHNSW)
         return (BinaryHnsw if is_graph else AnyFaissIndex)(index, self.name, metric, buffer)
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         """faiss copies some classes of indexes to the heap."""
         return 2 * file_bytes + 4 * row_count
 

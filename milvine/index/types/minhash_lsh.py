@@ -58,7 +58,7 @@ class MinhashLsh(IndexType):
     def open(self, payload: memoryview, metric: MetricType, path: Path) -> VectorIndex:
         return SharedBands(read_arrays(payload, path, self.name, check_arrays), self.name, len(payload))
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return file_bytes
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:

@@ -39,9 +39,9 @@ class Scann(ListsType):
         index.pq.cp.min_points_per_centroid = 1
         return index
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         """faiss copies the lists to the heap."""
-        return super().memory_bytes(2 * file_bytes, row_count)
+        return super().memory_bytes(2 * file_bytes, row_count, dim)
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
         usual = super().effort(build_params, params, k, data_type)

@@ -77,7 +77,7 @@ class SparseInvertedIndex(IndexType):
             return TermIndex(read_arrays(payload, path, self.name, _check_terms), self.name, len(payload))
         return SparseIndex(read_arrays(payload, path, self.name, _check), self.name, len(payload))
 
-    def memory_bytes(self, file_bytes: int, row_count: int) -> int:
+    def memory_bytes(self, file_bytes: int, row_count: int, dim: int) -> int:
         return file_bytes
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
