@@ -41,7 +41,7 @@ from milvine.model.vectors import kind_of
 from milvine.rest_api import buckets, rows
 from milvine.rest_api.body import Body
 from milvine.rest_api.chains import function_chains
-from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED
+from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED, function_type
 from milvine.segment.plans import SegmentSearchStats
 
 DEFAULT_LIMIT = 100
@@ -337,7 +337,7 @@ def _function_score(body: Body) -> FunctionScore | None:
 
 
 def _rank_function(function: Body) -> RankFunction:
-    function.require(("name", "type", "inputFieldNames", "outputFieldNames"))
+    function_type(function)  # Milvus checks no more of it
     return RankFunction(function.text("name"), function.texts("inputFieldNames"), _texts_of(function.mapping("params")))
 
 

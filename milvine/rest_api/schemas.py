@@ -196,15 +196,20 @@ def _custom_schema(body: Body) -> CollectionSchema:
     return CollectionSchema(fields, body.text("description"), dynamic, functions=functions)
 
 
-def function(body: Body) -> FunctionSchema:
-    body.require(("name", "type"))
+def function_type(body: Body) -> FunctionType:
+    """The type of a function's JSON object. Raises ParameterInvalid."""
     name = body.text("type")
     if name not in _FUNCTION_TYPES:
         raise ParameterInvalid(f"Unsupported function type: {name}")
+    return _FUNCTION_TYPES[name]
+
+
+def function(body: Body) -> FunctionSchema:
+    body.require(("name", "type"))
     return FunctionSchema(
         0,
         body.text("name"),
-        _FUNCTION_TYPES[name],
+        function_type(body),
         body.texts("inputFieldNames"),
         body.texts("outputFieldNames"),
         body.text("description"),

@@ -94,7 +94,7 @@ def test_without_hits_the_data_is_empty(rest: Rest) -> None:
         ({"collectionName": None}, 1802, "missing required parameters"),
         ({"partitionNames": ["nowhere"]}, 1100, "partition name nowhere not found"),
         ({"outputFields": ["nowhere"]}, 1100, "field nowhere not exist"),
-        ({"functionScore": {"functions": [{"name": "f"}]}}, 1802, "'InputFieldNames' failed on the 'required' tag"),
+        ({"functionScore": {"functions": [{"name": "f"}]}}, 1100, "Unsupported function type: "),
     ],
 )
 def test_a_bad_body_is_refused_in_milvus_words(rest: Rest, change: dict[str, Any], code: int, text: str) -> None:
@@ -154,6 +154,16 @@ def test_a_plain_search_is_ranked_by_a_function(rest: Rest) -> None:
     assert set(scores) == {0, 1, 2, 3}
     assert list(scores.values()) == sorted(scores.values(), reverse=True)
     assert scores[3] == pytest.approx(1 - 2 * math.atan(9) / math.pi, rel=1e-5)
+
+
+def test_a_rank_function_needs_only_its_type_and_parameters(rest: Rest) -> None:
+    function = {"type": "Rerank", "params": {"reranker": "boost", "filter": "a > 1", "weight": 100}}
+    body = {"collectionName": NAME, "data": [[0, 0]], "annsField": "u", "limit": 4}
+    found = rest.ok("entities/search", body | {"functionScore": {"functions": [function]}})
+    assert found
+    for wrong in ("Bogus", ""):
+        answer = rest.post("entities/search", body | {"functionScore": {"functions": [function | {"type": wrong}]}})
+        assert (answer["code"], f"Unsupported function type: {wrong}" in answer["message"]) == (1100, True), answer
 
 
 _SCORED: dict[str, Any] = {
