@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from milvine.errors import ParameterInvalid, UnexpectedError
+from milvine.model.requests import GROUP_PARAMS
 from milvine.model.types import MetricType
 
 AUTOINDEX = "AUTOINDEX"
@@ -181,13 +182,18 @@ def searched_bool(params: Mapping[str, Any], name: str) -> bool:
     return given
 
 
+def _iterates(params: Mapping[str, Any]) -> bool:
+    is_step = str(params.get("search_iter_v2")) in ("True", "true")
+    groups = any(str(params.get(name) or "").strip() for name in GROUP_PARAMS)
+    return is_step or groups or "radius" in params or params.get("hints") == "iterative_filter"
+
+
 def reaching(params: Mapping[str, Any], name: str, given: int, k: int, *, refuses_less: bool = True) -> int:
-    """At least k candidates. Raises UnexpectedError if fewer are `given`, which only a range search and a step of an
-    iterator may do."""
+    """At least k candidates. Raises UnexpectedError if fewer are `given`, except where Milvus asks an iterator over the
+    index: in range searches, steps of iterators, grouping searches and those that filter iteratively."""
     if given >= k:
         return given
-    is_step = str(params.get("search_iter_v2")) in ("True", "true")
-    if refuses_less and "radius" not in params and not is_step:
+    if refuses_less and not _iterates(params):
         raise UnexpectedError(f"{name}({given}) should be larger than k({k})")
     return depth(k)
 

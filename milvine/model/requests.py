@@ -74,6 +74,10 @@ class MutationResult:
     ts: int
 
 
+GROUP_PARAMS = ("group_by_field", "group_by_fields")
+"""Search parameters that ask for groups."""
+
+
 @record
 class SearchRequest:
     """`queries`: rows, each as long as the caller sent it: (nq, dim), in the dtype of `query_type`, or bytes

@@ -234,6 +234,37 @@ def test_an_unknown_field_is_not_found_without_a_dynamic_field(client: MilvusCli
         client.search(collection_name, [b"ab"], limit=3, group_by_field="id")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"group_by_field": "cluster"},
+        {"group_by_fields": "cluster,flag"},
+        {"hints": "iterative_filter"},
+    ],
+    ids=lambda sent: next(iter(sent)),
+)
+def test_groups_and_iterative_filters_take_an_effort_below_the_limit(
+    world: World, stub: Any, sent: dict[str, str]
+) -> None:
+    """Milvus asks an iterator over the index then, which has no least effort."""
+    query = [world.queries[0].tolist()]
+    plain = search_request(world.name, query, anns_field="graph", params={"ef": 5}, metric_type="L2")
+    assert "ef(5) should be larger than k(10)" in stub.Search(plain).status.reason
+    request = search_request(world.name, query, anns_field="graph", params={"ef": 5}, metric_type="L2", **sent)
+    assert stub.Search(request).status.code == 0
+
+
+def test_sub_searches_of_groups_take_an_effort_below_the_limit(world: World) -> None:
+    subs = [
+        AnnSearchRequest([world.queries[0].tolist()], "graph", {"metric_type": "L2", "params": {"ef": 5}}, limit=10),
+        AnnSearchRequest([world.queries[1].tolist()], "flat", {"metric_type": "L2"}, limit=10),
+    ]
+    found = world.client.hybrid_search(world.name, subs, RRFRanker(), limit=5, group_by_field="cluster")[0]
+    assert len({hit["id"] % 17 for hit in found}) > 1
+    with pytest.raises(MilvusException, match=r"ef\(5\) should be larger than k\(10\)"):
+        world.client.hybrid_search(world.name, subs, RRFRanker(), limit=5)
+
+
 def test_an_unknown_scorer_of_groups_is_refused(world: World) -> None:
     request = AnnSearchRequest(world.queries[:1].tolist(), "flat", {}, 3)
     with pytest.raises(MilvusException, match='invalid group scorer "min", must be max/sum/avg'):

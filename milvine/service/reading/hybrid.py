@@ -15,7 +15,7 @@ from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch, concat_batches
 from milvine.model.known_keys import RANK, refuse_unserved
 from milvine.model.records import record
-from milvine.model.requests import HybridSearchRequest, Ranking, ReadResult
+from milvine.model.requests import GROUP_PARAMS, HybridSearchRequest, Ranking, ReadResult
 from milvine.querynode.cluster import Target
 from milvine.segment.chains import rounded
 from milvine.segment.plans import Hits, QueryPlan
@@ -174,7 +174,11 @@ def _searches(
 ) -> list[PreparedSearch]:
     """All at the timestamp of the first one."""
     searches: list[PreparedSearch] = []
-    for search in request.searches:
+    sent = request.searches
+    if grouping is not None:  # the least number of candidates depends on it
+        groups = {name: request.rank_params[name] for name in GROUP_PARAMS if name in request.rank_params}
+        sent = tuple(replace(search, params={**search.params, **groups}, shape=None) for search in sent)
+    for search in sent:
         prepared = prepare_search(engine, context, search, searches[0].plan.read_ts if searches else 0)
         if search.function_score is not None:
             raise ParameterInvalid("function_score belongs to the whole hybrid search")

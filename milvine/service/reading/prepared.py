@@ -12,7 +12,7 @@ from milvine.index.registry import TYPES
 from milvine.model.collections import Collection
 from milvine.model.known_keys import SEARCH, refuse_unserved
 from milvine.model.records import record
-from milvine.model.requests import SearchRequest
+from milvine.model.requests import GROUP_PARAMS, SearchRequest
 from milvine.model.schema import FieldSchema
 from milvine.model.schema_rules import check_timezone
 from milvine.querynode.cluster import Target
@@ -217,7 +217,7 @@ def _buckets(request: SearchRequest, collection: Collection) -> BucketPlan | Non
     """What else chooses or orders hits is refused, also where Milvus ignores it."""
     if request.aggregation is None:
         return None
-    for name in ("group_by_field", "group_by_fields", "order_by_fields"):
+    for name in (*GROUP_PARAMS, "order_by_fields"):
         if str(request.params.get(name) or "").strip():
             raise ParameterInvalid(f"{name} and search_aggregation cannot be used simultaneously")
     if request.function_score is not None and request.function_score.functions:
