@@ -92,6 +92,11 @@ def _backup(parsed: argparse.Namespace) -> int:
                 f"{image} is not there: run this where the server's data directory is, or name it by --data-dir"
             )
 
+        if place.is_in(data_dir):
+            raise Failed(
+                f"{parsed.place} is in the server's data directory, whose next start would remove it: name another place"
+            )
+
         def copy() -> tuple[Any, list[str]]:
             settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
             copied = backup.copy_to(place, data_dir, image, objects_of(data_dir, settings), _Progress("copied"))
@@ -132,12 +137,12 @@ def _restore(parsed: argparse.Namespace) -> int:
 
     place = _doing(lambda: open_backup_place(parsed.place, parsed.endpoint, parsed.region))
     ids: list[str] = _doing(lambda: backup.backup_ids(place))
+    if not ids:
+        raise Failed(f"{parsed.place} has no backup")
     if parsed.list:
         return _list(_doing(lambda: [backup.read_backup(place, one) for one in ids]), parsed.json)
     if parsed.data_dir is None:
         raise Failed("name the new data directory: milvine restore PLACE DIR")
-    if not ids:
-        raise Failed(f"{parsed.place} has no backup")
     wanted = parsed.backup or ids[-1]
     if wanted not in ids:
         raise Failed(f"{parsed.place} has no backup {wanted}; it has {', '.join(ids)}")

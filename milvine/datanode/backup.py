@@ -217,7 +217,7 @@ def _decode(content: bytes, name: str) -> Backup:
             members["rows"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataIntegrityError(f"{name} is damaged: {error!r}") from error
+        raise DataIntegrityError(f"{name} is damaged: it does not describe a backup") from error
 
 
 def backup_ids(place: BackupPlace) -> list[str]:

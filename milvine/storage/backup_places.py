@@ -20,6 +20,10 @@ _UNFINISHED = ".unfinished"
 class BackupPlace(Protocol):
     """Every failure is an IoFailed or a DiskLimitExceeded."""
 
+    def is_in(self, directory: Path) -> bool:
+        """Whether its files are in a directory of this machine, or below it."""
+        ...
+
     def sizes(self, prefix: str) -> dict[str, int]:
         """Sizes of the files whose names begin with `prefix`, by name."""
         ...
@@ -44,6 +48,9 @@ class BackupPlace(Protocol):
 class BackupDirectory:
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    def is_in(self, directory: Path) -> bool:
+        return self._root.resolve().is_relative_to(directory.resolve())
 
     def sizes(self, prefix: str) -> dict[str, int]:
         found = walk_files(self._root / prefix)
@@ -103,6 +110,9 @@ def _unreadable(error: OSError, path: Path) -> IoFailed:
 class BackupObjects:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+
+    def is_in(self, directory: Path) -> bool:  # noqa: ARG002 - objects are in no directory
+        return False
 
     def sizes(self, prefix: str) -> dict[str, int]:
         return self._objects.sizes(prefix)

@@ -259,13 +259,15 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes one of our files, or a directory with all its files; no error if it is gone."""
+    """Removes one of our files, or a directory with all its files; no error if it is gone, or if another thread that
+    removes it is faster."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    for child in list(path.iterdir()):
-        remove_tree(child)
-    path.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        for child in list(path.iterdir()):
+            remove_tree(child)
+        path.rmdir()
 
 
 def walk_files(path: Path) -> Iterator[Path]:

@@ -175,6 +175,7 @@ def test_what_is_damaged_or_missing_is_named(source: Server, client: MilvusClien
     client.create_collection("small", dimension=DIM)
     client.insert("small", rows(0, 20))
     assert "has no backup" in run("restore", place, tmp_path / "x", code=1)
+    assert "has no backup" in run("restore", place, "--list", code=1)
     made = run("backup", place, "--uri", source.uri, "--token", TOKEN)
     assert "has no backup nope" in run("restore", place, tmp_path / "x", "--backup", "nope", code=1)
     (tmp_path / "full").mkdir()
@@ -192,6 +193,9 @@ def test_what_is_damaged_or_missing_is_named(source: Server, client: MilvusClien
     manifest = place / "backups" / made["backupId"] / "manifest.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"rows":20', b'"rows":21'))
     assert "manifest.json does not match its checksum" in run("restore", place, "--list", code=1)
+    for damaged in (b"", b"[]", b'{"id": 1}'):
+        manifest.write_bytes(damaged)
+        assert "manifest.json is damaged: it does not describe a backup" in run("restore", place, "--list", code=1)
     client.drop_collection("small")
 
 
@@ -203,6 +207,10 @@ def test_a_backup_needs_a_privilege_and_the_servers_directory(
     assert "permission deny" in refused
     missing = run("backup", tmp_path / "p", "--uri", source.uri, "--token", TOKEN, "--data-dir", tmp_path, code=1)
     assert "run this where the server's data directory is" in missing
+    for inside in (source.data_dir, source.data_dir / "segments" / "p"):
+        refused = run("backup", inside, "--uri", source.uri, "--token", TOKEN, code=1)
+        assert "is in the server's data directory" in refused
+    assert not (source.data_dir / "files").exists()
     url, headers = f"{source.uri}/milvine/v1/backup/end", {"Authorization": f"Bearer {TOKEN}"}
     answer = requests.post(url, json={"backupId": "x"}, headers=headers, timeout=30).json()
     assert answer["code"] == 1100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,18 @@ def test_trees_are_walked_and_removed_whole(tmp_path: Path) -> None:
     assert not root.exists()
     remove_tree(root)
     assert list(walk_files(root)) == []
+
+
+def test_threads_that_remove_the_same_tree_do_not_fail(tmp_path: Path) -> None:
+    for number in range(20):
+        root = tmp_path / str(number)
+        for name in ("a", "b/c", "b/d"):
+            make_directory(root / name)
+            for file in range(5):
+                (root / name / str(file)).touch()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(remove_tree, [root] * 4))
+        assert not root.exists()
 
 
 def test_files_that_the_catalog_does_not_name_are_garbage(tmp_path: Path) -> None:
