@@ -94,7 +94,7 @@ def _backup(parsed: argparse.Namespace) -> int:
 
         if place.is_in(data_dir):
             raise Failed(
-                f"{parsed.place} is in the server's data directory, whose next start would remove it: name another place"
+                f"{parsed.place} is in the server's data directory, whose next start would remove it; name another one"
             )
 
         def copy() -> tuple[Any, list[str]]:

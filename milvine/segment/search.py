@@ -8,6 +8,7 @@ also reports the queries that it could not answer well; those are scanned.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -163,6 +164,17 @@ def _ask_for(
     suffices = max(effort.candidates, k) if plan.band is None else None
     while len(lines):
         used = max(used, found.effort)
+        if plan.band is not None and not index.is_exact:
+            # An index that is not exact mixes the rows at the beginning of the band with others, as it does with the
+            # nearest rows of all: the same share of what it finds must be measured.
+            before = int(np.count_nonzero(found.distances < plan.band.low, axis=1).max())
+            factor = math.ceil((before + k) * plan.effort.candidates / k / effort.candidates)
+            if factor > 1:
+                effort = effort.times(factor)
+                if effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept):
+                    break
+                found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask)
+                continue
         doubted[lines] = ~found.trusted
         _add_found(top, lines, found, plan, kept, suffices)
         effort = effort.times(_MORE_ASKED)

@@ -111,7 +111,7 @@ class BackupObjects:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
-    def is_in(self, directory: Path) -> bool:  # noqa: ARG002 - objects are in no directory
+    def is_in(self, directory: Path) -> bool:
         return False
 
     def sizes(self, prefix: str) -> dict[str, int]:
