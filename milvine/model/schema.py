@@ -178,11 +178,6 @@ def with_field(schema: CollectionSchema, added: FieldSchema, ts: int) -> Collect
     return replace(schema, fields=fields, enable_dynamic_field=dynamic, version=schema.version + 1, updated_ts=ts)
 
 
-def without_dynamic_field(schema: CollectionSchema, ts: int) -> CollectionSchema:
-    """The schema with `$meta` among the dropped fields."""
-    return without_fields(schema, {f.field_id for f in schema.fields if f.is_dynamic}, ts)
-
-
 def without_fields(schema: CollectionSchema, field_ids: Set[int], ts: int) -> CollectionSchema:
     """The schema with some fields among the dropped ones, and without the functions that make them."""
     dropped = tuple(f for f in schema.fields if f.field_id in field_ids)

@@ -23,7 +23,7 @@ from milvine.catalog.store import open_catalog
 from milvine.datanode.check import Check
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import Collection
-from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec, with_field_ids, without_dynamic_field
+from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec, with_field_ids, without_fields
 from milvine.model.types import ConsistencyLevel
 from milvine.model.types import DataType as DataTypes
 
@@ -219,7 +219,7 @@ def test_an_index_on_a_dropped_field_is_refused(tmp_path: Path) -> None:
     )
     schema = CollectionSchema(fields, enable_dynamic_field=True)
     create_collection(catalog, Collection(7, "default", "c1", schema, 1, ConsistencyLevel.STRONG))
-    alter_collection(catalog, 7, lambda now: replace(now, schema=without_dynamic_field(now.schema, 2)))
+    alter_collection(catalog, 7, lambda now: replace(now, schema=without_fields(now.schema, {fields[1].field_id}, 2)))
     with pytest.raises(ParameterInvalid, match="non-exist field"):
         add_index(catalog, 7, IndexSpec(8, fields[1].field_id, "late", "INVERTED", None))
     assert catalog.snapshot.collections[7].indexes == ()
