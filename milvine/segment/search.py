@@ -171,7 +171,7 @@ def _ask_for(
             factor = math.ceil((before + k) * plan.effort.candidates / k / effort.candidates)
             if factor > 1:
                 effort = effort.times(factor)
-                if effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept):
+                if _scan_is_cheaper(rows, index, effort, kept):
                     break
                 found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask)
                 continue
@@ -179,7 +179,7 @@ def _ask_for(
         _add_found(top, lines, found, plan, kept, suffices)
         effort = effort.times(_MORE_ASKED)
         lines = np.flatnonzero(~top.is_full & ~doubted)
-        if effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept) or not len(lines):
+        if _scan_is_cheaper(rows, index, effort, kept) or not len(lines):
             break
         found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask)
         suffices = None
@@ -187,6 +187,10 @@ def _ask_for(
     if scanned:
         _scan_for(top, rows, plan, mask, kept, (k + 1, _MORE_SCANNED * (k + 1), kept))
     return top.distances, top.rows, used, scanned
+
+
+def _scan_is_cheaper(rows: RowSet, index: VectorIndex, effort: Effort, kept: int) -> bool:
+    return effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept)
 
 
 def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept: int, suffices: int | None) -> None:
