@@ -42,7 +42,7 @@ for _helper in Path(__file__).parent.glob("*/*.py"):
         pytest.register_assert_rewrite(_helper.stem)
 
 HOST = "127.0.0.1"
-READY_SECONDS = 30.0
+READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 _READY = "milvine ready "
 _NODE_READY = "milvine node ready "
