@@ -166,7 +166,7 @@ def _listen(
     """Lets query nodes register; returns what ends that. Raises UnexpectedError."""
     certificates = certificates_of(settings)
     check_is_guarded(settings.cluster_host, certificates)
-    head = Head(nodes, clock.next(), settings.data_dir, place_of(settings), certificates, resource_files)
+    head = Head(nodes.members, clock.next(), settings.data_dir, place_of(settings), certificates, resource_files)
     nodes.start(loader)
     port = head.start(settings.cluster_host, settings.cluster_port)
     logs.event(_log, logging.INFO, "query nodes may register", address=f"{settings.cluster_host}:{port}")

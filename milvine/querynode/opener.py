@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from milvine.crash_points import crash_point
-from milvine.errors import DataIntegrityError, MilvineError
+from milvine.errors import MilvineError
 from milvine.querynode.budget import Budget
+from milvine.querynode.catch_up import catch_up
 from milvine.querynode.load_state import LoadState, Opening
 from milvine.querynode.load_targets import LoadTarget
 from milvine.querynode.node import QueryNode
@@ -41,7 +42,8 @@ class Opener:
             self._reserve(state, opening)
             on_bytes = partial(self._on_bytes, state, opening)
             self._node.load_segment(meta, opening.spec, on_bytes, in_parallel)
-            self._catch_up(opening)
+            if not catch_up(self._views, meta, self._node.catch_up, is_successor=opening.is_successor):
+                raise _NotWanted
             serves = self._publish(state, opening)
             failed = False
         except _NotWanted:
@@ -85,25 +87,6 @@ class Opener:
             opening.opened_bytes += more_bytes
         if not opening.is_successor:
             crash_point("load.bytes_opened")
-
-    def _catch_up(self, opening: Opening) -> None:
-        """Applies all deletes to the segment.
-
-        The deltas must be those of a view that names it, since a later view may lack deltas that only it needed.
-        """
-        meta = opening.meta
-        while True:
-            view = self._views.current(meta.collection_id)
-            if view is None or not (opening.is_successor or view.names(meta.segment_id)):
-                raise _NotWanted
-            try:
-                self._node.catch_up(meta, view.deltas, view.deletes)
-            except DataIntegrityError:
-                now = self._views.current(meta.collection_id)
-                if now is None or now.deltas is view.deltas:
-                    raise
-            else:
-                return
 
     def _publish(self, state: LoadState, opening: Opening) -> bool:
         meta = opening.meta

@@ -13,8 +13,8 @@ from milvine import __version__
 from milvine.analysis.dictionaries import Dictionaries
 from milvine.errors import UnexpectedError
 from milvine.model.resource_groups import NODE_ID
+from milvine.querynode.remote.members import Members
 from milvine.querynode.remote.messages import codec, encode_error, encode_result
-from milvine.querynode.remote.node_set import NodeSet
 from milvine.querynode.remote.remote_node import RemoteNode, Report
 from milvine.querynode.remote.rpc import Answer, Certificates, RpcChannel, RpcServer
 from milvine.storage.objects import Place
@@ -29,7 +29,7 @@ class Head:
 
     def __init__(
         self,
-        nodes: NodeSet,
+        members: Members,
         epoch: int,
         root: str,
         place: Place | None,
@@ -37,7 +37,7 @@ class Head:
         words: Dictionaries,
     ) -> None:
         """Nodes read segment files from `place` or, if it is None, from the directory `root` itself."""
-        self._nodes = nodes
+        self._members = members
         self.epoch = epoch
         self._root = root
         self._place = place
@@ -68,7 +68,7 @@ class Head:
         segments = {int(collection_id): ids for collection_id, ids in beat.pop("segments").items()}
         node, has_joined = self._node_of(Report(**beat, segments=segments))
         if has_joined:
-            self._nodes.join(node)
+            self._members.join(node)
         place = None if self._place is None else [self._place.uri, self._place.endpoint, self._place.region]
         return {"epoch": self.epoch, "session": node.session, "root": self._root, "place": place}
 
@@ -85,7 +85,7 @@ class Head:
                 return node, False  # the answer has not arrived yet
             replaced, node = node, self._registered(report)
         if replaced is not None:
-            self._nodes.lose(replaced.node_id, "it was started anew")
+            self._members.lose(replaced.node_id, "it was started anew")
         return node, False
 
     def _registered(self, report: Report) -> RemoteNode:
