@@ -15,7 +15,8 @@ from milvine import __version__, logs, metrics
 from milvine.analysis import dictionaries
 from milvine.background import Supervisor
 from milvine.catalog.limits import Limits
-from milvine.catalog.store import CATALOG_FILE, Catalog, open_catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog
+from milvine.catalog.store import Catalog
 from milvine.config import HINT, LRU, Settings, is_loopback
 from milvine.datanode.node import DataNode
 from milvine.grpc_api import wire

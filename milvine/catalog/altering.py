@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from milvine.catalog import encoding, store
+from milvine.catalog import encoding, tables
 from milvine.catalog.collections import insert_index, without_indexes
+from milvine.catalog.contents import Snapshot
 from milvine.catalog.file_resources import check_file_resources
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.store import Catalog
 from milvine.model.collections import Collection
 
 
@@ -26,8 +27,8 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
         if following.schema != current.schema:
             check_file_resources(snapshot, following.schema)
         connection.execute(
-            sa.update(store.collections)
-            .where(store.collections.c.collection_id == collection_id)
+            sa.update(tables.collections)
+            .where(tables.collections.c.collection_id == collection_id)
             .values(
                 schema=encoding.encode_schema(following.schema),
                 consistency_level=int(following.consistency_level),
@@ -41,8 +42,8 @@ def alter_collection(catalog: Catalog, collection_id: int, change: Callable[[Col
                 insert_index(connection, collection_id, index)
             elif index != known[index.index_id]:
                 connection.execute(
-                    sa.update(store.indexes)
-                    .where(store.indexes.c.index_id == index.index_id)
+                    sa.update(tables.indexes)
+                    .where(tables.indexes.c.index_id == index.index_id)
                     .values(params=index.params)
                 )
         gone = known.keys() - {i.index_id for i in following.indexes}

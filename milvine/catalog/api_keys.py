@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import encoding, store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import encoding, tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import ApiKeyAlreadyExists, ApiKeyNotFound, QuotaExceeded, UserNotFound
 from milvine.model.users import ApiKey
 
@@ -31,7 +32,7 @@ def create_key(catalog: Catalog, key: ApiKey, most_keys: int, now_ms: int, check
             raise ApiKeyAlreadyExists(key.user, key.name)
         if len(held) >= most_keys:
             raise QuotaExceeded("unable to add API key because the number of keys of the user has reached the limit")
-        connection.execute(sa.insert(store.api_keys).values(encoding.encode_api_key(key)))
+        connection.execute(sa.insert(tables.api_keys).values(encoding.encode_api_key(key)))
         return replace(snapshot, api_keys={**kept, key.key_id: key})
 
     catalog.change(work)
@@ -58,7 +59,7 @@ def without_role(connection: sa.Connection, keys: Keys, role: str) -> Keys:
     """The keys once the role is gone. One that was limited to it stays limited, to no role."""
     limited = {i: k for i, k in keys.items() if k.roles is not None and role in k.roles}
     changed = {i: replace(k, roles=(k.roles or frozenset()) - {role}) for i, k in limited.items()}
-    table = store.api_keys
+    table = tables.api_keys
     for key_id, key in changed.items():
         row = encoding.encode_api_key(key)
         connection.execute(sa.update(table).where(table.c.key_id == key_id).values(roles=row["roles"]))
@@ -68,5 +69,5 @@ def without_role(connection: sa.Connection, keys: Keys, role: str) -> Keys:
 def _without(connection: sa.Connection, keys: Keys, is_gone: Callable[[ApiKey], bool]) -> Keys:
     gone = {key_id for key_id, key in keys.items() if is_gone(key)}
     if gone:
-        connection.execute(sa.delete(store.api_keys).where(store.api_keys.c.key_id.in_(gone)))
+        connection.execute(sa.delete(tables.api_keys).where(tables.api_keys.c.key_id.in_(gone)))
     return {key_id: key for key_id, key in keys.items() if key_id not in gone}

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import encoding, store
+from milvine.catalog import encoding, tables
+from milvine.catalog.contents import Snapshot
 from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.snapshots import without_free_snapshots
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import (
     AliasCollectionNameConflict,
     CollectionNumLimitExceeded,
@@ -72,7 +73,7 @@ def insert_collection(
     check_capacity(catalog, snapshot, len(collection.partitions) * collection.num_shards)
     check_file_resources(snapshot, collection.schema)
     connection.execute(
-        sa.insert(store.collections).values(
+        sa.insert(tables.collections).values(
             collection_id=collection.collection_id,
             database=collection.database,
             name=collection.name,
@@ -88,7 +89,7 @@ def insert_collection(
     )
     for partition in collection.partitions:
         connection.execute(
-            sa.insert(store.partitions).values(
+            sa.insert(tables.partitions).values(
                 partition_id=partition.partition_id,
                 collection_id=collection.collection_id,
                 name=partition.name,
@@ -113,14 +114,14 @@ def drop_collection(catalog: Catalog, collection_id: int) -> None:
                 f"unable to drop the collection [{collection.name}] because it has associated aliases "
                 f"[{' '.join(aliases)}], please remove all aliases before dropping the collection"
             )
-        own = sa.select(store.segments.c.segment_id).where(store.segments.c.collection_id == collection_id)
-        connection.execute(sa.delete(store.segment_indexes).where(store.segment_indexes.c.segment_id.in_(own)))
-        for table in (store.segments, store.deltas, store.indexes, store.partitions, store.collections):
+        own = sa.select(tables.segments.c.segment_id).where(tables.segments.c.collection_id == collection_id)
+        connection.execute(sa.delete(tables.segment_indexes).where(tables.segment_indexes.c.segment_id.in_(own)))
+        for table in (tables.segments, tables.deltas, tables.indexes, tables.partitions, tables.collections):
             connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))
         snapshot = without_free_snapshots(connection, snapshot, collection_id)
         place = (collection.database, collection.name)
-        grants = store.grants.c
-        connection.execute(sa.delete(store.grants).where(grants.database == place[0], grants.object_name == place[1]))
+        grants = tables.grants.c
+        connection.execute(sa.delete(tables.grants).where(grants.database == place[0], grants.object_name == place[1]))
         return replace(
             snapshot,
             access=snapshot.access.without_grants_on(*place),
@@ -152,7 +153,7 @@ def add_index(catalog: Catalog, collection_id: int, index: IndexSpec) -> None:
 def insert_index(connection: sa.Connection, collection_id: int, index: IndexSpec) -> None:
     """Adds an index to the tables."""
     connection.execute(
-        sa.insert(store.indexes).values(
+        sa.insert(tables.indexes).values(
             index_id=index.index_id,
             collection_id=collection_id,
             field_id=index.field_id,
@@ -179,7 +180,7 @@ def drop_index(catalog: Catalog, collection_id: int, index_id: int) -> None:
 
 def without_indexes(connection: sa.Connection, snapshot: Snapshot, collection_id: int, index_ids: Set[int]) -> Snapshot:
     """Removes indexes of a collection and their builds from the snapshot and the tables."""
-    for table in (store.indexes, store.segment_indexes):
+    for table in (tables.indexes, tables.segment_indexes):
         connection.execute(sa.delete(table).where(table.c.index_id.in_(index_ids)))
     collection = snapshot.collections[collection_id]
     kept = tuple(i for i in collection.indexes if i.index_id not in index_ids)
@@ -206,7 +207,7 @@ def change_load_config(catalog: Catalog, collection_id: int, choose: Callable[[C
         load = choose(collection)
         if load == collection.load:
             return snapshot
-        store.store_load(connection, collection_id, load)
+        store_load(connection, collection_id, load)
         return snapshot.with_collection(replace(collection, load=load))
 
     catalog.change(work)
@@ -225,7 +226,15 @@ def set_resource_group(catalog: Catalog, collection_id: int, name: str) -> None:
         if name not in snapshot.resource_groups:
             raise ResourceGroupNotFound(name)
         load = replace(current.load, resource_group=name)
-        store.store_load(connection, collection_id, load)
+        store_load(connection, collection_id, load)
         return snapshot.with_collection(replace(current, load=load))
 
     catalog.change(work)
+
+
+def store_load(connection: sa.Connection, collection_id: int, load: LoadConfig | None) -> None:
+    connection.execute(
+        sa.update(tables.collections)
+        .where(tables.collections.c.collection_id == collection_id)
+        .values(load_config=encoding.encode_load(load))
+    )

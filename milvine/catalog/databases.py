@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import DatabaseNotFound, DatabaseNumLimitExceeded, ParameterInvalid
 from milvine.model.collections import DEFAULT_DATABASE, Database
 
@@ -20,7 +21,7 @@ def create_database(catalog: Catalog, database: Database) -> None:
         if len(snapshot.databases) > catalog.limits.databases:
             raise DatabaseNumLimitExceeded(catalog.limits.databases)
         connection.execute(
-            sa.insert(store.databases).values(
+            sa.insert(tables.databases).values(
                 database_id=database.database_id,
                 name=database.name,
                 created_ts=database.created_ts,
@@ -42,7 +43,7 @@ def drop_database(catalog: Catalog, name: str) -> None:
             return snapshot
         if any(c.database == name for c in snapshot.collections.values()):
             raise ParameterInvalid(f"database:{name} not empty, must drop all collections before drop database")
-        connection.execute(sa.delete(store.databases).where(store.databases.c.name == name))
+        connection.execute(sa.delete(tables.databases).where(tables.databases.c.name == name))
         return replace(snapshot, databases={k: d for k, d in snapshot.databases.items() if k != name})
 
     catalog.change(work)
@@ -57,7 +58,7 @@ def change_properties(catalog: Catalog, name: str, changed: Callable[[Mapping[st
             raise DatabaseNotFound(name).prefixed("failed to get database by name")
         properties = dict(changed(database.properties))
         connection.execute(
-            sa.update(store.databases).where(store.databases.c.name == name).values(properties=properties)
+            sa.update(tables.databases).where(tables.databases.c.name == name).values(properties=properties)
         )
         return replace(snapshot, databases={**snapshot.databases, name: replace(database, properties=properties)})
 

@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid, QuotaExceeded
 from milvine.model.analyzer_params import file_resources_of
 from milvine.model.file_resources import MAX_RESOURCES, FileResource
@@ -28,7 +29,7 @@ def add_file_resource(catalog: Catalog, resource: FileResource) -> bool:
             return snapshot
         if len(snapshot.file_resources) >= MAX_RESOURCES:
             raise QuotaExceeded(f"there may be {MAX_RESOURCES} file resources")
-        connection.execute(sa.insert(store.file_resources).values(asdict(resource)))
+        connection.execute(sa.insert(tables.file_resources).values(asdict(resource)))
         return replace(snapshot, file_resources={**snapshot.file_resources, resource.name: resource})
 
     catalog.change(work)
@@ -46,7 +47,7 @@ def remove_file_resource(catalog: Catalog, name: str) -> FileResource | None:
             return snapshot
         if uses := sum(name in file_resources_of(c.schema) for c in snapshot.collections.values()):
             raise ParameterInvalid(f"file resource {name} is still in use: {uses}")
-        table = store.file_resources
+        table = tables.file_resources
         connection.execute(sa.delete(table).where(table.c.resource_id == removed.resource_id))
         return replace(snapshot, file_resources={n: r for n, r in snapshot.file_resources.items() if n != name})
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import encoding, store
+from milvine.catalog import encoding, tables
+from milvine.catalog.contents import Snapshot
 from milvine.catalog.segments import insert_segment
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import CollectionNotFound, ImportFailed, ImportSysFailed
 from milvine.model.import_jobs import MAX_JOBS, RETENTION_SECONDS, ImportJob, JobState
 from milvine.model.segments import SegmentMeta
@@ -28,7 +29,7 @@ def add_job(catalog: Catalog, job: ImportJob) -> None:
             )
         oldest = job.created_ms - 1000 * RETENTION_SECONDS
         old = [i for i, one in snapshot.import_jobs.items() if one.state.has_ended and one.ended_ms < oldest]
-        table = store.import_jobs
+        table = tables.import_jobs
         if old:
             connection.execute(sa.delete(table).where(table.c.job_id.in_(old)))
         connection.execute(sa.insert(table).values(encoding.encode_import_job(job)))
@@ -92,7 +93,7 @@ def commit_import(catalog: Catalog, job: ImportJob, segments: tuple[SegmentMeta,
 
 
 def _with_job(connection: sa.Connection, snapshot: Snapshot, job: ImportJob) -> Snapshot:
-    table = store.import_jobs
+    table = tables.import_jobs
     values = encoding.encode_import_job(job)
     connection.execute(sa.update(table).where(table.c.job_id == job.job_id).values(values))
     return replace(snapshot, import_jobs={**snapshot.import_jobs, job.job_id: job})

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import (
     AliasAlreadyExist,
     AliasCollectionNameConflict,
@@ -43,7 +44,7 @@ def create_alias(catalog: Catalog, database: str, alias: str, name: str, created
             raise AliasAlreadyExist(database, alias, f"{alias} is alias to another collection: {other}")
         made = Alias(database, alias, collection.collection_id, created_ts)
         connection.execute(
-            sa.insert(store.aliases).values(
+            sa.insert(tables.aliases).values(
                 database=database, name=alias, collection_id=collection.collection_id, created_ts=created_ts
             )
         )
@@ -63,8 +64,8 @@ def alter_alias(catalog: Catalog, database: str, alias: str, name: str) -> None:
         if existing is None:
             raise AliasNotFound(database, alias)
         connection.execute(
-            sa.update(store.aliases)
-            .where(store.aliases.c.database == database, store.aliases.c.name == alias)
+            sa.update(tables.aliases)
+            .where(tables.aliases.c.database == database, tables.aliases.c.name == alias)
             .values(collection_id=collection.collection_id)
         )
         altered = replace(existing, collection_id=collection.collection_id)
@@ -82,7 +83,7 @@ def drop_alias(catalog: Catalog, database: str, alias: str) -> None:
         if (database, alias) not in snapshot.aliases:
             return snapshot
         connection.execute(
-            sa.delete(store.aliases).where(store.aliases.c.database == database, store.aliases.c.name == alias)
+            sa.delete(tables.aliases).where(tables.aliases.c.database == database, tables.aliases.c.name == alias)
         )
         return replace(snapshot, aliases={k: a for k, a in snapshot.aliases.items() if k != (database, alias)})
 
@@ -95,8 +96,8 @@ def rename_collection(catalog: Catalog, database: str, name: str, new_database: 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         collection = _renamable(snapshot, database, name, new_database, new_name)
         connection.execute(
-            sa.update(store.collections)
-            .where(store.collections.c.collection_id == collection.collection_id)
+            sa.update(tables.collections)
+            .where(tables.collections.c.collection_id == collection.collection_id)
             .values(database=new_database, name=new_name)
         )
         renamed = replace(collection, database=new_database, name=new_name)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
-from milvine.catalog.collections import check_capacity
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import tables
+from milvine.catalog.collections import check_capacity, store_load
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Partition
 from milvine.model.segments import DeltaMeta, SegmentMeta
@@ -38,7 +39,7 @@ def create_partition(catalog: Catalog, collection_id: int, partition: Partition)
             )
         check_capacity(catalog, snapshot, 1)
         connection.execute(
-            sa.insert(store.partitions).values(
+            sa.insert(tables.partitions).values(
                 partition_id=partition.partition_id,
                 collection_id=collection_id,
                 name=partition.name,
@@ -48,7 +49,7 @@ def create_partition(catalog: Catalog, collection_id: int, partition: Partition)
         load = collection.load
         if load is not None:
             load = replace(load, partition_ids=load.partition_ids | {partition.partition_id})
-            store.store_load(connection, collection_id, load)
+            store_load(connection, collection_id, load)
         following = replace(collection, partitions=(*collection.partitions, partition), load=load)
         return snapshot.with_collection(following)
 
@@ -72,7 +73,9 @@ def drop_partition(catalog: Catalog, collection_id: int, name: str) -> tuple[Par
             raise ParameterInvalid("partition cannot be dropped, partition is loaded, please release it first")
         if name == DEFAULT_PARTITION:
             raise ParameterInvalid("default partition cannot be deleted")
-        connection.execute(sa.delete(store.partitions).where(store.partitions.c.partition_id == partition.partition_id))
+        connection.execute(
+            sa.delete(tables.partitions).where(tables.partitions.c.partition_id == partition.partition_id)
+        )
         kept = tuple(p for p in collection.partitions if p is not partition)
         following = snapshot.with_collection(replace(collection, partitions=kept))
         following, removed = _without_segments(
@@ -97,8 +100,8 @@ def truncate_collection(catalog: Catalog, collection_id: int, checkpoint_file: i
         collection = snapshot.existing(collection_id)
         checkpoint = collection.checkpoint_file if checkpoint_file is None else checkpoint_file
         connection.execute(
-            sa.update(store.collections)
-            .where(store.collections.c.collection_id == collection_id)
+            sa.update(tables.collections)
+            .where(tables.collections.c.collection_id == collection_id)
             .values(checkpoint_file=checkpoint, folded_ts=folded_ts)
         )
         moved = replace(collection, checkpoint_file=checkpoint, folded_ts=folded_ts)
@@ -118,9 +121,9 @@ def _without_segments(
     kept = tuple(m for m in metas if not is_gone(m))
     unneeded = tuple(d for d in deltas if not any(m.needs(d) for m in kept))
     gone_ids, unneeded_ids = [m.segment_id for m in gone], [d.delta_id for d in unneeded]
-    for table in (store.segment_indexes, store.segments):
+    for table in (tables.segment_indexes, tables.segments):
         connection.execute(sa.delete(table).where(table.c.segment_id.in_(gone_ids)))
-    connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(unneeded_ids)))
+    connection.execute(sa.delete(tables.deltas).where(tables.deltas.c.delta_id.in_(unneeded_ids)))
     following = replace(
         snapshot,
         segments={**snapshot.segments, collection_id: kept},

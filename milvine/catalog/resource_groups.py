@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import encoding, store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import encoding, tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import (
     ParameterInvalid,
     ResourceGroupAlreadyExist,
@@ -97,9 +98,9 @@ def _stored(connection: sa.Connection, snapshot: Snapshot, groups: Mapping[str, 
     before, after = snapshot.resource_groups, place_node(groups)
     gone = [name for name, group in before.items() if after.get(name) != group]
     rows = [encoding.encode_resource_group(group) for name, group in after.items() if before.get(name) != group]
-    connection.execute(sa.delete(store.resource_groups).where(store.resource_groups.c.name.in_(gone)))
+    connection.execute(sa.delete(tables.resource_groups).where(tables.resource_groups.c.name.in_(gone)))
     if rows:
-        connection.execute(sa.insert(store.resource_groups), rows)
+        connection.execute(sa.insert(tables.resource_groups), rows)
     return replace(snapshot, resource_groups=after)
 
 

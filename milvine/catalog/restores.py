@@ -6,11 +6,12 @@ from dataclasses import asdict, replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import tables
 from milvine.catalog.collections import check_room, insert_collection
+from milvine.catalog.contents import Snapshot
 from milvine.catalog.segments import insert_delta, insert_segment
 from milvine.catalog.snapshots import now_ms
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid, SnapshotNotFound
 from milvine.model.collections import Collection
 from milvine.model.segments import DeltaMeta, SegmentMeta
@@ -25,7 +26,7 @@ def start_restore(catalog: Catalog, job: RestoreJob) -> None:
         if kept is None:
             raise SnapshotNotFound(job.snapshot_name)
         _check_target(catalog, snapshot, job)
-        connection.execute(sa.insert(store.restore_jobs).values(asdict(job)))
+        connection.execute(sa.insert(tables.restore_jobs).values(asdict(job)))
         return _with_job(snapshot, job)
 
     catalog.change(work)
@@ -46,8 +47,8 @@ def _with_job(snapshot: Snapshot, job: RestoreJob) -> Snapshot:
 
 
 def _store(connection: sa.Connection, snapshot: Snapshot, job: RestoreJob) -> Snapshot:
-    own = store.restore_jobs.c.job_id == job.job_id
-    connection.execute(sa.update(store.restore_jobs).where(own).values(asdict(job)))
+    own = tables.restore_jobs.c.job_id == job.job_id
+    connection.execute(sa.update(tables.restore_jobs).where(own).values(asdict(job)))
     return _with_job(snapshot, job)
 
 

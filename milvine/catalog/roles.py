@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import tables
 from milvine.catalog.api_keys import without_role
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import AccessChangeRefused, Failure, QuotaExceeded
 from milvine.model.access_rules import AccessRules, Grant
 from milvine.model.users import User
@@ -34,7 +35,7 @@ def create_role(catalog: Catalog, name: str, description: str, max_roles: int) -
         if len(rules.roles) >= max_roles:
             text = "unable to create role because the number of roles has reached the limit"
             raise QuotaExceeded(f"failed to check if create role: {text}")
-        connection.execute(sa.insert(store.roles).values(name=name, description=description))
+        connection.execute(sa.insert(tables.roles).values(name=name, description=description))
         return replace(rules, roles={**rules.roles, name: description})
 
     _change(catalog, change)
@@ -44,7 +45,7 @@ def alter_role(catalog: Catalog, name: str, description: str) -> None:
     def change(connection: sa.Connection, rules: AccessRules, _: Snapshot) -> AccessRules:
         if name not in rules.roles:
             raise AccessChangeRefused(Failure.UNEXPECTED, "failed to check if alter role: role not exists")
-        table = store.roles
+        table = tables.roles
         connection.execute(sa.update(table).where(table.c.name == name).values(description=description))
         return replace(rules, roles={**rules.roles, name: description})
 
@@ -64,9 +65,9 @@ def drop_role(catalog: Catalog, name: str, *, force: bool) -> None:
                 "failed to check if drop role: fail to drop the role that it has privileges. "
                 "Use REVOKE API to revoke privileges",
             )
-        connection.execute(sa.delete(store.roles).where(store.roles.c.name == name))
-        connection.execute(sa.delete(store.user_roles).where(store.user_roles.c.role == name))
-        connection.execute(sa.delete(store.grants).where(store.grants.c.role == name))
+        connection.execute(sa.delete(tables.roles).where(tables.roles.c.name == name))
+        connection.execute(sa.delete(tables.user_roles).where(tables.user_roles.c.role == name))
+        connection.execute(sa.delete(tables.grants).where(tables.grants.c.role == name))
         keys = without_role(connection, snapshot.api_keys, name)
         return replace(snapshot, access=rules.without_role(name), api_keys=keys)
 
@@ -88,7 +89,7 @@ def add_user_to_role(catalog: Catalog, user: str, role: str) -> None:
         held = rules.held_by(user)
         if role in held:
             return rules
-        connection.execute(sa.insert(store.user_roles).values(user=user, role=role))
+        connection.execute(sa.insert(tables.user_roles).values(user=user, role=role))
         return rules.with_roles_of(user, held | {role})
 
     _change(catalog, change)
@@ -100,7 +101,7 @@ def remove_user_from_role(catalog: Catalog, user: str, role: str) -> None:
     def change(connection: sa.Connection, rules: AccessRules, _: Snapshot) -> AccessRules:
         if role not in rules.roles:
             raise role_not_found(Failure.OPERATE_USER_ROLE)
-        table = store.user_roles
+        table = tables.user_roles
         connection.execute(sa.delete(table).where(table.c.user == user, table.c.role == role))
         return rules.with_roles_of(user, rules.held_by(user) - {role})
 
@@ -108,7 +109,7 @@ def remove_user_from_role(catalog: Catalog, user: str, role: str) -> None:
 
 
 def _where(grant: Grant) -> sa.ColumnElement[bool]:
-    return sa.and_(*(store.grants.c[name] == value for name, value in grant._asdict().items()))
+    return sa.and_(*(tables.grants.c[name] == value for name, value in grant._asdict().items()))
 
 
 def grant(catalog: Catalog, wanted: Sequence[Grant], grantor: str) -> None:
@@ -119,7 +120,7 @@ def grant(catalog: Catalog, wanted: Sequence[Grant], grantor: str) -> None:
             raise role_not_found(Failure.OPERATE_PRIVILEGE)
         added = {g: grantor for g in wanted if g not in rules.grants}
         for made in added:
-            connection.execute(sa.insert(store.grants).values(**made._asdict(), grantor=grantor))
+            connection.execute(sa.insert(tables.grants).values(**made._asdict(), grantor=grantor))
         return replace(rules, grants={**rules.grants, **added})
 
     _change(catalog, change)
@@ -132,7 +133,7 @@ def revoke(catalog: Catalog, unwanted: Sequence[Grant]) -> None:
         if any(g.role not in rules.roles for g in unwanted):
             raise role_not_found(Failure.OPERATE_PRIVILEGE)
         for removed in unwanted:
-            connection.execute(sa.delete(store.grants).where(_where(removed)))
+            connection.execute(sa.delete(tables.grants).where(_where(removed)))
         return rules.without_grants(unwanted)
 
     _change(catalog, change)
@@ -143,7 +144,7 @@ def change_group(catalog: Catalog, name: str, changed: Callable[[AccessRules], I
 
     def change(connection: sa.Connection, rules: AccessRules, _: Snapshot) -> AccessRules:
         privileges = changed(rules)
-        table = store.privilege_groups
+        table = tables.privilege_groups
         connection.execute(sa.delete(table).where(table.c.name == name))
         others = {n: members for n, members in rules.groups.items() if n != name}
         if privileges is None:
@@ -163,13 +164,13 @@ def restore(catalog: Catalog, check: Callable[[Snapshot], None], users: Sequence
         rules = snapshot.access
         added = {g: by for g, by in restored.grants.items() if g not in rules.grants}
         rows: dict[sa.Table, list[dict[str, object]]] = {
-            store.users: [{name: getattr(user, name) for name in User.__slots__} for user in users],
-            store.roles: [{"name": name, "description": text} for name, text in restored.roles.items()],
-            store.user_roles: [
+            tables.users: [{name: getattr(user, name) for name in User.__slots__} for user in users],
+            tables.roles: [{"name": name, "description": text} for name, text in restored.roles.items()],
+            tables.user_roles: [
                 {"user": user, "role": role} for user, held in restored.roles_of.items() for role in held
             ],
-            store.grants: [{**made._asdict(), "grantor": by} for made, by in added.items()],
-            store.privilege_groups: [{"name": n, "privileges": list(p)} for n, p in restored.groups.items()],
+            tables.grants: [{**made._asdict(), "grantor": by} for made, by in added.items()],
+            tables.privilege_groups: [{"name": n, "privileges": list(p)} for n, p in restored.groups.items()],
         }
         for table, values in rows.items():
             if values:

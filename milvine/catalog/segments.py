@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
 
 
@@ -33,8 +34,8 @@ def commit_flush(
         for delta in deltas:
             insert_delta(connection, delta)
         connection.execute(
-            sa.update(store.collections)
-            .where(store.collections.c.collection_id == collection_id)
+            sa.update(tables.collections)
+            .where(tables.collections.c.collection_id == collection_id)
             .values(checkpoint_file=checkpoint_file)
         )
         known = snapshot.segments.get(collection_id, ())
@@ -51,7 +52,7 @@ def commit_flush(
 
 def insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
     connection.execute(
-        sa.insert(store.segments).values(
+        sa.insert(tables.segments).values(
             segment_id=meta.segment_id,
             collection_id=meta.collection_id,
             partition_id=meta.partition_id,
@@ -70,7 +71,7 @@ def insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
 
 def insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:
     connection.execute(
-        sa.insert(store.deltas).values(
+        sa.insert(tables.deltas).values(
             delta_id=delta.delta_id,
             collection_id=delta.collection_id,
             row_count=delta.row_count,
@@ -82,7 +83,7 @@ def insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:
 
 def _insert_built(connection: sa.Connection, segment_id: int, built: SegmentIndexMeta) -> None:
     connection.execute(
-        sa.insert(store.segment_indexes).values(
+        sa.insert(tables.segment_indexes).values(
             segment_id=segment_id,
             index_id=built.index_id,
             file_name=built.file_name,
@@ -108,7 +109,7 @@ def commit_compaction(
         metas = snapshot.segments.get(collection_id, ())
         if not source_ids <= {m.segment_id for m in metas}:
             return snapshot
-        for table in (store.segment_indexes, store.segments):
+        for table in (tables.segment_indexes, tables.segments):
             connection.execute(sa.delete(table).where(table.c.segment_id.in_(source_ids)))
         following = [m for m in metas if m.segment_id not in source_ids]
         if result is not None:
@@ -119,11 +120,11 @@ def commit_compaction(
         deltas = snapshot.deltas.get(collection_id, ())
         dropped = tuple(d for d in deltas if not any(m.needs(d) for m in following))
         gone = [d.delta_id for d in dropped]
-        connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(gone)))
+        connection.execute(sa.delete(tables.deltas).where(tables.deltas.c.delta_id.in_(gone)))
         collection = snapshot.collections[collection_id]
         if folded_ts > collection.folded_ts:
-            own = store.collections.c.collection_id == collection_id
-            connection.execute(sa.update(store.collections).where(own).values(folded_ts=folded_ts))
+            own = tables.collections.c.collection_id == collection_id
+            connection.execute(sa.update(tables.collections).where(own).values(folded_ts=folded_ts))
             collection = replace(collection, folded_ts=folded_ts)
         return replace(
             snapshot.with_collection(collection),
@@ -148,7 +149,7 @@ def commit_delta_merge(
         if not source_ids <= {d.delta_id for d in deltas}:
             return snapshot
         done = True
-        connection.execute(sa.delete(store.deltas).where(store.deltas.c.delta_id.in_(source_ids)))
+        connection.execute(sa.delete(tables.deltas).where(tables.deltas.c.delta_id.in_(source_ids)))
         following = [d for d in deltas if d.delta_id not in source_ids]
         if result is not None:
             insert_delta(connection, result)
@@ -173,7 +174,7 @@ def commit_fields(catalog: Catalog, collection_id: int, segment_id: int, sizes: 
             return snapshot
         done = True
         field_bytes = {**meta.field_bytes, **sizes}
-        table = store.segments
+        table = tables.segments
         stored = {str(k): v for k, v in field_bytes.items()}
         connection.execute(sa.update(table).where(table.c.segment_id == segment_id).values(field_bytes=stored))
         following = tuple(replace(m, field_bytes=field_bytes) if m is meta else m for m in metas)

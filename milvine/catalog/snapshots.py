@@ -12,8 +12,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from milvine.catalog import encoding, store
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog import encoding, tables
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid, SnapshotNotFound, SnapshotPinned
 from milvine.model.snapshots import BACKUP_PREFIX, KEPT_JOB_MS, CollectionSnapshot
 
@@ -56,7 +57,7 @@ def create_snapshot(catalog: Catalog, collection_id: int, empty: CollectionSnaps
 
 def _with(connection: sa.Connection, snapshot: Snapshot, made: CollectionSnapshot) -> Snapshot:
     connection.execute(
-        sa.insert(store.snapshots).values(
+        sa.insert(tables.snapshots).values(
             snapshot_id=made.snapshot_id,
             collection_id=made.collection_id,
             name=made.name,
@@ -70,7 +71,7 @@ def _with(connection: sa.Connection, snapshot: Snapshot, made: CollectionSnapsho
     )
     pins = [{"pin_id": i, "snapshot_id": made.snapshot_id, "expires_ms": ms} for i, ms in made.pins.items()]
     if pins:
-        connection.execute(sa.insert(store.snapshot_pins), pins)
+        connection.execute(sa.insert(tables.snapshot_pins), pins)
     return replace(snapshot, snapshots={**snapshot.snapshots, made.snapshot_id: made})
 
 
@@ -141,7 +142,7 @@ def without_free_snapshots(connection: sa.Connection, snapshot: Snapshot, collec
 
 def _without(connection: sa.Connection, snapshot: Snapshot, dropped: Several[CollectionSnapshot]) -> Snapshot:
     ids = {one.snapshot_id for one in dropped}
-    for table in (store.snapshot_pins, store.snapshots):
+    for table in (tables.snapshot_pins, tables.snapshots):
         connection.execute(sa.delete(table).where(table.c.snapshot_id.in_(ids)))
     return replace(snapshot, snapshots={i: one for i, one in snapshot.snapshots.items() if i not in ids})
 
@@ -154,7 +155,7 @@ def pin_snapshot(catalog: Catalog, collection_id: int, name: str, pin_id: int, e
         if kept is None:
             raise SnapshotNotFound(name, collection_id)
         row = {"pin_id": pin_id, "snapshot_id": kept.snapshot_id, "expires_ms": expires_ms}
-        connection.execute(sa.insert(store.snapshot_pins).values(row))
+        connection.execute(sa.insert(tables.snapshot_pins).values(row))
         return _replaced(snapshot, replace(kept, pins={**kept.pins, pin_id: expires_ms}))
 
     catalog.change(work)
@@ -173,7 +174,7 @@ def unpin_snapshot(catalog: Catalog, pin_id: int) -> None:
 def _unpinned(
     connection: sa.Connection, snapshot: Snapshot, kept: CollectionSnapshot, pin_ids: Several[int]
 ) -> Snapshot:
-    connection.execute(sa.delete(store.snapshot_pins).where(store.snapshot_pins.c.pin_id.in_(pin_ids)))
+    connection.execute(sa.delete(tables.snapshot_pins).where(tables.snapshot_pins.c.pin_id.in_(pin_ids)))
     return _replaced(snapshot, replace(kept, pins={i: ms for i, ms in kept.pins.items() if i not in pin_ids}))
 
 
@@ -196,7 +197,7 @@ def forget_expired(catalog: Catalog) -> list[CollectionSnapshot]:
         removed[:] = _orphans(snapshot)
         snapshot = _without(connection, snapshot, removed)
         old = _old_jobs(snapshot)
-        connection.execute(sa.delete(store.restore_jobs).where(store.restore_jobs.c.job_id.in_(old)))
+        connection.execute(sa.delete(tables.restore_jobs).where(tables.restore_jobs.c.job_id.in_(old)))
         return replace(snapshot, restore_jobs={i: j for i, j in snapshot.restore_jobs.items() if i not in old})
 
     catalog.change(work)

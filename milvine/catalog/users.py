@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from milvine.catalog import store
+from milvine.catalog import tables
 from milvine.catalog.api_keys import without_user
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import QuotaExceeded, UserAlreadyExists, UserNotFound
 from milvine.model.users import User
 
@@ -22,7 +23,7 @@ def create_user(catalog: Catalog, user: User, max_users: int) -> None:
         if len(snapshot.users) >= max_users:
             raise QuotaExceeded("unable to add user because the number of users has reached the limit")
         connection.execute(
-            sa.insert(store.users).values(
+            sa.insert(tables.users).values(
                 name=user.name,
                 password_hash=user.password_hash,
                 created_ts=user.created_ts,
@@ -46,8 +47,8 @@ def update_user(catalog: Catalog, name: str, password_hash: str | None, descript
         if description is not None:
             user = replace(user, description=description)
         connection.execute(
-            sa.update(store.users)
-            .where(store.users.c.name == name)
+            sa.update(tables.users)
+            .where(tables.users.c.name == name)
             .values(password_hash=user.password_hash, description=user.description)
         )
         return replace(snapshot, users={**snapshot.users, name: user})
@@ -59,8 +60,8 @@ def drop_user(catalog: Catalog, name: str) -> None:
     """Also takes the user's roles and API keys away. No error if the user does not exist."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
-        connection.execute(sa.delete(store.users).where(store.users.c.name == name))
-        connection.execute(sa.delete(store.user_roles).where(store.user_roles.c.user == name))
+        connection.execute(sa.delete(tables.users).where(tables.users.c.name == name))
+        connection.execute(sa.delete(tables.user_roles).where(tables.user_roles.c.user == name))
         return replace(
             snapshot,
             users={n: u for n, u in snapshot.users.items() if n != name},

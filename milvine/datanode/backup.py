@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from milvine import __version__
-from milvine.catalog.store import CATALOG_FILE, read_catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, ParameterInvalid

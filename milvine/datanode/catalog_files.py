@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from milvine.catalog.store import Snapshot
+from milvine.catalog.contents import Snapshot
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.snapshots import CollectionSnapshot
 from milvine.storage.files import remove_tree

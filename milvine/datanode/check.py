@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from milvine.catalog.store import CATALOG_FILE, Snapshot, read_catalog
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.catalog_files import files_of, imported, named_files, named_resources
 from milvine.datanode.recovery import Replay
 from milvine.errors import DataIntegrityError

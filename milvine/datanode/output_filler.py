@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Set
 
 from milvine.background import Supervisor, Work
+from milvine.catalog.contents import Snapshot
 from milvine.catalog.segments import commit_fields
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.child import NotWanted, run_task
 from milvine.datanode.stored_outputs import FillOrder, fill

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milvine.catalog.store import Snapshot
+from milvine.catalog.contents import Snapshot
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError
 from milvine.model import columns

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from milvine.catalog import api_keys as changes
-from milvine.catalog.store import Snapshot
+from milvine.catalog.contents import Snapshot
 from milvine.errors import ApiKeyNotFound, ParameterInvalid, ParameterOutOfRange, PrivilegeNotPermitted
 from milvine.model.privileges import ANY
 from milvine.model.users import ANYONE, ApiKey, Caller

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from milvine.catalog.store import Snapshot
+from milvine.catalog.contents import Snapshot
 from milvine.errors import DiskQuotaExceeded
 from milvine.model.collections import Collection
 from milvine.model.properties import COLLECTION_DISK_QUOTA, DATABASE_DISK_QUOTA, limit_of

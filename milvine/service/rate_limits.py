@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from milvine.catalog.store import Catalog, Snapshot
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.store import Catalog
 from milvine.errors import RateExceeded, RateIsZero
 from milvine.model.collections import Collection
 from milvine.model.properties import limit_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from milvine.catalog import roles as changes
-from milvine.catalog.store import Snapshot
+from milvine.catalog.contents import Snapshot
 from milvine.errors import AccessChangeRefused, Failure
 from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules
 from milvine.model.privileges import ANY, NAMES, OBJECT_TYPES, object_type

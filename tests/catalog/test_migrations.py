@@ -24,10 +24,11 @@ import pytest
 import sqlalchemy as sa
 from pymilvus import MilvusClient
 
-from milvine.catalog import encoding, store
+from milvine.catalog import encoding, tables
+from milvine.catalog.contents import Snapshot
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step, latest_version
-from milvine.catalog.store import CATALOG_FILE, Snapshot, open_catalog, read_catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog
 from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
 from milvine.model.collections import Collection, LoadConfig
@@ -170,7 +171,7 @@ STORED_FORMS = {
 
 
 def test_the_stored_form_changes_only_with_a_migration_step() -> None:
-    columns = {t.name: [(c.name, str(c.type), c.nullable) for c in t.columns] for t in store.tables.sorted_tables}
+    columns = {t.name: [(c.name, str(c.type), c.nullable) for c in t.columns] for t in tables.metadata.sorted_tables}
     collection = Collection(1, "", "", CollectionSchema(()), 0, ConsistencyLevel.STRONG)
     members = {
         "schema": sorted(encoding.encode_schema(CollectionSchema(()))),

@@ -19,7 +19,7 @@ from sample_collections import ids_of
 
 from milvine.catalog.altering import alter_collection
 from milvine.catalog.collections import add_index, create_collection
-from milvine.catalog.store import open_catalog
+from milvine.catalog.sqlite_file import open_catalog
 from milvine.datanode.check import Check
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import Collection

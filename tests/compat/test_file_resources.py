@@ -26,7 +26,7 @@ from pymilvus.function_chain import col, fn
 from pymilvus.grpc_gen import milvus_pb2
 from tree_models import model, stump, ubj
 
-from milvine.catalog.store import CATALOG_FILE, read_catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.check import Check
 
 FILES = {

@@ -13,7 +13,7 @@ from conftest import Server
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
-from milvine.catalog.store import CATALOG_FILE, read_catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.check import Check
 
 DIM = 8

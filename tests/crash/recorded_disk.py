@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from milvine.catalog.store import CATALOG_FILE, Catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE
+from milvine.catalog.store import Catalog
 
 _NOT_OURS = ("LOCK", CATALOG_FILE)
 
@@ -368,7 +369,7 @@ class RecordedDisk:
 
 def image_of(catalog: Catalog) -> bytes:
     """The committed database, in one file."""
-    connection = catalog._engine.raw_connection()
+    connection = catalog._database.engine.raw_connection()
     try:
         driver: Any = connection.driver_connection
         image: bytes = driver.serialize()

@@ -37,7 +37,7 @@ from damage import (
 from pymilvus import MilvusClient, MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from milvine.catalog.store import open_catalog
+from milvine.catalog.sqlite_file import open_catalog
 from milvine.errors import DataIntegrityError
 
 START_SECONDS = 20.0

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pymilvus import DataType, MilvusClient, MilvusException
 from test_recovery import insert, keys_of, load, new_collection, start, start_loaded
 
-from milvine.catalog.store import open_catalog
+from milvine.catalog.sqlite_file import open_catalog
 from milvine.errors import DiskLimitExceeded
 from milvine.model.segments import ALL_PARTITIONS
 from milvine.service.context import Engine
@@ -111,7 +111,7 @@ def test_catalog_changes_on_a_full_disk_fail_whole_and_succeed_when_there_is_roo
     insert(engine, collection, range(100))
 
     def limit(pages: int) -> None:
-        with engine.catalog._engine.connect() as connection:
+        with engine.catalog._database.engine.connect() as connection:
             connection.execute(sa.text(f"PRAGMA max_page_count = {pages}"))
 
     assert engine.background.stop(time.monotonic() + 60)  # a merge could make room in the catalog
@@ -136,7 +136,7 @@ def test_catalog_changes_on_a_full_disk_fail_whole_and_succeed_when_there_is_roo
 def test_the_catalog_is_in_wal_mode_with_full_synchronous(tmp_path: Path) -> None:
     catalog = open_catalog(tmp_path / "catalog.sqlite")
     for _ in range(2):
-        with catalog._engine.connect() as connection:
+        with catalog._database.engine.connect() as connection:
             assert connection.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
             assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
     catalog.close()

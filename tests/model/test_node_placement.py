@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from milvine.catalog import resource_groups, store
+from milvine.catalog import resource_groups
+from milvine.catalog.contents import Snapshot
+from milvine.catalog.sqlite_file import SqliteDatabase
+from milvine.catalog.store import Catalog
 from milvine.errors import ResourceGroupReachLimit
 from milvine.model.resource_groups import (
     DEFAULT_RESOURCE_GROUP,
@@ -50,12 +53,12 @@ def test_a_group_of_labelled_nodes_neither_gets_nor_keeps_one_without_labels() -
 
 
 def test_there_are_1024_groups_at_most() -> None:
-    catalog = store.Catalog("sqlite://")
+    catalog = Catalog(SqliteDatabase())
     full = [ResourceGroup(f"g{i}", ResourceGroupConfig()) for i in range(MAX_RESOURCE_GROUPS - 2)]
 
-    def fill(connection: sa.Connection, snapshot: store.Snapshot) -> store.Snapshot:
+    def fill(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         groups = {**snapshot.resource_groups, **{g.name: g for g in full}}
-        return store.Snapshot(databases=snapshot.databases, resource_groups=groups)
+        return Snapshot(databases=snapshot.databases, resource_groups=groups)
 
     catalog.change(fill)
     resource_groups.create_resource_group(catalog, "last", ResourceGroupConfig())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from milvine.catalog.store import CATALOG_FILE, open_catalog
+from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog
 from milvine.catalog.users import create_user
 from milvine.errors import QuotaExceeded, UserAlreadyExists
 from milvine.model.users import User
