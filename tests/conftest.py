@@ -48,6 +48,7 @@ _READY = "milvine ready "
 _NODE_READY = "milvine node ready "
 _NODES = int(os.environ.get("MILVINE_TEST_NODES", "0"))
 """Every server of the tests gets so many query nodes, which hold all its segments."""
+_MEMORY_LIMIT = "MILVINE_MEMORY_LIMIT"
 _POLL_SECONDS = 0.02
 _NODES_SECONDS = 1.5
 """Within this time a node reports twice, and is counted."""
@@ -140,7 +141,10 @@ class Server:
         if _NODES and "MILVINE_CLUSTER_PORT" not in self._env:
             self._env["MILVINE_CLUSTER_PORT"] = str(free_port())
             head_port = int(self._env["MILVINE_CLUSTER_PORT"])
-            self._nodes = [Node(head_port, directory / f"node-{i}", env=self._env) for i in range(_NODES)]
+            env = dict(self._env)
+            if env.get(_MEMORY_LIMIT, "").isdigit():  # together they have the memory that the test means
+                env[_MEMORY_LIMIT] = str(int(env[_MEMORY_LIMIT]) // _NODES)
+            self._nodes = [Node(head_port, directory / f"node-{i}", env=env) for i in range(_NODES)]
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._channel: grpc.Channel | None = None

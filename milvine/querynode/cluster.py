@@ -36,6 +36,11 @@ class Target:
     partition_ids: frozenset[int] | None
     deadline: float
 
+    @property
+    def seconds(self) -> float:
+        """How long the caller still waits."""
+        return max(0.0, self.deadline - time.monotonic())
+
 
 @record
 class _Share:
@@ -71,10 +76,11 @@ class Cluster:
 
     def search(self, target: Target, plan: SearchPlan) -> Hits | None:
         def on_share(share: _Share, plan: SearchPlan) -> Hits | None:
+            ids = share.segment_ids
             if isinstance(plan.queries, TermQueries):
                 plan = replace(plan, queries=self._weighed(target, share.view, plan.field_id, plan.queries))
             found = [
-                self.node.search(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
+                self.node.search(target.collection_id, ids, plan, seconds=target.seconds) if ids else None,
                 search_row_sets(share.growing, plan) if share.growing else None,
             ]
             hits = [h for h in found if h is not None]
@@ -84,8 +90,9 @@ class Cluster:
 
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
         def on_share(share: _Share, plan: QueryPlan) -> FoundRows | None:
+            ids = share.segment_ids
             found = [
-                self.node.query(target.collection_id, share.segment_ids, plan) if share.segment_ids else None,
+                self.node.query(target.collection_id, ids, plan, seconds=target.seconds) if ids else None,
                 query_row_sets(share.growing, plan) if share.growing else None,
             ]
             rows = [f for f in found if f is not None]
@@ -95,7 +102,8 @@ class Cluster:
 
     def count(self, target: Target, plan: QueryPlan) -> int:
         def on_share(share: _Share, plan: QueryPlan) -> int:
-            sealed = self.node.count(target.collection_id, share.segment_ids, plan) if share.segment_ids else 0
+            ids = share.segment_ids
+            sealed = self.node.count(target.collection_id, ids, plan, seconds=target.seconds) if ids else 0
             return sealed + count_row_sets(share.growing, plan)
 
         return self._read(target, plan, on_share)
@@ -106,7 +114,7 @@ class Cluster:
         def on_share(share: _Share, plan: QueryPlan) -> Any | None:
             ids = share.segment_ids
             found = [
-                self.node.aggregate(target.collection_id, ids, plan, what) if ids else None,
+                self.node.aggregate(target.collection_id, ids, plan, what, seconds=target.seconds) if ids else None,
                 aggregate_row_sets(share.growing, plan, what) if share.growing else None,
             ]
             tables = [table for table in found if table is not None]
@@ -120,7 +128,8 @@ class Cluster:
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
         whole, terms = _share_of(view, collection.load.partition_ids, with_growing=True), queries.terms()
-        sealed = self.node.term_statistics(target.collection_id, whole.segment_ids, field_id, terms)
+        ids = whole.segment_ids
+        sealed = self.node.term_statistics(target.collection_id, ids, field_id, terms, seconds=target.seconds)
         return queries.weighed(sealed + term_statistics(whole.growing, field_id, terms))
 
     def _read(self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result]) -> _Result:

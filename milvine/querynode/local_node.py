@@ -207,23 +207,29 @@ class LocalNode:
             for segment in leased:
                 segment.readers.leave()
 
+    # What a read takes ends with it, so none is cut off after its `seconds`.
+
     def term_statistics(
-        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any
+        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any, *, seconds: float
     ) -> TermStatistics:
         serving = self._serving[collection_id]
         segments = [segment for i in segment_ids if (segment := serving.get(i)) is not None]
         return term_statistics(segments, field_id, terms)
 
-    def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None:
+    def search(
+        self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan, *, seconds: float
+    ) -> Hits | None:
         return self._read(collection_id, segment_ids, plan, search_row_sets)
 
-    def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None:
+    def query(
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float
+    ) -> FoundRows | None:
         return self._read(collection_id, segment_ids, plan, query_row_sets)
 
-    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int:
+    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float) -> int:
         return self._read(collection_id, segment_ids, plan, count_row_sets)
 
     def aggregate(
-        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation, *, seconds: float
     ) -> Any | None:
         return self._read(collection_id, segment_ids, plan, partial(aggregate_row_sets, what=what))

@@ -103,18 +103,24 @@ class QueryNode(Protocol):
         """Marks rows of the open segments; returns the ids of the serving ones whose memory has changed."""
         ...
 
+    # Reads: `seconds` is how long the caller waits for the answer. Raise SegmentNotHeld, and other errors of the read.
+
     def term_statistics(
-        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any
+        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any, *, seconds: float
     ) -> TermStatistics:
         """Of these terms (uint32, ascending) in those of the segments that serve now."""
         ...
 
-    def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None: ...
+    def search(
+        self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan, *, seconds: float
+    ) -> Hits | None: ...
 
-    def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None: ...
+    def query(
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float
+    ) -> FoundRows | None: ...
 
-    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int: ...
+    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float) -> int: ...
 
     def aggregate(
-        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation, *, seconds: float
     ) -> Any | None: ...

@@ -17,7 +17,10 @@ from milvine.querynode.remote.rpc import PendingCall, Unreachable
 
 Routes = Mapping[int, tuple[int, ...]]
 """Segments by node."""
-_PATIENCE_SECONDS = 60.0
+
+
+class NoAnswer(SegmentNotHeld):
+    """No holder of a segment answered in time, or all of them lack deletes; they may yet."""
 
 
 class Reading(Protocol):
@@ -27,8 +30,9 @@ class Reading(Protocol):
         """A holder for each segment among those that were not tried; None if a segment has none."""
         ...
 
-    def begin(self, node_id: int, segment_ids: tuple[int, ...], *, has_others: bool) -> PendingCall | None:
-        """Starts a call; None if the segments are read here."""
+    def begin(self, node_id: int, segment_ids: tuple[int, ...], tried: frozenset[int]) -> PendingCall | None:
+        """Starts a call; None if the segments are read here. `tried` nodes, this one included, are not asked again.
+        Raises Unreachable."""
         ...
 
     def read_here(self, segment_ids: tuple[int, ...]) -> Any: ...
@@ -54,6 +58,8 @@ class _Share:
         self.answers: list[Any] = []
         self.is_answered = False
         self.has_failed = False
+        self.is_refused = False
+        """Whether the node does not hold a segment."""
         self.is_split = False
         self.others: list[_Share] = []
 
@@ -66,6 +72,10 @@ class _Share:
         if self.is_answered or not self.has_failed:
             return False
         return not self.others or any(one.is_lost for one in self.others)
+
+    @property
+    def refuses(self) -> bool:
+        return self.is_refused or any(one.refuses for one in self.others)
 
     def results(self) -> list[Any]:
         if self.is_answered:
@@ -83,15 +93,16 @@ class _Share:
 
 
 class FanOut:
-    """One read."""
+    """One attempt at a read, until `deadline` (time.monotonic)."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, deadline: float) -> None:
         self._reading = reading
         self._ended: queue.SimpleQueue[_Share] = queue.SimpleQueue()
-        self._deadline = time.monotonic() + _PATIENCE_SECONDS
+        self._deadline = deadline
 
     def run(self, segment_ids: Sequence[int]) -> list[Any]:
-        """The results of all parts. Raises SegmentNotHeld if a segment cannot be read now, and what nodes raise."""
+        """The results of all parts. Raises SegmentNotHeld if a segment has no holder, NoAnswer if holders do not
+        answer, and what nodes raise."""
         routes = self._reading.routes(segment_ids, frozenset())
         if routes is None:
             raise SegmentNotHeld(f"of {len(segment_ids)} segments")
@@ -101,7 +112,8 @@ class FanOut:
             self._start(whole, routes)
             while not whole.is_complete:
                 if whole.is_lost or time.monotonic() > self._deadline:
-                    raise SegmentNotHeld(f"of {len(segment_ids)} segments")
+                    kind = SegmentNotHeld if whole.refuses else NoAnswer
+                    raise kind(f"of {len(segment_ids)} segments")
                 try:
                     share = self._ended.get(timeout=self._seconds_to_wait(whole))
                 except queue.Empty:
@@ -119,9 +131,8 @@ class FanOut:
         for node_id, segment_ids in routes.items():
             share = _Share(node_id, segment_ids, parent.tried)
             parent.others.append(share)
-            has_others = self._reading.routes(segment_ids, share.tried) is not None
             try:
-                share.call = self._reading.begin(node_id, segment_ids, has_others=has_others)
+                share.call = self._reading.begin(node_id, segment_ids, share.tried)
             except Unreachable:
                 gone.append(share)
                 continue
@@ -137,7 +148,7 @@ class FanOut:
                 share.answers = [self._reading.read_here(share.segment_ids)]
                 share.is_answered = True
             except SegmentNotHeld:
-                share.has_failed = True
+                share.has_failed = share.is_refused = True
                 self._elsewhere(share)
 
     def _settle(self, share: _Share) -> None:
@@ -148,8 +159,11 @@ class FanOut:
             share.has_failed = True
             self._reading.failed(share.node_id)
             self._elsewhere(share)
-        except (SegmentNotHeld, NodeBehind):
+        except NodeBehind:
             share.has_failed = True
+            self._elsewhere(share)
+        except SegmentNotHeld:
+            share.has_failed = share.is_refused = True
             self._elsewhere(share)
         else:
             share.is_answered = True

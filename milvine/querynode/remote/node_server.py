@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -250,14 +251,22 @@ class NodeServer:
         session.node.release_segment(collection_id, segment_id, patience_seconds)
         session.budget.free(collection_id, segment_id)
 
-    # Reads: the number of the last batch of deletes to be seen, and how long to wait for it
+    # Reads: the number of the last batch of deletes to be seen, how long to wait for it, and for the answer
 
     def _read(self, method: str) -> Callable[..., Any]:
         def read(
-            session: _Session, number: int, patience: float, collection_id: int, ids: Sequence[int], *more: Any
+            session: _Session,
+            number: int,
+            patience: float,
+            seconds: float,
+            collection_id: int,
+            ids: Sequence[int],
+            *more: Any,
         ) -> Any:
+            deadline = time.monotonic() + seconds
             session.wait_for_deletes(collection_id, number, patience)
-            return getattr(session.node, method)(collection_id, ids, *more)
+            left = max(0.0, deadline - time.monotonic())
+            return getattr(session.node, method)(collection_id, ids, *more, seconds=left)
 
         return read
 
@@ -266,16 +275,16 @@ class NodeServer:
         session: _Session,
         _number: int,
         _patience: float,
+        seconds: float,
         collection_id: int,
         ids: Sequence[int],
-        field_id: int,
-        terms: Any,
+        *more: Any,
     ) -> Any:
         held = session.node.held(collection_id)
         for segment_id in ids:
             if segment_id not in held:
                 raise SegmentNotHeld(segment_id)
-        return session.node.term_statistics(collection_id, ids, field_id, terms)
+        return session.node.term_statistics(collection_id, ids, *more, seconds=seconds)
 
 
 def _run_opening(session: _Session, meta: SegmentMeta, spec: LoadSpec, in_parallel: bool, progress: _Progress) -> None:

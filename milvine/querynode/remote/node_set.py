@@ -27,7 +27,7 @@ from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Listener, Members
 from milvine.querynode.remote.openings import Openings
 from milvine.querynode.remote.placement import preferred
-from milvine.querynode.remote.reads import Reads
+from milvine.querynode.remote.reads import Read, Reads
 from milvine.segment.aggregation import Aggregation, merge_tables
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, merge_found
@@ -143,31 +143,36 @@ class NodeSet:
     # Reads
 
     def term_statistics(
-        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any
+        self, collection_id: int, segment_ids: Sequence[int], field_id: int, terms: Any, *, seconds: float
     ) -> TermStatistics:
         serving = self._holdings.of(collection_id)
         ids = [i for i in segment_ids if i in serving]
         if not ids:
-            return self._local.term_statistics(collection_id, (), field_id, terms)
-        found: list[TermStatistics] = self._reads.run("term_statistics", collection_id, ids, None, field_id, terms)
+            return self._local.term_statistics(collection_id, (), field_id, terms, seconds=seconds)
+        read = Read("term_statistics", collection_id, (field_id, terms), None, seconds)
+        found: list[TermStatistics] = self._reads.run(read, ids)
         return sum(found[1:], found[0])
 
-    def search(self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan) -> Hits | None:
-        found = self._reads.run("search", collection_id, segment_ids, plan.read_ts, plan)
+    def search(
+        self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan, *, seconds: float
+    ) -> Hits | None:
+        found = self._reads.run(Read("search", collection_id, (plan,), plan.read_ts, seconds), segment_ids)
         hits = [one for one in found if one is not None]
         return merge_hits(hits, plan) if hits else None
 
-    def query(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> FoundRows | None:
-        found = self._reads.run("query", collection_id, segment_ids, plan.read_ts, plan)
+    def query(
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float
+    ) -> FoundRows | None:
+        found = self._reads.run(Read("query", collection_id, (plan,), plan.read_ts, seconds), segment_ids)
         rows = [one for one in found if one is not None]
         return merge_found(rows, plan) if rows else None
 
-    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan) -> int:
-        return sum(self._reads.run("count", collection_id, segment_ids, plan.read_ts, plan))
+    def count(self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float) -> int:
+        return sum(self._reads.run(Read("count", collection_id, (plan,), plan.read_ts, seconds), segment_ids))
 
     def aggregate(
-        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation
+        self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, what: Aggregation, *, seconds: float
     ) -> Any | None:
-        found = self._reads.run("aggregate", collection_id, segment_ids, plan.read_ts, plan, what)
-        tables = [one for one in found if one is not None]
+        read = Read("aggregate", collection_id, (plan, what), plan.read_ts, seconds)
+        tables = [one for one in self._reads.run(read, segment_ids) if one is not None]
         return merge_tables(tables, what) if tables else None

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from milvine import metrics
+from milvine.model.records import record
 from milvine.querynode.local_node import LocalNode
+from milvine.querynode.node import SegmentNotHeld
 from milvine.querynode.remote.delete_feed import DeleteFeed
-from milvine.querynode.remote.fan_out import FanOut, Routes
+from milvine.querynode.remote.fan_out import FanOut, NoAnswer, Routes
 from milvine.querynode.remote.holdings import HERE, Holdings
 from milvine.querynode.remote.members import Members
 from milvine.querynode.remote.rpc import PendingCall
 
-_READ_SECONDS = 60.0
 _BRIEFLY, _PATIENTLY = 0.2, 10.0
 """How long a node waits for deletes: if another holder can be asked, and if there is none."""
+_AGAIN_SECONDS = 0.02
+_MOST_SECONDS, _REFUSED_SECONDS = 10.0, 1.0
+"""For so long the holders of a segment are asked again: if they do not answer, and if one says that it is no holder."""
+
+
+@record
+class Read:
+    """A read of one collection: a method of a QueryNode, and its arguments after the segments. `read_ts`: it must see
+    the deletes up to then. `seconds`: how long its caller waits."""
+
+    name: str
+    collection_id: int
+    arguments: tuple[Any, ...]
+    read_ts: int | None
+    seconds: float
 
 
 class Reads:
@@ -24,18 +41,32 @@ class Reads:
 
     def __init__(self, local: LocalNode, members: Members, holdings: Holdings, feed: DeleteFeed) -> None:
         self.local = local
-        self._members = members
+        self.members = members
         self._holdings = holdings
         self._feed = feed
 
-    def run(self, name: str, collection_id: int, segment_ids: Sequence[int], read_ts: int | None, *more: Any) -> Any:
-        """The results of all holders that were asked. `name`: a method of a QueryNode; `more`: its other arguments."""
-        number = 0 if read_ts is None else self._feed.number_at(collection_id, read_ts)
-        return FanOut(_Reading(self, name, collection_id, number, more)).run(segment_ids)
+    def run(self, read: Read, segment_ids: Sequence[int]) -> list[Any]:
+        """The results of all holders that were asked. Raises SegmentNotHeld if a segment cannot be read now, and what
+        nodes raise."""
+        number = 0 if read.read_ts is None else self._feed.number_at(read.collection_id, read.read_ts)
+        started = time.monotonic()
+        deadline = started + read.seconds
+        while True:
+            try:
+                return FanOut(_Reading(self, read, number, deadline), deadline).run(segment_ids)
+            except SegmentNotHeld as error:
+                # Of two holders, say, one was killed, and the other lacks deletes or has just come back.
+                most = _MOST_SECONDS if isinstance(error, NoAnswer) else _REFUSED_SECONDS
+                now = time.monotonic()
+                if now >= min(deadline, started + most) or self.routes(read.collection_id, segment_ids) is None:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
 
-    def routes(self, collection_id: int, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
+    def routes(
+        self, collection_id: int, segment_ids: Sequence[int], tried: frozenset[int] = frozenset()
+    ) -> Routes | None:
         """A holder for each segment, as few of them as possible, idle and answering ones first."""
-        segments, members = self._holdings.of(collection_id), self._members
+        segments, members = self._holdings.of(collection_id), self.members
         holders: list[tuple[int, list[int]]] = []
         for segment_id in segment_ids:
             one = segments.get(segment_id)
@@ -51,63 +82,61 @@ class Reads:
         return {i: tuple(ids) for i, ids in found.items()}
 
     def _load_of(self, node_id: int) -> tuple[bool, int, int]:
-        node = self._members.get(node_id)
+        node = self.members.get(node_id)
         if node is None:
             return node_id != HERE, 0, node_id
         # Of equally idle nodes another one comes first each time.
         return node.is_doubtful, node.in_flight, node.turn()
 
-    def begin(self, node_id: int, name: str, *arguments: Any) -> PendingCall:
-        """Raises Unreachable if the node is gone."""
-        node = self._members.present(node_id)
-        call = node.begin(name, *arguments, seconds=_READ_SECONDS)
+
+class _Reading:
+    """One read, for a fan-out. `number`: that of the last batch of deletes that it must see."""
+
+    def __init__(self, reads: Reads, read: Read, number: int, deadline: float) -> None:
+        self._reads = reads
+        self._members = reads.members
+        self._read = read
+        self._number = number
+        self._deadline = deadline
+
+    def routes(self, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
+        return self._reads.routes(self._read.collection_id, segment_ids, tried)
+
+    def begin(self, node_id: int, segment_ids: tuple[int, ...], tried: frozenset[int]) -> PendingCall | None:
+        if node_id == HERE:
+            return None
+        read, node = self._read, self._members.present(node_id)
+        seconds = max(0.0, self._deadline - time.monotonic())
+        patience = min(seconds, _BRIEFLY if self._has_others(segment_ids, tried) else _PATIENTLY)
+        asked = self._number, patience, seconds, read.collection_id, segment_ids, *read.arguments
+        call = node.begin(read.name, *asked, seconds=seconds)
         node.started()
         call.on_end(node.ended)
         return call
 
-    def hedge_seconds(self, node_id: int, name: str) -> float:
-        node = self._members.get(node_id)
-        return 0.0 if node is None else node.hedge_seconds(name)
+    def _has_others(self, segment_ids: Sequence[int], tried: frozenset[int]) -> bool:
+        """Whether nodes that were not tried, and that answer, can read the segments."""
+        routes = self.routes(segment_ids, tried)
+        return routes is not None and not any(i != HERE and self._is_doubtful(i) for i in routes)
 
-    def answered(self, node_id: int, name: str, seconds: float) -> None:
+    def _is_doubtful(self, node_id: int) -> bool:
+        node = self._members.get(node_id)
+        return node is None or node.is_doubtful
+
+    def read_here(self, segment_ids: tuple[int, ...]) -> Any:
+        read = self._read
+        seconds = max(0.0, self._deadline - time.monotonic())
+        return getattr(self._reads.local, read.name)(read.collection_id, segment_ids, *read.arguments, seconds=seconds)
+
+    def hedge_seconds(self, node_id: int) -> float:
+        node = self._members.get(node_id)
+        return 0.0 if node is None else node.hedge_seconds(self._read.name)
+
+    def answered(self, node_id: int, seconds: float) -> None:
         if (node := self._members.get(node_id)) is not None:
-            node.answered(name, seconds)
+            node.answered(self._read.name, seconds)
 
     def failed(self, node_id: int) -> None:
         metrics.failovers.inc()
         if (node := self._members.get(node_id)) is not None:
             node.failed()
-
-
-class _Reading:
-    """One kind of read of one collection, for a fan-out."""
-
-    def __init__(self, reads: Reads, name: str, collection_id: int, number: int, more: tuple[Any, ...]) -> None:
-        self._reads = reads
-        self._name = name
-        self._collection_id = collection_id
-        self._number = number
-        self._more = more
-
-    def routes(self, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
-        return self._reads.routes(self._collection_id, segment_ids, tried)
-
-    def begin(self, node_id: int, segment_ids: tuple[int, ...], *, has_others: bool) -> PendingCall | None:
-        if node_id == HERE:
-            return None
-        patience = _BRIEFLY if has_others else _PATIENTLY
-        return self._reads.begin(
-            node_id, self._name, self._number, patience, self._collection_id, segment_ids, *self._more
-        )
-
-    def read_here(self, segment_ids: tuple[int, ...]) -> Any:
-        return getattr(self._reads.local, self._name)(self._collection_id, segment_ids, *self._more)
-
-    def hedge_seconds(self, node_id: int) -> float:
-        return self._reads.hedge_seconds(node_id, self._name)
-
-    def answered(self, node_id: int, seconds: float) -> None:
-        self._reads.answered(node_id, self._name, seconds)
-
-    def failed(self, node_id: int) -> None:
-        self._reads.failed(node_id)
