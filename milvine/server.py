@@ -27,6 +27,7 @@ from milvine.model_services.access import Access
 from milvine.model_services.client import EVERY_HOST, ModelClient
 from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster
+from milvine.querynode.held_segments import HeldSegments
 from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.remote.head import Head
@@ -136,6 +137,7 @@ def build_engine(settings: Settings) -> Engine:
         datanode,
         loader,
         cluster,
+        HeldSegments(store),
         Passwords(),
         Logins(),
         rates,

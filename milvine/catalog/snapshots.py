@@ -106,6 +106,33 @@ def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, exp
         copied.execute("DELETE FROM snapshot_pins WHERE snapshot_id NOT IN (SELECT snapshot_id FROM snapshots)")
 
 
+def hold(
+    catalog: Catalog, collection_id: int, of_snapshot: str, held_id: int, next_id: Callable[[], int], expires_ms: int
+) -> CollectionSnapshot:
+    """Keeps the files of a snapshot or, with an empty name, of the collection as it is now. Raises CollectionNotFound
+    and SnapshotNotFound."""
+    held: CollectionSnapshot | None = None
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        nonlocal held
+        found: CollectionSnapshot | None
+        if of_snapshot:
+            found = find_snapshot(snapshot, collection_id, of_snapshot)
+        else:
+            collection = replace(snapshot.existing(collection_id), load=None)
+            segments, deltas = snapshot.segments.get(collection_id, ()), snapshot.deltas.get(collection_id, ())
+            found = CollectionSnapshot(held_id, "", "", held_id, collection, segments, deltas)
+        if found is None:
+            raise SnapshotNotFound(of_snapshot, collection_id)
+        name, pins = f"{BACKUP_PREFIX}{held_id}", {next_id(): expires_ms}
+        held = replace(found, snapshot_id=held_id, name=name, protected_until_ms=0, pins=pins)
+        return _with(connection, snapshot, held)
+
+    catalog.change(work)
+    assert held is not None
+    return held
+
+
 def let_go(catalog: Catalog, name: str = "") -> list[CollectionSnapshot]:
     """Drops what a backup holds, or without a name what all of them hold, and returns it."""
     every = catalog.snapshot.snapshots.values()

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from milvine import __version__
-from milvine.cli import backup, check, collections, doctor, estimate, loading, node, rows, serve
+from milvine.cli import backup, check, collections, doctor, estimate, exports, imports, loading, node, rows, serve
 from milvine.cli.command import FAILED, Command, Failed
 
 COMMANDS: tuple[Command, ...] = (
@@ -21,6 +21,8 @@ COMMANDS: tuple[Command, ...] = (
     loading.LOAD,
     loading.RELEASE,
     estimate.COMMAND,
+    exports.COMMAND,
+    imports.COMMAND,
     backup.BACKUP,
     backup.RESTORE,
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from typing import Any
 from milvine import config
 from milvine.cli.command import FAILED, OK, Command, Failed
 from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
 
 _BEGIN_SECONDS = 600.0
-_REPORT_SECONDS = 0.2
 
 
 def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,21 +45,6 @@ def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backup", metavar="ID", help="default: the newest")
     parser.add_argument("--list", action="store_true", help="show the backups of the place, and restore none")
     add_json_argument(parser)
-
-
-class _Progress:
-    """One line on a terminal, rewritten; nothing elsewhere."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._shown_at = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if sys.stderr.isatty() and (now - self._shown_at >= _REPORT_SECONDS or done == total):
-            self._shown_at = now
-            end = "\n" if done == total else ""
-            print(f"\r{self._what} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", end=end, file=sys.stderr, flush=True)
 
 
 def _doing(work: Callable[[], Any]) -> Any:
@@ -99,7 +82,8 @@ def _backup(parsed: argparse.Namespace) -> int:
 
         def copy() -> tuple[Any, list[str]]:
             settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
-            copied = backup.copy_to(place, data_dir, image, objects_of(data_dir, settings), _Progress("copied"))
+            with Progress("copied", "bytes") as progress:
+                copied = backup.copy_to(place, data_dir, image, objects_of(data_dir, settings), progress)
             return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
 
         copied, removed = _doing(copy)
@@ -150,7 +134,8 @@ def _restore(parsed: argparse.Namespace) -> int:
 
     def bring() -> Any:
         found = backup.read_backup(place, wanted)
-        backup.bring_back(place, found, target, _Progress("restored"))
+        with Progress("restored", "bytes") as progress:
+            backup.bring_back(place, found, target, progress)
         return found
 
     found = _doing(bring)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -15,12 +17,18 @@ from milvine.cli.command import Failed
 
 _DEFAULT_URI = "http://localhost:19530"
 _DEFAULT_SECONDS = 30.0
+_PAUSES = (0.5, 1.0, 2.0, 4.0, None)
+"""Seconds before each further attempt; None after the last one."""
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uri", default=_DEFAULT_URI, help="the server; default: %(default)s")
     parser.add_argument("--token", default=None, help="USER:PASSWORD; default: the variable MILVINE_TOKEN, else none")
     parser.add_argument("--database", default="default", metavar="NAME", help="default: %(default)s")
+
+
+class NoAnswer(Failed):
+    """The server cannot be reached, or broke off."""
 
 
 class RestServer:
@@ -36,20 +44,48 @@ class RestServer:
 
     def call(self, path: str, body: Mapping[str, Any], seconds: float = _DEFAULT_SECONDS) -> Any:
         """The `data` of the answer. Raises Failed with the server's sentence, or why there is no answer."""
+        return _data_of(self._sent(path, body, seconds)[0], f"{self._uri}/{path}")
+
+    def content(self, path: str, body: Mapping[str, Any], seconds: float = _DEFAULT_SECONDS) -> bytes:
+        """An answer that is not JSON. Asks again if there is no answer, since the server may be restarting. Raises
+        Failed as `call`."""
+        for pause in _PAUSES:
+            try:
+                content, media_type = self._sent(path, body, seconds)
+            except NoAnswer:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+            else:
+                break
+        if media_type.startswith("application/json"):
+            _data_of(content, f"{self._uri}/{path}")
+            raise Failed(f"{self._uri}/{path} does not answer with rows; is it a Milvine server?")
+        return content
+
+    def _sent(self, path: str, body: Mapping[str, Any], seconds: float) -> tuple[bytes, str]:
+        """The answer and its media type."""
         url = f"{self._uri}/{path}"
         headers = {**self._headers, "Request-Timeout": str(int(seconds))}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=seconds) as response:
-                answer = json.loads(response.read())
+                return response.read(), response.headers.get_content_type()
         except urllib.error.HTTPError as error:
             raise Failed(_refusal(url, error)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise Failed(f"no answer from {url}: {reason}") from None
-        if answer["code"]:
-            raise Failed(answer["message"])
-        return answer.get("data")
+            raise NoAnswer(f"no answer from {url}: {reason}") from None
+
+
+def _data_of(content: bytes, url: str) -> Any:
+    try:
+        answer = json.loads(content)
+    except ValueError as error:
+        raise NoAnswer(f"no answer from {url}: {error}") from None
+    if answer["code"]:
+        raise Failed(answer["message"])
+    return answer.get("data")
 
 
 def _checked_uri(uri: str) -> str:

@@ -17,6 +17,7 @@ _DEFAULT_ROWS = 10
 def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fields", type=names, default=["*"], help="fields to show, separated by commas; default: all")
     parser.add_argument("--limit", type=int, default=_DEFAULT_ROWS, help="most rows; default: %(default)s")
+    parser.add_argument("--snapshot", default="", metavar="NAME", help="read a snapshot; default: the loaded rows")
     parser.add_argument("--partitions", type=names, default=[], help="partitions, separated by commas; default: all")
     add_server_arguments(parser)
     add_json_argument(parser)
@@ -48,6 +49,7 @@ def _body(parsed: argparse.Namespace) -> dict[str, Any]:
         "limit": parsed.limit,
         "outputFields": parsed.fields,
         "partitionNames": parsed.partitions,
+        "snapshotName": parsed.snapshot,
     }
 
 
@@ -103,6 +105,7 @@ QUERY = Command(
         "milvine query books",
         "milvine query books 'price < 10 and color == \"red\"' --fields id,price --limit 20",
         "milvine query books 'id in [1, 2]' --json",
+        "milvine query books --snapshot monday",
     ),
     _add_query_arguments,
     _query,

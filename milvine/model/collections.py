@@ -112,8 +112,10 @@ class Collection:
         """How long rows live; 0 or less means for ever."""
         return int(self.properties.get(TTL_PROPERTY, -1))
 
-    def expired_ts(self) -> int:
-        """Rows inserted before it are expired: reads skip them and compaction removes them. 0: no row is expired."""
+    def expired_ts(self, at_ms: int | None = None) -> int:
+        """Rows inserted before it are expired: reads skip them and compaction removes them. 0: no row is expired.
+        `at_ms`: Unix time in ms; now without it."""
         if self.ttl_seconds <= 0:
             return 0
-        return max(0, from_physical_ms(time.time_ns() // 1_000_000 - 1000 * self.ttl_seconds))
+        now_ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
+        return max(0, from_physical_ms(now_ms - 1000 * self.ttl_seconds))

@@ -460,11 +460,14 @@ KEYS: dict[str, dict[str, Known]] = {
     "CollectionFieldReqWithSchema": _served("dbName collectionName schema"),
     "CollectionFilterReq": _served("dbName collectionName partitionName filter exprParams"),
     "CollectionIDReq": {
-        **_served("dbName collectionName partitionNames outputFields id consistencyLevel"),
+        **_served("dbName collectionName partitionNames outputFields id consistencyLevel snapshotName"),
         **_harmless("partitionNames replaces it; Milvus does not read it either", "partitionName"),
     },
     "BackupBeginReq": {},
     "BackupEndReq": _served("backupId"),
+    "ExportBeginReq": _served("dbName collectionName snapshotName"),
+    "ExportReadReq": _served("collectionId exportId filter partitionNames outputFields segment row"),
+    "ExportEndReq": _served("collectionId exportId"),
     "CollectionNameReq": _served("dbName collectionName partitionNames"),
     "CollectionReq": {
         **_served("dbName collectionName dimension idType autoID metricType vectorFieldType consistencyLevel"),
@@ -512,7 +515,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "IndexReqWithProperties": _served("dbName collectionName indexName properties"),
     "HybridSearchReq": {
         **_served("dbName collectionName partitionNames search rerank limit offset outputFields consistencyLevel"),
-        **_served("functionScore groupingField groupSize"),
+        **_served("functionScore groupingField groupSize snapshotName"),
         "functionChains": Known(Verdict.REFUSED, "functionChains is not supported for hybrid search yet"),
         **_served("searchAggregation"),
         **_harmless(_FILLED, "strictGroupSize"),
@@ -534,7 +537,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "PrivilegeGroupReq": _served("privilegeGroupName privileges"),
     "QueryReqV2": {
         **_served("dbName collectionName partitionNames outputFields filter limit offset exprParams"),
-        **_served("consistencyLevel orderByFields groupByFields"),
+        **_served("consistencyLevel orderByFields groupByFields snapshotName"),
     },
     "RefreshExternalCollectionProgressReq": _served("jobId"),
     "RefreshExternalCollectionReq": _served("dbName collectionName externalSource externalSpec"),
@@ -545,7 +548,7 @@ KEYS: dict[str, dict[str, Known]] = {
     "SearchReqV2": {
         **_served("dbName collectionName data ids annsField partitionNames filter limit offset outputFields"),
         **_served("searchParams consistencyLevel exprParams groupingField groupSize functionScore"),
-        **_served("orderByFields searchAggregation functionChains"),
+        **_served("orderByFields searchAggregation functionChains snapshotName"),
         **_harmless(_FILLED, "strictGroupSize"),
         **_harmless("searchParams replaces it; Milvus does not read it either", "params"),
     },

@@ -21,11 +21,12 @@ from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import NodeInfo, SegmentNotHeld
+from milvine.querynode.stored_segments import open_stored
 from milvine.segment.aggregation import Aggregation, aggregate_row_sets
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
-from milvine.segment.sealed import LoadSpec, Part, SealedSegment, open_segment, part_files
+from milvine.segment.sealed import LoadSpec, Part, SealedSegment
 from milvine.segment.search import search_row_sets
 from milvine.segment.term_statistics import term_statistics
 from milvine.storage.files import OnBytes, ignore_bytes
@@ -73,15 +74,7 @@ class LocalNode:
     ) -> None:
         previous = self._serving[meta.collection_id].get(meta.segment_id)
         map_parts = partial(self._map_parts, meta.collection_id) if in_parallel else map
-
-        def map_stored(open_part: Callable[[PartKey], Part], keys: Collection[PartKey]) -> Iterable[Part]:
-            def open_stored(key: PartKey) -> Part:
-                files = part_files(self._store.paths, meta, spec, key)
-                return self._store.read(files, partial(open_part, key), partial(on_bytes, 0))
-
-            return map_parts(open_stored, keys)
-
-        opened = open_segment(self._store.paths, meta, spec, previous, map_stored, on_bytes)
+        opened = open_stored(self._store, meta, spec, previous, map_parts, on_bytes)
         with self._lock:
             # From here on new deletes reach it; `catch_up` brings the older ones, in any order.
             self._opening[meta.collection_id][meta.segment_id] = opened

@@ -37,6 +37,7 @@ from milvine.rest_api import (
     backups,
     databases,
     entities,
+    exports,
     external_collections,
     file_resources,
     imports,
@@ -54,7 +55,7 @@ from milvine.rest_api import (
     users,
 )
 from milvine.rest_api.body import Body, parse, parse_bool
-from milvine.rest_api.call import Call, Route, Version
+from milvine.rest_api.call import Call, Content, Route, Version
 from milvine.rest_api.guard import Guard, cross_origin
 from milvine.rest_api.v1 import V1
 from milvine.service import admin
@@ -85,6 +86,7 @@ OUR_ROUTES: dict[str, Route] = {
     **overview.OUR_ROUTES,
     **api_keys.OUR_ROUTES,
     **backups.OUR_ROUTES,
+    **exports.OUR_ROUTES,
 }
 VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
 _NAMED_KEYS = tuple((noun, key) for noun, keys in NAMES for key in keys if "." not in key)
@@ -168,7 +170,7 @@ def _entry(path: str, request: falcon.Request) -> Entry:
 
 def _answer(
     engine: Engine, version: Version, route: Route, request: falcon.Request, entry: Entry | None
-) -> dict[str, Any]:
+) -> dict[str, Any] | Content:
     """The handler's answer, once the request's headers are checked. Raises RequestTimeout if it is too late."""
     visit: Visit = request.env[_VISIT]
     visit.check_room()
@@ -194,7 +196,7 @@ def _answer(
         raise refusal from error
     if time.monotonic() > deadline:
         raise RequestTimeout
-    return {"code": version.success, **answer}
+    return answer if isinstance(answer, Content) else {"code": version.success, **answer}
 
 
 def _body(version: Version, route: Route, request: falcon.Request, content: bytes) -> Body:
@@ -217,9 +219,15 @@ class _Endpoint:
         started = time.perf_counter()
         audit = self._engine.audit
         entry = None if audit is None else _entry(self._path, request)
+        content: Content | None = None
+        answer: dict[str, Any]
         try:
             self._guard.check(request)
-            answer = _answer(self._engine, self._version, self._route, request, entry)
+            found = _answer(self._engine, self._version, self._route, request, entry)
+            if isinstance(found, Content):
+                content, answer = found, {"code": self._version.success}
+            else:
+                answer = found
         except BodyLost:
             answer = _failure(RestBadJson("error: unexpected EOF"))
         except MilvineError as error:
@@ -230,11 +238,11 @@ class _Endpoint:
             answer = _failure(UnexpectedError(f"{type(error).__name__}: {error}"))
         if audit is not None and entry is not None:
             audit.write(entry, answer["code"])
-        response.content_type = _JSON
+        response.content_type = _JSON if content is None else content.media_type
         given_id = given_request_id(request.env)
         trace_id = given_id if _TRACE.fullmatch(given_id) else secrets.token_hex(16)
         response.set_header("X-Milvus-Trace-Id", trace_id)
-        response.data = orjson.dumps(answer, option=_JSON_OPTIONS)
+        response.data = orjson.dumps(answer, option=_JSON_OPTIONS) if content is None else content.data
         seconds = time.perf_counter() - started
         code = 0 if answer["code"] == self._version.success else answer["code"]
         metrics.requests_of("rest", self._path, code).inc()

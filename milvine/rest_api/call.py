@@ -51,8 +51,16 @@ def job_id_of(call: Call) -> int:
         raise ParameterInvalid(str(error), expected="int64 jobId", actual=text) from error
 
 
-Handler = Callable[[Call], dict[str, Any]]
-"""Answers the envelope without its code."""
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer that is not JSON."""
+
+    media_type: str
+    data: bytes
+
+
+Handler = Callable[[Call], dict[str, Any] | Content]
+"""Answers the envelope without its code, or content."""
 
 
 @dataclass(frozen=True, slots=True)

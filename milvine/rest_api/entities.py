@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from milvine.errors import RestInvalidInsertData, RestMissingParameters
 from milvine.model.requests import ReadResult
 from milvine.rest_api import buckets, codec, rows
 from milvine.rest_api.call import Call, Route
-from milvine.service import reading, writes
+from milvine.service import reading, snapshots, writes
 from milvine.service.trace import Step
 
 
@@ -37,25 +38,39 @@ def delete(call: Call) -> dict[str, Any]:
     return {"data": {"deleteCount": result.row_count}}
 
 
+def _at_snapshot(call: Call) -> Call:
+    """The call as it reads the snapshot that its body names, or as it is."""
+    name = call.body.text("snapshotName")
+    return replace(call, engine=snapshots.at_snapshot(call.engine, call.context, call.name, name)) if name else call
+
+
 def query(call: Call) -> dict[str, Any]:
+    """With `snapshotName`, of a snapshot, loaded or not."""
+    call = _at_snapshot(call)
     call.schema(reading.query)
     result = reading.query(call.engine, call.context, codec.query(call.body))
     return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
 
 
 def get(call: Call) -> dict[str, Any]:
+    """With `snapshotName`, of a snapshot, loaded or not."""
+    call = _at_snapshot(call)
     request = codec.get(call.body, call.schema(reading.query))
     result = reading.query(call.engine, call.context, request)
     return {"data": rows.of_query(result, call.int64_as_text), "cost": 0}
 
 
 def search(call: Call) -> dict[str, Any]:
+    """With `snapshotName`, in a snapshot, loaded or not."""
+    call = _at_snapshot(call)
     request = codec.search(call.body, call.schema(reading.search))
     result = reading.search(call.engine, call.context, request)
     return _hits(call, result) if result.buckets is None else buckets.answer(result, call.int64_as_text)
 
 
 def hybrid_search(call: Call) -> dict[str, Any]:
+    """With `snapshotName`, in a snapshot, loaded or not."""
+    call = _at_snapshot(call)
     request = codec.hybrid_search(call.body, call.schema(reading.hybrid_search))
     return _hits(call, reading.hybrid_search(call.engine, call.context, request))
 
@@ -70,6 +85,7 @@ def _hits(call: Call, result: ReadResult) -> dict[str, Any]:
 
 def explain(call: Call) -> dict[str, Any]:
     """Takes the body of a search; answers how each segment was searched, and all steps, without rows."""
+    call = _at_snapshot(call)
     steps = reading.explain(call.engine, call.context, codec.search(call.body, call.schema(reading.explain)))
     found = _searched(steps)
     return {"data": found[0] if found else [], "plan": _plan(steps)}
@@ -77,6 +93,7 @@ def explain(call: Call) -> dict[str, Any]:
 
 def explain_hybrid(call: Call) -> dict[str, Any]:
     """Takes the body of a hybrid search; answers a list as `explain` for each of its searches."""
+    call = _at_snapshot(call)
     request = codec.hybrid_search(call.body, call.schema(reading.explain_hybrid))
     steps = reading.explain_hybrid(call.engine, call.context, request)
     return {"data": _searched(steps), "plan": _plan(steps)}

@@ -60,7 +60,9 @@ def _as_in_v2(handler: Handler) -> Handler:
     def handle(call: Call) -> dict[str, Any]:
         known = {name.lower() for name in KEYS[call.body.kind]}
         values = {key: value for key, value in call.body.values.items() if key.lower() in known}
-        return {"data": handler(replace(call, body=replace(call.body, values=values)))["data"]}
+        answer = handler(replace(call, body=replace(call.body, values=values)))
+        assert isinstance(answer, dict)
+        return {"data": answer["data"]}
 
     return handle
 

@@ -19,6 +19,7 @@ from milvine.model.users import ANYONE, Caller
 from milvine.model_services.access import Access
 from milvine.model_services.client import ModelClient
 from milvine.querynode.cluster import Cluster
+from milvine.querynode.held_segments import HeldReads, HeldSegments
 from milvine.querynode.loader import Loader
 from milvine.service.audit import AuditLog
 from milvine.service.importing.runner import ImportRunner
@@ -51,6 +52,7 @@ class Engine:
     datanode: DataNode
     loader: Loader
     cluster: Cluster
+    held_segments: HeldSegments
     passwords: Passwords
     logins: Logins
     rates: RateLimits
@@ -69,6 +71,12 @@ class Engine:
     """None if it is switched off."""
     leave_nodes: Callable[[], None] = lambda: None
     """Ends the calls of other nodes; with one process there are none."""
+    held: HeldReads | None = None
+    """The snapshot that a request reads in place of the collection."""
+
+    @property
+    def reads(self) -> Cluster | HeldReads:
+        return self.cluster if self.held is None else self.held
 
     def close(self, deadline: float) -> bool:
         """Stops background work and loading, then closes the logs and the catalog. No request may be in progress.
@@ -124,6 +132,8 @@ def find_by_any_name(engine: Engine, context: RequestContext, name: str) -> Coll
     collection = engine.catalog.snapshot.find(context.database, name)
     if collection is None:
         raise CollectionNotFound(name, context.database)
+    if engine.held is not None and engine.held.collection.collection_id == collection.collection_id:
+        return engine.held.collection
     return collection
 
 

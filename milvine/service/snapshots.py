@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from milvine.catalog import restores
 from milvine.catalog import snapshots as changes
@@ -20,6 +20,7 @@ from milvine.model.snapshots import (
     RestoreJob,
     RestoreState,
 )
+from milvine.querynode.held_segments import HeldReads
 from milvine.service.context import Engine, RequestContext, check_database, find_by_any_name
 from milvine.service.deny_rules import COLLECTION_CHANGE
 from milvine.service.gate import capability, for_every_user, sees_name
@@ -98,6 +99,7 @@ def drop_snapshot(engine: Engine, context: RequestContext, collection_name: str,
     dropped = changes.drop_snapshot(engine.catalog, collection.collection_id, name)
     crash_point("snapshot.dropped")
     if dropped is not None:
+        engine.held_segments.forget(dropped.snapshot_id)
         engine.datanode.snapshots.dropped(dropped)
 
 
@@ -120,6 +122,15 @@ def describe_snapshot(engine: Engine, context: RequestContext, collection_name: 
     uri = engine.settings.store_uri
     place = "" if uri == LOCAL_STORE else f"{uri.rstrip('/')}/"
     return SnapshotDescription(kept, collection.name, f"{place}segments/{kept.collection_id}")
+
+
+@capability("DescribeSnapshot", on="collection_name")
+def at_snapshot(engine: Engine, context: RequestContext, collection_name: str, name: str) -> Engine:
+    """An engine whose reads of the collection find what the snapshot has, without a load. Each read needs its own
+    privilege, too."""
+    _check_snapshot_name(name)
+    kept = _find(engine, context, collection_name, name)
+    return replace(engine, held=HeldReads.of(engine.held_segments, kept))
 
 
 @capability("RestoreSnapshot", on="collection_name", denied_as=COLLECTION_CHANGE)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -112,6 +113,15 @@ class Objects:
             raise IoFailed(f"cannot write to {self.uri}: {path} is gone") from error
         metrics.store_uploaded_bytes.inc(size)
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """A file that writes an object in steps. The object is there after the block, and not at all if that raises.
+        Raises IoFailed."""
+        written = _WrittenObject(self, self._call("write to", lambda: self._api.open_writer(self._store, name)))
+        yield written
+        written.flush()
+        self._call("write to", written.opened.close)
+
     def copy(self, name: str, target: str) -> None:
         """Copies an object inside the store. Raises ObjectMissing."""
         self._call("copy an object of", lambda: self._api.copy(self._store, name, target))
@@ -203,6 +213,22 @@ class _ObjectFile(io.RawIOBase):
         found = self._objects._call("read from", lambda: self._opened.read(view.nbytes))
         view[: len(found)] = memoryview(found)
         return len(found)
+
+
+class _WrittenObject(io.RawIOBase):
+    """Writes an object as a file. Raises IoFailed if the store fails. Closing it does not end the object."""
+
+    def __init__(self, objects: Objects, opened: Any) -> None:
+        self._objects = objects
+        self.opened = opened
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        self._objects._call("write to", lambda: self.opened.write(view))
+        return view.nbytes
 
 
 def _reason(error: Exception) -> str:

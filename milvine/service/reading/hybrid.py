@@ -257,7 +257,7 @@ def _with_outputs(
         ignores_growing=all(search.plan.ignores_growing for search in hybrid.searches),
     )
     target = Target(hybrid.collection.collection_id, hybrid.partition_ids, context.deadline)
-    found = run_query(engine, engine.cluster.query, target, plan, 0)
+    found = run_query(engine, engine.reads.query, target, plan, 0)
     rows = no_rows((primary, *fields)) if found is None else found.rows
     positions = pc.index_in(asked, value_set=pa.array(rows.columns[primary.field_id].values))
     if positions.null_count:

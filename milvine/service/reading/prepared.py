@@ -88,7 +88,7 @@ def prepare_search(engine: Engine, context: RequestContext, request: SearchReque
     `at_ts`: the timestamp, if already chosen, or 0.
     """
     collection = find_by_any_name(engine, context, request.name)
-    if request.shape is None:
+    if request.shape is None or engine.held is not None:
         return _new_search(engine, context, request, collection, at_ts)
     key = (context.database, request.name, request.shape)
     known = _prepared_searches.find(key, collection)

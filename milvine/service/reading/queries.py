@@ -64,13 +64,13 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
     target = Target(collection.collection_id, partition_ids, context.deadline)
     asked_ts = request.read_ts if request.iterator is None else request.iterator.read_ts
     if counting:
-        count = run_query(engine, engine.cluster.count, target, plan, asked_ts)
+        count = run_query(engine, engine.reads.count, target, plan, asked_ts)
         counted = OutputField(COUNT_FIELD, Column(COUNT_FIELD.data_type, np.array([count], np.int64)))
         return ReadResult(
             primary_field=primary, fields=(counted,), output_names=(COUNT,), dynamic_keys=(), ts=plan.read_ts
         )
     if aggregated is not None:
-        aggregate = partial(engine.cluster.aggregate, what=aggregated.aggregation)
+        aggregate = partial(engine.reads.aggregate, what=aggregated.aggregation)
         table = run_query(engine, aggregate, target, plan, asked_ts)
         return ReadResult(
             primary_field=primary,
@@ -79,7 +79,7 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
             dynamic_keys=(),
             ts=plan.read_ts,
         )
-    found = run_query(engine, engine.cluster.query, target, plan, asked_ts)
+    found = run_query(engine, engine.reads.query, target, plan, asked_ts)
     if not any(f.is_primary for f in outputs.fields):
         outputs = Outputs((*outputs.fields, primary), (*outputs.names, primary.name), outputs.dynamic_keys)
     rows = no_rows(outputs.fields) if found is None else found.rows
@@ -98,7 +98,7 @@ def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> 
             "Input collection id is not consistent to collectionID in the context,alias or database may have changed"
         )
     check_travel(engine, collection.collection_id, iterator.read_ts)
-    return iterator.read_ts or max(engine.cluster.read_ts(collection.collection_id), collection.created_ts)
+    return iterator.read_ts or max(engine.reads.read_ts(collection.collection_id), collection.created_ts)
 
 
 def _check_request(request: QueryRequest, has_aggregates: bool, most: int) -> None:

@@ -46,7 +46,7 @@ def described(prepared: PreparedSearch, hits: Hits) -> dict[str, Any]:
 
 def _run_search(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     try:
-        return engine.cluster.search(prepared.target, prepared.plan)
+        return engine.reads.search(prepared.target, prepared.plan)
     except MilvineError as error:
         raise _chained(error, prepared.target.collection_id, "search").prefixed("failed to search") from error
 

@@ -61,7 +61,7 @@ def with_vectors(engine: Engine, context: RequestContext, request: SearchRequest
         primary_field_id=primary.field_id,
     )
     target = Target(collection.collection_id, partition_ids, context.deadline)
-    found = run_query(engine, engine.cluster.query, target, plan, request.read_ts)
+    found = run_query(engine, engine.reads.query, target, plan, request.read_ts)
     rows = no_rows((primary, field)) if found is None else found.rows
     keys, vectors = rows.columns[primary.field_id].values, rows.columns[field.field_id]
     queries, has_vector = _vectors_of(ids, keys, vectors)

@@ -22,7 +22,7 @@ def check_travel(engine: Engine, collection_id: int, wanted: int) -> None:
         return
     if wanted < collection.folded_ts:
         seconds = engine.settings.retention_seconds
-    elif wanted < min(collection.expired_ts(), engine.cluster.read_ts(collection_id)):
+    elif wanted < min(collection.expired_ts(), engine.reads.read_ts(collection_id)):
         seconds = collection.ttl_seconds
     else:
         return
@@ -32,7 +32,7 @@ def check_travel(engine: Engine, collection_id: int, wanted: int) -> None:
 def read_ts(engine: Engine, collection: Collection, wanted: int) -> int:
     """`wanted`, once no write can get a timestamp at or before it; 0: a timestamp after all acknowledged writes."""
     check_travel(engine, collection.collection_id, wanted)
-    current = engine.cluster.read_ts(collection.collection_id)
+    current = engine.reads.read_ts(collection.collection_id)
     if wanted > current:
         engine.datanode.settle(collection.collection_id, wanted)
     return wanted or current

@@ -1,0 +1,150 @@
+"""`milvine import`: an import job of the server, followed until its end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from milvine.cli.command import FAILED, OK, Command, Failed
+from milvine.cli.exports import add_store_arguments
+from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.progress import Progress
+from milvine.cli.rest import RestServer, add_server_arguments
+
+_LOOK_SECONDS = 0.2
+_LANCE = ".lance"
+_ROWS_AT_A_TIME = 4096
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("collection", metavar="COLLECTION", help="one that exists, with fitting fields")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="paths or URIs below the server's import.path; with --through, any"
+    )
+    parser.add_argument("--partition", default="", help="default: the collection's own, or by the partition key")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the job, such as sep=;"
+    )
+    parser.add_argument(
+        "--through",
+        default="",
+        metavar="PLACE",
+        help="a directory or URI of the server's import.path, to which files are copied first, and removed after; "
+        "files of Lance become Parquet there",
+    )
+    add_store_arguments(parser)
+    add_server_arguments(parser)
+    add_json_argument(parser)
+
+
+def _options(given: Sequence[str]) -> dict[str, str]:
+    found = dict(one.partition("=")[::2] for one in given)
+    for one in given:
+        if "=" not in one:
+            raise Failed(f"--option {one} must be KEY=VALUE")
+    return found
+
+
+@contextlib.contextmanager
+def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
+    """The files where the server reads them."""
+    from milvine.storage.backup_places import open_backup_place
+    from milvine.storage.export_files import lance_batches, write_file
+
+    if not parsed.through:
+        if wrong := next((one for one in parsed.files if one.rstrip("/").endswith(_LANCE)), None):
+            raise Failed(
+                f"{wrong}: the server reads no files of Lance; name a directory of its import.path by --through"
+            )
+        yield [one if "://" in one else _absolute(one) for one in parsed.files]
+        return
+    store = parsed.endpoint, parsed.region
+    place = open_backup_place(parsed.through, *store)
+    directory = parsed.through.rstrip("/") if "://" in parsed.through else str(Path(parsed.through).resolve())
+    copies = []
+    try:
+        for one in parsed.files:
+            path = Path(one.rstrip("/"))
+            is_lance = path.suffix == _LANCE
+            name = f"{uuid.uuid4().hex}{'.parquet' if is_lance else path.suffix}"
+            copies.append(name)
+            if is_lance:
+                write_file(f"{directory}/{name}", *lance_batches(one, _ROWS_AT_A_TIME, *store), *store)
+            elif not path.is_file():
+                raise Failed(f"{one} is not a file")
+            else:
+                place.put(name, path)
+        yield [f"{directory}/{name}" for name in copies]
+    finally:
+        place.remove(copies)
+
+
+def _absolute(path: str) -> str:
+    """A path that is a file here is the same file for a server on this machine; others are the server's own."""
+    return str(Path(path).resolve()) if Path(path).is_file() else path
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from milvine.errors import MilvineError
+
+    server = RestServer(parsed)
+    options = _options(parsed.option)
+    try:
+        with _staged(parsed) as files, Progress("imported", "percent") as progress:
+            body = {
+                "dbName": parsed.database,
+                "collectionName": parsed.collection,
+                "partitionName": parsed.partition,
+                "files": _groups(files),
+                "options": options,
+            }
+            job_id = server.call("v2/vectordb/jobs/import/create", body)["jobId"]
+            job = _followed(server, job_id, progress)
+    except MilvineError as error:
+        raise Failed(str(error)) from error
+    if parsed.json:
+        print_json(job)
+    elif job["state"] == "Failed":
+        raise Failed(f"import job {job_id} failed: {job['reason']}")
+    else:
+        waits = "" if job["state"] == "Completed" else f"; the job waits for commit or abort: {job['state']}"
+        print(f"import job {job_id}: {job['importedRows']} rows in {parsed.collection}{waits}")
+    return FAILED if job["state"] == "Failed" else OK
+
+
+def _groups(files: list[str]) -> list[list[str]]:
+    """Files of numpy are the fields of one table."""
+    numpy = [one for one in files if one.endswith(".npy")]
+    return [[one] for one in files if one not in numpy] + ([numpy] if numpy else [])
+
+
+def _followed(server: RestServer, job_id: str, progress: Progress) -> Any:
+    """The job when it has ended or waits for its commit. Interrupted, the command ends the job."""
+    try:
+        while True:
+            job = server.call("v2/vectordb/jobs/import/describe", {"jobId": job_id})
+            progress(job["progress"], 100)
+            if job["state"] in ("Completed", "Failed", "Uncommitted"):
+                return job
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        server.call("v2/vectordb/jobs/import/abort", {"jobId": job_id})
+        raise
+
+
+COMMAND = Command(
+    "import",
+    "import files into a collection, with progress",
+    (
+        "milvine import books /data/imports/books.parquet",
+        "milvine import books books.lance --through /data/imports",
+        "milvine import books books.csv --option 'sep=;' --partition old",
+    ),
+    _add_arguments,
+    _import,
+)
