@@ -97,7 +97,7 @@ def filled(client: MilvusClient, source: Server) -> str:
     rows = all_types_rows(ROWS)
 
     def insert(some: list[dict[str, Any]]) -> None:
-        body = {"collectionName": "all_types", "data": some}
+        body: Any = {"collectionName": "all_types", "data": some}
         answer = requests.post(f"{source.uri}/v2/vectordb/entities/insert", json=body, timeout=60).json()
         assert answer["code"] == 0, answer
 
@@ -299,12 +299,10 @@ def test_mistakes_are_told_in_one_sentence_and_leave_no_file(
 def test_an_export_that_cannot_be_written_leaves_nothing(
     filled: str, run: Any, source: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from milvine.storage import export_files
-
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export_files.pq.ParquetWriter, "write_batch", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
     assert "No space left on device" in run("export", filled, tmp_path / "x.parquet", code=1)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import requests
 from conftest import Server
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
@@ -406,3 +406,104 @@ def test_restore_jobs_are_described_over_rest(client: MilvusClient, server: Serv
     for text, reason in (("x", "invalid syntax"), ("9" * 30, "value out of range")):
         refused = requests.post(f"{url}describe", json={"jobId": text}, timeout=30).json()
         assert refused["code"] == 1100 and reason in refused["message"]
+
+
+def posted(server: Server, route: str, **body: Any) -> Any:
+    answer = requests.post(f"{server.uri}/{route}", json=body, timeout=60).json()
+    return answer["data"] if answer["code"] == 0 else (answer["code"], answer["message"])
+
+
+def at(server: Server, route: str, name: str, **body: Any) -> Any:
+    return posted(server, f"v2/vectordb/entities/{route}", collectionName=name, snapshotName="then", **body)
+
+
+@pytest.fixture(scope="module")
+def past(server: Server) -> Iterator[str]:
+    """A snapshot of a collection that has changed since in every way, and is not loaded."""
+    client = server.client()
+    name = "the_past"
+    schema = client.create_schema(enable_dynamic_field=True)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("text", DataType.VARCHAR, max_length=64, enable_analyzer=True)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(Function("bm25", FunctionType.BM25, ["text"], ["sparse"]))
+    indexes = client.prepare_index_params()
+    indexes.add_index("vector", index_type="HNSW", metric_type="L2", params={"M": 8, "efConstruction": 64})
+    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    indexes.add_index("text", index_type="INVERTED")
+    client.create_collection(name, schema=schema, index_params=indexes)
+    client.create_partition(name, "a")
+    texts = [{**row, "text": f"word{row['id']} sea"} for row in rows(0, ROWS)]
+    client.insert(name, texts[:200])
+    client.flush(name)
+    client.insert(name, texts[200:], partition_name="a")
+    client.delete(name, ids=[*range(10)])
+    client.flush(name)
+    client.create_snapshot("then", name)
+    client.delete(name, ids=[*range(100)])
+    client.upsert(name, [{**row, "text": "new", "color": "blue"} for row in rows(150, 100)])
+    client.insert(name, [{**row, "text": "late"} for row in rows(5000, 50)])
+    client.drop_index(name, "text")
+    client.add_collection_field(name, "later", DataType.INT64, nullable=True)
+    client.flush(name)
+    client.compact(name)
+    client.release_collection(name)
+    yield name
+    client.drop_collection(name)
+    client.close()
+
+
+def test_queries_of_a_snapshot_answer_as_then(server: Server, past: str) -> None:
+    assert at(server, "query", past, filter="", outputFields=["count(*)"]) == [{"count(*)": ROWS - 10}]
+    found = at(server, "query", past, filter="id >= 148 and id < 152", outputFields=["*"])
+    assert [(row["id"], row["color"], row["text"]) for row in found] == [
+        (i, "red", f"word{i} sea") for i in range(148, 152)
+    ]
+    assert "later" not in found[0]
+    assert found[0]["vector"] == pytest.approx(vector(148), rel=1e-6)
+    refused = at(server, "query", past, filter="later > 1 and id > 0", outputFields=["id"])
+    assert refused == [], "a key of the dynamic field then, of which no row has one"
+    assert [row["id"] for row in at(server, "get", past, id=[3, 20, 5000], outputFields=["id"])] == [20]
+    part = at(server, "query", past, filter="", partitionNames=["a"], outputFields=["count(*)"])
+    assert part == [{"count(*)": ROWS - 200}]
+    assert at(server, "query", past, filter="", outputFields=["min(id)", "max(id)"]) == [
+        {"min(id)": 10, "max(id)": ROWS - 1}
+    ]
+
+
+def test_searches_of_a_snapshot_answer_as_then(server: Server, past: str) -> None:
+    near = at(server, "search", past, data=[vector(160)], annsField="vector", limit=2, outputFields=["color"])
+    assert (near[0]["id"], near[0]["color"]) == (160, "red")
+    deleted = at(server, "search", past, data=[vector(3)], annsField="vector", limit=1)
+    assert deleted[0]["id"] != 3, "deleted before the snapshot"
+    alive = at(server, "search", past, data=[vector(50)], annsField="vector", limit=1, filter="id < 100")
+    assert alive[0]["id"] == 50, "deleted after the snapshot"
+    words = at(server, "search", past, data=["word170"], annsField="sparse", limit=3)
+    assert [hit["id"] for hit in words] == [170]
+    searches = [
+        {"data": [vector(44)], "annsField": "vector", "limit": 3},
+        {"data": ["word44"], "annsField": "sparse", "limit": 3},
+    ]
+    rerank = {"strategy": "rrf", "params": {"k": 60}}
+    hybrid = at(server, "hybrid_search", past, search=searches, rerank=rerank, limit=1)
+    assert hybrid[0]["id"] == 44
+    steps = posted(
+        server, "milvine/v1/explain", collectionName=past, snapshotName="then", data=[vector(1)], annsField="vector"
+    )
+    assert sum(one["rows"] for one in steps) == ROWS
+
+
+def test_reads_of_snapshots_that_cannot_be(server: Server, client: MilvusClient, past: str, name: str) -> None:
+    body = {"filter": "id > 0", "limit": 1}
+    missing = posted(server, "v2/vectordb/entities/query", collectionName=past, snapshotName="none", **body)
+    assert missing[0] == 2600 and "snapshot not found" in missing[1]
+    hidden = posted(server, "v2/vectordb/entities/query", collectionName=past, snapshotName="#1", **body)
+    assert hidden[0] == 1100
+    not_loaded = posted(server, "v2/vectordb/entities/query", collectionName=past, **body)
+    assert not_loaded[0] == 101, "the collection itself is not loaded"
+    filled(client, name)
+    client.create_snapshot("then", name)
+    assert at(server, "query", name, filter="", outputFields=["count(*)"]) == [{"count(*)": ROWS - 10}]
+    client.drop_snapshot("then", name)
+    assert at(server, "query", name, filter="", outputFields=["count(*)"])[0] == 2600

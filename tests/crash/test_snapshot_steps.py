@@ -25,6 +25,7 @@ _NIGHTLY = [
     "restore.deltas_written",
     "restore.log_created",
     "snapshot.dropped",
+    "export.begun",
     "backup.frozen",
     "backup.begun",
 ]
@@ -61,6 +62,7 @@ class Life:
             client.drop_snapshot("s", SMALL, retry_times=0)
             self.is_dropped = True
             client.insert(SMALL, [row_of(7000, "late")], retry_times=0)
+            requests.post(f"{uri}/milvine/v1/export/begin", json={"collectionName": SMALL}, timeout=_SECONDS)
             requests.post(f"{uri}/milvine/v1/backup/begin", json={}, timeout=_SECONDS)
         except (MilvusException, grpc.RpcError, requests.ConnectionError):
             pass

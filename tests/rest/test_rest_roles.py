@@ -59,6 +59,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "api_keys/list": {"userName": "ann"},
     "collections/create": {"collectionName": "new", "dimension": 2},
     "common/run_analyzer": {"text": ["x"]},
+    "export/end": {"collectionId": "1", "exportId": "1"},
+    "export/read": {"collectionId": "1", "exportId": "1"},
     "collections/add_function_field": {
         "collectionName": "c",
         "function": {"name": "f", "type": "BM25", "inputFieldNames": ["t"], "outputFieldNames": ["s"]},
