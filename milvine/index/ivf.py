@@ -14,13 +14,16 @@ import numpy as np
 
 from milvine.index.base import Effort, Found
 from milvine.index.by_distance import padded
-from milvine.index.scan import Array, bound_cosines, unit
+from milvine.index.scan import Array, bound_cosines, scan, unit
 from milvine.model.types import MetricType
 
 COVER_EXPONENT = 0.3
 """This power of the share of allowed rows, times the rows of an unfiltered search, keeps its recall (measured)."""
 MIN_SCANNED = 2000
 """Up to this many rows are scanned instead of choosing lists for them."""
+_FLOAT_BYTES = 4
+_TAKEN_SHARE = 0.05
+"""Up to this share of the rows, a scan takes their vectors out of the lists and does not walk through the lists."""
 _CELLS = 1 << 20
 """Allowed rows are counted for this many queries x lists at a time."""
 
@@ -55,9 +58,29 @@ class IvfIndex:
         """The rows, list by list; `_starts` is where each of the `_filled` lists begins."""
         for number, start, size in zip(self._filled.tolist(), self._starts, filled_sizes, strict=True):
             self._order[start : start + size] = faiss.rev_swig_ptr(lists.get_ids(number), int(size))
+        self._list_starts = self._places_of_lists() if self.is_exact else None
         is_copied = isinstance(index, faiss.IndexIVFFastScan)
         self.heap_bytes = self._order.nbytes + (payload.nbytes if is_copied else 0)
         self.memory_bytes = payload.nbytes + self.heap_bytes
+
+    def _places_of_lists(self) -> Array | None:
+        """Where the vectors of each of the `_filled` lists begin in the payload; None if they are elsewhere."""
+        lists = self._index.invlists
+        base = self._payload.ctypes.data
+        starts = [faiss.rev_swig_ptr(lists.get_codes(number), 1).ctypes.data - base for number in self._filled.tolist()]
+        places = np.array(starts, np.int64)
+        return places if ((places >= 0) & (places < self._payload.nbytes)).all() else None
+
+    def _vectors_at(self, positions: Array) -> Array:
+        """float32 (m, dim): the vectors at these positions in `_order`."""
+        assert self._list_starts is not None
+        width = _FLOAT_BYTES * self._index.d
+        numbers = np.searchsorted(self._starts, positions, side="right") - 1
+        firsts = self._list_starts[numbers] + (positions - self._starts[numbers]) * width
+        # Lists begin at any byte, so whole vectors are taken, as plain memory.
+        at_each_byte = np.ndarray(len(self._payload) - width + 1, f"V{width}", self._payload, strides=(1,))
+        taken: Array = at_each_byte[firsts].view(np.float32).reshape(len(positions), self._index.d)
+        return taken
 
     def _target(self, effort: Effort, kept: int) -> float:
         return lists_target(effort, int(self._index.nlist), self.row_count, kept)
@@ -66,7 +89,18 @@ class IvfIndex:
         return kept <= max(MIN_SCANNED, self._target(effort, kept))
 
     def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
-        return self._probe(self._prepared(queries), k, self._index.nlist, mask)
+        queries = self._prepared(queries)
+        if mask is None or self._list_starts is None or np.count_nonzero(mask) > _TAKEN_SHARE * self.row_count:
+            return self._probe(queries, k, self._index.nlist, mask)
+        positions = np.flatnonzero(mask.take(self._order))
+        is_cosine = self._metric is MetricType.COSINE
+        metric = MetricType.IP if is_cosine else self._metric
+        distances, places = scan(self._vectors_at(positions), None, queries, k, metric, None)
+        if is_cosine:
+            bound_cosines(distances)
+            distances[places < 0] = np.inf
+        rows = np.append(self._order[positions], -1)  # -1 is also the place of what is missing
+        return distances, rows[places]
 
     def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
         queries = self._prepared(queries)

@@ -78,7 +78,7 @@ def scan(
         kept = int(np.count_nonzero(mask))
         if kept < len(vectors) * (0.5 if metric is MetricType.COSINE else _GATHER_SHARE):
             offsets = np.flatnonzero(mask)
-            vectors = vectors[offsets]
+            vectors = vectors.take(offsets, axis=0)  # twice as fast as an index of rows
             norms2 = None if norms2 is None else norms2[offsets]
             mask = None
     if len(vectors) == 0:

@@ -17,7 +17,7 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, extract
 from milvine.model.records import record
 from milvine.model.types import DataType
-from milvine.segment.group_codes import mixed, mixed_codes
+from milvine.segment.group_codes import GroupCodes, mixed, mixed_codes
 from milvine.segment.rows import RowSet
 from milvine.storage.arrow_batches import to_arrow
 
@@ -89,18 +89,41 @@ def codes_of(values: Sequence[Any]) -> Array:
 
 @record
 class GroupFilter:
-    """The rows of some groups, or of all others. keys: an array of their values for each field."""
+    """The rows of some groups, or of all others. keys: an array of their values for each field. `best`: only so many of
+    the nearest rows of each group are needed; 0: all."""
 
     fields: tuple[GroupField, ...]
     keys: tuple[Any, ...]
     excludes: bool
+    best: int = 0
 
     def mask(self, rows: RowSet) -> Array:
         """bool (n,)"""
-        groups = rows.groups.find(self.fields, lambda: [_values_in(rows, field) for field in self.fields])
+        groups = self._groups(rows)
         chosen = self._is_among(groups.values)
-        found: Array = (~chosen if self.excludes else chosen).take(groups.codes)
-        return found
+        if self.excludes:
+            others: Array = (~chosen).take(groups.codes)
+            return others
+        inside: Array = np.zeros(rows.row_count, np.bool_)
+        inside[rows.groups.rows(self.fields, groups).of(np.flatnonzero(chosen))] = True
+        return inside
+
+    def are_needed(self, rows: RowSet, offsets: Array, distances: Array) -> Array:
+        """bool (m,): which of these rows, nearest first, are among the `best` of their group or as near as the last
+        of them."""
+        codes = self._groups(rows).codes.take(offsets)
+        order = codes.argsort(kind="stable")
+        ordered, near = codes[order], distances[order]
+        ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(order))
+        starts = np.append(0, ends[:-1])
+        sizes = ends - starts
+        last = near[np.minimum(starts + self.best, ends) - 1]
+        needed = np.empty(len(order), np.bool_)
+        needed[order] = near <= last.repeat(sizes)
+        return needed
+
+    def _groups(self, rows: RowSet) -> GroupCodes:
+        return rows.groups.find(self.fields, lambda: [_values_in(rows, field) for field in self.fields])
 
     def _is_among(self, values: Sequence[Any]) -> Array:
         """bool (n,): which values are those of one of the keys. values: an array for each field."""

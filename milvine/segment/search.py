@@ -36,6 +36,8 @@ _HIT_BYTES = 12
 _BLOCK_CELLS = 1 << 20
 _MORE_SCANNED = 16
 _SCANNED_CELLS = 1 << 22
+_RANKED_ROWS = 1 << 14
+"""So many rows of some groups may all be put in order."""
 _MORE_ASKED = 4
 _ASKED_SHARE = 0.05
 """Beyond this fraction of the rows, asking an index for more costs more than scanning all rows."""
@@ -86,7 +88,9 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
         distances, offsets = _scanned(rows, plan, mask, kept)
         way, scanned = index.name, 0
     elif index is None or index.scan_pays(plan.effort, kept):
-        distances, offsets = _scanned(rows, plan, mask, kept)
+        is_best = plan.groups is not None and plan.groups.best and kept <= _RANKED_ROWS and not rows.keys.has_repeats
+        scanned_by = _best_of_groups if is_best else _scanned
+        distances, offsets = scanned_by(rows, plan, mask, kept)
     else:
         distances, offsets, effort, scanned = _ask_for(rows, index, plan, mask, kept)
         way = index.name
@@ -95,6 +99,21 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     ms = 1000 * (time.perf_counter() - started)
     stats = SegmentSearchStats(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
     return _Answer(distances, offsets, stats)
+
+
+def _best_of_groups(rows: RowSet, plan: SearchPlan, mask: Array | None, kept: int) -> tuple[Array, Array]:
+    """As `_scanned`, of the rows of each group that are needed, at most k of them. Of one query; no key is repeated."""
+    assert plan.groups is not None
+    distances, offsets = _scan(rows, plan, plan.queries, kept, mask)
+    count = int(np.count_nonzero(offsets[0] >= 0))
+    near, found = distances[0, :count], offsets[0, :count]
+    needed = plan.groups.are_needed(rows, found, near)
+    near, found = near[needed], found[needed]
+    if (near[1:] == near[:-1]).any():
+        keys = rows.column(plan.primary_field_id).take(found).values
+        order, _ = select_winners(np.zeros(len(near), np.int64), near, keys, 1, None)
+        near, found = near[order], found[order]
+    return near[None, : plan.k], found[None, : plan.k]
 
 
 def _scanned(rows: RowSet, plan: SearchPlan, mask: Array | None, kept: int) -> tuple[Array, Array]:

@@ -212,6 +212,19 @@ def test_lists_and_code_words_are_limited_to_the_row_count(tmp_path: Path) -> No
         assert index.search(vectors[:5], 1, Effort(64, 65536, 1), None).rows[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kept", [0, 3, 90, 2000])
+def test_lists_are_scanned_for_few_and_for_many_rows(tmp_path: Path, metric: MetricType, kept: int) -> None:
+    vectors, queries = sample(2000), sample(3, seed=2)
+    save(tmp_path / "i", vectors, "IVF_FLAT", {"nlist": 32}, metric)
+    index = opened(tmp_path / "i", "IVF_FLAT", metric)
+    mask = np.zeros(2000, np.bool_)
+    mask[np.random.default_rng(3).choice(2000, kept, replace=False)] = True
+    found, wanted = index.scan(queries, 5, mask), scan(vectors, None, queries, 5, metric, mask)
+    assert found[1].tolist() == wanted[1].tolist()
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("build_type", ["HNSW", "IVF_FLAT"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_graph_finds_kept_rows_in_a_region_far_from_the_query(tmp_path: Path, build_type: str, share: float) -> None:

@@ -6,10 +6,11 @@ import gc
 import random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from milvine.segment.group_codes import KnownGroups, coded, group_codes
+from milvine.segment.group_codes import KnownGroups, coded, group_codes, rows_by_group
 
 
 @pytest.mark.parametrize("field_count", [1, 2, 3])
@@ -41,3 +42,11 @@ def test_codes_are_made_once_and_go_with_their_owner() -> None:
     gc.collect()
     KnownGroups().find("other", lambda: [pa.array([], pa.int64())])
     assert group_codes.bytes_used == before
+
+
+def test_the_rows_of_groups_are_found_by_their_codes() -> None:
+    groups = coded([pa.array(["b", "a", None, "b", "a", "b"])])
+    found = rows_by_group(groups)
+    wanted = [code for code, value in enumerate(groups.values[0].to_pylist()) if value in ("b", None)]
+    assert sorted(found.of(np.array(wanted)).tolist()) == [0, 2, 3, 5]
+    assert found.of(np.array([], np.int64)).tolist() == []

@@ -177,11 +177,13 @@ class _Found:
         order, _ = select_winners(np.zeros(len(all_distances), np.int64), all_distances, keys, 1, None)
         self._set(joined.take(order), all_distances[order])
 
-    def filter(self, groups: Array, excludes: bool) -> GroupFilter:
-        """The rows of these groups (positions), or of all others."""
-        firsts = np.flatnonzero((self.places.members == 0) & np.isin(self.places.groups, groups))
+    def filter(self, groups: Array, excludes: bool, best: int) -> GroupFilter:
+        """The rows of these groups (positions), or of all others; `best` as there."""
+        is_named = np.zeros(self.group_count, np.bool_)
+        is_named[groups] = True
+        firsts = np.flatnonzero((self.places.members == 0) & is_named[self.places.groups])
         keys = tuple(array.take(pa.array(firsts)) for array in self.values)
-        return GroupFilter(self._grouping.fields, keys, excludes)
+        return GroupFilter(self._grouping.fields, keys, excludes, best)
 
     def lacking(self, wanted: int) -> Array:
         """The groups among the first `wanted` with fewer rows than they may have."""
@@ -230,14 +232,15 @@ def _complete(
 ) -> None:
     """Finds the groups and the rows that the nearest rows lack."""
 
-    def more(groups: Array, excludes: bool, k: int) -> bool:
+    def more(groups: Array, excludes: bool, k: int, best: int = 0) -> bool:
         """Whether these were all such rows."""
-        hits = search(plan.changed(k=k, groups=found.filter(groups, excludes)))
+        hits = search(plan.changed(k=k, groups=found.filter(groups, excludes, best)))
         if hits is None:
             return True
         stats.extend(hits.segment_stats)
         found.add(hits.rows, hits.distances)
-        return len(hits.distances) < k
+        # A key that two segments hold counts once, so that one of them may lack a row that it was not asked for.
+        return len(hits.distances) < k and (best == 0 or len(hits.segment_stats) == 1)
 
     k = max(wanted, 1)
     while found.group_count < wanted:
@@ -246,7 +249,9 @@ def _complete(
             break
     left = found.lacking(wanted) if size > 1 else np.zeros(0, np.int64)
     k = _MORE * len(left) * size
-    while len(left) and not more(left, False, k):
+    best = size
+    while len(left) and not more(left, False, k, best):
+        best = 0
         # An approximate index may find a nearer row of a group, and then the positions of groups change.
         still = found.lacking(wanted)
         k = _MORE * (len(still) * size if len(still) < len(left) else k)
