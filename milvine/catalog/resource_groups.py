@@ -71,8 +71,8 @@ def drop_resource_group(catalog: Catalog, name: str) -> None:
     catalog.change(work)
 
 
-def transfer_node(catalog: Catalog, source: str, target: str, count: int) -> None:
-    """Requests `count` fewer nodes in one group and more in another."""
+def transfer_node(catalog: Catalog, source: str, target: str, count: int, available: int) -> None:
+    """Requests `count` fewer nodes in one group, which has so many `available`, and more in another."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         groups = dict(snapshot.resource_groups)
@@ -80,8 +80,8 @@ def transfer_node(catalog: Catalog, source: str, target: str, count: int) -> Non
             if name not in groups:
                 raise ResourceGroupNotFound(name)
         giving, taking = groups[source], groups[target]
-        if giving.node_count < count:
-            raise ResourceGroupNodeNotEnough(source, giving.node_count, count)
+        if available < count:
+            raise ResourceGroupNodeNotEnough(source, available, count)
         # The default group keeps its limits, since it takes any node that no other group wants.
         limits = giving.limits if source == DEFAULT_RESOURCE_GROUP else max(0, giving.limits - count)
         less = replace(giving.config, requests=max(0, giving.requests - count), limits=limits)

@@ -381,5 +381,5 @@ def replica(held: Replica) -> Any:
         ],
         node_ids=held.node_ids,
         resource_group_name=held.load.resource_group,
-        num_outbound_node={held.outbound_group: 1} if held.outbound_group else {},
+        num_outbound_node=held.outbound,
     )

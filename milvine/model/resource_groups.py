@@ -1,8 +1,9 @@
-"""Resource groups: how many nodes each requests, and which of them has the one node of this process."""
+"""Resource groups: how many nodes each requests, and which nodes each has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 DEFAULT_RESOURCE_GROUP = "__default_resource_group"
@@ -35,10 +36,7 @@ class ResourceGroup:
     name: str
     config: ResourceGroupConfig
     has_node: bool = False
-
-    @property
-    def node_count(self) -> int:
-        return int(self.has_node)
+    """Whether it has the node of a single process."""
 
     @property
     def requests(self) -> int:
@@ -64,22 +62,83 @@ def initial_groups() -> dict[str, ResourceGroup]:
 
 
 def place_node(groups: Mapping[str, ResourceGroup]) -> dict[str, ResourceGroup]:
-    """The groups, with the node placed by their configurations.
+    """The groups, with the node of a single process placed by their configurations."""
+    before = next((g.name for g in groups.values() if g.has_node), DEFAULT_RESOURCE_GROUP)
+    holder = place_nodes(groups, ["node"], {"node": before})["node"]
+    return {name: replace(g, has_node=name == holder) for name, g in groups.items()}
 
-    As Milvus recovers groups: a group that requests a node takes one that its present group does not request. A group
-    over its limits gives its node to a group with room, preferably of `transfer_to`, otherwise to the default group.
+
+def place_nodes(groups: Mapping[str, ResourceGroup], nodes: Iterable[str], before: Mapping[str, str]) -> dict[str, str]:
+    """The group of each node, as Milvus recovers groups.
+
+    A new node goes to the group that lacks the most, or has the most room. A group that requests more nodes than it has
+    takes what others do not request. A group over its limits gives nodes to groups with room, preferably of
+    `transfer_to`, otherwise to the default group.
     """
-    holder = next((g for g in groups.values() if g.has_node), groups[DEFAULT_RESOURCE_GROUP])
-    others = [groups[name] for name in sorted(groups) if name != holder.name and groups[name].accepts_node]
-    is_redundant = holder.limits < 1 or not holder.accepts_node
-    target = holder
-    if is_redundant or holder.requests < 1:
-        lacking = [g for g in others if g.requests > 0]
-        with_room = [g for g in others if g.limits > 0]
-        if lacking:
-            target = max(lacking, key=lambda g: (holder.name in g.config.transfer_from, g.requests))
-        elif is_redundant and with_room:
-            target = max(with_room, key=lambda g: (g.name in holder.config.transfer_to, g.limits))
-        elif is_redundant:
-            target = groups[DEFAULT_RESOURCE_GROUP]
-    return {name: replace(g, has_node=name == target.name) for name, g in groups.items()}
+    placing = _Placing(groups)
+    for node in sorted(nodes):
+        placing.add(node, before.get(node, ""))
+    placing.meet_requests()
+    placing.meet_limits()
+    return placing.found
+
+
+class _Placing:
+    def __init__(self, groups: Mapping[str, ResourceGroup]) -> None:
+        self._default = groups[DEFAULT_RESOURCE_GROUP]
+        self._groups = [groups[name] for name in sorted(groups)]
+        self._accepting = {group.name: group for group in self._groups if group.accepts_node}
+        self.found: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def _lacks(self, group: ResourceGroup) -> int:
+        return max(0, group.requests - self._counts[group.name])
+
+    def _room(self, group: ResourceGroup) -> int:
+        return max(0, group.limits - self._counts[group.name])
+
+    def _excess(self, group: ResourceGroup) -> int:
+        return max(0, self._counts[group.name] - group.limits)
+
+    def _spare(self, group: ResourceGroup) -> int:
+        return max(0, self._counts[group.name] - group.requests)
+
+    def add(self, node: str, name: str) -> None:
+        """Leaves the node where it is, or finds a first place for it."""
+        group = self._accepting.get(name)
+        if group is None:
+            lacking = [g for g in self._accepting.values() if self._lacks(g)]
+            roomy = [g for g in self._accepting.values() if self._room(g)]
+            group = max(lacking, key=self._lacks) if lacking else max(roomy, key=self._room, default=self._default)
+        self.found[node] = group.name
+        self._counts[group.name] += 1
+
+    def _give(self, source: ResourceGroup, target: ResourceGroup) -> None:
+        node = max(node for node, name in self.found.items() if name == source.name)
+        self.found[node] = target.name
+        self._counts[source.name] -= 1
+        self._counts[target.name] += 1
+
+    def meet_requests(self) -> None:
+        while pairs := [
+            (giver, taker)
+            for taker in self._accepting.values()
+            if self._lacks(taker)
+            for giver in self._groups
+            if giver is not taker and self._spare(giver)
+        ]:
+            self._give(*max(pairs, key=self._urgency))
+
+    def _urgency(self, pair: tuple[ResourceGroup, ResourceGroup]) -> tuple[bool, bool, int, int]:
+        giver, taker = pair
+        is_named = giver.name in taker.config.transfer_from
+        return self._excess(giver) > 0, is_named, self._lacks(taker), self._spare(giver)
+
+    def meet_limits(self) -> None:
+        for giver in self._groups:
+            while self._excess(giver):
+                takers = [g for g in self._accepting.values() if g is not giver and self._room(g)]
+                if not takers and giver is self._default:
+                    break
+                named = giver.config.transfer_to
+                self._give(giver, max(takers, key=lambda g: (g.name in named, self._room(g)), default=self._default))

@@ -35,6 +35,7 @@ class NodeInfo:
     hostname: str
     limit_bytes: int
     held_bytes: int
+    resource_group: str
     is_silent: bool = False
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from milvine.errors import CollectionNotFullyLoaded, NodeNotFound, SegmentNotFound
-from milvine.model.resource_groups import NODE_ID
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.gate import capability
+from milvine.service.resource_groups import all_nodes, nodes_of_group
 
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 1.0
@@ -30,7 +30,8 @@ def balance_load(
     if not engine.loader.progress(collection).is_loaded:
         raise CollectionNotFullyLoaded(collection_id)
     nodes = engine.cluster.node
-    known = [node.node_id for node in nodes.nodes()] or [NODE_ID]
+    group = "" if collection.load is None else collection.load.resource_group
+    known = [node.node_id for node in nodes_of_group(engine, group) or all_nodes(engine)]
     if source not in known:
         raise NodeNotFound(source, f"source node not found in any replica of collection {collection_id}")
     for destination in destinations:

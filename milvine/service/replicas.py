@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ from milvine.errors import (
 )
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.requests import LoadRequest
-from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, NODE_ID
+from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.gate import for_every_user, sees
+from milvine.service.resource_groups import all_nodes, nodes_of_group, nodes_of_replicas
 
 COLLECTION_REPLICA_NUMBER = "collection.replica.number"
 COLLECTION_RESOURCE_GROUPS = "collection.resource_groups"
@@ -26,14 +28,13 @@ DATABASE_RESOURCE_GROUPS = "database.resource_groups"
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """`node_ids`: the nodes that hold its segments. `outbound_group`: their resource group, if it is no longer that of
-    the replica."""
+    """`node_ids`: the nodes that hold its segments. `outbound`: how many of them are in other groups."""
 
     replica_id: int
     collection: Collection
     load: LoadConfig
     node_ids: tuple[int, ...]
-    outbound_group: str = ""
+    outbound: Mapping[str, int]
 
 
 def listed_groups(text: str) -> tuple[str, ...]:
@@ -68,9 +69,12 @@ def assign_replicas(
 ) -> tuple[int, str]:
     """The number of replicas that a load requests, and their resource group.
 
-    With `check_nodes` there must be a node for each replica; a load of loaded data skips this check.
+    With `check_nodes` there must be a node for each replica. A load of loaded data skips this check, unless there are
+    query nodes and it asks for another number.
     """
     replicas, groups = _wanted(engine, collection, request)
+    if engine.cluster.node.nodes() and collection.load is not None:
+        check_nodes = check_nodes or replicas != collection.load.replica_number
     if len(groups) not in (1, replicas):
         raise ParameterInvalid(
             f"replica=[{replicas}] resource group=[{','.join(groups)}], "
@@ -87,11 +91,15 @@ def assign_replicas(
     for name in groups:
         if name not in known:
             raise ResourceGroupNotFound(name)
-        if check_nodes and not known[name].has_node:
-            raise ResourceGroupNodeNotEnough(name, 0, replicas)
+        own = len(nodes_of_group(engine, name))
+        needed = replicas if len(groups) == 1 else 1
+        if check_nodes and own < needed:
+            raise ResourceGroupNodeNotEnough(name, own, needed)
+    if len(set(groups)) > 1:
+        raise ParameterInvalid(f"all replicas of a collection are in one resource group, not in {','.join(groups)}")
     if collection.load is not None and collection.load.resource_group in groups:
         return replicas, collection.load.resource_group
-    return replicas, min(groups)
+    return replicas, groups[0]
 
 
 @for_every_user()
@@ -107,22 +115,15 @@ def get_replicas(engine: Engine, context: RequestContext, name: str, collection_
         collection = snapshot.collections.get(collection_id)
     if collection is None or collection.load is None or not sees(engine, context, collection):
         return []
-    holder = next(g.name for g in snapshot.resource_groups.values() if g.has_node)
-    outbound = "" if holder == collection.load.resource_group else holder
+    groups = {node.node_id: node.resource_group for node in all_nodes(engine)}
+    own = collection.load.resource_group
     return [
-        Replica(collection.collection_id + number, collection, collection.load, node_ids, outbound)
-        for number, node_ids in enumerate(_nodes_of_replicas(engine, collection, collection.load))
-    ]
-
-
-def _nodes_of_replicas(engine: Engine, collection: Collection, load: LoadConfig) -> list[tuple[int, ...]]:
-    """The nodes of each replica: its segments are on the first, second or further holder of each segment. A replica
-    without segments has the nodes that would take them."""
-    node, collection_id = engine.cluster.node, collection.collection_id
-    holders = [node.holders(collection_id, segment_id) for segment_id in node.held(collection_id)]
-    every = tuple(one.node_id for one in node.nodes()) or (NODE_ID,)
-    count = max(1, load.replica_number)
-    return [
-        tuple(sorted({ids[number] for ids in holders if len(ids) > number})) or every[number::count] or every
-        for number in range(count)
+        Replica(
+            collection.collection_id + number,
+            collection,
+            collection.load,
+            node_ids,
+            Counter(groups[i] for i in node_ids if groups.get(i, own) != own),
+        )
+        for number, node_ids in enumerate(nodes_of_replicas(engine, collection, collection.load))
     ]

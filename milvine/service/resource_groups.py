@@ -1,4 +1,4 @@
-"""Resource groups: configurations are stored, and they decide which group has the node, or all nodes of a cluster."""
+"""Resource groups: configurations are stored, and they decide which group has which nodes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from milvine.errors import (
     ParameterInvalid,
     ResourceGroupNotFound,
 )
+from milvine.model.collections import Collection, LoadConfig
 from milvine.model.resource_groups import NODE_ID, ResourceGroup, ResourceGroupConfig
 from milvine.model.schema_rules import check_resource_group_name
 from milvine.querynode.node import NodeInfo
@@ -63,26 +64,57 @@ def describe_resource_group(engine: Engine, context: RequestContext, name: str) 
     group = snapshot.resource_groups.get(name)
     if group is None:
         raise ResourceGroupNotFound(name)
-    loaded = {c.name: c.load for c in snapshot.collections.values() if c.load is not None}
-    here = {collection: load.replica_number for collection, load in loaded.items() if load.resource_group == name}
-    elsewhere = {collection: load.replica_number for collection, load in loaded.items() if load.resource_group != name}
-    nodes = _all_nodes(engine) if group.has_node else ()
-    return ResourceGroupDescription(
-        group, here, {} if group.has_node else here, elsewhere if group.has_node else {}, nodes
-    )
+    nodes = nodes_of_group(engine, name)
+    own = {node.node_id for node in nodes}
+    loaded: dict[str, int] = {}
+    outgoing: dict[str, int] = {}
+    incoming: dict[str, int] = {}
+    for collection in snapshot.collections.values():
+        if collection.load is None:
+            continue
+        used = {i for ids in nodes_of_replicas(engine, collection, collection.load) for i in ids}
+        if collection.load.resource_group == name:
+            loaded[collection.name] = collection.load.replica_number
+            outgoing[collection.name] = len(used - own)
+        else:
+            incoming[collection.name] = len(used & own)
+    return ResourceGroupDescription(group, loaded, _counted(outgoing), _counted(incoming), nodes)
 
 
-def _all_nodes(engine: Engine) -> tuple[NodeInfo, ...]:
+def _counted(numbers: Mapping[str, int]) -> dict[str, int]:
+    return {name: number for name, number in numbers.items() if number}
+
+
+def all_nodes(engine: Engine) -> tuple[NodeInfo, ...]:
     """The query nodes or, without any, this process."""
-    settings = engine.settings
+    settings, groups = engine.settings, engine.catalog.snapshot.resource_groups
     own = NodeInfo(
-        NODE_ID,
-        f"{settings.host or '127.0.0.1'}:{settings.port}",
-        socket.gethostname(),
-        settings.memory_limit_bytes,
-        engine.loader.budget.held_bytes(),
+        node_id=NODE_ID,
+        address=f"{settings.host or '127.0.0.1'}:{settings.port}",
+        hostname=socket.gethostname(),
+        limit_bytes=settings.memory_limit_bytes,
+        held_bytes=engine.loader.budget.held_bytes(),
+        resource_group=next(group.name for group in groups.values() if group.has_node),
     )
     return engine.cluster.node.nodes() or (own,)
+
+
+def nodes_of_group(engine: Engine, name: str) -> tuple[NodeInfo, ...]:
+    return tuple(node for node in all_nodes(engine) if node.resource_group == name)
+
+
+def nodes_of_replicas(engine: Engine, collection: Collection, load: LoadConfig) -> list[tuple[int, ...]]:
+    """The nodes of each replica: its segments are on the first, second or further holder of each segment. A replica
+    without segments has the nodes that would take them."""
+    node, collection_id = engine.cluster.node, collection.collection_id
+    holders = [node.holders(collection_id, segment_id) for segment_id in node.held(collection_id)]
+    able = nodes_of_group(engine, load.resource_group) or all_nodes(engine)
+    every = tuple(one.node_id for one in able)
+    count = max(1, load.replica_number)
+    return [
+        tuple(sorted({ids[number] for ids in holders if len(ids) > number})) or every[number::count] or every
+        for number in range(count)
+    ]
 
 
 def _check_names(*names: str) -> None:
@@ -103,7 +135,7 @@ def transfer_node(engine: Engine, context: RequestContext, source: str, target: 
     _check_they_differ(source, target)
     if count <= 0:
         raise ParameterInvalid(expected="NumNode > 0", actual=f"invalid NumNode {count}")
-    changes.transfer_node(engine.catalog, source, target, count)
+    changes.transfer_node(engine.catalog, source, target, count, len(nodes_of_group(engine, source)))
 
 
 @capability("TransferReplica")

@@ -42,7 +42,7 @@ def client(cluster: ClusterOfNodes) -> Iterator[MilvusClient]:
     made.close()
 
 
-def fill(client: MilvusClient, name: str, replicas: int = 1) -> None:
+def fill(client: MilvusClient, name: str, replicas: int = 1, group: str = "") -> None:
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
@@ -53,7 +53,7 @@ def fill(client: MilvusClient, name: str, replicas: int = 1) -> None:
     for first in range(0, ROWS, ROWS // SEGMENTS):
         client.insert(name, rows(first, first + ROWS // SEGMENTS))
         client.flush(name)
-    client.load_collection(name, replica_number=replicas)
+    client.load_collection(name, replica_number=replicas, resource_groups=[group] if group else [])
 
 
 def rows(first: int, end: int) -> list[dict[str, Any]]:
@@ -128,6 +128,43 @@ def test_replicas_are_told_and_moved_as_asked(client: MilvusClient, cluster: Clu
 def replica_nodes(client: MilvusClient, name: str) -> list[list[int]]:
     found = client._get_connection().describe_replica(name)
     return [list(one.group_nodes) for one in found]
+
+
+@pytest.fixture
+def group(client: MilvusClient) -> Iterator[str]:
+    """A resource group that has one of the two nodes."""
+    name, default = "half", "__default_resource_group"
+    client.create_resource_group(name)
+    client._get_connection().transfer_node(default, name, 1)
+    yield name
+    client._get_connection().transfer_node(name, default, 1)
+    client.drop_resource_group(name)
+
+
+def group_nodes(client: MilvusClient, name: str) -> set[int]:
+    described = client.describe_resource_group(name)
+    assert described.num_available_node == len(described.nodes)
+    return {node.node_id for node in described.nodes}
+
+
+def test_segments_are_on_the_nodes_of_their_resource_group(
+    client: MilvusClient, cluster: ClusterOfNodes, group: str
+) -> None:
+    default = "__default_resource_group"
+    here, there = group_nodes(client, group), group_nodes(client, default)
+    assert (len(here), len(there), here | there) == (1, 1, nodes_of(cluster))
+    fill(client, "grouped", group=group)
+    assert holders(client, "grouped") == [here] * SEGMENTS
+    (replica,) = client._get_connection().describe_replica("grouped")
+    assert (set(replica.group_nodes), replica.resource_group, dict(replica.num_outbound_node)) == (here, group, {})
+    assert client.describe_resource_group(group).num_loaded_replica == {"grouped": 1}
+    client.transfer_replica(group, default, "grouped", 1)
+    eventually(lambda: holders(client, "grouped") == [there] * SEGMENTS, "the move")
+    assert nearest(client, "grouped", 5) == 5
+    assert client.describe_resource_group(group).num_loaded_replica == {}
+    with pytest.raises(MilvusException, match="node not enough"):
+        client.load_collection("grouped", replica_number=2)
+    client.drop_collection("grouped")
 
 
 class Traffic:

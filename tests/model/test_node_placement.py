@@ -1,4 +1,4 @@
-"""Which group has the node, by the configurations of the groups."""
+"""Which group has which nodes, by the configurations of the groups."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from milvine.model.resource_groups import (
     ResourceGroup,
     ResourceGroupConfig,
     place_node,
+    place_nodes,
 )
 
 
@@ -50,6 +51,41 @@ def test_a_group_of_labelled_nodes_neither_gets_nor_keeps_one_without_labels() -
     labelled = ResourceGroupConfig(1, 1, node_labels=(("zone", "a"),))
     assert _placed(DEFAULT_RESOURCE_GROUP, a=labelled) == DEFAULT_RESOURCE_GROUP
     assert _placed("a", a=labelled) == DEFAULT_RESOURCE_GROUP
+
+
+def _counts(before: dict[str, str], nodes: str, **configs: ResourceGroupConfig) -> dict[str, int]:
+    """Nodes (letters) by group."""
+    given = {DEFAULT_RESOURCE_GROUP: ResourceGroupConfig(0, 1_000_000), **configs}
+    groups = {name: ResourceGroup(name, config) for name, config in given.items()}
+    found = place_nodes(groups, nodes, before)
+    assert set(found) == set(nodes)
+    return {name: list(found.values()).count(name) for name in given}
+
+
+def test_of_many_nodes_each_group_gets_what_it_requests_and_the_default_one_the_rest() -> None:
+    asking = {"a": ResourceGroupConfig(2, 2), "b": ResourceGroupConfig(1, 3)}
+    assert _counts({}, "uvwxyz", **asking) == {DEFAULT_RESOURCE_GROUP: 3, "a": 2, "b": 1}
+    assert _counts({}, "xyz", **asking) == {DEFAULT_RESOURCE_GROUP: 0, "a": 2, "b": 1}
+    assert sum(_counts({}, "x", **asking).values()) == 1
+
+
+def test_nodes_stay_where_they_are_unless_others_request_them() -> None:
+    before = {"x": "a", "y": "a", "z": DEFAULT_RESOURCE_GROUP}
+    groups = {
+        DEFAULT_RESOURCE_GROUP: ResourceGroup(DEFAULT_RESOURCE_GROUP, ResourceGroupConfig(0, 1_000_000)),
+        "a": ResourceGroup("a", ResourceGroupConfig(1, 2)),
+    }
+    assert place_nodes(groups, "xyz", before) == before
+    groups["b"] = ResourceGroup("b", ResourceGroupConfig(2, 2, transfer_from=("a",)))
+    assert place_nodes(groups, "xyz", before) == {"x": "a", "y": "b", "z": "b"}
+    del groups["a"], groups["b"]
+    assert set(place_nodes(groups, "xyz", before).values()) == {DEFAULT_RESOURCE_GROUP}
+
+
+def test_nodes_beyond_a_limit_go_to_the_named_group() -> None:
+    before = dict.fromkeys("wxyz", "a")
+    giving = ResourceGroupConfig(0, 1, transfer_to=("b",))
+    assert _counts(before, "wxyz", a=giving, b=ResourceGroupConfig(0, 2)) == {DEFAULT_RESOURCE_GROUP: 1, "a": 1, "b": 2}
 
 
 def test_there_are_1024_groups_at_most() -> None:

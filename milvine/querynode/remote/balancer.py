@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from milvine.background import Supervisor
@@ -12,6 +11,7 @@ from milvine.querynode.node import SegmentNotHeld
 from milvine.querynode.remote.holdings import Holdings, Placed
 from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Members
+from milvine.querynode.remote.node_groups import NodeGroups
 from milvine.querynode.remote.openings import Openings
 from milvine.querynode.remote.placement import Room, placed
 from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
@@ -29,9 +29,16 @@ class Balancer:
     """One thread that looks, and a few that move."""
 
     def __init__(
-        self, members: Members, holdings: Holdings, openings: Openings, later: Later, background: Supervisor
+        self,
+        members: Members,
+        groups: NodeGroups,
+        holdings: Holdings,
+        openings: Openings,
+        later: Later,
+        background: Supervisor,
     ) -> None:
         self._members = members
+        self._groups = groups
         self._holdings = holdings
         self._openings = openings
         self._later = later
@@ -53,9 +60,8 @@ class Balancer:
                 self._members.lose(node.node_id, f"no report for {node.silent_seconds:.0f} seconds")
             else:
                 self._compare(node)
-        rooms = self._members.rooms()
-        if rooms:
-            for key, targets in self._wanted(rooms).items():
+        if self._members:
+            for key, targets in self._wanted().items():
                 self._move(key, targets)
         return _LOOK_SECONDS
 
@@ -72,15 +78,17 @@ class Balancer:
                 self._members.lose(node.node_id, f"it does not hold segment {key[1]} any more")
                 return
 
-    def _wanted(self, rooms: Sequence[Room]) -> dict[SegmentKey, tuple[int, ...]]:
+    def _wanted(self) -> dict[SegmentKey, tuple[int, ...]]:
         """The nodes of the segments that are not where they should be. Nothing is opened on a node that is silent."""
         doubtful = self._members.doubtful()
         sizes: dict[int, int] = {}
         copies: dict[int, int] = {}
+        rooms: dict[int, list[Room]] = {}
         where: dict[int, tuple[SegmentKey, Placed]] = {}
         for key, one in self._holdings.all():
             sizes[key[1]] = sum(part_sizes(one.meta, one.spec).values())
-            copies[key[1]] = self._openings.copies(key[0])
+            copies[key[1]] = self._groups.copies(key[0])
+            rooms[key[1]] = self._groups.rooms(key[0])
             where[key[1]] = key, one
         targets = placed(sizes, rooms, copies, self._holdings.pinned)
         found: dict[SegmentKey, tuple[int, ...]] = {}

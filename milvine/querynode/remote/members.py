@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from milvine import metrics
 from milvine.errors import MilvineError
+from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.querynode.node import NodeInfo, SegmentNotHeld
 from milvine.querynode.remote.delete_feed import DeleteFeed, Item, Outbox
 from milvine.querynode.remote.holdings import Holdings
@@ -121,12 +122,19 @@ class Members:
         """Those that do not answer at the moment."""
         return {node.node_id for node in self.all() if node.is_doubtful}
 
-    def infos(self) -> tuple[NodeInfo, ...]:
+    def infos(self, groups: Mapping[int, str]) -> tuple[NodeInfo, ...]:
+        """`groups`: the resource group of each node."""
         return tuple(
             NodeInfo(
-                n.node_id, n.report.address, n.report.hostname, n.report.limit_bytes, n.report.held_bytes, n.is_doubtful
+                node_id=node.node_id,
+                address=node.report.address,
+                hostname=node.report.hostname,
+                limit_bytes=node.report.limit_bytes,
+                held_bytes=node.report.held_bytes,
+                resource_group=groups.get(node.node_id, DEFAULT_RESOURCE_GROUP),
+                is_silent=node.is_doubtful,
             )
-            for n in sorted(self.all(), key=lambda n: n.node_id)
+            for node in sorted(self.all(), key=lambda n: n.node_id)
         )
 
     def held_bytes(self) -> dict[str, float]:

@@ -25,6 +25,7 @@ from milvine.querynode.remote.delete_feed import DeleteFeed
 from milvine.querynode.remote.holdings import HERE, Holdings
 from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Listener, Members
+from milvine.querynode.remote.node_groups import NodeGroups
 from milvine.querynode.remote.openings import Openings
 from milvine.querynode.remote.placement import preferred
 from milvine.querynode.remote.reads import Read, Reads
@@ -49,8 +50,11 @@ class NodeSet:
         self._holdings = Holdings()
         self._later = Later()
         self.members = Members(self._holdings, self._feed, self._later, self._members_changed)
-        self._openings = Openings(catalog, views, local, self.members, self._holdings, self._feed, self._later)
-        self._balancer = Balancer(self.members, self._holdings, self._openings, self._later, background)
+        self._groups = NodeGroups(catalog, self.members)
+        self._openings = Openings(
+            catalog, views, local, self.members, self._groups, self._holdings, self._feed, self._later
+        )
+        self._balancer = Balancer(self.members, self._groups, self._holdings, self._openings, self._later, background)
         self._reads = Reads(local, self.members, self._holdings, self._feed)
         metrics.node_bytes.update({"held": self.members.held_bytes, "limit": self.members.limit_bytes})
 
@@ -79,7 +83,7 @@ class NodeSet:
     # Where segments are
 
     def nodes(self) -> tuple[NodeInfo, ...]:
-        return self.members.infos()
+        return self.members.infos(self._groups.by_node())
 
     def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
         one = self._holdings.get(collection_id, segment_id)
@@ -90,7 +94,7 @@ class NodeSet:
         return first + tuple(i for i in one.holders if i not in first)
 
     def copies(self, collection_id: int) -> int:
-        return self._openings.copies(collection_id)
+        return self._groups.copies(collection_id)
 
     def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
         self._holdings.pin(segment_ids, node_ids)

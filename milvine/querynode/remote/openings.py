@@ -20,6 +20,7 @@ from milvine.querynode.remote.holdings import HERE, Holdings, Opened, Placed
 from milvine.querynode.remote.later import Later, quietly
 from milvine.querynode.remote.members import Members, raise_failures
 from milvine.querynode.remote.messages import decode_result
+from milvine.querynode.remote.node_groups import NodeGroups
 from milvine.querynode.remote.placement import preferred
 from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
 from milvine.querynode.remote.rpc import Unreachable
@@ -41,6 +42,7 @@ class Openings:
         views: Views,
         local: LocalNode,
         members: Members,
+        groups: NodeGroups,
         holdings: Holdings,
         feed: DeleteFeed,
         later: Later,
@@ -49,15 +51,10 @@ class Openings:
         self._views = views
         self._local = local
         self._members = members
+        self._groups = groups
         self._holdings = holdings
         self._feed = feed
         self._later = later
-
-    def copies(self, collection_id: int) -> int:
-        """How many nodes are to hold each segment."""
-        collection = self._catalog.snapshot.collections.get(collection_id)
-        wanted = 1 if collection is None or collection.load is None else collection.load.replica_number
-        return max(1, min(wanted, len(self._members)))
 
     # Opening
 
@@ -74,7 +71,7 @@ class Openings:
         pinned = self._holdings.pinned.get(meta.segment_id, ())
         order = [
             room.node_id
-            for room in preferred(self._members.rooms(), meta.segment_id)
+            for room in preferred(self._groups.rooms(meta.collection_id), meta.segment_id)
             if room.limit_bytes - taken.get(room.node_id, 0) >= size
         ]
         doubtful = self._members.doubtful()
@@ -84,7 +81,7 @@ class Openings:
         """Opens the segment on its holders, or on as many nodes as it needs, or else here, mapped."""
         before = self._holdings.get(meta.collection_id, meta.segment_id)
         holders = [] if before is None else [i for i in before.holders if i != HERE]
-        wanted = len(holders) or self.copies(meta.collection_id)
+        wanted = len(holders) or self._groups.copies(meta.collection_id)
         left = holders + [i for i in self._candidates(meta, spec) if i not in holders]
         opened: list[int] = []
         failures: list[Exception] = []

@@ -33,17 +33,17 @@ def preferred(rooms: Iterable[Room], segment_id: int) -> list[Room]:
 
 def placed(
     sizes: Mapping[int, int],
-    rooms: Sequence[Room],
+    rooms: Mapping[int, Sequence[Room]],
     copies: Mapping[int, int],
     pinned: Mapping[int, Collection[int]] | None = None,
 ) -> dict[int, tuple[int, ...]]:
     """The ids of the nodes of each segment; fewer than `copies` if too few have room. `sizes`: bytes by segment.
-    `pinned`: nodes that callers have asked for, which come first."""
-    free = {room.node_id: room.limit_bytes for room in rooms}
+    `rooms`: the nodes that may hold each. `pinned`: nodes that callers have asked for, which come first."""
+    free = {room.node_id: room.limit_bytes for some in rooms.values() for room in some}
     found: dict[int, tuple[int, ...]] = {}
     for segment_id in sorted(sizes):
         first = (pinned or {}).get(segment_id, ())
-        order = [room.node_id for room in preferred(rooms, segment_id)]
+        order = [room.node_id for room in preferred(rooms[segment_id], segment_id)]
         order.sort(key=lambda node_id: node_id not in first)
         chosen = [node_id for node_id in order if free[node_id] >= sizes[segment_id]][: copies[segment_id]]
         for node_id in chosen:

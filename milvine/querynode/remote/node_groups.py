@@ -1,0 +1,50 @@
+"""Which resource group has which node, and so which nodes may hold the segments of a collection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from milvine.catalog.store import Catalog
+from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, place_nodes
+from milvine.querynode.remote.members import Members
+from milvine.querynode.remote.placement import Room
+
+
+class NodeGroups:
+    """Nodes stay in their groups as long as the configurations allow it, also when they come back."""
+
+    def __init__(self, catalog: Catalog, members: Members) -> None:
+        self._catalog = catalog
+        self._members = members
+        self._lock = threading.Lock()
+        self._by_key: dict[str, str] = {}
+        self._found: tuple[Any, frozenset[str], Mapping[int, str]] = (None, frozenset(), {})
+        """The groups and nodes that were placed last, and the group of each node."""
+
+    def by_node(self) -> Mapping[int, str]:
+        groups, nodes = self._catalog.snapshot.resource_groups, self._members.all()
+        keys = frozenset(f"{node.node_id} {node.report.key}" for node in nodes)
+        placed_groups, placed_keys, found = self._found
+        if placed_groups is groups and placed_keys == keys:
+            return found
+        with self._lock:
+            self._by_key |= place_nodes(groups, [node.report.key for node in nodes], self._by_key)
+            found = {node.node_id: self._by_key[node.report.key] for node in nodes}
+            self._found = groups, keys, found
+        return found
+
+    def rooms(self, collection_id: int) -> list[Room]:
+        """The nodes of the collection's group, or all of them if the group has none."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        load = None if collection is None else collection.load
+        wanted = DEFAULT_RESOURCE_GROUP if load is None else load.resource_group
+        by_node, rooms = self.by_node(), self._members.rooms()
+        return [room for room in rooms if by_node.get(room.node_id) == wanted] or rooms
+
+    def copies(self, collection_id: int) -> int:
+        """How many nodes are to hold each segment of the collection."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        wanted = 1 if collection is None or collection.load is None else collection.load.replica_number
+        return max(1, min(wanted, len(self.rooms(collection_id))))
