@@ -47,13 +47,14 @@ from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import open_request_log
 from milvine.service.request_spans import open_spans
 from milvine.service.weak_defaults import warnings_at_start
+from milvine.storage.claims import place_of
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.import_files import ImportPlaces
 from milvine.storage.objects import Objects
 from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
 from milvine.storage.resource_files import ResourceFiles
 from milvine.storage.segment_files import SegmentPaths
-from milvine.storage.store import open_store, place_of
+from milvine.storage.store import open_store
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _log = logging.getLogger(__name__)

@@ -49,6 +49,8 @@ _NODE_READY = "milvine node ready "
 _NODES = int(os.environ.get("MILVINE_TEST_NODES", "0"))
 """Every server of the tests gets so many query nodes, which hold all its segments."""
 _MEMORY_LIMIT = "MILVINE_MEMORY_LIMIT"
+_STORE = os.environ.get("MILVINE_TEST_STORE", "")
+"""Every server of the tests has its segment files in an object store of this kind, `moto` or `versitygw`."""
 _POLL_SECONDS = 0.02
 _NODES_SECONDS = 1.5
 """Within this time a node reports twice, and is counted."""
@@ -71,7 +73,7 @@ def free_port() -> int:
     return port
 
 
-def _dies_with_parent() -> list[str]:
+def dies_with_parent() -> list[str]:
     """A command prefix that ends the child even when pytest itself is killed; it execs, so the pid stays."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
@@ -87,13 +89,14 @@ class Node:
         self.directory = directory
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> Node:
-        command = [*_dies_with_parent(), sys.executable, "-m", "milvine", "node", f"--head={HOST}:{self._head_port}"]
+    def start(self, env: Mapping[str, str] | None = None) -> Node:
+        """`env`: what its head has, in place of that of this process."""
+        command = [*dies_with_parent(), sys.executable, "-m", "milvine", "node", f"--head={HOST}:{self._head_port}"]
         command += [f"--data-dir={self.directory}", *self._arguments]
         self.directory.mkdir(exist_ok=True)
         with (self.directory / "log.txt").open("a") as log:
             self.process = subprocess.Popen(
-                command, env={**os.environ, **self._env}, stdout=subprocess.PIPE, stderr=log, text=True
+                command, env={**(env or os.environ), **self._env}, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -149,6 +152,14 @@ class Server:
         self._log_start = 0
         self._channel: grpc.Channel | None = None
 
+    def _environment(self) -> dict[str, str]:
+        stored = {}
+        if _STORE and "MILVINE_STORE_URI" not in self._env:
+            from stored_directories import environment_of
+
+            stored = environment_of(self.data_dir, _STORE)
+        return {**os.environ, **stored, **self._env}
+
     @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the server was never started"
@@ -180,7 +191,7 @@ class Server:
         """Start the process without waiting for it."""
         assert self._process is None or self._process.poll() is not None, "the server is running"
         command = [
-            *_dies_with_parent(),
+            *dies_with_parent(),
             sys.executable,
             "-m",
             "milvine",
@@ -197,7 +208,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._env},
+                env=self._environment(),
             )
 
     def start(self, timeout_seconds: float = READY_SECONDS) -> Server:
@@ -232,7 +243,7 @@ class Server:
     def _start_nodes(self) -> None:
         for node in self._nodes:
             if node.process is None:
-                node.start()
+                node.start(self._environment())
         if self._nodes:
             time.sleep(_NODES_SECONDS)
 
@@ -350,6 +361,16 @@ def world(request: pytest.FixtureRequest, _shared_client: MilvusClient) -> Itera
     made = request.module.World(_shared_client)
     yield made
     _shared_client.drop_collection(made.name)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An `ObjectServer` for the tests of one file."""
+    from object_servers import ObjectServer
+
+    started = ObjectServer(tmp_path_factory.mktemp("objects"))
+    yield started
+    started.stop()
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from milvine.cli.command import FAILED, OK, Command, Failed
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
-
-_BEGIN_SECONDS = 600.0
+from milvine.cli.server_files import add_data_dir_argument, held_files
 
 
 def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +27,7 @@ def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=int, default=0, metavar="N", help="remove all but the N newest; default: keep all"
     )
-    parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="the server's directory, as seen from here; default: its own name"
-    )
+    add_data_dir_argument(parser)
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the server's YAML file, for its store.uri; default: none"
     )
@@ -60,21 +57,13 @@ def _backup(parsed: argparse.Namespace) -> int:
     # Slow to import, and not needed by other commands.
     from milvine.datanode import backup
     from milvine.storage.backup_places import open_backup_place
-    from milvine.storage.store import objects_of
+    from milvine.storage.claims import objects_of
 
     if parsed.keep < 0:
         raise Failed("--keep must be 0 or more")
     place = _doing(lambda: open_backup_place(parsed.place, parsed.endpoint, parsed.region))
-    server = RestServer(parsed)
-    held = server.call("milvine/v1/backup/begin", {}, _BEGIN_SECONDS)
-    try:
-        data_dir: Path = parsed.data_dir or Path(held["dataDir"])
-        image = data_dir / Path(held["image"]).relative_to(held["dataDir"])
-        if not image.is_dir():
-            raise Failed(
-                f"{image} is not there: run this where the server's data directory is, or name it by --data-dir"
-            )
-
+    with held_files(RestServer(parsed), parsed.data_dir) as held:
+        data_dir = held.data_dir
         if place.is_in(data_dir):
             raise Failed(
                 f"{parsed.place} is in the server's data directory, whose next start would remove it; name another one"
@@ -83,12 +72,10 @@ def _backup(parsed: argparse.Namespace) -> int:
         def copy() -> tuple[Any, list[str]]:
             settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
             with Progress("copied", "bytes") as progress:
-                copied = backup.copy_to(place, data_dir, image, objects_of(data_dir, settings), progress)
+                copied = backup.copy_to(place, data_dir, held.image, objects_of(data_dir, settings), progress)
             return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
 
         copied, removed = _doing(copy)
-    finally:
-        server.call("milvine/v1/backup/end", {"backupId": held["backupId"]})
     found = copied.backup
     if parsed.json:
         new = {"newFiles": copied.new_files, "newBytes": copied.new_bytes, "removed": removed}

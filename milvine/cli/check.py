@@ -1,49 +1,109 @@
-"""`milvine check`: verifies the data directory of a stopped server."""
+"""`milvine check`: verifies the data of a stopped server, of a running one, or the objects of a store."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from milvine import config, front
 from milvine.cli.command import FAILED, OK, Command, Failed
 from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.rest import RestServer, add_login_arguments
+from milvine.cli.server_files import add_data_dir_argument, held_files
+
+_SERVER_SCHEMES = ("http://", "https://")
+
+
+class _Checked(Protocol):
+    """What has been read, and the findings while it is read."""
+
+    files: int
+    collections: int
+    rows: int
+
+    def findings(self) -> Iterator[Any]: ...
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data_dir", type=Path, metavar="DIR")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file of settings, for store.uri; default: none"
+        "place",
+        metavar="PLACE",
+        help="the data directory of a stopped server, http://HOST:PORT of a running one, or s3://BUCKET/PREFIX",
     )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of settings, for those of an object store; default: none",
+    )
+    add_data_dir_argument(parser)
+    add_login_arguments(parser)
     add_json_argument(parser)
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    """Prints the findings, one per line; fails if there is damage, not for leftovers that a start removes."""
-    data_dir: Path = parsed.data_dir
+def _settings(parsed: argparse.Namespace, data_dir: Path) -> config.Settings:
+    return config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
+
+
+@contextmanager
+def _of_stopped_server(parsed: argparse.Namespace) -> Iterator[_Checked]:
+    data_dir = Path(parsed.place)
     if not data_dir.is_dir():
         raise Failed(f"{data_dir} is not a directory")
     try:
         front.lock(data_dir)
     except front.CannotServe as error:
-        raise Failed(str(error)) from error
+        raise Failed(f"{error}; a running server is checked by its address, http://HOST:PORT") from error
     # Slow to import, and not needed at a server's start.
     from milvine.datanode.check import Check
-    from milvine.errors import MilvineError
-    from milvine.storage.store import objects_of
+    from milvine.storage.claims import objects_of
 
+    yield Check(data_dir, objects_of(data_dir, _settings(parsed, data_dir)))
+
+
+@contextmanager
+def _of_running_server(parsed: argparse.Namespace) -> Iterator[_Checked]:
+    from milvine.datanode.check import Check
+    from milvine.storage.claims import objects_of
+
+    server = RestServer(argparse.Namespace(uri=parsed.place, token=parsed.token))
+    with held_files(server, parsed.data_dir) as held:
+        yield Check(held.data_dir, objects_of(held.data_dir, _settings(parsed, held.data_dir)), held.image)
+
+
+@contextmanager
+def _of_objects(parsed: argparse.Namespace) -> Iterator[_Checked]:
+    from milvine.datanode.check import ObjectCheck
+    from milvine.storage.objects import Objects, Place
+
+    settings = _settings(parsed, Path())
+    yield ObjectCheck(Objects(Place(parsed.place, settings.store_endpoint, settings.store_region)))
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    """Prints the findings, one per line; fails if there is damage, not for leftovers that a start removes."""
+    from milvine.errors import MilvineError
+
+    place: str = parsed.place
+    opened = _of_stopped_server
+    if place.startswith(_SERVER_SCHEMES):
+        opened = _of_running_server
+    elif "://" in place:
+        opened = _of_objects
     damages = 0
     found = []
     try:
-        settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
-        check = Check(data_dir, objects_of(data_dir, settings))
-        for finding in check.findings():
-            damages += finding.is_damage
-            if parsed.json:
-                found.append({"text": finding.text, "isDamage": bool(finding.is_damage)})
-            else:
-                print(finding.text if finding.is_damage else f"note: {finding.text}")
+        with opened(parsed) as check:
+            for finding in check.findings():
+                damages += finding.is_damage
+                if parsed.json:
+                    found.append({"text": finding.text, "isDamage": bool(finding.is_damage)})
+                else:
+                    print(finding.text if finding.is_damage else f"note: {finding.text}")
     except (MilvineError, ValueError) as error:
         raise Failed(str(error)) from error
     if parsed.json:
@@ -51,16 +111,18 @@ def _run(parsed: argparse.Namespace) -> int:
         print_json({"isWhole": not damages, "findings": found, **counts})
         return FAILED if damages else OK
     state = "is whole" if not damages else f"has {damages} damaged files"
-    print(f"{data_dir} {state}: {check.files} files, {check.collections} collections, {check.rows} rows")
+    counted = f", {check.collections} collections, {check.rows} rows" if opened is not _of_objects else ""
+    print(f"{place} {state}: {check.files} files{counted}")
     return FAILED if damages else OK
 
 
 COMMAND = Command(
     "check",
-    "verify every byte of a stopped server's data directory",
+    "verify every byte of a server's data",
     (
         "milvine check ./milvine-data",
-        "MILVINE_STORE_URI=s3://bucket/prefix milvine check ./milvine-data    # with an object store",
+        "milvine check http://localhost:19530    # of a running server",
+        "milvine check s3://bucket/prefix    # objects alone, by their own checksums",
     ),
     _add_arguments,
     _run,

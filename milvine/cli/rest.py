@@ -23,8 +23,12 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uri", default=_DEFAULT_URI, help="the server; default: %(default)s")
-    parser.add_argument("--token", default=None, help="USER:PASSWORD; default: the variable MILVINE_TOKEN, else none")
+    add_login_arguments(parser)
     parser.add_argument("--database", default="default", metavar="NAME", help="default: %(default)s")
+
+
+def add_login_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token", default=None, help="USER:PASSWORD; default: the variable MILVINE_TOKEN, else none")
 
 
 class NoAnswer(Failed):

@@ -1,4 +1,4 @@
-"""Reads every byte of a stopped data directory and reports damage. Changes nothing.
+"""Reads every byte of a data directory, of a stopped server or of a running one, or of a store. Changes nothing.
 
 It uses the readers of recovery and loading: the catalog by SQLite's own check, sealed files by checksum, structure and
 the sizes and counts that the catalog knows, logs record by record. It also reports rows that are in
@@ -21,13 +21,14 @@ from milvine.catalog.contents import Snapshot
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.catalog_files import files_of, imported, named_files, named_resources
 from milvine.datanode.recovery import Replay
-from milvine.errors import DataIntegrityError
+from milvine.errors import DataIntegrityError, DiskLimitExceeded
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
+from milvine.storage.claims import OWNER
 from milvine.storage.files import verify_sealed, walk_files
-from milvine.storage.objects import Objects
-from milvine.storage.resource_files import read_resource, resource_directory
+from milvine.storage.objects import ObjectMissing, Objects
+from milvine.storage.resource_files import read_resource, resource_directory, resource_file
 from milvine.storage.segment_files import (
     ROWS_FILE,
     RowsFile,
@@ -52,12 +53,14 @@ class Finding:
 
 
 class Check:
-    """One pass over a data directory that no server holds. Counts what it has read."""
+    """One pass over a data directory. Counts what it has read."""
 
-    def __init__(self, root: Path, objects: Objects | None = None) -> None:
-        """`objects`: where the segment files are, if not in the directory alone."""
+    def __init__(self, root: Path, objects: Objects | None = None, held: Path | None = None) -> None:
+        """`objects`: where the segment files are, if not in the directory alone. `held`: the image that a running
+        server holds, as for a backup: its catalog is read, and logs and leftovers, which change, are left out."""
         self._paths = SegmentPaths(root)
         self._root = root
+        self._held = held
         self._objects = objects
         self._sizes = {} if objects is None else objects.sizes()
         self.files = 0
@@ -67,7 +70,7 @@ class Check:
     def findings(self) -> Iterator[Finding]:
         """The findings, file by file; none if the directory is whole."""
         try:
-            snapshot = read_catalog(self._root / CATALOG_FILE)
+            snapshot = read_catalog((self._held or self._root) / CATALOG_FILE)
         except DataIntegrityError as error:
             yield Finding(error.message)
             yield from self._all_sealed_files()
@@ -77,11 +80,17 @@ class Check:
             self.collections += 1
             found: list[tuple[SegmentMeta, RowsFile]] = []
             yield from self._segments_and_deltas(collection, snapshot, found)
-            yield from self._log(collection, found)
+            if self._held is None:
+                yield from self._log(collection, found)
         yield from self._snapshots(snapshot)
         for resource in snapshot.file_resources.values():
-            yield from self._reading(partial(read_resource, self._root, resource))
-        yield from self._leftovers(snapshot)
+            if self._held is None:
+                yield from self._reading(partial(read_resource, self._root, resource))
+            else:
+                path = self._held / resource_file(self._root, resource.resource_id).name
+                yield from self._reading(partial(verify_sealed, path))
+        if self._held is None:
+            yield from self._leftovers(snapshot)
 
     def _reading(self, read: Callable[[], object]) -> Iterator[Finding]:
         self.files += 1
@@ -97,11 +106,20 @@ class Check:
         if self._objects is not None:
             yield from self._object(self._objects, path, size)
         if self._objects is None or path.exists():
-            yield from self._reading(read)
+            for finding in self._reading(read):
+                # A running server may have evicted the copy meanwhile.
+                if self._objects is None or path.exists():
+                    yield finding
+                else:
+                    yield from damage_of(self._objects, self._name(path))
+
+    def _name(self, path: Path) -> str:
+        """Of a file's object."""
+        return path.relative_to(self._root).as_posix()
 
     def _object(self, objects: Objects, path: Path, size: int) -> Iterator[Finding]:
         """An object by its size and, without a local copy, by its checksum."""
-        name = path.relative_to(self._root).as_posix()
+        name = self._name(path)
         stored = self._sizes.get(name)
         if stored is None:
             yield Finding(f"{objects.uri}/{name} is missing")
@@ -109,13 +127,7 @@ class Check:
             yield Finding(f"{objects.uri}/{name} has {stored} bytes, not {size}")
         elif not path.exists():
             self.files += 1
-            with tempfile.TemporaryDirectory() as scratch:
-                copy = Path(scratch) / path.name
-                objects.download(name, copy, lambda: None)
-                try:
-                    verify_sealed(copy)
-                except DataIntegrityError as error:
-                    yield Finding(error.message.replace(str(copy), f"{objects.uri}/{name}"))
+            yield from damage_of(objects, name)
 
     def _all_sealed_files(self) -> Iterator[Finding]:
         """Without a catalog, files can still be verified by their own checksums."""
@@ -245,6 +257,36 @@ class Check:
                 yield Finding(f"{self._objects.uri}/{name} is left over and goes after a while", is_damage=False)
         for path in sorted(unnamed):
             yield Finding(f"{path} is left over and goes at the next start", is_damage=False)
+
+
+class ObjectCheck:
+    """One pass over the objects of a store. Without a catalog nothing says which of them are missing."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self.files = self.collections = self.rows = 0
+
+    def findings(self) -> Iterator[Finding]:
+        if self._objects.content(OWNER) is None:
+            yield Finding(f"{self._objects.uri} belongs to no data directory: it has no {OWNER}")
+        for name in sorted(self._objects.sizes()):
+            self.files += 1
+            yield from damage_of(self._objects, name)
+
+
+def damage_of(objects: Objects, name: str) -> Iterator[Finding]:
+    """Whether a sealed object has another checksum than it says, or is gone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / Path(name).name
+        try:
+            objects.download(name, copy, lambda: None)
+            verify_sealed(copy)
+        except ObjectMissing:
+            yield Finding(f"{objects.uri}/{name} is missing")
+        except DataIntegrityError as error:
+            yield Finding(error.message.replace(str(copy), f"{objects.uri}/{name}"))
+        except OSError as error:
+            raise DiskLimitExceeded(f"cannot write {copy}: {error.strerror}") from error
 
 
 def check_size(path: Path, expected: int) -> None:

@@ -8,35 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import orjson
-
 from milvine import metrics
-from milvine.config import LOCAL_STORE, Settings
 from milvine.crash_points import crash_point
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed, UnexpectedError
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed
 from milvine.model.segments import DeleteBatch
+from milvine.storage.claims import OWNER, Claim, refuse_alone, was_claimed
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import link_or_copy, mapped_files, remove_tree, verify_sealed, walk_files
 from milvine.storage.objects import ObjectMissing, Objects, Place
 from milvine.storage.segment_files import SegmentPaths, open_delta
 
 _log = logging.getLogger(__name__)
-OWNER = "milvine.json"
-"""The object that names the data directory to which a URI belongs."""
-MARKER = "store.json"
-"""The file of the data directory that names its URI."""
 _PARTS = "parts"
 _UPLOADS_AT_A_TIME = 8
 _FETCH_LOCKS = 64
@@ -121,8 +112,7 @@ class CachedStore(SegmentStore):
         self._used_at: dict[Path, float] = {}
         self._unnamed_since: dict[str, float] = {}
         self._local_bytes = 0
-        self._claim_lock = threading.Lock()
-        self._is_claimed = False
+        self._claim = Claim(paths.root, objects)
         self.is_named: Callable[[Path], bool] = lambda _path: True
         self.on_full: Callable[[], None] = lambda: None
         """Called when the copies have become larger than the cache."""
@@ -131,47 +121,9 @@ class CachedStore(SegmentStore):
         """The name of a file's object."""
         return path.relative_to(self.paths.root).as_posix()
 
-    # The claim
-
     def claim(self) -> None:
-        """Makes sure that the URI belongs to this data directory, since a sweep removes what its catalog does not name.
-
-        Raises UnexpectedError if it belongs to another directory or does not create objects conditionally.
-        """
-        with self._claim_lock:
-            if self._is_claimed:
-                return
-            uri, known = self.objects.uri, _marker_of(self.paths.root)
-            owner = uuid.uuid4().hex if known is None else known.owner
-            content = orjson.dumps({"owner": owner})
-            found = self.objects.content(OWNER)
-            if found is None:
-                if known is not None and known.is_claimed and known.uri != uri:
-                    raise UnexpectedError(
-                        f"the segment files of {self.paths.root} are in {known.uri}, and {uri} has no copy of them"
-                    )
-                # The file first: with the object alone, no start after a crash would know whose it is.
-                _write_marker(self.paths.root, _Marker(uri, owner, is_claimed=False))
-                crash_point("store.marked")
-                self.objects.create(OWNER, content)
-                crash_point("store.claimed")
-                found = self.objects.content(OWNER)
-            if found != content:
-                raise UnexpectedError(f"{uri} belongs to another data directory than {self.paths.root}")
-            if self.objects.create(OWNER, content):
-                raise UnexpectedError(
-                    f"{uri} overwrites objects that are to be created only if they are new, as two servers would"
-                )
-            claimed = _Marker(uri, owner, is_claimed=True)
-            if known != claimed:
-                _write_marker(self.paths.root, claimed)
-            self._is_claimed = True
-
-    @property
-    def was_claimed(self) -> bool:
-        """Whether an earlier start claimed this URI for the directory."""
-        known = _marker_of(self.paths.root)
-        return known is not None and known.is_claimed and known.uri == self.objects.uri
+        """Makes sure that the URI belongs to this data directory; see `Claim.make`."""
+        self._claim.make()
 
     # Reading
 
@@ -215,7 +167,7 @@ class CachedStore(SegmentStore):
         name = self.name(path)
         part = self._parts / name.replace("/", "-")
         try:
-            size = self._download(name, part, on_step)
+            size = self._download(path, part, on_step)
             crash_point("store.fetched")
             if not self.is_named(path):  # it was removed meanwhile, and its directory perhaps, too
                 raise DataIntegrityError(f"{path} is missing")
@@ -224,9 +176,7 @@ class CachedStore(SegmentStore):
         except ObjectMissing:
             if self.objects.content(OWNER) is None:
                 raise IoFailed(f"{self.objects.uri} is not the store of {self.paths.root} any more") from None
-            raise DataIntegrityError(
-                f"{self.objects.uri}/{name} is missing, and {path} is missing or damaged"
-            ) from None
+            raise self._lost(path, "missing") from None
         except OSError as error:
             raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
         finally:
@@ -235,17 +185,17 @@ class CachedStore(SegmentStore):
             self._stored.add(path)
         self._has_grown(size)
 
-    def _download(self, name: str, part: Path, on_step: Callable[[], None]) -> int:
-        size = self.objects.download(name, part, on_step)
-        try:
-            verify_sealed(part)
-        except DataIntegrityError:
-            size = self.objects.download(name, part, on_step)  # once more: the damage may be of the transfer alone
-            try:
-                verify_sealed(part)
-            except DataIntegrityError as error:
-                raise DataIntegrityError(f"{self.objects.uri}/{name} is damaged") from error
+    def _download(self, path: Path, part: Path, on_step: Callable[[], None]) -> int:
+        """Writes `part`, the whole content of `path`."""
+        size = self.objects.download(self.name(path), part, on_step)
+        if not _is_whole(part):
+            size = self.objects.download(self.name(path), part, on_step)  # the damage may be of the transfer alone
+            if not _is_whole(part):
+                raise self._lost(path, "damaged")
         return size
+
+    def _lost(self, path: Path, what: str) -> DataIntegrityError:
+        return DataIntegrityError(f"{self.objects.uri}/{self.name(path)} is {what}, and {path} is missing or damaged")
 
     @contextlib.contextmanager
     def kept(self, files: Sequence[Path]) -> Iterator[None]:
@@ -363,7 +313,7 @@ class CachedStore(SegmentStore):
     def sweep(self, named: Named, wait_seconds: float) -> int:
         """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`.
 
-        Returns the number of removed objects. Raises IoFailed, and DataIntegrityError if a named file is nowhere.
+        Returns the number of removed objects. Raises IoFailed, and DataIntegrityError if a named file is lost.
         """
         self.claim()
         sizes = self.objects.sizes()
@@ -372,7 +322,7 @@ class CachedStore(SegmentStore):
         # Read after `in_flight`: a file that has left it meanwhile is named here.
         wanted = {self.name(path): size for path, size in named().items()}
         lacking = {name for name, size in wanted.items() if sizes.get(name) != size}
-        local = {name for name in lacking if (self.paths.root / name).exists()}
+        local = {name for name in lacking if _is_whole(self.paths.root / name)}
         self._upload(self.paths.root / name for name in local)
         with self._lock:
             self._stored = {self.paths.root / name for name in wanted if name not in lacking or name in local}
@@ -391,21 +341,22 @@ class CachedStore(SegmentStore):
         current = {self.name(path) for path in named()}
         if gone := sorted((lacking - local) & current):
             raise DataIntegrityError(
-                f"{len(gone)} files are neither in {self.paths.root} nor in {self.objects.uri}, such as {gone[0]}"
+                f"{len(gone)} files are whole neither in {self.paths.root} nor in {self.objects.uri}, such as {gone[0]}"
             )
         return len(removed)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify_sealed(path)
+    except DataIntegrityError:
+        return False
+    return True
 
 
 def read_delta(store: SegmentStore, collection_id: int, delta_id: int) -> DeleteBatch:
     path = store.paths.delta(collection_id, delta_id)
     return store.read([path], partial(open_delta, path))
-
-
-def place_of(settings: Settings) -> Place | None:
-    """Where the settings put segment files; None: in the data directory alone."""
-    if settings.store_uri == LOCAL_STORE:
-        return None
-    return Place(settings.store_uri, settings.store_endpoint, settings.store_region)
 
 
 def open_store(paths: SegmentPaths, place: Place | None, cache_bytes: int) -> SegmentStore:
@@ -415,13 +366,13 @@ def open_store(paths: SegmentPaths, place: Place | None, cache_bytes: int) -> Se
     used cannot be reached.
     """
     if place is None:
-        _refuse_alone(paths.root)
+        refuse_alone(paths.root)
         return SegmentStore(paths)
     store = CachedStore(paths, Objects(place), cache_bytes)
     try:
         store.claim()
     except IoFailed as error:
-        if not store.was_claimed:
+        if not was_claimed(paths.root, store.objects.uri):
             raise
         _log.warning("%s", error.message)
     return store
@@ -443,52 +394,3 @@ def open_copies(paths: SegmentPaths, place: Place, cache_bytes: int) -> SegmentS
     threading.Thread(target=evict, name="evict", daemon=True).start()
     is_full.set()
     return store
-
-
-def objects_of(root: Path, settings: Settings) -> Objects | None:
-    """The objects of a stopped server's directory; None if all files are in the directory. Raises UnexpectedError if
-    the settings name another place than the directory does."""
-    place = place_of(settings)
-    if place is None:
-        _refuse_alone(root)
-        return None
-    objects, known = Objects(place), _marker_of(root)
-    if known is None or known.uri != objects.uri:
-        raise UnexpectedError(f"{objects.uri} is not the store of {root}")
-    return objects
-
-
-def _refuse_alone(root: Path) -> None:
-    known = _marker_of(root)
-    if known is not None and known.is_claimed:
-        raise UnexpectedError(f"the segment files of {root} are in {known.uri}: set store.uri to it")
-
-
-@dataclass(frozen=True, slots=True)
-class _Marker:
-    """`is_claimed`: the object of the owner was there at least once."""
-
-    uri: str
-    owner: str
-    is_claimed: bool
-
-
-def _marker_of(root: Path) -> _Marker | None:
-    """None without an object store."""
-    path = root / MARKER
-    try:
-        return _Marker(**orjson.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise DataIntegrityError(f"{path} is damaged") from error
-
-
-def _write_marker(root: Path, marker: _Marker) -> None:
-    unfinished = root / f"{MARKER}.new"
-    with unfinished.open("wb") as file:
-        file.write(orjson.dumps(asdict(marker)))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(root / MARKER)
-    sync_directory(root)

@@ -1,4 +1,4 @@
-"""S3 servers of the tests: moto's, or versitygw's if MILVINE_S3_SERVER names it, in a process of its own."""
+"""S3 servers of the tests, each in a process of its own: moto's, or versitygw's if MILVINE_S3_SERVER names it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import HOST, free_port
+from conftest import HOST, dies_with_parent, free_port
 
-_KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
+KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
 _START_SECONDS = 30.0
 BUCKET = "segments"
 VERSITYGW = "versitygw"
@@ -32,9 +32,9 @@ def _versitygw() -> str:
 class ObjectServer:
     """One bucket. Objects of versitygw outlive a restart, those of moto do not."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str | None = None) -> None:
         self._directory = directory
-        self.is_lasting = os.environ.get("MILVINE_S3_SERVER") == VERSITYGW
+        self.is_lasting = (kind or os.environ.get("MILVINE_S3_SERVER")) == VERSITYGW
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint = f"http://{HOST}:{self._port}"
@@ -47,8 +47,8 @@ class ObjectServer:
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=_KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=_KEYS["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         )
 
     def start(self) -> None:
@@ -60,7 +60,9 @@ class ObjectServer:
             command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self._port)]
         keys = {"ROOT_ACCESS_KEY": "tests", "ROOT_SECRET_KEY": "tests-secret"}
         with (self._directory / "s3.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **keys})
+            self._process = subprocess.Popen(
+                [*dies_with_parent(), *command], stdout=log, stderr=log, env={**os.environ, **keys}
+            )
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
@@ -81,7 +83,7 @@ class ObjectServer:
     def environment(self, prefix: str) -> dict[str, str]:
         """Settings and credentials of a server whose segment files are under `prefix`. Objects go after a second."""
         return {
-            **_KEYS,
+            **KEYS,
             "MILVINE_STORE_URI": self.uri(prefix),
             "MILVINE_STORE_ENDPOINT": self.endpoint,
             "MILVINE_STORE_REGION": "us-east-1",

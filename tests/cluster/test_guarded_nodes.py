@@ -10,7 +10,7 @@ from certificates import Certificates
 from conftest import HOST
 from node_processes import ClusterOfNodes
 from object_servers import ObjectServer
-from test_object_store import ROWS, answers, fill
+from stored_rows import ROWS, answers, fill
 
 from milvine.errors import UnexpectedError
 from milvine.querynode.node import SegmentNotHeld

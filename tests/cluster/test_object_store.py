@@ -8,33 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import Server, ServerFactory, free_port
 from object_servers import BUCKET, ObjectServer
-from pymilvus import DataType, MilvusClient, MilvusException
-from pymilvus.grpc_gen import milvus_pb2
+from pymilvus import MilvusClient, MilvusException
+from stored_rows import NAME, ROWS, WAIT_SECONDS, answers, check, eventually, fill, local_files, metric, rows
 
 from milvine.storage.files import walk_files
-
-NAME = "stored"
-DIM = 16
-ROWS = 1500
-WAIT_SECONDS = 30.0
-_VECTORS = np.random.default_rng(17).normal(size=(ROWS, DIM)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    started = ObjectServer(tmp_path_factory.mktemp("objects"))
-    yield started
-    started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -50,57 +34,6 @@ def stored(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> I
     client.close()
     yield server
     server.close()
-
-
-def fill(client: MilvusClient, name: str = NAME) -> None:
-    schema = client.create_schema()
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
-    schema.add_field("tag", DataType.VARCHAR, max_length=20)
-    index = client.prepare_index_params("vec", index_type="HNSW", metric_type="L2", params={"M": 8})
-    client.create_collection(name, schema=schema, index_params=index)
-    client.insert(name, rows(0, ROWS))
-    client.flush(name)
-    client.delete(name, ids=[*range(10)])
-    client.flush(name)
-    eventually(lambda: client.describe_index(name, "vec")["pending_index_rows"] == 0)
-
-
-def rows(first: int, end: int) -> list[dict[str, Any]]:
-    return [{"id": i, "vec": _VECTORS[i % ROWS].tolist(), "tag": f"t{i % 7}"} for i in range(first, end)]
-
-
-def answers(client: MilvusClient, name: str = NAME) -> Any:
-    """Hits with all fields, and the number of rows."""
-    hits = client.search(
-        name, _VECTORS[:3].tolist(), limit=5, output_fields=["vec", "tag"], search_params={"params": {"ef": 64}}
-    )
-    count = client.query(name, filter="", output_fields=["count(*)"])
-    return [
-        [(h["id"], h["distance"], h["entity"]["tag"], list(h["entity"]["vec"])) for h in one] for one in hits
-    ], count
-
-
-def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.1)
-
-
-def local_files(server: Server) -> dict[str, int]:
-    found = walk_files(server.data_dir / "segments")
-    return {path.relative_to(server.data_dir).as_posix(): path.stat().st_size for path in found}
-
-
-def metric(server: Server, name: str) -> float:
-    text = urllib.request.urlopen(f"{server.metrics_uri}/metrics").read().decode()
-    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
-
-
-def check(server: Server, env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "milvine", "check", str(server.data_dir)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
 def test_each_sealed_file_is_an_object_of_the_same_name_and_size(stored: Server, objects: ObjectServer) -> None:
@@ -242,8 +175,6 @@ def test_a_store_serves_one_directory_and_a_directory_one_store(
     assert lacking.returncode == 1 and f"{objects.uri('shared')}/{named} is missing" in lacking.stdout
     objects.s3.copy_object(Bucket="segments", CopySource=f"segments/shared/{named}.kept", Key=f"shared/{named}")
     objects.s3.delete_object(Bucket="segments", Key=f"shared/{named}.kept")
-    alone = check(stored, None)
-    assert alone.returncode == 1 and f"are in {objects.uri('shared')}" in alone.stderr
     other = new_server(env=objects.environment("shared"), start=False)
     other.spawn()
     assert other.process.wait(WAIT_SECONDS) == 1
@@ -355,57 +286,3 @@ def test_the_files_of_an_existing_directory_move_into_a_store(objects: ObjectSer
     client = server.client()
     assert answers(client) == before
     client.close()
-
-
-def reasons(server: Server) -> str:
-    return " ".join(server.stub.CheckHealth(milvus_pb2.CheckHealthRequest()).reasons)
-
-
-@pytest.mark.cluster
-def test_an_outage_stops_no_reads_and_its_work_goes_on_by_itself(
-    tmp_path: Path, new_server: ServerFactory, objects: ObjectServer
-) -> None:
-    if not objects.is_lasting:
-        pytest.skip("moto forgets its objects when it stops")
-    own = ObjectServer(tmp_path)
-    try:
-        server = new_server(env=own.environment("out"))
-        client = server.client()
-        for name in (NAME, "other"):
-            fill(client, name)
-        client.insert(NAME, rows(ROWS, ROWS + 100))
-        before, others = answers(client), answers(client, "other")
-        client.release_collection("other")
-        other = client.describe_collection("other")["collection_id"]
-        shutil.rmtree(server.data_dir / "segments" / str(other))
-        own.stop()
-        stopped = time.monotonic()
-        with pytest.raises(MilvusException, match=r"cannot write to s3://segments/out.*IO failed") as refused:
-            client.flush(NAME, retry_times=0)
-        assert refused.value.code == 1001
-        client.load_collection("other", _async=True)
-        eventually(lambda: "flush of collection stored" in reasons(server), 60)
-        eventually(lambda: "load of collection other" in reasons(server), 60)
-        while time.monotonic() < stopped + 30:
-            assert answers(client) == before
-            assert client.get_load_state("other")["state"].name == "Loading"
-            time.sleep(0.5)
-        own.start()
-        eventually(lambda: client.get_load_state("other")["state"].name == "Loaded", 90)
-        assert answers(client, "other") == others
-        eventually(lambda: own.sizes("out") == local_files(server), 90)
-        eventually(lambda: reasons(server) == "")
-        client.close()
-
-        own.stop()
-        server.stop()
-        shutil.rmtree(server.data_dir / "segments")
-        server.start()
-        client = server.client()
-        assert client.get_load_state(NAME)["state"].name == "Loading"
-        own.start()
-        eventually(lambda: client.get_load_state(NAME)["state"].name == "Loaded", 90)
-        assert answers(client) == before
-        client.close()
-    finally:
-        own.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
@@ -83,14 +84,32 @@ def log_files(data_dir: Path, name: str) -> list[Path]:
     return sorted((data_dir / "wal" / str(collection_id(data_dir, name))).glob("*.wal"))
 
 
+def write(path: Path, content: bytes | bytearray) -> None:
+    """With MILVINE_TEST_STORE, damage is of the copy and of the object: a damaged copy alone is fetched again."""
+    path.write_bytes(content)
+    _store_as_it_is(path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+    _store_as_it_is(path)
+
+
+def _store_as_it_is(path: Path) -> None:
+    if kind := os.environ.get("MILVINE_TEST_STORE"):
+        from stored_directories import store_as_it_is
+
+        store_as_it_is(path, kind)
+
+
 def flip(path: Path, offset: int) -> None:
     data = bytearray(path.read_bytes())
     data[offset] ^= 0x10
-    path.write_bytes(data)
+    write(path, data)
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    write(path, path.read_bytes()[: path.stat().st_size // 2])
 
 
 def flip_middle(path: Path) -> None:
@@ -113,4 +132,4 @@ def zero_start(path: Path) -> None:
     """Leaves size and footer as they are."""
     data = bytearray(path.read_bytes())
     data[:400] = bytes(400)
-    path.write_bytes(data)
+    write(path, data)

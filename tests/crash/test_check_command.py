@@ -31,12 +31,13 @@ from damage import (
     flip_record,
     log_files,
     one_file,
+    remove,
 )
 from pymilvus import MilvusClient
 
 from milvine.datanode.check import Check
 
-DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
+DAMAGES = [flip_middle, flip_footer, cut, remove]
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_every_flipped_bit_of_a_small_file_is_found(data_dir: Path) -> None:
     assert damages(data_dir) == []
 
 
-@pytest.mark.parametrize("damage", [flip_record, flip_header, Path.unlink], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("damage", [flip_record, flip_header, remove], ids=lambda f: f.__name__)
 def test_a_damaged_log_is_named(data_dir: Path, damage: Callable[[Path], None]) -> None:
     path = log_files(data_dir, SMALL)[-1]
     damage(path)
@@ -189,7 +190,10 @@ def test_a_directory_held_by_a_server_and_a_missing_one_are_refused(new_server: 
     server = new_server()
     held = milvine_check(server.data_dir)
     assert held.returncode == 1
-    assert held.stderr == f"milvine: the data directory {server.data_dir} is in use by process {server.pid}\n"
+    assert held.stderr == (
+        f"milvine: the data directory {server.data_dir} is in use by process {server.pid}; a running server is checked "
+        "by its address, http://HOST:PORT\n"
+    )
     server.kill()
     assert milvine_check(server.data_dir).returncode == 0, "a crash is reported as damage"
     gone = milvine_check(tmp_path / "gone")

@@ -32,6 +32,8 @@ from damage import (
     flip_record,
     log_files,
     one_file,
+    remove,
+    write,
     zero_start,
 )
 from pymilvus import MilvusClient, MilvusException
@@ -45,7 +47,7 @@ WAIT_SECONDS = 90.0
 NewServer = Callable[..., Any]
 
 
-DAMAGES = [flip_middle, flip_footer, cut, Path.unlink]
+DAMAGES = [flip_middle, flip_footer, cut, remove]
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ class Running:
         try:
             yield path
         finally:
-            path.write_bytes(whole)
+            write(path, whole)
         self.client.load_collection(name)
         assert self.server.stub.CheckHealth(milvus_pb2.CheckHealthRequest()).isHealthy
 
@@ -154,7 +156,7 @@ def test_the_load_names_a_damaged_file_and_other_collections_are_served(
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, Path.unlink, flip_footer, zero_start], ids=["cut", "unlink", "flip_footer", "zero_start"]
+    "damage", [cut, remove, flip_footer, zero_start], ids=["cut", "remove", "flip_footer", "zero_start"]
 )
 def test_raw_vectors_beside_an_index_are_checked_for_size_footer_and_structure(
     running: Running, damage: Callable[[Path], None]
@@ -171,7 +173,7 @@ def test_a_start_reports_each_collection_with_a_damaged_file_and_serves_the_othe
 ) -> None:
     paths = {SMALL: one_file(data_dir, SMALL, "rows.seg"), GRAPH: one_file(data_dir, GRAPH, "*.index")}
     flip_middle(paths[SMALL])
-    paths[GRAPH].unlink()
+    remove(paths[GRAPH])
     server = new_server(data_dir=data_dir)
     client = MilvusClient(uri=server.uri)
     check_serves(client, OTHER, 200)
@@ -187,7 +189,7 @@ def test_a_start_reports_each_collection_with_a_damaged_file_and_serves_the_othe
 
 @pytest.mark.parametrize(
     "damages",
-    [{SMALL: flip_record, GRAPH: flip_header}, {SMALL: Path.unlink}],
+    [{SMALL: flip_record, GRAPH: flip_header}, {SMALL: remove}],
     ids=["flipped bits", "no file"],
 )
 def test_a_collection_with_a_damaged_log_answers_with_the_files_name_and_others_are_served(

@@ -1,0 +1,134 @@
+"""Which URI of an object store belongs to which data directory: one to one, since a sweep removes what the directory's
+catalog does not name.
+
+An object under the URI names the directory, and a file of the directory names the URI.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from milvine.config import LOCAL_STORE, Settings
+from milvine.crash_points import crash_point
+from milvine.errors import DataIntegrityError, UnexpectedError
+from milvine.storage.directories import sync_directory
+from milvine.storage.objects import Objects, Place
+
+OWNER = "milvine.json"
+"""The object that names the data directory."""
+MARKER = "store.json"
+"""The file that names the URI."""
+
+
+class Claim:
+    """The claim of one data directory to one URI."""
+
+    def __init__(self, root: Path, objects: Objects) -> None:
+        self._root = root
+        self._objects = objects
+        self._lock = threading.Lock()
+        self._is_made = False
+
+    def make(self) -> None:
+        """Makes sure that the URI belongs to the directory; costs nothing once that is so.
+
+        Raises UnexpectedError if it belongs to another directory or does not create objects conditionally.
+        """
+        with self._lock:
+            if self._is_made:
+                return
+            root, uri, known = self._root, self._objects.uri, _marker_of(self._root)
+            owner = uuid.uuid4().hex if known is None else known.owner
+            content = orjson.dumps({"owner": owner})
+            found = self._objects.content(OWNER)
+            if found is None:
+                if known is not None and known.is_claimed and known.uri != uri:
+                    raise UnexpectedError(
+                        f"the segment files of {root} are in {known.uri}, and {uri} has no copy of them"
+                    )
+                # The file first: with the object alone, no start after a crash would know whose it is.
+                _write_marker(root, _Marker(uri, owner, is_claimed=False))
+                crash_point("store.marked")
+                self._objects.create(OWNER, content)
+                crash_point("store.claimed")
+                found = self._objects.content(OWNER)
+            if found != content:
+                raise UnexpectedError(f"{uri} belongs to another data directory than {root}")
+            if self._objects.create(OWNER, content):
+                raise UnexpectedError(
+                    f"{uri} overwrites objects that are to be created only if they are new, as two servers would"
+                )
+            claimed = _Marker(uri, owner, is_claimed=True)
+            if known != claimed:
+                _write_marker(root, claimed)
+            self._is_made = True
+
+
+def was_claimed(root: Path, uri: str) -> bool:
+    """Whether an earlier start claimed this URI for the directory."""
+    known = _marker_of(root)
+    return known is not None and known.is_claimed and known.uri == uri
+
+
+def refuse_alone(root: Path) -> None:
+    """Raises UnexpectedError if the segment files of a directory are elsewhere."""
+    known = _marker_of(root)
+    if known is not None and known.is_claimed:
+        raise UnexpectedError(f"the segment files of {root} are in {known.uri}: set store.uri to it")
+
+
+def place_of(settings: Settings) -> Place | None:
+    """Where the settings put segment files; None: in the data directory alone."""
+    if settings.store_uri == LOCAL_STORE:
+        return None
+    return Place(settings.store_uri, settings.store_endpoint, settings.store_region)
+
+
+def objects_of(root: Path, settings: Settings) -> Objects | None:
+    """The objects of a server's directory; None if all files are in the directory. Without `store.uri` they are where
+    the directory says. Raises UnexpectedError if the settings name another place than the directory does."""
+    place, known = place_of(settings), _marker_of(root)
+    if place is None:
+        if known is None or not known.is_claimed:
+            return None
+        place = Place(known.uri, settings.store_endpoint, settings.store_region)
+    objects = Objects(place)
+    if known is None or known.uri != objects.uri:
+        raise UnexpectedError(f"{objects.uri} is not the store of {root}")
+    return objects
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """`is_claimed`: the object of the owner was there at least once."""
+
+    uri: str
+    owner: str
+    is_claimed: bool
+
+
+def _marker_of(root: Path) -> _Marker | None:
+    """None without an object store."""
+    path = root / MARKER
+    try:
+        return _Marker(**orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataIntegrityError(f"{path} is damaged") from error
+
+
+def _write_marker(root: Path, marker: _Marker) -> None:
+    unfinished = root / f"{MARKER}.new"
+    with unfinished.open("wb") as file:
+        file.write(orjson.dumps(asdict(marker)))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(root / MARKER)
+    sync_directory(root)
