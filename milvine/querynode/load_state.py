@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from milvine.in_flight import InFlight
 from milvine.model.collections import LoadConfig
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import SegmentMeta
+from milvine.querynode.opening_progress import OpeningProgress
 from milvine.querynode.reservations import Reservations
 from milvine.segment.sealed import LoadSpec
 
@@ -29,8 +30,7 @@ class Opening:
     generation: int
     reserved_bytes: int | None = None
     is_successor: bool = False
-    is_cancelled: bool = False
-    opened_bytes: int = 0
+    progress: OpeningProgress = field(default_factory=OpeningProgress)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ class LoadState:
         """Notified when work on a segment has ended."""
         self.reservations = reservations
         self.generation = 0
-        """Grows with every event that may change the target; an opening that finds it changed checks the target."""
+        """Grows with every event that may change the target. The comparison that follows cancels what is not wanted."""
         self.loaded = threading.Event()
         self.served_config: LoadConfig | None = None
         """The configuration that is served until its replacement is open."""
@@ -102,7 +102,7 @@ class LoadState:
 
     def opened_bytes(self) -> dict[int, int]:
         """Resident bytes of segments that are not served yet."""
-        return {o.meta.segment_id: o.opened_bytes for o in self.openings() if not o.is_cancelled}
+        return {o.meta.segment_id: o.progress.bytes_read for o in self.openings() if not o.progress.is_cancelled}
 
     def begin(self, segment_id: int, work: Opening | Closing) -> None:
         assert segment_id not in self.working

@@ -164,6 +164,8 @@ class Loader:
             with state.lock:
                 state.to_open.clear()
                 state.generation += 1
+                for opening in state.openings():
+                    opening.progress.cancel()
         for pool in (self._collections, self._warm_ups, self._segments, self._closers):
             pool.shutdown(cancel_futures=True)
 
@@ -300,7 +302,7 @@ class Loader:
         target = self._target_of(collection, config)
         needed = needed_bytes(target, self._held(collection.collection_id, state))
         for opening in state.openings():
-            has_memory = opening.reserved_bytes is not None and not opening.is_cancelled
+            has_memory = opening.reserved_bytes is not None and not opening.progress.is_cancelled
             if has_memory and target.wants(opening.meta, opening.wanted):  # it continues
                 needed.pop(opening.meta.segment_id, None)
         state.reservations.plan(needed)
@@ -313,7 +315,7 @@ class Loader:
         stopping = {i: w for i, w in state.working.items() if isinstance(w, Closing) or not w.is_successor}
         for work in stopping.values():
             if isinstance(work, Opening):
-                work.is_cancelled = True
+                work.progress.cancel()
 
         def has_stopped() -> bool:
             return any(state.working.get(i) is not work for i, work in stopping.items())
@@ -345,6 +347,7 @@ class Loader:
         with state.lock:
             state.generation += 1
             state.note_change()
+            self._cancel_unwanted(state)
             closing = self._begin_closing(collection_id, state, self._differ(collection_id, state).to_close)
         self._close(collection_id, state, closing)
         with state.lock:
@@ -411,8 +414,12 @@ class Loader:
         metrics.woken_collections.inc()
         return True
 
-    def _unwanted_openings(self, state: LoadState) -> bool:
-        return any(self._opener.target_that_wants(state, opening) is None for opening in state.openings())
+    def _unwanted_openings(self, state: LoadState) -> list[Opening]:
+        return [one for one in state.openings() if self._opener.target_that_wants(state, one) is None]
+
+    def _cancel_unwanted(self, state: LoadState) -> None:
+        for opening in self._unwanted_openings(state):
+            opening.progress.cancel()
 
     def change_schema(
         self,
@@ -579,6 +586,7 @@ class Loader:
 
     def _compare_once(self, collection_id: int, state: LoadState) -> None:
         with state.lock:
+            self._cancel_unwanted(state)
             found = self._differ(collection_id, state)
             closing = self._begin_closing(collection_id, state, found.to_close)
             shared = self._plan_openings(collection_id, state, found)

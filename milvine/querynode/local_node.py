@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from milvine import metrics
+from milvine.crash_points import crash_point
 from milvine.index.term_queries import TermStatistics
 from milvine.model.properties import PartKey
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.node import NodeInfo, SegmentNotHeld
+from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.querynode.stored_segments import open_stored
 from milvine.segment.aggregation import Aggregation, aggregate_row_sets
 from milvine.segment.deletes import joined_deletes
@@ -29,7 +31,6 @@ from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
 from milvine.segment.sealed import LoadSpec, Part, SealedSegment
 from milvine.segment.search import search_row_sets
 from milvine.segment.term_statistics import term_statistics
-from milvine.storage.files import OnBytes, ignore_bytes
 from milvine.storage.store import SegmentStore, read_delta
 
 _Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
@@ -70,8 +71,15 @@ class LocalNode:
         return sum(s.mapped_bytes for segments in list(self._serving.values()) for s in list(segments.values()))
 
     def load_segment(
-        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes, in_parallel: bool = True
+        self, meta: SegmentMeta, spec: LoadSpec, progress: OpeningProgress, in_parallel: bool = True
     ) -> None:
+        def on_bytes(more_bytes: int) -> None:
+            if progress.is_cancelled:
+                raise OpeningCancelled
+            progress.add(more_bytes)
+            if in_parallel:
+                crash_point("load.bytes_opened")
+
         previous = self._serving[meta.collection_id].get(meta.segment_id)
         map_parts = partial(self._map_parts, meta.collection_id) if in_parallel else map
         opened = open_stored(self._store, meta, spec, previous, map_parts, on_bytes)

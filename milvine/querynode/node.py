@@ -10,11 +10,11 @@ from milvine.index.term_queries import TermStatistics
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.querynode.opening_progress import OpeningProgress
 from milvine.segment.aggregation import Aggregation
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows
 from milvine.segment.sealed import LoadSpec
-from milvine.storage.files import OnBytes, ignore_bytes
 
 
 class SegmentNotHeld(Exception):
@@ -63,12 +63,12 @@ class QueryNode(Protocol):
         ...
 
     def load_segment(
-        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes, in_parallel: bool = True
+        self, meta: SegmentMeta, spec: LoadSpec, progress: OpeningProgress, in_parallel: bool = True
     ) -> None:
         """Opens a segment, or opens it anew beside the one that serves. The caller opens a segment once at a time.
 
-        It is not served yet: `catch_up`, then `serve` or `discard` follow. `on_bytes` may be called by several
-        threads, or by the caller's alone, which waits for no other opening, if `in_parallel` is False.
+        It is not served yet: `catch_up`, then `serve` or `discard` follow. Several threads read, or, if
+        `in_parallel` is False, the caller's alone, which waits for no other opening. Raises OpeningCancelled.
         """
         ...
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from milvine.crash_points import crash_point
 from milvine.errors import MilvineError
 from milvine.querynode.budget import Budget
 from milvine.querynode.catch_up import catch_up
 from milvine.querynode.load_state import LoadState, Opening
 from milvine.querynode.load_targets import LoadTarget
 from milvine.querynode.node import QueryNode
+from milvine.querynode.opening_progress import OpeningCancelled
 from milvine.segment.sealed import part_sizes
 from milvine.segment.view import Views
 
@@ -40,13 +40,12 @@ class Opener:
         failed = True
         try:
             self._reserve(state, opening)
-            on_bytes = partial(self._on_bytes, state, opening)
-            self._node.load_segment(meta, opening.spec, on_bytes, in_parallel)
+            self._node.load_segment(meta, opening.spec, opening.progress, in_parallel)
             if not catch_up(self._views, meta, self._node.catch_up, is_successor=opening.is_successor):
                 raise _NotWanted
             serves = self._publish(state, opening)
             failed = False
-        except _NotWanted:
+        except (_NotWanted, OpeningCancelled):
             failed = False
         except (MilvineError, OSError):
             # Files are removed after the view has changed, so a missing file may not be wanted any more.
@@ -62,7 +61,7 @@ class Opener:
     def target_that_wants(self, state: LoadState, opening: Opening) -> LoadTarget | None:
         """The target, if it wants the segment being opened, or None."""
         with state.lock:
-            target = None if opening.is_cancelled else self._target_of(opening.meta.collection_id)
+            target = None if opening.progress.is_cancelled else self._target_of(opening.meta.collection_id)
             if target is not None and opening.is_successor:
                 target = target.with_successor(opening.meta)
             return target if target is not None and target.wants(opening.meta, opening.wanted) else None
@@ -76,17 +75,6 @@ class Opener:
                 held = self._node.held(meta.collection_id).get(meta.segment_id)
                 sizes = {} if held is None else part_sizes(*held)
                 opening.reserved_bytes, opening.spec = state.reservations.take(meta, opening.spec, sizes)
-
-    def _on_bytes(self, state: LoadState, opening: Opening, more_bytes: int) -> None:
-        generation = state.generation
-        has_changed = opening.is_cancelled or generation != opening.generation
-        if has_changed and self.target_that_wants(state, opening) is None:
-            raise _NotWanted
-        opening.generation = generation
-        with state.lock:
-            opening.opened_bytes += more_bytes
-        if not opening.is_successor:
-            crash_point("load.bytes_opened")
 
     def _publish(self, state: LoadState, opening: Opening) -> bool:
         meta = opening.meta

@@ -16,6 +16,8 @@ from conftest import Node
 from node_processes import ClusterOfNodes
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from milvine.querynode.remote.balancer import LOST_SECONDS
+
 DIM = 16
 ROWS = 1200
 SEGMENTS = 3
@@ -281,6 +283,24 @@ def test_no_read_fails_when_one_of_two_holders_goes(
     assert traffic.failures == []
     assert traffic.writes
     assert max(traffic.seconds["search"]) < SLOWEST_SECONDS
+
+
+def test_a_load_does_not_wait_until_a_stopped_node_is_lost(
+    client: MilvusClient, cluster: ClusterOfNodes, doubled: str
+) -> None:
+    wait_for_both(client, cluster, doubled)
+    client.release_collection(doubled)
+    cluster.nodes[0].signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        client.load_collection(doubled, replica_number=2)
+        assert nearest(client, doubled, 11) == 11
+        seconds = time.monotonic() - started
+    finally:
+        cluster.nodes[0].signal(signal.SIGCONT)
+    assert seconds < LOST_SECONDS
+    wait_for_both(client, cluster, doubled)
+    assert nearest(client, doubled, 12) == 12
 
 
 def test_the_head_serves_what_no_node_is_left_for(client: MilvusClient, cluster: ClusterOfNodes, doubled: str) -> None:

@@ -27,6 +27,7 @@ from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
 from milvine.model.types import DataType
 from milvine.querynode import cluster, loader
 from milvine.querynode.cluster import Target
+from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.segment.plans import QueryPlan
 from milvine.service import schema_changes
 from milvine.service.context import Engine, RequestContext
@@ -46,17 +47,18 @@ class SlowReads:
         reading: list[int] = []
         real = engine.loader._node.load_segment
 
-        def slow(meta: SegmentMeta, spec: Any, on_bytes: Any, *others: Any) -> None:
+        def slow(meta: SegmentMeta, spec: Any, progress: OpeningProgress, *others: Any) -> None:
             if meta.segment_id in segment_ids:
                 self.begun.append(meta.segment_id)
                 reading.append(meta.segment_id)
                 self.most_of_a_segment = max(self.most_of_a_segment, reading.count(meta.segment_id))
                 try:
                     while not self.go.wait(0.005):
-                        on_bytes(0)
+                        if progress.is_cancelled:
+                            raise OpeningCancelled
                 finally:
                     reading.remove(meta.segment_id)
-            real(meta, spec, on_bytes, *others)
+            real(meta, spec, progress, *others)
 
         monkeypatch.setattr(engine.loader._node, "load_segment", slow)
 

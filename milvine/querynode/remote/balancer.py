@@ -58,8 +58,10 @@ class Balancer:
         for node in self._members.all():
             if node.silent_seconds > LOST_SECONDS:
                 self._members.lose(node.node_id, f"no report for {node.silent_seconds:.0f} seconds")
-            else:
-                self._compare(node)
+                continue
+            if node.is_silent and any(not other.is_silent for other in self._members.all()):
+                node.cut()
+            self._compare(node)
         if self._members:
             for key, targets in self._wanted().items():
                 self._move(key, targets)

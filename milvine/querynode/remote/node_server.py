@@ -14,6 +14,7 @@ from milvine.querynode.budget import Budget
 from milvine.querynode.load_targets import lacking_bytes
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.node import NodeBehind, SegmentNotHeld
+from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.querynode.remote.messages import codec, encode_error, encode_result
 from milvine.querynode.remote.rpc import Answer, Stream
 from milvine.segment.sealed import LoadSpec, part_sizes
@@ -25,42 +26,6 @@ READS = ("search", "query", "count", "aggregate")
 """Methods of a QueryNode that read segments by a plan."""
 SegmentKey = tuple[int, int]
 """Collection and segment."""
-
-
-class _Cancelled(Exception):
-    """The head does not want the segment that is being opened."""
-
-
-class _Progress:
-    """Bytes that an opening has read since they were last taken."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._bytes = 0
-        self._is_done = False
-        self.is_cancelled = False
-        self.error: Exception | None = None
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-    def on_bytes(self, more_bytes: int) -> None:
-        if self.is_cancelled:
-            raise _Cancelled
-        with self._changed:
-            self._bytes += more_bytes
-
-    def end(self, error: Exception | None) -> None:
-        with self._changed:
-            self.error, self._is_done = error, True
-            self._changed.notify_all()
-
-    def take(self) -> tuple[int, bool]:
-        """The bytes, and whether the opening has ended; waits for the end a little."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_done, _TICK_SECONDS)
-            taken, self._bytes = self._bytes, 0
-            return taken, self._is_done
 
 
 class _Session:
@@ -218,8 +183,8 @@ class NodeServer:
 
     def _open(self, request: bytes, on_end: Callable[[Callable[[], None]], Any]) -> Iterator[bytes]:
         """The numbers of bytes read so far, at least one every tick; None at the end, or the error."""
-        progress = _Progress()
-        on_end(progress.cancel)
+        opening = _Opening()
+        on_end(opening.progress.cancel)
         try:
             session, (meta, spec, in_parallel) = self._admitted(request)
             session.reserve(meta, spec)
@@ -227,14 +192,16 @@ class NodeServer:
             yield encode_error(error)
             return
         threading.Thread(
-            target=_run_opening, args=(session, meta, spec, in_parallel, progress), name="opening", daemon=True
+            target=opening.run, args=(session, meta, spec, in_parallel), name="opening", daemon=True
         ).start()
-        is_done = False
-        while not is_done:
-            taken, is_done = progress.take()
-            if taken or not is_done:
-                yield encode_result(taken)
-        yield encode_result(None) if progress.error is None else encode_error(progress.error)
+        told = 0
+        while not opening.has_ended.wait(_TICK_SECONDS):
+            read = opening.progress.bytes_read
+            yield encode_result(read - told)
+            told = read
+        if more := opening.progress.bytes_read - told:
+            yield encode_result(more)
+        yield encode_result(None) if opening.error is None else encode_error(opening.error)
 
     def _serve(self, session: _Session, collection_id: int, segment_id: int, schema: Any) -> Mapping[PartKey, int]:
         try:
@@ -287,15 +254,22 @@ class NodeServer:
         return session.node.term_statistics(collection_id, ids, *more, seconds=seconds)
 
 
-def _run_opening(session: _Session, meta: SegmentMeta, spec: LoadSpec, in_parallel: bool, progress: _Progress) -> None:
-    error: Exception | None = None
-    try:
-        session.node.load_segment(meta, spec, progress.on_bytes, in_parallel)
-    except Exception as failure:  # noqa: BLE001 - a thread would swallow it
-        error = failure
-    if progress.is_cancelled and error is None:
-        session.node.discard(meta.collection_id, meta.segment_id)
-        error = _Cancelled()
-    if error is not None:
-        session.give_back(meta.collection_id, meta.segment_id)
-    progress.end(error)
+class _Opening:
+    """The opening of a segment, by a thread of its own."""
+
+    def __init__(self) -> None:
+        self.progress = OpeningProgress()
+        self.has_ended = threading.Event()
+        self.error: Exception | None = None
+
+    def run(self, session: _Session, meta: SegmentMeta, spec: LoadSpec, in_parallel: bool) -> None:
+        try:
+            session.node.load_segment(meta, spec, self.progress, in_parallel)
+            if self.progress.is_cancelled:
+                session.node.discard(meta.collection_id, meta.segment_id)
+                raise OpeningCancelled
+        except Exception as error:  # noqa: BLE001 - a thread would swallow it
+            session.give_back(meta.collection_id, meta.segment_id)
+            self.error = error
+        finally:
+            self.has_ended.set()

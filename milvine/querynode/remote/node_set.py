@@ -19,6 +19,7 @@ from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.node import NodeInfo
+from milvine.querynode.opening_progress import OpeningProgress
 from milvine.querynode.reduce import merge_hits
 from milvine.querynode.remote.balancer import Balancer
 from milvine.querynode.remote.delete_feed import DeleteFeed
@@ -34,7 +35,6 @@ from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, merge_found
 from milvine.segment.sealed import LoadSpec
 from milvine.segment.view import Views
-from milvine.storage.files import OnBytes, ignore_bytes
 
 
 class NodeSet:
@@ -114,9 +114,9 @@ class NodeSet:
     # Opening and closing
 
     def load_segment(
-        self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes = ignore_bytes, in_parallel: bool = True
+        self, meta: SegmentMeta, spec: LoadSpec, progress: OpeningProgress, in_parallel: bool = True
     ) -> None:
-        self._openings.load(meta, spec, on_bytes, in_parallel)
+        self._openings.load(meta, spec, progress, in_parallel)
 
     def catch_up(self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]) -> None:
         self._openings.catch_up(meta, deltas, deletes)

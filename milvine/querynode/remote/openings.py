@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.catch_up import catch_up
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.node import SegmentNotHeld
+from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.querynode.remote.delete_feed import DeleteFeed
 from milvine.querynode.remote.holdings import HERE, Holdings, Opened, Placed
 from milvine.querynode.remote.later import Later, quietly
@@ -26,7 +27,6 @@ from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
 from milvine.querynode.remote.rpc import Unreachable
 from milvine.segment.sealed import LoadSpec, part_sizes
 from milvine.segment.view import Views
-from milvine.storage.files import OnBytes, ignore_bytes
 
 _log = logging.getLogger(__name__)
 _SHORT_SECONDS, _CATCH_UP_SECONDS = 3.0, 60.0
@@ -58,10 +58,10 @@ class Openings:
 
     # Opening
 
-    def load(self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes, in_parallel: bool) -> None:
+    def load(self, meta: SegmentMeta, spec: LoadSpec, progress: OpeningProgress, in_parallel: bool) -> None:
         key = meta.collection_id, meta.segment_id
         with self._holdings.alone(key):
-            node_ids = self._open_somewhere(meta, spec, on_bytes, in_parallel)
+            node_ids = self._open_somewhere(meta, spec, progress, in_parallel)
             self._holdings.put_opened(key, Opened(meta, spec, node_ids))
 
     def _candidates(self, meta: SegmentMeta, spec: LoadSpec) -> list[int]:
@@ -74,10 +74,14 @@ class Openings:
             for room in preferred(self._groups.rooms(meta.collection_id), meta.segment_id)
             if room.limit_bytes - taken.get(room.node_id, 0) >= size
         ]
-        doubtful = self._members.doubtful()
-        return sorted(order, key=lambda i: (i in doubtful, i not in pinned))
+        silent = {node.node_id for node in self._members.all() if node.is_silent}
+        # A silent node gets its copy from the balancer, once it reports.
+        answering = [i for i in order if i not in silent]
+        return sorted(answering or order, key=lambda i: i not in pinned)
 
-    def _open_somewhere(self, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes, in_parallel: bool) -> list[int]:
+    def _open_somewhere(
+        self, meta: SegmentMeta, spec: LoadSpec, progress: OpeningProgress, in_parallel: bool
+    ) -> list[int]:
         """Opens the segment on its holders, or on as many nodes as it needs, or else here, mapped."""
         before = self._holdings.get(meta.collection_id, meta.segment_id)
         holders = [] if before is None else [i for i in before.holders if i != HERE]
@@ -90,9 +94,8 @@ class Openings:
             first = asked[0]
 
             def open_on(node: RemoteNode, first: int = first) -> Exception | None:
-                report = on_bytes if node.node_id == first else _check_with(on_bytes)
                 try:
-                    self._open_on(node, meta, spec, report, in_parallel)
+                    self._open_on(node, meta, spec, progress, in_parallel, counts=node.node_id == first)
                 except MemoryLimitExceeded as error:
                     return error
                 return None
@@ -109,23 +112,35 @@ class Openings:
                 raise failure
         if not opened:
             _log.warning("segment %s is opened by the head, mapped: no node has it", meta.segment_id)
-            self._local.load_segment(meta, replace(spec, mapped=True), on_bytes, in_parallel)
+            self._local.load_segment(meta, replace(spec, mapped=True), progress, in_parallel)
             opened = [HERE]
         return opened
 
     def _open_on(
-        self, node: RemoteNode, meta: SegmentMeta, spec: LoadSpec, on_bytes: OnBytes, in_parallel: bool
+        self,
+        node: RemoteNode,
+        meta: SegmentMeta,
+        spec: LoadSpec,
+        progress: OpeningProgress,
+        in_parallel: bool,
+        *,
+        counts: bool = True,
     ) -> None:
+        """`counts`: whether its bytes count as progress. Raises OpeningCancelled, Unreachable, and what the node
+        raises."""
         self._members.subscribe(meta.collection_id, node.node_id)
-        stream = node.channel.stream("open", node.message(meta, spec, in_parallel))
-        try:
-            for message in stream:
-                taken = decode_result(message)
-                if taken is None:
-                    return
-                on_bytes(taken)
-        finally:
-            stream.cancel()
+        with node.streaming("open", meta, spec, in_parallel) as stream, progress.stopped_by(stream.cancel):
+            try:
+                for message in stream:
+                    taken = decode_result(message)
+                    if taken is None:
+                        return
+                    if counts:
+                        progress.add(taken)
+            except Unreachable:
+                if progress.is_cancelled:
+                    raise OpeningCancelled from None
+                raise
         raise Unreachable(f"node {node.node_id} ended an opening")
 
     def catch_up(self, meta: SegmentMeta, deltas: Sequence[DeltaMeta], deletes: Iterable[DeleteBatch]) -> None:
@@ -186,7 +201,7 @@ class Openings:
         node, one = self._members.present(node_id), self._holdings.get(*key)
         if one is None:
             raise SegmentNotHeld(key[1])
-        self._open_on(node, one.meta, one.spec, ignore_bytes, in_parallel=True)
+        self._open_on(node, one.meta, one.spec, OpeningProgress(), in_parallel=True)
         try:
             if not catch_up(self._views, one.meta, partial(_catch_up_on, node)):
                 raise SegmentNotHeld(key[1])
@@ -252,12 +267,3 @@ def _catch_up_on(
 ) -> None:
     needed = tuple(delta for delta in deltas if delta.max_ts > meta.min_ts)
     node.call("catch_up", meta, needed, tuple(deletes), seconds=_CATCH_UP_SECONDS)
-
-
-def _check_with(on_bytes: OnBytes) -> Callable[[int], None]:
-    """Ends an opening as `on_bytes` does, without counting its bytes once more."""
-
-    def check(_more_bytes: int) -> None:
-        on_bytes(0)
-
-    return check

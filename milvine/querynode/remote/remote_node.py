@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 from milvine.model.records import record
 from milvine.querynode.remote.messages import codec, decode_result
 from milvine.querynode.remote.placement import Room
-from milvine.querynode.remote.rpc import PendingCall, RpcChannel
+from milvine.querynode.remote.rpc import PendingCall, RpcChannel, StreamingCall
 
 _LEAST_HEDGE_SECONDS = 0.05
 _HEDGE_FACTOR = 3
@@ -72,6 +73,7 @@ class RemoteNode:
         self.is_lost = False
         self._lock = threading.Lock()
         self._in_flight = 0
+        self._waited_for: dict[int, PendingCall | StreamingCall] = {}
         self._turns = count()
         self._beat_at = time.monotonic()
         self._failed_at = float("-inf")
@@ -115,9 +117,13 @@ class RemoteNode:
         return time.monotonic() - self._beat_at
 
     @property
+    def is_silent(self) -> bool:
+        return self.silent_seconds > _SILENT_SECONDS
+
+    @property
     def is_doubtful(self) -> bool:
         """Whether others are asked first: it failed, or was slow, since it last reported."""
-        return self._failed_at > self._beat_at or self.silent_seconds > _SILENT_SECONDS
+        return self._failed_at > self._beat_at or self.is_silent
 
     def failed(self) -> None:
         self._failed_at = time.monotonic()
@@ -137,4 +143,29 @@ class RemoteNode:
 
     def call(self, name: str, *arguments: Any, seconds: float) -> Any:
         """Raises Unreachable, and what the node raises."""
-        return decode_result(self.begin(name, *arguments, seconds=seconds).result())
+        call = self.begin(name, *arguments, seconds=seconds)
+        with self._waiting_for(call):
+            return decode_result(call.result())
+
+    @contextmanager
+    def streaming(self, name: str, *arguments: Any) -> Iterator[StreamingCall]:
+        """A call that ends with the block. Raises Unreachable."""
+        stream = self.channel.stream(name, self.message(*arguments))
+        with self._waiting_for(stream):
+            try:
+                yield stream
+            finally:
+                stream.cancel()
+
+    @contextmanager
+    def _waiting_for(self, call: PendingCall | StreamingCall) -> Iterator[None]:
+        self._waited_for[id(call)] = call
+        try:
+            yield
+        finally:
+            del self._waited_for[id(call)]
+
+    def cut(self) -> None:
+        """Ends the calls that are waited for, but not reads, which are hedged: they raise Unreachable."""
+        for call in list(self._waited_for.values()):
+            call.cancel()
