@@ -6,7 +6,20 @@ import argparse
 import sys
 
 from milvine import __version__
-from milvine.cli import backup, check, collections, doctor, estimate, exports, imports, loading, node, rows, serve
+from milvine.cli import (
+    backup,
+    check,
+    collections,
+    doctor,
+    estimate,
+    exports,
+    imports,
+    loading,
+    migrate,
+    node,
+    rows,
+    serve,
+)
 from milvine.cli.command import FAILED, Command, Failed
 
 COMMANDS: tuple[Command, ...] = (
@@ -25,6 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     imports.COMMAND,
     backup.BACKUP,
     backup.RESTORE,
+    migrate.COMMAND,
 )
 _EPILOG = """exit codes:
   0  done; of serve: stopped by SIGTERM or Ctrl-C

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 from conftest import Server
+from environments import installer
 
 PROGRAMS = Path(__file__).parent / "programs"
 pytestmark = [pytest.mark.ecosystem, pytest.mark.timeout(1200)]
@@ -29,17 +28,8 @@ REQUIREMENTS = {
 def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The Python of each program's environment, which is installed at its first use."""
 
-    @cache
-    def installed(requirements: tuple[str, ...]) -> str:
-        environment = tmp_path_factory.mktemp("ecosystem") / "venv"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-        interpreter = str(environment / "bin" / "python")
-        install = [sys.executable, "-m", "pip", "--python", interpreter, "install", "--quiet", "--no-compile"]
-        done = subprocess.run([*install, *requirements], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return interpreter
-
-    return lambda program: installed(tuple(REQUIREMENTS[program]))
+    install = installer(lambda: tmp_path_factory.mktemp("ecosystem"))
+    return lambda program: install(REQUIREMENTS[program])
 
 
 def test_each_program_is_listed() -> None:

@@ -1,0 +1,1 @@
+"""Moves collections of other databases into a server: `milvine migrate`."""

@@ -1,0 +1,1 @@
+"""The databases that collections are moved from, one file each."""
