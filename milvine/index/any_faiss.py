@@ -26,6 +26,7 @@ class AnyFaissIndex:
     """`payload` is the memory that faiss may read from; this object keeps it alive."""
 
     is_exact = False
+    scan_by_key = None
     scan_band = None
 
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:

@@ -16,6 +16,8 @@ from milvine.index.by_distance import Band
 from milvine.model.records import record
 
 Array = np.ndarray[Any, Any]
+KeyCodes = Callable[[Array], Array]
+"""From row offsets to int64 codes that order as the keys of these rows do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,12 @@ class VectorIndex(Protocol):
 
     def scan(self, queries: Any, k: int, mask: Array | None) -> tuple[Array, Array]:
         """The nearest k of all rows of `mask`, exactly; only an exact index has it."""
+        ...
+
+    @property
+    def scan_by_key(self) -> Callable[[Any, int, Array | None, KeyCodes], tuple[Array, Array]] | None:
+        """As `scan`, where rows of equal distance come in the order of their codes. None if no ties are to be expected
+        or the index is not exact."""
         ...
 
     @property

@@ -49,6 +49,7 @@ class BinaryLists:
     """Lists read in place from the arrays of `build_lists`."""
 
     is_exact = True
+    scan_by_key = None
     scan_band = None
 
     def __init__(self, arrays: Mapping[str, Array], name: str, metric: MetricType, payload_bytes: int) -> None:

@@ -38,6 +38,7 @@ def options(ef: int) -> Any:
 class HnswIndex:
     """A graph read in place. `payload` is the memory that faiss reads from; this object keeps it alive."""
 
+    scan_by_key = None
     scan_band = None
 
     def __init__(

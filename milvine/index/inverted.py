@@ -6,13 +6,13 @@ lists lie in descending order of their index, which `sparse_kernels` needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from milvine.index.base import Array
+from milvine.index.base import Array, KeyCodes
 from milvine.index.by_distance import Band, padded
-from milvine.index.scan_sparse import put_nearest
+from milvine.index.scan_sparse import nearest_by_key, put_nearest
 from milvine.index.sparse_kernels import MAX_VALUES, add_lists, by_place
 from milvine.model.sparse_vectors import SparseVectors
 
@@ -73,6 +73,19 @@ class InvertedIndex:
         candidates, whose distances the caller takes from the vectors.
         """
         distances, found = padded(len(queries), k)
+        for number, sums in enumerate(self._sums(queries, mask, drop_ratio)):
+            put_nearest(sums, None, k, band, distances[number], found[number])
+        return distances, found
+
+    def scan_by_key(self, queries: SparseVectors, k: int, mask: Array | None, codes: KeyCodes) -> tuple[Array, Array]:
+        distances, found = padded(len(queries), k)
+        for number, sums in enumerate(self._sums(queries, mask, 0.0)):
+            near, rows = nearest_by_key(sums, None, k, codes)
+            distances[number, : len(near)], found[number, : len(near)] = near, rows
+        return distances, found
+
+    def _sums(self, queries: SparseVectors, mask: Array | None, drop_ratio: float) -> Iterator[Array]:
+        """The inner products of all rows, zero outside the mask, with each query in turn; in one array."""
         allowed = None if mask is None else mask.astype(np.float32)
         sums = np.empty(self.row_count, np.float32)
         for number in range(len(queries)):
@@ -81,8 +94,7 @@ class InvertedIndex:
             self._add(*largest(query.indices, query.values, drop_ratio), sums)
             if allowed is not None:
                 np.multiply(sums, allowed, out=sums)
-            put_nearest(sums, None, k, band, distances[number], found[number])
-        return distances, found
+            yield sums
 
     def _add(self, indices: Array, weights: Array, sums: Array) -> None:
         if len(self._terms) == 0:

@@ -6,15 +6,15 @@ search by a range, and one that has to read most of its lists, adds them all int
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from milvine.index import inverted
-from milvine.index.base import Array, Effort, Found
+from milvine.index.base import Array, Effort, Found, KeyCodes
 from milvine.index.best_rows import TermList, best_rows
 from milvine.index.by_distance import Band, padded
-from milvine.index.scan_sparse import put_nearest
+from milvine.index.scan_sparse import nearest_by_key, put_nearest
 from milvine.index.sparse_kernels import add_joined
 from milvine.index.term_queries import TermQueries, TermStatistics, row_lengths
 from milvine.model.sparse_vectors import SparseVectors
@@ -54,6 +54,13 @@ class TermIndex:
     def scan(self, queries: TermQueries, k: int, mask: Array | None) -> tuple[Array, Array]:
         return self._search(queries, k, mask)
 
+    def scan_by_key(self, queries: TermQueries, k: int, mask: Array | None, codes: KeyCodes) -> tuple[Array, Array]:
+        distances, found = padded(len(queries), k)
+        for number, (sums, some) in enumerate(self._scores(queries, k, mask, 0.0)):
+            near, rows = nearest_by_key(sums, some, k, codes)
+            distances[number, : len(near)], found[number, : len(near)] = near, rows
+        return distances, found
+
     def scan_band(self, queries: TermQueries, k: int, mask: Array | None, band: Band) -> tuple[Array, Array]:
         return self._search(queries, k, mask, band=band)
 
@@ -66,24 +73,32 @@ class TermIndex:
     ) -> tuple[Array, Array]:
         """As `InvertedIndex.search`."""
         distances, found = padded(len(queries), k)
+        for number, (sums, rows) in enumerate(self._scores(queries, k if band is None else None, mask, drop_ratio)):
+            put_nearest(sums, rows, k, band, distances[number], found[number])
+        return distances, found
+
+    def _scores(
+        self, queries: TermQueries, k: int | None, mask: Array | None, drop_ratio: float
+    ) -> Iterator[tuple[Array, Array | None]]:
+        """For each query the scores of some rows of the mask, ascending, among them all that are as near as the k-th
+        nearest; or of all rows, zero outside the mask, in one array for all queries. Without `k`, of all rows."""
         sums: Array | None = None
         for number in range(len(queries)):
             query = queries.vectors[number : number + 1]
-            terms, weights = inverted.largest(query.indices, query.values, drop_ratio)
-            spans, weights = self._spans(terms, weights)
+            spans, weights = self._spans(*inverted.largest(query.indices, query.values, drop_ratio))
             if not spans:
+                yield np.zeros(0, np.float32), np.zeros(0, np.int32)
                 continue
-            best = best_rows(self._lists(queries, spans, weights), weights, k, mask) if band is None else None
-            if best is None:
-                sums = np.empty(self.row_count, np.float32) if sums is None else sums
-                self._add(queries, spans, weights, sums)
-                if mask is not None:
-                    np.multiply(sums, mask, out=sums)
-                put_nearest(sums, None, k, band, distances[number], found[number])
-            else:
+            best = None if k is None else best_rows(self._lists(queries, spans, weights), weights, k, mask)
+            if best is not None:
                 rows, scores = best
-                put_nearest(scores, rows, k, None, distances[number], found[number])
-        return distances, found
+                yield scores, rows
+                continue
+            sums = np.empty(self.row_count, np.float32) if sums is None else sums
+            self._add(queries, spans, weights, sums)
+            if mask is not None:
+                np.multiply(sums, mask, out=sums)
+            yield sums, None
 
     def _spans(self, terms: Array, weights: Array) -> tuple[list[slice], Array]:
         """The lists of the terms that the index has, and their weights."""

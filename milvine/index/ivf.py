@@ -40,6 +40,7 @@ class IvfIndex:
     `payload` is the memory that faiss reads from; this object keeps it alive.
     """
 
+    scan_by_key = None
     scan_band = None
 
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:

@@ -128,6 +128,7 @@ class SharedBands:
     most shared bands first, and no others."""
 
     is_exact = False
+    scan_by_key = None
     scan_band = None
 
     def __init__(self, arrays: Mapping[str, Array], name: str, payload_bytes: int) -> None:

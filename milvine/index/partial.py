@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from milvine.index.base import Effort, Found, VectorIndex
+from milvine.index.base import Effort, Found, KeyCodes, VectorIndex
 from milvine.index.by_distance import Band
 from milvine.index.scan import Array
 
@@ -21,6 +22,7 @@ class PartialIndex:
         self.name = index.name
         self.row_count = index.row_count
         self.is_exact = index.is_exact
+        self.scan_by_key = None if index.scan_by_key is None else self._scan_by_key
         self.scan_band = None if index.scan_band is None else self._scan_band
         self.heap_bytes = index.heap_bytes + self._places.nbytes
         self.memory_bytes = index.memory_bytes + self._places.nbytes
@@ -28,15 +30,24 @@ class PartialIndex:
     def scan_pays(self, effort: Effort, kept: int) -> bool:
         return self._index.scan_pays(effort, kept)
 
-    def search(self, queries: Array, k: int, effort: Effort, mask: Array | None) -> Found:
+    def search(self, queries: Any, k: int, effort: Effort, mask: Array | None) -> Found:
         found = self._index.search(queries, k, effort, self._within(mask))
         return replace(found, rows=self._outside(found.rows))
 
-    def scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+    def scan(self, queries: Any, k: int, mask: Array | None) -> tuple[Array, Array]:
         distances, rows = self._index.scan(queries, k, self._within(mask))
         return distances, self._outside(rows)
 
-    def _scan_band(self, queries: Array, k: int, mask: Array | None, band: Band) -> tuple[Array, Array]:
+    def _scan_by_key(self, queries: Any, k: int, mask: Array | None, codes: KeyCodes) -> tuple[Array, Array]:
+        assert self._index.scan_by_key is not None
+
+        def inner_codes(rows: Array) -> Array:
+            return codes(self._places[rows])
+
+        distances, rows = self._index.scan_by_key(queries, k, self._within(mask), inner_codes)
+        return distances, self._outside(rows)
+
+    def _scan_band(self, queries: Any, k: int, mask: Array | None, band: Band) -> tuple[Array, Array]:
         assert self._index.scan_band is not None
         distances, rows = self._index.scan_band(queries, k, self._within(mask), band)
         return distances, self._outside(rows)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milvine.index.base import Array
+from milvine.index.base import Array, KeyCodes
 from milvine.index.by_distance import Band, padded
 from milvine.index.sparse_kernels import row_sums
 from milvine.model.sparse_vectors import SparseVectors
@@ -191,6 +191,27 @@ def put_nearest(sums: Array, rows: Array | None, k: int, band: Band | None, dist
     near, scores = near[order], scores[order]
     distances[: len(near)] = -scores
     found[: len(near)] = near if rows is None else rows[near]
+
+
+def nearest_by_key(sums: Array, rows: Array | None, k: int, codes: KeyCodes) -> tuple[Array, Array]:
+    """Distances and rows of the k nearest, equal ones in the order of their codes. `sums` as of `put_nearest`."""
+    near = _hits(sums, k)
+    scores = sums[near]
+    if len(near) > k:
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        places = np.flatnonzero(scores >= least)
+        near, scores = near[places], scores[places]
+    near = near if rows is None else rows[near]
+    keys = codes(near)
+    if len(near) > k:
+        is_last = scores == least
+        last = np.flatnonzero(is_last)
+        wanted = k - (len(near) - len(last))
+        chosen = last[np.argpartition(keys[last], wanted - 1)[:wanted]]
+        places = np.concatenate((np.flatnonzero(~is_last), chosen))
+        near, scores, keys = near[places], scores[places], keys[places]
+    order = np.lexsort((keys, -scores))
+    return -scores[order], near[order]
 
 
 def _hits(sums: Array, k: int) -> Array:

@@ -11,10 +11,10 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,9 +28,10 @@ from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.rescoring import reordered
 from milvine.segment.rows import RowSet, alive
-from milvine.segment.topk import select_winners
+from milvine.segment.topk import has_repeats, key_ranks, select_winners
 
 Array = np.ndarray[Any, Any]
+_Result = TypeVar("_Result")
 SCAN = "scan"
 _HIT_BYTES = 12
 _BLOCK_CELLS = 1 << 20
@@ -91,6 +92,9 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
         is_best = plan.groups is not None and plan.groups.best and kept <= _RANKED_ROWS and not rows.keys.has_repeats
         scanned_by = _best_of_groups if is_best else _scanned
         distances, offsets = scanned_by(rows, plan, mask, kept)
+    elif (by_key := _by_key(rows, index, plan, mask)) is not None:
+        distances, offsets = by_key
+        way, effort, scanned = index.name, plan.effort.candidates, 0
     else:
         distances, offsets, effort, scanned = _ask_for(rows, index, plan, mask, kept)
         way = index.name
@@ -152,6 +156,26 @@ def _scan(rows: RowSet, plan: SearchPlan, queries: Any, k: int, mask: Array | No
     if index is not None and index.is_exact:
         return index.scan(queries, k, mask)
     return plan.exact.scan(vectors, prepared, queries, k, plan.metric, mask)
+
+
+def _by_key(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | None) -> tuple[Array, Array] | None:
+    """Distances and rows (nq, k) of an index that orders ties by key. None if it does not, or for copies of a key among
+    the nearest rows. One row more than is needed would show a copy of the last one, since copies are neighbours."""
+    scan, k = index.scan_by_key, plan.k
+    if scan is None or plan.band is not None or plan.effort.drop_ratio:
+        return None
+    keys, may_repeat = rows.column(plan.primary_field_id), rows.keys.has_repeats
+
+    def codes(places: Array) -> Array:
+        values = keys.take(places).values
+        return values if isinstance(values, np.ndarray) else key_ranks(values)
+
+    found = _in_threads(plan.queries, lambda queries: scan(queries, k + may_repeat, mask, codes))
+    distances = np.concatenate([near for near, _ in found]) if len(found) > 1 else found[0][0]
+    offsets = np.concatenate([near for _, near in found]) if len(found) > 1 else found[0][1]
+    if may_repeat and any(has_repeats(keys.take(line[line >= 0]).values) for line in offsets):
+        return None
+    return distances[:, :k], offsets[:, :k]
 
 
 def _ask_for(
@@ -226,17 +250,14 @@ def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept:
 def _ask(
     rows: RowSet, index: VectorIndex, plan: SearchPlan, queries: Any, k: int, effort: Effort, mask: Array | None
 ) -> Found:
-    """Up to k rows that the index finds for each query. Many queries are divided among threads.
+    """Up to k rows that the index finds for each query.
 
     Distances of a range are computed from the column, so that every plan treats rows at its ends alike.
     """
     k = min(k, rows.row_count)
-    parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
-    if parts < 2:
-        return _ask_here(rows, index, plan, queries, k, effort, mask)
-    ends = [len(queries) * part // parts for part in range(parts + 1)]
-    pieces = [queries[start:end] for start, end in itertools.pairwise(ends)]
-    found = list(_pool.map(lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask), pieces))
+    found = _in_threads(queries, lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask))
+    if len(found) == 1:
+        return found[0]
     return Found(
         np.concatenate([f.distances for f in found]),
         np.concatenate([f.rows for f in found]),
@@ -244,6 +265,15 @@ def _ask(
         max(f.effort for f in found),
         all(f.finds_all for f in found),
     )
+
+
+def _in_threads(queries: Any, function: Callable[[Any], _Result]) -> list[_Result]:
+    """Results of parts of the queries, in order. Only many queries are divided."""
+    parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
+    if parts < 2:
+        return [function(queries)]
+    ends = [len(queries) * part // parts for part in range(parts + 1)]
+    return list(_pool.map(function, [queries[start:end] for start, end in itertools.pairwise(ends)]))
 
 
 def _ask_here(

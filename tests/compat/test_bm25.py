@@ -123,6 +123,37 @@ def test_scores_are_those_of_the_formula_while_rows_grow_are_sealed_indexed_and_
     check(client, collection_name, texts | {1700: "w299 w1", 1701: "w1"})
 
 
+@pytest.mark.parametrize("key_type", [DataType.INT64, DataType.VARCHAR])
+@pytest.mark.parametrize("copies", [0, 30])
+def test_equal_scores_come_in_the_order_of_the_keys_and_a_key_once(
+    client: MilvusClient, collection_name: str, key_type: DataType, copies: int
+) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", key_type, is_primary=True, max_length=20)
+    schema.add_field("text", DataType.VARCHAR, max_length=100, enable_analyzer=True)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_function(Function("bm25", FunctionType.BM25, ["text"], ["sparse"]))
+    client.create_collection(collection_name, schema=schema)
+    add_index(client, collection_name, "sparse", "AUTOINDEX", "BM25")
+    client.load_collection(collection_name)
+    random = np.random.default_rng(copies)
+    keys = [int(key) if key_type is DataType.INT64 else f"k{key}" for key in random.permutation(2000)]
+    texts = [" ".join(f"w{word}" for word in sorted(random.integers(0, 8, 3))) for _ in keys]
+    rows = [{"id": key, "text": text} for key, text in zip(keys, texts, strict=True)]
+    client.insert(collection_name, [*rows, *rows[:copies]])
+    client.upsert(collection_name, rows[500:530])
+    client.flush(collection_name)
+    wait_indexed(client, collection_name, "sparse", 2030 + copies)
+    for query in ("w1", "w1 w2 w3"):
+        (everything,) = client.search(collection_name, [query], anns_field="sparse", limit=2000)
+        pairs = [(-hit["distance"], hit["id"]) for hit in everything]
+        assert pairs == sorted(pairs)
+        assert len({key for _, key in pairs}) == len(pairs) > 500
+        for limit in (1, 7, 10, 100):
+            (first,) = client.search(collection_name, [query], anns_field="sparse", limit=limit)
+            assert [(-hit["distance"], hit["id"]) for hit in first] == pairs[:limit]
+
+
 def test_k1_and_b_of_the_index_change_the_scores(client: MilvusClient, collection_name: str) -> None:
     make(client, collection_name, "SPARSE_WAND", params={"bm25_k1": 0.3, "bm25_b": 0.1})
     texts = new_texts(range(200), 3)

@@ -11,6 +11,8 @@ import pytest
 from milvine.index import scan_sparse
 from milvine.index.by_distance import Band
 from milvine.index.inverted import InvertedIndex, build
+from milvine.index.partial import PartialIndex
+from milvine.index.types.sparse_inverted_index import SparseIndex
 from milvine.model.sparse_vectors import SparseVectors, decode_json, empty_vectors, join
 from milvine.model.types import MetricType
 
@@ -103,6 +105,25 @@ def test_a_range_holds_the_rows_whose_distance_is_inside(vocabulary: int) -> Non
         for mask in masks(rng, 500):
             check(index.search(queries, 40, mask, band=band), products, 40, mask, band)
             check(scan_sparse.scan_band(vectors, queries, 40, MetricType.IP, mask, band), products, 40, mask, band)
+
+
+def test_rows_of_equal_distance_come_in_the_order_of_their_keys() -> None:
+    rng = np.random.default_rng(11)
+    valid = rng.random(900) < 0.7
+    vectors = sample(rng, int(valid.sum()), 40, 6)
+    queries, keys = sample(rng, 5, 40, 4), rng.permutation(900)
+    index = PartialIndex(SparseIndex(build(vectors), "SPARSE_INVERTED_INDEX", 0), valid)
+    assert index.scan_by_key is not None
+    for mask in (valid, valid & (rng.random(900) < 0.5)):
+        all_near, all_rows = index.scan(queries, 900, mask)
+        for k in (1, 10, 900):
+            found = index.scan_by_key(queries, k, mask, lambda places: keys[places])
+            for near, rows, all_distances, all_places in zip(*found, all_near, all_rows, strict=True):
+                hits = all_places >= 0
+                order = np.lexsort((keys[all_places[hits]], all_distances[hits]))[:k]
+                assert np.array_equal(rows[: len(order)], all_places[hits][order])
+                assert np.array_equal(near[: len(order)], all_distances[hits][order])
+                assert (rows[len(order) :] == -1).all()
 
 
 def test_a_row_has_the_same_distance_to_the_last_bit_however_it_is_found() -> None:

@@ -98,6 +98,33 @@ def test_an_index_finds_the_best_rows_of_the_formula_and_of_a_scan(k1: float, b:
 
 
 @pytest.mark.usefixtures("_limits")
+@pytest.mark.parametrize("vocabulary", [5, 300])
+def test_rows_of_equal_scores_come_in_the_order_of_their_keys(vocabulary: int) -> None:
+    rng = np.random.default_rng(vocabulary)
+    rows = texts(rng, 900, vocabulary)
+    rows = rows[rng.integers(0, 300, 900)]
+    asked = queries(rng, rows, [1, 2, 3, 8, 0], 1.2, 0.75)
+    index = TermIndex(build(rows), "SPARSE_INVERTED_INDEX", 0)
+    keys = rng.permutation(900)
+    for mask in (None, *(rng.random(900) < share for share in (0.02, 0.9))):
+        everything = scan_terms.scan(rows, None, asked, 900, MetricType.BM25, mask)
+        for k in (1, 10, 300, 900):
+            found = index.scan_by_key(asked, k, mask, lambda places: keys[places])
+            check_order(found, everything, keys, k)
+
+
+def check_order(found: tuple[Array, Array], everything: tuple[Array, Array], keys: Array, k: int) -> None:
+    """The first k of all hits by distance and key."""
+    for line, rows, all_near, all_rows in zip(*found, *everything, strict=True):
+        hits = all_rows >= 0
+        order = np.lexsort((keys[all_rows[hits]], all_near[hits]))[:k]
+        assert np.array_equal(rows[: len(order)], all_rows[hits][order])
+        assert np.array_equal(line[: len(order)], all_near[hits][order])
+        assert (rows[len(order) :] == -1).all()
+        assert np.isinf(line[len(order) :]).all()
+
+
+@pytest.mark.usefixtures("_limits")
 def test_a_light_term_is_left_out_and_a_range_holds_what_is_inside() -> None:
     rng = np.random.default_rng(5)
     rows = texts(rng, 900, 300)

@@ -10,7 +10,7 @@ import numpy as np
 
 from milvine.index import inverted, inverted_terms
 from milvine.index.array_file import read_arrays, write_arrays
-from milvine.index.base import Array, Effort, Found, VectorIndex
+from milvine.index.base import Array, Effort, Found, KeyCodes, VectorIndex
 from milvine.index.by_distance import Band
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.inverted import InvertedIndex
@@ -123,6 +123,9 @@ class SparseIndex:
 
     def scan(self, queries: SparseVectors, k: int, mask: Array | None) -> tuple[Array, Array]:
         return self._index.scan(queries, k, mask)
+
+    def scan_by_key(self, queries: SparseVectors, k: int, mask: Array | None, codes: KeyCodes) -> tuple[Array, Array]:
+        return self._index.scan_by_key(queries, k, mask, codes)
 
     def scan_band(self, queries: SparseVectors, k: int, mask: Array | None, band: Band) -> tuple[Array, Array]:
         return self._index.search(queries, k, mask, band=band)
