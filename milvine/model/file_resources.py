@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-MAX_FILE_BYTES = 8 << 20
+MAX_FILE_BYTES = 17 << 19
 MAX_RESOURCES = 1000
 MAX_NAME_CHARACTERS = 255
 MAX_PATH_CHARACTERS = 1024

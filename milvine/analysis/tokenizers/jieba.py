@@ -88,7 +88,10 @@ def _dictionary(params: Params) -> tuple[str, list[str]]:
 
 def _cutter(dictionary: str, words: list[_Word]) -> Any:
     if dictionary == EXTENDED:
-        raise invalid_argument(f"the jieba dictionary {EXTENDED} is not supported by this version of Milvine")
+        raise invalid_argument(
+            f"the jieba dictionary {EXTENDED} is in no Python package: add jieba's dict.txt.big as a file resource and "
+            'name that as extra_dict_file beside "dict": []'
+        )
     return _default_cutter() if dictionary and not words else _cutter_with(words, has_default=bool(dictionary))
 
 

@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from milvine.analysis.params import Params, absent_library, invalid_argument
 from milvine.analysis.terms import Places, Stream
+from milvine.errors import AnalyzerInvalid
 
 _KINDS = ("ipadic", "ipadic-neologd", "unidic", "ko-dic", "cc-cedict")
-_EMBEDDED = ("ipadic", "ko-dic", "cc-cedict")
-"""Those inside the package."""
+_NEOLOGD = "ipadic-neologd"
+_OTHER_PACKAGES = {"unidic": "lindera-python-unidic"}
+"""The packages of dictionaries that `_PACKAGE` lacks. Each is a package `lindera`, so only one of them is installed."""
 _FILTERS = {
     "japanese_compound_word": "japanese compound word",
     "japanese_keep_tags": "japanese keep tags",
@@ -23,6 +25,7 @@ _FILTERS = {
     "korean_stop_tags": "korean stop tags",
 }
 _PACKAGE = "lindera-python-cjk"
+_OTHER_DICTIONARIES = "Invalid dictionary kind"
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ def lindera(params: Params | None) -> Lindera:
     if "user_dict" in params:
         raise invalid_argument("a lindera user_dict is not supported by this version of Milvine")
     filters = list(_filters(params.get("filter", [])))
-    if kind not in _EMBEDDED:
-        raise invalid_argument(f"the lindera dictionary {kind} is not supported by this version of Milvine")
+    if kind == _NEOLOGD:
+        raise invalid_argument(f"the lindera dictionary {kind} is in no Python package, but ipadic and unidic are")
     try:
         import lindera as library
     except ImportError:
-        raise absent_library("the tokenizer lindera", _PACKAGE) from None
+        raise _without(kind) from None
     builder = library.TokenizerBuilder()
     builder.set_mode(mode)
     builder.set_keep_whitespace(True)
@@ -72,8 +75,21 @@ def lindera(params: Params | None) -> Lindera:
         for name, given in filters:
             builder.append_token_filter(name, given)
         return Lindera(builder.build())
-    except (ValueError, RuntimeError, library.LinderaError) as error:
+    except (ValueError, RuntimeError) as error:
+        if _OTHER_DICTIONARIES in str(error):
+            raise _without(kind) from error
         raise invalid_argument(f"lindera: {error}") from error
+
+
+def _without(kind: str) -> AnalyzerInvalid:
+    """Why a dictionary is refused that the installed package `lindera` lacks."""
+    if kind not in _OTHER_PACKAGES:
+        return absent_library("the tokenizer lindera", _PACKAGE)
+    package = _OTHER_PACKAGES[kind]
+    return AnalyzerInvalid(
+        f"the lindera dictionary {kind} needs the Python package {package} in place of {_PACKAGE}, which the server's "
+        f"environment lacks: pip uninstall {_PACKAGE}, then pip install {package}"
+    )
 
 
 def _kind(params: Params) -> str:
