@@ -1,17 +1,21 @@
-"""Full text search of one server of this checkout: quality over a real corpus, rows/s, latencies, tantivy beside it.
+"""Full text search of one server of this checkout: quality over a real corpus, rows/s, latencies, peers beside it.
 
-    python benches/texts.py [--rows 1000000] [--queries 300]
+    python benches/texts.py [--rows 1000000] [--queries 300] [--lite PYTHON]
 
 - Quality: the titles of the diseases of ICD-10-CM, which the package simple-icd-10-cm carries. Queries are the other
   names that the classification lists for a disease; the disease is the one right answer. bm25s ranks the same tokens.
 - Speed: texts of 6 to 18 words, 300,000 words by Zipf's law. Queries are three words, as frequent as in the texts.
 - Inside the engine: tantivy and our index search the same texts in turn; CPU time of one thread.
+- Milvus Lite: 100,000 of these texts, searched in turn by the same client, if `--lite` names the Python of an
+  environment with `pip install milvus-lite pymilvus`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -25,7 +29,7 @@ import bm25s
 import numpy as np
 import tantivy
 from pymilvus import DataType, Function, FunctionType, MilvusClient
-from pymilvus.grpc_gen import milvus_pb2
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from server import Server, caller, checked, show
 
 from milvine.index.base import Effort
@@ -36,6 +40,7 @@ from milvine.model.sparse_vectors import SparseVectors
 Array = np.ndarray[Any, Any]
 K = 10
 BATCH = 10_000
+LITE_ROWS = 100_000
 VOCABULARY = 300_000
 QUERY_WORDS = 3
 SCALE = 2.2
@@ -176,15 +181,86 @@ class Synthetic:
         return SparseVectors(offsets, (pairs % VOCABULARY).astype(np.uint32), counts.astype(np.float32))
 
 
+def as_text(words: Array) -> str:
+    return " ".join(f"w{word}" for word in words)
+
+
+def search_request(name: str, text: str) -> bytes:
+    group = common_pb2.PlaceholderGroup()
+    group.placeholders.add(tag="$0", type=21).values.append(text.encode())
+    request = milvus_pb2.SearchRequest(
+        collection_name=name, placeholder_group=group.SerializeToString(), nq=1, dsl_type=common_pb2.BoolExprV1
+    )
+    for key, value in (("anns_field", "terms"), ("topk", str(K)), ("params", "{}")):
+        request.search_params.add(key=key, value=value)
+    encoded: bytes = request.SerializeToString()
+    return encoded
+
+
 def over_grpc(server: Server, client: MilvusClient, texts: list[str], queries: list[Array]) -> None:
     collection = Collection(server, client, "synthetic")
     show(f"insert, {len(texts)} texts", f"{collection.fill(texts):,.0f} texts/s", server)
-    spent = []
-    for words in queries:
+    bare, by_client = [], []
+    for text in map(as_text, queries):
+        request = search_request(collection.name, text)
         began = time.perf_counter()
-        collection.search(" ".join(f"w{word}" for word in words))
-        spent.append(time.perf_counter() - began)
-    show("search, 3 words, p50", f"{statistics.median(spent) * 1e3:.2f} ms", server)
+        checked(milvus_pb2.SearchResults.FromString(collection.call("Search", request)))
+        bare.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        collection.search(text)
+        by_client.append(time.perf_counter() - began)
+    for name, times in (("bare gRPC", bare), ("MilvusClient", by_client)):
+        show(f"search, 3 words, {name}, p50", f"{statistics.median(times) * 1e3:.2f} ms", server)
+
+
+class Lite:
+    """Milvus Lite in a child process, filled with texts."""
+
+    def __init__(self, python: Path, directory: str, texts: Sequence[str]) -> None:
+        file = Path(directory, "texts.json")
+        file.write_text(json.dumps(texts))
+        command = [str(python), str(Path(__file__).with_name("lite_peer.py")), directory, str(file), str(K)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.texts_per_second = len(texts) / self._answer()
+
+    def search(self, text: str) -> tuple[float, list[float]]:
+        """The seconds that it took, and the scores of the hits."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{text}\n")
+        self._process.stdin.flush()
+        seconds, scores = self._answer()
+        return seconds, scores
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+def beside_lite(
+    server: Server, client: MilvusClient, python: Path, texts: Sequence[str], queries: Sequence[Array]
+) -> None:
+    collection = Collection(server, client, "beside_lite")
+    show(f"insert, {len(texts)} texts", f"{collection.fill(texts):,.0f} texts/s", server)
+    mine, theirs, equal = [], [], 0
+    with tempfile.TemporaryDirectory() as directory:
+        lite = Lite(python, directory, texts)
+        show("  Milvus Lite", f"{lite.texts_per_second:,.0f} texts/s", server)
+        for text in map(as_text, queries):
+            began = time.perf_counter()
+            found = collection.search(text)
+            mine.append(time.perf_counter() - began)
+            seconds, scores = lite.search(text)
+            theirs.append(seconds)
+            equal += len(scores) == len(found) and np.allclose(list(found.values()), scores, rtol=1e-4)
+        lite.stop()
+    show("search, 3 words, MilvusClient, p50", f"{statistics.median(mine) * 1e3:.2f} ms", server)
+    show("  Milvus Lite", f"{statistics.median(theirs) * 1e3:.2f} ms", server)
+    show("  queries with the same scores", f"{equal} of {len(queries)}", server)
 
 
 def inside(server: Server, corpus: Synthetic, texts: list[str], queries: list[Array]) -> None:
@@ -204,7 +280,7 @@ def inside(server: Server, corpus: Synthetic, texts: list[str], queries: list[Ar
     for words in queries:
         terms = words.astype(np.uint32)
         raw = TermQueries(SparseVectors(np.array([0, len(terms)]), terms, np.ones(len(terms), np.float32)), 1.2, 0.75)
-        parsed = other.parse_query(" ".join(f"w{word}" for word in words), ["text"])
+        parsed = other.parse_query(as_text(words), ["text"])
         began = time.thread_time()
         searcher.search(parsed, K, count=False)
         between = time.thread_time()
@@ -220,6 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--lite", type=Path, metavar="PYTHON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as data_dir:
         server = Server(data_dir)
@@ -228,6 +305,8 @@ def main() -> None:
             quality(server, client, options.queries)
             corpus = Synthetic(options.rows)
             texts, queries = corpus.texts(), corpus.queries(options.queries)
+            if options.lite is not None:
+                beside_lite(server, client, options.lite, texts[:LITE_ROWS], queries)
             over_grpc(server, client, texts, queries)
             inside(server, corpus, texts, queries)
         finally:
