@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,9 +41,11 @@ class Flusher:
         A failure before the commit changes nothing: the rows stay growing and in the log.
         """
         collection_id = writer.collection_id
-        view = self._views.current(collection_id)
-        if view is None:
+        view, collection = self._views.current(collection_id), self._catalog.snapshot.collections.get(collection_id)
+        if view is None or collection is None:
             return ()
+        # A field that the catalog does not name yet may never be committed, and its number given to another one.
+        field_ids = collection.schema.field_ids
         sealed: list[SegmentMeta] = []
         with contextlib.ExitStack() as handing_over:
             # Only before the commit, since a commit that fails may still be there after a crash.
@@ -50,7 +53,7 @@ class Flusher:
                 make_directory(self._paths.collection(collection_id))
                 for segment in view.growing:
                     for chunks in joinable(segment.chunks) if segment.segment_id in frozen.segment_ids else ():
-                        sealed.append(self._save_segment(collection_id, join_chunks(chunks), made))
+                        sealed.append(self._save_segment(collection_id, join_chunks(chunks), field_ids, made))
                 deltas = self._save_deltas(view, frozen, made)
                 sync_directory(self._paths.collection(collection_id))
                 crash_point("flush.files_written")
@@ -88,14 +91,15 @@ class Flusher:
         new_ids = {m.segment_id for m in sealed}
         return tuple(m for m in self._catalog.snapshot.segments.get(collection_id, ()) if m.segment_id in new_ids)
 
-    def _save_segment(self, collection_id: int, rows: Chunk, made: list[Path]) -> SegmentMeta:
+    def _save_segment(self, collection_id: int, rows: Chunk, field_ids: Set[int], made: list[Path]) -> SegmentMeta:
         segment_id = self._clock.next()
         made.append(self._paths.segment(collection_id, segment_id))
         writer = SegmentWriter(self._paths, collection_id, rows.partition_id, segment_id)
         writer.add_rows(RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
         crash_point("flush.rows_written")
         for field_id, column in rows.batch.columns.items():
-            writer.add_column(field_id, column)
+            if field_id in field_ids:
+                writer.add_column(field_id, column)
         return writer.finish()
 
     def _save_deltas(self, view: ReadView, frozen: Frozen, made: list[Path]) -> tuple[DeltaMeta, ...]:

@@ -65,12 +65,12 @@ def estimate(server: Server, name: str, **body: Any) -> dict[str, Any]:
 
 
 class Gate:
-    """Holds every loading thread of a server where bytes have become resident, until it is let through."""
+    """Holds every thread of a server that comes to a crash point, until it is let through."""
 
-    def __init__(self, fifo: Path) -> None:
+    def __init__(self, fifo: Path, point: str) -> None:
         os.mkfifo(fifo)
         self._end = os.open(fifo, os.O_RDWR)
-        self.environment = {"MILVINE_HOLD_AT": "load.bytes_opened", "MILVINE_HOLD_FIFO": str(fifo)}
+        self.environment = {"MILVINE_HOLD_AT": point, "MILVINE_HOLD_FIFO": str(fifo)}
 
     def let_through(self, times: int = 10_000) -> None:
         """Allows this many steps of loading."""
@@ -90,8 +90,9 @@ class Gate:
 
 
 @contextmanager
-def gate(directory: Path) -> Iterator[Gate]:
-    made = Gate(directory / "gate")
+def gate(directory: Path, point: str = "load.bytes_opened") -> Iterator[Gate]:
+    """Usually where bytes have become resident."""
+    made = Gate(directory / "gate", point)
     try:
         yield made
     finally:

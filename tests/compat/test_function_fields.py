@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import grpc
 import pytest
 from conftest import ServerFactory
 from grpc_calls import assert_refused
-from load_calls import until
+from load_calls import gate, until
 from pymilvus import DataType, FieldSchema, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index, ids_of
@@ -402,6 +404,33 @@ def test_a_crash_leaves_the_function_whole_or_absent(new_server: ServerFactory, 
     _filled(client, "c", sum(bool(_text(key)) for key in range(40)))
     for key in (2, 25, 35):
         assert _hits(client, "c", f"own{key}").keys() == {key}
+    client.close()
+
+
+def test_rows_sealed_while_a_function_is_added_have_no_column_of_a_field_that_never_was(
+    new_server: ServerFactory, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    with gate(tmp_path, "add_field.prepared") as held, ThreadPoolExecutor() as pool:
+        server = new_server(data_dir=data_dir, env=held.environment)
+        client = MilvusClient(server.uri)
+        _make(client, "c")
+        client.insert("c", _rows(*range(20)))
+        call = pool.submit(_until_dead, lambda: _add_bm25(client, "c"))
+        time.sleep(1)
+        assert not call.done()
+        client.flush("c")
+        assert [f["name"] for f in client.describe_collection("c")["fields"]] == ["id", "vec", "text", "a"]
+        server.process.kill()
+        call.result(60)
+        client.close()
+    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+
+    client = MilvusClient(new_server(data_dir=data_dir).uri)
+    client.add_collection_field("c", "b", DataType.INT64, nullable=True, default_value=7)
+    assert ids_of(client, "c", "b == 7") == list(range(20))
+    _add_bm25(client, "c")
+    _filled(client, "c", sum(bool(_text(key)) for key in range(20)))
     client.close()
 
 
