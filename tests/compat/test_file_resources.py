@@ -118,7 +118,7 @@ def test_resources_are_added_listed_and_removed(reader: MilvusClient) -> None:
         ("x", "link.txt", 1100, "file resource path not exist"),
         ("x", "../secret.txt", 1001, "it must be relative and without .."),
         ("x", "/etc/passwd", 1001, "it must be relative and without .."),
-        ("x", "large.txt", 1100, "has 10485760 bytes, more than 8388608"),
+        ("x", "large.txt", 1100, "has 10485760 bytes, more than 8912896"),
         ("x" * 256, "parts.txt", 1100, "has 256 characters, more than 255"),
         ("x", "x" * 1025, 1100, "has 1025 characters, more than 1024"),
     ],
