@@ -19,6 +19,12 @@ from milvine.cli.server_files import add_data_dir_argument, held_files
 def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", default="", metavar="URL", help="of the object store; default: the store's own")
     parser.add_argument("--region", default="", help="of the object store; default: the store's own")
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the secret of an encrypted place; default: the variable MILVINE_BACKUP_KEY, else no encryption",
+    )
 
 
 def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +37,11 @@ def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the server's YAML file, for its store.uri; default: none"
     )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        help="read again what the place has already, and store again what is damaged; default: in directories",
+    )
     add_server_arguments(parser)
     add_json_argument(parser)
 
@@ -41,7 +52,24 @@ def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     _add_place_arguments(parser)
     parser.add_argument("--backup", metavar="ID", help="default: the newest")
     parser.add_argument("--list", action="store_true", help="show the backups of the place, and restore none")
+    parser.add_argument("--verify", action="store_true", help="read every file of the backup, and restore none")
     add_json_argument(parser)
+
+
+def _opened(parsed: argparse.Namespace) -> Any:
+    """The place, encrypted if there is a secret."""
+    from milvine.storage.backup_places import open_backup_place
+    from milvine.storage.encrypted_places import encrypted_place
+
+    secret = os.environ.get("MILVINE_BACKUP_KEY", "").encode()
+    if parsed.key_file is not None:
+        try:
+            secret = parsed.key_file.read_bytes().strip()
+        except OSError as error:
+            raise Failed(f"cannot read {parsed.key_file}: {error.strerror}") from error
+        if not secret:
+            raise Failed(f"{parsed.key_file} is empty")
+    return encrypted_place(open_backup_place(parsed.place, parsed.endpoint, parsed.region), secret)
 
 
 def _doing(work: Callable[[], Any]) -> Any:
@@ -56,12 +84,13 @@ def _doing(work: Callable[[], Any]) -> Any:
 def _backup(parsed: argparse.Namespace) -> int:
     # Slow to import, and not needed by other commands.
     from milvine.datanode import backup
-    from milvine.storage.backup_places import open_backup_place
     from milvine.storage.claims import objects_of
 
     if parsed.keep < 0:
         raise Failed("--keep must be 0 or more")
-    place = _doing(lambda: open_backup_place(parsed.place, parsed.endpoint, parsed.region))
+    place = _doing(lambda: _opened(parsed))
+    is_directory = parsed.place.partition("://")[0] in (parsed.place, "file")
+    verifies = is_directory if parsed.verify is None else parsed.verify
     with held_files(RestServer(parsed), parsed.data_dir) as held:
         data_dir = held.data_dir
         if place.is_in(data_dir):
@@ -72,19 +101,23 @@ def _backup(parsed: argparse.Namespace) -> int:
         def copy() -> tuple[Any, list[str]]:
             settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
             with Progress("copied", "bytes") as progress:
-                copied = backup.copy_to(place, data_dir, held.image, objects_of(data_dir, settings), progress)
+                source = backup.HeldSource(data_dir, held.image, objects_of(data_dir, settings))
+                copied = backup.copy_to(place, source, progress, verifies_stored=verifies)
             return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
 
         copied, removed = _doing(copy)
     found = copied.backup
     if parsed.json:
         new = {"newFiles": copied.new_files, "newBytes": copied.new_bytes, "removed": removed}
+        new["repaired"] = list(copied.repaired)
         print_json({**_described(found), **new})
     else:
         print(
             f"backup {found.backup_id}: {found.collections} collections, {found.rows} rows, {len(found.files)} files, "
             f"{found.size} bytes; {copied.new_files} files and {copied.new_bytes} bytes are new"
         )
+        for path in copied.repaired:
+            print(f"was damaged in the place, and is stored again: {path}")
         for backup_id in removed:
             print(f"removed backup {backup_id}")
     return OK
@@ -104,19 +137,18 @@ def _described(found: Any) -> dict[str, Any]:
 def _restore(parsed: argparse.Namespace) -> int:
     from milvine.datanode import backup
     from milvine.datanode.check import Check
-    from milvine.storage.backup_places import open_backup_place
 
-    place = _doing(lambda: open_backup_place(parsed.place, parsed.endpoint, parsed.region))
+    place = _doing(lambda: _opened(parsed))
     ids: list[str] = _doing(lambda: backup.backup_ids(place))
     if not ids:
         raise Failed(f"{parsed.place} has no backup")
     if parsed.list:
         return _list(_doing(lambda: [backup.read_backup(place, one) for one in ids]), parsed.json)
+    if parsed.verify:
+        return _verify(place, _wanted(ids, parsed), parsed.json)
     if parsed.data_dir is None:
         raise Failed("name the new data directory: milvine restore PLACE DIR")
-    wanted = parsed.backup or ids[-1]
-    if wanted not in ids:
-        raise Failed(f"{parsed.place} has no backup {wanted}; it has {', '.join(ids)}")
+    wanted = _wanted(ids, parsed)
     target = parsed.data_dir.absolute()
 
     def bring() -> Any:
@@ -137,6 +169,31 @@ def _restore(parsed: argparse.Namespace) -> int:
     return FAILED if damages else OK
 
 
+def _wanted(ids: list[str], parsed: argparse.Namespace) -> str:
+    wanted: str = parsed.backup or ids[-1]
+    if wanted not in ids:
+        raise Failed(f"{parsed.place} has no backup {wanted}; it has {', '.join(ids)}")
+    return wanted
+
+
+def _verify(place: Any, wanted: str, as_json: bool) -> int:
+    from milvine.datanode import backup
+
+    def read() -> tuple[Any, list[str]]:
+        found = backup.read_backup(place, wanted)
+        with Progress("verified", "bytes") as progress:
+            return found, backup.damaged_files(place, found, progress)
+
+    found, damaged = _doing(read)
+    if as_json:
+        print_json({**_described(found), "isWhole": not damaged, "findings": damaged})
+    else:
+        for name in damaged:
+            print(f"{name} is damaged or missing")
+        print(f"backup {wanted} {'is whole' if not damaged else f'has {len(damaged)} damaged files'}")
+    return FAILED if damaged else OK
+
+
 def _list(backups: list[Any], as_json: bool) -> int:
     if as_json:
         print_json([_described(found) for found in backups])
@@ -154,7 +211,7 @@ BACKUP = Command(
     "copy a whole running server to a directory or an object store",
     (
         "milvine backup /mnt/backups",
-        "milvine backup s3://bucket/milvine --region eu-central-1 --keep 7",
+        "milvine backup s3://bucket/milvine --region eu-central-1 --keep 7 --key-file secret.txt",
     ),
     _add_backup_arguments,
     _backup,
@@ -165,6 +222,7 @@ RESTORE = Command(
     (
         "milvine restore /mnt/backups ./milvine-data",
         "milvine restore /mnt/backups --list",
+        "milvine restore /mnt/backups --verify --key-file secret.txt",
         "milvine restore s3://bucket/milvine ./milvine-data --backup 20261129-020000",
     ),
     _add_restore_arguments,

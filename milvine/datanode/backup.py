@@ -20,6 +20,7 @@ import orjson
 
 from milvine import __version__
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
+from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, ParameterInvalid
@@ -28,6 +29,7 @@ from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import (
     FOOTER_BYTES,
     checksum_in,
+    checksum_of,
     crc32c,
     stored_checksum,
     verify_sealed,
@@ -81,11 +83,24 @@ class Copied:
     backup: Backup
     new_files: int
     new_bytes: int
+    repaired: tuple[str, ...]
+    """Files that were in the place, damaged, and are stored again."""
 
 
-def copy_to(place: BackupPlace, data_dir: Path, image: Path, objects: Objects | None, on_bytes: OnBytes) -> Copied:
-    """Copies what a server holds for a backup. `image`: the directory with its catalog and its file resources;
-    `objects`: where the segment files are that are not in the data directory."""
+@dataclass(frozen=True, slots=True)
+class HeldSource:
+    """What a server holds for a backup. `image`: the directory with its catalog and its file resources; `objects`:
+    where the segment files are that are not in the data directory."""
+
+    data_dir: Path
+    image: Path
+    objects: Objects | None
+
+
+def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies_stored: bool) -> Copied:
+    """Copies what is not in the place yet. `verifies_stored`: files that are there are read again, and stored again if
+    they are not whole; otherwise their sizes are trusted."""
+    data_dir, image, objects = held.data_dir, held.image, held.objects
     catalog_file = image / CATALOG_FILE
     snapshot = read_catalog(catalog_file)
     sources = {path: (path, size) for path, size in named_files(SegmentPaths(data_dir), snapshot).items()}
@@ -94,13 +109,18 @@ def copy_to(place: BackupPlace, data_dir: Path, image: Path, objects: Objects | 
     stored = place.sizes(_FILES)
     total, finished, added = sum(size for _, size in sources.values()), 0, [0]
     files = []
+    repaired: list[str] = []
 
     def copy(name: str, source: Path, size: int) -> tuple[BackupFile, bool]:
         with _Source(source, name, size, objects) as found:
             one = BackupFile(name, size, found.checksum())
             is_new = stored.get(one.stored_name) != size
-            if is_new:
+            is_damaged = not is_new and verifies_stored and not is_whole_in(place, one)
+            if is_new or is_damaged:
                 place.put(one.stored_name, found.verified())
+                crash_point("backup.file_stored")
+        if is_damaged:
+            repaired.append(one.path)
         return one, is_new
 
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="backup") as pool:
@@ -130,9 +150,41 @@ def copy_to(place: BackupPlace, data_dir: Path, image: Path, objects: Objects | 
     )
     manifest = image / _MANIFEST
     manifest.write_bytes(_encode(backup))
+    crash_point("backup.files_stored")
     place.put(f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}", catalog_file)
+    crash_point("backup.catalog_stored")
     place.put(f"{_BACKUPS}{backup.backup_id}/{_MANIFEST}", manifest)
-    return Copied(backup, len(added) - 1, sum(added) + len(content))
+    return Copied(backup, len(added) - 1, sum(added) + len(content), tuple(sorted(repaired)))
+
+
+def is_whole_in(place: BackupPlace, one: BackupFile) -> bool:
+    """Whether a stored file is what was stored, read from the place."""
+    try:
+        with place.reading(one.stored_name) as file:
+            return checksum_of(file, one.size, one.stored_name) == one.checksum
+    except DataIntegrityError:
+        return False
+
+
+def damaged_files(place: BackupPlace, backup: Backup, on_bytes: OnBytes) -> list[str]:
+    """The names of the files of a backup that are missing or not what was stored, all of them read."""
+    stored, finished, damaged = place.sizes(_FILES), 0, []
+    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="verify") as pool:
+        for one, is_whole in zip(
+            backup.files,
+            pool.map(lambda one: one.stored_name in stored and is_whole_in(place, one), backup.files),
+            strict=True,
+        ):
+            finished += one.size
+            on_bytes(finished, backup.size)
+            if not is_whole:
+                damaged.append(one.stored_name)
+    name = f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}"
+    content = place.content(name)
+    if (len(content), crc32c([content])) != backup.catalog:
+        damaged.append(name)
+    on_bytes(backup.size, backup.size)
+    return damaged
 
 
 class _Source:
@@ -254,7 +306,9 @@ def bring_back(place: BackupPlace, backup: Backup, target: Path, on_bytes: OnByt
     try:
         make_directory(unfinished)
         _bring_files(place, backup, unfinished, on_bytes)
+        crash_point("backup.files_fetched")
         _bring_catalog(place, backup, unfinished)
+        crash_point("backup.catalog_fetched")
         if target.exists():
             target.rmdir()
         unfinished.rename(target)
@@ -278,6 +332,7 @@ def _bring_files(place: BackupPlace, backup: Backup, root: Path, on_bytes: OnByt
             if not _is_whole(target, one):
                 target.unlink(missing_ok=True)
                 raise DataIntegrityError(f"{one.stored_name} is damaged")
+            crash_point("backup.file_fetched")
         return one.size
 
     finished = 0

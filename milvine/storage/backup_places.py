@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from milvine.errors import DiskLimitExceeded, IoFailed
 from milvine.storage.directories import make_directory, sync_directory
@@ -15,10 +16,12 @@ from milvine.storage.objects import ObjectMissing, Objects, Place
 
 _FILE_SCHEME = "file://"
 _UNFINISHED = ".unfinished"
+_STEP_BYTES = 4 << 20
 
 
 class BackupPlace(Protocol):
-    """Every failure is an IoFailed or a DiskLimitExceeded."""
+    """Every failure is an IoFailed or a DiskLimitExceeded; a damaged file of an encrypted place is a
+    DataIntegrityError."""
 
     def is_in(self, directory: Path) -> bool:
         """Whether its files are in a directory of this machine, or below it."""
@@ -28,8 +31,18 @@ class BackupPlace(Protocol):
         """Sizes of the files whose names begin with `prefix`, by name."""
         ...
 
+    def has(self, name: str) -> bool: ...
+
     def put(self, name: str, path: Path) -> None:
         """Stores a file whole, durably as far as the place can."""
+        ...
+
+    def writing(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """A file that is stored, whole, after the block, and not at all if that raises."""
+        ...
+
+    def reading(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """A stored file. Raises IoFailed if it is not there."""
         ...
 
     def content(self, name: str) -> bytes:
@@ -57,17 +70,41 @@ class BackupDirectory:
         named = {path.relative_to(self._root).as_posix(): path for path in found if path.suffix != _UNFINISHED}
         return {name: path.stat().st_size for name, path in named.items()}
 
+    def has(self, name: str) -> bool:
+        return (self._root / name).is_file()
+
     def put(self, name: str, path: Path) -> None:
+        with self.writing(name) as written:
+            copy_into(path, written)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
         target = self._root / name
         unfinished = target.with_name(target.name + _UNFINISHED)
         try:
             make_directory(target.parent)
-            _copy(path, unfinished)
+            with unfinished.open("wb") as written:
+                yield written
+                written.flush()
+                os.fsync(written.fileno())
             unfinished.replace(target)
             sync_directory(target.parent)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             raise _failed(error, target) from error
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[BinaryIO]:
+        path = self._root / name
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise _unreadable(error, path) from error
+        with file:
+            yield file
 
     def content(self, name: str) -> bytes:
         try:
@@ -76,27 +113,28 @@ class BackupDirectory:
             raise _unreadable(error, self._root / name) from error
 
     def fetch(self, name: str, target: Path) -> None:
-        source = self._root / name
-        try:
-            with source.open("rb"):
-                pass
-        except OSError as error:
-            raise _unreadable(error, source) from error
-        try:
-            _copy(source, target)
-        except OSError as error:
-            raise _failed(error, target) from error
+        with self.reading(name) as read:
+            write_synced(read, target)
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
             (self._root / name).unlink(missing_ok=True)
 
 
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as read, target.open("wb") as written:
-        shutil.copyfileobj(read, written, 4 << 20)
-        written.flush()
-        os.fsync(written.fileno())
+def copy_into(source: Path, written: BinaryIO) -> None:
+    with source.open("rb") as read:
+        shutil.copyfileobj(read, written, _STEP_BYTES)
+
+
+def write_synced(read: BinaryIO, target: Path) -> None:
+    """Copies what is left of a file into a new one. Raises DiskLimitExceeded, and what reading raises."""
+    try:
+        with target.open("wb") as written:
+            shutil.copyfileobj(read, written, _STEP_BYTES)
+            written.flush()
+            os.fsync(written.fileno())
+    except OSError as error:
+        raise _failed(error, target) from error
 
 
 def _failed(error: OSError, path: Path) -> DiskLimitExceeded:
@@ -117,8 +155,24 @@ class BackupObjects:
     def sizes(self, prefix: str) -> dict[str, int]:
         return self._objects.sizes(prefix)
 
+    def has(self, name: str) -> bool:
+        return self._objects.beginning(name, 1) is not None
+
     def put(self, name: str, path: Path) -> None:
         self._objects.upload(name, path)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        with self._objects.writing(name) as written:
+            yield written
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[BinaryIO]:
+        found = self._objects.reader(name)
+        if found is None:
+            raise IoFailed(f"{self._objects.uri}/{name} is missing")
+        with found[0] as file:
+            yield file
 
     def content(self, name: str) -> bytes:
         content = self._objects.content(name)

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -142,6 +143,21 @@ def checksum_in(ending: bytes, size: int, name: object) -> int:
 def stored_checksum(path: Path) -> int:
     """The checksum that a sealed file says that its payload has. Raises DataIntegrityError naming the file."""
     return _map_sealed(path)[3]
+
+
+def checksum_of(file: BinaryIO, size: int, name: object) -> int:
+    """The checksum of a sealed file's payload, read in steps and compared with its footer. Raises DataIntegrityError
+    naming the file."""
+    crc, left = 0, size - FOOTER_BYTES
+    while left > 0:
+        step = file.read(min(_CRC_STEP_BYTES, left))
+        if not step:
+            raise _truncated(Path(str(name)), size - left)
+        crc = google_crc32c.extend(crc, step)
+        left -= len(step)
+    if crc != checksum_in(file.read(FOOTER_BYTES + 1), size, name):
+        raise DataIntegrityError(f"{name} does not match its checksum")
+    return crc
 
 
 def read_and_verify(path: Path, pause: Callable[[int], None]) -> None:

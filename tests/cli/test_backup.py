@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +20,9 @@ from pymilvus import MilvusClient
 
 from milvine.cli import main
 from milvine.datanode.check import Check
+from milvine.errors import DataIntegrityError
+from milvine.storage.backup_places import open_backup_place
+from milvine.storage.encrypted_places import encrypted_place
 from milvine.storage.files import walk_files
 
 DIM = 4
@@ -216,3 +224,171 @@ def test_a_backup_needs_a_privilege_and_the_servers_directory(
     assert answer["code"] == 1100
     assert not list(source.data_dir.glob("backups/*"))
     client.drop_user("bob")
+
+
+def backed_up(source: Server, run: Any, place: Path, *more: object) -> Any:
+    return run("backup", place, "--uri", source.uri, "--token", TOKEN, *more)
+
+
+@pytest.fixture
+def small(client: MilvusClient) -> Iterator[str]:
+    client.create_collection("small", dimension=DIM)
+    client.insert("small", rows(0, 500))
+    yield "small"
+    client.drop_collection("small")
+
+
+def largest(place: Path) -> Path:
+    return max((place / "files").rglob("*.col.*"), key=lambda path: path.stat().st_size)
+
+
+def test_files_that_rot_in_the_place_are_found_and_stored_again(
+    source: Server, small: str, run: Any, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    assert backed_up(source, run, place)["repaired"] == []
+    assert run("restore", place, "--verify")["isWhole"]
+    victim = largest(place)
+    content = victim.read_bytes()
+    flipped = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    victim.write_bytes(flipped)
+    assert run("restore", place, "--verify", code=1)["findings"] == [victim.relative_to(place).as_posix()]
+    assert backed_up(source, run, place, "--no-verify")["repaired"] == [], "sizes are trusted if one says so"
+    assert victim.read_bytes() == flipped
+    repaired = backed_up(source, run, place)["repaired"]
+    assert [path.rsplit("/", 1)[1] for path in repaired] == [victim.name.rsplit(".", 1)[0]]
+    assert victim.read_bytes() == content
+    victim.unlink()
+    assert run("restore", place, "--verify", code=1)["findings"] == [victim.relative_to(place).as_posix()]
+    assert backed_up(source, run, place)["newFiles"] == 1
+    assert run("restore", place, "--verify")["isWhole"]
+
+
+def test_an_encrypted_backup_needs_its_secret(
+    source: Server, small: str, client: MilvusClient, run: Any, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    place, key, wrong = tmp_path / "place", tmp_path / "key", tmp_path / "wrong"
+    key.write_text("a long enough secret\n")
+    wrong.write_text("another long secret\n")
+    client.insert(small, [{"id": 7000 + i, "vector": [0, 0, 0, 0], "note": "plainly" * 6000} for i in range(60)])
+    encrypted = ("--key-file", key)
+    first = backed_up(source, run, place, *encrypted)
+    assert backed_up(source, run, place, *encrypted)["newFiles"] == 0, "the second one reads what is stored"
+    content = b"".join(path.read_bytes() for path in walk_files(place))
+    assert len(content) > first["bytes"] > 1 << 20, "some files have several pieces"
+    for plain in (b"plainly", b"small", b"SQLite", b"collections"):
+        assert plain not in content
+    for arguments in ((), ("--list",), ("--verify",)):
+        assert "the place is encrypted" in run("restore", place, tmp_path / "x", *arguments, code=1)
+        assert "not the one of this place" in run(
+            "restore", place, tmp_path / "x", *arguments, "--key-file", wrong, code=1
+        )
+    assert run("restore", place, "--verify", *encrypted)["isWhole"]
+    assert run("restore", place, tmp_path / "back", *encrypted)["isWhole"]
+    server = new_server(data_dir=tmp_path / "back", env=WITH_USERS)
+    there = MilvusClient(server.uri, token=TOKEN)
+    assert count(there, small) == 560
+    there.close()
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut", "exchanged", "emptied"])
+def test_an_encrypted_file_that_is_not_as_it_was_written_is_refused(tmp_path: Path, change: str) -> None:
+    place = encrypted_place(open_backup_place(str(tmp_path / "p")), b"a long enough secret")
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 9000)
+    for name in ("files/a", "files/b"):
+        place.put(name, source)
+        assert place.sizes("files/")[name] == source.stat().st_size
+    stored = tmp_path / "p" / "files" / "a"
+    content = stored.read_bytes()
+    changes = {
+        "flipped": content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
+        "cut": content[: 24 + 2 * ((1 << 20) + 16)],
+        "exchanged": (tmp_path / "p" / "files" / "b").read_bytes(),
+        "emptied": b"",
+    }
+    stored.write_bytes(changes[change])
+    with pytest.raises(DataIntegrityError, match="files/a is damaged"):
+        place.content("files/a")
+    assert place.content("files/b") == source.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2 << 20])
+def test_encrypted_files_of_all_sizes_come_back(tmp_path: Path, size: int) -> None:
+    place = encrypted_place(open_backup_place(str(tmp_path / "p")), b"a long enough secret")
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * size)
+    place.put("files/a", source)
+    assert place.sizes("files/") == {"files/a": size}
+    place.fetch("files/a", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+
+
+def test_secrets_that_do_not_fit_a_place_are_refused(
+    source: Server, small: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, key = tmp_path / "place", tmp_path / "key"
+    backed_up(source, run, place)
+    key.write_text("a long enough secret")
+    at = ("--uri", source.uri, "--token", TOKEN)
+    assert "are not encrypted" in run("backup", place, *at, "--key-file", key, code=1)
+    key.write_text("")
+    assert "is empty" in run("backup", place, *at, "--key-file", key, code=1)
+    assert "cannot read" in run("backup", place, *at, "--key-file", tmp_path / "none", code=1)
+    monkeypatch.setenv("MILVINE_BACKUP_KEY", "short")
+    assert "8 bytes at least" in run("backup", tmp_path / "new", *at, code=1)
+    monkeypatch.setenv("MILVINE_BACKUP_KEY", "from the environment")
+    run("backup", tmp_path / "new", *at)
+    monkeypatch.delenv("MILVINE_BACKUP_KEY")
+    assert "the place is encrypted" in run("backup", tmp_path / "new", *at, code=1)
+
+
+_STORING = ["backup.file_stored", "backup.files_stored", "backup.catalog_stored"]
+_FETCHING = ["backup.file_fetched", "backup.files_fetched", "backup.catalog_fetched"]
+
+
+@pytest.mark.parametrize("point", [*_STORING, *_FETCHING])
+def test_a_command_that_dies_leaves_what_the_next_one_finishes(
+    source: Server, small: str, run: Any, tmp_path: Path, point: str
+) -> None:
+    place, target = tmp_path / "place", tmp_path / "back"
+    at = ["--uri", source.uri, "--token", TOKEN]
+    if point in _FETCHING:
+        backed_up(source, run, place)
+    command = ["restore", place, target] if point in _FETCHING else ["backup", place, *at]
+    died = subprocess.run(
+        [sys.executable, "-m", "milvine", *map(str, command)],
+        env={**os.environ, "MILVINE_CRASH_AT": point},
+        capture_output=True,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not target.exists()
+    if point in _STORING:
+        assert "has no backup" in run("restore", place, "--list", code=1)
+        for held in (source.data_dir / "backups").iterdir():
+            url, headers = f"{source.uri}/milvine/v1/backup/end", {"Authorization": f"Bearer {TOKEN}"}
+            requests.post(url, json={"backupId": held.name}, headers=headers, timeout=30)
+        backed_up(source, run, place)
+    assert run("restore", place, target)["isWhole"]
+
+
+def test_a_full_disk_ends_a_backup_and_a_restore_with_a_reason(
+    source: Server, small: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    at = ("--uri", source.uri, "--token", TOKEN)
+    with monkeypatch.context() as patched:
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(shutil, "copyfileobj", full)
+        assert "No space left on device" in run("backup", place, *at, code=1)
+    assert [path.name for path in walk_files(place)] == [], "nothing half-done is left"
+    assert not list(source.data_dir.glob("backups/*")), "the server holds nothing any more"
+    backed_up(source, run, place)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        assert "No space left on device" in run("restore", place, tmp_path / "x", code=1)
+    assert run("restore", place, tmp_path / "x")["isWhole"]
