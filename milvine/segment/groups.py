@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
-from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, extract
+from milvine.model.columns import Column
+from milvine.model.json_paths import JsonPath, PathColumn, extract
 from milvine.model.records import record
 from milvine.model.types import DataType
+from milvine.segment import json_values
 from milvine.segment.group_codes import GroupCodes, mixed, mixed_codes
 from milvine.segment.rows import RowSet
 from milvine.storage.arrow_batches import to_arrow
@@ -26,9 +27,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class GroupField:
-    """Rows are grouped by a field or, with `path`, by the value there in a JSON field.
+    """Rows are grouped by a field or, with `path`, by the value there in a JSON field; () is the whole document.
 
-    `cast` is the type of the values at a path: values of other JSON types count as NULL. None: any scalar, as text.
+    `cast` is the type of the values at a path: values of other JSON types count as NULL. None: any value, as JSON text.
     """
 
     field_id: int
@@ -36,32 +37,19 @@ class GroupField:
     cast: DataType | None = None
 
 
-def _of_path(column: PathColumn, cast: DataType | None) -> Any:
-    parts = []
-    if column.integers is not None:
-        is_bool = pa.array(column.kinds != JsonKind.BOOL)
-        is_int = column.kinds == JsonKind.INT
-        if cast is None or cast is DataType.BOOL:
-            flags = pa.array(column.integers != 0, mask=is_bool.to_numpy(zero_copy_only=False))
-            parts.append(flags if cast else flags.cast(pa.string()))
-        if cast is None:
-            parts.append(pa.array(column.integers, mask=~is_int).cast(pa.string()))
-        elif cast is not DataType.BOOL and cast is not DataType.VARCHAR:
-            parts.append(pa.array(column.integers.astype(NUMPY_DTYPES[cast]), mask=~is_int))
-    if column.doubles is not None and cast is None:
-        parts.append(pa.array(column.doubles, mask=column.kinds != JsonKind.DOUBLE).cast(pa.string()))
-    if column.strings is not None and cast in (None, DataType.VARCHAR):
-        parts.append(column.strings)
-    if not parts:
-        return pa.nulls(len(column), pa.string() if cast is None else ARROW_TYPES[cast])
-    return pc.coalesce(*parts)
-
-
 def values_of(column: Column, field: GroupField) -> Any:
     """The values of a column of the field."""
     if field.path is None:
         return to_arrow(column)
-    return _of_path(extract(column.values, field.path), field.cast)
+    if field.cast is None and not field.path:
+        return json_values.texts_of(column)
+    return _at_path(extract(column.values, field.path), column, field)
+
+
+def _at_path(found: PathColumn, column: Column, field: GroupField) -> Any:
+    if field.cast is None:
+        return json_values.texts_at(found, column, field.path or ())
+    return json_values.typed(found, field.cast)
 
 
 def column_of(data_type: DataType, array: Any) -> Column:
@@ -74,9 +62,10 @@ def column_of(data_type: DataType, array: Any) -> Column:
 
 
 def _values_in(rows: RowSet, field: GroupField) -> Any:
-    if field.path is None:
-        return to_arrow(rows.column(field.field_id))
-    return _of_path(rows.json_path(field.field_id, field.path), field.cast)
+    column = rows.column(field.field_id)
+    if not field.path:
+        return values_of(column, field)
+    return _at_path(rows.json_path(field.field_id, field.path), column, field)
 
 
 def codes_of(values: Sequence[Any]) -> Array:

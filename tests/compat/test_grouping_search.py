@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from collections.abc import Callable
@@ -93,9 +94,12 @@ VALUES: dict[str, Callable[[Row], Any]] = {
     "flag": lambda row: row["flag"],
     "rare": lambda row: row["rare"],
     "doc['a']['b']": lambda row: row["doc"]["a"]["b"],
-    "dyn": lambda row: str(row["dyn"]),
-    "$meta['dyn']": lambda row: str(row["dyn"]),
+    "dyn": lambda row: json.dumps(row["dyn"]),
+    "$meta['dyn']": lambda row: json.dumps(row["dyn"]),
     "nowhere": lambda row: None,
+    "doc": lambda row: json.dumps(row["doc"]),
+    "doc['kind']": lambda row: json.dumps(row["doc"]["kind"]),
+    "doc['a']": lambda row: json.dumps(row["doc"]["a"]),
 }
 FILTERS: dict[str, Callable[[Row], bool]] = {
     "": lambda row: True,
@@ -196,7 +200,6 @@ def test_the_answer_has_the_value_of_each_group(world: World, stub: Any) -> None
     ("params", "code", "text"),
     [
         ({"group_by_field": "flat"}, 65535, "unsupported data type VECTOR_FLOAT for group by operator"),
-        ({"group_by_field": "doc"}, 65535, "unsupported data type JSON for group by operator"),
         ({"group_by_field": 21}, 65535, "cannot parse identifier: 21"),
         ({"group_size": 11}, 1100, "input group size:11 exceeds configured max group size:10"),
         ({"group_size": 0}, 1100, "input group size:0 is negative, failed to do search_groupby"),
@@ -217,6 +220,23 @@ def test_what_milvus_does_not_group_is_refused_in_its_words(
     answer = stub.Search(search_request(world.name, world.queries[:1].tolist(), 5, **given))
     assert answer.status.code == code
     assert text in answer.status.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("doc", lambda row: json.dumps(row["doc"], separators=(",", ":"))),
+        ("doc['kind']", lambda row: json.dumps(row["doc"]["kind"])),
+        ("dyn", lambda row: json.dumps(row["dyn"])),
+        ("nowhere", lambda row: None),
+    ],
+)
+def test_json_values_are_groups_by_their_text(world: World, stub: Any, name: str, shown: Callable[[Row], Any]) -> None:
+    request = search_request(world.name, world.queries.tolist(), 8, anns_field="flat", group_by_field=name)
+    results = stub.Search(request).results
+    data = results.group_by_field_value
+    values = [v if ok else None for v, ok in zip(data.scalars.string_data.data, data.valid_data, strict=True)]
+    assert values == [shown(world.rows[key]) for key in results.ids.int_id.data]
 
 
 def test_an_unknown_field_is_not_found_without_a_dynamic_field(client: MilvusClient, collection_name: str) -> None:

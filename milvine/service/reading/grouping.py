@@ -82,8 +82,10 @@ def grouping_of(params: Mapping[str, Any], schema: CollectionSchema) -> Grouping
         if path_text and len(names) > 1:
             raise ParameterInvalid(f"group_by with json path is not supported for multi-field group_by, field:{name}")
         path_text = str(params.get("json_path") or path_text)
-        path = field_path(schema, field, path_text) if path_text and field.data_type is DataType.JSON else None
-        if path is None:
+        path = None
+        if field.data_type is DataType.JSON:
+            path = field_path(schema, field, path_text) if path_text else ()
+        else:
             check_type(field)
         data_type = field.data_type if path is None else cast or DataType.VARCHAR
         fields.append(GroupField(field.field_id, path, None if path is None else cast))
