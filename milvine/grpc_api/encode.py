@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -172,7 +173,10 @@ def search_results(name: str, result: ReadResult) -> Any:
     for highlights in ranking.highlights:
         data.highlight_results.add(
             field_name=highlights.field_name,
-            datas=[common_pb2.HighlightData(fragments=found) for found in highlights.fragments],
+            datas=[
+                common_pb2.HighlightData(fragments=found, scores=scores)
+                for found, scores in itertools.zip_longest(highlights.fragments, highlights.scores)
+            ],
         )
     if ranking.iterator_token:
         data.search_iterator_v2_results.token = ranking.iterator_token

@@ -198,10 +198,11 @@ class OutputField:
 
 @record
 class Highlights:
-    """The fragments of a field's texts with marked words, for each hit."""
+    """The fragments of a field's texts with marked words or sentences, for each hit, and the scores of sentences."""
 
     field_name: str
     fragments: Sequence[Sequence[str]]
+    scores: Sequence[Sequence[float]] = ()
 
 
 @record

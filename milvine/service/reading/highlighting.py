@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,23 +14,22 @@ import pyarrow.compute as pc
 from milvine.analysis.fields import naming_field, placed_terms_of
 from milvine.analysis.terms import Terms
 from milvine.errors import ParameterInvalid, SearchTextNotIndexed
-from milvine.model import json_text
 from milvine.model.analyzer_params import DEFAULT_ANALYZER, enables_analyzer
 from milvine.model.columns import ColumnBatch
 from milvine.model.functions import FunctionType
-from milvine.model.known_keys import unsupported
-from milvine.model.properties import parse_bool
 from milvine.model.records import record
 from milvine.model.requests import Highlighter, Highlights, SearchRequest
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.model.vectors.base import query_type_name
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, too_large
+from milvine.service.reading import highlight_params
 from milvine.service.reading.fragments import FragmentOptions, fragments
+from milvine.service.reading.rankers import Models
+from milvine.service.reading.semantic_highlighting import SemanticHighlighting, semantic_highlighting
 
 Array = np.ndarray[Any, Any]
 _LEXICAL, _SEMANTIC = 0, 1
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _QUERY_TYPES = ("TextMatch",)
 
 
@@ -86,22 +84,27 @@ class Highlighting:
 
 
 def highlighting_of(
-    highlighter: Highlighter, schema: CollectionSchema, field: FieldSchema, request: SearchRequest
-) -> Highlighting:
+    highlighter: Highlighter, schema: CollectionSchema, field: FieldSchema, request: SearchRequest, models: Models
+) -> Highlighting | SemanticHighlighting:
     """What to mark in the hits of a request that searches `field`. Raises ParameterInvalid and SearchTextNotIndexed."""
     if highlighter.kind == _SEMANTIC:
-        raise ParameterInvalid(unsupported("a semantic highlighter"))
+        return semantic_highlighting(highlighter.params, schema, models)
     if highlighter.kind != _LEXICAL:
         raise ParameterInvalid(f"unsupported highlight type: {highlighter.kind}")
-    params = highlighter.params
+    return _lexical(highlighter.params, schema, field, request)
+
+
+def _lexical(
+    params: Mapping[str, str], schema: CollectionSchema, field: FieldSchema, request: SearchRequest
+) -> Highlighting:
     options = FragmentOptions(
-        pre_tags=_tags(params, "pre_tags", "<em>", "array"),
-        post_tags=_tags(params, "post_tags", "</em>", "list"),
-        size=_number(params, "fragment_size", 100, least=1),
-        most=_number(params, "num_of_fragments", 5),
-        offset=_number(params, "fragment_offset", 0),
+        pre_tags=highlight_params.tags(params, "pre_tags", "<em>", "array"),
+        post_tags=highlight_params.tags(params, "post_tags", "</em>", "list"),
+        size=highlight_params.number(params, "fragment_size", 100, least=1),
+        most=highlight_params.number(params, "num_of_fragments", 5),
+        offset=highlight_params.number(params, "fragment_offset", 0),
     )
-    marks_search = _is_on(params, "highlight_search_text")
+    marks_search = highlight_params.is_on(params, "highlight_search_text", usual=False)
     queries = _queries(params)
     analyzer_name = str(request.params.get("analyzer_name") or "") or DEFAULT_ANALYZER
 
@@ -139,44 +142,13 @@ def _searched_field(schema: CollectionSchema, field: FieldSchema, metric: str) -
     return schema.by_name[function.inputs[0]]
 
 
-def _tags(params: Mapping[str, str], key: str, usual: str, kind: str) -> tuple[str, ...]:
-    if key not in params:
-        return (usual,)
-    refusal = f"unmarshal {key} as string {kind} failed: "
-    tags = _json(params[key], refusal)
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ParameterInvalid(f"{refusal}it is no list of strings")
-    if not tags:
-        raise ParameterInvalid(f"{key} cannot be empty list")
-    return tuple(tags)
-
-
-def _number(params: Mapping[str, str], key: str, usual: int, least: int = 0) -> int:
-    text = params.get(key)
-    if text is None:
-        return usual
-    if _INTEGER.fullmatch(text) is None or not least <= int(text) < 2**63:
-        raise ParameterInvalid(f"invalid {key}: {text}")
-    return int(text)
-
-
-def _is_on(params: Mapping[str, str], key: str) -> bool:
-    text = params.get(key)
-    if text is None:
-        return False
-    value = parse_bool(text)
-    if value is None:
-        raise ParameterInvalid(f'unmarshal {key} as bool failed: strconv.ParseBool: parsing "{text}": invalid syntax')
-    return value
-
-
 def _queries(params: Mapping[str, str]) -> list[tuple[str, str]]:
     """(field, text) of each query."""
     text = params.get("highlight_query")
     if text is None:
         return []
     refusal = "unmarshal highlight queries as json array failed: "
-    queries = _json(text, refusal)
+    queries = highlight_params.decoded(text, refusal)
     if queries is None:
         return []
     if not isinstance(queries, list):
@@ -196,13 +168,6 @@ def _query(query: Any) -> tuple[str, str]:
         if key == "type" and query[key] not in _QUERY_TYPES:
             raise ParameterInvalid(f"{refusal}invalid highlight query type: {query[key]}")
     return query["field"], query["text"]
-
-
-def _json(text: str, refusal: str) -> Any:
-    try:
-        return json_text.loads(text)
-    except json_text.NotJson as error:
-        raise ParameterInvalid(f"{refusal}{error}") from error
 
 
 def _marked(

@@ -30,6 +30,7 @@ from milvine.service.reading.highlighting import Highlighting, highlighting_of
 from milvine.service.reading.query_vectors import checked_queries
 from milvine.service.reading.rank import Ranker
 from milvine.service.reading.rankers import Models, models_for, of_function_score
+from milvine.service.reading.semantic_highlighting import SemanticHighlighting
 from milvine.service.reading.snapshot import read_ts
 from milvine.service.reading.sorting import SearchOrder, search_order
 from milvine.sized_cache import SizedCache
@@ -48,7 +49,7 @@ class PreparedSearch:
     grouping: Grouping | None
     ranker: Ranker | None = None
     chain: SearchChain | None = None
-    highlighting: Highlighting | None = None
+    highlighting: Highlighting | SemanticHighlighting | None = None
     order: SearchOrder | None = None
     buckets: BucketPlan | None = None
 
@@ -142,7 +143,8 @@ def _new_search(
     partition_ids = holding(collection, predicate) if partition_ids is None else partition_ids
     highlighting = None
     if request.highlighter is not None:
-        highlighting = highlighting_of(request.highlighter, collection.schema, field, request)
+        models = models_for(engine, context, len(request.queries))
+        highlighting = highlighting_of(request.highlighter, collection.schema, field, request, models)
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id).prefixed("failed to search")
     loaded = names.loaded_ids(engine, collection)

@@ -8,7 +8,7 @@ import numpy as np
 
 from milvine.errors import ParameterInvalid
 from milvine.model.columns import ColumnBatch
-from milvine.model.requests import Ranking, ReadResult, SearchRequest
+from milvine.model.requests import Highlights, Ranking, ReadResult, SearchRequest
 from milvine.segment.chains import rounded
 from milvine.segment.groups import Array, arranged, codes_of, each_alone
 from milvine.segment.plans import Hits
@@ -83,6 +83,10 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     if request.round_decimal >= 0:
         round_scores = np.round if prepared.ranker is None else rounded
         scores = round_scores(scores, request.round_decimal)
+    highlights: tuple[Highlights, ...] = ()
+    if prepared.highlighting is not None:
+        highlights = prepared.highlighting.results(rows, counts)
+        trace.ended("highlight", fields=len(highlights))
     ranking = Ranking(
         limit=request.limit,
         counts=counts,
@@ -92,7 +96,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         last_bound=last_bound,
         groups=() if grouping is None else grouping.outputs(rows),
         lists_groups=grouping is not None and grouping.is_listed,
-        highlights=() if prepared.highlighting is None else prepared.highlighting.results(rows, counts),
+        highlights=highlights,
     )
     return read_result(primary, outputs, rows, plan.read_ts, ranking)
 
