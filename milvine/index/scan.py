@@ -78,7 +78,7 @@ def scan(
         kept = int(np.count_nonzero(mask))
         if kept < len(vectors) * (0.5 if metric is MetricType.COSINE else _GATHER_SHARE):
             offsets = np.flatnonzero(mask)
-            vectors = vectors.take(offsets, axis=0)  # twice as fast as an index of rows
+            vectors = taken(vectors, offsets)
             norms2 = None if norms2 is None else norms2[offsets]
             mask = None
     if len(vectors) == 0:
@@ -90,6 +90,16 @@ def scan(
     if offsets is not None:
         rows = np.where(rows >= 0, offsets[rows], -1)
     return distances, rows
+
+
+def taken(vectors: Array, offsets: Array) -> Array:
+    """vectors[offsets] at half the cost, also if the numbers lie at odd addresses, as in the file of an index."""
+    if not vectors.flags.c_contiguous or not len(vectors):
+        return vectors[offsets]
+    dim = vectors.shape[1]
+    whole = vectors.view(f"V{vectors.itemsize * dim}")[:, 0]
+    found: Array = whole.take(offsets).view(vectors.dtype).reshape(len(offsets), dim)
+    return found
 
 
 def _scan_narrow(
