@@ -491,10 +491,9 @@ def _search(
     if request.HasField("highlighter"):
         highlighter = Highlighter(request.highlighter.type, pairs(request.highlighter.params))
     aggregation = search_aggregation(request.search_aggregation) if request.HasField("search_aggregation") else None
-    chains = tuple(function_chain(one) for one in request.function_chains)
-    more = (score, highlighter, aggregation)
-    is_plain = ids is None and not has_templates and not chains and all(part is None for part in more)
-    is_repeatable = is_short and is_plain and not found.is_iterator
+    chains = tuple(map(function_chain, request.function_chains))
+    has_more = has_templates or chains or score is not None or highlighter is not None or aggregation is not None
+    is_repeatable = is_short and ids is None and not has_more and not found.is_iterator
     if read_ts is None:
         read_ts = _iterator_ts(request) if found.is_iterator else _read_ts(request)
     return SearchRequest(

@@ -366,7 +366,7 @@ class Loader:
     def reading(self, collection_id: int) -> AbstractContextManager[None]:
         """Around a read: meanwhile the collection does not begin to rest."""
         state = self._states.get(collection_id)
-        return nullcontext() if state is None else state.reading()
+        return nullcontext() if state is None else state.reading
 
     def is_resting(self, collection_id: int) -> bool:
         state = self._states.get(collection_id)

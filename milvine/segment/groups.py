@@ -171,12 +171,19 @@ def arranged(query: Array, codes: Array, nq: int) -> Arrangement:
 
 def _arranged_one(codes: Array) -> Arrangement:
     """As `arranged`, of one query, at a third of the cost."""
-    groups = pa.array(codes).dictionary_encode().indices.to_numpy().astype(np.int64)  # in the order of first hits
-    sizes = np.bincount(groups)
-    order = groups.argsort(kind="stable")
-    members = np.empty(len(groups), np.int64)
-    members[order] = np.arange(len(groups)) - (sizes.cumsum() - sizes).repeat(sizes)
-    return Arrangement(groups, members, np.array([len(sizes)]))
+    count = len(codes)
+    order = codes.argsort(kind="stable")
+    ordered = codes[order]
+    is_first = np.ones(count, np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    (starts,) = is_first.nonzero()
+    number = is_first.cumsum() - 1
+    rank = np.empty(len(starts), np.int64)
+    rank[order[starts].argsort()] = np.arange(len(starts))  # in the order of first hits
+    groups, members = np.empty(count, np.int64), np.empty(count, np.int64)
+    groups[order] = rank[number]
+    members[order] = np.arange(count) - starts[number]
+    return Arrangement(groups, members, np.array([len(starts)]))
 
 
 def each_alone(counts: Array) -> Arrangement:

@@ -5,7 +5,7 @@ Rows keep their values, which then belong to dynamic fields.
 
 from __future__ import annotations
 
-from common import common_type  # of the tests that are run
+from common import common_type  # type: ignore[import-not-found]  # of the tests that are run
 from pymilvus import DataType
 
 _UNSERVED = {DataType.GEOMETRY, DataType.TIMESTAMPTZ}

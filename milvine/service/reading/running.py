@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,9 @@ def run(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     """The hits of a search, nearest first; None if there are no segments."""
     if prepared.iterator is not None:
         return _run_step(engine, prepared)
-    return _run_search(engine, prepared) if prepared.grouping is None else _run_grouped(engine, prepared)
+    if prepared.grouping is None:
+        return _run_search(engine, prepared.target, prepared.plan)
+    return _run_grouped(engine, prepared)
 
 
 def no_hits(prepared: PreparedSearch) -> Hits:
@@ -44,11 +47,11 @@ def described(prepared: PreparedSearch, hits: Hits) -> dict[str, Any]:
     return found | {"candidates": len(hits.distances)}
 
 
-def _run_search(engine: Engine, prepared: PreparedSearch) -> Hits | None:
+def _run_search(engine: Engine, target: Target, plan: SearchPlan) -> Hits | None:
     try:
-        return engine.reads.search(prepared.target, prepared.plan)
+        return engine.reads.search(target, plan)
     except MilvineError as error:
-        raise _chained(error, prepared.target.collection_id, "search").prefixed("failed to search") from error
+        raise _chained(error, target.collection_id, "search").prefixed("failed to search") from error
 
 
 def run_query(
@@ -81,7 +84,7 @@ def _run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     size = prepared.plan.k
     plan, found = replace(prepared.plan, k=size + 1), -1
     while True:
-        hits = _run_search(engine, replace(prepared, plan=plan))
+        hits = _run_search(engine, prepared.target, plan)
         if hits is None or len(hits.distances) <= size:
             return hits
         last = hits.distances[size - 1]
@@ -98,8 +101,5 @@ def _run_step(engine: Engine, prepared: PreparedSearch) -> Hits | None:
 def _run_grouped(engine: Engine, prepared: PreparedSearch) -> Hits | None:
     """The rows of the nearest `k` groups, nearest first."""
     assert prepared.grouping is not None
-
-    def search(plan: SearchPlan) -> Hits | None:
-        return _run_search(engine, replace(prepared, plan=plan))
-
+    search = partial(_run_search, engine, prepared.target)
     return grouped(search, prepared.plan, prepared.grouping, prepared.plan.k)

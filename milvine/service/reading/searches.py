@@ -26,7 +26,7 @@ from milvine.service.reading.reranking import reranked
 from milvine.service.reading.running import described, no_hits, run
 from milvine.service.reading.search_ids import with_vectors
 from milvine.service.reading.snapshot import check_travel
-from milvine.service.trace import Step, Trace
+from milvine.service.trace import NO_TRACE, Step, Trace
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -47,7 +47,8 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         hits = no_hits(prepared)
     else:
         context.searches.append((len(hits.counts), hits.segment_stats))
-    trace.ended("search", hits.segment_stats, **described(prepared, hits))
+    if trace is not NO_TRACE:
+        trace.ended("search", hits.segment_stats, **described(prepared, hits))
     if prepared.buckets is not None:
         result = _aggregated(prepared, prepared.buckets, hits, request.round_decimal)
         trace.ended("aggregate", levels=len(prepared.buckets.levels))
