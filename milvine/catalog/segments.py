@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -29,8 +29,7 @@ def commit_flush(
         if collection is None:
             exists = False
             return snapshot
-        for meta in flushed:
-            insert_segment(connection, meta)
+        insert_segments(connection, flushed)
         for delta in deltas:
             insert_delta(connection, delta)
         connection.execute(
@@ -51,22 +50,31 @@ def commit_flush(
 
 
 def insert_segment(connection: sa.Connection, meta: SegmentMeta) -> None:
-    connection.execute(
-        sa.insert(tables.segments).values(
-            segment_id=meta.segment_id,
-            collection_id=meta.collection_id,
-            partition_id=meta.partition_id,
-            row_count=meta.row_count,
-            min_ts=meta.min_ts,
-            max_ts=meta.max_ts,
-            rows_bytes=meta.rows_bytes,
-            field_bytes={str(k): v for k, v in meta.field_bytes.items()},
-            folded_ts=meta.folded_ts,
-            compacted_from=list(meta.compacted_from),
-        )
-    )
-    for built in meta.indexes.values():
-        _insert_built(connection, meta.segment_id, built)
+    insert_segments(connection, [meta])
+
+
+def insert_segments(connection: sa.Connection, metas: Sequence[SegmentMeta]) -> None:
+    if not metas:
+        return
+    rows = [
+        {
+            "segment_id": meta.segment_id,
+            "collection_id": meta.collection_id,
+            "partition_id": meta.partition_id,
+            "row_count": meta.row_count,
+            "min_ts": meta.min_ts,
+            "max_ts": meta.max_ts,
+            "rows_bytes": meta.rows_bytes,
+            "field_bytes": {str(k): v for k, v in meta.field_bytes.items()},
+            "folded_ts": meta.folded_ts,
+            "compacted_from": list(meta.compacted_from),
+        }
+        for meta in metas
+    ]
+    connection.execute(sa.insert(tables.segments), rows)
+    for meta in metas:
+        for built in meta.indexes.values():
+            _insert_built(connection, meta.segment_id, built)
 
 
 def insert_delta(connection: sa.Connection, delta: DeltaMeta) -> None:

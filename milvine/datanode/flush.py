@@ -18,7 +18,7 @@ from milvine.segment.deletes import joined_deletes, split_deletes
 from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
 from milvine.storage.directories import make_directory, sync_directory
-from milvine.storage.files import removed_on_failure
+from milvine.storage.files import removed_on_failure, sync_all
 from milvine.storage.segment_files import RowsFile, save_delta
 from milvine.storage.segment_writer import SegmentWriter
 from milvine.storage.store import SegmentStore
@@ -51,9 +51,11 @@ class Flusher:
             # Only before the commit, since a commit that fails may still be there after a crash.
             with removed_on_failure() as made:
                 make_directory(self._paths.collection(collection_id))
+                unsynced: list[Path] = []
                 for segment in view.growing:
                     for chunks in joinable(segment.chunks) if segment.segment_id in frozen.segment_ids else ():
-                        sealed.append(self._save_segment(collection_id, join_chunks(chunks), field_ids, made))
+                        sealed.append(self._save_segment(collection_id, join_chunks(chunks), field_ids, made, unsynced))
+                sync_all(unsynced)
                 deltas = self._save_deltas(view, frozen, made)
                 sync_directory(self._paths.collection(collection_id))
                 crash_point("flush.files_written")
@@ -91,10 +93,12 @@ class Flusher:
         new_ids = {m.segment_id for m in sealed}
         return tuple(m for m in self._catalog.snapshot.segments.get(collection_id, ()) if m.segment_id in new_ids)
 
-    def _save_segment(self, collection_id: int, rows: Chunk, field_ids: Set[int], made: list[Path]) -> SegmentMeta:
+    def _save_segment(
+        self, collection_id: int, rows: Chunk, field_ids: Set[int], made: list[Path], unsynced: list[Path]
+    ) -> SegmentMeta:
         segment_id = self._clock.next()
         made.append(self._paths.segment(collection_id, segment_id))
-        writer = SegmentWriter(self._paths, collection_id, rows.partition_id, segment_id)
+        writer = SegmentWriter(self._paths, collection_id, rows.partition_id, segment_id, unsynced)
         writer.add_rows(RowsFile(rows.insert_ts, rows.keys.sorted_keys, rows.keys.order))
         crash_point("flush.rows_written")
         for field_id, column in rows.batch.columns.items():

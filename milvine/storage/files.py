@@ -14,7 +14,8 @@ import mmap
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ import google_crc32c
 import numpy as np
 
 from milvine.errors import DataIntegrityError, DiskLimitExceeded
+from milvine.storage.directories import sync_directory
 
 Buffer = bytes | bytearray | memoryview
 MAGIC = b"MLVN"
@@ -33,6 +35,8 @@ _CRC_STEP_BYTES = 4 << 20
 _READ_STEP_BYTES = 256 << 10
 _POPULATE_STEP_BYTES = 8 << 20
 _MADV_POPULATE_READ = 22
+_SYNC_THREADS = 8
+_FEW_SYNCS = 16
 # Not mmap.madvise, which holds the GIL while pages come from the disk.
 _madvise = ctypes.CDLL(None).madvise
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -47,8 +51,8 @@ def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
     return crc
 
 
-def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) -> int:
-    """Write a sealed file and fsync it; the caller syncs the directory. Returns the file's size in bytes.
+def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer], *, synced: bool = True) -> int:
+    """Write a sealed file and, if `synced`, fsync it; the caller syncs the directory. Returns the file's size in bytes.
 
     Raises FileExistsError if the file exists, and DiskLimitExceeded if it cannot be written; the incomplete file is
     then removed.
@@ -68,11 +72,25 @@ def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer]) 
                 length += content.nbytes
             file.write(footer(kind, version, crc, length))
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         except OSError as error:
             path.unlink(missing_ok=True)
             raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
     return length + FOOTER_BYTES
+
+
+def sync_all(paths: Sequence[Path]) -> None:
+    """Makes files, and the entries of directories, durable.
+
+    Many are synced side by side: the file system then writes its journal once for several of them.
+    """
+    if len(paths) <= _FEW_SYNCS:
+        for path in paths:
+            sync_directory(path)
+        return
+    with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync") as pool:
+        list(pool.map(sync_directory, paths))
 
 
 def footer(kind: str, version: int, crc: int, length: int) -> bytes:

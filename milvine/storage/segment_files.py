@@ -68,7 +68,7 @@ class SegmentPaths:
         return self.root / "wal" / str(collection_id)
 
 
-def save_column(path: Path, column: Column) -> int:
+def save_column(path: Path, column: Column, *, synced: bool = True) -> int:
     """Returns the file's size in bytes; see `save_sealed` for errors and durability."""
     arrays: dict[str, pa.Array] = {"value": to_arrow(column)}
     sparse: dict[str, pa.Array] = {}
@@ -85,8 +85,8 @@ def save_column(path: Path, column: Column) -> int:
         metadata["paths_tell_empty"] = "1"
     stream = encode_stream(arrays, metadata)
     if not sparse:
-        return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, stream)
-    return save_sealed(path, COLUMN_KIND, _SPARSE_COLUMN_VERSION, [*stream, *encode_stream(sparse)])
+        return save_sealed(path, COLUMN_KIND, FORMAT_VERSION, stream, synced=synced)
+    return save_sealed(path, COLUMN_KIND, _SPARSE_COLUMN_VERSION, [*stream, *encode_stream(sparse)], synced=synced)
 
 
 def _path_parts(number: int, column: PathColumn) -> dict[str, pa.Array]:
@@ -139,10 +139,10 @@ class RowsFile:
     order: np.ndarray[Any, np.dtype[np.int32]]
 
 
-def save_rows(path: Path, rows: RowsFile) -> int:
+def save_rows(path: Path, rows: RowsFile, *, synced: bool = True) -> int:
     keys = pa.array(rows.sorted_keys) if isinstance(rows.sorted_keys, np.ndarray) else rows.sorted_keys
     stream = encode_stream({"insert_ts": pa.array(rows.insert_ts), "sorted_key": keys, "order": pa.array(rows.order)})
-    return save_sealed(path, ROWS_KIND, FORMAT_VERSION, stream)
+    return save_sealed(path, ROWS_KIND, FORMAT_VERSION, stream, synced=synced)
 
 
 def open_rows(path: Path, *, resident: bool, on_bytes: OnBytes = ignore_bytes) -> tuple[RowsFile, MappedFile]:
