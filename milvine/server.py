@@ -28,6 +28,7 @@ from milvine.model_services.client import EVERY_HOST, ModelClient
 from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster
 from milvine.querynode.held_segments import HeldSegments
+from milvine.querynode.joining import Blocks
 from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.remote.head import Head
@@ -85,9 +86,10 @@ def build_engine(settings: Settings) -> Engine:
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, store, clock, background)
     threads = max(2, os.cpu_count() or 1)
-    local = LocalNode(store, threads)
-    node = NodeSet(catalog, views, local, settings.memory_limit_bytes, background) if settings.cluster_port else local
     budget = Budget(settings.memory_limit_bytes)
+    blocks = Blocks(budget)
+    local = LocalNode(store, threads, blocks)
+    node = NodeSet(catalog, views, local, settings.memory_limit_bytes, background) if settings.cluster_port else local
     parsed_json.set_limit(settings.json_cache_bytes)
     mmap_by_default = {
         PartKind.VECTOR_FIELD: settings.mmap_vector_field,
@@ -101,13 +103,14 @@ def build_engine(settings: Settings) -> Engine:
         views,
         node,
         budget,
+        blocks,
         threads,
         mmap_by_default,
         background,
         serves_unlisted_fields=serves_unlisted,
         rest_policy=RestPolicy(settings.idle_release_seconds, makes_room=settings.memory_policy == LRU),
     )
-    cluster = Cluster(catalog, views, node, loader, max(1, 3 * settings.worker_threads // 4))
+    cluster = Cluster(catalog, views, node, loader, blocks, max(1, 3 * settings.worker_threads // 4))
     started = time.monotonic()
     datanode.recover()
     sealed = [meta for metas in catalog.snapshot.segments.values() for meta in metas]

@@ -27,6 +27,8 @@ class Budget:
         self._reserved: dict[int, int] = {}
         self._held: dict[int, dict[int, Mapping[PartKey, int]]] = defaultdict(dict)
         self._held_bytes: dict[int, int] = defaultdict(int)
+        self.spare: Callable[[], None] = lambda: None
+        """Frees what is held only to be fast. Called without the lock when memory lacks."""
         metrics.memory_limit_bytes.set(limit_bytes)
         metrics.loaded_bytes.set_function(self.held_bytes)
 
@@ -70,12 +72,18 @@ class Budget:
     ) -> None:
         """Reserves bytes for a collection in place of `instead_of` earlier reserved bytes. Raises MemoryLimitExceeded,
         with nothing changed, if they do not fit. `names`: the collections that the message may list."""
+        if self._lacks(needed_bytes, instead_of):
+            self.spare()
         with self._lock:
             free = self.limit_bytes - self._used() + instead_of
             if needed_bytes > max(free, instead_of):
                 refusal = self._refusal(collection_id, needed_bytes, free, names())
                 raise MemoryLimitExceeded(refusal, needed_bytes - instead_of)
             self._give_back(collection_id, instead_of - needed_bytes)
+
+    def _lacks(self, needed_bytes: int, instead_of: int) -> bool:
+        with self._lock:
+            return needed_bytes > max(self.limit_bytes - self._used() + instead_of, instead_of)
 
     def _refusal(self, collection_id: int, needed_bytes: int, free: int, names: Mapping[int, str]) -> str:
         def listed(sizes: Mapping[int, int]) -> str:
@@ -108,6 +116,14 @@ class Budget:
         self._forget(collection_id, segment_id)
         self._held[collection_id][segment_id] = dict(measured)
         self._held_bytes[collection_id] += sum(measured.values())
+
+    def try_hold(self, collection_id: int, number: int, part: PartKey, size: int) -> bool:
+        """Counts memory that is not a segment's, under a negative number; False if there is too little."""
+        with self._lock:
+            if size > self.limit_bytes - self._used():
+                return False
+            self._hold(collection_id, number, {part: size})
+            return True
 
     def give_back(self, collection_id: int, reserved_bytes: int) -> None:
         """Returns reserved bytes that are not needed."""

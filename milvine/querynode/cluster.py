@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from milvine.catalog.store import Catalog
 from milvine.errors import CollectionNotFullyLoaded, CollectionNotLoaded, PartitionNotLoaded, UnexpectedError
 from milvine.index.term_queries import TermQueries
 from milvine.model.records import record
+from milvine.querynode.joining import Blocks, RowSets
 from milvine.querynode.loader import Loader
 from milvine.querynode.node import QueryNode, SegmentNotHeld
 from milvine.querynode.reduce import merge_hits
 from milvine.segment.aggregation import Aggregation, aggregate_row_sets, merge_tables
-from milvine.segment.growing import Chunk
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, merge_found, query_row_sets
 from milvine.segment.search import search_row_sets
@@ -24,6 +24,8 @@ from milvine.segment.term_statistics import term_statistics
 from milvine.segment.view import ReadView, Views
 
 MAX_WAIT_SECONDS = 10.0
+_MOST_SHARES = 64
+"""Sets of partitions of one view that are remembered."""
 _Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
 _Result = TypeVar("_Result")
 
@@ -48,19 +50,22 @@ class _Share:
 
     view: ReadView
     segment_ids: tuple[int, ...]
-    growing: tuple[Chunk, ...]
+    growing: RowSets
 
 
 class Cluster:
     """All reads of loaded collections."""
 
-    def __init__(self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, max_waiting: int) -> None:
+    def __init__(
+        self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, blocks: Blocks, max_waiting: int
+    ) -> None:
         """At most `max_waiting` reads wait for loading collections; further ones fail with code 103 at once, so that
         release and progress always get a thread."""
         self._catalog = catalog
         self._views = views
         self.node = node
         self._loader = loader
+        self._blocks = blocks
         self._places_to_wait = threading.BoundedSemaphore(max_waiting)
 
     def read_ts(self, collection_id: int) -> int:
@@ -81,7 +86,7 @@ class Cluster:
                 plan = replace(plan, queries=self._weighed(target, share.view, plan.field_id, plan.queries))
             found = [
                 self.node.search(target.collection_id, ids, plan, seconds=target.seconds) if ids else None,
-                search_row_sets(share.growing, plan) if share.growing else None,
+                search_row_sets(self._blocks.for_search(share.growing, plan), plan) if share.growing else None,
             ]
             hits = [h for h in found if h is not None]
             return merge_hits(hits, plan) if hits else None
@@ -199,8 +204,12 @@ class Cluster:
 
 
 def _share_of(view: ReadView, partition_ids: frozenset[int], with_growing: bool) -> _Share:
-    return _Share(
-        view,
-        tuple(m.segment_id for m in view.sealed if m.partition_id in partition_ids),
-        tuple(c for s in view.growing if with_growing and s.partition_id in partition_ids for c in s.chunks),
-    )
+    key = partition_ids, with_growing
+    share = cast(_Share | None, view.shares.get(key))
+    if share is None:
+        growing = [c for s in view.growing if with_growing and s.partition_id in partition_ids for c in s.chunks]
+        sealed = tuple(m.segment_id for m in view.sealed if m.partition_id in partition_ids)
+        if len(view.shares) >= _MOST_SHARES:
+            view.shares.clear()
+        share = view.shares[key] = _Share(view, sealed, RowSets(view.collection_id, growing))
+    return share

@@ -11,6 +11,7 @@ from milvine.in_flight import InFlight
 from milvine.model.collections import LoadConfig
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import SegmentMeta
+from milvine.querynode.load_targets import LoadTarget
 from milvine.querynode.opening_progress import OpeningProgress
 from milvine.querynode.reservations import Reservations
 from milvine.segment.sealed import LoadSpec
@@ -72,6 +73,8 @@ class LoadState:
         """The configuration that is served until its replacement is open."""
         self.wider_schema: CollectionSchema | None = None
         """A schema with more fields that the catalog is about to name."""
+        self.known_target: tuple[tuple[object, ...], LoadTarget] | None = None
+        """The last target, and the objects that it was made of."""
         self.widening = threading.Lock()
         """Held while fields are added, so that schemas change one after the other."""
         self.to_open: dict[int, Opening] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping, Set
 from dataclasses import dataclass, replace
 
 from milvine.model.collections import Collection, LoadConfig
@@ -21,13 +22,14 @@ class LoadTarget:
 
     config: LoadConfig
     spec: LoadSpec
-    segments: Mapping[int, SegmentMeta]
+    segments: MutableMapping[int, SegmentMeta]
+    """Nobody changes it."""
 
     def with_successor(self, meta: SegmentMeta) -> LoadTarget:
         """The target once the view names a successor, if its partition is to be loaded."""
         if meta.segment_id in self.segments or meta.partition_id not in self.config.partition_ids:
             return self
-        return replace(self, segments={**self.segments, meta.segment_id: meta})
+        return replace(self, segments=ChainMap({meta.segment_id: meta}, self.segments))
 
     def wants(self, meta: SegmentMeta, spec: LoadSpec) -> bool:
         """Whether `spec` opens the parts of the segment that this target wants; its schema may have more fields."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -37,6 +38,7 @@ from milvine.model.properties import PartKey, PartKind
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
+from milvine.querynode.joining import Blocks
 from milvine.querynode.load_state import Closing, LoadState, Opening
 from milvine.querynode.load_targets import (
     Difference,
@@ -101,6 +103,7 @@ class Loader:
         views: Views,
         node: QueryNode,
         budget: Budget,
+        blocks: Blocks,
         threads: int,
         mmap_by_default: Mapping[PartKind, bool],
         background: Supervisor,
@@ -115,6 +118,7 @@ class Loader:
         self._views = views
         self._node = node
         self.budget = budget
+        self._blocks = blocks
         self.serves_unlisted_fields = serves_unlisted_fields
         self._lock = threading.Lock()
         self._is_closing = False
@@ -212,8 +216,17 @@ class Loader:
         if collection is None or collection.load is None or self._is_closing:
             return None
         state = self._states.get(collection_id)
-        is_resting = state is not None and state.is_resting
-        return self._target_of(collection, resting_config(collection.load) if is_resting else collection.load)
+        if state is None:
+            return self._target_of(collection, collection.load)
+        # Asked for several times for each of perhaps a thousand segments.
+        view = self._views.current(collection_id)
+        database = self._catalog.snapshot.databases.get(collection.database)
+        made_of = (collection, database, None if view is None else view.sealed, state.wider_schema, state.is_resting)
+        known = state.known_target
+        if known is None or not all(map(operator.is_, known[0], made_of)):
+            config = resting_config(collection.load) if state.is_resting else collection.load
+            known = state.known_target = made_of, self._target_of(collection, config)
+        return known[1]
 
     def estimate(
         self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
@@ -580,6 +593,9 @@ class Loader:
             state.is_resting = state.is_waking = False
             state.served_config = None
             state.to_open.clear()
+            self._blocks.drop(collection_id)
+        elif state.is_resting:
+            self._blocks.drop(collection_id)
         found = difference(target, held, state.prepared)
         state.reservations.keep({m.segment_id for m in found.to_open})
         return found

@@ -21,6 +21,7 @@ from milvine.model.properties import PartKey
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
+from milvine.querynode.joining import FEW, Blocks, RowSets
 from milvine.querynode.node import NodeInfo, SegmentNotHeld
 from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.querynode.stored_segments import open_stored
@@ -28,11 +29,15 @@ from milvine.segment.aggregation import Aggregation, aggregate_row_sets
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, query_row_sets
+from milvine.segment.rows import RowSet
 from milvine.segment.sealed import LoadSpec, Part, SealedSegment
 from milvine.segment.search import search_row_sets
 from milvine.segment.term_statistics import term_statistics
 from milvine.storage.store import SegmentStore, read_delta
 
+_MOST_TOGETHER = 16
+_Together = tuple[tuple[int, ...], frozenset[int]]
+"""Ids of segments, and the fields that a read looks at."""
 _Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
 _Result = TypeVar("_Result")
 
@@ -40,15 +45,18 @@ _Result = TypeVar("_Result")
 class LocalNode:
     """See QueryNode. `_serving` is read without a lock; changes to it and to delete marks take `_lock`."""
 
-    def __init__(self, store: SegmentStore, threads: int) -> None:
+    def __init__(self, store: SegmentStore, threads: int, blocks: Blocks) -> None:
         """`threads`: the number of files of one collection that are opened at a time."""
         self._store = store
+        self._blocks = blocks
         self._threads = threads
         self._pools: dict[int, tuple[ThreadPoolExecutor, int]] = {}
         """Pools of collections that are being loaded, with the number of segments being opened."""
         self._lock = threading.Lock()
         self._serving: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
         self._opening: dict[int, dict[int, SealedSegment]] = defaultdict(dict)
+        self._together: dict[int, dict[_Together, RowSets]] = defaultdict(dict)
+        """Many segments that were read together, until one of the collection's segments is replaced."""
         metrics.mapped_bytes.set_function(self.mapped_bytes)
 
     def close(self) -> None:
@@ -144,6 +152,7 @@ class LocalNode:
                 opened.marks = previous.marks
             opened.spec = replace(opened.spec, schema=schema)
             self._serving[collection_id][segment_id] = opened
+            self._together[collection_id] = {}
 
     def memory_bytes(self, collection_id: int, segment_id: int) -> Mapping[PartKey, int]:
         segment = self._serving[collection_id].get(segment_id)
@@ -157,13 +166,19 @@ class LocalNode:
         with self._lock:
             for segment in self._serving[collection_id].values():
                 segment.spec = replace(segment.spec, schema=schema)
+            self._together[collection_id] = {}
 
     def release_segment(self, collection_id: int, segment_id: int, patience_seconds: float) -> None:
         with self._lock:
             segment = self._serving[collection_id].pop(segment_id, None)
+            together = self._together.pop(collection_id, {})
         if segment is not None:
             # Files are unmapped when the last reference goes, so a reader that takes longer stays safe.
-            segment.readers.wait_for_none(time.monotonic() + patience_seconds)
+            deadline = time.monotonic() + patience_seconds
+            segment.readers.wait_for_none(deadline)
+            for row_sets in together.values():
+                row_sets.readers.wait_for_none(deadline)
+            self._blocks.drop(collection_id)
 
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
@@ -192,6 +207,8 @@ class LocalNode:
         read: Callable[[Sequence[SealedSegment], _Plan], _Result],
     ) -> _Result:
         """The result of `read` over the segments, which are not released during it."""
+        if len(segment_ids) >= FEW:
+            return self._read_together(collection_id, tuple(segment_ids), plan, read)
         serving = self._serving[collection_id]
         leased: list[SealedSegment] = []
         try:
@@ -208,6 +225,43 @@ class LocalNode:
             for segment in leased:
                 segment.readers.leave()
 
+    def _read_together(
+        self,
+        collection_id: int,
+        segment_ids: tuple[int, ...],
+        plan: _Plan,
+        read: Callable[[Sequence[Any], _Plan], _Result],
+    ) -> _Result:
+        """As `_read`, without steps for each segment if the same segments were read before."""
+        while True:
+            together = self._together[collection_id]
+            row_sets = together.get((segment_ids, plan.field_ids))
+            if row_sets is None:
+                row_sets = RowSets(collection_id, self._segments(collection_id, segment_ids, plan.field_ids))
+                if len(together) >= _MOST_TOGETHER:
+                    for key in [key for key, unread in list(together.items()) if unread.readers.is_empty]:
+                        together.pop(key, None)
+                together[segment_ids, plan.field_ids] = row_sets
+            row_sets.readers.enter()
+            try:
+                if together is self._together.get(collection_id):  # else a segment was replaced
+                    return read(row_sets, plan)
+            finally:
+                row_sets.readers.leave()
+
+    def _segments(
+        self, collection_id: int, segment_ids: Sequence[int], field_ids: frozenset[int]
+    ) -> list[SealedSegment]:
+        """Raises SegmentNotHeld."""
+        serving = self._serving[collection_id]
+        segments: list[SealedSegment] = []
+        for segment_id in segment_ids:
+            segment = serving.get(segment_id)
+            if segment is None or segment.lacks(field_ids):
+                raise SegmentNotHeld(segment_id)
+            segments.append(segment)
+        return segments
+
     # What a read takes ends with it, so none is cut off after its `seconds`.
 
     def term_statistics(
@@ -220,7 +274,12 @@ class LocalNode:
     def search(
         self, collection_id: int, segment_ids: Sequence[int], plan: SearchPlan, *, seconds: float
     ) -> Hits | None:
-        return self._read(collection_id, segment_ids, plan, search_row_sets)
+        return self._read(collection_id, segment_ids, plan, self._search)
+
+    def _search(self, row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None:
+        if isinstance(row_sets, RowSets):
+            row_sets = self._blocks.for_search(row_sets, plan)
+        return search_row_sets(row_sets, plan)
 
     def query(
         self, collection_id: int, segment_ids: Sequence[int], plan: QueryPlan, *, seconds: float

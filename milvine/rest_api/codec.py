@@ -451,6 +451,7 @@ def index_details(description: IndexDescription) -> dict[str, Any]:
 def search_stats(stats: SegmentSearchStats) -> dict[str, Any]:
     return {
         "segmentId": stats.segment_id,
+        "segments": stats.segments,
         "state": "growing" if stats.is_growing else "sealed",
         "rows": stats.row_count,
         "rowsKept": stats.kept,

@@ -51,6 +51,7 @@ class Chunk:
     extracted: ExtractedPaths = field(default_factory=ExtractedPaths)
     analyzed: AnalyzedTexts = field(default_factory=AnalyzedTexts)
     groups: KnownGroups = field(default_factory=KnownGroups)
+    identity: object = field(default_factory=object)
     bytes_used: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -95,6 +96,9 @@ class Chunk:
 
     def vectors(self, field_id: int) -> tuple[Any, Array | None]:
         return self.column(field_id).values, self.prepared.get(field_id)
+
+    def is_resident(self, field_id: int) -> bool:
+        return field_id in self.batch.columns
 
 
 def _batch_of(schema: CollectionSchema, batch: ColumnBatch) -> ColumnBatch:

@@ -108,7 +108,7 @@ def _looked_at(predicate: Predicate | None, field_ids: tuple[int, ...]) -> froze
 class SegmentSearchStats:
     """How one segment, or one chunk of a growing one, was searched. `way`: "scan" or the index's type; `effort`: its
     ef or nprobe; `scanned_queries`: the number of queries that the index could not answer well, so all rows were
-    scanned."""
+    scanned. `segments`: how many small ones were scanned as one; the id is that of the first."""
 
     segment_id: int
     is_growing: bool
@@ -118,6 +118,7 @@ class SegmentSearchStats:
     effort: int
     scanned_queries: int
     ms: float
+    segments: int = 1
 
 
 @record

@@ -12,6 +12,7 @@ from milvine.index.term_index import TermIndex
 from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements, extract, extract_elements
+from milvine.model.schema import CollectionSchema
 from milvine.segment.deletes import DeleteMarks
 from milvine.segment.derived import Derived
 from milvine.segment.group_codes import KnownGroups
@@ -24,6 +25,13 @@ Array = np.ndarray[Any, Any]
 class RowSet(Protocol):
     """Rows 0..row_count-1 of one partition. Immutable, except that `marks` may be replaced."""
 
+    @property
+    def identity(self) -> object:
+        """The same object for the same rows, whatever their deletes."""
+        ...
+
+    @property
+    def schema(self) -> CollectionSchema: ...
     @property
     def segment_id(self) -> int: ...
     @property
@@ -57,6 +65,10 @@ class RowSet(Protocol):
 
         If the field has an index, the vectors are mapped and not resident.
         """
+        ...
+
+    def is_resident(self, field_id: int) -> bool:
+        """Whether the values of a field are in memory, and not only mapped."""
         ...
 
 

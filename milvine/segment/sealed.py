@@ -148,6 +148,7 @@ class SealedSegment:
         self.spec = spec
         self.parts = parts
         self.marks = DeleteMarks.none()
+        self.identity = object()
         rows, self.keys = parts["rows", 0].value
         self.insert_ts: Array = rows
         self._extracted = ExtractedPaths()
@@ -169,6 +170,10 @@ class SealedSegment:
                 if key not in self._value_indexes or values.reads_numbers:  # else an index above it has the path, too
                     self._value_indexes[key] = values
         self.readers = InFlight()
+
+    @property
+    def schema(self) -> CollectionSchema:
+        return self.spec.schema
 
     @property
     def segment_id(self) -> int:
@@ -250,6 +255,10 @@ class SealedSegment:
         if part is None:
             return self.column(field_id).values, None
         return part.value[0].values, part.value[1]
+
+    def is_resident(self, field_id: int) -> bool:
+        part = self.parts.get(("field", field_id))
+        return part is not None and part.in_memory
 
     def find_deleted(self, batch: DeleteBatch) -> tuple[Array, Array]:
         """Rows that the batch kills and the ts of each; the input of `mark`."""

@@ -24,6 +24,7 @@ from milvine.index.by_distance import padded
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
 from milvine.segment.collect import TopKeys, is_plain
+from milvine.segment.joined_rows import as_joined, members_of
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
 from milvine.segment.rescoring import reordered
@@ -101,7 +102,11 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
     if plan.rescoring is not None:
         distances, offsets = reordered(plan.rescoring, rows, plan.primary_field_id, distances, offsets)
     ms = 1000 * (time.perf_counter() - started)
-    stats = SegmentSearchStats(rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms)
+    joined = as_joined(rows)
+    segments = 1 if joined is None else joined.size
+    stats = SegmentSearchStats(
+        rows.segment_id, rows.is_growing, rows.row_count, kept, way, effort, scanned, ms, segments
+    )
     return _Answer(distances, offsets, stats)
 
 
@@ -308,7 +313,8 @@ def _take(rows: RowSet, row_offsets: Array, field_ids: Sequence[int]) -> ColumnB
 
 
 def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None:
-    """The k nearest rows of all segments for each query, one per key; None if there are no row sets.
+    """The k nearest rows of all segments for each query, one per key; None if there are no row sets. Some of the row
+    sets may be joined ones.
 
     Many queries are searched in blocks, which bounds the memory. Raises ParameterInvalid if the answer is too large.
     """
@@ -353,7 +359,7 @@ def _search_block(chosen: Sequence[RowSet], plan: SearchPlan) -> Hits:
     distances, offsets, numbers = distances[query, place], offsets[query, place], numbers[place]
     keys = gather(chosen, numbers, offsets, [plan.primary_field_id]).columns[plan.primary_field_id]
     winners, counts = select_winners(query, distances, keys.values, nq, plan.k)
-    numbers, offsets = numbers[winners], offsets[winners]
+    chosen, numbers, offsets = members_of(chosen, numbers[winners], offsets[winners])
     check_output_size("search", chosen, numbers, offsets, fields)
     rows = gather(chosen, numbers, offsets, fields)
     return Hits(counts, distances[winners], rows, tuple(f.stats for f in found))
@@ -372,5 +378,9 @@ def _answer_of_one(rows: RowSet, answer: _Answer, fields: Sequence[int]) -> Hits
         is_there = answer.rows >= 0
         offsets, distances = answer.rows[is_there], answer.distances[is_there]
         counts = np.count_nonzero(is_there, axis=1)
+    if as_joined(rows) is not None:
+        members, numbers, offsets = members_of([rows], np.zeros(len(offsets), np.int64), offsets)
+        check_output_size("search", members, numbers, offsets, fields)
+        return Hits(counts, distances, gather(members, numbers, offsets, fields), (answer.stats,))
     check_output_size("search", [rows], offsets, offsets, fields)
     return Hits(counts, distances, _take(rows, offsets, fields), (answer.stats,))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from milvine.errors import DataIntegrityError
@@ -31,6 +31,8 @@ class ReadView:
     sealed: tuple[SegmentMeta, ...] = ()
     deltas: tuple[DeltaMeta, ...] = ()
     deletes: tuple[DeleteBatch, ...] = ()
+    shares: dict[object, object] = field(init=False, compare=False, default_factory=dict)
+    """What readers found out about the view, until it is replaced."""
 
     def names(self, segment_id: int) -> bool:
         """Whether the view has this sealed segment."""

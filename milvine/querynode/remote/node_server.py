@@ -11,6 +11,7 @@ from milvine.errors import UnexpectedError
 from milvine.model.properties import PartKey
 from milvine.model.segments import SegmentMeta
 from milvine.querynode.budget import Budget
+from milvine.querynode.joining import Blocks
 from milvine.querynode.load_targets import lacking_bytes
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.node import NodeBehind, SegmentNotHeld
@@ -32,8 +33,8 @@ class _Session:
     """All that one registration with one head has made: segments, their memory, and the deletes that arrived."""
 
     def __init__(self, store: SegmentStore, threads: int, limit_bytes: int) -> None:
-        self.node = LocalNode(store, threads)
         self.budget = Budget(limit_bytes)
+        self.node = LocalNode(store, threads, Blocks(self.budget))
         self._reserved: dict[SegmentKey, int] = {}
         self._lock = threading.Lock()
         self._feed_lock = threading.Lock()
