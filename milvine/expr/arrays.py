@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.types import DataType
 
 Array = np.ndarray[Any, Any]
+_FEW_LITERALS = 8
+"""Up to so many, one comparison after the other costs less than a look-up of each element."""
+_FEW_HITS = 8
+"""With fewer hits than one for so many rows, finding the row of each hit costs less than looking at all rows."""
 _MOST_ELEMENTS = 2**31 - 1
 """Of an array, whose offsets are int32."""
 
@@ -82,13 +87,46 @@ def contains(column: Column, element_type: DataType, mode: ContainsMode, values:
     matches = np.full(len(starts) - 1, mode is ContainsMode.ALL and count == 0)
     if len(wanted) == 0 or len(elements) == 0 or (mode is ContainsMode.ALL and len(wanted) < count):
         return matches
+    if len(wanted) <= _FEW_LITERALS:
+        each = [_equal_to(elements, wanted[place]) for place in range(len(wanted))]
+        if mode is not ContainsMode.ALL:
+            return _rows_with_any(starts, functools.reduce(np.logical_or, each))
+        return functools.reduce(np.logical_and, [_rows_with_any(starts, hits) for hits in each])
     if element_type is DataType.VARCHAR:
         codes = pc.index_in(elements, value_set=wanted).fill_null(-1).to_numpy()
-        hits = np.flatnonzero(codes >= 0)
+        is_hit = codes >= 0
     else:
         codes = np.minimum(np.searchsorted(wanted, elements), len(wanted) - 1)
-        hits = np.flatnonzero(wanted[codes] == elements)
-    return rows_with(starts, hits, codes[hits] if mode is ContainsMode.ALL else None, count)
+        is_hit = wanted[codes] == elements
+    if mode is not ContainsMode.ALL:
+        return _rows_with_any(starts, is_hit)
+    hits = np.flatnonzero(is_hit)
+    return rows_with(starts, hits, codes[hits], count)
+
+
+def _equal_to(elements: Any, literal: Any) -> Array:
+    """bool (m,): elements (numpy or a StringArray) that equal a literal that they can equal."""
+    if not isinstance(elements, np.ndarray):
+        found: Array = pc.equal(elements, literal).to_numpy(zero_copy_only=False)
+        return found
+    if elements.dtype.kind == "i":
+        limits = np.iinfo(elements.dtype)
+        if not limits.min <= literal <= limits.max:
+            return np.zeros(len(elements), np.bool_)
+        literal = elements.dtype.type(literal)  # or else all elements would be widened
+    same: Array = elements == literal
+    return same
+
+
+def _rows_with_any(starts: Array, hits: Array) -> Array:
+    """bool (n,): rows with an element for which `hits`, bool (m,)."""
+    count = np.count_nonzero(hits)
+    if count * _FEW_HITS < len(starts):
+        return rows_with(starts, np.flatnonzero(hits), None, 0)
+    matches = np.zeros(len(starts) - 1, np.bool_)
+    filled = np.flatnonzero(starts[1:] > starts[:-1])
+    matches[filled] = np.logical_or.reduceat(hits, starts[filled])
+    return matches
 
 
 def rows_with(starts: Array, hits: Array, codes: Array | None, count: int) -> Array:
