@@ -25,3 +25,20 @@ def installer(directory: Callable[[], Path]) -> Callable[[Sequence[str]], str]:
         return interpreter
 
     return lambda requirements: installed(tuple(requirements))
+
+
+def node_installer(directory: Callable[[], Path]) -> Callable[[Sequence[str]], Path]:
+    """The same for NodeJS: gives a directory whose programs find the packages.
+
+    Without LangChain's optional partners, most of which are other databases."""
+
+    @cache
+    def installed(requirements: tuple[str, ...]) -> Path:
+        environment = directory()
+        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--legacy-peer-deps"]
+        command = [*install, *requirements]
+        done = subprocess.run(command, cwd=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return environment
+
+    return lambda requirements: installed(tuple(requirements))
