@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -10,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 from milvine import logs, metrics
 from milvine.service import admin, configuration
 from milvine.service.context import Engine
+
+_log = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.5
@@ -115,11 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def start_metrics_port(engine: Engine) -> None:
-    """Serves the port in a background thread, unless it is switched off."""
+def start_metrics_port(engine: Engine) -> int:
+    """The port, served in a background thread, or 0 if it is switched off or another process has taken it."""
     settings = engine.settings
     if not settings.metrics_port:
-        return
+        return 0
 
     class Handler(_Handler):
         pass
@@ -130,10 +133,15 @@ def start_metrics_port(engine: Engine) -> None:
         address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         timeout = _POLL_SECONDS
 
-    ports = Server((settings.host or _LOOPBACK, settings.metrics_port), Handler)
+    try:
+        ports = Server((settings.host or _LOOPBACK, settings.metrics_port), Handler)
+    except OSError as error:  # two servers that start at once both found it free
+        _log.warning("port %d cannot be used, no metrics port: %s", settings.metrics_port, error.strerror)
+        return 0
 
     def step() -> float:
         ports.handle_request()
         return 0.0
 
     engine.background.worker("metrics_port", step).start()
+    return settings.metrics_port

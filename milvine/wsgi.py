@@ -14,6 +14,7 @@ import stat
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from milvine import config, logs, metrics, server
@@ -114,7 +115,7 @@ def _start() -> server.Application:
     logs.configure(settings.log_level, settings.log_format)
     try:
         engine = server.build_engine(settings)
-        start_metrics_port(engine)
+        settings = replace(settings, metrics_port=start_metrics_port(engine))
     except (MilvineError, OSError) as error:
         sys.stderr.write(f"milvine: {error}\n")
         sys.stderr.flush()

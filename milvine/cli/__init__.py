@@ -68,13 +68,15 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, parser=subparser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses, runs and exits."""
-    parsed = _parser().parse_args(arguments)
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        parsed.parser.error(f"unknown arguments: {' '.join(unknown)}")  # with the usage of the command
     try:
         code = parsed.run(parsed)
     except Failed as error:

@@ -14,6 +14,7 @@ from milvine.cli.command import FAILED, OK, Command, Failed
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.rest import RestServer, add_login_arguments
 from milvine.cli.server_files import add_data_dir_argument, held_files
+from milvine.directory_users import LOCK_FILE
 
 _SERVER_SCHEMES = ("http://", "https://")
 
@@ -54,6 +55,8 @@ def _of_stopped_server(parsed: argparse.Namespace) -> Iterator[_Checked]:
     data_dir = Path(parsed.place)
     if not data_dir.is_dir():
         raise Failed(f"{data_dir} is not a directory")
+    if not (data_dir / LOCK_FILE).exists():  # every server that has run there left one
+        raise Failed(f"{data_dir} is not the data directory of a server")
     try:
         front.lock(data_dir)
     except front.CannotServe as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
+from ssl import SSLCertVerificationError, SSLError
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,9 +78,9 @@ class RestServer:
                 return response.read(), response.headers.get_content_type()
         except urllib.error.HTTPError as error:
             raise Failed(_refusal(url, error)) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise NoAnswer(f"no answer from {url}: {reason}") from None
+            raise NoAnswer(f"no answer from {url}: {str(reason).strip()}{_hint(self._uri, reason)}") from None
 
 
 def _data_of(content: bytes, url: str) -> Any:
@@ -90,6 +91,21 @@ def _data_of(content: bytes, url: str) -> Any:
     if answer["code"]:
         raise Failed(answer["message"])
     return answer.get("data")
+
+
+def _hint(uri: str, reason: BaseException | str) -> str:
+    """What to try, after the reason why there is no answer."""
+    if isinstance(reason, ConnectionRefusedError):
+        return "; `milvine serve` starts a server"
+    if isinstance(reason, SSLCertVerificationError):
+        return "; SSL_CERT_FILE names the certificate to trust"
+    if isinstance(reason, SSLError):
+        return f"; a server without TLS answers at http://{uri.partition('://')[2]}"
+    if isinstance(reason, HTTPException):
+        return "; is it a Milvine server?"
+    if isinstance(reason, ConnectionResetError) and uri.startswith("http://"):
+        return f"; a server with TLS answers at https://{uri.partition('://')[2]}"
+    return ""
 
 
 def _checked_uri(uri: str) -> str:

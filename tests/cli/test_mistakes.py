@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from conftest import Server, ServerFactory
+import requests
+from conftest import Server, ServerFactory, free_port
 
 from milvine import config_file
 from milvine.cli import COMMANDS
@@ -56,6 +59,53 @@ def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
 def test_a_file_as_the_data_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     assert refused(tmp_path) == f"the data directory {tmp_path / 'data'} is a file"
+
+
+def test_a_directory_without_data_is_not_called_damaged(tmp_path: Path) -> None:
+    assert sentence(milvine("check", str(tmp_path))) == f"{tmp_path} is not the data directory of a server"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one() -> None:
+    said = sentence(milvine("collections", f"--uri=http://127.0.0.1:{free_port()}"))
+    assert said.endswith("Connection refused; `milvine serve` starts a server")
+
+
+def test_https_to_a_server_without_tls_is_told_with_the_right_address(server: Server) -> None:
+    said = sentence(milvine("collections", f"--uri=https://{server.address}"))
+    assert said.endswith(f"; a server without TLS answers at http://{server.address}")
+
+
+def test_a_port_of_another_kind_of_server_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        uri = "http://{}:{}".format(*other.getsockname())
+
+        def answer() -> None:
+            caller = other.accept()[0]
+            with caller:
+                caller.recv(4096)
+                caller.sendall(b"+OK this is no HTTP\r\n")
+
+        threading.Thread(target=answer).start()
+        assert sentence(milvine("collections", f"--uri={uri}")).startswith(f"no answer from {uri}/")
+
+
+def test_an_unknown_option_is_told_with_those_of_its_command() -> None:
+    done = milvine("load", "shop", "--fieldz", "a")
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: milvine load ")
+    assert done.stderr.endswith("milvine load: error: unknown arguments: --fieldz a\n")
+
+
+def test_servers_that_start_at_once_do_not_die_for_the_metrics_port(new_server: ServerFactory) -> None:
+    port = free_port()
+    servers = [new_server(metrics_port=port, start=False) for _ in range(2)]
+    for server in servers:
+        server.spawn()
+    without = [server for server in servers if "no metrics port" in server.wait_ready().log]
+    assert len(without) == 1
+    assert "metrics_port=off" in without[0].log
+    assert requests.get(f"{servers[0].metrics_uri}/healthz", timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize(
