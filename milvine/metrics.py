@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -160,21 +160,34 @@ def _family(name: str, labelled: list[tuple[dict[str, str], float]]) -> Metric:
 registry.register(_MilvusNames())
 
 
-class _NodeBytes:
+class _NodeValues:
     """Read when metrics are, since nodes come and go."""
 
     def collect(self) -> Iterator[Metric]:
-        for kind, read in node_bytes.items():
-            family = Metric(f"milvine_node_{kind}_bytes", _NODE_BYTES[kind], "gauge")
-            for node, value in read().items():
+        for name, text in _NODE_VALUES.items():
+            family = Metric(f"milvine_node_{name}", text, "gauge")
+            for node, value in node_values().get(name, {}).items():
                 family.add_sample(family.name, {"node": node}, value)
             yield family
 
 
-_NODE_BYTES = {"held": "Memory that segments hold on a query node", "limit": "Memory that they may hold there"}
-node_bytes: dict[str, Callable[[], dict[str, float]]] = {}
-"""By node; the set of nodes fills it."""
-registry.register(_NodeBytes())
+_NODE_VALUES = {
+    "held_bytes": "Memory that segments hold on a query node",
+    "limit_bytes": "Memory that they may hold there",
+    "mapped_bytes": "Bytes of files that are mapped there and not counted as memory",
+    "segments": "Segments that serve there",
+    "reads_in_flight": "Reads that the node has not answered yet",
+    "silent_seconds": "Time since its last report",
+}
+
+
+def node_values() -> Mapping[str, Mapping[str, float]]:
+    """Values by their name and node; of the set of nodes, if there is one."""
+    return {} if read_nodes is None else read_nodes()
+
+
+read_nodes: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+registry.register(_NodeValues())
 
 
 @cache

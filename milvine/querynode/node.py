@@ -35,6 +35,8 @@ class NodeInfo:
     hostname: str
     limit_bytes: int
     held_bytes: int
+    mapped_bytes: int
+    segment_count: int
     resource_group: str
     is_silent: bool = False
 

@@ -59,10 +59,7 @@ def estimate(call: Call) -> dict[str, Any]:
 
 def usage(call: Call) -> dict[str, Any]:
     found = memory.usage(call.engine, call.context)
-    data: dict[str, Any] = {**totals(found), "collections": [_collection(c) for c in found.collections]}
-    if found.nodes:
-        data["nodes"] = [_node(node) for node in found.nodes]
-    return {"data": data}
+    return {"data": {**totals(found), "collections": [_collection(c) for c in found.collections]}}
 
 
 def _node(node: NodeInfo) -> dict[str, Any]:
@@ -72,17 +69,22 @@ def _node(node: NodeInfo) -> dict[str, Any]:
         "hostname": node.hostname,
         "limitBytes": node.limit_bytes,
         "measuredBytes": node.held_bytes,
+        "mappedBytes": node.mapped_bytes,
+        "segments": node.segment_count,
+        "resourceGroup": node.resource_group,
         "isSilent": node.is_silent,
     }
 
 
-def totals(found: memory.MemoryUsage) -> dict[str, int]:
-    return {
+def totals(found: memory.MemoryUsage) -> dict[str, Any]:
+    """`nodes` only where there are query nodes."""
+    sums = {
         "limitBytes": found.limit_bytes,
         "measuredBytes": found.held_bytes,
         "reservedBytes": found.reserved_bytes,
         "freeBytes": found.free_bytes,
     }
+    return {**sums, "nodes": [_node(node) for node in found.nodes]} if found.nodes else sums
 
 
 def collection_sums(found: memory.CollectionBytes) -> dict[str, Any]:

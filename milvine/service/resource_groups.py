@@ -94,6 +94,8 @@ def all_nodes(engine: Engine) -> tuple[NodeInfo, ...]:
         hostname=socket.gethostname(),
         limit_bytes=settings.memory_limit_bytes,
         held_bytes=engine.loader.budget.held_bytes(),
+        mapped_bytes=0,
+        segment_count=0,
         resource_group=next(group.name for group in groups.values() if group.has_node),
     )
     return engine.cluster.node.nodes() or (own,)

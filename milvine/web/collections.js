@@ -3,7 +3,7 @@
 import { milvus, ours } from "./api.js";
 import { attempt, button, fill, h, table } from "./dom.js";
 import { bytes, number, state } from "./format.js";
-import { bar, budget, chooseFields } from "./memory.js";
+import { bar, budget, chooseFields, nodes } from "./memory.js";
 
 const SECONDS = 2;
 const MOST = 200;
@@ -58,7 +58,7 @@ export function collectionsView(_rest, polling) {
     const found = await ours("collections");
     collections = found.collections;
     limit = found.memory.limitBytes;
-    fill(memory, budget(found.memory));
+    fill(memory, budget(found.memory), nodes(found.memory.nodes));
     render();
   }
 

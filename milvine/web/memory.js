@@ -1,7 +1,7 @@
 // Memory as bars, and the dialog that chooses the fields of a load.
 
 import { milvus, ours } from "./api.js";
-import { attempt, button, fill, h, showDialog, table } from "./dom.js";
+import { attempt, button, fill, h, section, showDialog, table } from "./dom.js";
 import { bytes, number } from "./format.js";
 
 /** A bar of `parts` ([bytes, title, class]) against `limit`. */
@@ -18,6 +18,18 @@ export function budget(usage) {
       limitBytes),
     h("p", {}, h("b", {}, bytes(measuredBytes)), " in memory, ", h("b", {}, bytes(reservedBytes)), " reserved, ",
       h("b", {}, bytes(freeBytes)), " free of ", bytes(limitBytes)));
+}
+
+/** Query nodes, if there are any: memory against the limit of each. */
+export function nodes(found = []) {
+  return found.length === 0 ? null : section("Query nodes", table(
+    ["node", "resource group", "state", ["segments", "number"], ["in memory", "number"], ["limit", "number"], ["mapped", "number"], ["", "wide"]],
+    found.map((one) => [
+      [`${one.nodeId} `, h("small", {}, `${one.hostname} ${one.address}`)], one.resourceGroup,
+      one.isSilent ? h("span", { class: "problem" }, "does not answer") : "answers",
+      number(one.segments), bytes(one.measuredBytes), bytes(one.limitBytes), bytes(one.mappedBytes),
+      bar([[one.measuredBytes, `in memory ${bytes(one.measuredBytes)}`]], one.limitBytes),
+    ])));
 }
 
 /** Parts of memory by field and index, the largest bar full. */

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from conftest import Node
 from node_processes import ClusterOfNodes
 from pymilvus import DataType, MilvusClient, MilvusException
@@ -130,6 +131,31 @@ def test_replicas_are_told_and_moved_as_asked(client: MilvusClient, cluster: Clu
 def replica_nodes(client: MilvusClient, name: str) -> list[list[int]]:
     found = client._get_connection().describe_replica(name)
     return [list(one.group_nodes) for one in found]
+
+
+def test_memory_and_metrics_tell_what_each_node_has(client: MilvusClient, cluster: ClusterOfNodes) -> None:
+    fill(client, "counted", replicas=2)
+    eventually(lambda: [one["segments"] for one in cluster.listed()] == [SEGMENTS] * 2, "the report")
+    for one in cluster.listed():
+        assert 0 < one["measuredBytes"] < one["limitBytes"]
+        assert one["resourceGroup"] == "__default_resource_group"
+        labelled = f'{{node="{one["nodeId"]}"}}'
+        values = metrics(cluster)
+        assert values[f"milvine_node_segments{labelled}"] == SEGMENTS
+        assert values[f"milvine_node_held_bytes{labelled}"] == one["measuredBytes"]
+        assert values[f"milvine_node_limit_bytes{labelled}"] == one["limitBytes"]
+        assert values[f"milvine_node_silent_seconds{labelled}"] < SECONDS
+    mapped = one["mappedBytes"]
+    client.release_collection("counted")
+    client.alter_collection_properties("counted", {"mmap.enabled": "true"})
+    client.load_collection("counted", replica_number=2)
+    eventually(lambda: all(one["mappedBytes"] > mapped for one in cluster.listed()), "the mapping")
+    client.drop_collection("counted")
+
+
+def metrics(cluster: ClusterOfNodes) -> dict[str, float]:
+    lines = requests.get(f"{cluster.head.metrics_uri}/metrics", timeout=SECONDS).text.splitlines()
+    return {name: float(value) for line in lines if line[0] != "#" for name, _, value in [line.rpartition(" ")]}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import Server
+from conftest import Node, Server, free_port
 from pymilvus import DataType, MilvusClient
 
 if TYPE_CHECKING:
@@ -100,6 +100,37 @@ def page(browser: Browser, shop: Server, complaints: list[str]) -> Iterator[Page
 def _open(page: Page, server: Server, place: str) -> Page:
     page.goto(f"{server.uri}/#/{place}")
     return page
+
+
+@pytest.fixture(scope="module")
+def with_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose loaded segments are on a query node."""
+    directory, port = tmp_path_factory.mktemp("nodes"), free_port()
+    node = Node(port, directory / "node")
+    with Server(directory / "head", env={"MILVINE_CLUSTER_PORT": str(port)}).running() as server:
+        node.start()
+        try:
+            client = server.client()
+            _fill(client)
+            client.close()
+            yield server
+        finally:
+            node.kill()
+
+
+def test_query_nodes_show_their_group_segments_and_memory(
+    browser: Browser, with_nodes: Server, complaints: list[str]
+) -> None:
+    context = browser.new_context()
+    page = _open(_watched(context.new_page(), complaints, with_nodes.uri), with_nodes, "collections")
+    row = page.locator("section", has_text="Query nodes").locator("tbody tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("__default_resource_group")
+    expect(row).to_contain_text("answers")
+    expect(row.locator("td").nth(3)).to_have_text("1")
+    expect(row).to_contain_text("KB")
+    context.close()
+    assert not complaints
 
 
 def test_collections_show_state_rows_and_memory_and_are_loaded_and_released(page: Page, shop: Server) -> None:

@@ -131,17 +131,25 @@ class Members:
                 hostname=node.report.hostname,
                 limit_bytes=node.report.limit_bytes,
                 held_bytes=node.report.held_bytes,
+                mapped_bytes=node.report.mapped_bytes,
+                segment_count=node.report.segment_count,
                 resource_group=groups.get(node.node_id, DEFAULT_RESOURCE_GROUP),
                 is_silent=node.is_doubtful,
             )
             for node in sorted(self.all(), key=lambda n: n.node_id)
         )
 
-    def held_bytes(self) -> dict[str, float]:
-        return {str(node.node_id): node.report.held_bytes for node in self.all()}
-
-    def limit_bytes(self) -> dict[str, float]:
-        return {str(node.node_id): node.report.limit_bytes for node in self.all()}
+    def values(self) -> dict[str, dict[str, float]]:
+        """For metrics: by name and node."""
+        nodes = {str(node.node_id): node for node in self.all()}
+        return {
+            "held_bytes": {i: node.report.held_bytes for i, node in nodes.items()},
+            "limit_bytes": {i: node.report.limit_bytes for i, node in nodes.items()},
+            "mapped_bytes": {i: node.report.mapped_bytes for i, node in nodes.items()},
+            "segments": {i: node.report.segment_count for i, node in nodes.items()},
+            "reads_in_flight": {i: node.in_flight for i, node in nodes.items()},
+            "silent_seconds": {i: node.silent_seconds for i, node in nodes.items()},
+        }
 
     def each(self, node_ids: Iterable[int], call: Callable[[RemoteNode], Any]) -> dict[int, Any]:
         """The results of calls side by side; in place of a result the error that the node raised, or Unreachable."""

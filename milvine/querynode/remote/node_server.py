@@ -135,10 +135,12 @@ class NodeServer:
         """The epoch of the head, and the number of the registration; 0 without one."""
         return self._epoch, self._number
 
-    def report(self) -> tuple[int, dict[int, list[int]]]:
-        """Bytes of memory that segments hold, and the serving segments by collection."""
+    def report(self) -> tuple[int, int, dict[int, list[int]]]:
+        """Bytes of memory that segments hold, mapped bytes, and the serving segments by collection."""
         session = self._session
-        return (0, {}) if session is None else (session.budget.held_bytes(), session.node.serving_ids())
+        if session is None:
+            return 0, 0, {}
+        return session.budget.held_bytes(), session.node.mapped_bytes(), session.node.serving_ids()
 
     def _refuse_older(self, epoch: int) -> None:
         if epoch < self._epoch:

@@ -56,7 +56,7 @@ class NodeSet:
         )
         self._balancer = Balancer(self.members, self._groups, self._holdings, self._openings, self._later, background)
         self._reads = Reads(local, self.members, self._holdings, self._feed)
-        metrics.node_bytes.update({"held": self.members.held_bytes, "limit": self.members.limit_bytes})
+        metrics.read_nodes = self.members.values
 
     def start(self, listener: Listener) -> None:
         self.members.listener = listener

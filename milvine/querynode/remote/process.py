@@ -118,7 +118,7 @@ class NodeProcess:
         self._server.stop()
 
     def _beat(self) -> None:
-        held_bytes, segments = self._nodes.report()
+        held_bytes, mapped_bytes, segments = self._nodes.report()
         epoch, session = self._nodes.session
         report = {
             "messages": codec.fingerprint,
@@ -127,6 +127,7 @@ class NodeProcess:
             "hostname": socket.gethostname(),
             "limit_bytes": self._nodes.limit_bytes,
             "held_bytes": held_bytes,
+            "mapped_bytes": mapped_bytes,
             "epoch": epoch,
             "session": session,
             "segments": segments,

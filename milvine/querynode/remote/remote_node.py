@@ -37,9 +37,14 @@ class Report:
     hostname: str
     limit_bytes: int
     held_bytes: int
+    mapped_bytes: int
     epoch: int
     session: int
     segments: Mapping[int, Any]
+
+    @property
+    def segment_count(self) -> int:
+        return sum(len(ids) for ids in self.segments.values())
 
 
 class _Latencies:
