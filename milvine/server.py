@@ -55,7 +55,7 @@ from milvine.storage.objects import Objects
 from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
 from milvine.storage.resource_files import ResourceFiles
 from milvine.storage.segment_files import SegmentPaths
-from milvine.storage.store import open_store
+from milvine.storage.store import CachedStore, SegmentStore, open_store
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _log = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ def build_engine(settings: Settings) -> Engine:
         mmap_by_default,
         background,
         serves_unlisted_fields=serves_unlisted,
+        memory_may_come=isinstance(node, NodeSet),
         rest_policy=RestPolicy(settings.idle_release_seconds, makes_room=settings.memory_policy == LRU),
     )
     cluster = Cluster(catalog, views, node, loader, blocks, max(1, 3 * settings.worker_threads // 4))
@@ -127,7 +128,9 @@ def build_engine(settings: Settings) -> Engine:
     )
     _count_under_milvus_names(catalog)
     datanode.start()
-    leave_nodes = _listen(settings, node, loader, clock, resource_files) if isinstance(node, NodeSet) else _nothing
+    leave_nodes = (
+        _listen(settings, node, store, loader, clock, resource_files) if isinstance(node, NodeSet) else _nothing
+    )
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
     imports = ImportRunner(
@@ -168,9 +171,16 @@ def _nothing() -> None:
 
 
 def _listen(
-    settings: Settings, nodes: NodeSet, loader: Loader, clock: HybridClock, resource_files: ResourceFiles
+    settings: Settings,
+    nodes: NodeSet,
+    store: SegmentStore,
+    loader: Loader,
+    clock: HybridClock,
+    resource_files: ResourceFiles,
 ) -> Callable[[], None]:
     """Lets query nodes register; returns what ends that. Raises UnexpectedError."""
+    if isinstance(store, CachedStore):
+        store.is_held = lambda collection_id, segment_id: not nodes.has_left(collection_id, segment_id)
     certificates = certificates_of(settings)
     check_is_guarded(settings.cluster_host, certificates)
     head = Head(nodes.members, clock.next(), settings.data_dir, place_of(settings), certificates, resource_files)

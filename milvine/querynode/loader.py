@@ -109,10 +109,12 @@ class Loader:
         background: Supervisor,
         *,
         serves_unlisted_fields: bool = False,
+        memory_may_come: bool = False,
         rest_policy: RestPolicy,
     ) -> None:
         """`threads` segments of a collection are opened at a time. `serves_unlisted_fields`: from their mapped
-        files; otherwise they cannot be read."""
+        files; otherwise they cannot be read. `memory_may_come`: with nodes, so what was loaded and does not fit at the
+        start stays loaded, mapped."""
         self._catalog = catalog
         self._mmap_by_default = mmap_by_default
         self._views = views
@@ -120,6 +122,7 @@ class Loader:
         self.budget = budget
         self._blocks = blocks
         self.serves_unlisted_fields = serves_unlisted_fields
+        self._memory_may_come = memory_may_come
         self._lock = threading.Lock()
         self._is_closing = False
         self._resuming: set[int] = set()
@@ -153,13 +156,19 @@ class Loader:
                     if self._resting.policy.makes_room:
                         state.is_resting = True
                         continue
+                    if self._memory_may_come:
+                        self._begin_to_resume(collection.collection_id)
+                        continue
                     _log.error("%s", error)
                     self._fail(collection.collection_id, state, SegmentRequestResourceFailed("Memory"))
                 except MilvineError as error:
                     self._fail(collection.collection_id, state, error)
                 else:
-                    self._resuming.add(collection.collection_id)
-                    self._schedule(collection.collection_id)
+                    self._begin_to_resume(collection.collection_id)
+
+    def _begin_to_resume(self, collection_id: int) -> None:
+        self._resuming.add(collection_id)
+        self._schedule(collection_id)
 
     def close(self) -> None:
         """Ends openings and starts no more. The stored load configurations stay."""

@@ -114,6 +114,8 @@ class CachedStore(SegmentStore):
         self._local_bytes = 0
         self._claim = Claim(paths.root, objects)
         self.is_named: Callable[[Path], bool] = lambda _path: True
+        self.is_held: Callable[[int, int], bool] = lambda _collection_id, _segment_id: False
+        """Whether another process may still read a segment: its objects wait."""
         self.on_full: Callable[[], None] = lambda: None
         """Called when the copies have become larger than the cache."""
 
@@ -310,8 +312,13 @@ class CachedStore(SegmentStore):
             self._stored.update(files)
         self.evict(files)
 
+    def _is_read_elsewhere(self, name: str) -> bool:
+        _, collection_id, *more = name.split("/")
+        return len(more) > 1 and self.is_held(int(collection_id), int(more[0]))
+
     def sweep(self, named: Named, wait_seconds: float) -> int:
-        """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`.
+        """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`
+        and no other process holds.
 
         Returns the number of removed objects. Raises IoFailed, and DataIntegrityError if a named file is lost.
         """
@@ -329,7 +336,11 @@ class CachedStore(SegmentStore):
         now = time.monotonic()
         unnamed = sizes.keys() - wanted.keys() - in_flight
         self._unnamed_since = {name: self._unnamed_since.get(name, now) for name in unnamed}
-        due = {name for name, since in self._unnamed_since.items() if now - since >= wait_seconds}
+        due = {
+            name
+            for name, since in self._unnamed_since.items()
+            if now - since >= wait_seconds and not self._is_read_elsewhere(name)
+        }
         with self._lock:
             kept = {self.name(path) for path in (*self._in_flight, *(named() if due else ()))}
             removed = sorted(due - kept)

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
-from conftest import Node
+from conftest import Node, Server, free_port
 from node_processes import ClusterOfNodes
 from pymilvus import DataType, MilvusClient, MilvusException
 
@@ -327,6 +328,36 @@ def test_a_load_does_not_wait_until_a_stopped_node_is_lost(
     assert seconds < LOST_SECONDS
     wait_for_both(client, cluster, doubled)
     assert nearest(client, doubled, 12) == 12
+
+
+def test_a_head_that_starts_again_before_its_nodes_keeps_what_only_they_have_room_for(tmp_path: Path) -> None:
+    port = free_port()
+    node = Node(port, tmp_path / "node")
+    small = {"MILVINE_CLUSTER_PORT": str(port), "MILVINE_MEMORY_LIMIT": "20kb"}
+    with Server(tmp_path / "head", env=small).running() as head:
+        node.start()
+        try:
+            client = head.client()
+            eventually(lambda: memory(head)["limitBytes"] > 1 << 20, "the node")
+            fill(client, "large")
+            client.close()
+            node.kill()
+            head.kill()
+            head.start()
+            client = head.client()
+            assert nearest(client, "large", 3) == 3
+            assert memory(head)["measuredBytes"] < 20_000
+            node.start()
+            eventually(lambda: memory(head)["measuredBytes"] > 100_000, "its return to memory")
+            assert nearest(client, "large", 4) == 4
+            client.close()
+        finally:
+            node.kill()
+
+
+def memory(head: Server) -> dict[str, Any]:
+    found: dict[str, Any] = requests.post(f"{head.uri}/milvine/v1/memory", json={}, timeout=SECONDS).json()["data"]
+    return found
 
 
 def test_the_head_serves_what_no_node_is_left_for(client: MilvusClient, cluster: ClusterOfNodes, doubled: str) -> None:

@@ -103,6 +103,13 @@ class NodeSet:
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (one.meta, one.spec) for i, one in list(self._holdings.of(collection_id).items())}
 
+    def has_left(self, collection_id: int, segment_id: int) -> bool:
+        """Whether no node holds a segment or opens it, by the table and by their reports."""
+        key = collection_id, segment_id
+        if self._holdings.get(*key) is not None or key in self._holdings.working():
+            return False
+        return not any(segment_id in node.report.segments.get(collection_id, ()) for node in self.members.all())
+
     def memory_bytes(self, collection_id: int, segment_id: int) -> Mapping[PartKey, int]:
         one = self._holdings.get(collection_id, segment_id)
         total: dict[PartKey, int] = defaultdict(int)
