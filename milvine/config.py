@@ -32,6 +32,7 @@ _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
 REFUSE, LRU = "refuse", "lru"
 LOCAL_STORE = "file://"
+_CATALOG_SCHEMES = ("postgresql", "postgresql+psycopg")
 _STORE_SCHEMES = ("s3", "gs", "az")
 BY_COMMON_NAME, BY_SUBJECT, BY_URI = "commonName", "subject", "uri"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -130,6 +131,18 @@ def _parse_store(value: object) -> str:
         raise ValueError("it must be file://, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
     if "@" in parts.netloc or parts.query:
         raise ValueError("credentials are read from the environment, not from the URI")
+    return uri
+
+
+def _parse_catalog(value: object) -> str:
+    uri = str(value)
+    if not uri:
+        return uri
+    parts = urlsplit(uri)
+    if parts.scheme not in _CATALOG_SCHEMES or not parts.path.strip("/"):
+        raise ValueError("it must be postgresql://USER@HOST:PORT/DATABASE, or empty")
+    if parts.password is not None:
+        raise ValueError("the password is read from PGPASSWORD or a file of PGPASSFILE, not from the URI")
     return uri
 
 
@@ -297,6 +310,13 @@ SETTINGS: tuple[Setting, ...] = (
         LOCAL_STORE,
         _parse_store,
         "where segment files are: file:// (the data directory), or an object store, s3://BUCKET/PREFIX, gs:// or az://",
+    ),
+    Setting(
+        "catalog_uri",
+        "catalog.uri",
+        "",
+        _parse_catalog,
+        "where the catalog is: postgresql://USER@HOST:PORT/DATABASE; empty: a file in the data directory",
     ),
     Setting("store_endpoint", "store.endpoint", "", str, "the address of an S3 server; empty: that of AWS"),
     Setting("store_region", "store.region", "", str, "the region of the bucket; empty: that of the environment"),
@@ -700,6 +720,7 @@ class Settings:
 
     data_dir: str
     store_uri: str
+    catalog_uri: str
     store_endpoint: str
     store_region: str
     store_cache_bytes: int

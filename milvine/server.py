@@ -15,7 +15,7 @@ from milvine import __version__, logs, metrics
 from milvine.analysis import dictionaries
 from milvine.background import Supervisor
 from milvine.catalog.limits import Limits
-from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog
+from milvine.catalog.opening import open_catalog_of
 from milvine.catalog.store import Catalog
 from milvine.config import HINT, LRU, Settings, is_loopback
 from milvine.datanode.node import DataNode
@@ -71,7 +71,7 @@ def build_engine(settings: Settings) -> Engine:
     make_directory(root / "segments")
     make_directory(root / "wal")
     store = open_store(SegmentPaths(root), place_of(settings), settings.store_cache_bytes)
-    catalog = open_catalog(root / CATALOG_FILE)
+    catalog = open_catalog_of(root, settings.catalog_uri)
     catalog.limits = Limits(
         settings.max_collections,
         settings.max_collections_per_database,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -18,6 +20,7 @@ from typing import Any
 
 import grpc
 import pytest
+from postgres_servers import Postgres
 from pymilvus import MilvusClient
 from pymilvus.client import grpc_handler
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
@@ -51,6 +54,9 @@ _NODES = int(os.environ.get("MILVINE_TEST_NODES", "0"))
 _MEMORY_LIMIT = "MILVINE_MEMORY_LIMIT"
 _STORE = os.environ.get("MILVINE_TEST_STORE", "")
 """Every server of the tests has its segment files in an object store of this kind, `moto` or `versitygw`."""
+_CATALOG = os.environ.get("MILVINE_TEST_CATALOG", "")
+"""`postgresql`: the catalog of each server of the tests is in a database of its own."""
+_catalogs: dict[Path, str] = {}
 _POLL_SECONDS = 0.02
 _NODES_SECONDS = 1.5
 """Within this time a node reports twice, and is counted."""
@@ -71,6 +77,20 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@functools.cache
+def _postgres() -> Postgres:
+    started = Postgres(free_port()).start()
+    atexit.register(started.close)
+    return started
+
+
+def _catalog_of(data_dir: Path) -> str:
+    """The same for all servers of a directory."""
+    if data_dir not in _catalogs:
+        _catalogs[data_dir] = _postgres().new_database()
+    return _catalogs[data_dir]
 
 
 def dies_with_parent() -> list[str]:
@@ -140,6 +160,8 @@ class Server:
         self._wanted_port = port
         self._arguments = arguments
         self._env = dict(env or {})
+        if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
+            self._env["MILVINE_CATALOG_URI"] = _catalog_of(self.data_dir)
         self._nodes: list[Node] = []
         if _NODES and "MILVINE_CLUSTER_PORT" not in self._env:
             self._env["MILVINE_CLUSTER_PORT"] = str(free_port())
@@ -168,6 +190,11 @@ class Server:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that its settings come from, beside those of the tests."""
+        return self._env
 
     @property
     def address(self) -> str:

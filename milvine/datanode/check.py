@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.catalog.contents import Snapshot
+from milvine.catalog.opening import read_catalog_of
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.catalog_files import files_of, imported, named_files, named_resources
 from milvine.datanode.recovery import Replay
@@ -70,7 +71,7 @@ class Check:
     def findings(self) -> Iterator[Finding]:
         """The findings, file by file; none if the directory is whole."""
         try:
-            snapshot = read_catalog((self._held or self._root) / CATALOG_FILE)
+            snapshot = read_catalog_of(self._root) if self._held is None else read_catalog(self._held / CATALOG_FILE)
         except DataIntegrityError as error:
             yield Finding(error.message)
             yield from self._all_sealed_files()

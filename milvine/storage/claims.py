@@ -6,18 +6,16 @@ An object under the URI names the directory, and a file of the directory names t
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 
 from milvine.config import LOCAL_STORE, Settings
 from milvine.crash_points import crash_point
-from milvine.errors import DataIntegrityError, UnexpectedError
-from milvine.storage.directories import sync_directory
+from milvine.errors import UnexpectedError
+from milvine.storage.markers import Marker, read_marker, write_marker
 from milvine.storage.objects import Objects, Place
 
 OWNER = "milvine.json"
@@ -43,7 +41,7 @@ class Claim:
         with self._lock:
             if self._is_made:
                 return
-            root, uri, known = self._root, self._objects.uri, _marker_of(self._root)
+            root, uri, known = self._root, self._objects.uri, read_marker(self._root / MARKER)
             owner = uuid.uuid4().hex if known is None else known.owner
             content = orjson.dumps({"owner": owner})
             found = self._objects.content(OWNER)
@@ -53,7 +51,7 @@ class Claim:
                         f"the segment files of {root} are in {known.uri}, and {uri} has no copy of them"
                     )
                 # The file first: with the object alone, no start after a crash would know whose it is.
-                _write_marker(root, _Marker(uri, owner, is_claimed=False))
+                write_marker(root / MARKER, Marker(uri, owner, is_claimed=False))
                 crash_point("store.marked")
                 self._objects.create(OWNER, content)
                 crash_point("store.claimed")
@@ -64,21 +62,21 @@ class Claim:
                 raise UnexpectedError(
                     f"{uri} overwrites objects that are to be created only if they are new, as two servers would"
                 )
-            claimed = _Marker(uri, owner, is_claimed=True)
+            claimed = Marker(uri, owner, is_claimed=True)
             if known != claimed:
-                _write_marker(root, claimed)
+                write_marker(root / MARKER, claimed)
             self._is_made = True
 
 
 def was_claimed(root: Path, uri: str) -> bool:
     """Whether an earlier start claimed this URI for the directory."""
-    known = _marker_of(root)
+    known = read_marker(root / MARKER)
     return known is not None and known.is_claimed and known.uri == uri
 
 
 def refuse_alone(root: Path) -> None:
     """Raises UnexpectedError if the segment files of a directory are elsewhere."""
-    known = _marker_of(root)
+    known = read_marker(root / MARKER)
     if known is not None and known.is_claimed:
         raise UnexpectedError(f"the segment files of {root} are in {known.uri}: set store.uri to it")
 
@@ -93,7 +91,7 @@ def place_of(settings: Settings) -> Place | None:
 def objects_of(root: Path, settings: Settings) -> Objects | None:
     """The objects of a server's directory; None if all files are in the directory. Without `store.uri` they are where
     the directory says. Raises UnexpectedError if the settings name another place than the directory does."""
-    place, known = place_of(settings), _marker_of(root)
+    place, known = place_of(settings), read_marker(root / MARKER)
     if place is None:
         if known is None or not known.is_claimed:
             return None
@@ -102,33 +100,3 @@ def objects_of(root: Path, settings: Settings) -> Objects | None:
     if known is None or known.uri != objects.uri:
         raise UnexpectedError(f"{objects.uri} is not the store of {root}")
     return objects
-
-
-@dataclass(frozen=True, slots=True)
-class _Marker:
-    """`is_claimed`: the object of the owner was there at least once."""
-
-    uri: str
-    owner: str
-    is_claimed: bool
-
-
-def _marker_of(root: Path) -> _Marker | None:
-    """None without an object store."""
-    path = root / MARKER
-    try:
-        return _Marker(**orjson.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise DataIntegrityError(f"{path} is damaged") from error
-
-
-def _write_marker(root: Path, marker: _Marker) -> None:
-    unfinished = root / f"{MARKER}.new"
-    with unfinished.open("wb") as file:
-        file.write(orjson.dumps(asdict(marker)))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(root / MARKER)
-    sync_directory(root)

@@ -1,0 +1,104 @@
+"""Finds the database of a data directory's catalog: the SQLite file in it, or PostgreSQL.
+
+A catalog in PostgreSQL belongs to one directory: `catalog.json` in the directory and a row in the database hold the
+same random text. The first start with `catalog.uri` moves the file's rows over in one transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from milvine.catalog.contents import Snapshot, read_contents
+from milvine.catalog.database import copy_tables
+from milvine.catalog.migrations import STEPS
+from milvine.catalog.migrations.upgrade import is_behind, stored_version
+from milvine.catalog.postgresql import PostgresDatabase
+from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog, reading
+from milvine.catalog.store import Catalog
+from milvine.catalog.tables import metadata
+from milvine.crash_points import crash_point
+from milvine.errors import DataIntegrityError, UnexpectedError
+from milvine.storage.directories import sync_directory
+from milvine.storage.markers import Marker, read_marker, write_marker
+
+MARKER = "catalog.json"
+MOVED_FILE = "catalog-moved.sqlite"
+"""What the file is called after its rows were moved to PostgreSQL."""
+
+
+def open_catalog_of(root: Path, uri: str) -> Catalog:
+    """The catalog of a directory, made or upgraded if need be; `uri` "": in the directory.
+
+    Raises UnexpectedError if the directory and the database do not belong together, and DataIntegrityError for a
+    damaged catalog.
+    """
+    marker = read_marker(root / MARKER)
+    if not uri:
+        _refuse_alone(root, marker)
+        if marker is not None:  # the start that wrote it ended before the move
+            (root / MARKER).unlink()
+            sync_directory(root)
+        return open_catalog(root / CATALOG_FILE)
+    if marker is None or not (marker.is_claimed or marker.uri == uri):
+        marker = Marker(uri, uuid.uuid4().hex, is_claimed=False)
+        write_marker(root / MARKER, marker)
+        crash_point("catalog.marked")
+    database = PostgresDatabase(uri, marker.owner)
+    try:
+        _bring_rows(root, database, marker)
+        catalog = Catalog(database)
+        claimed = Marker(uri, marker.owner, is_claimed=True)
+        if marker != claimed:
+            write_marker(root / MARKER, claimed)
+            crash_point("catalog.claimed")
+        if (root / CATALOG_FILE).exists():
+            (root / CATALOG_FILE).replace(root / MOVED_FILE)
+            sync_directory(root)
+        return catalog
+    except BaseException:
+        database.close()
+        raise
+
+
+def _bring_rows(root: Path, database: PostgresDatabase, marker: Marker) -> None:
+    """Makes sure that the database has the catalog of this directory, unless that is new as well."""
+    path = root / CATALOG_FILE
+    if marker.is_claimed:
+        with database.opening() as connection:
+            if stored_version(connection) is None:
+                raise UnexpectedError(f"the catalog of {root} is in {marker.uri}, and {database.source} is empty")
+        if path.exists():
+            raise UnexpectedError(f"the catalog of {root} is in {database.source}: what is {CATALOG_FILE} there for?")
+    elif path.exists():
+        open_catalog(path).close()  # an upgrade, if it is an earlier one
+        with reading(path) as source, database.opening() as target:
+            if stored_version(target) is None:
+                metadata.create_all(target)
+                copy_tables(source, target)
+                crash_point("catalog.copied")
+
+
+def _refuse_alone(root: Path, marker: Marker | None) -> None:
+    if marker is not None and marker.is_claimed:
+        raise UnexpectedError(f"the catalog of {root} is in {marker.uri}: set catalog.uri to it")
+
+
+def read_catalog_of(root: Path) -> Snapshot:
+    """Reads the whole catalog of a stopped server without changes, from where the directory says that it is. Raises as
+    `open_catalog_of`."""
+    marker = read_marker(root / MARKER)
+    if marker is None or not marker.is_claimed:
+        return read_catalog(root / CATALOG_FILE)
+    database = PostgresDatabase(marker.uri, marker.owner)
+    try:
+        with database.reading() as connection:
+            if is_behind(stored_version(connection), database.source, STEPS):
+                raise UnexpectedError(f"{database.source} has an earlier version, which the next start upgrades")
+            return read_contents(connection)
+    except sa.exc.DBAPIError as error:
+        raise DataIntegrityError(f"{database.source} cannot be read: {error.orig}") from error
+    finally:
+        database.close()

@@ -1,0 +1,207 @@
+"""A catalog in PostgreSQL. The only file that knows its driver's ways.
+
+One server at a time may change it. A server takes an advisory lock, which PostgreSQL lets go when the connection of the
+server ends, and raises the epoch. A server that was replaced may not know that: each change names its epoch in its
+transaction, and has no effect if there is a newer one.
+
+Each change also leaves its number in the row of the epoch. If the connection breaks during a commit, the row tells
+afterwards whether there was one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from milvine.catalog.database import JSON_OPTIONS, CatalogDatabase, copy_tables
+from milvine.catalog.tables import metadata
+from milvine.crash_points import crash_point
+from milvine.errors import DiskLimitExceeded, MilvineError, ServiceInternal, UnexpectedError
+
+_log = logging.getLogger(__name__)
+_DISK_FULL = "53100"
+_LOCK_SECONDS = 10.0
+"""How long a start waits for a server that has ended without saying so. It sees a dead connection after this time."""
+_PAUSE_SECONDS = 0.5
+_TELL_SECONDS = 60.0
+_CONNECTION = {
+    "connect_timeout": 5,
+    "application_name": "milvine",
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+
+epochs = sa.Table(
+    "catalog_epoch",
+    sa.MetaData(),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("change", sa.BigInteger, nullable=False),
+)
+
+
+class PostgresDatabase(CatalogDatabase):
+    def __init__(self, uri: str, owner: str) -> None:
+        """`owner` names the data directory whose catalog this is. Raises UnexpectedError without the driver."""
+        self.source = f"the catalog at {uri}"
+        self.epoch = 0
+        self._owner = owner
+        self._change = 0
+        self._closing = threading.Event()
+        try:
+            self.engine = sa.create_engine(
+                sa.make_url(uri).set(drivername="postgresql+psycopg"),
+                pool_size=1,
+                max_overflow=0,
+                connect_args=_CONNECTION,
+                **JSON_OPTIONS,
+            )
+        except ModuleNotFoundError as error:
+            raise UnexpectedError(f"{self.source} needs psycopg: pip install 'milvine[cluster]'") from error
+        sa.event.listen(self.engine, "connect", _prepare)
+
+    @contextmanager
+    def opening(self) -> Iterator[sa.Connection]:
+        """Also raises UnexpectedError if the catalog is that of another directory, or if a server uses it."""
+        try:
+            with self.engine.begin() as connection:
+                self._wait_for_lock(connection)
+                epochs.create(connection, checkfirst=True)
+                row = connection.execute(sa.select(epochs)).one_or_none()
+                if row is None:
+                    connection.execute(sa.insert(epochs).values(owner=self._owner, epoch=0, change=0))
+                elif row.owner != self._owner:
+                    raise UnexpectedError(f"{self.source} belongs to another data directory")
+                raised = sa.update(epochs).values(epoch=epochs.c.epoch + 1).returning(epochs)
+                row = connection.execute(raised).one()
+                self.epoch, self._change = row.epoch, row.change
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise self.failed(error) from error
+
+    def _wait_for_lock(self, connection: sa.Connection) -> None:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not connection.execute(sa.text(_TRY_LOCK)).scalar():
+            if time.monotonic() > deadline:
+                raise UnexpectedError(f"another server uses {self.source}")
+            time.sleep(_PAUSE_SECONDS)
+
+    @contextmanager
+    def changing(self) -> Iterator[sa.Connection]:
+        connection = self._begun()
+        try:
+            yield connection
+            self._commit(connection)
+        finally:
+            connection.close()
+
+    def _begun(self) -> sa.Connection:
+        """A connection whose transaction holds the row of the epoch. A connection that broke since the last change
+        is replaced once."""
+        self._change += 1
+        for is_first in (True, False):
+            connection = self.engine.connect()
+            try:
+                mine = sa.update(epochs).where(epochs.c.epoch == self.epoch).values(change=self._change)
+                if connection.execute(mine).rowcount != 1:
+                    raise self._replaced()
+                return connection
+            except sa.exc.DBAPIError as error:
+                connection.close()
+                if not (is_first and error.connection_invalidated):
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+        raise AssertionError
+
+    def _commit(self, connection: sa.Connection) -> None:
+        try:
+            crash_point("catalog.committing")
+            connection.commit()
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated or not self._was_committed():
+                raise
+
+    def _was_committed(self) -> bool:
+        """Waits for PostgreSQL, since neither answer may be guessed: files are removed if the change had no effect,
+        and rows are served if it had one."""
+        told_at = -math.inf
+        while not self._closing.is_set():
+            try:
+                with self.engine.begin() as connection:
+                    # The row is locked as long as the lost transaction has not ended.
+                    row = connection.execute(sa.select(epochs).with_for_update()).one()
+            except sa.exc.DBAPIError as error:
+                if time.monotonic() - told_at > _TELL_SECONDS:
+                    told_at = time.monotonic()
+                    _log.warning("the outcome of a change is unknown until %s answers: %s", self.source, _text(error))
+                self._closing.wait(_PAUSE_SECONDS)
+                continue
+            if row.epoch != self.epoch:
+                raise self._replaced()
+            return bool(row.change == self._change)
+        raise ServiceInternal(f"{self.source} did not answer before this server ended")
+
+    def _replaced(self) -> ServiceInternal:
+        return ServiceInternal(f"another server has taken over {self.source}: this one can change nothing")
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment and changes nothing. Raises UnexpectedError if the catalog is that of
+        another directory."""
+        with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            has_row = sa.inspect(connection).has_table(epochs.name)
+            if not has_row or connection.execute(sa.select(epochs.c.owner)).scalar() != self._owner:
+                raise UnexpectedError(f"{self.source} is not that of this data directory")
+            yield connection
+
+    def before_upgrade(self, version: int) -> None:
+        _log.warning("%s has version %s and is upgraded", self.source, version)
+
+    def write_image(self, image: Path) -> None:
+        target = sa.create_engine(f"sqlite:///{image}", **JSON_OPTIONS)
+        try:
+            with self.engine.connect() as source, target.begin() as connection:
+                metadata.create_all(connection)
+                copy_tables(source, connection)
+        except sa.exc.DBAPIError as error:
+            raise DiskLimitExceeded(f"cannot write {image}: {error.orig}") from error
+        finally:
+            target.dispose()
+
+    def failed(self, error: sa.exc.DBAPIError) -> MilvineError:
+        is_full = getattr(error.orig, "sqlstate", None) == _DISK_FULL
+        return (DiskLimitExceeded if is_full else ServiceInternal)(f"{self.source} cannot be written: {_text(error)}")
+
+    def close(self) -> None:
+        self._closing.set()
+        self.engine.dispose()
+
+
+_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('milvine ' || current_schema(), 0))"
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    """Commits of this connection are durable. A connection after the first one also takes the lock, if it can: a
+    server that waits for it would replace this one for no reason."""
+    with closing(connection.cursor()) as cursor:
+        if cursor.execute("SHOW synchronous_commit").fetchone()[0] == "off":
+            cursor.execute("SET synchronous_commit TO on")
+        cursor.execute(_TRY_LOCK)
+    connection.commit()
+
+
+def _text(error: sa.exc.DBAPIError) -> str:
+    """PostgreSQL's first line."""
+    return str(error.orig).partition("\n")[0]

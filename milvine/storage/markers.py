@@ -1,0 +1,42 @@
+"""Files that tell where parts of a data directory are, if they are elsewhere: an object store, a catalog's database."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from milvine.errors import DataIntegrityError
+from milvine.storage.directories import sync_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """`owner` names the directory there, and is in no other place. `is_claimed`: it was found there at least once."""
+
+    uri: str
+    owner: str
+    is_claimed: bool
+
+
+def read_marker(path: Path) -> Marker | None:
+    """None without such a file. Raises DataIntegrityError."""
+    try:
+        return Marker(**orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DataIntegrityError(f"{path} is damaged") from error
+
+
+def write_marker(path: Path, marker: Marker) -> None:
+    """Replaces the file, durably."""
+    unfinished = path.with_name(f"{path.name}.new")
+    with unfinished.open("wb") as file:
+        file.write(orjson.dumps(asdict(marker)))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_directory(path.parent)
