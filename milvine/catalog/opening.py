@@ -70,8 +70,8 @@ def _bring_rows(root: Path, database: PostgresDatabase, marker: Marker) -> None:
         with database.opening() as connection:
             if stored_version(connection) is None:
                 raise UnexpectedError(f"the catalog of {root} is in {marker.uri}, and {database.source} is empty")
-        if path.exists():
-            raise UnexpectedError(f"the catalog of {root} is in {database.source}: what is {CATALOG_FILE} there for?")
+        if path.exists() and (root / MOVED_FILE).exists():  # with one of them, a crash came before the renaming
+            raise UnexpectedError(f"{database.source} is that of {root}, where {CATALOG_FILE} is left over: remove it")
     elif path.exists():
         open_catalog(path).close()  # an upgrade, if it is an earlier one
         with reading(path) as source, database.opening() as target:

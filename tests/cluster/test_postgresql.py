@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -108,6 +109,34 @@ def test_a_directory_moves_to_postgresql_with_all_it_has(postgres: Postgres, new
         open_catalog_of(server.data_dir, "")
     with pytest.raises(UnexpectedError, match="is empty"):
         open_catalog_of(server.data_dir, postgres.new_database())
+
+
+@pytest.mark.parametrize("point", ["catalog.marked", "catalog.copied", "catalog.committing", "catalog.claimed"])
+def test_a_crash_during_the_move_loses_nothing(postgres: Postgres, tmp_path: Path, point: str) -> None:
+    catalog = open_catalog_of(tmp_path, "")
+    added(catalog, "ann")
+    catalog.close()
+    uri = postgres.new_database()
+    code = "import sys, pathlib as p, milvine.catalog.opening as o; o.open_catalog_of(p.Path(sys.argv[1]), sys.argv[2])"
+    died = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), uri], env={**os.environ, "MILVINE_CRASH_AT": point}, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    moved = open_catalog_of(tmp_path, uri)
+    assert moved.snapshot.users.keys() == {"ann"}
+    moved.close()
+    assert (tmp_path / MOVED_FILE).exists() and not (tmp_path / CATALOG_FILE).exists()
+
+
+def test_a_move_that_was_cut_short_can_be_given_up(postgres: Postgres, tmp_path: Path) -> None:
+    uri = postgres.new_database()
+    postgres.run(f"ALTER DATABASE {uri.rpartition('/')[2]} SET default_transaction_read_only = on")
+    with pytest.raises(ServiceInternal, match="read-only transaction"):
+        open_catalog_of(tmp_path, uri)
+    catalog = open_catalog_of(tmp_path, "")
+    added(catalog, "ann")
+    catalog.close()
+    assert read_catalog_of(tmp_path, "").users.keys() == {"ann"}
 
 
 def test_a_database_belongs_to_one_directory(postgres: Postgres, tmp_path: Path) -> None:
