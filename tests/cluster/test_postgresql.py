@@ -136,7 +136,7 @@ def test_a_move_that_was_cut_short_can_be_given_up(postgres: Postgres, tmp_path:
     catalog = open_catalog_of(tmp_path, "")
     added(catalog, "ann")
     catalog.close()
-    assert read_catalog_of(tmp_path, "").users.keys() == {"ann"}
+    assert read_catalog_of(tmp_path).users.keys() == {"ann"}
 
 
 def test_a_database_belongs_to_one_directory(postgres: Postgres, tmp_path: Path) -> None:
