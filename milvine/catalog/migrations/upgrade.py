@@ -24,8 +24,8 @@ FIRST_VERSION = 3
 class Step:
     """`run` makes a catalog of the version before into one of `version`.
 
-    It speaks SQL about the tables as they are at that moment, never of `catalog/tables.py`, which has today's. Steps after
-    version 10 are read by SQLite and by PostgreSQL, which has no older catalogs.
+    It speaks SQL about the tables as they are at that moment, never of `catalog/tables.py`, which has today's. Those
+    after version 10 are for SQLite and PostgreSQL, where no catalog is older.
     """
 
     version: int
