@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 import grpc
 import pytest
 from postgres_servers import Postgres
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 from pymilvus.client import grpc_handler
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from pymilvus.settings import Config
@@ -51,6 +52,8 @@ _READY = "milvine ready "
 _NODE_READY = "milvine node ready "
 _NODES = int(os.environ.get("MILVINE_TEST_NODES", "0"))
 """Every server of the tests gets so many query nodes, which hold all its segments."""
+_REPLICAS = int(os.environ.get("MILVINE_TEST_REPLICAS", "0"))
+"""Loads that name no number of replicas make so many, except on servers that ask for a login."""
 _MEMORY_LIMIT = "MILVINE_MEMORY_LIMIT"
 _STORE = os.environ.get("MILVINE_TEST_STORE", "")
 """Every server of the tests has its segment files in an object store of this kind, `moto` or `versitygw`."""
@@ -108,6 +111,7 @@ class Node:
         self._env = dict(env or {})
         self.directory = directory
         self.process: subprocess.Popen[str] | None = None
+        self.address = ""
 
     def start(self, env: Mapping[str, str] | None = None) -> Node:
         """`env`: what its head has, in place of that of this process."""
@@ -121,6 +125,7 @@ class Node:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith(_NODE_READY), (line, self.log)
+        self.address = line.split()[-1]
         return self
 
     @property
@@ -163,12 +168,13 @@ class Server:
         if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
             self._env["MILVINE_CATALOG_URI"] = _catalog_of(self.data_dir)
         self._nodes: list[Node] = []
+        self._has_replicas = False
         if _NODES and "MILVINE_CLUSTER_PORT" not in self._env:
             self._env["MILVINE_CLUSTER_PORT"] = str(free_port())
             head_port = int(self._env["MILVINE_CLUSTER_PORT"])
             env = dict(self._env)
             if env.get(_MEMORY_LIMIT, "").isdigit():  # together they have the memory that the test means
-                env[_MEMORY_LIMIT] = str(int(env[_MEMORY_LIMIT]) // _NODES)
+                env[_MEMORY_LIMIT] = str(int(env[_MEMORY_LIMIT]) * max(1, _REPLICAS) // _NODES)
             self._nodes = [Node(head_port, directory / f"node-{i}", env=env) for i in range(_NODES)]
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -273,6 +279,10 @@ class Server:
                 node.start(self._environment())
         if self._nodes:
             time.sleep(_NODES_SECONDS)
+        if _REPLICAS and not self._has_replicas:
+            with contextlib.suppress(MilvusException), contextlib.closing(self.client(timeout=5)) as client:
+                client.alter_database_properties("default", {"database.replica.number": str(_REPLICAS)})
+                self._has_replicas = True
 
     @property
     def stub(self) -> Any:

@@ -312,6 +312,25 @@ def test_no_read_fails_when_one_of_two_holders_goes(
     assert max(traffic.seconds["search"]) < SLOWEST_SECONDS
 
 
+def test_an_answer_is_whole_while_the_only_holder_of_a_segment_is_gone(
+    client: MilvusClient, cluster: ClusterOfNodes
+) -> None:
+    fill(client, "single")
+    cluster.wait_for_nodes(2)
+    ids = {one["address"]: one["nodeId"] for one in cluster.listed()}
+    held = set().union(*holders(client, "single"))
+    gone = next(node for node in cluster.nodes if ids[node.address] in held)
+    gone.kill()
+    counts: list[int] = []
+    while not counts or any(ids[gone.address] in one for one in holders(client, "single")):
+        counts.append(client.query("single", filter="", output_fields=["count(*)"])[0]["count(*)"])
+    counts.append(client.query("single", filter="", output_fields=["count(*)"])[0]["count(*)"])
+    assert set(counts) == {ROWS}
+    gone.start()
+    cluster.wait_for_nodes(2)
+    client.drop_collection("single")
+
+
 def test_a_load_does_not_wait_until_a_stopped_node_is_lost(
     client: MilvusClient, cluster: ClusterOfNodes, doubled: str
 ) -> None:
