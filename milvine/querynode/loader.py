@@ -245,9 +245,10 @@ class Loader:
         return [(meta, part_sizes(meta, target.spec)) for meta in target.segments.values()]
 
     def needed_bytes(self, collection: Collection, config: LoadConfig) -> int:
-        """Bytes that loading would add now."""
-        target = self._target_of(collection, config)
-        return sum(needed_bytes(target, self._node.held(collection.collection_id)).values())
+        """Bytes that loading would add now, on all nodes."""
+        target, collection_id = self._target_of(collection, config), collection.collection_id
+        needed = needed_bytes(target, self._node.held(collection_id)).values()
+        return self._node.copies(collection_id, config) * sum(needed)
 
     # Load and release
 
@@ -327,7 +328,7 @@ class Loader:
             has_memory = opening.reserved_bytes is not None and not opening.progress.is_cancelled
             if has_memory and target.wants(opening.meta, opening.wanted):  # it continues
                 needed.pop(opening.meta.segment_id, None)
-        state.reservations.plan(needed)
+        state.reservations.plan(needed, self._node.copies(collection.collection_id, config))
 
     @staticmethod
     def _stop_openings(state: LoadState, deadline: float) -> bool:

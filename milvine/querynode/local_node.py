@@ -17,6 +17,7 @@ import numpy as np
 from milvine import metrics
 from milvine.crash_points import crash_point
 from milvine.index.term_queries import TermStatistics
+from milvine.model.collections import LoadConfig
 from milvine.model.properties import PartKey
 from milvine.model.resource_groups import NODE_ID
 from milvine.model.schema import CollectionSchema
@@ -68,7 +69,7 @@ class LocalNode:
     def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
         return (NODE_ID,) if segment_id in self._serving[collection_id] else ()
 
-    def copies(self, collection_id: int) -> int:
+    def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
         return 1
 
     def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from milvine.index.term_queries import TermStatistics
+from milvine.model.collections import LoadConfig
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
@@ -52,8 +53,8 @@ class QueryNode(Protocol):
         """The ids of the nodes that serve a segment, the preferred one first."""
         ...
 
-    def copies(self, collection_id: int) -> int:
-        """How many nodes are to serve each segment of a collection."""
+    def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
+        """How many nodes are to serve each segment of a collection, by its load configuration or a future one."""
         ...
 
     def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:

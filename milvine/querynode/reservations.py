@@ -42,9 +42,9 @@ class Reservations:
     def planned_bytes(self) -> int:
         return sum(self._planned.values())
 
-    def plan(self, needed: Mapping[int, int]) -> None:
-        """Reserves bytes by segment in place of the plan. Raises MemoryLimitExceeded with nothing changed."""
-        copies = self._copies()
+    def plan(self, needed: Mapping[int, int], copies: int = 1) -> None:
+        """Reserves bytes by segment, for so many copies, in place of the plan. Raises MemoryLimitExceeded with nothing
+        changed."""
         needed = {i: copies * size for i, size in needed.items()}
         total, before = sum(needed.values()), self.planned_bytes
         self._budget.reserve(self._collection_id, total, self._names, instead_of=before)

@@ -374,6 +374,27 @@ def test_a_head_that_starts_again_before_its_nodes_keeps_what_only_they_have_roo
             node.kill()
 
 
+def test_a_load_needs_memory_for_each_replica(tmp_path: Path) -> None:
+    port, limit = free_port(), {"MILVINE_MEMORY_LIMIT": "100kb"}  # one replica takes about 110 kB
+    nodes = [Node(port, tmp_path / f"node-{i}", env=limit) for i in range(2)]
+    with Server(tmp_path / "head", env={"MILVINE_CLUSTER_PORT": str(port)}).running() as head:
+        try:
+            for node in nodes:
+                node.start()
+            eventually(lambda: len(memory(head).get("nodes", [])) == 2, "both nodes")
+            client = head.client()
+            fill(client, "twice")
+            client.release_collection("twice")
+            with pytest.raises(MilvusException, match="memory limit exceeded"):
+                client.load_collection("twice", replica_number=2)
+            client.load_collection("twice", replica_number=1)
+            assert nearest(client, "twice", 6) == 6
+            client.close()
+        finally:
+            for node in nodes:
+                node.kill()
+
+
 def memory(head: Server) -> dict[str, Any]:
     found: dict[str, Any] = requests.post(f"{head.uri}/milvine/v1/memory", json={}, timeout=SECONDS).json()["data"]
     return found

@@ -157,7 +157,8 @@ class FanOut:
             share.answers = [decode_result(share.call.result())]
         except Unreachable:
             share.has_failed = True
-            self._reading.failed(share.node_id)
+            if time.monotonic() < self._deadline:  # otherwise its time was too short, or ended
+                self._reading.failed(share.node_id)
             self._elsewhere(share)
         except NodeBehind:
             share.has_failed = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.catalog.store import Catalog
+from milvine.model.collections import LoadConfig
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, place_nodes
 from milvine.querynode.remote.members import Members
 from milvine.querynode.remote.placement import Room
@@ -35,16 +36,18 @@ class NodeGroups:
             self._found = groups, keys, found
         return found
 
-    def rooms(self, collection_id: int) -> list[Room]:
-        """The nodes of the collection's group, or all of them if the group has none."""
+    def _load_of(self, collection_id: int) -> LoadConfig | None:
         collection = self._catalog.snapshot.collections.get(collection_id)
-        load = None if collection is None else collection.load
+        return None if collection is None else collection.load
+
+    def rooms(self, collection_id: int, load: LoadConfig | None = None) -> list[Room]:
+        """The nodes of the collection's group, or all of them if the group has none."""
+        load = load or self._load_of(collection_id)
         wanted = DEFAULT_RESOURCE_GROUP if load is None else load.resource_group
         by_node, rooms = self.by_node(), self._members.rooms()
         return [room for room in rooms if by_node.get(room.node_id) == wanted] or rooms
 
-    def copies(self, collection_id: int) -> int:
-        """How many nodes are to hold each segment of the collection."""
-        collection = self._catalog.snapshot.collections.get(collection_id)
-        wanted = 1 if collection is None or collection.load is None else collection.load.replica_number
-        return max(1, min(wanted, len(self.rooms(collection_id))))
+    def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
+        """How many nodes are to hold each segment of the collection, by its load configuration or a future one."""
+        load = load or self._load_of(collection_id)
+        return max(1, min(1 if load is None else load.replica_number, len(self.rooms(collection_id, load))))

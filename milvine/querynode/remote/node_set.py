@@ -14,6 +14,7 @@ from milvine import metrics
 from milvine.background import Supervisor
 from milvine.catalog.store import Catalog
 from milvine.index.term_queries import TermStatistics
+from milvine.model.collections import LoadConfig
 from milvine.model.properties import PartKey
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
@@ -93,8 +94,8 @@ class NodeSet:
         first = tuple(room.node_id for room in preferred(rooms, segment_id))
         return first + tuple(i for i in one.holders if i not in first)
 
-    def copies(self, collection_id: int) -> int:
-        return self._groups.copies(collection_id)
+    def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
+        return self._groups.copies(collection_id, load)
 
     def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
         self._holdings.pin(segment_ids, node_ids)
