@@ -713,5 +713,14 @@ class AnalyzerInvalid(MilvineError):
         super().__init__(f"Tokenizer creation failed: {detail}: {_bracketed(self.text, segcoreCode=2001)}")
 
 
+class TreeModelInvalid(InputError):
+    """A file that is no model of boosted trees."""
+
+    code, text = 2000, "segcore error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"xgboost: {detail}: {_bracketed(self.text, segcoreCode=2042)}")
+
+
 class RequestTimeout(MilvineError):
     code, retriable, text = 10001, True, "request timeout"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import TreeModelInvalid
 from milvine.model import ubjson
 from milvine.segment.boosted_trees import Array, BoostedTrees
 
@@ -20,29 +20,25 @@ _MAX_INT32 = 2**31 - 1
 _ENDLESS = "tree traversal exceeded node count"
 
 
-def _refused(text: str) -> ParameterInvalid:
-    return ParameterInvalid(f"xgboost: {text}")
-
-
 def boosted_trees_of(content: bytes) -> BoostedTrees:
-    """Raises ParameterInvalid."""
+    """Raises TreeModelInvalid."""
     if not content:
-        raise _refused("UBJ model file is empty")
+        raise TreeModelInvalid("UBJ model file is empty")
     try:
         model = ubjson.loads(content)
     except ubjson.TooDeep:
-        raise _refused(f"UBJ model nesting depth exceeds limit {ubjson.MAX_DEPTH}") from None
+        raise TreeModelInvalid(f"UBJ model nesting depth exceeds limit {ubjson.MAX_DEPTH}") from None
     except ubjson.NotUbjson as error:
-        raise _refused(f"failed to parse UBJ model: {error}") from error
+        raise TreeModelInvalid(f"failed to parse UBJ model: {error}") from error
     if not isinstance(model, dict):
-        raise _refused("UBJ model top-level value must be object")
+        raise TreeModelInvalid("UBJ model top-level value must be object")
     learner = _object(model, "learner")
     params = _object(learner, "learner_model_param")
     if not (features := _text(params, "num_feature")):
-        raise _refused("UBJ model missing num_feature")
+        raise TreeModelInvalid("UBJ model missing num_feature")
     feature_count = _whole(features, "num_feature")
     if _whole(_text(params, "num_class", "0"), "num_class") > 1:
-        raise _refused("multiclass model is not supported")
+        raise TreeModelInvalid("multiclass model is not supported")
     objective = _objective(learner)
     booster = _booster(learner)
     _check_booster(booster)
@@ -53,7 +49,7 @@ def boosted_trees_of(content: bytes) -> BoostedTrees:
 def _object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = parent.get(key)
     if not isinstance(found, dict):
-        raise _refused(f"UBJ model missing object '{key}'")
+        raise TreeModelInvalid(f"UBJ model missing object '{key}'")
     return found
 
 
@@ -70,30 +66,30 @@ def _whole(text: str, key: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number <= _MAX_INT32:
-        raise _refused(f"invalid {key} '{text}'")
+        raise TreeModelInvalid(f"invalid {key} '{text}'")
     return number
 
 
 def _objective(learner: Mapping[str, Any]) -> str:
     found = learner.get("objective")
     if not isinstance(found, dict):
-        raise _refused("UBJ model missing objective metadata")
+        raise TreeModelInvalid("UBJ model missing objective metadata")
     if not (name := _text(found, "name")):
-        raise _refused("UBJ model missing objective name")
+        raise TreeModelInvalid("UBJ model missing objective name")
     if name not in _OBJECTIVES:
-        raise _refused(f"unsupported objective '{name}'")
+        raise TreeModelInvalid(f"unsupported objective '{name}'")
     return name
 
 
 def _booster(learner: Mapping[str, Any]) -> Mapping[str, Any]:
     found = learner.get("gradient_booster")
     if not isinstance(found, dict):
-        raise _refused("UBJ model missing gradient_booster metadata")
+        raise TreeModelInvalid("UBJ model missing gradient_booster metadata")
     model = found.get("model")
     inner = model if isinstance(model, dict) else found
     name = _text(found, "name") or _text(inner, "name")
     if name not in ("", "gbtree"):
-        raise _refused(f"unsupported booster '{name}'")
+        raise TreeModelInvalid(f"unsupported booster '{name}'")
     return inner
 
 
@@ -101,17 +97,17 @@ def _check_booster(booster: Mapping[str, Any]) -> None:
     params = booster.get("gbtree_model_param")
     parallel = _text(params, "num_parallel_tree", "1") if isinstance(params, dict) else "1"
     if parallel != "1":
-        raise _refused(f"unsupported num_parallel_tree '{parallel}'")
+        raise TreeModelInvalid(f"unsupported num_parallel_tree '{parallel}'")
     if not isinstance(booster.get("trees"), list):
-        raise _refused("UBJ model missing gbtree trees")
+        raise TreeModelInvalid("UBJ model missing gbtree trees")
     for tree in booster["trees"]:
         if not isinstance(tree, dict):
-            raise _refused("tree entry must be object")
+            raise TreeModelInvalid("tree entry must be object")
         kinds = tree.get("split_type")
         is_split_by_kind = _is_array(kinds) and _numbers(kinds, "split_type").any()
         categories: Any = tree.get("categories")
         if is_split_by_kind or (_is_array(categories) and len(categories)):
-            raise _refused("categorical split is not supported")
+            raise TreeModelInvalid("categorical split is not supported")
 
 
 def _is_array(value: Any) -> bool:
@@ -125,11 +121,11 @@ def _base(text: str, is_logistic: bool) -> float:
     except ValueError:
         base = math.nan
     if not math.isfinite(base):
-        raise _refused(f"invalid base_score '{text}'")
+        raise TreeModelInvalid(f"invalid base_score '{text}'")
     if not is_logistic or base == 0:
         return base
     if not 0 < base < 1:
-        raise _refused(f"invalid binary logistic base_score '{text}'")
+        raise TreeModelInvalid(f"invalid binary logistic base_score '{text}'")
     return float(np.log(np.float32(base) / (1 - np.float32(base))))
 
 
@@ -139,9 +135,9 @@ def _numbers(values: Any, key: str) -> Array:
         with np.errstate(invalid="ignore"):
             numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise _refused(f"invalid {key}") from None
+        raise TreeModelInvalid(f"invalid {key}") from None
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
-        raise _refused(f"invalid {key}")
+        raise TreeModelInvalid(f"invalid {key}")
     return numbers
 
 
@@ -150,27 +146,27 @@ def _tree(tree: Mapping[str, Any], feature_count: int) -> tuple[Array, ...]:
     arrays = {}
     for key in ("left_children", "right_children", "split_indices", "split_conditions", "default_left"):
         if not _is_array(tree.get(key)):
-            raise _refused(f"UBJ model missing array '{key}'")
+            raise TreeModelInvalid(f"UBJ model missing array '{key}'")
         arrays[key] = _numbers(tree[key], key)
     left, right, feature, threshold, goes_left = arrays.values()
     count = len(left)
     if not count:
-        raise _refused("tree has no nodes")
+        raise TreeModelInvalid("tree has no nodes")
     _check_params(tree.get("tree_param"), count)
     for key, array in arrays.items():
         if len(array) != count:
-            raise _refused(f"tree array '{key}' has {len(array)} entries, expected {count}")
+            raise TreeModelInvalid(f"tree array '{key}' has {len(array)} entries, expected {count}")
     is_leaf = left < 0
     if (alone := np.flatnonzero(is_leaf != (right < 0))).size:
-        raise _refused(f"node {alone[0]} has only one child")
+        raise TreeModelInvalid(f"node {alone[0]} has only one child")
     if (outside := np.flatnonzero(~is_leaf & ((left >= count) | (right >= count)))).size:
-        raise _refused(f"node {outside[0]} child is out of range")
+        raise TreeModelInvalid(f"node {outside[0]} child is out of range")
     if (unknown := np.flatnonzero(~is_leaf & ((feature < 0) | (feature >= feature_count)))).size:
         node = unknown[0]
-        raise _refused(f"node {node} split index {feature[node]:.0f} exceeds num_feature {feature_count}")
+        raise TreeModelInvalid(f"node {node} split index {feature[node]:.0f} exceeds num_feature {feature_count}")
     own = np.arange(count)
     if (~is_leaf & ((left == own) | (right == own))).any():
-        raise _refused(_ENDLESS)
+        raise TreeModelInvalid(_ENDLESS)
     return (
         np.where(is_leaf, own, left).astype(np.int64),
         np.where(is_leaf, own, right).astype(np.int64),
@@ -185,9 +181,9 @@ def _check_params(params: Any, node_count: int) -> None:
         return
     said = _whole(_text(params, "num_nodes", str(node_count)), "tree_param.num_nodes")
     if said != node_count:
-        raise _refused(f"tree_param.num_nodes {said} does not match {node_count} nodes")
+        raise TreeModelInvalid(f"tree_param.num_nodes {said} does not match {node_count} nodes")
     if _whole(_text(params, "size_leaf_vector", "0"), "tree_param.size_leaf_vector") > 1:
-        raise _refused("multi-target leaf vector model is not supported")
+        raise TreeModelInvalid("multi-target leaf vector model is not supported")
 
 
 def _joined(trees: Sequence[tuple[Array, ...]], feature_count: int, objective: str, base: float) -> BoostedTrees:
@@ -219,5 +215,5 @@ def _depth(roots: Array, left: Array, right: Array, most: int) -> int:
         if not len(nodes):
             return depth
         if depth == most:
-            raise _refused(_ENDLESS)
+            raise TreeModelInvalid(_ENDLESS)
         nodes, depth = np.unique(np.concatenate((left[nodes], right[nodes]))), depth + 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tree_models import model, stump, ubj
 
-from milvine.errors import ParameterInvalid
+from milvine.errors import TreeModelInvalid
 from milvine.segment.boosted_tree_files import boosted_trees_of
 
 TREES = [stump(0, 0.5, 1.0, 2.0), stump(1, -1.0, 10.0, 20.0, missing_is_low=False)]
@@ -76,7 +76,7 @@ def _with(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_bad_model_is_refused_in_milvus_words(content: bytes, text: str) -> None:
-    with pytest.raises(ParameterInvalid, match="xgboost: ") as refused:
+    with pytest.raises(TreeModelInvalid, match="xgboost: ") as refused:
         boosted_trees_of(content)
     assert text in str(refused.value)
 
@@ -89,6 +89,6 @@ def test_no_damage_breaks_more_than_the_model() -> None:
             content[rng.randrange(len(content))] = rng.randrange(256)
         try:
             scores = boosted_trees_of(bytes(content)).scores(np.zeros((2, 300), np.float32), is_raw=False)
-        except ParameterInvalid:
+        except TreeModelInvalid:
             continue
         assert scores.shape == (2,)
