@@ -42,7 +42,10 @@ class TreeScores:
 
 
 def _trees_of(files: Dictionaries, name: str) -> BoostedTrees:
-    """As in Milvus, only a file that was added with the ending .ubj is a model. Raises ParameterInvalid and TreeModelInvalid."""
+    """As in Milvus, only a file that was added with the ending .ubj is a model.
+
+    Raises ParameterInvalid and TreeModelInvalid.
+    """
     resource = files.find(name)
     if resource is None or not resource.path.lower().endswith(".ubj"):
         raise _not_found(name)
