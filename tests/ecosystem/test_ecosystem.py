@@ -20,6 +20,7 @@ _SHARED = ["mem0ai==2.2.1", "milvus-cli==1.2.1", "pymilvus==2.6.17"]
 REQUIREMENTS = {
     "attu_calls.mjs": ["@zilliz/milvus2-sdk-node@2.5.9"],
     "dify_calls.py": ["pymilvus==2.5.18", "setuptools<81"],
+    "haystack_retrievers.py": ["milvus-haystack==0.1.0", "haystack-ai==3.4.1", "pymilvus==3.0.2"],
     "langchain_hybrid.py": ["langchain-milvus==0.4.0"],
     "langchain_js.mjs": ["@langchain/community@1.1.29", "@langchain/core@1.4.0", "@zilliz/milvus2-sdk-node@3.0.6"],
     "llamaindex_hybrid.py": ["llama-index-vector-stores-milvus==1.2.0", "pymilvus==2.6.17"],
