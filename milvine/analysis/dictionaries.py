@@ -71,13 +71,22 @@ def lines_of_file(value: Any, label: str) -> Sequence[str]:
     if not isinstance(kind, str):
         raise invalid_argument(f"file type of {label} must be string")
     if kind == LOCAL:
-        raise AnalyzerInvalid(
-            f"a local file ({label}) is not supported by this version of Milvine: add it as a file resource and name "
-            f'that with the type "{REMOTE}"'
-        )
+        raise _local(value, label)
     if kind != REMOTE:
         raise invalid_argument(f"unsupported file type {kind} of {label}")
     return _lines(_installed.content(_named(value, label)), label)
+
+
+def _local(value: Mapping[str, Any], label: str) -> AnalyzerInvalid:
+    """Why a file by its path on the server is refused: whoever may run analyzers could read every file there."""
+    if "path" not in value:
+        return invalid_argument(f"file path of local file `{label}` must be set")
+    if not isinstance(value["path"], str):
+        return invalid_argument(f"file path of local file `{label}` must be string")
+    return AnalyzerInvalid(
+        f"a local file ({label}) is not supported by this version of Milvine: add it as a file resource and name "
+        f'that with the type "{REMOTE}"'
+    )
 
 
 def _named(value: Mapping[str, Any], label: str) -> FileResource:

@@ -428,6 +428,14 @@ def test_a_term_id_is_the_checksum_of_its_first_100_bytes() -> None:
             "invalid synonym escaped: \\x",
         ),
         (
+            {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": {"type": "local"}}]},
+            "InvalidArgument: file path of local file `stop words dict file` must be set",
+        ),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": {"type": "local", "path": 1}}]},
+            "InvalidArgument: file path of local file `stop words dict file` must be string",
+        ),
+        (
             {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": {"type": "local", "path": "/x"}}]},
             "a local file (stop words dict file) is not supported by this version of Milvine",
         ),
