@@ -4,6 +4,7 @@ nothing: an open damaged file is served until it is opened again, or its collect
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
-from milvine.errors import DataIntegrityError
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed
 from milvine.storage.files import read_and_verify
 from milvine.storage.store import SegmentStore
 
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 60.0
 
 
@@ -54,23 +56,36 @@ class Scrubber:
         for path in sorted(named, key=lambda path: self._verified_at.get(path, 0.0)):
             if self._verified_at.get(path, due) <= due and self._store.is_local(path):
                 try:
-                    self._verify(path, named[path])
+                    is_known = self._verify(path, named[path])
                 except _Stopped:
                     break
-                self._verified_at[path] = time.monotonic()
+                if is_known:
+                    self._verified_at[path] = time.monotonic()
         return min(_LOOK_SECONDS, self._interval_seconds)
 
-    def _verify(self, path: Path, size: int) -> None:
+    def _verify(self, path: Path, size: int) -> bool:
+        """False if it is damaged, and the store that may have it whole cannot be reached."""
         try:
             check_size(path, size)
             read_and_verify(path, self._pause)
         except (DataIntegrityError, OSError) as error:
+            return self._repair(path, error)
+        self._files.succeeded([path])
+        return True
+
+    def _repair(self, path: Path, found: Exception) -> bool:
+        try:
             if self._store.repaired(path):
                 self._files.succeeded([path])
-            elif path in self._named() and self._files.failure(path) is None:
-                self._files.failed([path], "a sealed file is damaged", error, is_final=True)
-        else:
-            self._files.succeeded([path])
+                return True
+        except (IoFailed, DiskLimitExceeded) as error:
+            _log.warning("%s is damaged, and is not fetched again: %s", path, error.message)
+            return False
+        except DataIntegrityError as error:
+            found = error
+        if path in self._named() and self._files.failure(path) is None:
+            self._files.failed([path], "a sealed file is damaged", found, is_final=True)
+        return True
 
     def _pause(self, byte_count: int) -> None:
         if self._worker.pause(byte_count / self._bytes_per_second):

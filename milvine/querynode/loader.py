@@ -27,6 +27,7 @@ from milvine.crash_points import crash_point
 from milvine.errors import (
     CollectionNotFound,
     DataIntegrityError,
+    DiskLimitExceeded,
     IoFailed,
     MemoryLimitExceeded,
     MilvineError,
@@ -72,6 +73,8 @@ megabytes, unless the disk stalls; their memory stays reserved until then."""
 ROOM_SECONDS = 10.0
 """How long a load that lacks memory waits for collections to rest that are being read."""
 _RETRY_SECONDS = 1.0
+_PASSING = (IoFailed, DiskLimitExceeded)
+"""A load waits for the end of these."""
 _CLOSERS = 4
 _LOADS_AT_A_TIME = 4
 """Long loads of at most this many collections run at a time; the others wait until a segment is done."""
@@ -716,12 +719,13 @@ class Loader:
     def _opening_failed(
         self, collection_id: int, state: LoadState, opening: Opening, error: Exception, spent_seconds: float
     ) -> None:
-        """Damage, and any failure before a load is done, ends the load, except that of an object store that is away.
-        After other failures the open segments are still served, and are opened as wanted later."""
+        """Damage, and any failure before a load is done, ends the load, except that of an object store that is away, or
+        of a disk without room for copies. After other failures the open segments are still served, and are opened as
+        wanted later."""
         with state.lock:
             if state.generation != opening.generation:
                 self._schedule(collection_id)  # perhaps of an earlier load; the current one may fail again, or not
-            elif isinstance(error, DataIntegrityError) or not (state.loaded.is_set() or isinstance(error, IoFailed)):
+            elif isinstance(error, DataIntegrityError) or not (state.loaded.is_set() or isinstance(error, _PASSING)):
                 self._fail(collection_id, state, _as_load_failure(error))
             else:
                 self._keep_failure(collection_id, state, opening.meta.segment_id, error, spent_seconds)

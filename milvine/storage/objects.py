@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ _STEP_BYTES = 16 << 20
 _PARTS_AT_A_TIME = 4
 _REASON_CHARACTERS = 300
 _REMOVED_AT_A_TIME = 500
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_NO_OBJECT_OF_OURS = ("NoSuchBucket", "ContainerNotFound", "InvalidAccessKeyId")
+"""What a store may say, too, with the status of an object that is missing."""
+_SAID = re.compile(r"<Code>([^<]+)</Code>(?:.*?<Message>([^<]+)</Message>)?", re.DOTALL)
 _Result = TypeVar("_Result")
 
 
@@ -80,8 +83,8 @@ class Objects:
         except AlreadyExistsError as error:
             raise FileExistsError from error
         except FileNotFoundError as error:
-            if not any(text in str(error) for text in _NO_BUCKET):
-                raise ObjectMissing from error
+            if not any(text in str(error) for text in _NO_OBJECT_OF_OURS):
+                raise ObjectMissing(str(error)) from error
             failure: Exception = error
         except self._failures as error:
             failure = error
@@ -94,6 +97,8 @@ class Objects:
             self._call("write to", lambda: self._api.put(self._store, name, content, mode="create"))
         except FileExistsError:
             return False
+        except ObjectMissing as error:
+            raise IoFailed(f"cannot write to {self.uri}: {_reason(error)}") from error
         return True
 
     def content(self, name: str) -> bytes | None:
@@ -110,7 +115,8 @@ class Objects:
             size = path.stat().st_size
             self._call("write to", put)
         except (ObjectMissing, FileNotFoundError) as error:
-            raise IoFailed(f"cannot write to {self.uri}: {path} is gone") from error
+            reason = _reason(error) if path.exists() else f"{path} is gone"
+            raise IoFailed(f"cannot write to {self.uri}: {reason}") from error
         metrics.store_uploaded_bytes.inc(size)
 
     @contextmanager
@@ -232,5 +238,7 @@ class _WrittenObject(io.RawIOBase):
 
 
 def _reason(error: Exception) -> str:
-    """The first line; the rest is for the authors of obstore."""
+    """What the store said or, if it did not, the first line; the rest is for the authors of obstore."""
+    if said := _SAID.search(str(error)):
+        return ": ".join(" ".join(part.split()) for part in said.groups() if part)[:_REASON_CHARACTERS]
     return str(error).partition("\n")[0].strip()[:_REASON_CHARACTERS]

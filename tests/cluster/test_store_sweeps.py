@@ -67,7 +67,7 @@ def work(client: MilvusClient, seconds: float) -> int:
         assert found == alive, f"{found} rows in round {number}, not {alive}"
         if number % 3 == 0:
             job = client.compact(NAME)
-            eventually(lambda job=job: client.get_compaction_state(job) == "Completed")  # type: ignore[misc]
+            eventually(lambda job=job: client.get_compaction_state(job) == "Completed", 300)  # type: ignore[misc]
         if number % 5 == 0:
             fill(client, "short_lived")
             client.drop_collection("short_lived")
@@ -85,7 +85,7 @@ def test_compactions_and_drops_leave_no_object_behind(objects: ObjectServer, new
     fill(client)
     with Watch(server, objects, prefix) as watch:
         alive = work(client, WORK_SECONDS)
-        eventually(lambda: objects.sizes(prefix) == local_files(server), 2 * REMOVAL_SECONDS + 60)
+        eventually(lambda: objects.sizes(prefix) == local_files(server), 2 * REMOVAL_SECONDS + 300)
     figures = (
         f"{watch.removed} objects removed, at most {watch.most_unneeded} waited, {len(objects.sizes(prefix))} left"
     )

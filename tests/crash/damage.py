@@ -87,19 +87,19 @@ def log_files(data_dir: Path, name: str) -> list[Path]:
 def write(path: Path, content: bytes | bytearray) -> None:
     """With MILVINE_TEST_STORE, damage is of the copy and of the object: a damaged copy alone is fetched again."""
     path.write_bytes(content)
-    _store_as_it_is(path)
+    store_as_it_is(path)
 
 
 def remove(path: Path) -> None:
     path.unlink()
-    _store_as_it_is(path)
+    store_as_it_is(path)
 
 
-def _store_as_it_is(path: Path) -> None:
+def store_as_it_is(path: Path) -> None:
     if kind := os.environ.get("MILVINE_TEST_STORE"):
-        from stored_directories import store_as_it_is
+        import stored_directories
 
-        store_as_it_is(path, kind)
+        stored_directories.store_as_it_is(path, kind)
 
 
 def flip(path: Path, offset: int) -> None:
