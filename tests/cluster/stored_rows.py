@@ -19,7 +19,7 @@ from milvine.storage.files import walk_files
 NAME = "stored"
 DIM = 16
 ROWS = 1500
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 _VECTORS = np.random.default_rng(17).normal(size=(ROWS, DIM)).astype(np.float32)
 
 
