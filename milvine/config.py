@@ -634,6 +634,13 @@ SETTINGS: tuple[Setting, ...] = (
         _parse_places,
         "directories and URIs of object stores that imports may read below, separated by commas; empty: store.uri",
     ),
+    Setting(
+        "snapshot_path",
+        "snapshot.path",
+        "",
+        _parse_places,
+        "directories and URIs of object stores below which snapshots are exported and restored, separated by commas",
+    ),
     Setting("import_memory_bytes", "import.memory", "1GB", parse_bytes, "an import that needs more memory fails"),
     Setting(
         "rest_allowed_origins",
@@ -787,6 +794,7 @@ class Settings:
     model_hosts: str
     file_resource_path: str
     import_path: str
+    snapshot_path: str
     import_memory_bytes: int
     rest_allowed_origins: str
     rest_allowed_hosts: str

@@ -462,8 +462,8 @@ class RestoreJobNotFound(MilvineError):
 
     code, text = 2100, "importing data failed"
 
-    def __init__(self, job_id: int) -> None:
-        super().__init__(f"restore job not found: jobID={job_id}: {self.text}")
+    def __init__(self, job_id: int, kind: str = "restore") -> None:
+        super().__init__(f"{kind} job not found: jobID={job_id}: {self.text}")
 
 
 class UserAlreadyExists(ParameterInvalid):

@@ -22,8 +22,7 @@ def start_restore(catalog: Catalog, job: RestoreJob) -> None:
     """Stores a new job, which holds the snapshot. Raises SnapshotNotFound, and what is wrong with the target."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
-        kept = snapshot.snapshots.get(job.snapshot_id)
-        if kept is None:
+        if not job.is_external and job.snapshot_id not in snapshot.snapshots:
             raise SnapshotNotFound(job.snapshot_name)
         _check_target(catalog, snapshot, job)
         connection.execute(sa.insert(tables.restore_jobs).values(asdict(job)))

@@ -26,6 +26,7 @@ from milvine.datanode.import_commit import ImportCommitter
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.output_filler import OutputFiller
 from milvine.datanode.scrub import Scrubber
+from milvine.datanode.snapshot_exporter import SnapshotExporter
 from milvine.datanode.snapshot_keeper import SnapshotKeeper
 from milvine.datanode.store_keeper import StoreKeeper
 from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
@@ -49,6 +50,7 @@ from milvine.segment.deletes import split_deletes
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import remove_tree
+from milvine.storage.snapshot_places import SnapshotPlaces
 from milvine.storage.store import CachedStore, SegmentStore
 from milvine.storage.wal import Wal, remove_files_before
 
@@ -101,7 +103,12 @@ class DataNode:
         self.fills = OutputFiller(catalog, views, store, supervisor)
         self.compactor = Compactor(settings, catalog, views, store, clock, self.indexes, supervisor)
         self._scrubber = Scrubber(settings, catalog, store, supervisor)
-        self.snapshots = SnapshotKeeper(catalog, store, clock, supervisor, self._create, self.drop)
+        places = tuple(filter(None, settings.snapshot_path.split(",")))
+        self.snapshot_places = SnapshotPlaces(places, settings.store_endpoint, settings.store_region)
+        self.snapshots = SnapshotKeeper(
+            catalog, store, clock, supervisor, self._create, self.drop, self.snapshot_places
+        )
+        self.exporter = SnapshotExporter(catalog, store, supervisor)
         self._keeper = StoreKeeper(settings, catalog, store, supervisor) if isinstance(store, CachedStore) else None
         self._recoveries: Work[int] = supervisor.work("recovery")
         self._flushes: Work[int] = supervisor.work("flush")
@@ -136,6 +143,7 @@ class DataNode:
         self.fills.start(self.compactor.is_busy_with, self.indexes.look)
         self._scrubber.start()
         self.snapshots.start()
+        self.exporter.start()
         if self._keeper is not None:
             self._keeper.start()
         self._worker.start()

@@ -7,12 +7,16 @@ their timestamps, so every delete still finds its rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from milvine.crash_points import crash_point
+from milvine.datanode.exported_snapshots import Exported
 from milvine.model.collections import Collection
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.snapshots import CollectionSnapshot, RestoreJob
@@ -31,6 +35,61 @@ class Restored:
     clones: dict[Path, Path]
     deltas: tuple[DeltaMeta, ...] = ()
     made: list[Path] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """A snapshot to restore."""
+
+    @property
+    def kept(self) -> CollectionSnapshot: ...
+
+    def deletes(self, delta: DeltaMeta) -> DeleteBatch:
+        """Raises DataIntegrityError and IoFailed."""
+        ...
+
+    def bringing(self, restored: Restored, on_step: Callable[[], None]) -> AbstractContextManager[None]:
+        """Makes the files of `clones`. The block commits them. Raises as `deletes`, and OSError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A snapshot of this server, whose files get further names."""
+
+    kept: CollectionSnapshot
+    store: SegmentStore
+
+    def deletes(self, delta: DeltaMeta) -> DeleteBatch:
+        return read_delta(self.store, delta.collection_id, delta.delta_id)
+
+    def bringing(self, restored: Restored, on_step: Callable[[], None]) -> AbstractContextManager[None]:
+        return self.store.cloning(restored.clones, on_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """An exported snapshot, whose files are fetched."""
+
+    exported: Exported
+    store: SegmentStore
+
+    @property
+    def kept(self) -> CollectionSnapshot:
+        return self.exported.kept
+
+    def deletes(self, delta: DeltaMeta) -> DeleteBatch:
+        return self.exported.deletes(self.store.paths, delta)
+
+    @contextmanager
+    def bringing(self, restored: Restored, on_step: Callable[[], None]) -> Iterator[None]:
+        for source, target in restored.clones.items():
+            self.exported.fetch(source, target)
+            crash_point("restore.file_fetched")
+            restored.made.append(target)
+            on_step()
+        for directory in {target.parent for target in restored.clones.values()}:
+            sync_directory(directory)
+        yield
 
 
 def plan(kept: CollectionSnapshot, job: RestoreJob, store: SegmentStore, clock: HybridClock) -> Restored:
@@ -90,10 +149,11 @@ def _clones(
 
 
 def write_files(
-    kept: CollectionSnapshot, restored: Restored, store: SegmentStore, clock: HybridClock, on_step: Callable[[], None]
+    source: Source, restored: Restored, store: SegmentStore, clock: HybridClock, on_step: Callable[[], None]
 ) -> None:
     """Makes the directories, and the deltas with the ids of the new partitions. Raises DataIntegrityError,
     DiskLimitExceeded and IoFailed; the caller then removes what is there."""
+    kept = source.kept
     collection = restored.collection
     directory = store.paths.collection(collection.collection_id)
     make_directory(directory)
@@ -103,7 +163,7 @@ def write_files(
     ids = {old.partition_id: new.partition_id for old, new in pairs}
     saved = []
     for delta in kept.deltas:
-        deletes = _in_partitions(read_delta(store, delta.collection_id, delta.delta_id), ids)
+        deletes = _in_partitions(source.deletes(delta), ids)
         if deletes is not None:
             delta_id = clock.next()
             path = store.paths.delta(collection.collection_id, delta_id)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from milvine.background import Supervisor, Work
+from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.restores import change_job, commit_restore
 from milvine.catalog.snapshots import forget_expired, now_ms
 from milvine.catalog.store import Catalog
@@ -20,11 +21,13 @@ from milvine.crash_points import crash_point
 from milvine.datanode import restore
 from milvine.datanode.catalog_files import remove_snapshot
 from milvine.datanode.child import NotWanted
+from milvine.datanode.exported_snapshots import open_exported
 from milvine.errors import DiskLimitExceeded, InputError, IoFailed, MilvineError, SnapshotNotFound
 from milvine.model.collections import Collection
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreJob, RestoreState
 from milvine.model.timestamps import HybridClock
 from milvine.segment.view import ReadView
+from milvine.storage.snapshot_places import SnapshotPlaces
 from milvine.storage.store import SegmentStore
 
 _log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class SnapshotKeeper:
         supervisor: Supervisor,
         open_collection: Callable[[Collection, ReadView], None],
         drop_collection: Callable[[int], None],
+        places: SnapshotPlaces,
     ) -> None:
         """`open_collection` makes the writer of a collection that is about to be committed, `drop_collection` removes
         it and all its files."""
@@ -51,6 +55,7 @@ class SnapshotKeeper:
         self._clock = clock
         self._open = open_collection
         self._drop = drop_collection
+        self._places = places
         self._restores: Work[int] = supervisor.work("restore")
         """By job."""
         self._worker = supervisor.worker("restore", self._step)
@@ -128,10 +133,9 @@ class SnapshotKeeper:
             self._ended.notify_all()
 
     def _restore(self, job: RestoreJob) -> None:
-        snapshot = self._catalog.snapshot
-        kept = snapshot.snapshots.get(job.snapshot_id)
-        if kept is None:
-            raise SnapshotNotFound(job.snapshot_name)
+        source = self._source(job)
+        kept = source.kept
+        check_file_resources(self._catalog.snapshot, kept.collection.schema)
         self._drop(job.collection_id)  # what an attempt before left
         change_job(self._catalog, job.job_id, RestoreState.EXECUTING)
         restored = restore.plan(kept, job, self._store, self._clock)
@@ -145,9 +149,9 @@ class SnapshotKeeper:
 
         with contextlib.ExitStack() as handing_over:
             try:
-                restore.write_files(kept, restored, self._store, self._clock, on_step)
+                restore.write_files(source, restored, self._store, self._clock, on_step)
                 crash_point("restore.deltas_written")
-                handing_over.enter_context(self._store.cloning(restored.clones, on_step))
+                handing_over.enter_context(source.bringing(restored, on_step))
                 handing_over.enter_context(self._store.storing(restored.made))
                 crash_point("restore.files_written")
                 self._open(restored.collection, _view(restored))
@@ -163,6 +167,16 @@ class SnapshotKeeper:
                 self._drop(job.collection_id)
                 raise
             crash_point("restore.committed")
+
+    def _source(self, job: RestoreJob) -> restore.Source:
+        """Raises SnapshotNotFound, DataIntegrityError, IoFailed."""
+        if job.is_external:
+            exported = open_exported(*self._places.find(job.snapshot_name))
+            return restore.Outside(exported, self._store)
+        kept = self._catalog.snapshot.snapshots.get(job.snapshot_id)
+        if kept is None:
+            raise SnapshotNotFound(job.snapshot_name)
+        return restore.Inside(kept, self._store)
 
 
 def _view(restored: restore.Restored) -> ReadView:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from milvine.errors import UnexpectedError
 from milvine.grpc_api import encode
 from milvine.grpc_api.proto import milvus_pb2
-from milvine.service import snapshots
+from milvine.model.snapshots import RestoreState
+from milvine.service import snapshot_exports, snapshots
 from milvine.service.context import Engine, RequestContext
 
 
@@ -93,14 +95,53 @@ def unpin_snapshot(engine: Engine, context: RequestContext, request: Any) -> Any
     return encode.status()
 
 
+def export_snapshot(engine: Engine, context: RequestContext, request: Any) -> Any:
+    job = snapshot_exports.export_snapshot(
+        engine, context, request.collection_name, request.name, request.target_s3_path
+    )
+    if job.state is RestoreState.FAILED:
+        raise UnexpectedError(job.reason)
+    return milvus_pb2.ExportSnapshotResponse(status=encode.status(), snapshot_metadata_uri=job.uri, job_id=job.job_id)
+
+
+def export_state(engine: Engine, context: RequestContext, request: Any) -> Any:
+    job = snapshot_exports.export_state(engine, context, request.job_id)
+    info = milvus_pb2.ExportSnapshotInfo(
+        job_id=job.job_id,
+        snapshot_name=job.snapshot_name,
+        db_name=job.held.collection.database,
+        collection_name=job.held.collection.name,
+        state=int(job.state),
+        progress=job.percent,
+        reason=job.reason,
+        start_time=job.started_ms,
+        time_cost=max(0, job.ended_ms - job.started_ms),
+        total_files=job.total_files,
+        copied_files=job.copied_files,
+        snapshot_metadata_uri=job.uri,
+        total_bytes=job.total_bytes,
+    )
+    return milvus_pb2.GetExportSnapshotStateResponse(status=encode.status(), info=info)
+
+
+def restore_external_snapshot(engine: Engine, context: RequestContext, request: Any) -> Any:
+    job_id = snapshot_exports.restore_external_snapshot(
+        engine, context, request.target_collection_name, request.snapshot_metadata_uri
+    )
+    return milvus_pb2.RestoreExternalSnapshotResponse(status=encode.status(), job_id=job_id)
+
+
 RPCS: dict[str, Callable[[Engine, RequestContext, Any], Any]] = {
     "CreateSnapshot": create_snapshot,
     "DescribeSnapshot": describe_snapshot,
     "DropSnapshot": drop_snapshot,
+    "ExportSnapshot": export_snapshot,
+    "GetExportSnapshotState": export_state,
     "GetRestoreSnapshotState": restore_state,
     "ListRestoreSnapshotJobs": list_restore_jobs,
     "ListSnapshots": list_snapshots,
     "PinSnapshotData": pin_snapshot,
+    "RestoreExternalSnapshot": restore_external_snapshot,
     "RestoreSnapshot": restore_snapshot,
     "UnpinSnapshotData": unpin_snapshot,
 }

@@ -15,9 +15,6 @@ ABSENT = {
     "AddCollectionStructField": "a struct field",
     "BatchUpdateManifest": "a manifest",
     "DumpMessages": "replication",
-    "ExportSnapshot": "a snapshot",
-    "GetExportSnapshotState": "a snapshot",
-    "RestoreExternalSnapshot": "a snapshot",
     "UpdateReplicateConfiguration": "replication",
 }
 """RPCs of MilvusService that are not served, with the features that they request."""

@@ -81,6 +81,7 @@ _HASH_KEYS = _harmless("Milvus computes them itself", "hash_keys")
 _PRESENT = "the present state is described, which every SDK requests"
 _PLACING = "mmap.enabled warmup.scalarField warmup.scalarIndex warmup.vectorField warmup.vectorIndex"
 _WITHOUT_TYPE = "index types that read it are refused, and the others ignore it, as in Milvus"
+_STORAGE_SPEC = "a storage specification of a request"
 _FILLED = "groups are always filled as far as there are rows"
 _SERVED_RATES = ("insertRate.{}.mb", "deleteRate.{}.mb", "queryRate.{}.qps", "searchRate.{}.vps")
 _MAX_RATES, _MIN_RATES = (" ".join(f"collection.{r.format(end)}" for r in _SERVED_RATES) for end in ("max", "min"))
@@ -209,6 +210,17 @@ KEYS: dict[str, dict[str, Known]] = {
     "OperatePrivilegeV2Request": {**_BASE, **_served("role grantor type db_name collection_name")},
     "OperateUserRoleRequest": {**_BASE, **_served("username role_name type")},
     "PinSnapshotDataRequest": {**_BASE, **_served("name db_name collection_name ttl_seconds")},
+    "ExportSnapshotRequest": {
+        **_BASE,
+        **_served("name db_name collection_name target_s3_path"),
+        **_refused(external_spec=_STORAGE_SPEC),
+    },
+    "GetExportSnapshotStateRequest": {**_BASE, **_served("job_id")},
+    "RestoreExternalSnapshotRequest": {
+        **_BASE,
+        **_served("db_name target_collection_name snapshot_metadata_uri"),
+        **_refused(external_spec=_STORAGE_SPEC),
+    },
     "RestoreRBACMetaRequest": {**_BASE, **_served("RBAC_meta")},
     "RestoreSnapshotRequest": {
         **_BASE,
@@ -465,6 +477,14 @@ KEYS: dict[str, dict[str, Known]] = {
     },
     "BackupBeginReq": {},
     "BackupEndReq": _served("backupId"),
+    "ExportSnapshotReq": {
+        **_served("dbName collectionName snapshotName targetS3Path"),
+        **_refused(externalSpec=_STORAGE_SPEC),
+    },
+    "RestoreExternalSnapshotReq": {
+        **_served("dbName targetCollectionName snapshotMetadataURI"),
+        **_refused(externalSpec=_STORAGE_SPEC),
+    },
     "ExportBeginReq": _served("dbName collectionName snapshotName"),
     "ExportReadReq": _served("collectionId exportId filter partitionNames outputFields segment row"),
     "ExportEndReq": _served("collectionId exportId"),

@@ -61,7 +61,8 @@ class RestoreState(IntEnum):
 @dataclass(frozen=True, slots=True)
 class RestoreJob:
     """A restore of a snapshot into a collection that comes into being when the job is done. Times in ms (Unix time);
-    `ended_ms` is 0 until then."""
+    `ended_ms` is 0 until then. Of an exported snapshot, `snapshot_id` is 0 and `snapshot_name` the URI of its
+    metadata."""
 
     job_id: int
     snapshot_id: int
@@ -73,6 +74,10 @@ class RestoreJob:
     reason: str
     started_ms: int
     ended_ms: int = 0
+
+    @property
+    def is_external(self) -> bool:
+        return self.snapshot_id == 0
 
     @property
     def is_open(self) -> bool:

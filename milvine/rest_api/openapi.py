@@ -32,7 +32,7 @@ TYPES: Mapping[str, Schema] = {
     **_all(_TEXT, "objectName objectType partitionName password primaryField primaryFieldName privilege roleName"),
     **_all(_TEXT, "privilegeGroupName sourceRgName targetRgName userName vectorField vectorFieldName vectorFieldType"),
     **_all(_TEXT, "dataType elementDataType externalSource externalSpec path backupId"),
-    **_all(_TEXT, "collectionId exportId snapshotName"),
+    **_all(_TEXT, "collectionId exportId snapshotName targetS3Path snapshotMetadataURI targetCollectionName"),
     **_all(_TEXTS, "analyzerNames groupByFields loadFields orderByFields outputFields partitionNames privileges"),
     **_all(_TEXTS, "propertyKeys roles text"),
     **_all(_FLAG, "autoID enableDynamicField isClustering isPartitionKey isPrimary nullable partialUpdate withDetail"),

@@ -11,8 +11,6 @@ from milvine.rest_api.call import Call, Route
 
 ABSENT = {
     "collections/struct_fields/add": "a struct field",
-    "jobs/snapshot/export": "a snapshot",
-    "jobs/snapshot/restore_external": "a snapshot",
 }
 """Paths and the features that they request."""
 

@@ -355,6 +355,10 @@ def _base_requests(world: World) -> dict[str, Any]:
         "AlterDatabaseRequest": milvus_pb2.AlterDatabaseRequest(
             db_name="default", properties=pairs({"database.max.collections": 65536})
         ),
+        "ExportSnapshotRequest": milvus_pb2.ExportSnapshotRequest(name="s", target_s3_path="x", **collection),
+        "RestoreExternalSnapshotRequest": milvus_pb2.RestoreExternalSnapshotRequest(
+            target_collection_name="t", snapshot_metadata_uri="x"
+        ),
         "GetIndexStatisticsRequest": milvus_pb2.GetIndexStatisticsRequest(**collection),
         "AlterCollectionRequest": milvus_pb2.AlterCollectionRequest(properties=pairs({"mine": 1}), **collection),
     }
