@@ -7,6 +7,7 @@ from typing import Any
 from milvine.rest_api.call import Call, Route
 from milvine.rest_api.memory import collection_sums, totals
 from milvine.service import memory, overview
+from milvine.service.importing.jobs import list_jobs
 from milvine.service.request_log import KEPT_SLOW_REQUESTS
 
 
@@ -50,7 +51,20 @@ def work(call: Call) -> dict[str, Any]:
         }
         for one in found.merges
     ]
-    return {"data": {"builds": builds, "merges": merges, "warnings": list(found.warnings)}}
+    imports = [
+        {
+            "jobId": str(one.job.job_id),
+            "collectionName": one.job.collection_name,
+            "dbName": one.job.database,
+            "state": str(one.state),
+            "progress": one.progress,
+            "files": len(one.job.files),
+            "rows": one.imported_rows,
+            "reason": one.job.reason,
+        }
+        for one in reversed(list_jobs(call.engine, call.context, ""))
+    ]
+    return {"data": {"builds": builds, "merges": merges, "imports": imports, "warnings": list(found.warnings)}}
 
 
 def slow_requests(call: Call) -> dict[str, Any]:

@@ -27,7 +27,12 @@ export function workView(_rest, polling) {
         "No index is being built.")),
       section("Merges", table(["collection", "state", ["segments", "number"], ["rows", "number"]],
         found.merges.map((one) => [`${one.dbName}.${one.collectionName}`, one.state, number(one.segments), number(one.rows)]),
-        "No segments are being merged.")));
+        "No segments are being merged.")),
+      section("Imports", table(["collection", "job", "state", ["files", "number"], ["rows", "number"], ["", "wide"]],
+        found.imports.map((one) => [`${one.dbName}.${one.collectionName}`, one.jobId,
+          [one.state, one.reason ? h("p", { class: "problem" }, one.reason) : null],
+          number(one.files), number(one.rows), bar([[one.progress, `${one.progress} %`]], 100)]),
+        "Nothing has been imported in the last hours.")));
   }, fail);
 
   async function showSlow() {

@@ -89,7 +89,8 @@ def test_a_load_of_unknown_fields_changes_nothing(server: Server, collection_nam
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that finds every request slow, with the collection `books` and the user ann, who may do nothing."""
-    with Server(tmp_path_factory.mktemp("guarded"), env=WITH_AUTHORIZATION).running() as server:
+    environment = {**WITH_AUTHORIZATION, "MILVINE_IMPORT_PATH": str(tmp_path_factory.mktemp("files"))}
+    with Server(tmp_path_factory.mktemp("guarded"), env=environment).running() as server:
         root = server.client(token=ROOT)
         root.create_collection("books", dimension=2)
         root.insert("books", [{"id": i, "vector": [i, 1]} for i in range(200)])
@@ -147,3 +148,21 @@ def test_an_index_build_is_shown_until_it_is_done(guarded: Server) -> None:
     assert {(one["collectionName"], one["indexName"], one["totalRows"]) for one in running} == {
         ("slow", "vector", 5000)
     }
+
+
+def test_import_jobs_are_shown_newest_first_to_who_may_import(guarded: Server) -> None:
+    as_root = {"Authorization": f"Bearer {ROOT}"}
+    for name in ("first.json", "second.json"):
+        body = {"collectionName": "books", "files": [[name]]}
+        Rest(guarded.uri).ok("jobs/import/create", body, **as_root)
+    deadline = time.monotonic() + 60
+    found: list[dict[str, Any]] = []
+    while not found or not all(one["reason"] for one in found):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        found = ours(guarded, "work", {}, ROOT)["imports"]
+    assert [(one["collectionName"], one["state"], one["files"], one["rows"]) for one in found] == [
+        ("books", "Failed", 1, 0)
+    ] * 2
+    assert "second.json" in found[0]["reason"] and "first.json" in found[1]["reason"]
+    assert ours(guarded, "work", {}, ANN)["imports"] == []

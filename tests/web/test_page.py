@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import Node, Server, free_port
+import requests
+from conftest import Node, Server, ServerFactory, free_port
 from pymilvus import DataType, MilvusClient
 
 if TYPE_CHECKING:
@@ -233,6 +237,30 @@ def test_work_shows_slow_requests(page: Page, shop: Server) -> None:
     expect(page.locator("main")).to_contain_text("No segments are being merged.")
     page.get_by_text("Refresh", exact=True).click()
     expect(page.locator("section", has_text="Slow requests").locator("tbody")).to_contain_text("shop")
+
+
+def test_a_resting_collection_and_an_import_are_shown(
+    browser: Browser, complaints: list[str], new_server: ServerFactory, tmp_path: Path
+) -> None:
+    environment = {"MILVINE_COLLECTION_IDLE_RELEASE_SECONDS": "1", "MILVINE_IMPORT_PATH": str(tmp_path)}
+    server = new_server(env=environment)
+    _fill(server.client())
+    rows = [{"id": i, "vector": [0.5] * DIM, "title": HOSTILE} for i in range(5)]
+    (tmp_path / "more.json").write_text(json.dumps(rows))
+    with closing(browser.new_context()) as context:
+        page = _watched(context.new_page(), complaints, server.uri)
+        _open(page, server, "collections")
+        badge = page.locator("tr", has_text="shop").locator(".badge")
+        expect(badge).to_have_text("Resting", timeout=30_000)
+        assert "given its memory back" in (badge.get_attribute("title") or "")
+        body = {"collectionName": "shop", "files": [["more.json"]]}
+        requests.post(f"{server.uri}/v2/vectordb/jobs/import/create", json=body, timeout=30)
+        _open(page, server, "work")
+        imports = page.locator("section", has_text="Imports").locator("tbody")
+        expect(imports).to_contain_text("Completed", timeout=60_000)
+        expect(imports).to_contain_text("default.shop")
+        expect(imports.get_by_label("100 %")).to_be_visible()
+    assert not complaints
 
 
 def test_users_and_roles_are_made_given_and_dropped(page: Page, shop: Server) -> None:
