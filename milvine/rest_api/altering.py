@@ -62,7 +62,7 @@ def drop_function_field(call: Call) -> dict[str, Any]:
 
 def alter_function(call: Call) -> dict[str, Any]:
     name, function_name = call.name, call.body.text("functionName")
-    altered = schemas.function(call.body.inner("function"))
+    altered = schemas.only_function(call.body.inner("function"))
     schema_changes.alter_function(call.engine, call.context, name, function_name, altered)
     return {"data": {}}
 

@@ -126,7 +126,7 @@ def new_function(body: Body) -> NewFunction:
             raise ParameterInvalid(
                 f'indexParams.fieldName "{new.field_name}" must match outputField.fieldName "{name}"'
             )
-    return NewFunction(function(body.inner("function")), _field(output, auto_id=False), new.index_name, new.params)
+    return NewFunction(only_function(body.inner("function")), _field(output, auto_id=False), new.index_name, new.params)
 
 
 def _field(field: Body, auto_id: bool) -> FieldSchema:
@@ -204,8 +204,13 @@ def function_type(body: Body) -> FunctionType:
     return _FUNCTION_TYPES[name]
 
 
+def only_function(body: Body) -> FunctionSchema:
+    """A function that is no element of a list; Milvus requires more of these."""
+    body.require(("name", "type", "inputFieldNames", "outputFieldNames"))
+    return function(body)
+
+
 def function(body: Body) -> FunctionSchema:
-    body.require(("name", "type"))
     return FunctionSchema(
         0,
         body.text("name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,17 @@ class Boost:
         filters = [referenced_field_ids(f.predicate) for f in self.functions if f.predicate is not None]
         seeds = {f.random.field_id for f in self.functions if f.random is not None and f.random.field_id is not None}
         return frozenset(seeds).union(*filters)
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        return {
+            "boosts": [
+                {"weight": f.weight, "filtered": f.predicate is not None, "random": f.random is not None}
+                for f in self.functions
+            ],
+            "boostMode": "sum" if self.adds_scores else "multiply",
+            "functionMode": "sum" if self.adds_functions else "multiply",
+        }
 
     def rescored(self, rows: RowSet, query: Array, distances: Array, offsets: Array) -> Array:
         scores = np.zeros(len(offsets), np.float32)

@@ -152,6 +152,10 @@ class SegmentChain:
     def field_ids(self) -> frozenset[int]:
         return frozenset(self.fields.values())
 
+    @property
+    def details(self) -> Mapping[str, object]:
+        return {"chain": [{"inputs": list(one.inputs), "output": one.output} for one in self.operators]}
+
     def rescored(self, rows: RowSet, query: Array, distances: Array, offsets: Array) -> Array:
         def column(field_id: int) -> Any:
             return to_arrow(rows.column(field_id).take(offsets))

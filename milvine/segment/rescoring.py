@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,11 @@ class SegmentRescoring(Protocol):
     @property
     def field_ids(self) -> frozenset[int]:
         """The fields whose values it reads."""
+        ...
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What it does, for explanations."""
         ...
 
     def rescored(self, rows: RowSet, query: Array, distances: Array, offsets: Array) -> Array:

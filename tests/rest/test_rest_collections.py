@@ -191,6 +191,8 @@ def test_the_index_params_of_a_create_are_described(rest: Rest, collection_name:
             "Unexpected default value type: JSON",
         ),
         ({"schema": schema([], functions=[{"name": "f", "type": "F"}])}, 1100, "Unsupported function type: F"),
+        ({"schema": schema([], functions=[{"name": "f"}])}, 1100, "Unsupported function type: "),
+        ({"schema": schema([], functions=[{"type": "BM25"}])}, 1101, "function name cannot be empty"),
         (
             {"schema": schema([]), "indexParams": [{"fieldName": "nope"}]},
             1802,

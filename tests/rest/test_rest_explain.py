@@ -120,3 +120,16 @@ def test_the_plan_shows_each_step_of_a_composed_search(server: Server, collectio
         {"step": "rank", "ranker": "rrf", "candidates": 3, "hits": 2},
         {"step": "fetch", "fields": ["id"], "hits": 2},
     ]
+
+
+def test_the_plan_shows_what_changes_scores_in_segments(server: Server, collection_name: str) -> None:
+    rest = Rest(server.uri)
+    rest.quick_create(collection_name)
+    rows = [{"id": i, "vector": [float(i), 1.0]} for i in range(5)]
+    rest.ok("entities/insert", {"collectionName": collection_name, "data": rows})
+    params = {"reranker": "boost", "filter": "id > 2", "weight": "0.5"}
+    boost = {"name": "b", "type": "Rerank", "inputFieldNames": [], "params": params}
+    body = {"collectionName": collection_name, "data": [[1.0, 0.0]], "limit": 3}
+    (search,) = _plan(server, "explain", body | {"functionScore": {"functions": [boost], "params": {}}})
+    assert search["boosts"] == [{"weight": 0.5, "filtered": True, "random": False}]
+    assert (search["boostMode"], search["functionMode"]) == ("multiply", "multiply")

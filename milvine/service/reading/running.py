@@ -44,6 +44,8 @@ def described(prepared: PreparedSearch, hits: Hits) -> dict[str, Any]:
             "groupedBy": [schema.name for schema in prepared.grouping.schemas],
             "groupSize": prepared.grouping.size,
         }
+    if prepared.plan.rescoring is not None:
+        found |= prepared.plan.rescoring.details
     return found | {"candidates": len(hits.distances)}
 
 

@@ -424,5 +424,22 @@ done
 grouping() { search 5 '"limit": 3, "groupingField": "flag"' && has '"topks":[2]'; }
 step grouping grouping
 step hybrid_search hybrid_search
+search_order() {
+    search 50 '"limit": 3, "orderByFields": ["i64:desc"]' && [[ $LAST == *'"id":51'*'"id":50'*'"id":49'* ]]
+}
+query_order() {
+    post entities/query "{$NAME, \"filter\": \"id < 100\", \"outputFields\": [\"id\"], \"orderByFields\": [\"i64:desc\"],
+        \"limit\": 2}" && [[ $LAST == *'"id":99'*'"id":98'* ]]
+}
+query_aggregates() {
+    post entities/query "{$NAME, \"filter\": \"id < 100\", \"groupByFields\": [\"flag\"],
+        \"outputFields\": [\"flag\", \"count(*)\", \"max(i64)\"]}" && has '"count(*)":50' && has '"max(i64)":99'
+}
+search_aggregation() {
+    search 50 '"searchAggregation": {"fields": ["flag"], "size": 2}' && has '"value":true' && has '"value":false'
+}
+for name in search_order query_order query_aggregates search_aggregation; do
+    step "$name" "$name"
+done
 lacking partial_upsert post entities/upsert "{$NAME, \"data\": [{\"id\": 5, \"i64\": 55}], \"partialUpdate\": true}"
 post collections/drop "{$NAME}"

@@ -520,6 +520,25 @@ await step("hybrid_search", async () => {
   const found = await search({ data: [5, 5].map((i) => ({ data: vector(i), anns_field: "vec", params: {} })), limit: 2 });
   assert.equal(Number(found[0].id), 5);
 });
+await step("search_order", async () => {
+  const found = await search({ data: vector(50), limit: 3, order_by_fields: [{ field: "i64", order: "desc" }] });
+  assert.deepEqual(found.map((hit) => Number(hit.id)), [51, 50, 49]);
+});
+await step("query_order", async () => {
+  const asked = { filter: "id < 100", output_fields: ["id"], order_by_fields: ["i64:desc"], limit: 2 };
+  const { data } = await ok(client.query({ collection_name, ...asked }));
+  assert.deepEqual(data.map((row) => Number(row.id)), [99, 98]);
+});
+await step("query_aggregates", async () => {
+  const { data } = await ok(client.query({ collection_name, filter: "id < 100", output_fields: ["max(i64)"] }));
+  assert.deepEqual(data.map((row) => Number(row["max(i64)"])), [99]);
+});
+await step("search_aggregation", async () => {
+  const asked = { data: vector(50), anns_field: "vec", search_aggregation: { fields: ["flag"], size: 2 } };
+  const found = await ok(client.search({ collection_name, ...asked }));
+  const keys = found.agg_buckets.flat().map((bucket) => bucket.key[0].value);
+  assert.deepEqual(keys.sort(), [false, true]);
+});
 await lacking("partial_upsert", () => ok(client.upsert({ collection_name, data: [{ id: 5, i64: 55 }], partial_update: true })));
 
 await client.dropCollection({ collection_name });

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
+from pymilvus.client import constants
 
 DIM = 8
 ROWS = 200
@@ -443,6 +444,30 @@ with step("hybrid_search"):
 
     request = AnnSearchRequest([vector(5)], "vec", {}, limit=2)
     expect(client.hybrid_search("tour", [request, request], RRFRanker(), limit=2)[0][0]["id"], 5)
+with step("search_order"):
+    if not hasattr(constants, "ORDER_BY_FIELDS"):
+        raise Absent
+    found = client.search("tour", [vector(50)], limit=3, order_by_fields=[{"field": "i64", "order": "desc"}])[0]
+    expect([hit["id"] for hit in found], [51, 50, 49])
+with step("query_order"):
+    if not hasattr(constants, "QUERY_GROUP_BY_FIELDS"):
+        raise Absent
+    found = client.query("tour", "id < 100", output_fields=["id"], order_by_fields=["i64:desc"], limit=2)
+    expect([row["id"] for row in found], [99, 98])
+with step("query_aggregates"):
+    if not hasattr(constants, "QUERY_GROUP_BY_FIELDS"):
+        raise Absent
+    names = ["flag", "count(*)", "max(i64)"]
+    found = client.query("tour", "id < 100", group_by_fields=["flag"], output_fields=names)
+    expect(sorted(tuple(row[name] for name in names) for row in found), [(False, 50, 99), (True, 50, 98)])
+with step("search_aggregation"):
+    import pymilvus
+
+    if not hasattr(pymilvus, "SearchAggregation"):
+        raise Absent
+    by_flag = pymilvus.SearchAggregation(["flag"], 2)
+    (buckets,) = client.search("tour", [vector(50)], search_aggregation=by_flag).agg_buckets
+    expect(sorted(bucket.key["flag"] for bucket in buckets), [False, True])
 with lacking("partial_upsert"):
     client.upsert("tour", [{"id": 5, "i64": 55}], partial_update=True)
 

@@ -706,6 +706,15 @@ func composedReads() {
 		option := mc.NewHybridSearchOption(name, 2, request, request).WithReranker(mc.NewRRFReranker())
 		check(int64s(get(client.HybridSearch(ctx, option))[0].IDs)[0], int64(5))
 	})
+	step("search_order", func() {
+		option := mc.NewSearchOption(name, 3, vectors(50)).WithSearchParam("order_by_fields", "i64:desc")
+		check(hits(option), []int64{51, 50, 49})
+	})
+	step("query_aggregates", func() {
+		option := mc.NewQueryOption(name).WithFilter("id < 100").WithOutputFields("max(i64)")
+		found := get(client.Query(ctx, option)).GetColumn("max(i64)")
+		check(get(found.GetAsInt64(0)), int64(99))
+	})
 	lacking("partial_upsert", func() {
 		option := mc.NewColumnBasedInsertOption(name).
 			WithInt64Column("id", []int64{5}).WithInt64Column("i64", []int64{55}).WithPartialUpdate(true)

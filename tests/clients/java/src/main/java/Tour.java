@@ -909,6 +909,20 @@ public class Tour {
         });
     }
 
+    private static List<Map<String, Object>> asked(String param, String value, String... fields) {
+        List<Map<String, Object>> rows = new ArrayList<>();
+        client.query(QueryReq.builder()
+                        .collectionName(NAME)
+                        .filter("id < 100")
+                        .limit(100)
+                        .outputFields(List.of(fields))
+                        .queryParams(Map.of(param, value))
+                        .build())
+                .getQueryResults()
+                .forEach(one -> rows.add(one.getEntity()));
+        return rows;
+    }
+
     private static void composedReads() {
         step("grouping", () -> check(hits(searching(3, 5).groupByFieldName("flag").build()).size(), 2));
         step("hybrid_search", () -> {
@@ -924,6 +938,17 @@ public class Tour {
                     .topK(2)
                     .build());
             check(found.getSearchResults().get(0).get(0).getId(), 5L);
+        });
+        step("query_order", () -> {
+            List<Long> found = new ArrayList<>();
+            asked("order_by_fields", "i64:desc", "id").forEach(one -> found.add((Long) one.get("id")));
+            check(found.subList(0, 2), List.of(99L, 98L));
+        });
+        step("query_aggregates", () -> {
+            Map<Object, Object> found = new TreeMap<>();
+            asked("group_by_fields", "flag", "flag", "count(*)", "max(i64)")
+                    .forEach(one -> found.put(one.get("flag"), one.get("max(i64)")));
+            check(found, Map.of(true, 98L, false, 99L));
         });
         lacking("partial_upsert", () -> {
             JsonObject changed = new JsonObject();
