@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -59,15 +60,15 @@ def grouped(hits: Iterable[Hit], rows: Rows, names: Sequence[str], size: int) ->
     """The best `size` hits of each group, the nearest group first."""
     groups: dict[Any, list[Hit]] = {}
     for hit in hits:
-        groups.setdefault(tuple(_text(value_at(rows[hit[0]], name), name) for name in names), []).append(hit)
+        groups.setdefault(tuple(_group(rows[hit[0]], name) for name in names), []).append(hit)
     return [members[:size] for members in groups.values()]
 
 
-def _text(value: Any, name: str) -> Any:
-    """Values at JSON paths are grouped by their texts."""
-    if value is None or name not in ('doc["a"]', "dyn"):
-        return value
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _group(row: Row, name: str) -> Any:
+    """Values in JSON are grouped by their JSON texts, in which null is a value."""
+    document, key = (row["doc"] or {}, "a") if name == 'doc["a"]' else (row, name)
+    is_json = name in ('doc["a"]', "dyn")
+    return json.dumps(document[key]) if is_json and key in document else document.get(key)
 
 
 def ranked_groups(groups: list[list[Hit]], scorer: str, is_distance: bool, offset: int, limit: int) -> list[Hit]:
