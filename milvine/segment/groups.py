@@ -100,6 +100,8 @@ class GroupFilter:
     def are_needed(self, rows: RowSet, offsets: Array, distances: Array) -> Array:
         """bool (m,): which of these rows, nearest first, are among the `best` of their group or as near as the last
         of them."""
+        if not len(offsets):
+            return np.zeros(0, np.bool_)
         codes = self._groups(rows).codes.take(offsets)
         order = codes.argsort(kind="stable")
         ordered, near = codes[order], distances[order]

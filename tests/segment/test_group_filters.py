@@ -83,3 +83,9 @@ def test_other_groups_are_excluded_row_by_row() -> None:
     inside, outside = groups.mask(rows), replace(groups, excludes=True).mask(rows)
     assert inside.tolist() == [number % 100 in GROUPS for number in range(300)]
     assert (inside ^ outside).all()
+
+
+def test_rows_that_are_no_hits_are_not_needed() -> None:
+    rows = chunk_of(np.arange(300))
+    groups = GroupFilter((GroupField(GROUP),), (pa.array(GROUPS),), excludes=False, best=2)
+    assert groups.are_needed(rows, np.zeros(0, np.int64), np.zeros(0, np.float32)).tolist() == []
