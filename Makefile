@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-load format clean
+.PHONY: setup demo serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load format clean
 
 setup: $(VENV)/installed
 
@@ -71,6 +71,9 @@ bench: setup
 	$(BIN)/python benches/deletes.py
 	$(BIN)/python benches/groups.py
 	$(BIN)/python benches/texts.py
+
+bench-data: setup
+	$(BIN)/python benches/data.py
 
 bench-load: setup
 	$(BIN)/python benches/load.py

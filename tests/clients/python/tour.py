@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -468,6 +469,30 @@ with step("search_aggregation"):
     by_flag = pymilvus.SearchAggregation(["flag"], 2)
     (buckets,) = client.search("tour", [vector(50)], search_aggregation=by_flag).agg_buckets
     expect(sorted(bucket.key["flag"] for bucket in buckets), [False, True])
+with step("snapshot"):
+    client.flush("tour")
+    call("create_snapshot", "monday", "tour", description="of the tour")
+    expect(call("list_snapshots", "tour"), ["monday"])
+    expect(call("describe_snapshot", "monday", "tour").description, "of the tour")
+with step("pin_snapshot"):
+    pin = call("pin_snapshot_data", "monday", "tour", ttl_seconds=60)
+    try:
+        client.drop_snapshot("monday", "tour")
+        code = 0
+    except MilvusException as error:
+        code = error.code
+    expect(code, 2601)
+    call("unpin_snapshot_data", pin)
+with step("restore_snapshot"):
+    job = call("restore_snapshot", "monday", "tour", "tour_again")
+    while client.get_restore_snapshot_state(job).progress < 100:
+        time.sleep(0.05)
+    client.load_collection("tour_again")
+    expect(client.query("tour_again", "id == 5", output_fields=["id"])[0]["id"], 5)
+    client.drop_collection("tour_again")
+with step("drop_snapshot"):
+    call("drop_snapshot", "monday", "tour")
+    expect(client.list_snapshots("tour"), [])
 with lacking("partial_upsert"):
     client.upsert("tour", [{"id": 5, "i64": 55}], partial_update=True)
 
