@@ -26,7 +26,7 @@ from pymilvus.function_chain import col, fn
 from pymilvus.grpc_gen import milvus_pb2
 from tree_models import model, stump, ubj
 
-from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
+from milvine.catalog.opening import read_catalog_of
 from milvine.datanode.check import Check
 
 FILES = {
@@ -287,7 +287,7 @@ def wait_built(server: Server, count: int) -> None:
     """Until the one segment has so many index files; clients are not shown the index of a field's words."""
     deadline = time.monotonic() + 30
     while True:
-        segments = read_catalog(server.data_dir / CATALOG_FILE).segments.values()
+        segments = read_catalog_of(server.data_dir).segments.values()
         if [sum(bool(built.file_name) for built in meta.indexes.values()) for (meta,) in segments] == [count]:
             return
         assert time.monotonic() < deadline

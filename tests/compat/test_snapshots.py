@@ -13,7 +13,7 @@ from conftest import Server
 from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
-from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
+from milvine.catalog.opening import read_catalog_of
 from milvine.datanode.check import Check
 
 DIM = 8
@@ -281,13 +281,13 @@ def test_protected_segments_are_not_compacted(merging: Server) -> None:
     server, client = merging, merging.client()
     filled(client, "c")
     client.create_snapshot("s", "c", compaction_protection_seconds=3600)
-    kept = read_catalog(server.data_dir / CATALOG_FILE).snapshots
+    kept = read_catalog_of(server.data_dir).snapshots
     ids = {m.segment_id for one in kept.values() for m in one.segments}
     assert client.compact("c") == -1
     client.insert("c", rows(2000, 50))
     client.flush("c")
     time.sleep(2)
-    found = read_catalog(server.data_dir / CATALOG_FILE)
+    found = read_catalog_of(server.data_dir)
     assert ids <= {m.segment_id for metas in found.segments.values() for m in metas}
     client.drop_collection("c")
     client.close()
