@@ -93,7 +93,9 @@ def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, exp
             for i, one in snapshot.collections.items()
         ]
         for kept in snapshot.snapshots.values():
-            held.append(replace(kept, snapshot_id=next_id(), name=f"{name}.{kept.snapshot_id}", protected_until_ms=0))
+            if not kept.is_of_backup:  # else each backup would hold twice as much as the one before
+                named = f"{name}.{kept.snapshot_id}"
+                held.append(replace(kept, snapshot_id=next_id(), name=named, protected_until_ms=0))
         for one in held:
             snapshot = _with(connection, snapshot, replace(one, pins={next_id(): expires_ms}))
         return snapshot

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +226,27 @@ def test_a_backup_needs_a_privilege_and_the_servers_directory(
     assert answer["code"] == 1100
     assert not list(source.data_dir.glob("backups/*"))
     client.drop_user("bob")
+
+
+def test_backups_that_do_not_end_hold_no_more_each_time(source: Server, small: str) -> None:
+    def called(path: str, body: dict[str, Any]) -> Any:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = requests.post(f"{source.uri}/milvine/v1/backup/{path}", json=body, headers=headers, timeout=30).json()
+        assert answer["code"] == 0, answer
+        return answer["data"]
+
+    def held() -> int:
+        with closing(sqlite3.connect(source.data_dir / "catalog.sqlite")) as catalog:
+            return int(catalog.execute("SELECT count(*) FROM snapshots WHERE name LIKE '#%'").fetchone()[0])
+
+    begun, counts = [], []
+    for _ in range(4):
+        begun.append(called("begin", {})["backupId"])
+        counts.append(held())
+    assert counts == [counts[0] * times for times in (1, 2, 3, 4)]
+    for backup_id in begun:
+        called("end", {"backupId": backup_id})
+    assert held() == 0
 
 
 def backed_up(source: Server, run: Any, place: Path, *more: object) -> Any:
