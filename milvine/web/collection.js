@@ -80,6 +80,9 @@ function flags(field) {
   return found.join(", ");
 }
 
+// Without those that have columns of their own.
+const parametersOf = (index) => (index.indexParams ?? []).filter(({ key }) => !["index_type", "metric_type"].includes(key));
+
 function schemaTab(described, polling, fail) {
   const indexes = h("div", {});
   async function refresh() {
@@ -89,7 +92,7 @@ function schemaTab(described, polling, fail) {
     fill(indexes, table(["name", "field", "type", "metric", "state", ["indexed", "number"], ["pending", "number"], "parameters"],
       found.flat().map((one) => [one.indexName, one.fieldName, one.indexType, one.metricType,
         [one.indexState, one.failReason ? h("p", { class: "problem" }, one.failReason) : null],
-        number(one.indexedRows), number(one.pendingRows), properties(one.indexParams ?? [])]), "No index."));
+        number(one.indexedRows), number(one.pendingRows), properties(parametersOf(one))]), "No index."));
   }
   polling.every(SECONDS, refresh, fail);
   const facts = [
