@@ -1,25 +1,30 @@
 """Which URI of an object store belongs to which data directory: one to one, since a sweep removes what the directory's
 catalog does not name.
 
-An object under the URI names the directory, and a file of the directory names the URI.
+An object under the URI names the directory, and a file of the directory names the URI. Another object names the server
+that started last, so that one with a copy of the directory is noticed before the two remove each other's objects.
 """
 
 from __future__ import annotations
 
+import platform
 import threading
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 
 from milvine.config import LOCAL_STORE, Settings
 from milvine.crash_points import crash_point
-from milvine.errors import UnexpectedError
+from milvine.errors import IoFailed, UnexpectedError
 from milvine.storage.markers import Marker, read_marker, write_marker
 from milvine.storage.objects import Objects, Place
 
 OWNER = "milvine.json"
 """The object that names the data directory."""
+SERVER = "milvine-server.json"
+"""The object that names the server."""
 MARKER = "store.json"
 """The file that names the URI."""
 
@@ -30,6 +35,9 @@ class Claim:
     def __init__(self, root: Path, objects: Objects) -> None:
         self._root = root
         self._objects = objects
+        self._server = orjson.dumps(
+            {"id": uuid.uuid4().hex, "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        )
         self._lock = threading.Lock()
         self._is_made = False
 
@@ -65,7 +73,18 @@ class Claim:
             claimed = Marker(uri, owner, is_claimed=True)
             if known != claimed:
                 write_marker(root / MARKER, claimed)
+            self._objects.replace(SERVER, self._server)
             self._is_made = True
+
+    def check(self) -> None:
+        """Raises IoFailed if another server has claimed the URI since. Called before a commit and before a sweep."""
+        found = self._objects.content(SERVER)
+        if found is not None and found != self._server:
+            other = orjson.loads(found)
+            raise IoFailed(
+                f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a copy "
+                f"of {self._root}: stop it, and start this server again"
+            )
 
 
 def was_claimed(root: Path, uri: str) -> bool:

@@ -101,6 +101,13 @@ class Objects:
             raise IoFailed(f"cannot write to {self.uri}: {_reason(error)}") from error
         return True
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Writes a small object, whether it is there or not."""
+        try:
+            self._call("write to", lambda: self._api.put(self._store, name, content))
+        except ObjectMissing as error:
+            raise IoFailed(f"cannot write to {self.uri}: {_reason(error)}") from error
+
     def content(self, name: str) -> bytes | None:
         """None if there is no such object."""
         try:

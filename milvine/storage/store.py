@@ -224,6 +224,7 @@ class CachedStore(SegmentStore):
             self._in_flight.update(files)
         try:
             self._upload(files)
+            self._claim.check()
             crash_point("store.uploaded")
             yield
             with self._lock:
@@ -242,6 +243,7 @@ class CachedStore(SegmentStore):
             self.claim()
             self._each((partial(self._copy, source, target) for source, target in clones.items()), on_step)
             self._link(clones, _no_step)  # the copies that are here; the others are fetched when they are opened
+            self._claim.check()
             crash_point("store.uploaded")
             yield
             with self._lock:
@@ -323,6 +325,7 @@ class CachedStore(SegmentStore):
         Returns the number of removed objects. Raises IoFailed, and DataIntegrityError if a named file is lost.
         """
         self.claim()
+        self._claim.check()
         sizes = self.objects.sizes()
         with self._lock:
             in_flight = {self.name(path) for path in self._in_flight}

@@ -120,6 +120,34 @@ def test_a_wrong_bucket_or_key_refuses_the_start_in_the_words_of_the_store(
 
 
 @pytest.mark.cluster
+def test_of_two_servers_with_copies_of_a_directory_the_first_stops_to_write(
+    objects: ObjectServer, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    env = objects.environment("twice")
+    first = new_server(env=env)
+    client = first.client()
+    fill(client)
+    before = answers(client)
+    copy = shutil.copytree(first.data_dir, tmp_path / "copy")
+    second = new_server(env=env, data_dir=copy)
+    kept = objects.sizes("twice")
+    eventually(lambda: "by another server" in reasons(first))
+    assert f"with a copy of {first.data_dir}" in reasons(first)
+    client.insert(NAME, rows(ROWS, ROWS + 1))
+    with pytest.raises(MilvusException, match="by another server"):
+        client.flush(NAME, retry_times=0)
+    other = second.client()
+    assert answers(other) == before
+    client.drop_collection(NAME)
+    time.sleep(3)
+    assert objects.sizes("twice").items() >= kept.items(), "the first server removes nothing"
+    other.close()
+    client.close()
+    second.stop()
+    first.stop()
+
+
+@pytest.mark.cluster
 def test_a_key_that_is_withdrawn_stops_no_start_and_no_read(
     objects: ObjectServer, stored: Server, new_server: ServerFactory
 ) -> None:
