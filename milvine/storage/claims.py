@@ -82,8 +82,8 @@ class Claim:
         if found is not None and found != self._server:
             other = orjson.loads(found)
             raise IoFailed(
-                f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a copy "
-                f"of {self._root}: stop it, and start this server again"
+                f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a "
+                f"copy of {self._root}: stop it, and start this server again"
             )
 
 

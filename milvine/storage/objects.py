@@ -9,7 +9,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -60,8 +60,9 @@ class Objects:
         self.uri = place.uri.rstrip("/")
         self._api: Any = obstore
         self._failures = (BaseError, OSError)
+        endpoint = "base_url" if self.uri.startswith("gs://") else "endpoint"
         options: dict[str, Any] = {
-            "config": {n: v for n, v in (("endpoint", place.endpoint), ("region", place.region)) if v},
+            "config": {n: v for n, v in ((endpoint, place.endpoint), ("region", place.region)) if v},
             "client_options": {
                 "allow_http": place.endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=5),
@@ -199,7 +200,12 @@ class Objects:
         left = list(names)
         while left:
             some, left = left[:_REMOVED_AT_A_TIME], left[_REMOVED_AT_A_TIME:]
-            self._call("remove objects of", partial(self._api.delete, self._store, some))
+            try:
+                self._call("remove objects of", partial(self._api.delete, self._store, some))
+            except ObjectMissing:  # of Azure and Google; the others of the request may be left
+                for name in some:
+                    with suppress(ObjectMissing):
+                        self._call("remove objects of", partial(self._api.delete, self._store, name))
 
 
 class _ObjectFile(io.RawIOBase):
