@@ -318,7 +318,7 @@ SETTINGS: tuple[Setting, ...] = (
         _parse_catalog,
         "where the catalog is: postgresql://USER@HOST:PORT/DATABASE; empty: a file in the data directory",
     ),
-    Setting("store_endpoint", "store.endpoint", "", str, "the address of the store; empty: that of AWS, Google or Azure"),
+    Setting("store_endpoint", "store.endpoint", "", str, "the address of the store; empty: AWS, Google or Azure"),
     Setting("store_region", "store.region", "", str, "the region of the bucket; empty: that of the environment"),
     Setting(
         "store_cache_bytes",
