@@ -12,7 +12,7 @@ from milvine.catalog.import_jobs import commit_import
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter
-from milvine.errors import DiskLimitExceeded
+from milvine.errors import DiskLimitExceeded, ImportFailed, IoFailed
 from milvine.model.import_jobs import ImportJob
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock
@@ -41,6 +41,10 @@ class ImportCommitter:
         first_ts = self._clock.reserve(max(1, len(segments)))
         try:
             stamped = tuple(self._stamped(meta, first_ts + place) for place, meta in enumerate(segments))
+        except FileNotFoundError as error:
+            if collection_id in self._catalog.snapshot.collections:
+                raise IoFailed(f"{error.filename} is missing") from error
+            raise ImportFailed(f"collection {collection_id} dropped") from error
         except OSError as error:
             raise DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
         crash_point("import.stamped")

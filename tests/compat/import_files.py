@@ -119,6 +119,9 @@ class Jobs:
         answer: dict[str, Any] = requests.post(self._uri + route, json=body, timeout=60).json()
         return answer
 
+    def call_of(self, route: str, job_id: str) -> dict[str, Any]:
+        return self.call(route, jobId=job_id)
+
     def create(self, name: str, files: list[list[str]], **body: Any) -> str:
         answer = self.call("create", collectionName=name, files=files, **body)
         assert answer["code"] == 0, answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,57 @@ def test_rows_of_two_phases_appear_with_the_commit(
     jobs.wait(alone)
     told = jobs.call("abort", jobId=alone)["message"]
     assert "terminal/committed state Completed" in told
+
+
+def test_a_commit_and_an_abort_at_once_agree(client: MilvusClient, jobs: Jobs, files: Path, name: str) -> None:
+    make(client, name, simple_schema())
+    write_list(files / "both.json", simple_rows(20))
+    expected = 0
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(6):
+            job_id = jobs.create(name, [["both.json"]], options={"auto_commit": "false"})
+            jobs.wait(job_id, "Uncommitted")
+            routes = ["commit", "abort", "abort", "commit"]
+            answers = list(pool.map(jobs.call_of, routes, [job_id] * len(routes)))
+            is_kept = jobs.describe(job_id)["state"] == "Completed"
+            expected += 20 if is_kept else 0
+            for route, answer in zip(routes, answers, strict=True):
+                assert (answer["code"] == 0) == ((route == "commit") == is_kept), answer
+                refusals = {
+                    "commit": f"job {job_id} is in state Failed, expected Uncommitted: importing data failed",
+                    "abort": f"job {job_id} is in terminal/committed state Completed, abort not allowed: "
+                    "importing data failed",
+                }
+                assert answer["code"] == 0 or (answer["code"], answer["message"]) == (2100, refusals[route])
+            assert counted(client, name) == expected
+
+
+def test_a_failed_job_that_is_aborted_keeps_its_reason(jobs: Jobs, plain: str) -> None:
+    failed = jobs.run(plain, [["no_such.json"]], options={"auto_commit": "false"})
+    assert jobs.call("abort", jobId=failed["jobId"])["code"] == 0
+    assert jobs.describe(failed["jobId"])["reason"] == failed["reason"]
+
+
+def test_jobs_of_all_databases_are_listed(client: MilvusClient, importer: Server, jobs: Jobs, files: Path) -> None:
+    write_list(files / "databases.json", simple_rows(3))
+    other = importer.client()
+    other.create_database("other")
+    other.use_database("other")
+    made = {}
+    for one, database in ((client, "default"), (other, "other")):
+        make(one, "shared", simple_schema())
+        made[database] = jobs.create("shared", [["databases.json"]], dbName=database)
+        jobs.wait(made[database])
+        found = jobs.call("list", collectionName="shared", dbName=database)["data"]["records"]
+        assert [record["jobId"] for record in found] == [made[database]]
+        assert counted(one, "shared") == 3
+    for body in ({}, {"dbName": "other"}):
+        every = {record["jobId"] for record in jobs.call("list", **body)["data"]["records"]}
+        assert every >= set(made.values())
+    assert jobs.call("list", collectionName="shared", dbName="none")["code"] == 800
+    for one in (client, other):
+        one.drop_collection("shared")
+    other.drop_database("other")
 
 
 def test_jobs_are_listed_and_described_by_grpc(

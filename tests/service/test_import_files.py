@@ -98,6 +98,7 @@ def _truncated(path: Path) -> None:
 
 LONG_ROW = '{"id": 1, "group": "123456789", "vector": [1, 2]}'
 ROW = '{"id": 1, "group": "g", "vector": [1, 2]}'
+OBJECT_ROW = ROW.replace("1,", '{"b": null, "a": [true, "x"]},', 1)
 BAD_FILES: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "late.parquet",
@@ -136,26 +137,38 @@ BAD_FILES: list[tuple[str, Callable[[Path], None], str]] = [
     (
         "kind.json",
         _text(f"[{ROW}, {ROW.replace('1,', 'true,', 1)}]"),
-        "expected type 'Int64' for field 'id', got type 'bool' with value 'True', row number: 1",
+        "expected type 'Int64' for field 'id', got type 'bool' with value 'true', row number: 1",
     ),
     (
         "number.json",
         _text(f"[{ROW}, 7]"),
-        "failed to parse row, error: invalid JSON format, each row should be a key-value map, but got type float64",
+        "failed to parse row, error: invalid JSON format, each row should be a key-value map, but got type float64"
+        ": importing data failed, row number: 1",
+    ),
+    (
+        "object.json",
+        _text(f"[{ROW}, {OBJECT_ROW}]"),
+        "expected type 'Int64' for field 'id', got type 'map[string]interface {}' "
+        "with value 'map[a:[true x] b:<nil>]', row number: 1",
     ),
     ("garbage.json", _text("hello"), "invalid JSON format, the content should be started with '{' or '['"),
     ("root.json", _text('{"data": []}'), "invalid JSON format, the root key should be 'rows', but get 'data'"),
-    ("open.json", _text(f"[{ROW},"), "failed to decode JSON, error: unexpected EOF"),
-    ("half.jsonl", _text(f"{ROW}\n{ROW[:20]}"), "failed to decode row, error: "),
+    ("open.json", _text(f"[{ROW},"), "failed to decode JSON, error: unexpected EOF, row number: 1"),
+    (
+        "half.jsonl",
+        _text(f"{ROW}\n{ROW[:20]}"),
+        "failed to decode row, error: Input data was truncated, row number: 1",
+    ),
     (
         "missing.json",
         _text('[{"id": 1, "vector": [1, 2]}]'),
-        "failed to parse row, error: value of field 'group' is missed",
+        "failed to parse row, error: value of field 'group' is missed: importing data failed, row number: 0",
     ),
     (
         "width.csv",
-        _text("id,group,vector\n1,g\n"),
-        "failed to parse row, error: the number of fields in the row is not equal to the header",
+        _text('id,group,vector\n1,g,"[1, 2]"\n2,g\n'),
+        "failed to parse row, error: the number of fields in the row is not equal to the header "
+        "(CSV parse error: Row #3: Expected 3 columns, got 2: 2,g), row number: 1",
     ),
     (
         "cell.csv",

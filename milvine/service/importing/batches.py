@@ -99,6 +99,18 @@ def reason(error: BaseException) -> str:
 
 
 def go_value(value: Any) -> str:
-    """A long value is cut."""
-    text = str(value)
+    """A decoded JSON value as Go's `%v` writes it. A long one is cut."""
+    text = _go_text(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _go_text(value: Any) -> str:
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go_text(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go_text, value))}]"
+    return str(value)

@@ -26,6 +26,7 @@ from milvine.service.importing.values import check_lengths, column_of, spread
 _STEP_BYTES = 8 << 20
 _HEADER_BYTES = 1 << 20
 _WRONG_WIDTH = re.compile(r"Expected \d+ columns, got \d+")
+_ROW = re.compile(r"Row #(\d+)")
 _BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False"), False
 )
@@ -79,7 +80,10 @@ class CsvReader:
             text = reason(error)
             if _WRONG_WIDTH.search(text):
                 text = f"the number of fields in the row is not equal to the header ({text})"
-            raise ImportFailed(f"failed to parse row, error: {text}") from error
+            # The first row of the file is the header.
+            number = _ROW.search(text)
+            numbered = f", row number: {int(number[1]) - 2}" if number else ""
+            raise ImportFailed(f"failed to parse row, error: {text}{numbered}") from error
 
     def _header(self) -> list[str]:
         start = self._file.read(_HEADER_BYTES)

@@ -100,16 +100,8 @@ def list_jobs(engine: Engine, context: RequestContext, name: str) -> list[JobRep
 @for_every_user()
 def commit_job(engine: Engine, context: RequestContext, job_id: int) -> None:
     """Makes the rows of an uncommitted job visible. Succeeds for one that is committed."""
-    job = _two_phase_job(engine, context, job_id)
-    if job.state is JobState.COMPLETED:
-        return
-    if job.state is not JobState.UNCOMMITTED:
-        state = JobState.PENDING if job.state is JobState.PENDING else job.state
-        if engine.imports.running(job_id) is not None and not state.has_ended:
-            state = JobState.IMPORTING
-        raise ImportFailed(f"job {job_id} is in state {state}, expected Uncommitted")
-    _require_auto_commit_off(job)
-    engine.imports.commit(job)
+    _two_phase_job(engine, context, job_id)
+    engine.imports.commit(job_id)
 
 
 @for_every_user()

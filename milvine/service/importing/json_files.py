@@ -42,28 +42,32 @@ class JsonReader:
         first_row = 0
         for texts, read_bytes in self._texts():
             rows = _decoded(texts, first_row)
-            yield self._batch(rows, read_bytes)
+            yield self._batch(rows, read_bytes, first_row)
             first_row += len(rows)
 
     def _texts(self) -> Iterator[tuple[list[bytes], int]]:
         """The text of rows, many at a time, and the bytes of the file up to there."""
         left = self._start()
+        first_row = 0
         while True:
             step = self._file.read(_STEP_BYTES)
             read_bytes = self._file.tell()
             text = left + step
             starts, ends = _row_bounds(text)
             if len(ends):
-                _check_between(text, starts, ends)
+                _check_between(text, starts, ends, first_row)
+                first_row += len(ends)
                 yield [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)], read_bytes
             left = text[int(ends[-1]) if len(ends) else 0 :].lstrip(_BETWEEN)
             if not self._is_lines and left.startswith(b"]"):
                 return
             if not step:
-                self._end(left)
+                self._end(left, first_row)
                 return
             if len(left) > _MAX_ROW_BYTES:
-                raise ImportFailed(f"failed to decode row, error: a row has more than {_MAX_ROW_BYTES} bytes")
+                raise ImportFailed(
+                    f"failed to decode row, error: a row has more than {_MAX_ROW_BYTES} bytes, row number: {first_row}"
+                )
 
     def _start(self) -> bytes:
         """Reads up to the first row; returns what was read beyond."""
@@ -87,13 +91,13 @@ class JsonReader:
             raise ImportFailed("invalid JSON format, rows list should begin with '['")
         return bytes(text[root.end() :])
 
-    def _end(self, left: bytes) -> None:
+    def _end(self, left: bytes, row: int) -> None:
         if left.strip():
-            _refuse(left)
+            _refuse(left, row)
         if not self._is_lines:
-            raise ImportFailed("failed to decode JSON, error: unexpected EOF")
+            raise ImportFailed(f"failed to decode JSON, error: unexpected EOF, row number: {row}")
 
-    def _batch(self, rows: list[dict[str, Any]], read_bytes: int) -> RawBatch:
+    def _batch(self, rows: list[dict[str, Any]], read_bytes: int, first_row: int) -> RawBatch:
         given = set().union(*map(dict.keys, rows))
         self._rules.check_given(given)
         columns: dict[str, Convert] = {}
@@ -101,7 +105,7 @@ class JsonReader:
             if field.name in given:
                 columns[field.name] = partial(_column, field, rows)
             elif not self._rules.may_be_missing(field):
-                raise _missed(field)
+                raise _missed(field, first_row)
         if self._rules.schema.enable_dynamic_field and not given <= self._names:
             dynamic = self._rules.schema.dynamic_field
             assert dynamic is not None
@@ -120,9 +124,13 @@ def _column(field: FieldSchema, rows: list[dict[str, Any]], start: int, stop: in
     return column_of(field, [row.get(field.name) for row in some])
 
 
-def _missed(field: FieldSchema) -> ImportFailed:
+def _missed(field: FieldSchema, row: int | None = None) -> ImportFailed:
     inner = ImportFailed(f"value of field '{field.name}' is missed")
-    return ImportFailed(f"failed to parse row, error: {inner.message}")
+    return ImportFailed(f"failed to parse row, error: {inner.message}{_numbered(row)}")
+
+
+def _numbered(row: int | None) -> str:
+    return "" if row is None else f", row number: {row}"
 
 
 def _extra(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -181,27 +189,28 @@ def _escaped(content: Array, places: Array) -> Array:
     return odd
 
 
-def _check_between(text: bytes, starts: Array, ends: Array) -> None:
+def _check_between(text: bytes, starts: Array, ends: Array, first_row: int) -> None:
     """Raises ImportFailed for anything but commas and white space before a row."""
-    first = text[: int(starts[0])]
-    wide = np.flatnonzero(starts[1:] - ends[:-1] > 0)
-    gaps = b"".join([text[a:b] for a, b in zip(ends[wide].tolist(), starts[wide + 1].tolist(), strict=True)])
-    if other := (first + gaps).strip(_BETWEEN).translate(None, _BETWEEN):
-        _refuse(other)
+    begins = np.concatenate(([0], ends[:-1]))
+    wide = np.flatnonzero(starts - begins > 0)
+    gaps = [text[a:b] for a, b in zip(begins[wide].tolist(), starts[wide].tolist(), strict=True)]
+    if b"".join(gaps).translate(None, _BETWEEN):
+        place = next(i for i, gap in enumerate(gaps) if gap.translate(None, _BETWEEN))
+        _refuse(gaps[place].strip(_BETWEEN), first_row + int(wide[place]))
 
 
-def _refuse(text: bytes) -> None:
+def _refuse(text: bytes, row: int) -> None:
     """Raises ImportFailed for text that is no row."""
     try:
         value = json_text.loads(_TOKEN_END.split(text, maxsplit=1)[0])
     except json_text.NotJson as error:
-        raise ImportFailed(f"failed to decode row, error: {reason(error)}") from error
+        raise ImportFailed(f"failed to decode row, error: {reason(error)}{_numbered(row)}") from error
     if not isinstance(value, dict):
         inner = ImportFailed(
             f"invalid JSON format, each row should be a key-value map, but got type {json_text.go_type(value)}"
         )
-        raise ImportFailed(f"failed to parse row, error: {inner.message}")
-    raise ImportFailed("failed to decode row, error: unexpected EOF")
+        raise ImportFailed(f"failed to parse row, error: {inner.message}{_numbered(row)}")
+    raise ImportFailed(f"failed to decode row, error: unexpected EOF{_numbered(row)}")
 
 
 def _decoded(texts: list[bytes], first_row: int) -> list[dict[str, Any]]:

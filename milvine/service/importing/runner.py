@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from milvine.background import Supervisor
-from milvine.catalog.import_jobs import change_job
+from milvine.catalog.import_jobs import change_job, known_job
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
@@ -77,6 +78,8 @@ class ImportRunner:
         self._clock = clock
         self._allowed_hosts = allowed_hosts
         self._running: Running | None = None
+        # A commit reads the files that an abort removes.
+        self._ending = threading.RLock()
         self._worker = supervisor.worker("import", self._step)
 
     def start(self) -> None:
@@ -91,22 +94,32 @@ class ImportRunner:
         found = self._running
         return found if found is not None and found.job_id == job_id else None
 
-    def commit(self, job: ImportJob) -> None:
-        """Makes the rows of an uncommitted job visible. Raises ImportFailed, after which the job has failed, if its
-        collection or a partition is gone."""
-        try:
-            self._datanode.commit_import(job, job.segments)
-        except ImportFailed as error:
-            self._fail(job.job_id, error.message)
-            raise
+    def commit(self, job_id: int) -> None:
+        """Makes the rows of an uncommitted job visible, unless they are. Raises ImportFailed, after which the job has
+        failed, if its collection or a partition is gone."""
+        with self._ending:
+            job = known_job(self._catalog.snapshot, job_id)
+            if job.state is JobState.COMPLETED:
+                return
+            if job.state is not JobState.UNCOMMITTED:
+                raise ImportFailed(f"job {job_id} is in state {self._shown(job)}, expected {JobState.UNCOMMITTED}")
+            try:
+                self._datanode.commit_import(job, job.segments)
+            except ImportFailed as error:
+                self._fail(job_id, error.message)
+                raise
+
+    def _shown(self, job: ImportJob) -> JobState:
+        is_running = job.state is JobState.PENDING and self.running(job.job_id) is not None
+        return JobState.IMPORTING if is_running else job.state
 
     def abort(self, job_id: int) -> None:
-        """Ends a job that is not committed. Raises ImportFailed."""
+        """Ends a job that is not committed; one that has failed keeps its reason. Raises ImportFailed."""
 
         def aborted(job: ImportJob) -> ImportJob:
             if job.state is JobState.COMPLETED:
                 raise ImportFailed(f"job {job_id} is in terminal/committed state {job.state}, abort not allowed")
-            return _failed(job, ABORTED)
+            return job if job.state is JobState.FAILED else _failed(job, ABORTED)
 
         self._end(job_id, aborted)
 
@@ -263,10 +276,11 @@ class ImportRunner:
             before = job
             return change(job)
 
-        change_job(self._catalog, job_id, ended)
-        crash_point("import.ended")
-        if before is not None:
-            self._remove_unless_named(before, before.segments)
+        with self._ending:
+            change_job(self._catalog, job_id, ended)
+            crash_point("import.ended")
+            if before is not None:
+                self._remove_unless_named(before, before.segments)
 
     def _remove_unless_named(self, job: ImportJob, segments: tuple[SegmentMeta, ...]) -> None:
         """Files that the catalog names after all, as when a commit that failed was made, stay."""

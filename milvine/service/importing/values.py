@@ -29,14 +29,10 @@ def _go_type(value: object) -> str:
     return _MILVUS_NUMBER if name == "float64" else name
 
 
-def _shown(value: object) -> str:
-    return "<nil>" if value is None else go_value(value)
-
-
 def _wrong_type(field: FieldSchema, value: object) -> ImportFailed:
     return ImportFailed(
         f"expected type '{field.data_type.milvus_name}' for field '{field.name}', "
-        f"got type '{_go_type(value)}' with value '{_shown(value)}'"
+        f"got type '{_go_type(value)}' with value '{go_value(value)}'"
     )
 
 
@@ -127,7 +123,7 @@ def _arrays(field: FieldSchema, values: list[Any]) -> pa.ListArray:
         wrong = next(v for v in values if not set(map(type, v)) <= kinds)
         raise ImportFailed(
             f"expected element type '{field.element_type.milvus_name}' in array field, "
-            f"got type '[]interface {{}}' with value '{_shown(wrong)}'"
+            f"got type '[]interface {{}}' with value '{go_value(wrong)}'"
         )
     try:
         if field.element_type.is_floating:
