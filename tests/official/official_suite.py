@@ -26,6 +26,7 @@ from pathlib import Path
 from object_store import BUCKET, object_store
 
 HERE = Path(__file__).parent
+REST = "../restful_client_v2/testcases"
 SETS: dict[str, tuple[tuple[str, str], ...]] = {
     # (file or folder, -k expression)
     "engine": (
@@ -101,6 +102,11 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("testcases/test_function_chain.py", "xgboost"),
     ),
     "data": (("milvus_client/test_milvus_client_snapshot.py", "not TestMilvusClientSnapshotRbac"),),
+    "imports": (("testcases/test_bulk_insert.py", ""),),
+    "rest-imports": (
+        (f"{REST}/test_jobs_operation.py", ""),
+        (f"{REST}/test_import_2pc_operation.py", ""),
+    ),
     "roles": (
         ("milvus_client/test_milvus_client_rbac.py", ""),
         ("testcases/test_connection.py", "test_connect_with_default_user_password"),
@@ -112,7 +118,7 @@ OF_SERVED_TYPES = frozenset({"milvus_client/test_milvus_client_search_group_by.p
 """The files whose shared setup makes a field of each type, which `served_types.py` changes."""
 WITH_AUTHORIZATION = frozenset({"roles"})
 """The sets whose server requires users, and whose cases have the tag RBAC."""
-WITH_OBJECTS = frozenset({"objects"})
+WITH_OBJECTS = frozenset({"objects", "imports", "rest-imports"})
 """The sets whose cases put files into the object store of the server."""
 
 
@@ -156,27 +162,27 @@ def run_file(
     options: argparse.Namespace, addresses: Addresses, path: str, wanted: str, report: Path
 ) -> list[ElementTree.Element]:
     command = [options.python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tags", *options.tags]
-    command += [
-        "--token",
-        "root:Milvus",
-        "--uri",
-        f"http://127.0.0.1:{addresses.port}",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(addresses.port),
-    ]
+    address = f"http://127.0.0.1:{addresses.port}"
+    command += ["--token", "root:Milvus"]
+    is_rest = path.startswith(REST)
+    if is_rest:
+        command += ["--endpoint", address]
+    else:
+        command += ["--uri", address, "--host", "127.0.0.1", "--port", str(addresses.port)]
     if addresses.store_host is not None:
-        command += ["--minio_host", addresses.store_host, "--minio_bucket", BUCKET]
+        command += ["--minio_host", addresses.store_host, "--bucket_name" if is_rest else "--minio_bucket", BUCKET]
     command += ["--timeout", "600", "-o", "timeout_method=signal", "--show-capture=no", "--tb=line"]
     environment = dict(os.environ)
     if path in OF_SERVED_TYPES:
         command += ["-p", "served_types"]
         environment["PYTHONPATH"] = str(HERE)
-    command += [f"--junitxml={report}", path, *(["-k", wanted] if wanted else [])]
+    # Each suite has its own folder, whose settings pytest reads.
+    root = Path(options.tests, "../restful_client_v2" if is_rest else ".").resolve()
+    file = Path(options.tests, path).resolve().relative_to(root)
+    command += [f"--junitxml={report}", str(file), *(["-k", wanted] if wanted else [])]
     with (
         report.with_suffix(".txt").open("w") as log,
-        subprocess.Popen(command, cwd=options.tests, env=environment, stdout=log, stderr=log) as run,
+        subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log) as run,
     ):
         try:
             run.wait(options.seconds)

@@ -96,6 +96,15 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def _flipped(path: Path) -> None:
+    """A value that is changed, in a file with checksums."""
+    table = pa.table({"id": range(9), "group": ["good"] * 9, "vector": [[1.0, 2.0]] * 9})
+    pq.write_table(
+        table, path, compression="none", use_dictionary=False, write_page_checksum=True, write_statistics=False
+    )
+    path.write_bytes(path.read_bytes().replace(b"good", b"evil", 1))
+
+
 LONG_ROW = '{"id": 1, "group": "123456789", "vector": [1, 2]}'
 ROW = '{"id": 1, "group": "g", "vector": [1, 2]}'
 OBJECT_ROW = ROW.replace("1,", '{"b": null, "a": [true, "x"]},', 1)
@@ -175,6 +184,12 @@ BAD_FILES: list[tuple[str, Callable[[Path], None], str]] = [
         _text('id,group,vector\n1,g,"[1, 2]"\n2,g,"[1, x]"\n'),
         "expected type 'FloatVector' for field 'vector', got type 'string' with value '[1, x]', row number: 1",
     ),
+    (
+        "open.csv",
+        _text('id,group,vector\n1,"' + "g,g\n" * (5 << 20)),
+        "failed to parse row, error: a row has more than 8388608 bytes, or quotes that do not end",
+    ),
+    ("flipped.parquet", _flipped, "read parquet file failed after row 0, err=could not verify page integrity, CRC"),
     ("lacks.csv", _text("id,group\n1,g\n"), "value of field is missed: 'vector'"),
     (
         "no_such.csv",

@@ -80,6 +80,8 @@ class CsvReader:
             text = reason(error)
             if _WRONG_WIDTH.search(text):
                 text = f"the number of fields in the row is not equal to the header ({text})"
+            elif "straddling object" in text:
+                text = f"a row has more than {_STEP_BYTES} bytes, or quotes that do not end"
             # The first row of the file is the header.
             number = _ROW.search(text)
             numbered = f", row number: {int(number[1]) - 2}" if number else ""

@@ -41,7 +41,12 @@ class ParquetReader:
         self.size = size
         self._rules = rules
         try:
-            self._file = pq.ParquetFile(pa.PythonFile(file, mode="r"), buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            self._file = pq.ParquetFile(
+                pa.PythonFile(file, mode="r"),
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
             found = self._file.schema_arrow
         except (pa.ArrowException, OSError) as error:
             raise ImportFailed(f"new parquet reader failed, err={reason(error)}") from error
