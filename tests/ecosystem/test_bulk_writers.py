@@ -39,7 +39,7 @@ def test_files_of_bulk_writers_are_imported(
             "MILVINE_STORE_ENDPOINT": f"http://{address}",
             "MILVINE_STORE_REGION": "us-east-1",
         }
-        server = new_server(env=env).start()
+        server = new_server(env=env)
         command = [interpreter, str(PROGRAM), server.uri, str(tmp_path), address, BUCKET]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -43,7 +43,7 @@ def schema_for(kind: BulkFileType):
 def row(i: int, kind: BulkFileType) -> dict:
     made = {
         "id": i,
-        "vector": [i, 1.0, 0.5, 0.0],
+        "vector": [float(i), 1.0, 0.5, 0.0],
         "half": np.array([i, 1, 2, 3], np.float16),
         "bits": [i % 2, 1] * 8,
         "flag": i % 2 == 0,
