@@ -164,7 +164,7 @@ def test_files_of_a_store_go_through_all_functions(
     assert all(row["vector"] == vector_of(row["text"], DIM) for row in found)
     for field, data in (("terms", ["grey"]), ("vector", ["the grey fox"]), ("sketch", ["the grey fox"])):
         (hits,) = client.search(name, data, anns_field=field, limit=10)
-        assert {hit["id"] for hit in hits} == {row["id"] for row in ROWS if "grey" in row["text"]}, field
+        assert {hit["id"] for hit in hits} == set(range(1, 40, 4)), field
     client.drop_collection(name)
     client.close()
 
