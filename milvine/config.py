@@ -31,6 +31,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _LARGEST_REQUEST_BYTES = 257 << 20
 STRICT, HINT = "strict", "hint"
 REFUSE, LRU = "refuse", "lru"
+VECTORS, CODES = "vectors", "codes"
 LOCAL_STORE = "file://"
 _CATALOG_SCHEMES = ("postgresql", "postgresql+psycopg")
 _STORE_SCHEMES = ("s3", "gs", "az")
@@ -259,6 +260,12 @@ def _memory_policy(value: object) -> str:
     return str(value)
 
 
+def _autoindex_memory_policy(value: object) -> str:
+    if value not in (VECTORS, CODES):
+        raise ValueError(f"it must be {VECTORS} or {CODES}")
+    return str(value)
+
+
 def _parse_idle_seconds(value: object) -> float:
     return _parse_seconds(value) if str(value).strip() != "0" else 0.0
 
@@ -362,6 +369,13 @@ SETTINGS: tuple[Setting, ...] = (
         REFUSE,
         _memory_policy,
         "what a load that does not fit does: refuse it, or lru: let the collections rest that are unread for longest",
+    ),
+    Setting(
+        "autoindex_memory_policy",
+        "autoindex.memory.policy",
+        VECTORS,
+        _autoindex_memory_policy,
+        "what new AUTOINDEX graphs over float vectors hold: the vectors, or their codes of one byte a dimension",
     ),
     Setting(
         "idle_release_seconds",
@@ -743,6 +757,7 @@ class Settings:
     metrics_port: int
     memory_limit_bytes: int
     memory_policy: str
+    autoindex_memory_policy: str
     idle_release_seconds: float
     json_cache_bytes: int
     segment_seal_bytes: int

@@ -59,7 +59,7 @@ class GraphType(IndexType):
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
         """A graph measures all `ef` rows that it finds, so the list that pages are cut from does not depend on k."""
-        candidates = self.usual_candidates(k, data_type)
+        candidates = max(self.usual_candidates(k, data_type), int(build_params.get("ef", 0)))
         if "ef" in params:
             given = searched_int(params, "ef", INT32_MAX)
             candidates = reaching(params, "ef", given, k, refuses_less=self.refuses_small_ef)

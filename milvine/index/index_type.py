@@ -33,7 +33,12 @@ class IndexType(ABC):
     metric_params: ClassVar[Mapping[MetricType, Mapping[str, Param]]] = {}
     """More parameters, of builds with this metric."""
     auto: ClassVar[Mapping[DataType, Mapping[str, Any]]] = {}
-    """The kinds of vectors for which AUTOINDEX means this type, and its build parameters then."""
+    """The kinds of vectors for which AUTOINDEX means this type, and its build parameters then. `ef` and `nprobe` among
+    them are the effort of searches that give none."""
+    auto_codes: ClassVar[Mapping[DataType, Mapping[str, Any]]] = {}
+    """As `auto`, where memory matters more than speed."""
+    auto_metrics: ClassVar[frozenset[MetricType] | None] = None
+    """Of these kinds, only vectors with these metrics; None: with all that the type takes."""
     is_resident: ClassVar[bool] = True
     """Whether the pages of a file in memory are read in when it is opened. Otherwise the file is mapped wherever it is
     placed, and `memory_bytes` is what `open` copies."""

@@ -26,7 +26,8 @@ class ProbedType(IndexType):
 
     def effort(self, build_params: Mapping[str, Any], params: Mapping[str, Any], k: int, data_type: DataType) -> Effort:
         candidates = self.usual_candidates(k, data_type)
-        nprobe = searched_int(params, "nprobe", 65536) if "nprobe" in params else DEFAULT_NPROBE
+        usual = int(build_params.get("nprobe", DEFAULT_NPROBE))
+        nprobe = searched_int(params, "nprobe", 65536) if "nprobe" in params else usual
         if "refine" in self.params:
             candidates = refined(candidates, build_params, params)
         return Effort(candidates, nprobe, candidates)

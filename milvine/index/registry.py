@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from milvine.index.index_type import IndexType
 from milvine.model.types import DataType, MetricType
@@ -34,7 +36,13 @@ TYPES: dict[str, IndexType] = {
 """By name."""
 
 
-def auto_type(data_type: DataType, metric: MetricType) -> IndexType:
-    """The type that AUTOINDEX stands for. It may refuse the metric, if none takes it."""
+def auto_type(
+    data_type: DataType, metric: MetricType, saves_memory: bool = False
+) -> tuple[IndexType, Mapping[str, Any]]:
+    """The type that AUTOINDEX stands for, and its build parameters. It may refuse the metric, if none takes it."""
+    coded = next((t for t in TYPES.values() if data_type in t.auto_codes and metric in t.metrics), None)
+    if saves_memory and coded is not None:
+        return coded, coded.auto_codes[data_type]
     types = [t for t in TYPES.values() if data_type in t.auto]
-    return next((t for t in types if metric in t.metrics), types[0])
+    found = next((t for t in types if metric in (t.auto_metrics or t.metrics)), types[0])
+    return found, found.auto[data_type]

@@ -18,8 +18,9 @@ from milvine.model.vectors import VectorKind, kind_of
 _RESERVED_KEYS = frozenset({"index_type", "metric_type", "params", *INDEX_PROPERTIES})
 
 
-def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
-    """Checks an index for a vector field. Raises ParameterInvalid with Milvus's texts."""
+def resolve(field: FieldSchema, params: Mapping[str, str], *, saves_memory: bool = False) -> ResolvedIndex:
+    """Checks an index for a vector field. `saves_memory`: AUTOINDEX is a graph over codes. Raises ParameterInvalid with
+    Milvus's texts."""
     flat = flatten_params(params)
     check_size(flat)
     name = flat.get("index_type", "") or AUTOINDEX
@@ -29,7 +30,8 @@ def resolve(field: FieldSchema, params: Mapping[str, str]) -> ResolvedIndex:
     kind = kind_of(field.data_type)
     given_metric = flat.get("metric_type", "")
     if name == AUTOINDEX:
-        return _auto(field, flat, _metric(field, given_metric or kind.default_metric, is_given=bool(given_metric)))
+        metric = _metric(field, given_metric or kind.default_metric, is_given=bool(given_metric))
+        return _auto(field, flat, metric, saves_memory)
     if not given_metric and field.made_by is not FunctionType.BM25:
         raise _invalid("metric type not set for vector index")
     index_type = TYPES.get(name)
@@ -51,14 +53,14 @@ def _metric(field: FieldSchema, name: str, *, is_given: bool) -> MetricType:
     return MetricType.BM25
 
 
-def _auto(field: FieldSchema, flat: Mapping[str, str], metric: MetricType) -> ResolvedIndex:
+def _auto(field: FieldSchema, flat: Mapping[str, str], metric: MetricType, saves_memory: bool) -> ResolvedIndex:
     if any(k not in _RESERVED_KEYS for k in flat):
         raise ParameterInvalid("only metric type can be passed when use AutoIndex")
     placing = {k: flat[k] for k in flat if k in INDEX_PROPERTIES}
     described = {"index_type": AUTOINDEX, "metric_type": metric.value, **placing}
-    index_type = auto_type(field.data_type, metric)
+    index_type, chosen = auto_type(field.data_type, metric, saves_memory)
     _check_metric(index_type, kind_of(field.data_type), metric)
-    built = {**build_params(index_type.metric_params.get(metric, {}), {}), **index_type.auto[field.data_type]}
+    built = {**build_params(index_type.metric_params.get(metric, {}), {}), **chosen}
     return ResolvedIndex(AUTOINDEX, metric, index_type.name, built, described)
 
 

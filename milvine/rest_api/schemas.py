@@ -225,7 +225,7 @@ def function(body: Body) -> FunctionSchema:
 def _quick_metric(body: Body, data_type: DataType) -> str:
     kind = kind_of(data_type)
     name = body.text("metricType") or kind.default_metric.value
-    if name not in kind.metrics or name not in auto_type(data_type, MetricType(name)).metrics:
+    if name not in kind.metrics or name not in auto_type(data_type, MetricType(name))[0].metrics:
         raise kind.wrong_metric(name)
     return name
 

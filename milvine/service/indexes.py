@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from milvine.catalog import collections as changes
+from milvine.config import CODES
 from milvine.errors import IndexNotFound, ParameterInvalid
 from milvine.index.scalar_params import JSON_PATH, resolve_scalar
 from milvine.index.scalar_type import PATH
@@ -37,7 +38,11 @@ def create_index(
     field = collection.schema.by_name.get(field_name) or collection.schema.dynamic_field
     if field is None:
         raise ParameterInvalid(f"cannot create index on non-exist field: {field_name}")
-    resolved = (resolve if field.data_type.is_vector else resolve_scalar)(field, extra_params)
+    if field.data_type.is_vector:
+        saves_memory = engine.settings.autoindex_memory_policy == CODES
+        resolved = resolve(field, extra_params, saves_memory=saves_memory)
+    else:
+        resolved = resolve_scalar(field, extra_params)
     build_params = resolved.build_params
     if field.data_type is DataType.JSON:
         path_text = flatten_params(extra_params).get(JSON_PATH, field_name)

@@ -30,8 +30,29 @@ def refused(given: dict[str, str]) -> str:
 def test_the_default_is_autoindex_with_cosine_built_as_a_light_hnsw() -> None:
     found = resolve(VECTOR, {})
     assert (found.index_type, found.metric_type, found.build_type) == ("AUTOINDEX", MetricType.COSINE, "HNSW")
-    assert found.build_params == {"M": 16, "efConstruction": 200}
+    assert found.build_params == {"M": 16, "efConstruction": 100, "ef": 88}
     assert found.user_params == {"index_type": "AUTOINDEX", "metric_type": "COSINE"}
+
+
+def test_autoindex_holds_codes_where_memory_is_to_be_saved() -> None:
+    found = resolve(VECTOR, {}, saves_memory=True)
+    assert (found.index_type, found.build_type, found.build_params["sq_type"]) == ("AUTOINDEX", "HNSW_SQ", "sq8")
+    bits = FieldSchema(101, "vec", DataType.BINARY_VECTOR, dim=64)
+    assert resolve(bits, {}, saves_memory=True).build_type == resolve(bits, {}).build_type
+
+
+def test_autoindex_of_bits_is_a_graph_where_its_edges_follow_the_metric() -> None:
+    bits = FieldSchema(101, "vec", DataType.BINARY_VECTOR, dim=64)
+    assert resolve(bits, {"metric_type": "HAMMING"}).build_type == "HNSW"
+    assert resolve(bits, {"metric_type": "JACCARD"}).build_type == "BIN_IVF_FLAT"
+
+
+def test_autoindex_has_an_effort_of_its_own_which_a_given_one_replaces() -> None:
+    built = resolve(VECTOR, {}).build_params
+    assert effort("HNSW", built, {}, 10).ef == 88
+    assert effort("HNSW", built, {"ef": 30}, 10).ef == 30
+    assert effort("HNSW", built, {}, 500).ef == 512
+    assert effort("BIN_IVF_FLAT", {"nlist": 1024, "nprobe": 64}, {}, 10).nprobe == 64
 
 
 def test_hnsw_has_milvus_defaults_and_keeps_given_values() -> None:

@@ -17,7 +17,8 @@ class BinIvfFlat(ProbedType):
     name = "BIN_IVF_FLAT"
     data_types = frozenset({DataType.BINARY_VECTOR})
     metrics = frozenset({MetricType.HAMMING, MetricType.JACCARD})
-    auto: ClassVar = {DataType.BINARY_VECTOR: {"nlist": 1024}}
+    auto: ClassVar = {DataType.BINARY_VECTOR: {"nlist": 1024, "nprobe": 64}}
+    """Of JACCARD, since the edges of a graph follow HAMMING."""
 
     def build(
         self, vectors: Any, build_params: Mapping[str, Any], metric: MetricType, data_type: DataType, threads: int

@@ -21,8 +21,12 @@ class Hnsw(GraphType):
     name = "HNSW"
     data_types = dense.DENSE | {DataType.BINARY_VECTOR}
     metrics = dense.METRICS | _BINARY_METRICS
-    auto: ClassVar = {kind: {"M": 16, "efConstruction": 200} for kind in dense.DENSE}
-    """On real text embeddings recall@10 is 0.94 at ef 64, at half of the cost of HNSW's defaults."""
+    auto: ClassVar = {
+        **{kind: {"M": 16, "efConstruction": 100, "ef": 88} for kind in dense.DENSE},
+        DataType.BINARY_VECTOR: {"M": 16, "efConstruction": 100, "ef": 256},
+    }
+    """docs/operations.md explains the choice, with measurements."""
+    auto_metrics = dense.METRICS | {MetricType.HAMMING}
 
     def nodes(self, data: dense.Prepared, build_params: Mapping[str, Any]) -> Any | None:
         if data.narrow is None:

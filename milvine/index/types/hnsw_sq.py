@@ -28,6 +28,7 @@ class HnswSq(GraphType):
         **REFINE_4_BITS,
     }
     candidates_factor = 2
+    auto_codes: ClassVar = {kind: {"M": 16, "efConstruction": 100, "sq_type": "sq8", "ef": 96} for kind in dense.FLOATS}
 
     def nodes(self, data: dense.Prepared, build_params: Mapping[str, Any]) -> Any:
         codes = _QUANTIZERS[build_params["sq_type"]]
