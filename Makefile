@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load format clean
+.PHONY: setup demo serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale format clean
 
 setup: $(VENV)/installed
 
@@ -77,6 +77,13 @@ bench-data: setup
 
 bench-load: setup
 	$(BIN)/python benches/load.py
+
+# PEERS="--rows 100000 --minutes 30" and SCALE="--rows 10000 100000 1000000" change the sizes.
+bench-peers: setup
+	$(BIN)/python benches/peers.py $(PEERS)
+
+bench-scale: setup
+	$(BIN)/python benches/scale.py $(SCALE)
 
 format: setup
 	$(BIN)/ruff check --fix .
