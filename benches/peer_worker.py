@@ -157,7 +157,7 @@ class LanceDb(Database):
         import pyarrow as pa
 
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        return pa.table({"id": pa.array(range(first, first + len(vectors))), "vector": flat})
+        return pa.table({"id": pa.array(range(first, first + len(vectors)), pa.int64()), "vector": flat})
 
     def create(self, dim: int) -> None:
         import lancedb
