@@ -74,8 +74,12 @@ def index(call: Call, name: str) -> None:
     for key, value in (("index_type", "AUTOINDEX"), ("metric_type", "L2")):
         request.extra_params.add(key=key, value=value)
     ask(call, "CreateIndex", request.SerializeToString())
+    wait_indexed(call, name)
+
+
+def wait_indexed(call: Call, name: str) -> None:
     described = milvus_pb2.DescribeIndexRequest(collection_name=name).SerializeToString()
-    while True:
+    while True:  # until all rows are counted as indexed
         reply = milvus_pb2.DescribeIndexResponse.FromString(call("DescribeIndex", described))
         if reply.index_descriptions[0].state == common_pb2.IndexState.Finished:
             return
@@ -181,6 +185,8 @@ def over_partitions(numbers: Sequence[int]) -> None:
             with cost(server) as flushed:
                 flush(call, "many")
             flush(call, "one")
+            for name in ("many", "one"):
+                wait_indexed(call, name)
             found = [searches(server, call, [search_request(name, q) for q in queries]) for name in ("many", "one")]
         shown = [f"{p50:.2f} ({cpu:.2f})" for p50, cpu in (growing, *found)]
         print(f"| {number} | {flushed.seconds:.2f} ({flushed.cpu:.2f}) | " + " | ".join(shown) + " |", flush=True)

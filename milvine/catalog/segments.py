@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -190,6 +190,27 @@ def commit_fields(catalog: Catalog, collection_id: int, segment_id: int, sizes: 
 
     catalog.change(work)
     return done
+
+
+def commit_scans(catalog: Catalog, collection_id: int, index_id: int, segment_ids: Set[int]) -> None:
+    """Notes, in one transaction, that these segments need no file of the index. Those that are gone are left out."""
+
+    def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+        collection = snapshot.collections.get(collection_id)
+        if collection is None or all(i.index_id != index_id for i in collection.indexes):
+            return snapshot
+        built = SegmentIndexMeta(index_id, "", 0, is_scan=True)
+
+        def following(meta: SegmentMeta) -> SegmentMeta:
+            if meta.segment_id not in segment_ids or index_id in meta.indexes:
+                return meta
+            _insert_built(connection, meta.segment_id, built)
+            return replace(meta, indexes={**meta.indexes, index_id: built})
+
+        metas = tuple(map(following, snapshot.segments.get(collection_id, ())))
+        return replace(snapshot, segments={**snapshot.segments, collection_id: metas})
+
+    catalog.change(work)
 
 
 def commit_index_build(

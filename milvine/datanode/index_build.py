@@ -15,7 +15,7 @@ from typing import Any
 
 from milvine.analysis.dictionaries import resources_of
 from milvine.background import Supervisor, Work
-from milvine.catalog.segments import commit_index_build
+from milvine.catalog.segments import commit_index_build, commit_scans
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.build_scalar_process import build_scalar
@@ -24,6 +24,7 @@ from milvine.datanode.child import NotWanted, run_task
 from milvine.index.index_type import MIN_INDEXED_ROWS
 from milvine.index.registry import TYPES
 from milvine.model import json_text
+from milvine.model.collections import Collection
 from milvine.model.properties import ANALYZER_PARAMS
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
@@ -190,6 +191,9 @@ class IndexBuilder:
         collection = self._catalog.snapshot.collections.get(meta.collection_id)
         if collection is None:
             return
+        if _needs_no_build(meta, index):
+            self._leave_to_scans(collection, index)
+            return
         built = build_index(self._store, meta, index, collection.schema.by_id[index.field_id].data_type, is_wanted)
         made = [] if built.is_scan else [self._paths.index(meta.collection_id, meta.segment_id, built.file_name)]
         with self._store.storing(made):
@@ -206,6 +210,25 @@ class IndexBuilder:
             ),
         )
         self._views.changed(meta.collection_id)
+
+    def _leave_to_scans(self, collection: Collection, index: IndexSpec) -> None:
+        """Notes all segments that need no file of an index, perhaps those of a thousand partitions, in one commit."""
+        collection_id = collection.collection_id
+        made = {f.field_id for f in collection.schema.made_fields}
+        scanned = {
+            m.segment_id
+            for m in self._catalog.snapshot.segments.get(collection_id, ())
+            if index.index_id not in m.indexes
+            and (index.field_id in m.field_bytes or index.field_id not in made)
+            and _needs_no_build(m, index)
+        }
+        commit_scans(self._catalog, collection_id, index.index_id, scanned)
+        crash_point("build.committed")
+        self._views.replace(
+            collection_id,
+            lambda view: view.with_all_current(self._catalog.snapshot.segments.get(collection_id, ())),
+        )
+        self._views.changed(collection_id)
 
 
 def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:

@@ -45,6 +45,11 @@ class ReadView:
             return self
         return replace(self, sealed=tuple(found if m.segment_id == segment_id else m for m in self.sealed))
 
+    def with_all_current(self, known: Iterable[SegmentMeta]) -> ReadView:
+        """The view with the records that the catalog knows of its sealed segments."""
+        by_id = {m.segment_id: m for m in known}
+        return replace(self, sealed=tuple(by_id.get(m.segment_id, m) for m in self.sealed))
+
     @property
     def growing_bytes(self) -> int:
         """Memory of the growing rows and deletes, which only the log holds on disk."""
