@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import requests
 from conftest import Server, ServerFactory, free_port
 from object_servers import BUCKET, ObjectServer
 from pymilvus import MilvusClient, MilvusException
@@ -26,7 +29,11 @@ def stored(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> I
     """A server over the object store, with a loaded collection of one indexed segment and one delta file."""
     server = Server(
         tmp_path_factory.mktemp("stored"),
-        env={**objects.environment("shared"), "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000"},
+        env={
+            **objects.environment("shared"),
+            "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1000",
+            "MILVINE_SNAPSHOT_PATH": objects.uri("snapshots"),
+        },
         metrics_port=free_port(),
     ).start()
     client = server.client()
@@ -116,19 +123,28 @@ def test_snapshots_keep_objects_and_are_restored_inside_the_store(stored: Server
     client.close()
 
 
-def test_a_backup_fetches_what_is_not_local_and_may_be_in_a_store_itself(
-    stored: Server, objects: ObjectServer, tmp_path: Path
-) -> None:
-    env = {**os.environ, **objects.environment("shared")}
-    place = objects.environment("backups")["MILVINE_STORE_URI"]
+Milvine = Callable[..., Any]
 
-    def milvine(*arguments: str) -> Any:
+
+@pytest.fixture
+def milvine(objects: ObjectServer, tmp_path: Path) -> Milvine:
+    """Runs a command over the object store and returns its JSON."""
+    env = {**os.environ, **objects.environment("shared")}
+
+    def run(*arguments: str) -> Any:
         at = [f"--endpoint={env['MILVINE_STORE_ENDPOINT']}", f"--region={env['MILVINE_STORE_REGION']}"]
         command = [sys.executable, "-m", "milvine", *arguments, "--json", *at]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    return run
+
+
+def test_a_backup_fetches_what_is_not_local_and_may_be_in_a_store_itself(
+    stored: Server, objects: ObjectServer, milvine: Milvine, tmp_path: Path
+) -> None:
+    place = objects.uri("backups")
     client = stored.client()
     client.release_collection(NAME)
     for path in walk_files(stored.data_dir / "segments"):
@@ -138,6 +154,57 @@ def test_a_backup_fetches_what_is_not_local_and_may_be_in_a_store_itself(
     assert milvine("backup", place, f"--uri={stored.uri}")["newFiles"] == 0
     assert milvine("restore", place, str(tmp_path / "back"))["isWhole"]
     client.load_collection(NAME)
+    client.close()
+
+
+@pytest.mark.nightly
+def test_an_encrypted_backup_may_be_in_a_store(
+    stored: Server, objects: ObjectServer, milvine: Milvine, tmp_path: Path
+) -> None:
+    place, key = objects.uri("secret"), tmp_path / "key"
+    key.write_text("a long enough secret")
+    secret = f"--key-file={key}"
+    made = milvine("backup", place, f"--uri={stored.uri}", secret)
+    assert made["newFiles"] == made["files"] > 0
+    assert milvine("backup", place, f"--uri={stored.uri}", secret, "--verify")["newFiles"] == 0
+    assert milvine("restore", place, str(tmp_path / "back"), secret)["isWhole"]
+
+
+def test_rows_are_exported_to_a_store(stored: Server, objects: ObjectServer, milvine: Milvine) -> None:
+    counts = {}
+    for ending in ("parquet", "jsonl"):
+        target = objects.uri(f"out/rows.{ending}")
+        counts[ending] = milvine("export", NAME, target, f"--uri={stored.uri}")["rows"]
+    found = objects.s3.get_object(Bucket=BUCKET, Key="out/rows.parquet")["Body"].read()
+    assert pq.read_table(pa.BufferReader(found)).num_rows == counts["parquet"] > 0
+    lines = objects.s3.get_object(Bucket=BUCKET, Key="out/rows.jsonl")["Body"].read().splitlines()
+    assert len(lines) == counts["jsonl"] == counts["parquet"]
+
+
+def test_a_snapshot_is_exported_to_a_store_and_restored_from_there(stored: Server, objects: ObjectServer) -> None:
+    client = stored.client()
+    client.load_collection(NAME)
+    before = answers(client, NAME)
+    client.create_snapshot("out", NAME)
+
+    def post(route: str, **body: Any) -> Any:
+        answer = requests.post(f"{stored.uri}/v2/vectordb/jobs/snapshot/{route}", json=body, timeout=60).json()
+        assert answer["code"] == 0, answer
+        return answer["data"]
+
+    client.release_collection(NAME)
+    for path in walk_files(stored.data_dir / "segments"):
+        path.unlink()
+    uri = post("export", collectionName=NAME, snapshotName="out", targetS3Path=objects.uri("snapshots/a"))
+    job = post("restore_external", targetCollectionName="from_out", snapshotMetadataURI=uri["snapshotMetadataURI"])[
+        "jobId"
+    ]
+    eventually(lambda: post("describe", jobId=str(job))["progress"] == 100)
+    for name in ("from_out", NAME):
+        client.load_collection(name)
+        assert answers(client, name) == before
+    client.drop_collection("from_out")
+    client.drop_snapshot("out", NAME)
     client.close()
 
 
