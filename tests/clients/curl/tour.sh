@@ -432,11 +432,12 @@ query_order() {
         \"limit\": 2}" && [[ $LAST == *'"id":99'*'"id":98'* ]]
 }
 query_aggregates() {
-    post entities/query "{$NAME, \"filter\": \"id < 100\", \"groupByFields\": [\"flag\"],
-        \"outputFields\": [\"flag\", \"count(*)\", \"max(i64)\"]}" && has '"count(*)":50' && has '"max(i64)":99'
+    post entities/query "{$NAME, \"filter\": \"id in [50, 51, 150]\", \"groupByFields\": [\"i8\"],
+        \"outputFields\": [\"i8\", \"count(*)\", \"max(i64)\"]}" && has '"count(*)":2' && has '"max(i64)":150'
 }
 search_aggregation() {
-    search 50 '"searchAggregation": {"fields": ["flag"], "size": 2}' && has '"value":true' && has '"value":false'
+    search 50 '"searchAggregation": {"fields": ["flag"], "size": 2}' # the code is not the first key of its answer
+    has '"code":0' && has '"value":true' && has '"value":false'
 }
 for name in search_order query_order query_aggregates search_aggregation; do
     step "$name" "$name"
