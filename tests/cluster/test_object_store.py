@@ -219,7 +219,7 @@ def test_file_resources_come_from_the_store(stored: Server, objects: ObjectServe
     params = {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words_file": words}]}
     assert list(client.run_analyzer("the fox", params).tokens) == ["fox"]
     own = next(iter(objects.sizes("shared")))
-    for path, reason in ((own, "path not exist"), ("none.txt", "path not exist"), ("large.txt", "more than 8388608")):
+    for path, reason in ((own, "path not exist"), ("none.txt", "path not exist"), ("large.txt", "more than 8912896")):
         with pytest.raises(MilvusException, match=reason):
             client.add_file_resource("x", path)
     for name in ("empty", "stop"):
