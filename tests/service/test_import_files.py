@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,22 @@ def test_a_bad_file_is_refused_with_its_row_and_leaves_nothing(
     assert answer.failure.startswith(text), answer.failure
     assert answer.failure.endswith(f"file: {name}: importing data failed"), answer.failure
     assert answer.is_input_error
+    assert list(walk_files(files.data)) == []
+
+
+def test_a_file_that_cannot_be_written_ends_the_job_and_leaves_nothing(files: Files) -> None:
+    vectors = [[float(i), 1.0] for i in range(20_000)]
+    table = pa.table({"id": range(20_000), "group": ["g"] * 20_000, "vector": vectors})
+    pq.write_table(table, files.files / "a.parquet")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        answer = files.read("a.parquet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert answer.failure.startswith("cannot write ")
+    assert "File too large" in answer.failure
+    assert not answer.is_input_error
     assert list(walk_files(files.data)) == []
 
 

@@ -6,6 +6,7 @@ Nothing here changes the server's state: if the child ends early, its files are 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from milvine.analysis import dictionaries
 from milvine.analysis.outputs import with_outputs
 from milvine.crash_points import crash_point
 from milvine.datanode.segment_builder import SegmentBuilder, SegmentBuilders
-from milvine.errors import ImportFailed, InputError, MilvineError
+from milvine.errors import DiskLimitExceeded, ImportFailed, InputError, IoFailed, MilvineError
 from milvine.model.columns import Column, ColumnBatch, absent_column
 from milvine.model.functions import FunctionType
 from milvine.model.import_jobs import MAX_FILE_BYTES, FileStats
@@ -35,6 +36,8 @@ from milvine.service.importing.json_files import JsonReader
 from milvine.service.importing.orders import PROGRESS, ReadAnswer, ReadOrder
 from milvine.storage.files import remove_tree
 from milvine.storage.resource_files import ResourceFiles
+
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read(order: ReadOrder) -> ReadAnswer:
@@ -58,9 +61,18 @@ def read_files(order: ReadOrder) -> ReadAnswer:
         answer = ReadAnswer(
             failure=f"{reading.where()}needs more memory than import.memory allows, {limit} bytes: {ImportFailed.text}"
         )
+    except OSError as error:
+        answer = ReadAnswer(failure=_system_failure(error).message, is_input_error=False)
     if answer.failure:
         reading.discard()
     return answer
+
+
+def _system_failure(error: OSError) -> MilvineError:
+    text = error.strerror or str(error)
+    if error.errno in _DISK_IS_FULL:
+        return DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {text}")
+    return IoFailed(f"cannot read or write {error.filename or 'a file'}: {text}")
 
 
 class _Reading:
