@@ -57,7 +57,8 @@ class Database:
                 times, resident = process.cpu_times(), process.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
-            cpu, memory = cpu + times.user + times.system, memory + resident
+            ended = times.children_user + times.children_system  # of processes that built indexes, say
+            cpu, memory = cpu + times.user + times.system + ended, memory + resident
         return {"cpu": cpu, "memory": memory}
 
 

@@ -213,7 +213,7 @@ def page(peers: Sequence[Peer], workload: Workload, options: argparse.Namespace,
         f"top {K}, one client; graphs with M=16, efConstruction=100; recall@{K} at least {options.recall} where an "
         "effort can be chosen",
         "- CPU and memory of the processes that serve; LanceDB, Chroma and Qdrant's client serve in the client's",
-        "  process, whose own work is counted",
+        "  process, whose own work is counted; Chroma builds its graph while rows are inserted",
         "",
         "| database | version | effort | recall | p50 ms | p99 ms | CPU ms a search | memory MB | insert rows/s | "
         "build s (CPU s) |",

@@ -46,7 +46,7 @@ def cost(server: Server) -> Iterator[Cost]:
 def cpu_seconds(server: Server) -> float:
     root = psutil.Process(server.process.pid)
     times = [p.cpu_times() for p in (root, *root.children(recursive=True))]
-    return float(sum(t.user + t.system for t in times))
+    return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
 
 def ask(call: Call, method: str, request: bytes, reply: type = common_pb2.Status) -> object:
