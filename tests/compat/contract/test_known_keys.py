@@ -450,6 +450,14 @@ _BODIES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "IndexReq": ("indexes/describe", {"collectionName": PLAIN, "indexName": "vec"}),
     "GetSegmentsInfoReq": ("segments/describe", {"segmentIDs": [1]}),
     "JobIDReq": ("jobs/import/describe", {"jobId": "7"}),
+    "ExportSnapshotReq": (
+        "jobs/snapshot/export",
+        {"collectionName": PLAIN, "snapshotName": "s", "targetS3Path": "s3://bucket/s"},
+    ),
+    "RestoreExternalSnapshotReq": (
+        "jobs/snapshot/restore_external",
+        {"targetCollectionName": "contract_rest_restored", "snapshotMetadataURI": "s3://bucket/s/metadata.json"},
+    ),
 }
 _VALUES: dict[str, Any] = {
     "orderByFields": ["s:asc"],
