@@ -105,4 +105,5 @@ def test_many_small_segments_are_scanned_as_one(server: Server, client: MilvusCl
     client.flush(collection_name)
     body: dict[str, Any] = {"collectionName": collection_name, "data": [[0.0] * DIM], "annsField": "vec", "limit": 3}
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json=body, timeout=30).json()
-    assert [one["segments"] for one in answer["data"]] == [PARTITIONS]
+    assert sum(one["segments"] for one in answer["data"]) == PARTITIONS
+    assert len(answer["data"]) < PARTITIONS / 2, "each query node scans its segments as one"
