@@ -712,7 +712,8 @@ func composedReads() {
 	})
 	step("query_aggregates", func() {
 		option := mc.NewQueryOption(name).WithFilter("id < 100").WithOutputFields("max(i64)")
-		found := get(client.Query(ctx, option)).GetColumn("max(i64)")
+		answer := get(client.Query(ctx, option))
+		found := answer.GetColumn("max(i64)")
 		check(get(found.GetAsInt64(0)), int64(99))
 	})
 	lacking("partial_upsert", func() {
