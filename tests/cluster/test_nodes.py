@@ -188,7 +188,8 @@ def test_segments_are_on_the_nodes_of_their_resource_group(
     assert (set(replica.group_nodes), replica.resource_group, dict(replica.num_outbound_node)) == (here, group, {})
     assert client.describe_resource_group(group).num_loaded_replica == {"grouped": 1}
     client.transfer_replica(group, default, "grouped", 1)
-    eventually(lambda: holders(client, "grouped") == [there] * SEGMENTS, "the move")
+    # However many there are: a merge may come first.
+    eventually(lambda: all(found == there for found in holders(client, "grouped")), "the move")
     assert nearest(client, "grouped", 5) == 5
     assert client.describe_resource_group(group).num_loaded_replica == {}
     with pytest.raises(MilvusException, match="node not enough"):
