@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,27 @@ ROWS = 60
 SECONDS = 60
 
 
-@pytest.fixture(scope="module")
-def source(server: Server) -> MilvusClient:
-    """A client of the database that is moved from."""
+@contextmanager
+def database(server: Server, name: str) -> Iterator[MilvusClient]:
+    """A client of a new database, which is dropped in the end with all it has."""
     client = server.client()
-    client.create_database("old")
-    client.use_database("old")
-    _create_things(client)
-    _create_texts(client)
-    return client
+    client.create_database(name)
+    client.use_database(name)
+    yield client
+    for collection in client.list_collections():
+        for alias in client.list_aliases(collection)["aliases"]:
+            client.drop_alias(alias)
+        client.drop_collection(collection)
+    client.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def source(server: Server) -> Iterator[MilvusClient]:
+    """A client of the database that is moved from."""
+    with database(server, "old") as client:
+        _create_things(client)
+        _create_texts(client)
+        yield client
 
 
 def _create_things(client: MilvusClient) -> None:
@@ -116,16 +129,8 @@ def _text(i: int) -> dict[str, Any]:
 @pytest.fixture
 def target(server: Server, request: pytest.FixtureRequest) -> Iterator[MilvusClient]:
     """A client of an empty database, named after the test."""
-    name = request.node.name[5:60]
-    client = server.client()
-    client.create_database(name)
-    client.use_database(name)
-    yield client
-    for collection in client.list_collections():
-        for alias in client.list_aliases(collection)["aliases"]:
-            client.drop_alias(alias)
-        client.drop_collection(collection)
-    client.drop_database(name)
+    with database(server, request.node.name[5:60]) as client:
+        yield client
 
 
 @pytest.fixture
