@@ -51,6 +51,7 @@ TITLES = {
     "pgvector": "pgvector",
 }
 EFFORTS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
+_HEADING = "## Other databases"
 SHARES = (0.01, 0.1, 0.5)
 _CALIBRATED = 100
 
@@ -197,14 +198,21 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
-def page(peers: Sequence[Peer], workload: Workload, options: argparse.Namespace, load: Sequence[float]) -> str:
+def with_section(document: str, section: str) -> str:
+    """The document with the section in the place of the last one, or at its end."""
+    before, _, rest = document.partition(_HEADING)
+    _, found, after = rest.partition("\n## ")
+    return f"{before.rstrip()}\n\n{section.rstrip()}\n" + (f"{found}{after}" if found else "")
+
+
+def section(peers: Sequence[Peer], workload: Workload, options: argparse.Namespace, load: Sequence[float]) -> str:
     count, dim = workload.rows.shape
     what = options.vectors.name if options.vectors else "a seeded mixture of 1,000 clusters"
     lines = [
-        "# Benchmarks",
+        _HEADING,
         "",
-        "`make bench-peers` writes this page: one workload on every database that its registry gives, at equal recall,",
-        "in turns. Medians of the rounds, with the smallest and the largest in brackets.",
+        "`make bench-peers` writes this section: one workload on every database that its registry gives, at equal",
+        "recall, in turns. Medians of the rounds, with the smallest and the largest in brackets.",
         "",
         f"- {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores, Python {platform.python_version()}; load of the machine before and after: "
@@ -264,7 +272,8 @@ def main() -> None:
             for peer in peers:
                 peer.close()
     load.append(os.getloadavg()[0])
-    options.output.write_text(page(peers, workload, options, load))
+    made = section(peers, workload, options, load)
+    options.output.write_text(with_section(options.output.read_text(), made))
     lines = {TITLES[p.name]: [(recall, speed) for recall, speed, _ in p.points] for p in peers if p.points}
     plot = line_plot(lines, "recall@10", "queries a second, one client")
     options.output.with_suffix(".svg").write_text(plot)
