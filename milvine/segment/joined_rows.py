@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from milvine.index.term_index import TermIndex
-from milvine.model.columns import Column, concat_columns
+from milvine.model.columns import Column, concat_columns, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
@@ -154,13 +154,12 @@ class JoinedRows:
         return self._columns.find(field_id, lambda: self._joined(field_id))
 
     def _joined(self, field_id: int) -> Column:
-        filler = self._first.column(field_id)
-
         def own(place: int, rows: RowSet | None) -> Column:
             if rows is not None:
                 return rows.column(field_id)
-            # Nobody sees these rows, so they may have any values.
-            return filler.take(np.zeros(int(self._block.starts[place + 1] - self._block.starts[place]), np.int64))
+            # Nobody sees these rows, so they may have any values. Those of an absent field have JSON paths, too.
+            row_count = int(self._block.starts[place + 1] - self._block.starts[place])
+            return lacking_column(self.schema.by_id[field_id], row_count)
 
         return concat_columns([own(place, rows) for place, rows in enumerate(self._members)])
 

@@ -121,6 +121,19 @@ def test_a_block_is_used_again_while_most_of_its_rows_are_read() -> None:
     assert_same(search_row_sets(searched, plan), search_row_sets(chunks, plan))
 
 
+@pytest.mark.parametrize("text", ["n % 2 == 0", "n < 40 or group == 50", "exists n", "l is null"])
+def test_filters_look_into_json_beside_rows_that_are_gone(text: str) -> None:
+    rng = np.random.default_rng(7)
+    blocks = Blocks(Budget(PLENTY))
+    chunks = chunks_of(rng, 40)
+    plan = plan_of(rng, DataType.INT64, predicate=compile_filter(text, schema_of(DataType.INT64)))
+    blocks.for_search(RowSets(COLLECTION, chunks), plan)
+    chunks = chunks[3:]
+    searched = blocks.for_search(RowSets(COLLECTION, chunks), plan)
+    assert joined_in(searched) == [len(chunks)]
+    assert_same(search_row_sets(searched, plan), search_row_sets(chunks, plan))
+
+
 def test_a_search_of_some_partitions_sees_only_these() -> None:
     rng = np.random.default_rng(3)
     blocks = Blocks(Budget(PLENTY))
