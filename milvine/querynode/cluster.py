@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -19,6 +19,7 @@ from milvine.querynode.reduce import merge_hits
 from milvine.segment.aggregation import Aggregation, aggregate_row_sets, merge_tables
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
 from milvine.segment.retrieve import FoundRows, count_row_sets, merge_found, query_row_sets
+from milvine.segment.rows import RowSet
 from milvine.segment.search import search_row_sets
 from milvine.segment.term_statistics import term_statistics
 from milvine.segment.view import ReadView, Views
@@ -46,9 +47,9 @@ class Target:
 
 @record
 class _Share:
-    """What of a view is read."""
+    """What of a view is read. The view keeps it, so it must not keep the view: growing rows would wait for the garbage
+    collector, which knows nothing of their size."""
 
-    view: ReadView
     segment_ids: tuple[int, ...]
     growing: RowSets
 
@@ -80,21 +81,28 @@ class Cluster:
         return 0 if collection is None else collection.expired_ts()
 
     def search(self, target: Target, plan: SearchPlan) -> Hits | None:
-        def on_share(share: _Share, plan: SearchPlan) -> Hits | None:
+        def on_share(view: ReadView, share: _Share, plan: SearchPlan) -> Hits | None:
             ids = share.segment_ids
             if isinstance(plan.queries, TermQueries):
-                plan = replace(plan, queries=self._weighed(target, share.view, plan.field_id, plan.queries))
+                plan = replace(plan, queries=self._weighed(target, view, plan.field_id, plan.queries))
             found = [
                 self.node.search(target.collection_id, ids, plan, seconds=target.seconds) if ids else None,
-                search_row_sets(self._blocks.for_search(share.growing, plan), plan) if share.growing else None,
+                search_row_sets(self._joined(share.growing, plan), plan) if share.growing else None,
             ]
             hits = [h for h in found if h is not None]
             return merge_hits(hits, plan) if hits else None
 
         return self._read(target, plan, on_share)
 
+    def _joined(self, growing: RowSets, plan: SearchPlan) -> Sequence[RowSet]:
+        found = self._blocks.for_search(growing, plan)
+        collection = self._catalog.snapshot.collections.get(growing.collection_id)
+        if collection is None or collection.load is None:  # released meanwhile, perhaps before the block was made
+            self._blocks.drop(growing.collection_id)
+        return found
+
     def query(self, target: Target, plan: QueryPlan) -> FoundRows | None:
-        def on_share(share: _Share, plan: QueryPlan) -> FoundRows | None:
+        def on_share(view: ReadView, share: _Share, plan: QueryPlan) -> FoundRows | None:
             ids = share.segment_ids
             found = [
                 self.node.query(target.collection_id, ids, plan, seconds=target.seconds) if ids else None,
@@ -106,7 +114,7 @@ class Cluster:
         return self._read(target, plan, on_share)
 
     def count(self, target: Target, plan: QueryPlan) -> int:
-        def on_share(share: _Share, plan: QueryPlan) -> int:
+        def on_share(view: ReadView, share: _Share, plan: QueryPlan) -> int:
             ids = share.segment_ids
             sealed = self.node.count(target.collection_id, ids, plan, seconds=target.seconds) if ids else 0
             return sealed + count_row_sets(share.growing, plan)
@@ -116,7 +124,7 @@ class Cluster:
     def aggregate(self, target: Target, plan: QueryPlan, what: Aggregation) -> Any | None:
         """The table of results, one row for each group; None if there are no segments."""
 
-        def on_share(share: _Share, plan: QueryPlan) -> Any | None:
+        def on_share(view: ReadView, share: _Share, plan: QueryPlan) -> Any | None:
             ids = share.segment_ids
             found = [
                 self.node.aggregate(target.collection_id, ids, plan, what, seconds=target.seconds) if ids else None,
@@ -137,7 +145,7 @@ class Cluster:
         sealed = self.node.term_statistics(target.collection_id, ids, field_id, terms, seconds=target.seconds)
         return queries.weighed(sealed + term_statistics(whole.growing, field_id, terms))
 
-    def _read(self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result]) -> _Result:
+    def _read(self, target: Target, plan: _Plan, on_share: Callable[[ReadView, _Share, _Plan], _Result]) -> _Result:
         """Runs a read over one view, without expired rows. If a segment of it is not open, waits for a change and runs
         over a new view."""
         if expired_ts := self._expired_ts(target):
@@ -147,14 +155,15 @@ class Cluster:
             return self._read_in_time(target, plan, on_share, deadline)
 
     def _read_in_time(
-        self, target: Target, plan: _Plan, on_share: Callable[[_Share, _Plan], _Result], deadline: float
+        self, target: Target, plan: _Plan, on_share: Callable[[ReadView, _Share, _Plan], _Result], deadline: float
     ) -> _Result:
         while True:
             seen = self._loader.changes(target.collection_id)
             partition_ids = self._readable(target, plan.field_ids)
             if partition_ids is not None:
                 try:
-                    return on_share(self._share(target, partition_ids, plan), plan)
+                    view = self._view(target)
+                    return on_share(view, _share_of(view, partition_ids, not plan.ignores_growing), plan)
                 except SegmentNotHeld:
                     if time.monotonic() >= deadline:
                         raise CollectionNotFullyLoaded(target.collection_id) from None
@@ -163,11 +172,11 @@ class Cluster:
                         continue
             self._wait_for_change(target, plan.field_ids, seen, deadline)
 
-    def _share(self, target: Target, partition_ids: frozenset[int], plan: SearchPlan | QueryPlan) -> _Share:
+    def _view(self, target: Target) -> ReadView:
         view = self._views.current(target.collection_id)
         if view is None:
             raise CollectionNotLoaded(target.collection_id)
-        return _share_of(view, partition_ids, not plan.ignores_growing)
+        return view
 
     def _readable(self, target: Target, field_ids: frozenset[int]) -> frozenset[int] | None:
         """The partitions to read; None while they are being loaded. A partition or field that is not to be loaded is an
@@ -211,5 +220,5 @@ def _share_of(view: ReadView, partition_ids: frozenset[int], with_growing: bool)
         sealed = tuple(m.segment_id for m in view.sealed if m.partition_id in partition_ids)
         if len(view.shares) >= _MOST_SHARES:
             view.shares.clear()
-        share = view.shares[key] = _Share(view, sealed, RowSets(view.collection_id, growing))
+        share = view.shares[key] = _Share(sealed, RowSets(view.collection_id, growing))
     return share

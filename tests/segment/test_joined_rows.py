@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,14 @@ from milvine.index.by_distance import Band
 from milvine.index.exact import exact_of
 from milvine.model.types import DataType, MetricType
 from milvine.querynode.budget import Budget
+from milvine.querynode.cluster import Cluster, Target
 from milvine.querynode.joining import FEW, Blocks, RowSets
-from milvine.segment.growing import Chunk
+from milvine.segment.growing import Chunk, GrowingSegment
 from milvine.segment.joined_rows import as_joined
 from milvine.segment.plans import Hits, SearchPlan
 from milvine.segment.rows import RowSet
 from milvine.segment.search import search_row_sets
+from milvine.segment.view import ReadView, Views
 
 COLLECTION = 1
 PLENTY = 1 << 30
@@ -194,3 +201,60 @@ def test_blocks_are_counted_and_give_way_to_loads() -> None:
     assert joined_in(blocks.for_search(RowSets(COLLECTION, chunks), plan))
     blocks.drop(COLLECTION)
     assert budget.held_bytes() == blocks.bytes_used == 0
+
+
+class ReleasedAtOnce(Views):
+    """Views of a collection that is released as soon as a read has taken one."""
+
+    def __init__(self, collection: Any) -> None:
+        super().__init__()
+        self._collection = collection
+
+    def current(self, collection_id: int) -> ReadView | None:
+        self._collection.load = None
+        return super().current(collection_id)
+
+
+def reads_of(chunks: Sequence[Chunk], blocks: Blocks, *, released: bool = False) -> tuple[Views, Cluster]:
+    """Reads of growing rows alone. `released`: during the read."""
+    load = SimpleNamespace(partition_ids=frozenset(c.partition_id for c in chunks))
+    collection = SimpleNamespace(load=load, schema=SimpleNamespace(field_ids=frozenset()), expired_ts=lambda: 0)
+    views = ReleasedAtOnce(collection) if released else Views()
+    growing = tuple(GrowingSegment(n, c.partition_id, (c,)) for n, c in enumerate(chunks))
+    views.add(ReadView(COLLECTION, schema_of(), NOW, growing))
+    catalog: Any = SimpleNamespace(snapshot=SimpleNamespace(collections={COLLECTION: collection}))
+    loader: Any = SimpleNamespace(
+        reading=lambda _: nullcontext(), changes=lambda _: 0, serves_unlisted_fields=True, serves=lambda *_: True
+    )
+    node: Any = SimpleNamespace()
+    return views, Cluster(catalog, views, node, loader, blocks, 1)
+
+
+def target() -> Target:
+    return Target(COLLECTION, None, time.monotonic() + 60)
+
+
+def test_growing_rows_go_with_their_view_and_not_when_the_collector_comes() -> None:
+    rng = np.random.default_rng(8)
+    chunks = chunks_of(rng, 30)
+    blocks = Blocks(Budget(PLENTY))
+    views, cluster = reads_of(chunks, blocks)
+    rows = weakref.ref(chunks[0].insert_ts)
+    gc.disable()
+    try:
+        assert cluster.search(target(), plan_of(rng, DataType.INT64)) is not None
+        assert blocks.bytes_used
+        chunks.clear()
+        assert rows() is not None
+        views.replace(COLLECTION, lambda view: replace(view, growing=()))
+        assert rows() is None
+    finally:
+        gc.enable()
+
+
+def test_a_search_that_outlives_its_load_leaves_no_block() -> None:
+    rng = np.random.default_rng(9)
+    budget = Budget(PLENTY)
+    _, cluster = reads_of(chunks_of(rng, 30), Blocks(budget), released=True)
+    assert cluster.search(target(), plan_of(rng, DataType.INT64)) is not None
+    assert budget.held_bytes() == 0
