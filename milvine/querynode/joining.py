@@ -15,6 +15,7 @@ from typing import cast
 
 from milvine.in_flight import InFlight
 from milvine.index.index_type import MIN_INDEXED_ROWS
+from milvine.model.columns import joinable
 from milvine.querynode.budget import Budget
 from milvine.segment.joined_rows import Block, JoinedRows, block_bytes, make_block
 from milvine.segment.plans import SearchPlan
@@ -92,7 +93,8 @@ class Blocks:
         wanted = [
             r for r in row_sets if r.row_count and (plan.partition_ids is None or r.partition_id in plan.partition_ids)
         ]
-        small = [r for r in wanted if _is_small(r, plan.field_id)]
+        # One array of texts holds at most 2 GB, and beside so many bytes the steps of a search are cheap.
+        small = next(joinable(r for r in wanted if _is_small(r, plan.field_id)), ())
         if len(small) < FEW:
             return wanted
         joined = self._joined_with(row_sets.collection_id, small, plan.field_id)

@@ -192,6 +192,10 @@ class SealedSegment:
         return self.meta.row_count
 
     @property
+    def bytes_used(self) -> int:
+        return self.meta.rows_bytes + sum(self.meta.field_bytes.values())
+
+    @property
     def max_insert_ts(self) -> int:
         return self.meta.max_ts
 

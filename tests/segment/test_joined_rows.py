@@ -20,6 +20,7 @@ from milvine.expr import compile_filter
 from milvine.index.base import Effort
 from milvine.index.by_distance import Band
 from milvine.index.exact import exact_of
+from milvine.model import columns
 from milvine.model.types import DataType, MetricType
 from milvine.querynode.budget import Budget
 from milvine.querynode.cluster import Cluster, Target
@@ -181,6 +182,20 @@ def test_few_large_or_mapped_segments_are_searched_one_by_one(tmp_path: Path) ->
     assert not joined_in(blocks.for_search(RowSets(COLLECTION, large), plan))
     mapped = [seal(tmp_path, c, resident=False, segment_id=n + 1) for n, c in enumerate(chunks_of(rng, FEW))]
     assert not joined_in(blocks.for_search(RowSets(COLLECTION, mapped), plan))
+
+
+def test_no_more_bytes_are_joined_than_one_array_of_texts_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(10)
+    chunks = chunks_of(rng, 60)
+    segments = [seal(tmp_path, c, segment_id=n + 1) for n, c in enumerate(chunks)]
+    plan = plan_of(rng, DataType.INT64)
+    for row_sets in (chunks, segments):
+        monkeypatch.setattr(columns, "MAX_JOINED_BYTES", sum(r.bytes_used for r in row_sets[:40]))
+        searched = Blocks(Budget(PLENTY)).for_search(RowSets(COLLECTION, row_sets), plan)
+        assert joined_in(searched) == [40] and len(searched) == 21
+        assert_same(search_row_sets(searched, plan), search_row_sets(row_sets, plan))
 
 
 def test_blocks_are_counted_and_give_way_to_loads() -> None:
