@@ -34,7 +34,7 @@ from milvine.errors import (
     SegmentRequestResourceFailed,
     UnexpectedError,
 )
-from milvine.model.collections import Collection, LoadConfig
+from milvine.model.collections import Collection, Database, LoadConfig
 from milvine.model.properties import PartKey, PartKind
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
@@ -203,8 +203,9 @@ class Loader:
 
     # Targets
 
-    def _spec(self, collection: Collection, config: LoadConfig) -> LoadSpec:
-        database = self._catalog.snapshot.databases.get(collection.database)
+    def _spec(
+        self, collection: Collection, config: LoadConfig, database: Database | None, wider: CollectionSchema | None
+    ) -> LoadSpec:
         spec = load_spec(
             collection,
             {} if database is None else database.properties,
@@ -212,15 +213,16 @@ class Loader:
             config,
             serves_unlisted_fields=self.serves_unlisted_fields,
         )
-        state = self._states.get(collection.collection_id)
-        wider = None if state is None else state.wider_schema
         return spec if wider is None else replace(spec, schema=wider)
 
     def _target_of(
         self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
     ) -> LoadTarget:
         view = self._views.current(collection.collection_id)
-        return load_target(config, self._spec(collection, config), view, partition_ids)
+        database = self._catalog.snapshot.databases.get(collection.database)
+        state = self._states.get(collection.collection_id)
+        wider = None if state is None else state.wider_schema
+        return load_target(config, self._spec(collection, config, database, wider), view, partition_ids)
 
     def _target(self, collection_id: int) -> LoadTarget | None:
         """The current target; None if nothing is to be loaded."""
@@ -233,11 +235,14 @@ class Loader:
         # Asked for several times for each of perhaps a thousand segments.
         view = self._views.current(collection_id)
         database = self._catalog.snapshot.databases.get(collection.database)
-        made_of = (collection, database, None if view is None else view.sealed, state.wider_schema, state.is_resting)
+        wider, is_resting = state.wider_schema, state.is_resting
+        made_of = (collection, database, None if view is None else view.sealed, wider, is_resting)
         known = state.known_target
         if known is None or not all(map(operator.is_, known[0], made_of)):
-            config = resting_config(collection.load) if state.is_resting else collection.load
-            known = state.known_target = made_of, self._target_of(collection, config)
+            # Made of these objects alone: others may have come meanwhile.
+            config = resting_config(collection.load) if is_resting else collection.load
+            target = load_target(config, self._spec(collection, config, database, wider), view)
+            known = state.known_target = made_of, target
         return known[1]
 
     def estimate(
