@@ -79,6 +79,7 @@ class Catalog:
             candidates += [job.job_id, *(max(m.segment_id, m.max_ts) for m in job.segments)]
         for collection in self.snapshot.collections.values():
             candidates += [collection.collection_id, collection.created_ts, collection.schema.updated_ts]
+            candidates += [collection.folded_ts]
             candidates += [p.partition_id for p in collection.partitions]
             candidates += [i.index_id for i in collection.indexes]
         for metas in self.snapshot.segments.values():

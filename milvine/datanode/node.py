@@ -205,7 +205,8 @@ class DataNode:
         with held.flush_lock:
             frozen = _frozen(held)
             checkpoint = None if frozen is None else frozen.checkpoint_file
-            removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint, self._clock.next())
+            folded_ts = self._clock.next()
+            removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint, folded_ts)
             crash_point("truncate.committed")
 
             def change(view: ReadView) -> ReadView:
@@ -215,6 +216,9 @@ class DataNode:
                 return replace(view, growing=growing, deletes=split_deletes(view.deletes, frozen.deletes)[1])
 
             self._remove(held, removed, change)
+            with contextlib.suppress(MilvineError), held.writer.stopped():
+                # Else iterators, which read at the view's ts, would be refused until the next write.
+                self._views.replace(collection_id, lambda view: replace(view, ts=max(view.ts, folded_ts)))
             self._flushes.succeeded([collection_id])  # nothing is left to flush
             if frozen is not None:
                 held.frozen = None

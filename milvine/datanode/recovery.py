@@ -35,7 +35,8 @@ def recover(
     deletes: list[DeleteBatch] = []
     sealed = snapshot.segments.get(collection_id, ())
     deltas = snapshot.deltas.get(collection_id, ())
-    last_ts = max([0, *(meta.max_ts for meta in sealed), *(delta.max_ts for delta in deltas)])
+    # What was written last may be removed, and reads before that are refused.
+    last_ts = max([collection.folded_ts, *(meta.max_ts for meta in sealed), *(delta.max_ts for delta in deltas)])
     replay = Replay(collection)
     for record in reader.records():
         last_ts = max(last_ts, record.ts)

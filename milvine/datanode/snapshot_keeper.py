@@ -154,7 +154,9 @@ class SnapshotKeeper:
                 handing_over.enter_context(source.bringing(restored, on_step))
                 handing_over.enter_context(self._store.storing(restored.made))
                 crash_point("restore.files_written")
-                self._open(restored.collection, _view(restored))
+                view = _view(restored)
+                self._clock.observe(view.ts)  # which another server may have given
+                self._open(restored.collection, view)
                 crash_point("restore.log_created")
             except BaseException as error:
                 self._drop(job.collection_id)
@@ -181,5 +183,5 @@ class SnapshotKeeper:
 
 def _view(restored: restore.Restored) -> ReadView:
     collection, segments, deltas = restored.collection, restored.segments, restored.deltas
-    last_ts = max([0, *(m.max_ts for m in segments), *(d.max_ts for d in deltas)])
+    last_ts = max([collection.folded_ts, *(m.max_ts for m in segments), *(d.max_ts for d in deltas)])
     return ReadView(collection.collection_id, collection.schema, last_ts, (), segments, deltas, ())
