@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
@@ -34,6 +34,7 @@ REFUSE, LRU = "refuse", "lru"
 VECTORS, CODES = "vectors", "codes"
 LOCAL_STORE = "file://"
 _CATALOG_SCHEMES = ("postgresql", "postgresql+psycopg")
+_SECRETS = {"password", "sslpassword"}
 _STORE_SCHEMES = ("s3", "gs", "az")
 BY_COMMON_NAME, BY_SUBJECT, BY_URI = "commonName", "subject", "uri"
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -142,7 +143,7 @@ def _parse_catalog(value: object) -> str:
     parts = urlsplit(uri)
     if parts.scheme not in _CATALOG_SCHEMES or not parts.path.strip("/"):
         raise ValueError("it must be postgresql://USER@HOST:PORT/DATABASE, or empty")
-    if parts.password is not None:
+    if parts.password is not None or not _SECRETS.isdisjoint(parse_qs(parts.query)):
         raise ValueError("the password is read from PGPASSWORD or a file of PGPASSFILE, not from the URI")
     return uri
 

@@ -58,6 +58,9 @@ def open_catalog_of(root: Path, uri: str) -> Catalog:
             (root / CATALOG_FILE).replace(root / MOVED_FILE)
             sync_directory(root)
         return catalog
+    except sa.exc.DBAPIError as error:
+        database.close()
+        raise database.failed(error) from error
     except BaseException:
         database.close()
         raise

@@ -39,6 +39,16 @@ _CONNECTION = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
     "tcp_user_timeout": 10_000,
+    "client_encoding": "utf8",
+}
+"""What the URI does not say otherwise."""
+SESSION = {
+    # PostgreSQL's own wait for a machine that has gone is two hours: as long it would keep the locks of its session.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": "10000",
+    "lock_timeout": "20000",
 }
 
 epochs = sa.Table(
@@ -59,24 +69,31 @@ class PostgresDatabase(CatalogDatabase):
         self._change = 0
         self._closing = threading.Event()
         try:
+            url = sa.make_url(uri).set(drivername="postgresql+psycopg")
             self.engine = sa.create_engine(
-                sa.make_url(uri).set(drivername="postgresql+psycopg"),
+                url,
                 pool_size=1,
                 max_overflow=0,
-                connect_args=_CONNECTION,
+                connect_args={name: value for name, value in _CONNECTION.items() if name not in url.query},
                 **JSON_OPTIONS,
             )
+        except (sa.exc.ArgumentError, ValueError) as error:
+            raise UnexpectedError(f"{self.source}: the URI cannot be read: {error}") from error
         except ModuleNotFoundError as error:
             raise UnexpectedError(f"{self.source} needs psycopg: pip install 'milvine[cluster]'") from error
         sa.event.listen(self.engine, "connect", _prepare)
 
     @contextmanager
     def opening(self) -> Iterator[sa.Connection]:
-        """Also raises UnexpectedError if the catalog is that of another directory, or if a server uses it."""
+        """Also raises UnexpectedError if the catalog is that of another directory, if a server uses it, or if the
+        database cannot hold a catalog."""
         try:
             with self.engine.begin() as connection:
+                self._check_schema(connection)
                 self._wait_for_lock(connection)
-                epochs.create(connection, checkfirst=True)
+                if not sa.inspect(connection).has_table(epochs.name):
+                    self._check_is_empty(connection)
+                    epochs.create(connection)
                 row = connection.execute(sa.select(epochs)).one_or_none()
                 if row is None:
                     connection.execute(sa.insert(epochs).values(owner=self._owner, epoch=0, change=0))
@@ -88,6 +105,22 @@ class PostgresDatabase(CatalogDatabase):
                 yield connection
         except sa.exc.DBAPIError as error:
             raise self.failed(error) from error
+
+    def _check_schema(self, connection: sa.Connection) -> None:
+        if connection.execute(sa.text("SELECT current_schema()")).scalar() is None:
+            raise UnexpectedError(f"{self.source} has no schema of its search_path: create it, or correct the path")
+        encoding = connection.execute(sa.text("SHOW server_encoding")).scalar()
+        if encoding != "UTF8":
+            raise UnexpectedError(f"{self.source} has the encoding {encoding}: it must be UTF8")
+
+    def _check_is_empty(self, connection: sa.Connection) -> None:
+        """Tables of the same names would be taken for those of the catalog."""
+        inspector = sa.inspect(connection)
+        if found := [name for name in metadata.tables if inspector.has_table(name)]:
+            raise UnexpectedError(
+                f"{self.source} has tables of something else ({', '.join(found)}): the catalog needs an empty "
+                "database, or a schema of its own, alone in the search_path"
+            )
 
     def _wait_for_lock(self, connection: sa.Connection) -> None:
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -198,6 +231,8 @@ def _prepare(connection: Any, _record: object) -> None:
     with closing(connection.cursor()) as cursor:
         if cursor.execute("SHOW synchronous_commit").fetchone()[0] == "off":
             cursor.execute("SET synchronous_commit TO on")
+        for name, value in SESSION.items():
+            cursor.execute(f"SET {name} TO {value}")
         cursor.execute(_TRY_LOCK)
     connection.commit()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from conftest import HOST, Server, ServerFactory, free_port
@@ -24,9 +25,10 @@ from milvine.catalog import users
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step
 from milvine.catalog.opening import MOVED_FILE, open_catalog_of, read_catalog_of
-from milvine.catalog.postgresql import PostgresDatabase
+from milvine.catalog.postgresql import SESSION, PostgresDatabase
 from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog
 from milvine.catalog.store import Catalog
+from milvine.config import load_settings
 from milvine.errors import DataIntegrityError, ServiceInternal, UnexpectedError
 from milvine.model.users import User
 
@@ -161,6 +163,87 @@ def test_a_second_server_is_refused_while_the_first_one_lives(
     added(first, "ann")
     first.close()
     Catalog(PostgresDatabase(uri, "dir")).close()
+
+
+@pytest.mark.parametrize("made", ["", "other"])
+def test_tables_of_something_else_are_left_alone(postgres: Postgres, tmp_path: Path, made: str) -> None:
+    uri = postgres.new_database()
+    name = uri.rpartition("/")[2]
+    postgres.run("CREATE TABLE users (email VARCHAR)", name)
+    postgres.run("INSERT INTO users VALUES ('ann@example')", name)
+    if made:  # a schema of its own, with the other's behind it in the path
+        postgres.run(f"CREATE SCHEMA {made}", name)
+        uri += f"?options=-csearch_path%3D{made},public"
+    with pytest.raises(UnexpectedError, match=r"has tables of something else \(users\)"):
+        open_catalog_of(tmp_path, uri)
+    tables = postgres.run("SELECT tablename FROM pg_tables WHERE schemaname IN ('public', 'other')", name)
+    assert tables == [("users",)] and postgres.run("SELECT * FROM users", name) == [("ann@example",)]
+
+
+def test_a_schema_of_its_own_holds_a_catalog_beside_other_tables(postgres: Postgres, tmp_path: Path) -> None:
+    uri = postgres.new_database()
+    name = uri.rpartition("/")[2]
+    postgres.run("CREATE TABLE users (email VARCHAR)", name)
+    uri += "?options=-csearch_path%3Dmilvine"
+    with pytest.raises(UnexpectedError, match="has no schema of its search_path"):
+        open_catalog_of(tmp_path, uri)
+    postgres.run("CREATE SCHEMA milvine", name)
+    catalog = open_catalog_of(tmp_path, uri)
+    added(catalog, "ann")
+    catalog.close()
+    assert read_catalog_of(tmp_path).users.keys() == {"ann"}
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused(postgres: Postgres, tmp_path: Path, encoding: str) -> None:
+    name = f"in_{encoding.lower()}"
+    postgres.run(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    with pytest.raises(UnexpectedError, match=f"has the encoding {encoding}: it must be UTF8"):
+        open_catalog_of(tmp_path, postgres.uri(name))
+
+
+@pytest.mark.parametrize("query", ["password=secret", "sslmode=require&sslpassword=secret"])
+def test_a_password_in_the_parameters_is_refused(query: str) -> None:
+    with pytest.raises(ValueError, match="the password is read from PGPASSWORD"):
+        load_settings({}, {"MILVINE_CATALOG_URI": f"postgresql://milvine@db/milvine?{query}"}, None)
+
+
+def test_a_uri_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UnexpectedError, match="the URI cannot be read"):
+        open_catalog_of(tmp_path, "postgresql://milvine@db:abc/milvine")
+
+
+def test_parameters_of_the_uri_replace_those_of_the_program(postgres: Postgres) -> None:
+    uri = postgres.new_database() + "?application_name=mine"
+    with closing(PostgresDatabase(uri, "dir")) as database, database.engine.connect() as connection:
+        assert connection.execute(sa.text("SHOW application_name")).scalar() == "mine"
+
+
+def test_postgresql_lets_the_locks_of_a_lost_machine_go_soon(postgres: Postgres) -> None:
+    with (
+        closing(PostgresDatabase(postgres.new_database(), "dir")) as database,
+        database.engine.connect() as connection,
+    ):
+        shown = [
+            connection.execute(sa.text(f"SHOW tcp_keepalives_{name}")).scalar()
+            for name in ("idle", "interval", "count")
+        ]
+    assert shown == ["5", "2", "2"]
+
+
+def test_a_change_does_not_wait_for_ever_for_the_locks_of_others(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SESSION, "lock_timeout", "200")
+    uri = postgres.new_database()
+    catalog = Catalog(PostgresDatabase(uri, "dir"))
+    with psycopg.connect(uri) as other:
+        other.execute("LOCK TABLE users")
+        with pytest.raises(ServiceInternal, match="lock timeout"):
+            added(catalog, "ann")
+    added(catalog, "bob")
+    assert catalog.snapshot.users.keys() == {"bob"}
+    catalog.close()
 
 
 def test_a_server_that_was_replaced_changes_nothing(postgres: Postgres) -> None:
