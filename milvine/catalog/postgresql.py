@@ -5,7 +5,7 @@ server ends, and raises the epoch. A server that was replaced may not know that:
 transaction, and has no effect if there is a newer one.
 
 Each change also leaves its number in the row of the epoch. If the connection breaks during a commit, the row tells
-afterwards whether there was one.
+afterwards whether there was one. The next change looks for that number: a database without it has lost changes.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class PostgresDatabase(CatalogDatabase):
         self.epoch = 0
         self._owner = owner
         self._change = 0
+        self._committed = 0
         self._closing = threading.Event()
         try:
             url = sa.make_url(uri).set(drivername="postgresql+psycopg")
@@ -101,7 +102,7 @@ class PostgresDatabase(CatalogDatabase):
                     raise UnexpectedError(f"{self.source} belongs to another data directory")
                 raised = sa.update(epochs).values(epoch=epochs.c.epoch + 1).returning(epochs)
                 row = connection.execute(raised).one()
-                self.epoch, self._change = row.epoch, row.change
+                self.epoch, self._change, self._committed = row.epoch, row.change, row.change
                 yield connection
         except sa.exc.DBAPIError as error:
             raise self.failed(error) from error
@@ -145,9 +146,10 @@ class PostgresDatabase(CatalogDatabase):
         for is_first in (True, False):
             connection = self.engine.connect()
             try:
-                mine = sa.update(epochs).where(epochs.c.epoch == self.epoch).values(change=self._change)
+                is_mine = sa.and_(epochs.c.epoch == self.epoch, epochs.c.change == self._committed)
+                mine = sa.update(epochs).where(is_mine).values(change=self._change)
                 if connection.execute(mine).rowcount != 1:
-                    raise self._replaced()
+                    raise self._refused(connection)
                 return connection
             except sa.exc.DBAPIError as error:
                 connection.close()
@@ -165,6 +167,7 @@ class PostgresDatabase(CatalogDatabase):
         except sa.exc.DBAPIError as error:
             if not error.connection_invalidated or not self._was_committed():
                 raise
+        self._committed = self._change
 
     def _was_committed(self) -> bool:
         """Waits for PostgreSQL, since neither answer may be guessed: files are removed if the change had no effect,
@@ -185,6 +188,17 @@ class PostgresDatabase(CatalogDatabase):
                 raise self._replaced()
             return bool(row.change == self._change)
         raise ServiceInternal(f"{self.source} did not answer before this server ended")
+
+    def _refused(self, connection: sa.Connection) -> ServiceInternal:
+        """Why the row of the epoch is not as the last change left it."""
+        row = connection.execute(sa.select(epochs)).one_or_none()
+        if row is None or row.epoch <= self.epoch:
+            return ServiceInternal(
+                f"{self.source} has lost changes: an older state was restored, or a standby without them took over. "
+                "This server can change nothing. Copy the data directory before another start, which removes the files "
+                "that the catalog does not name"
+            )
+        return self._replaced()
 
     def _replaced(self) -> ServiceInternal:
         return ServiceInternal(f"another server has taken over {self.source}: this one can change nothing")

@@ -265,6 +265,26 @@ def test_a_server_that_was_replaced_changes_nothing(postgres: Postgres) -> None:
     again.close()
 
 
+def test_a_database_that_has_lost_changes_gets_no_more(postgres: Postgres) -> None:
+    uri = postgres.new_database()
+    name = uri.rpartition("/")[2]
+    catalog = Catalog(PostgresDatabase(uri, "dir"))
+    added(catalog, "ann")
+    end = f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+    postgres.run(end)
+    postgres.run(f"CREATE DATABASE {name}_old TEMPLATE {name}")
+    added(catalog, "bob")
+    postgres.run(end)
+    postgres.run(f"ALTER DATABASE {name} RENAME TO {name}_lost")
+    postgres.run(f"ALTER DATABASE {name}_old RENAME TO {name}")
+    for _ in range(2):
+        with pytest.raises(ServiceInternal, match="has lost changes"):
+            added(catalog, "eve")
+    assert catalog.snapshot.users.keys() == {"ann", "bob"}
+    assert postgres.run("SELECT name FROM users", name) == [("ann",)]
+    catalog.close()
+
+
 def test_reads_and_inserts_go_on_without_postgresql_and_changes_after_it_is_back(new_server: ServerFactory) -> None:
     with closing(Postgres(free_port()).start()) as own:
         server = new_server(env={"MILVINE_CATALOG_URI": own.new_database()})
