@@ -139,7 +139,7 @@ def _json_values(field: pa.Field, array: pa.Array) -> list[Any]:
     """The values as JSON has them; those that are absent are None."""
     kind = (field.metadata or {}).get(TYPE_KEY, b"").decode()
     if kind == DataType.JSON.milvus_name:
-        return [None if text is None else orjson.Fragment(text) for text in array.to_pylist()]
+        return [None if text is None else _json_document(text) for text in array.to_pylist()]
     if pa.types.is_struct(array.type):
         indices, values = (_lists(array.field(name)) for name in ("indices", "values"))
         found: list[Any] = [{"indices": i, "values": v} for i, v in zip(indices, values, strict=True)]
@@ -152,6 +152,11 @@ def _json_values(field: pa.Field, array: pa.Array) -> list[Any]:
     if array.null_count:
         found = [v if is_valid else None for v, is_valid in zip(found, array.is_valid().to_pylist(), strict=True)]
     return found
+
+
+def _json_document(text: str) -> Any:
+    """Imports read an object as itself and a string as JSON text, so everything but an object is written as its text."""
+    return orjson.Fragment(text) if text.lstrip().startswith("{") else text
 
 
 def _lists(array: pa.ListArray) -> list[Any]:

@@ -126,6 +126,29 @@ def test_rows_of_all_types_come_back(
     assert list(places.iterdir()) == [], "what was copied for the import is removed"
 
 
+@pytest.mark.parametrize("ending", FORMATS[:2])
+def test_json_that_is_no_object_comes_back(
+    client: MilvusClient, run: Any, places: Path, tmp_path: Path, ending: str
+) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("document", DataType.JSON, nullable=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    index = client.prepare_index_params("vector", index_type="FLAT", metric_type="L2")
+    texts = ("[[]]", "[1, 2.0]", "1", "1.0", '"x"', '"1"', '"{}"', '""', "true", "{}", '{"a": "1"}', None)
+    for name in ("documents", "documents_back"):
+        if client.has_collection(name):
+            client.drop_collection(name)
+        client.create_collection(name, schema=schema, index_params=index)
+    client.insert("documents", [{"id": i, "document": text, "vector": [i, 1]} for i, text in enumerate(texts)])
+    target = tmp_path / f"documents.{ending}"
+    run("export", "documents", target)
+    run("import", "documents_back", target, "--through", places)
+    before, back = ([row["document"] for row in stored(client, name)] for name in ("documents", "documents_back"))
+    assert len(before) == len(texts)
+    assert list(map(repr, back)) == list(map(repr, before))
+
+
 def test_a_file_below_the_import_path_needs_no_copy(client: MilvusClient, filled: str, run: Any, places: Path) -> None:
     target = places / "direct.parquet"
     run("export", filled, target, "--filter", "id < 50")
