@@ -88,10 +88,13 @@ def _opened(target: str, endpoint: str, region: str) -> Iterator[Any]:
 
 @contextmanager
 def _unfinished(path: Path) -> Iterator[Path]:
-    """Where to write; it is renamed to `path` after the block, or removed if that raises."""
-    unfinished = path.with_name(path.name + _UNFINISHED)
+    """Where this process alone writes; it is renamed to `path` after the block, or removed if that raises."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
+        _remove(unfinished)  # of a process that was killed and had the same number
         yield unfinished
+        if path.exists():
+            raise ParameterInvalid(f"{path} exists already")
         unfinished.rename(path)
         sync_directory(path.parent)
     except OSError as error:
@@ -155,7 +158,7 @@ def _json_values(field: pa.Field, array: pa.Array) -> list[Any]:
 
 
 def _json_document(text: str) -> Any:
-    """Imports read an object as itself and a string as JSON text, so everything but an object is written as its text."""
+    """Imports read an object as itself and a string as JSON text, so what is no object is written as its text."""
     return orjson.Fragment(text) if text.lstrip().startswith("{") else text
 
 

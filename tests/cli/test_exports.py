@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -328,6 +330,24 @@ def test_an_export_that_cannot_be_written_leaves_nothing(
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
     assert "No space left on device" in run("export", filled, tmp_path / "x.parquet", code=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_exports_to_one_file_one_is_whole_and_the_other_is_refused(
+    filled: str, run: Any, source: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "rows.parquet"
+    write_batch = pq.ParquetWriter.write_batch
+
+    def write_after_the_other(writer: pq.ParquetWriter, batch: pa.RecordBatch) -> None:
+        if not target.exists():
+            other = [sys.executable, "-m", "milvine", "export", filled, str(target), "--uri", source.uri]
+            subprocess.run([*other, "--filter", "id < 50"], check=True, timeout=60)
+        write_batch(writer, batch)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_batch", write_after_the_other)
+    assert "exists already" in run("export", filled, target, code=1)
+    assert pq.read_table(target).num_rows == 49
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_exports_go_on_while_rows_are_written(client: MilvusClient, run: Any, tmp_path: Path) -> None:
