@@ -19,6 +19,7 @@ from milvine.cli.rest import RestServer, add_server_arguments
 _LOOK_SECONDS = 0.2
 _LANCE = ".lance"
 _ROWS_AT_A_TIME = 4096
+_AUTO_COMMIT = "auto_commit"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +95,9 @@ def _import(parsed: argparse.Namespace) -> int:
 
     server = RestServer(parsed)
     options = _options(parsed.option)
+    # Only a job that does not commit itself can be ended, so that the command commits.
+    commits = _AUTO_COMMIT not in options
+    options.setdefault(_AUTO_COMMIT, "false")
     try:
         with _staged(parsed) as files, Progress("imported", "percent") as progress:
             body = {
@@ -104,7 +108,7 @@ def _import(parsed: argparse.Namespace) -> int:
                 "options": options,
             }
             job_id = server.call("v2/vectordb/jobs/import/create", body)["jobId"]
-            job = _followed(server, job_id, progress)
+            job = _followed(server, job_id, progress, commits)
     except MilvineError as error:
         raise Failed(str(error)) from error
     if parsed.json:
@@ -123,12 +127,15 @@ def _groups(files: list[str]) -> list[list[str]]:
     return [[one] for one in files if one not in numpy] + ([numpy] if numpy else [])
 
 
-def _followed(server: RestServer, job_id: str, progress: Progress) -> Any:
-    """The job when it has ended or waits for its commit. Interrupted, the command ends the job."""
+def _followed(server: RestServer, job_id: str, progress: Progress, commits: bool) -> Any:
+    """The job when it has ended or waits for a commit by others. Interrupted, the command ends the job."""
     try:
         while True:
             job = server.call("v2/vectordb/jobs/import/describe", {"jobId": job_id})
             progress(job["progress"], 100)
+            if job["state"] == "Uncommitted" and commits:
+                server.call("v2/vectordb/jobs/import/commit", {"jobId": job_id})
+                continue
             if job["state"] in ("Completed", "Failed", "Uncommitted"):
                 return job
             time.sleep(_LOOK_SECONDS)

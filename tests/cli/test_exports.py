@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from conftest import Server
 from import_files import DIM, all_types_rows, all_types_schema
 from pymilvus import DataType, MilvusClient
 
-from milvine.cli import main
+from milvine.cli import imports, main
 from milvine.datanode.check import Check
 from milvine.service.exporting import exports
 
@@ -330,6 +331,33 @@ def test_an_export_that_cannot_be_written_leaves_nothing(
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
     assert "No space left on device" in run("export", filled, tmp_path / "x.parquet", code=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_import_leaves_no_rows(
+    client: MilvusClient, filled: str, run: Any, source: Server, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = places / "interrupted.jsonl"
+    run("export", filled, target)
+    make(client, "interrupted")
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imports, "time", SimpleNamespace(sleep=interrupt))
+    with pytest.raises(SystemExit) as ended:
+        main(["import", "interrupted", str(target), "--uri", source.uri])
+    assert ended.value.code == 130
+    body = {"collectionName": "interrupted"}
+    listed = requests.post(f"{source.uri}/v2/vectordb/jobs/import/list", json=body, timeout=30).json()["data"][
+        "records"
+    ]
+    assert [job["state"] for job in listed] == ["Failed"]
+    assert stored(client, "interrupted") == []
+    monkeypatch.undo()
+    assert run("import", "interrupted", target, "--option", "auto_commit=false")["state"] == "Uncommitted"
+    assert run("import", "interrupted", target, "--option", "auto_commit=true")["importedRows"] == ROWS - 2
+    assert len(stored(client, "interrupted")) == ROWS - 2
+    target.unlink()
 
 
 def test_of_two_exports_to_one_file_one_is_whole_and_the_other_is_refused(
