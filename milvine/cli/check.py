@@ -55,13 +55,16 @@ def _of_stopped_server(parsed: argparse.Namespace) -> Iterator[_Checked]:
     data_dir = Path(parsed.place)
     if not data_dir.is_dir():
         raise Failed(f"{data_dir} is not a directory")
-    if not (data_dir / LOCK_FILE).exists():  # every server that has run there left one
+    # Slow to import, and not needed at a server's start.
+    from milvine.catalog.sqlite_file import CATALOG_FILE
+
+    # Every server that has run there left a lock, and a restore leaves a catalog.
+    if not any((data_dir / name).exists() for name in (LOCK_FILE, CATALOG_FILE)):
         raise Failed(f"{data_dir} is not the data directory of a server")
     try:
         front.lock(data_dir)
     except front.CannotServe as error:
         raise Failed(f"{error}; a running server is checked by its address, http://HOST:PORT") from error
-    # Slow to import, and not needed at a server's start.
     from milvine.datanode.check import Check
     from milvine.storage.claims import objects_of
 

@@ -300,6 +300,8 @@ def remove_old(place: BackupPlace, kept: int) -> list[str]:
 def bring_back(place: BackupPlace, backup: Backup, target: Path, on_bytes: OnBytes) -> None:
     """Makes a data directory of a backup. `target` is empty or absent, and whole once it is there; a copy that ended
     halfway is beside it and goes on. Raises DataIntegrityError for a damaged file, DiskLimitExceeded and IoFailed."""
+    if target.exists() and not target.is_dir():
+        raise ParameterInvalid(f"{target} is not a directory")
     if target.exists() and any(target.iterdir()):
         raise ParameterInvalid(f"{target} is not empty")
     unfinished = target.with_name(f"{target.name}.unfinished")

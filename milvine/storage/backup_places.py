@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -90,7 +90,8 @@ class BackupDirectory:
             unfinished.replace(target)
             sync_directory(target.parent)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):  # which has the same reason
+                unfinished.unlink(missing_ok=True)
             raise _failed(error, target) from error
         except BaseException:
             unfinished.unlink(missing_ok=True)

@@ -209,6 +209,24 @@ def test_what_is_damaged_or_missing_is_named(source: Server, client: MilvusClien
     client.drop_collection("small")
 
 
+def test_a_file_is_no_place_and_no_data_directory(source: Server, small: str, run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    at = ("--uri", source.uri, "--token", TOKEN)
+    assert f"cannot write {file}/" in run("backup", file, *at, code=1)
+    backed_up(source, run, tmp_path / "place")
+    assert f"{file} is not a directory" in run("restore", tmp_path / "place", file, code=1)
+    assert file.read_bytes() == b"mine"
+
+
+def test_a_restored_directory_can_be_checked_before_a_server_ran_there(
+    source: Server, small: str, run: Any, tmp_path: Path
+) -> None:
+    backed_up(source, run, tmp_path / "place")
+    run("restore", tmp_path / "place", tmp_path / "back")
+    assert run("check", tmp_path / "back")["isWhole"]
+
+
 def test_a_backup_needs_a_privilege_and_the_servers_directory(
     source: Server, client: MilvusClient, run: Any, tmp_path: Path
 ) -> None:
