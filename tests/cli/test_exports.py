@@ -333,6 +333,18 @@ def test_an_export_that_cannot_be_written_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_into_a_read_only_directory_is_refused(
+    filled: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    target = tmp_path / "x.parquet"
+    assert f"cannot write {target}: Read-only file system" in run("export", filled, target, code=1)
+
+
 def test_an_interrupted_import_leaves_no_rows(
     client: MilvusClient, filled: str, run: Any, source: Server, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
