@@ -29,7 +29,12 @@ def use_server(data_dir: Path, settings: Mapping[str, object] | None, seconds: f
 
     `settings`, by their keys, apply only to a server that this call starts. Raises StartError.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StartError(f"the data directory {data_dir} is a file") from None
+    except OSError as error:
+        raise StartError(f"cannot make the data directory {data_dir}: {error.strerror}") from None
     use = Use(data_dir)
     try:
         return use, _find_or_start(data_dir, settings or {}, seconds)

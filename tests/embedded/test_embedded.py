@@ -101,6 +101,15 @@ def test_a_server_that_runs_already_is_used_and_goes_on(server: Server, collecti
     assert server_pid(server.data_dir) == server.pid
 
 
+def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(milvine.StartError, match="is a file"):
+        milvine.connect(file)
+    with pytest.raises(milvine.StartError, match="cannot make the data directory"):
+        milvine.connect(file / "below")
+
+
 def test_a_server_that_cannot_start_is_an_error_with_its_sentence(tmp_path: Path) -> None:
     with pytest.raises(milvine.StartError, match=r"setting memory\.limit: cannot read 'plenty'"):
         milvine.connect(tmp_path, settings={"memory.limit": "plenty"})
