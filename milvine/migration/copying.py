@@ -82,7 +82,7 @@ class Migration:
                 self.target.delete(shape, [row[shape.primary.name] for row in rows])
                 may_be_there = False
             try:
-                self.target.insert(shape.name, rows, batch.partition)
+                self.target.insert(shape, rows, batch.partition)
             except MigrationError as error:
                 first = progress.rows
                 raise MigrationError(f"{shape.name}, rows {first:,} to {first + len(rows):,}: {error}") from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from milvine.migration.failures import sentence
 from milvine.migration.shape import Field, Index, MigrationError, Shape
+from milvine.model.types import DataType
 
 _CONSISTENCY = "Strong"
 
@@ -30,7 +33,7 @@ class Target:
             else:
                 self._client = connect(Path(place), **options)
         except (self._failure, StartError) as error:
-            raise MigrationError(f"{place}: {_sentence(error)}") from None
+            raise MigrationError(f"{place}: {sentence(error)}") from None
 
     def close(self) -> None:
         self._client.close()
@@ -53,13 +56,14 @@ class Target:
             raise
 
     def _schema(self, shape: Shape) -> Any:
-        from pymilvus import DataType, Function, FunctionType
+        from pymilvus import DataType as ClientType
+        from pymilvus import Function, FunctionType
 
         schema = self._client.create_schema(
             auto_id=shape.auto_id, enable_dynamic_field=shape.has_dynamic_field, description=shape.description
         )
         for field in shape.fields:
-            schema.add_field(field.name, DataType(int(field.data_type)), **_field_options(field))
+            schema.add_field(field.name, ClientType(int(field.data_type)), **_field_options(field))
         for one in shape.functions:
             schema.add_function(Function(one.name, FunctionType(one.kind), one.inputs, one.outputs, params=one.params))
         return schema
@@ -85,8 +89,11 @@ class Target:
         )
         self._call("create_index", name, params, sync=False)
 
-    def insert(self, name: str, rows: Sequence[dict[str, Any]], partition: str) -> None:
-        self._call("insert", name, rows, **({"partition_name": partition} if partition else {}))
+    def insert(self, shape: Shape, rows: Sequence[dict[str, Any]], partition: str) -> None:
+        documents = [field.name for field in shape.stored_fields if field.data_type is DataType.JSON]
+        if documents and _takes_texts_for_json():
+            rows = [{**row, **_as_json({name: row.get(name) for name in documents})} for row in rows]
+        self._call("insert", shape.name, rows, **({"partition_name": partition} if partition else {}))
 
     def delete(self, shape: Shape, keys: Sequence[Any]) -> None:
         self._call("delete", shape.name, **_chosen(shape, keys))
@@ -112,11 +119,19 @@ class Target:
         try:
             return getattr(self._client, method)(*arguments, **options)
         except self._failure as error:
-            raise MigrationError(_sentence(error)) from None
+            raise MigrationError(sentence(error)) from None
 
 
-def _sentence(error: Exception) -> str:
-    return str(getattr(error, "message", "") or error)
+def _takes_texts_for_json() -> bool:
+    """Whether the client sends a text as the JSON that it holds, as newer ones do, and not as a string."""
+    from pymilvus.client.entity_helper import convert_to_json
+
+    return bool(convert_to_json("1") == b"1")
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, str]:
+    """Only the strings, as JSON."""
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items() if isinstance(value, str)}
 
 
 def _chosen(shape: Shape, keys: Sequence[Any]) -> dict[str, Any]:
@@ -141,9 +156,9 @@ def _field_options(field: Field) -> dict[str, Any]:
         "nullable": field.nullable,
     }
     if field.element_type is not None:
-        from pymilvus import DataType
+        from pymilvus import DataType as ClientType
 
-        options["element_type"] = DataType(int(field.element_type))
+        options["element_type"] = ClientType(int(field.element_type))
     if field.default is not None:
         options["default_value"] = field.default
     return options

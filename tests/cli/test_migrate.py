@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Server
-from pymilvus import DataType, Function, FunctionType, MilvusClient
+from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
+
+from milvine.migration.failures import sentence
 
 ROWS = 60
 SECONDS = 60
@@ -94,7 +96,7 @@ def _thing(i: int) -> dict[str, Any]:
         "i32": i,
         "f": i / 3,
         "d": i / 7,
-        "j": {"x": [i, "é", None]},
+        "j": ({"x": [i, "é", None]}, [i, "1"], i, i / 2, True, '"é"', '"1"', '"{}"')[i % 8],
         "maybe": None if i % 3 else i,
         **({"color": "blue"} if i % 2 else {}),
         "floats": [i / 3, 1.0],
@@ -276,3 +278,14 @@ def test_sources_that_cannot_be_read_say_why(tmp_path: Path) -> None:
     assert "cannot be read as a file of Milvus Lite 2" in refused([*migrate, str(broken), target])
     assert "--batch-rows must be 1 or more" in refused([*migrate, str(broken), target, "--batch-rows=0"])
     assert not Path(target).exists()
+
+
+def test_the_reason_of_a_refused_connection_is_told() -> None:
+    class Refused(Exception):
+        def details(self) -> str:
+            return "check username and password"
+
+    error = MilvusException(message="Fail connecting")
+    assert sentence(error) == "Fail connecting"
+    error.__cause__ = Refused()
+    assert sentence(error) == "Fail connecting: check username and password"

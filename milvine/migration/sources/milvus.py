@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from milvine.migration.columns import batch_of, json_text
+from milvine.migration.failures import sentence
 from milvine.migration.shape import (
     DYNAMIC_COLUMN,
     Batch,
@@ -35,7 +36,7 @@ class MilvusSource:
         try:
             self._client = MilvusClient(place, token=options.token, db_name=options.database)
         except MilvusException as error:
-            raise MigrationError(f"{place}: {error.message}") from None
+            raise MigrationError(f"{place}: {sentence(error)}") from None
 
     def close(self) -> None:
         for name in self._loaded_here:
