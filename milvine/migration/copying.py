@@ -49,8 +49,10 @@ class Migration:
                 raise MigrationError(f"the target has a collection {shape.name} already")
 
     def copy(self, shape: Shape) -> Copied:
-        """Goes on where the state says. Raises MigrationError."""
+        """Goes on where the state says, or begins again if the collection is gone. Raises MigrationError."""
         progress = self.state.of(shape.name)
+        if progress is not None and progress.is_made and not self.target.has(shape.name):
+            progress = None  # it was dropped meanwhile, or with its server's directory
         if progress is None:
             # Saved before: a collection that this migration makes is known to be its own.
             progress = Progress(batch_rows=self.batch_rows)

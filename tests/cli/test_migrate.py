@@ -251,6 +251,16 @@ def test_a_killed_migration_goes_on_where_it_was(
     assert sorted(ids) == list(range(3000))
 
 
+def test_a_migration_whose_collection_was_dropped_begins_again(
+    source: MilvusClient, target: MilvusClient, command: list[str], tmp_path: Path
+) -> None:
+    _interrupted(source, command, tmp_path)
+    target.drop_collection("many")
+    (found,) = moved([*command, "--collections=many"])
+    assert (found["rows"], found["differences"]) == (3000, [])
+    assert target.query("many", filter="", output_fields=["count(*)"])[0]["count(*)"] == 3000
+
+
 def test_rows_that_differ_are_named(
     source: MilvusClient, target: MilvusClient, command: list[str], tmp_path: Path
 ) -> None:
