@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from milvine import config
+from milvine import config, file_locks
 from milvine.cli.command import FAILED, OK, Command, Failed
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.progress import Progress
@@ -100,10 +101,11 @@ def _backup(parsed: argparse.Namespace) -> int:
 
         def copy() -> tuple[Any, list[str]]:
             settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
-            with Progress("copied", "bytes") as progress:
-                source = backup.HeldSource(data_dir, held.image, objects_of(data_dir, settings))
-                copied = backup.copy_to(place, source, progress, verifies_stored=verifies)
-            return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
+            with _alone(parsed.place) if is_directory else nullcontext():
+                with Progress("copied", "bytes") as progress:
+                    source = backup.HeldSource(data_dir, held.image, objects_of(data_dir, settings))
+                    copied = backup.copy_to(place, source, progress, verifies_stored=verifies)
+                return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
 
         copied, removed = _doing(copy)
     found = copied.backup
@@ -121,6 +123,20 @@ def _backup(parsed: argparse.Namespace) -> int:
         for backup_id in removed:
             print(f"removed backup {backup_id}")
     return OK
+
+
+@contextmanager
+def _alone(place: str) -> Iterator[None]:
+    """Keeps other backups from a directory meanwhile."""
+    directory = Path(place.removeprefix("file://"))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failed(f"cannot write {directory}: {error.strerror}") from error
+    with file_locks.alone_in(directory) as is_alone:
+        if not is_alone:
+            raise Failed(f"another backup is writing to {place}")
+        yield
 
 
 def _described(found: Any) -> dict[str, Any]:

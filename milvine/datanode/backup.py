@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from milvine import __version__
+from milvine import __version__, file_locks
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import named_files
@@ -307,13 +307,16 @@ def bring_back(place: BackupPlace, backup: Backup, target: Path, on_bytes: OnByt
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
         make_directory(unfinished)
-        _bring_files(place, backup, unfinished, on_bytes)
-        crash_point("backup.files_fetched")
-        _bring_catalog(place, backup, unfinished)
-        crash_point("backup.catalog_fetched")
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
+        with file_locks.alone_in(unfinished) as is_alone:
+            if not is_alone:
+                raise ParameterInvalid(f"another restore is writing to {target}")
+            _bring_files(place, backup, unfinished, on_bytes)
+            crash_point("backup.files_fetched")
+            _bring_catalog(place, backup, unfinished)
+            crash_point("backup.catalog_fetched")
+            if target.exists():
+                target.rmdir()
+            unfinished.rename(target)
         sync_directory(target.parent)
     except OSError as error:
         raise DiskLimitExceeded(f"cannot write {error.filename or unfinished}: {error.strerror}") from error

@@ -20,6 +20,7 @@ import requests
 from conftest import Server, ServerFactory
 from pymilvus import MilvusClient
 
+from milvine import file_locks
 from milvine.cli import main
 from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError
@@ -213,10 +214,24 @@ def test_a_file_is_no_place_and_no_data_directory(source: Server, small: str, ru
     file = tmp_path / "file"
     file.write_bytes(b"mine")
     at = ("--uri", source.uri, "--token", TOKEN)
-    assert f"cannot write {file}/" in run("backup", file, *at, code=1)
+    assert f"cannot write {file}" in run("backup", file, *at, code=1)
     backed_up(source, run, tmp_path / "place")
     assert f"{file} is not a directory" in run("restore", tmp_path / "place", file, code=1)
     assert file.read_bytes() == b"mine"
+
+
+def test_a_second_command_in_the_same_directory_is_refused(
+    source: Server, small: str, run: Any, tmp_path: Path
+) -> None:
+    place, target = tmp_path / "place", tmp_path / "back"
+    backed_up(source, run, place)
+    with file_locks.alone_in(place):
+        refused = run("backup", place, "--uri", source.uri, "--token", TOKEN, code=1)
+        assert "another backup is writing to" in refused
+    (tmp_path / "back.unfinished").mkdir()
+    with file_locks.alone_in(tmp_path / "back.unfinished"):
+        assert "another restore is writing to" in run("restore", place, target, code=1)
+    assert run("restore", place, target)["isWhole"]
 
 
 def test_a_restored_directory_can_be_checked_before_a_server_ran_there(
