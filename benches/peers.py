@@ -50,10 +50,10 @@ TITLES = {
     "qdrant": "Qdrant (client, exact)",
     "pgvector": "pgvector",
 }
-EFFORTS = (16, 32, 48, 64, 96, 128, 192, 256, 384)
+EFFORTS = (16, 32, 48, 64, 80, 96, 128, 192, 256, 384)
 _HEADING = "## Other databases"
 SHARES = (0.01, 0.1, 0.5)
-_CALIBRATED = 100
+_FILTERED = 100
 
 
 @dataclass
@@ -141,11 +141,11 @@ class Workload:
         peer.worker = subprocess.Popen(command, text=True, env=environment, **pipes)
         peer.insert = peer.ask(do="insert", file=self.rows_file)
         peer.build = peer.ask(do="build")
-        count = min(_CALIBRATED, len(self.queries))
+        count = len(self.queries)
         for effort in EFFORTS:
             peer.ask(do="search", file=self.queries_file, count=10, effort=effort)
             found = peer.ask(do="search", file=self.queries_file, count=count, effort=effort)
-            recall = recall_of(found["ids"], self.truth[:count])
+            recall = recall_of(found["ids"], self.truth)
             peer.points.append((recall, 1000 / statistics.mean(found["ms"]), effort))
             if not peer.effort and (recall >= wanted or not found["has_effort"]):
                 peer.effort = effort
@@ -159,7 +159,7 @@ class Workload:
         peer.rounds.append(found)
 
     def filtered(self, peer: Peer, share: float) -> None:
-        below, count = int(len(self.rows) * share), min(_CALIBRATED, len(self.queries))
+        below, count = int(len(self.rows) * share), min(_FILTERED, len(self.queries))
         found = peer.ask(do="search", file=self.queries_file, count=count, effort=peer.effort, below=below)
         recall = recall_of(found["ids"], exact(self.rows[:below], self.queries[:count]))
         peer.filters[share] = statistics.median(found["ms"]), recall
