@@ -7,6 +7,7 @@ same random text. The first start with `catalog.uri` moves the file's rows over 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -48,8 +49,7 @@ def open_catalog_of(root: Path, uri: str) -> Catalog:
         crash_point("catalog.marked")
     database = PostgresDatabase(uri, marker.owner)
     try:
-        _bring_rows(root, database, marker)
-        catalog = Catalog(database)
+        catalog = Catalog(database, fill=_filling(root, database, marker))
         claimed = Marker(uri, marker.owner, is_claimed=True)
         if marker != claimed:
             write_marker(root / MARKER, claimed)
@@ -66,22 +66,29 @@ def open_catalog_of(root: Path, uri: str) -> Catalog:
         raise
 
 
-def _bring_rows(root: Path, database: PostgresDatabase, marker: Marker) -> None:
-    """Makes sure that the database has the catalog of this directory, unless that is new as well."""
+def _filling(root: Path, database: PostgresDatabase, marker: Marker) -> Callable[[sa.Connection, int], None] | None:
+    """What makes the catalog if the database is empty: the rows of the directory's file, or nothing if that is new as
+    well. A database that had the catalog before must not be empty."""
     path = root / CATALOG_FILE
-    if marker.is_claimed:
-        with database.opening() as connection:
-            if stored_version(connection) is None:
-                raise UnexpectedError(f"the catalog of {root} is in {marker.uri}, and {database.source} is empty")
-        if path.exists() and (root / MOVED_FILE).exists():  # with one of them, a crash came before the renaming
-            raise UnexpectedError(f"{database.source} is that of {root}, where {CATALOG_FILE} is left over: remove it")
-    elif path.exists():
+
+    def refuse(_target: sa.Connection, _version: int) -> None:
+        raise UnexpectedError(f"the catalog of {root} is in {marker.uri}, and {database.source} is empty")
+
+    def copy(target: sa.Connection, _version: int) -> None:
         open_catalog(path).close()  # an upgrade, if it is an earlier one
-        with reading(path) as source, database.opening() as target:
-            if stored_version(target) is None:
+        with reading(path) as source:
+            try:
                 metadata.create_all(target)
                 copy_tables(source, target)
-                crash_point("catalog.copied")
+            except sa.exc.DBAPIError as error:  # of PostgreSQL, since the file was checked
+                raise database.failed(error) from error
+        crash_point("catalog.copied")
+
+    if not marker.is_claimed:
+        return copy if path.exists() else None
+    if path.exists() and (root / MOVED_FILE).exists():  # with one of them, a crash came before the renaming
+        raise UnexpectedError(f"{database.source} is that of {root}, where {CATALOG_FILE} is left over: remove it")
+    return refuse
 
 
 def _refuse_alone(root: Path, marker: Marker | None) -> None:

@@ -24,8 +24,14 @@ from milvine.model.resource_groups import initial_groups
 class Catalog:
     """A `change` commits and replaces the snapshot, or has no effect."""
 
-    def __init__(self, database: CatalogDatabase, steps: Sequence[Step] = STEPS) -> None:
-        """Raises DataIntegrityError if the stored version cannot be read."""
+    def __init__(
+        self,
+        database: CatalogDatabase,
+        steps: Sequence[Step] = STEPS,
+        fill: Callable[[sa.Connection, int], None] | None = None,
+    ) -> None:
+        """`fill`: makes the catalog of a version in an empty database; None: one with nothing in it. Raises
+        DataIntegrityError if the stored version cannot be read."""
         self.limits = Limits()
         self._lock = threading.Lock()
         self._database = database
@@ -33,7 +39,7 @@ class Catalog:
             found = stored_version(connection)
             if found is None:
                 found = latest_version(steps)
-                create_tables(connection, found)
+                (fill or _create_tables)(connection, found)
         needs_upgrade = is_behind(found, database.source, steps)
         if needs_upgrade:
             database.before_upgrade(found)
@@ -94,8 +100,7 @@ class Catalog:
         self._database.close()
 
 
-def create_tables(connection: sa.Connection, version: int) -> None:
-    """Makes an empty catalog of `version`."""
+def _create_tables(connection: sa.Connection, version: int) -> None:
     tables.metadata.create_all(connection)
     connection.execute(sa.insert(tables.versions).values(version=version))
     connection.execute(
