@@ -18,6 +18,9 @@ from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid, SnapshotNotFound, SnapshotPinned
 from milvine.model.snapshots import BACKUP_PREFIX, KEPT_JOB_MS, CollectionSnapshot
 
+_HELD_MS = 24 * 3600 * 1000
+"""How long files are held for a program that never says that it is done."""
+
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -75,7 +78,7 @@ def _with(connection: sa.Connection, snapshot: Snapshot, made: CollectionSnapsho
     return replace(snapshot, snapshots={**snapshot.snapshots, made.snapshot_id: made})
 
 
-def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, expires_ms: int, image: Path) -> None:
+def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, image: Path) -> None:
     """Keeps all files that the catalog names, under names that begin with `name`, and writes an image of the catalog as
     it is then."""
 
@@ -97,7 +100,7 @@ def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, exp
                 named = f"{name}.{kept.snapshot_id}"
                 held.append(replace(kept, snapshot_id=next_id(), name=named, protected_until_ms=0))
         for one in held:
-            snapshot = _with(connection, snapshot, replace(one, pins={next_id(): expires_ms}))
+            snapshot = _with(connection, snapshot, replace(one, pins={next_id(): now_ms() + _HELD_MS}))
         return snapshot
 
     catalog.change(work, image)
@@ -109,7 +112,7 @@ def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, exp
 
 
 def hold(
-    catalog: Catalog, collection_id: int, of_snapshot: str, held_id: int, next_id: Callable[[], int], expires_ms: int
+    catalog: Catalog, collection_id: int, of_snapshot: str, held_id: int, next_id: Callable[[], int]
 ) -> CollectionSnapshot:
     """Keeps the files of a snapshot or, with an empty name, of the collection as it is now. Raises CollectionNotFound
     and SnapshotNotFound."""
@@ -126,7 +129,7 @@ def hold(
             found = CollectionSnapshot(held_id, "", "", held_id, collection, segments, deltas)
         if found is None:
             raise SnapshotNotFound(of_snapshot, collection_id)
-        name, pins = f"{BACKUP_PREFIX}{held_id}", {next_id(): expires_ms}
+        name, pins = f"{BACKUP_PREFIX}{held_id}", {next_id(): now_ms() + _HELD_MS}
         held = replace(found, snapshot_id=held_id, name=name, protected_until_ms=0, pins=pins)
         return _with(connection, snapshot, held)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from milvine.catalog.snapshots import hold_everything, let_go, now_ms
+from milvine.catalog.snapshots import hold_everything, let_go
 from milvine.crash_points import crash_point
 from milvine.errors import DiskLimitExceeded, ParameterInvalid
 from milvine.model.snapshots import BACKUP_PREFIX
@@ -19,8 +19,6 @@ from milvine.storage.directories import make_directory
 from milvine.storage.files import link_or_copy, remove_tree
 from milvine.storage.resource_files import resource_file
 from milvine.storage.segment_files import SegmentPaths
-
-_HELD_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def begin_backup(engine: Engine, context: RequestContext) -> HeldFiles:
         with engine.datanode.flushed_together():
             name = f"{BACKUP_PREFIX}{backup_id}"
             catalog_file = image / "catalog.sqlite"
-            hold_everything(engine.catalog, engine.clock.next, name, now_ms() + _HELD_MS, catalog_file)
+            hold_everything(engine.catalog, engine.clock.next, name, catalog_file)
             for resource in engine.catalog.snapshot.file_resources.values():
                 source = resource_file(root, resource.resource_id)
                 link_or_copy(source, image / source.name)

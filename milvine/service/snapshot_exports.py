@@ -17,7 +17,6 @@ from milvine.service.deny_rules import COLLECTION_CHANGE
 from milvine.service.gate import capability
 from milvine.service.roles import check_name
 
-_HELD_MS = 24 * 3600 * 1000
 _SPARE_SECONDS = 1.0
 """An answer is given this long before the deadline of the call."""
 _RESTORE_SECONDS = 1.0
@@ -36,7 +35,7 @@ def export_snapshot(engine: Engine, context: RequestContext, collection_name: st
     job_id = engine.clock.next()
     directory = f"{target.rstrip('/')}/{name}-{job_id}"
     place, below = engine.datanode.snapshot_places.find(directory)
-    held = hold(engine.catalog, collection.collection_id, name, job_id, engine.clock.next, now_ms() + _HELD_MS)
+    held = hold(engine.catalog, collection.collection_id, name, job_id, engine.clock.next)
     crash_point("snapshot_export.begun")
     uri = f"{engine.datanode.snapshot_places.full(directory)}/{METADATA}"
     engine.datanode.exporter.add(ExportJob(job_id, held, name, place, below, uri, now_ms()))

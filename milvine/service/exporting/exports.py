@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from milvine.catalog.snapshots import find_snapshot, hold, let_go, now_ms
+from milvine.catalog.snapshots import find_snapshot, hold, let_go
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, ParameterInvalid, SnapshotNotFound
 from milvine.expr import Predicate, compile_filter, referenced_field_ids
@@ -36,7 +36,6 @@ from milvine.sized_cache import SizedCache
 Array = np.ndarray[Any, Any]
 PAGE_BYTES = 8 << 20
 _MOST_ROWS = 1 << 18
-_HELD_MS = 24 * 3600 * 1000
 _passing: SizedCache[tuple[int, int, str], Array] = SizedCache("export_rows", 64 << 20)
 """Offsets of the rows that pass, by export, segment and filter."""
 
@@ -88,9 +87,7 @@ def begin_export(engine: Engine, context: RequestContext, collection_name: str, 
         engine.datanode.flush(collection.collection_id)
     elif find_snapshot(engine.catalog.snapshot, collection.collection_id, snapshot_name) is None:
         raise SnapshotNotFound(snapshot_name, collection.collection_id)
-    kept = hold(
-        engine.catalog, collection.collection_id, snapshot_name, export_id, engine.clock.next, now_ms() + _HELD_MS
-    )
+    kept = hold(engine.catalog, collection.collection_id, snapshot_name, export_id, engine.clock.next)
     crash_point("export.begun")
     engine.datanode.snapshots.look()
     fields = tuple(field.name for field in _fields(kept.collection.schema, ()))
