@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from milvine import config, file_locks
-from milvine.cli.command import FAILED, OK, Command, Failed
+from milvine.cli.command import FAILED, OK, Command, Failed, add_store_arguments
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
@@ -18,8 +18,7 @@ from milvine.cli.server_files import add_data_dir_argument, held_files
 
 
 def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--endpoint", default="", metavar="URL", help="of the object store; default: the store's own")
-    parser.add_argument("--region", default="", help="of the object store; default: the store's own")
+    add_store_arguments(parser)
     parser.add_argument(
         "--key-file",
         type=Path,

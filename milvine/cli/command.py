@@ -27,3 +27,8 @@ class Command:
 def names(text: str) -> list[str]:
     """The type of an option that takes names with commas between them."""
     return [name for name in text.split(",") if name]
+
+
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--endpoint", default="", metavar="URL", help="of the object store; default: the store's own")
+    parser.add_argument("--region", default="", help="of the object store; default: the store's own")

@@ -6,18 +6,13 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from milvine.cli.command import OK, Command, Failed, names
+from milvine.cli.command import OK, Command, Failed, add_store_arguments, names
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
 
 _BEGIN_SECONDS = 600.0
 _PAGE_SECONDS = 120.0
-
-
-def add_store_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--endpoint", default="", metavar="URL", help="of the object store; default: the store's own")
-    parser.add_argument("--region", default="", help="of the object store; default: the store's own")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

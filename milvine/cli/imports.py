@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from milvine.cli.command import FAILED, OK, Command, Failed
-from milvine.cli.exports import add_store_arguments
+from milvine.cli.command import FAILED, OK, Command, Failed, add_store_arguments
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments

@@ -10,19 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.migration.shape import DYNAMIC_COLUMN, Field, Shape
+from milvine.model.columns import ARROW_TYPES
 from milvine.model.types import DataType
 
-_SCALARS = {
-    DataType.BOOL: pa.bool_(),
-    DataType.INT8: pa.int8(),
-    DataType.INT16: pa.int16(),
-    DataType.INT32: pa.int32(),
-    DataType.INT64: pa.int64(),
-    DataType.FLOAT: pa.float32(),
-    DataType.DOUBLE: pa.float64(),
-    DataType.VARCHAR: pa.large_string(),
-    DataType.JSON: pa.large_string(),
-}
+_SCALARS = {**ARROW_TYPES, DataType.VARCHAR: pa.large_string(), DataType.JSON: pa.large_string()}
 _NUMBERS = {DataType.FLOAT_VECTOR: np.dtype(np.float32), DataType.INT8_VECTOR: np.dtype(np.int8)}
 _BYTES_OF_VALUES = {DataType.FLOAT16_VECTOR: 16, DataType.BFLOAT16_VECTOR: 16, DataType.BINARY_VECTOR: 1}
 _SPARSE = pa.map_(pa.uint32(), pa.float32())
