@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Server
@@ -24,10 +23,11 @@ _OTHERS = [
     *("psycopg[binary]==3.*", "pymilvus==3.0.2", "qdrant-client==1.20.0", str(ROOT)),
 ]
 """They share an environment with this project, which reads them."""
+Install = Callable[[Sequence[str]], str]
 
 
 @pytest.fixture(scope="module")
-def install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], str]:
+def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
     return installer(lambda: tmp_path_factory.mktemp("sources"))
 
 
@@ -48,27 +48,42 @@ def make(interpreter: str, program: str, place: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def moved(interpreter: str, source: Path | str, server: Server, request: pytest.FixtureRequest, *options: str) -> Any:
-    """What the migration says, by collections."""
-    command = [interpreter, "-m", "milvine", "migrate", str(source), server.uri, "--yes", "--json", *options]
-    command.append(f"--database={request.node.originalname[5:]}")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {one["collection"]: one for one in json.loads(done.stdout)}
-    assert all(one["differences"] == [] and one["comparedRows"] > 0 for one in found.values())
-    return {name: one["rows"] for name, one in found.items()}
+Move = Callable[..., dict[str, int]]
 
 
-def test_milvus_lite_2(
-    server: Server,
-    client: MilvusClient,
-    install: Callable[[Sequence[str]], str],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def move(server: Server, request: pytest.FixtureRequest) -> Move:
+    """Moves a source into the database of `client`; returns the rows that the migration says, by collections."""
+
+    def moved(interpreter: str, source: Path | str, *options: str) -> dict[str, int]:
+        command = [interpreter, "-m", "milvine", "migrate", str(source), server.uri, "--yes", "--json", *options]
+        command.append(f"--database={request.node.originalname[5:]}")
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = {one["collection"]: one for one in json.loads(done.stdout)}
+        assert all(one["differences"] == [] and one["comparedRows"] > 0 for one in found.values())
+        return {name: one["rows"] for name, one in found.items()}
+
+    return moved
+
+
+@pytest.fixture
+def made_and_moved(install: Install, move: Move, tmp_path: Path) -> Callable[[str], dict[str, int]]:
+    """Runs a program of `sources` in the environment of the others, and moves what it made."""
+
+    def run(program: str) -> dict[str, int]:
+        interpreter = install(_OTHERS)
+        # Milvus Lite needs the suffix; the others make a directory or a file as they like.
+        make(interpreter, program, tmp_path / "source.db")
+        return move(interpreter, tmp_path / "source.db")
+
+    return run
+
+
+def test_milvus_lite_2(client: MilvusClient, install: Install, move: Move, tmp_path: Path) -> None:
     make(install(_LITE2), "lite2", tmp_path / "old.db")
     # The file is read without Milvus Lite.
-    rows = moved(sys.executable, tmp_path / "old.db", server, request)
+    rows = move(sys.executable, tmp_path / "old.db")
     assert rows == {"scalars": 99, "quick": 50, "vectors": 20, "texts": 21}
     (found,) = client.query("scalars", filter='id == "k\'5"')
     assert (found["j"], found["a"], found["at"]) == ({"x": 5, "y": ["ä", None]}, [5, 6], ["p", "5"])
@@ -80,46 +95,22 @@ def test_milvus_lite_2(
     client.insert("quick", [{"vector": [0.0] * 8}])  # its ids are still made by the server
 
 
-def test_milvus_lite_3(
-    server: Server,
-    client: MilvusClient,
-    install: Callable[[Sequence[str]], str],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:
-    interpreter = install(_OTHERS)
-    make(interpreter, "lite3", tmp_path / "new.db")
-    assert moved(interpreter, tmp_path / "new.db", server, request) == {"quick": 30}
+def test_milvus_lite_3(client: MilvusClient, made_and_moved: Callable[[str], dict[str, int]]) -> None:
+    assert made_and_moved("lite3") == {"quick": 30}
     (found,) = client.get("quick", ids=[3])
     assert (found["vector"], found["color"]) == ([3, 1, 2, 3], "red")
 
 
-def test_chroma(
-    server: Server,
-    client: MilvusClient,
-    install: Callable[[Sequence[str]], str],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:
-    interpreter = install(_OTHERS)
-    make(interpreter, "chroma", tmp_path / "chroma")
-    assert moved(interpreter, tmp_path / "chroma", server, request) == {"docs": 300, "plain": 2}
+def test_chroma(client: MilvusClient, made_and_moved: Callable[[str], dict[str, int]]) -> None:
+    assert made_and_moved("chroma") == {"docs": 300, "plain": 2}
     (found,) = client.query("docs", filter='page == 7 and source == "web" and ok == false')
     assert (found["id"], found["document"], found["id_"]) == ("d7", "text 7 ä", "its own")
     assert client.describe_index("docs", "vector")["metric_type"] == "COSINE"
     assert client.describe_index("plain", "vector")["metric_type"] == "L2"
 
 
-def test_qdrant(
-    server: Server,
-    client: MilvusClient,
-    install: Callable[[Sequence[str]], str],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:
-    interpreter = install(_OTHERS)
-    make(interpreter, "qdrant", tmp_path / "qdrant")
-    assert moved(interpreter, tmp_path / "qdrant", server, request) == {"mixed": 2, "named": 60, "points": 300}
+def test_qdrant(client: MilvusClient, made_and_moved: Callable[[str], dict[str, int]]) -> None:
+    assert made_and_moved("qdrant") == {"mixed": 2, "named": 60, "points": 300}
     (found,) = client.query("points", filter='city == "Rome" and n == 7')
     assert (found["id"], found["tags"], found["nested"]) == (7, ["a", 1], {"x": None})
     (named,) = client.get("named", ids=["00000000-0000-0000-0000-000000000003"])
@@ -130,23 +121,15 @@ def test_qdrant(
     ]
 
 
-def test_lancedb(
-    server: Server,
-    client: MilvusClient,
-    install: Callable[[Sequence[str]], str],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:
-    interpreter = install(_OTHERS)
-    make(interpreter, "lancedb_tables", tmp_path / "lance")
-    assert moved(interpreter, tmp_path / "lance", server, request) == {"items": 300, "twice": 2}
+def test_lancedb(client: MilvusClient, made_and_moved: Callable[[str], dict[str, int]]) -> None:
+    assert made_and_moved("lancedb_tables") == {"items": 300, "twice": 2}
     (found,) = client.get("items", ids=[8])
     assert (found["tags"], found["info"], found["day"]) == (["x", "8"], {"a": 8, "b": None}, "2023-11-14T22:13:28")
     assert [row["row_number"] for row in client.query("twice", filter="id == 1", limit=5)] == [0, 1]
 
 
 @pytest.fixture
-def postgresql(install: Callable[[Sequence[str]], str]) -> Iterator[str]:
+def postgresql(install: Install) -> Iterator[str]:
     """The URI of a running server."""
     command = [install(_OTHERS), str(PROGRAMS / "pgvector.py")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -157,14 +140,8 @@ def postgresql(install: Callable[[Sequence[str]], str]) -> Iterator[str]:
     process.stdout.close()
 
 
-def test_pgvector(
-    server: Server,
-    client: MilvusClient,
-    install: Callable[[Sequence[str]], str],
-    postgresql: str,
-    request: pytest.FixtureRequest,
-) -> None:
-    rows = moved(install(_OTHERS), postgresql, server, request, "--collections=items,notes")
+def test_pgvector(client: MilvusClient, install: Install, move: Move, postgresql: str) -> None:
+    rows = move(install(_OTHERS), postgresql, "--collections=items,notes")
     assert rows == {"items": 300, "notes": 2}
     (found,) = client.query("items", filter='name == "n7"')
     assert (found["price"], found["tags"], found["meta"]) == (pytest.approx(7 / 3), ["a", "7"], {"x": 7, "y": None})
