@@ -13,6 +13,7 @@ import pytest
 from milvine import config, metrics, rate_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+LARGEST_FILE = 200_000
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 
 
@@ -80,6 +81,15 @@ def test_every_module_has_a_docstring() -> None:
         if not path.read_text().lstrip().startswith('"""')
     ]
     assert silent == []
+
+
+def test_no_large_file_is_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
+    assert sizes
+    assert {name: size for name, size in sizes.items() if size > LARGEST_FILE} == {}
 
 
 def test_the_vendored_messages_are_those_of_the_installed_client() -> None:

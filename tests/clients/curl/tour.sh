@@ -7,6 +7,8 @@ ROWS=200
 BIG_ROWS=1600
 NAME='"collectionName": "tour"'
 LAST=
+BODIES=$(mktemp -d)
+trap 'rm -rf "$BODIES"' EXIT
 
 # post ROUTE BODY: what came back is in LAST; true if the code in it is 0. A body of "@-" is read from the input.
 post() { send "v2/vectordb/$1" "$2" 0; }
@@ -321,10 +323,10 @@ insert_100_mb() {
         {"fieldName": "vec", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}},
         {"fieldName": "text", "dataType": "VarChar", "elementTypeParams": {"max_length": 65535}}]},
         "indexParams": [{"fieldName": "vec", "indexName": "vec", "indexType": "FLAT", "metricType": "L2"}]}' &&
-        wait_loaded big && big_rows >big.json && post entities/insert @big.json && count_is big "$BIG_ROWS"
+        wait_loaded big && big_rows >"$BODIES/big.json" && post entities/insert "@$BODIES/big.json" && count_is big "$BIG_ROWS"
 }
 deadline_of_2_s() {
-    MAX_TIME=2 post entities/upsert @big.json || [[ $LAST == *"timed out"* ]] && count_is big "$BIG_ROWS"
+    MAX_TIME=2 post entities/upsert "@$BODIES/big.json" || [[ $LAST == *"timed out"* ]] && count_is big "$BIG_ROWS"
 }
 restart() {
     echo "restart me"
