@@ -51,6 +51,7 @@ from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.claims import place_of
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.import_files import ImportPlaces
+from milvine.storage.logs import LocalLogs
 from milvine.storage.objects import Objects
 from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
 from milvine.storage.resource_files import ResourceFiles
@@ -70,7 +71,8 @@ def build_engine(settings: Settings) -> Engine:
     root = Path(settings.data_dir)
     make_directory(root / "segments")
     make_directory(root / "wal")
-    store = open_store(SegmentPaths(root), place_of(settings), settings.store_cache_bytes)
+    paths = SegmentPaths(root)
+    store = open_store(paths, place_of(settings), settings.store_cache_bytes)
     catalog = open_catalog_of(root, settings.catalog_uri)
     catalog.limits = Limits(
         settings.max_collections,
@@ -84,7 +86,7 @@ def build_engine(settings: Settings) -> Engine:
     dictionaries.install(resource_files)
     background = Supervisor()
     views, clock = Views(), HybridClock()
-    datanode = DataNode(settings, catalog, views, store, clock, background)
+    datanode = DataNode(settings, catalog, views, store, LocalLogs(paths), clock, background)
     threads = max(2, os.cpu_count() or 1)
     budget = Budget(settings.memory_limit_bytes)
     blocks = Blocks(budget)

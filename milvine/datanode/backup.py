@@ -35,10 +35,10 @@ from milvine.storage.files import (
     verify_sealed,
     walk_files,
 )
+from milvine.storage.logs import LocalLogs
 from milvine.storage.objects import ObjectMissing, Objects
 from milvine.storage.resource_files import resource_directory
 from milvine.storage.segment_files import SegmentPaths
-from milvine.storage.wal import Wal
 
 _VERSION = 1
 _BACKUPS, _FILES, _MANIFEST = "backups/", "files/", "manifest.json"
@@ -372,5 +372,5 @@ def _bring_catalog(place: BackupPlace, backup: Backup, root: Path) -> None:
     if (len(content), crc32c([content])) != backup.catalog:
         raise DataIntegrityError(f"{name} is damaged")
     for collection_id in read_catalog(target).collections:
-        Wal(SegmentPaths(root).wal(collection_id), collection_id).close()
+        LocalLogs(SegmentPaths(root)).create(collection_id).close()
     sync_directory(root)

@@ -19,20 +19,23 @@ from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import removed_on_failure, sync_all
+from milvine.storage.logs import LocalLogs
 from milvine.storage.segment_files import RowsFile, save_delta
 from milvine.storage.segment_writer import SegmentWriter
 from milvine.storage.store import SegmentStore
-from milvine.storage.wal import remove_files_before
 
 
 class Flusher:
     """Flushes one collection at a time; the caller serialises flushes of one collection."""
 
-    def __init__(self, catalog: Catalog, views: Views, store: SegmentStore, clock: HybridClock) -> None:
+    def __init__(
+        self, catalog: Catalog, views: Views, store: SegmentStore, logs: LocalLogs, clock: HybridClock
+    ) -> None:
         self._catalog = catalog
         self._views = views
         self._store = store
         self._paths = store.paths
+        self._logs = logs
         self._clock = clock
 
     def flush(self, writer: CollectionWriter, frozen: Frozen) -> tuple[SegmentMeta, ...]:
@@ -69,7 +72,7 @@ class Flusher:
         self._views.changed(collection_id)
         crash_point("flush.published")
         with contextlib.suppress(OSError):  # the next start removes the rest
-            remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
+            self._logs.remove_before(collection_id, frozen.checkpoint_file)
         return tuple(sealed)
 
     def _hand_over(

@@ -49,10 +49,10 @@ from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.deletes import split_deletes
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import ReadView, Views
-from milvine.storage.files import remove_tree
+from milvine.storage.logs import LocalLogs
 from milvine.storage.snapshot_places import SnapshotPlaces
 from milvine.storage.store import CachedStore, SegmentStore
-from milvine.storage.wal import Wal, remove_files_before
+from milvine.storage.wal_format import Log
 
 _log = logging.getLogger(__name__)
 MAX_WAIT_FOR_TS_MS = 1000
@@ -87,6 +87,7 @@ class DataNode:
         catalog: Catalog,
         views: Views,
         store: SegmentStore,
+        logs: LocalLogs,
         clock: HybridClock,
         supervisor: Supervisor,
     ) -> None:
@@ -94,10 +95,11 @@ class DataNode:
         self._catalog = catalog
         self._views = views
         self._paths = store.paths
+        self._logs = logs
         self._clock = clock
         self._held: dict[int, _Held] = {}
         self._together = threading.Lock()
-        self._flusher = Flusher(catalog, views, store, clock)
+        self._flusher = Flusher(catalog, views, store, logs, clock)
         self._imports = ImportCommitter(catalog, views, store, clock)
         self.indexes = IndexBuilder(catalog, views, store, supervisor)
         self.fills = OutputFiller(catalog, views, store, supervisor)
@@ -126,16 +128,19 @@ class DataNode:
                 _log.info("removed %d leftovers of a crash", removed)
         except OSError as error:
             self._recoveries.failed([_LEFTOVERS], "removing leftovers of a crash", error, is_final=True)
+        readers = self._logs.readers({one.collection_id: one.checkpoint_file for one in snapshot.collections.values()})
         for collection in snapshot.collections.values():
+            collection_id = collection.collection_id
             try:
-                view, wal = recovery.recover(collection, snapshot, self._paths, self._clock)
+                self._logs.remove_before(collection_id, collection.checkpoint_file)
+                view, log = recovery.recover(collection, snapshot, readers[collection_id], self._clock)
             except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections open
                 damage = error if isinstance(error, DataIntegrityError) else _as_damage(error)
-                self._views.mark_damaged(collection.collection_id, damage)
-                what = f"collection {collection.name} ({collection.collection_id}) cannot be opened"
-                self._recoveries.failed([collection.collection_id], what, error, is_final=True)
+                self._views.mark_damaged(collection_id, damage)
+                what = f"collection {collection.name} ({collection_id}) cannot be opened"
+                self._recoveries.failed([collection_id], what, error, is_final=True)
             else:
-                self._open(collection, view, wal)
+                self._open(collection, view, log)
 
     def start(self) -> None:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
@@ -158,12 +163,11 @@ class DataNode:
         self._create(collection, recovery.empty_view(collection))
 
     def _create(self, collection: Collection, view: ReadView) -> None:
-        wal = Wal(self._paths.wal(collection.collection_id), collection.collection_id)
-        self._open(collection, view, wal)
+        self._open(collection, view, self._logs.create(collection.collection_id))
 
-    def _open(self, collection: Collection, view: Any, wal: Wal) -> None:
+    def _open(self, collection: Collection, view: Any, log: Log) -> None:
         self._views.add(view)
-        writer = CollectionWriter(collection, self._views, self._clock, wal)
+        writer = CollectionWriter(collection, self._views, self._clock, log)
         self._held[collection.collection_id] = _Held(writer)
 
     def drop(self, collection_id: int) -> None:
@@ -179,7 +183,7 @@ class DataNode:
             self._flushes.succeeded([collection_id])
             if held is not None:
                 held.writer.close()
-            remove_tree(self._paths.wal(collection_id))
+            self._logs.remove(collection_id)
             remove_collection(self._paths, self._catalog.snapshot, collection_id)
 
     def drop_partition(self, collection_id: int, name: str) -> None:
@@ -224,7 +228,7 @@ class DataNode:
                 held.frozen = None
                 held.writer.flushed(frozen)
                 with contextlib.suppress(OSError):  # the next start removes the rest
-                    remove_files_before(self._paths.wal(collection_id), frozen.checkpoint_file)
+                    self._logs.remove_before(collection_id, frozen.checkpoint_file)
 
     def _remove(self, held: _Held, removed: Removed, change: Callable[[ReadView], ReadView]) -> None:
         """Takes segments that have left the catalog, and growing rows by `change`, out of the view; removes files."""

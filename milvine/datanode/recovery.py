@@ -15,22 +15,16 @@ from milvine.model.timestamps import HybridClock
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
-from milvine.storage.segment_files import SegmentPaths
-from milvine.storage.wal import Wal, WalReader, WalRecord, remove_files_before
+from milvine.storage.wal_format import Log, LogReader, WalRecord
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
 
 
-def recover(
-    collection: Collection, snapshot: Snapshot, paths: SegmentPaths, clock: HybridClock
-) -> tuple[ReadView, Wal]:
-    """The view from log and catalog, and the log, ready to continue in a new file.
+def recover(collection: Collection, snapshot: Snapshot, reader: LogReader, clock: HybridClock) -> tuple[ReadView, Log]:
+    """The view from log and catalog, and the log, ready to continue.
 
     The clock is moved past every timestamp that is read. Raises DataIntegrityError naming a damaged file.
     """
     collection_id = collection.collection_id
-    directory = paths.wal(collection_id)
-    remove_files_before(directory, collection.checkpoint_file)
-    reader = WalReader(directory, collection_id, collection.checkpoint_file)
     growing: dict[int, _GrowingRows] = {}
     deletes: list[DeleteBatch] = []
     sealed = snapshot.segments.get(collection_id, ())
@@ -49,9 +43,7 @@ def recover(
                 growing[partition_id] = _GrowingRows(collection.schema, clock.next(), partition_id)
             growing[partition_id].add(batch, record.ts)
     crash_point("recovery.replayed")
-    if reader.unborn is not None:
-        reader.unborn.unlink()
-    reader.sync_tail()
+    log = reader.go_on()
     deletes = joined_deletes(deletes)
     view = ReadView(
         collection_id,
@@ -62,7 +54,7 @@ def recover(
         deltas,
         tuple(deletes),
     )
-    return view, Wal(directory, collection_id, reader.end)
+    return view, log
 
 
 class _GrowingRows:

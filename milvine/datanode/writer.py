@@ -28,7 +28,7 @@ from milvine.model.timestamps import HybridClock
 from milvine.segment.growing import Chunk, GrowingSegment, make_chunk
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import Buffer
-from milvine.storage.wal import Wal
+from milvine.storage.wal_format import Log
 from milvine.storage.wal_records import RecordType, encode_deletes, encode_insert
 
 
@@ -96,11 +96,11 @@ class _Rows:
 class CollectionWriter:
     """All writes of one collection."""
 
-    def __init__(self, collection: Collection, views: Views, clock: HybridClock, wal: Wal) -> None:
+    def __init__(self, collection: Collection, views: Views, clock: HybridClock, log: Log) -> None:
         self.collection_id = collection.collection_id
         self._views = views
         self._clock = clock
-        self._wal = wal
+        self._log = log
         self._lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._unpublished: deque[tuple[int, DeleteBatch | None, _Rows]] = deque()
@@ -120,7 +120,7 @@ class CollectionWriter:
 
     @property
     def wal_bytes(self) -> int:
-        return self._wal.bytes_since_checkpoint
+        return self._log.bytes_since_checkpoint
 
     def insert(self, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the rows' timestamp once they are durable and visible. ALL_PARTITIONS: their key decides."""
@@ -193,16 +193,16 @@ class CollectionWriter:
             if deletes is not None and batch is None:
                 body = encode_deletes(deletes)
             rows = _Rows(self._schema, [(self._growing_segment(i), i, part) for i, part in parts], ts)
-            ticket = self._wal.append(record_type, ts, body)
+            ticket = self._log.append(record_type, ts, body)
             self._last_ticket = ticket
             is_next = not self._unpublished
             self._unpublished.append((ticket, deletes, rows))
-        self._wal.write(ticket)
+        self._log.write(ticket)
         if is_next and deletes is None and (view := self._views.current(self.collection_id)) is not None:
             rows.join(view)
         else:
             rows.chunks()
-        self._wal.sync(ticket)
+        self._log.sync(ticket)
         self._publish_until(ticket)
         return ts
 
@@ -236,7 +236,7 @@ class CollectionWriter:
         with self._lock:
             ticket = self._last_ticket
         with contextlib.suppress(MilvineError):
-            self._wal.sync(ticket)
+            self._log.sync(ticket)
             self._publish_until(ticket)
 
     def freeze(self) -> Frozen | None:
@@ -251,7 +251,7 @@ class CollectionWriter:
     def stopped(self) -> Iterator[None]:
         """No write takes a timestamp in the block, and every write that has one is visible."""
         with self._lock:
-            self._wal.sync(self._last_ticket)
+            self._log.sync(self._last_ticket)
             self._publish_until(self._last_ticket)
             yield
 
@@ -263,7 +263,7 @@ class CollectionWriter:
         deletes = sum(map(len, view.deletes)) - self._frozen_deletes
         if not self._active and not deletes:
             return None
-        frozen = Frozen(frozenset(self._active.values()), deletes, self._wal.rotate())
+        frozen = Frozen(frozenset(self._active.values()), deletes, self._log.rotate())
         self._active = {}
         self._frozen_deletes += deletes
         return frozen
@@ -273,7 +273,7 @@ class CollectionWriter:
         at `ts` sees no write in part."""
         with self._lock:
             with contextlib.suppress(MilvineError):  # a failed log has no more writes to publish
-                self._wal.sync(self._last_ticket)
+                self._log.sync(self._last_ticket)
                 self._publish_until(self._last_ticket)
             with self._publish_lock:
                 self._views.replace(self.collection_id, lambda view: replace(change(view), ts=max(view.ts, ts)))
@@ -288,12 +288,12 @@ class CollectionWriter:
         with self._lock:
             self._dropped.add(partition_id)
             with contextlib.suppress(MilvineError):  # a failed log has no more writes to publish
-                self._wal.sync(self._last_ticket)
+                self._log.sync(self._last_ticket)
                 self._publish_until(self._last_ticket)
             self._active.pop(partition_id, None)
 
     def close(self) -> None:
-        self._wal.close()
+        self._log.close()
 
 
 def _written(view: ReadView, deletes: DeleteBatch | None, rows: _Rows, chunks: Sequence[Chunk]) -> ReadView:

@@ -1,9 +1,7 @@
 """The write-ahead log of one collection: numbered files, group commit, replay.
 
 File: header of 40 bytes (magic b"MLVNWAL\\0", format version u32, collection id u64, file number u32, valid end of the
-previous file u64, CRC32C of all that u32, zero u32; little-endian, packed), then records. Record: header of 40 bytes
-(magic b"REC\\0", type u32, body length u64, ts u64, offset in this file known to be synced when the record was written
-u64, CRC32C of the header before this field and of the body u32, zero u32), body, zeros up to 8 bytes.
+previous file u64, CRC32C of all that u32, zero u32; little-endian, packed), then records (`wal_format`).
 
 A torn tail (written, never synced, so never acknowledged) is dropped; a bad record at an offset that a later record or
 the next file knows to be synced is damage and an error. Files are removed whole and never cut. After a restart the
@@ -29,18 +27,15 @@ from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import Buffer, crc32c
+from milvine.storage.wal_format import CRC, RECORD_HEAD, RECORD_MAGIC, WalRecord, record_at, record_bytes, sealed_record
 
 FORMAT_VERSION = 1
 FILE_BYTES = 64 << 20
 _ROLL_SECONDS = 0.1
 """How long a record waits for a full file to be replaced. Then it is written there, so the size is a soft limit."""
 _FILE_MAGIC = b"MLVNWAL\0"
-_RECORD_MAGIC = b"REC\0"
 _FILE_HEADER_BODY = struct.Struct("<8sIQIQ")
 _FILE_HEADER_BYTES = _FILE_HEADER_BODY.size + 8
-_RECORD_HEAD = struct.Struct("<4sIQQQ")
-_RECORD_CRC = struct.Struct("<II")
-_RECORD_HEADER_BYTES = _RECORD_HEAD.size + _RECORD_CRC.size
 _IOV_MAX = 512
 _NOT_BEGUN = -1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,15 +45,6 @@ _AHEAD_AFTER_BYTES = 64 << 10
 """A smaller file gets no zeros written ahead, which would take half a gigabyte for a thousand small collections."""
 _SMALL_BYTES = 128 << 10
 """Larger writes are appended, since writing them twice would cost more than it saves."""
-
-
-@dataclass(frozen=True, slots=True)
-class WalRecord:
-    """A record read back; `body` is a view into the file's bytes."""
-
-    record_type: int
-    ts: int
-    body: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +110,7 @@ class Wal:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             body = _FILE_HEADER_BODY.pack(_FILE_MAGIC, FORMAT_VERSION, self._collection_id, file_number, previous_end)
-            _write_all(descriptor, 0, [body, _RECORD_CRC.pack(crc32c([body]), 0)])
+            _write_all(descriptor, 0, [body, CRC.pack(crc32c([body]), 0)])
             os.fsync(descriptor)
             sync_directory(self._directory)
         except OSError:
@@ -147,12 +133,11 @@ class Wal:
             self._synced.wait_for(self._has_room, _ROLL_SECONDS)
             self._raise_failure()
             self._begin()
-            head = _RECORD_HEAD.pack(_RECORD_MAGIC, record_type, length, ts, self._synced_offset)
-        tail = _RECORD_CRC.pack(crc32c([head, *body]), 0)
-        padding = bytes(-length % 8)
+            head = RECORD_HEAD.pack(RECORD_MAGIC, record_type, length, ts, self._synced_offset)
+        record = sealed_record(head, length, body)
         with self._lock:
-            self._pending += [head, tail, *body, padding]
-            self._file_offset += _RECORD_HEADER_BYTES + length + len(padding)
+            self._pending += record
+            self._file_offset += record_bytes(length)
             self._appended += 1
             return self._appended
 
@@ -401,6 +386,13 @@ class WalReader:
             finally:
                 os.close(descriptor)
 
+    def go_on(self) -> Wal:
+        """The log, ready to continue."""
+        if self.unborn is not None:
+            self.unborn.unlink()
+        self.sync_tail()
+        return Wal(self._directory, self._collection_id, self.end)
+
     @property
     def end(self) -> LogEnd:
         """Where the log goes on: in a last file of nothing but its header, else in a new one."""
@@ -418,7 +410,7 @@ class WalReader:
             raise DataIntegrityError(
                 f"{path} has format version {version}, this program reads version {FORMAT_VERSION}"
             )
-        crc, _ = _RECORD_CRC.unpack_from(data, _FILE_HEADER_BODY.size)
+        crc, _ = CRC.unpack_from(data, _FILE_HEADER_BODY.size)
         if magic != _FILE_MAGIC or crc != crc32c([data[: _FILE_HEADER_BODY.size]]):
             return None
         if (collection_id, file_number) != (self._collection_id, number):
@@ -429,44 +421,26 @@ class WalReader:
         """Records of one file; `known_end` is its synced end if a next file exists, None for the last file."""
         offset = _FILE_HEADER_BYTES
         while offset < len(data) if known_end is None else offset < known_end:
-            record = _record_at(data, offset)
+            record = record_at(data, offset)
             if record is None:
                 if known_end is not None or _synced_beyond(data, offset):
                     raise DataIntegrityError(f"{path} is damaged at offset {offset}, before its end")
                 break
             yield record
-            offset += _record_bytes(len(record.body))
+            offset += record_bytes(len(record.body))
         self.valid_end = offset
         self.unread_bytes = len(bytes(data[offset:]).rstrip(b"\0"))
-
-
-def _record_bytes(body_bytes: int) -> int:
-    return _RECORD_HEADER_BYTES + body_bytes + -body_bytes % 8
-
-
-def _record_at(data: memoryview, offset: int) -> WalRecord | None:
-    body_start = offset + _RECORD_HEADER_BYTES
-    if body_start > len(data):
-        return None
-    magic, record_type, length, ts, _ = _RECORD_HEAD.unpack_from(data, offset)
-    if magic != _RECORD_MAGIC or body_start + length > len(data):
-        return None
-    crc, _ = _RECORD_CRC.unpack_from(data, offset + _RECORD_HEAD.size)
-    body = data[body_start : body_start + length]
-    if crc32c([data[offset : offset + _RECORD_HEAD.size], body]) != crc:
-        return None
-    return WalRecord(record_type, ts, body)
 
 
 def _synced_beyond(data: memoryview, offset: int) -> bool:
     """Whether a later intact record says that `offset` was synced, which makes this damage and not a torn tail."""
     raw = data.obj
     assert isinstance(raw, bytes)
-    position = raw.find(_RECORD_MAGIC, offset + 1)
+    position = raw.find(RECORD_MAGIC, offset + 1)
     while position != -1:
-        if (position - _FILE_HEADER_BYTES) % 8 == 0 and _record_at(data, position) is not None:
-            synced = _RECORD_HEAD.unpack_from(data, position)[4]
+        if (position - _FILE_HEADER_BYTES) % 8 == 0 and record_at(data, position) is not None:
+            synced = RECORD_HEAD.unpack_from(data, position)[4]
             if synced > offset:
                 return True
-        position = raw.find(_RECORD_MAGIC, position + 1)
+        position = raw.find(RECORD_MAGIC, position + 1)
     return False
