@@ -370,10 +370,12 @@ def insert(request: Any) -> InsertRequest:
     )
 
 
+_OPERATIONS = {number: name for name, number in schema_pb2.FieldPartialUpdateOp.OpType.items()}
+
+
 def upsert(request: Any) -> InsertRequest:
-    if any(op.op for op in request.field_ops):
-        raise ParameterInvalid("an operation on a field is not supported by this version of Milvine")
-    return replace(insert(request), partial_update=request.partial_update)
+    operations = tuple((each.field_name, _OPERATIONS.get(each.op, str(each.op))) for each in request.field_ops)
+    return replace(insert(request), partial_update=request.partial_update, field_ops=operations)
 
 
 def _template(value: Any) -> object:

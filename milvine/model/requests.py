@@ -45,8 +45,9 @@ class LoadRequest:
 class InsertRequest:
     """Columns by name, as sent: not checked yet, integers as wide as on the wire.
 
-    `partial_update` is only for upserts: rows keep their values in columns that are left out. `schema_ts`: the last
-    change of the schema that the client knows; 0 if it is not given.
+    `partial_update` is only for upserts: rows keep their values in columns that are left out. `field_ops` are pairs of
+    a field's name and the name of an operation, which makes an upsert partial unless it is REPLACE. `schema_ts`: the
+    last change of the schema that the client knows; 0 if it is not given.
     """
 
     name: str
@@ -55,6 +56,7 @@ class InsertRequest:
     columns: Mapping[str, Column]
     partial_update: bool = False
     schema_ts: int = 0
+    field_ops: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,9 @@ from milvine.model.vectors import kind_of
 from milvine.rest_api import buckets, rows
 from milvine.rest_api.body import Body
 from milvine.rest_api.chains import function_chains
-from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, UNSUPPORTED, function_type
+from milvine.rest_api.schemas import LEVEL_RULE, LEVELS, function_type
 from milvine.segment.plans import SegmentSearchStats
+from milvine.service import array_operations
 
 DEFAULT_LIMIT = 100
 _COUNT = "count(*)"
@@ -74,11 +75,17 @@ def insert(body: Body, collection: Collection) -> InsertRequest:
 
 
 def upsert(body: Body, schema: CollectionSchema) -> InsertRequest:
-    if body.array("fieldOps"):
-        raise ParameterInvalid(f"an operation on a field {UNSUPPORTED}")
+    operations = tuple((each.text("fieldName"), _operation(each.text("op"))) for each in body.inners("fieldOps"))
     is_partial = body.boolean("partialUpdate")
     to_columns = rows.to_partial_columns if is_partial else rows.to_upsert_columns
-    return replace(_rows(body, schema, to_columns), partial_update=is_partial)
+    return replace(_rows(body, schema, to_columns), partial_update=is_partial, field_ops=operations)
+
+
+def _operation(text: str) -> str:
+    name = text.strip().upper()
+    if name not in array_operations.NAMES:
+        raise ParameterInvalid(f"unsupported partial update op: {text}")
+    return name
 
 
 def _rows(

@@ -1,8 +1,8 @@
-"""The rows of a partial upsert: the stored rows, with given columns replaced."""
+"""The rows of a partial upsert: the stored rows, with given columns replaced or changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,27 @@ from milvine.model.columns import Column, ColumnBatch, absent_column, concat_col
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 from milvine.segment.keys import KeyIndex
+from milvine.service.array_operations import Operation
 
 Array = np.ndarray[Any, Any]
 
 
-def read_field_ids(schema: CollectionSchema, given: Mapping[int, Column]) -> tuple[int, ...]:
-    """Fields whose old values are needed: those not given, the key, and `$meta`, whose keys are merged. What the
+def read_field_ids(schema: CollectionSchema, replaced: Collection[int]) -> tuple[int, ...]:
+    """Fields whose old values are needed: those not replaced, the key, and `$meta`, whose keys are merged. What the
     engine makes from other fields is made anew."""
     stored = (f for f in schema.fields if not f.is_made_here)
-    return tuple(f.field_id for f in stored if f.field_id not in given or f.is_primary or f.is_dynamic)
+    return tuple(f.field_id for f in stored if f.field_id not in replaced or f.is_primary or f.is_dynamic)
 
 
-def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: ColumnBatch | None) -> ColumnBatch:
+def merged_rows(
+    schema: CollectionSchema,
+    given: Mapping[int, Column],
+    found: ColumnBatch | None,
+    operations: Mapping[int, Operation],
+) -> ColumnBatch:
     """One row for each given key, in their order, without what the engine makes from other fields. `given` has the
-    key's column, checked like the others; `found` the old rows, one per key. Raises ParameterInvalid if a new row lacks
-    a required field."""
+    key's column, checked like the others; `found` the old rows, one per key. A new row has the given values whatever
+    the operation. Raises ParameterInvalid if a new row lacks a required field, or if an operation refuses values."""
     keys = given[schema.primary_field.field_id].values
     count = len(keys)
     source = np.full(count, -1, np.int64)
@@ -59,6 +65,9 @@ def merged_rows(schema: CollectionSchema, given: Mapping[int, Column], found: Co
             column = old_values(field)
         elif field.is_dynamic:
             column = _merged_keys(old_values(field), column)
+        elif operation := operations.get(field.field_id):
+            changed = operation(field, old_values(field), column)
+            column = concat_columns([changed, column]).take(np.arange(count) + np.where(is_new, count, 0))
         needs_paths = field.data_type is DataType.JSON and column.paths is None
         columns[field.field_id] = json_column(column.values, column.validity) if needs_paths else column
     return ColumnBatch(count, columns)

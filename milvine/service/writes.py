@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ from milvine.model.types import DataType
 from milvine.querynode.cluster import Target
 from milvine.segment.keys import has_duplicates
 from milvine.segment.plans import QueryPlan
+from milvine.service.array_operations import Operation, checked_operations
 from milvine.service.checked_columns import check_type, checked_column
 from milvine.service.context import Engine, RequestContext, find_collection, find_partition
 from milvine.service.deny_rules import WRITING
@@ -72,7 +74,7 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
 @capability("Upsert", on="request.name", denied_as=WRITING)
 def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> MutationResult:
     """Replaces the rows with the given keys by whole rows. A missing field gets its default or NULL, not the old value,
-    except in a partial update.
+    except in a partial update, which an operation on an ARRAY field is, too.
 
     With automatic ids the keys name the rows to replace, and the rows get new ids, unless they may have their own. With
     a partition key, the old row of a key is replaced in any partition. Returns as `insert` does.
@@ -81,6 +83,7 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     _check_limits(engine, collection, request)
     partition_id = _partition_id(collection, request.partition_name)
     _check_schema_ts(collection, request)
+    operations = checked_operations(collection.schema, request)
     primary = collection.schema.primary_field
     keys = request.columns.get(primary.name)
     if keys is None:
@@ -89,8 +92,8 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     if has_duplicates(keys.values):
         raise ParameterInvalid("duplicate primary keys are not allowed in the same batch")
     _check_row_count(request)
-    if request.partial_update:
-        return _partial_upsert(engine, context, collection, partition_id, request)
+    if request.partial_update or operations:
+        return _partial_upsert(engine, context, collection, partition_id, request, operations=operations)
     replaced = None
     if primary.auto_id and not allows_inserted_ids(collection.properties):
         replaced = checked_column(collection.schema, primary, keys, request.row_count).values
@@ -102,9 +105,16 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
 
 
 def _partial_upsert(
-    engine: Engine, context: RequestContext, collection: Collection, partition_id: int, request: InsertRequest
+    engine: Engine,
+    context: RequestContext,
+    collection: Collection,
+    partition_id: int,
+    request: InsertRequest,
+    *,
+    operations: Mapping[int, Operation],
 ) -> MutationResult:
-    """Replaces the given columns of the rows with the given keys; new keys make new rows.
+    """Replaces the given columns of the rows with the given keys, or changes them by the operation of their field; new
+    keys make new rows.
 
     The read and the write are atomic: no other write of the same keys is lost in between.
     """
@@ -122,9 +132,9 @@ def _partial_upsert(
 
     def merged() -> tuple[ColumnBatch, Any | None]:
         current = engine.catalog.snapshot.collections.get(collection.collection_id, collection)
-        outputs = read_field_ids(current.schema, given)
+        outputs = read_field_ids(current.schema, given.keys() - operations.keys())
         found = _rows_by_key(engine, context, current, partition_id, keys, outputs)
-        batch = with_outputs(current.schema, merged_rows(current.schema, given, found))
+        batch = with_outputs(current.schema, merged_rows(current.schema, given, found, operations))
         if not new_ids:
             return batch, None
         made = _new_keys(engine, primary, batch.row_count)

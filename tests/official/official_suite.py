@@ -40,6 +40,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
         ("milvus_client/test_milvus_client_insert.py", ""),
         ("milvus_client/test_milvus_client_upsert.py", ""),
         ("milvus_client/test_milvus_client_partial_update.py", ""),
+        ("milvus_client/test_milvus_client_partial_update_array_op.py", ""),
         ("milvus_client/test_drop_field_feature.py", "disable_dynamic"),
         ("testcases/indexes/test_diskann.py", ""),
         ("testcases/indexes/test_faiss.py", ""),

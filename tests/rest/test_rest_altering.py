@@ -140,6 +140,38 @@ def test_a_partial_upsert_merges_dynamic_keys(rest: Rest, collection_name: str) 
     assert _rows(rest, collection_name) == [{"id": 1, "vector": [5, 6], "red": 2, "blue": 1, "green": 3}]
 
 
+def test_an_upsert_appends_elements_or_removes_them(rest: Rest, collection_name: str) -> None:
+    tags = {
+        "fieldName": "tags",
+        "dataType": "Array",
+        "elementDataType": "Int64",
+        "elementTypeParams": {"max_capacity": 4},
+    }
+    fields = [
+        {"fieldName": "id", "dataType": "Int64", "isPrimary": True},
+        {"fieldName": "vec", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}},
+        tags,
+    ]
+    index = [{"fieldName": "vec", "indexName": "vec", "metricType": "L2"}]
+    name = {"collectionName": collection_name}
+    rest.ok("collections/create", {**name, "schema": {"fields": fields}, "indexParams": index})
+    rest.wait_loaded(collection_name)
+    rest.ok("entities/insert", {**name, "data": [{"id": 1, "vec": [1, 2], "tags": [1, 2, 1]}]})
+    partial = {**name, "data": [{"id": 1, "tags": [1]}], "partialUpdate": True}
+
+    def upserted(op: str) -> Any:
+        return rest.post("entities/upsert", {**partial, "fieldOps": [{"fieldName": "tags", "op": op}]})
+
+    assert upserted("array_append")["code"] == 0
+    assert _rows(rest, collection_name) == [{"id": 1, "vec": [1, 2], "tags": [1, 2, 1, 1]}]
+    text = "array length 5 exceeds max_capacity 4: invalid parameter"
+    assert upserted("ARRAY_APPEND") == {"code": 1100, "message": text}
+    assert upserted(" ARRAY_REMOVE ")["code"] == 0
+    assert _rows(rest, collection_name) == [{"id": 1, "vec": [1, 2], "tags": [2]}]
+    unknown = {"code": 1100, "message": "unsupported partial update op: ARRAY_SORT: invalid parameter"}
+    assert upserted("ARRAY_SORT") == unknown
+
+
 def test_automatic_ids_may_be_given_if_the_collection_allows_it(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name, autoID=True)
     name = {"collectionName": collection_name}
