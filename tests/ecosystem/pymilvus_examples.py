@@ -1,0 +1,95 @@
+"""Runs pymilvus's own `examples/*.py`, each against a fresh Milvine, and keeps what each prints.
+
+usage: pymilvus_examples.py --examples DIR --python VENV_PYTHON [--only PATTERN ...] [--out DIR]
+
+`--examples` is the folder of a pymilvus checkout, `--python` the interpreter of an environment with pymilvus, minio,
+pandas, pytz and xgboost. The examples know one address and one object store, so each runs as a copy in which these are
+the addresses of its server and of an S3 server. Those that need a model, a GPU, a cloud or a file of their author are
+listed below. The rate counts the others; that an example ends with 0 does not say that it printed what it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "official"))
+
+from object_store import BUCKET, object_store
+from official_suite import started_server
+
+IMPOSSIBLE = {
+    "bulk_import/example_bulkwriter_stage.py": "Zilliz Cloud",
+    "bulk_import/example_bulkwriter_volume.py": "Zilliz Cloud",
+    "bulk_import/example_volume_file_manager.py": "Zilliz Cloud",
+    "bulk_import/example_volume_manager.py": "Zilliz Cloud",
+    "milvus_model/hello_model.py": "hosted model",
+    "orm_deprecated/gpu_indx/example_gpu_brute_force.py": "GPU",
+    "orm_deprecated/gpu_indx/example_gpu_cagra.py": "GPU",
+}
+"""Of each example that no server on this machine could serve, what it needs."""
+_SECONDS = 300
+_ADDRESS = re.compile(r"""(?<=localhost:)19530|(?<=127\.0\.0\.1:)19530|(?<=port=)"?19530|(?<=PORT = )['"]19530""")
+
+
+def adapted(text: str, port: int, store_host: str) -> str:
+    """The program with the addresses of its server and of the object store."""
+    text = _ADDRESS.sub(lambda found: found.group().replace("19530", str(port)), text)
+    return text.replace("0.0.0.0:9000", f"{store_host}:9000").replace("a-bucket", BUCKET)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=Path, required=True)
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--only", nargs="*", default=["*"])
+    parser.add_argument("--out", type=Path, default=Path(tempfile.mkdtemp(prefix="milvine-examples-")))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    copies = options.out / "examples"
+    shutil.copytree(options.examples, copies, dirs_exist_ok=True)
+    names = sorted(path.relative_to(copies).as_posix() for path in copies.rglob("*.py"))
+    wanted = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.only)]
+    passed = 0
+    possible = [name for name in wanted if name not in IMPOSSIBLE]
+    for name in possible:
+        log = options.out / (name.replace("/", "-") + ".txt")
+        code, seconds = run(options, name, log)
+        passed += code == 0
+        print(f"{'ok    ' if code == 0 else 'FAILED'} {seconds:6.1f} s  {name}", flush=True)  # noqa: T201
+    print(f"{passed} of {len(possible)} end with 0; {len(wanted) - len(possible)} cannot run here")  # noqa: T201
+
+
+def run(options: argparse.Namespace, name: str, log: Path) -> tuple[int, float]:
+    """(exit code, seconds) of one example; what it printed is in the log."""
+    path = options.out / "examples" / name
+    environment = {**os.environ, "PYTHONPATH": str(options.out), "PYTHONUNBUFFERED": "1"}
+    host, settings = "", dict[str, str]()
+    with ExitStack() as stack:
+        if "bulk_import/" in name:
+            host, settings = stack.enter_context(object_store(log.with_suffix(".objects")))
+        port = stack.enter_context(started_server(log.with_suffix(".server"), "", settings))
+        path.write_text(adapted((options.examples / name).read_text(), port, host))
+        command = [options.python, path.name]
+        out = stack.enter_context(log.open("w"))
+        began = time.monotonic()
+        try:
+            done = subprocess.run(
+                command, cwd=path.parent, env=environment, stdout=out, stderr=out, timeout=_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return -1, _SECONDS
+        return done.returncode, time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
