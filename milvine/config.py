@@ -326,6 +326,21 @@ SETTINGS: tuple[Setting, ...] = (
         _parse_catalog,
         "where the catalog is: postgresql://USER@HOST:PORT/DATABASE; empty: a file in the data directory",
     ),
+    Setting(
+        "standby",
+        "mixCoord.enableActiveStandby",
+        False,
+        parse_bool,
+        "whether this head waits while another one serves, and takes over from it",
+        "rootCoord.enableActiveStandby",
+    ),
+    Setting(
+        "session_seconds",
+        "common.session.ttl",
+        5,
+        _parse_seconds,
+        "of a head that can be replaced: how long it answers without a word from the catalog's PostgreSQL",
+    ),
     Setting("store_endpoint", "store.endpoint", "", str, "the address of the store; empty: AWS, Google or Azure"),
     Setting("store_region", "store.region", "", str, "the region of the bucket; empty: that of the environment"),
     Setting(
@@ -743,6 +758,8 @@ class Settings:
     data_dir: str
     store_uri: str
     catalog_uri: str
+    standby: bool
+    session_seconds: float
     store_endpoint: str
     store_region: str
     store_cache_bytes: int

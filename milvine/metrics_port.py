@@ -9,6 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from milvine import logs, metrics
+from milvine.background import Supervisor
+from milvine.config import Settings
+from milvine.errors import STANDBY
 from milvine.service import admin, configuration
 from milvine.service.context import Engine
 
@@ -20,13 +23,8 @@ _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _LEVEL_PATH = "/log/level"
 _ALL_CONFIGS_PATH, _CONFIGS_PATH = "/_cluster/configs", "/management/config/get"
-_HEALTH_PATHS = ("/healthz", "/livez")
+_HEALTH_PATH, _LIVE_PATH = "/healthz", "/livez"
 _MOST_BODY_BYTES = 4096
-
-
-def _health(engine: Engine) -> tuple[int, bytes]:
-    healthy, reasons = admin.is_serving(engine)
-    return (200, b"OK") if healthy else (503, "; ".join(reasons).encode())
 
 
 def _wanted_level(content_type: str, body: bytes) -> str:
@@ -45,13 +43,15 @@ def _wanted_level(content_type: str, body: bytes) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    engine: Engine
+    port: MetricsPort
     timeout = 30
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if path in _HEALTH_PATHS:
-            self._reply(*_health(self.engine), _TEXT)
+        if path == _HEALTH_PATH:
+            self._reply(*self.port.health(), _TEXT)
+        elif path == _LIVE_PATH:
+            self._reply(*self.port.life(), _TEXT)
         elif path not in ("/metrics", _LEVEL_PATH, _ALL_CONFIGS_PATH, _CONFIGS_PATH):
             self._reply(404, b"404 page not found", _TEXT)
         elif not self._may_read():
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply_configs(self, path: str) -> None:
         """Where users are required, settings are shown only to who has the token."""
-        settings = self.engine.settings
+        settings = self.port.settings
         if settings.authorization_enabled and not settings.metrics_token:
             self._reply_json(401, {"msg": "settings need metrics.token where users are required"})
         elif path == _ALL_CONFIGS_PATH:
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply_level()
 
     def _may_read(self) -> bool:
-        return metrics.may_read(self.engine.settings.metrics_token, self.headers["Authorization"])
+        return metrics.may_read(self.port.settings.metrics_token, self.headers["Authorization"])
 
     def _reply_level(self) -> None:
         self._reply(200, f'{{"level":"{logs.level()}"}}\n'.encode(), _JSON)
@@ -118,30 +118,46 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def start_metrics_port(engine: Engine) -> int:
-    """The port, served in a background thread, or 0 if it is switched off or another process has taken it."""
-    settings = engine.settings
-    if not settings.metrics_port:
-        return 0
+class MetricsPort:
+    """`engine` is None while the head waits for its turn."""
 
-    class Handler(_Handler):
-        pass
+    def __init__(self, settings: Settings, background: Supervisor) -> None:
+        self.settings = settings
+        self.engine: Engine | None = None
+        self._background = background
 
-    Handler.engine = engine
+    def health(self) -> tuple[int, bytes]:
+        if self.engine is None:
+            return 503, STANDBY.encode()
+        healthy, reasons = admin.is_serving(self.engine)
+        return (200, b"OK") if healthy else (503, "; ".join(reasons).encode())
 
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        timeout = _POLL_SECONDS
+    def life(self) -> tuple[int, bytes]:
+        """A standby is alive: who restarts servers by this must leave it alone."""
+        return (200, b"OK") if self.engine is None else self.health()
 
-    try:
-        ports = Server((settings.host or _LOOPBACK, settings.metrics_port), Handler)
-    except OSError as error:  # two servers that start at once both found it free
-        _log.warning("port %d cannot be used, no metrics port: %s", settings.metrics_port, error.strerror)
-        return 0
+    def start(self) -> int:
+        """The port, served in a background thread, or 0 if it is switched off or another process has taken it."""
+        settings = self.settings
+        if not settings.metrics_port:
+            return 0
 
-    def step() -> float:
-        ports.handle_request()
-        return 0.0
+        class Handler(_Handler):
+            port = self
 
-    engine.background.worker("metrics_port", step).start()
-    return settings.metrics_port
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+            timeout = _POLL_SECONDS
+
+        try:
+            ports = Server((settings.host or _LOOPBACK, settings.metrics_port), Handler)
+        except OSError as error:  # two servers that start at once both found it free
+            _log.warning("port %d cannot be used, no metrics port: %s", settings.metrics_port, error.strerror)
+            return 0
+
+        def step() -> float:
+            ports.handle_request()
+            return 0.0
+
+        self._background.worker("metrics_port", step).start()
+        return settings.metrics_port

@@ -14,11 +14,14 @@ import pyarrow as pa
 from milvine import __version__, logs, metrics
 from milvine.analysis import dictionaries
 from milvine.background import Supervisor
+from milvine.catalog.leases import Lease
 from milvine.catalog.limits import Limits
 from milvine.catalog.opening import open_catalog_of
 from milvine.catalog.store import Catalog
 from milvine.config import HINT, LRU, Settings, is_loopback
 from milvine.datanode.node import DataNode
+from milvine.errors import ServiceNotReady
+from milvine.grpc_api import not_serving as grpc_not_serving
 from milvine.grpc_api import wire
 from milvine.intake import Intake
 from milvine.model.properties import PartKind
@@ -35,6 +38,7 @@ from milvine.querynode.remote.head import Head
 from milvine.querynode.remote.node_set import NodeSet
 from milvine.querynode.remote.process import certificates_of, check_is_guarded
 from milvine.querynode.resting import RestPolicy
+from milvine.rest_api import not_serving as rest_not_serving
 from milvine.rest_api.app import make_app
 from milvine.segment.rows import parsed_json
 from milvine.segment.view import Views
@@ -62,7 +66,7 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 _log = logging.getLogger(__name__)
 
 
-def build_engine(settings: Settings) -> Engine:
+def build_engine(settings: Settings, background: Supervisor | None = None) -> Engine:
     """Opens the catalog, replays the logs, starts background work, and starts to load what was loaded before.
 
     Raises DataIntegrityError, naming the file, if the catalog is damaged.
@@ -72,8 +76,10 @@ def build_engine(settings: Settings) -> Engine:
     make_directory(root / "segments")
     make_directory(root / "wal")
     paths = SegmentPaths(root)
+    lease_seconds = settings.session_seconds if settings.standby else 0.0
+    # First, since it waits for the turn of this server: the store belongs to the server that opened it last.
+    catalog = open_catalog_of(root, settings.catalog_uri, lease_seconds, is_standby=settings.standby)
     store = open_store(paths, place_of(settings), settings.store_cache_bytes)
-    catalog = open_catalog_of(root, settings.catalog_uri)
     catalog.limits = Limits(
         settings.max_collections,
         settings.max_collections_per_database,
@@ -84,7 +90,7 @@ def build_engine(settings: Settings) -> Engine:
     sync_directory(root)
     resource_files = ResourceFiles(root, catalog.file_resource)
     dictionaries.install(resource_files)
-    background = Supervisor()
+    background = background or Supervisor()
     views, clock = Views(), HybridClock()
     datanode = DataNode(settings, catalog, views, store, LocalLogs(paths), clock, background)
     threads = max(2, os.cpu_count() or 1)
@@ -131,7 +137,9 @@ def build_engine(settings: Settings) -> Engine:
     _count_under_milvus_names(catalog)
     datanode.start()
     leave_nodes = (
-        _listen(settings, node, store, loader, clock, resource_files) if isinstance(node, NodeSet) else _nothing
+        _listen(settings, node, store, catalog, loader, clock, resource_files)
+        if isinstance(node, NodeSet)
+        else _nothing
     )
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
@@ -176,6 +184,7 @@ def _listen(
     settings: Settings,
     nodes: NodeSet,
     store: SegmentStore,
+    catalog: Catalog,
     loader: Loader,
     clock: HybridClock,
     resource_files: ResourceFiles,
@@ -185,7 +194,9 @@ def _listen(
         store.is_held = lambda collection_id, segment_id: not nodes.has_left(collection_id, segment_id)
     certificates = certificates_of(settings)
     check_is_guarded(settings.cluster_host, certificates)
-    head = Head(nodes.members, clock.next(), settings.data_dir, place_of(settings), certificates, resource_files)
+    check = _nothing if catalog.lease is None else catalog.lease.check
+    epoch = catalog.epoch or clock.next()
+    head = Head(nodes.members, epoch, settings.data_dir, place_of(settings), certificates, resource_files, check)
     nodes.start(loader)
     port = head.start(settings.cluster_host, settings.cluster_port)
     logs.event(_log, logging.INFO, "query nodes may register", address=f"{settings.cluster_host}:{port}")
@@ -271,4 +282,28 @@ def make_application(engine: Engine, intake: Intake) -> Application:
                 return wire.handle(engine, visit, environ, start_response)
             return rest(visit, environ, start_response)
 
-    return application
+    lease = engine.catalog.lease
+    return application if lease is None else _leased(application, lease)
+
+
+def _leased(application: Application, lease: Lease) -> Application:
+    """No answer leaves a head whose lease has run out: another one may have taken over, and what this one has read or
+    written may be nobody's any more."""
+
+    def checked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]]) -> Any:
+            lease.check()
+            return start_response(status, headers)
+
+        try:
+            return application(environ, start)
+        except ServiceNotReady as error:
+            return not_ready(error, environ, start_response)
+
+    return checked
+
+
+def not_ready(error: ServiceNotReady, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """The answer of a head that does not serve."""
+    answer = grpc_not_serving.answer if wire.is_grpc(environ) else rest_not_serving.answer
+    return answer(error, environ, start_response)

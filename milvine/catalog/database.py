@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from milvine.catalog.leases import Lease
 from milvine.catalog.tables import metadata
 from milvine.errors import MilvineError
 
@@ -25,6 +26,8 @@ class CatalogDatabase(ABC):
 
     source: str
     engine: sa.Engine
+    epoch = 0
+    lease: Lease | None = None
 
     @abstractmethod
     def opening(self) -> AbstractContextManager[sa.Connection]:

@@ -30,8 +30,9 @@ MOVED_FILE = "catalog-moved.sqlite"
 """What the file is called after its rows were moved to PostgreSQL."""
 
 
-def open_catalog_of(root: Path, uri: str) -> Catalog:
-    """The catalog of a directory, made or upgraded if need be; `uri` "": in the directory.
+def open_catalog_of(root: Path, uri: str, lease_seconds: float = 0.0, *, is_standby: bool = False) -> Catalog:
+    """The catalog of a directory, made or upgraded if need be; `uri` "": in the directory. `lease_seconds`,
+    `is_standby`: see PostgresDatabase.
 
     Raises UnexpectedError if the directory and the database do not belong together, and DataIntegrityError for a
     damaged catalog.
@@ -47,7 +48,7 @@ def open_catalog_of(root: Path, uri: str) -> Catalog:
         marker = Marker(uri, uuid.uuid4().hex, is_claimed=False)
         write_marker(root / MARKER, marker)
         crash_point("catalog.marked")
-    database = PostgresDatabase(uri, marker.owner)
+    database = PostgresDatabase(uri, marker.owner, lease_seconds, is_standby=is_standby)
     try:
         catalog = Catalog(database, fill=_filling(root, database, marker))
         claimed = Marker(uri, marker.owner, is_claimed=True)

@@ -22,14 +22,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from milvine.catalog.database import JSON_OPTIONS, CatalogDatabase, copy_tables
+from milvine.catalog.leases import TRY_LOCK, Lease, Seen, Turn, now, take
 from milvine.catalog.tables import metadata
 from milvine.crash_points import crash_point
 from milvine.errors import DiskLimitExceeded, MilvineError, ServiceInternal, UnexpectedError
+from milvine.model.timestamps import from_physical_ms
 
 _log = logging.getLogger(__name__)
 _DISK_FULL = "53100"
-_LOCK_SECONDS = 10.0
-"""How long a start waits for a server that has ended without saying so. It sees a dead connection after this time."""
 _PAUSE_SECONDS = 0.5
 _TELL_SECONDS = 60.0
 _CONNECTION = {
@@ -61,51 +61,76 @@ epochs = sa.Table(
 
 
 class PostgresDatabase(CatalogDatabase):
-    def __init__(self, uri: str, owner: str) -> None:
-        """`owner` names the data directory whose catalog this is. Raises UnexpectedError without the driver."""
+    def __init__(self, uri: str, owner: str, lease_seconds: float = 0.0, *, is_standby: bool = False) -> None:
+        """`owner` names the data directory whose catalog this is. `lease_seconds`: see Lease. `is_standby`: waits for
+        as long as another server lives. Raises UnexpectedError without the driver."""
         self.source = f"the catalog at {uri}"
         self.epoch = 0
+        self.lease: Lease | None = None
         self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._is_standby = is_standby
         self._change = 0
         self._committed = 0
         self._closing = threading.Event()
         try:
-            url = sa.make_url(uri).set(drivername="postgresql+psycopg")
-            self.engine = sa.create_engine(
-                url,
-                pool_size=1,
-                max_overflow=0,
-                connect_args={name: value for name, value in _CONNECTION.items() if name not in url.query},
-                **JSON_OPTIONS,
-            )
+            self._url = sa.make_url(uri).set(drivername="postgresql+psycopg")
+            self.engine = self._engine()
         except (sa.exc.ArgumentError, ValueError) as error:
             raise UnexpectedError(f"{self.source}: the URI cannot be read: {error}") from error
         except ModuleNotFoundError as error:
             raise UnexpectedError(f"{self.source} needs psycopg: pip install 'milvine[cluster]'") from error
-        sa.event.listen(self.engine, "connect", _prepare)
+        sa.event.listen(self.engine, "connect", _lock)
+
+    def _engine(self, **options: Any) -> sa.Engine:
+        """For one connection at a time."""
+        defaults = {name: value for name, value in _CONNECTION.items() if name not in self._url.query}
+        engine = sa.create_engine(
+            self._url, pool_size=1, max_overflow=0, connect_args=defaults | options, **JSON_OPTIONS
+        )
+        sa.event.listen(engine, "connect", _prepare)
+        return engine
 
     @contextmanager
     def opening(self) -> Iterator[sa.Connection]:
         """Also raises UnexpectedError if the catalog is that of another directory, if a server uses it, or if the
         database cannot hold a catalog."""
+        turn_engine = self._engine()
         try:
-            with self.engine.begin() as connection:
-                self._check_schema(connection)
-                self._wait_for_lock(connection)
-                if not sa.inspect(connection).has_table(epochs.name):
-                    self._check_is_empty(connection)
-                    epochs.create(connection)
-                row = connection.execute(sa.select(epochs)).one_or_none()
-                if row is None:
-                    connection.execute(sa.insert(epochs).values(owner=self._owner, epoch=0, change=0))
-                elif row.owner != self._owner:
-                    raise UnexpectedError(f"{self.source} belongs to another data directory")
-                raised = sa.update(epochs).values(epoch=epochs.c.epoch + 1).returning(epochs)
-                row = connection.execute(raised).one()
-                self.epoch, self._change, self._committed = row.epoch, row.change, row.change
+            turn = Turn(turn_engine, self.source, is_standby=self._is_standby)
+            while not self._take_over(turn.wait()):
+                self.engine.dispose()  # and the lock, if it was free
+            with self.changing() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             raise self.failed(error) from error
+        finally:
+            turn_engine.dispose()
+
+    def _take_over(self, seen: Seen) -> bool:
+        """Takes the lock, the epoch and the lease; False if another server was faster."""
+        since = now()
+        with self.engine.begin() as connection:
+            self._check_schema(connection)
+            if not connection.execute(sa.text(TRY_LOCK)).scalar():
+                return False
+            if not sa.inspect(connection).has_table(epochs.name):
+                self._check_is_empty(connection)
+                epochs.create(connection)
+            row = connection.execute(sa.select(epochs)).one_or_none()
+            if row is None:
+                connection.execute(sa.insert(epochs).values(owner=self._owner, epoch=0, change=0))
+            elif row.owner != self._owner:
+                raise UnexpectedError(f"{self.source} belongs to another data directory")
+            # Query nodes compare it with the epochs of catalogs in files, which are timestamps.
+            following = sa.func.greatest(epochs.c.epoch + 1, from_physical_ms(time.time_ns() // 1_000_000))
+            row = connection.execute(sa.update(epochs).values(epoch=following).returning(epochs)).one()
+            if not take(connection, seen, row.epoch, self._lease_seconds):
+                connection.rollback()
+                return False
+        self.epoch, self._change, self._committed = row.epoch, row.change, row.change
+        self.lease = Lease(self._engine(), self.epoch, self._lease_seconds, since)
+        return True
 
     def _check_schema(self, connection: sa.Connection) -> None:
         if connection.execute(sa.text("SELECT current_schema()")).scalar() is None:
@@ -122,13 +147,6 @@ class PostgresDatabase(CatalogDatabase):
                 f"{self.source} has tables of something else ({', '.join(found)}): the catalog needs an empty "
                 "database, or a schema of its own, alone in the search_path"
             )
-
-    def _wait_for_lock(self, connection: sa.Connection) -> None:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while not connection.execute(sa.text(_TRY_LOCK)).scalar():
-            if time.monotonic() > deadline:
-                raise UnexpectedError(f"another server uses {self.source}")
-            time.sleep(_PAUSE_SECONDS)
 
     @contextmanager
     def changing(self) -> Iterator[sa.Connection]:
@@ -233,21 +251,26 @@ class PostgresDatabase(CatalogDatabase):
 
     def close(self) -> None:
         self._closing.set()
+        if self.lease is not None:
+            self.lease.give_back()
         self.engine.dispose()
 
 
-_TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('milvine ' || current_schema(), 0))"
-
-
 def _prepare(connection: Any, _record: object) -> None:
-    """Commits of this connection are durable. A connection after the first one also takes the lock, if it can: a
-    server that waits for it would replace this one for no reason."""
+    """Commits of this connection are durable, and it does not outlive this machine by much."""
     with closing(connection.cursor()) as cursor:
         if cursor.execute("SHOW synchronous_commit").fetchone()[0] == "off":
             cursor.execute("SET synchronous_commit TO on")
         for name, value in SESSION.items():
             cursor.execute(f"SET {name} TO {value}")
-        cursor.execute(_TRY_LOCK)
+    connection.commit()
+
+
+def _lock(connection: Any, _record: object) -> None:
+    """A connection after the first one also takes the lock, if it can: a server that waits for it would replace this
+    one for no reason."""
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(TRY_LOCK)
     connection.commit()
 
 

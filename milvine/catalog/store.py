@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from milvine.catalog import encoding, tables
 from milvine.catalog.contents import Snapshot, read_contents
 from milvine.catalog.database import CatalogDatabase
+from milvine.catalog.leases import Lease
 from milvine.catalog.limits import Limits
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import Step, is_behind, latest_version, stored_version, upgrade
@@ -66,6 +67,16 @@ class Catalog:
             if image is not None:
                 self._database.write_image(image)
             return following
+
+    @property
+    def epoch(self) -> int:
+        """Larger than that of every server before, as a timestamp; 0 if the catalog is in a file."""
+        return self._database.epoch
+
+    @property
+    def lease(self) -> Lease | None:
+        """The right of this server to answer; None if the catalog is in a file, whose directory is locked."""
+        return self._database.lease
 
     def file_resource(self, name: str) -> FileResource | None:
         return self.snapshot.file_resources.get(name)

@@ -17,7 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--head", required=True, metavar="HOST:PORT", help="the server's cluster.host and cluster.port")
+    parser.add_argument(
+        "--head",
+        required=True,
+        metavar="HOST:PORT",
+        help="the server's cluster.host and cluster.port; those of standbys follow after commas",
+    )
     parser.add_argument("--data-dir", required=True, metavar="DIR", help="the node's cache of segment files")
     parser.add_argument("--host", default="127.0.0.1", help="the address under which the server reaches this node")
     parser.add_argument("--port", default=0, type=int, help="default: a free one")
@@ -42,7 +47,8 @@ def _run(parsed: argparse.Namespace) -> int:
         logs.configure(settings.log_level, settings.log_format)
         Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
         lock(Path(settings.data_dir))
-        node = NodeProcess(settings, parsed.head.removeprefix("grpc://"), parsed.host, parsed.port)
+        heads = [head.strip().removeprefix("grpc://") for head in parsed.head.split(",")]
+        node = NodeProcess(settings, heads, parsed.host, parsed.port)
     except (ValueError, OSError, CannotServe, MilvineError) as error:
         raise Failed(str(error)) from error
     forget_garbage()
@@ -65,6 +71,7 @@ COMMAND = Command(
     "hold and read segments for a server, as one of its query nodes",
     (
         "milvine node --head 127.0.0.1:19531 --data-dir ./node-1",
+        "milvine node --head head-1:19531,head-2:19531 --data-dir ./node-1    # with a standby",
         "milvine node --head head:19531 --data-dir /var/cache/milvine --host node-1 --port 19532 --config milvine.yaml",
     ),
     _add_arguments,

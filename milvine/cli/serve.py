@@ -25,11 +25,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=name.rpartition("_")[2].upper(),
             help=f"{setting.help}{default} (setting {setting.key})",
         )
+    parser.add_argument(
+        "--standby",
+        action="store_true",
+        default=None,
+        help=f"{settings['standby'].help} (setting {settings['standby'].key})",
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; default: none")
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    flags = {name: getattr(parsed, name) for name in _FLAGS}
+    flags = {name: getattr(parsed, name) for name in (*_FLAGS, "standby")}
     try:
         settings = config.load_settings(flags, os.environ, parsed.config)
         logs.configure(settings.log_level, settings.log_format)
@@ -56,6 +62,7 @@ COMMAND = Command(
         "milvine serve --data-dir /var/lib/milvine --config milvine.yaml",
         "milvine serve --host 0.0.0.0        # other machines may connect; see docs/security.md first",
         "milvine serve --port 0              # a free port, printed as `milvine ready HOST:PORT`",
+        "milvine serve --standby             # waits while another head serves; see docs/cluster.md",
         "MILVINE_MEMORY_LIMIT=4GB milvine serve    # any setting, by its variable",
     ),
     _add_arguments,

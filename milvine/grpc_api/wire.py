@@ -251,7 +251,7 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     metrics.seconds_of(method).observe(seconds)
     if engine.request_log.wants(error_code, seconds):
         _write_down(engine, visit, environ, method, error_code, seconds)
-    return _taken()
+    return taken()
 
 
 def _write_down(
@@ -275,7 +275,7 @@ def _write_down(
     engine.request_log.write(handled)
 
 
-def _taken() -> Iterator[bytes]:
+def taken() -> Iterator[bytes]:
     """Yields nothing more. The front requests the end once it has taken all data; without this turn it would log that
     the writer of the answer had ended. The client does not wait for it."""
     yield b""

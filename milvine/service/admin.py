@@ -33,6 +33,9 @@ def is_serving(engine: Engine) -> tuple[bool, list[str]]:
     """
     reasons = [] if engine.loader.all_loaded() else ["collections are being loaded"]
     reasons += engine.background.dead()
+    lease = engine.catalog.lease
+    if lease is not None and not lease.is_valid:
+        reasons.append(f"the catalog has not answered for too long: {lease.trouble}")
     return not reasons, reasons
 
 
@@ -48,6 +51,8 @@ def check_health(engine: Engine, context: RequestContext) -> tuple[bool, list[st
     Reasons of a healthy server are warnings."""
     _, reasons = is_serving(engine)
     reasons += engine.background.failing()
+    if engine.catalog.lease is not None and engine.catalog.lease.trouble:
+        reasons.append(f"the catalog does not answer: {engine.catalog.lease.trouble}")
     collections = engine.catalog.snapshot.collections
     for collection_id, error in engine.loader.damage():
         if collection_id in collections:

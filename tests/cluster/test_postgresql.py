@@ -155,7 +155,7 @@ def test_a_database_belongs_to_one_directory(postgres: Postgres, tmp_path: Path)
 def test_a_second_server_is_refused_while_the_first_one_lives(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("milvine.catalog.postgresql._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("milvine.catalog.leases._PATIENCE_SECONDS", 0.2)
     uri = postgres.new_database()
     first = Catalog(PostgresDatabase(uri, "dir"))
     with pytest.raises(UnexpectedError, match="another server uses the catalog at postgresql://"):

@@ -35,14 +35,17 @@ class Head:
         place: Place | None,
         certificates: Certificates | None,
         words: Dictionaries,
+        check: Callable[[], None],
     ) -> None:
-        """Nodes read segment files from `place` or, if it is None, from the directory `root` itself."""
+        """Nodes read segment files from `place` or, if it is None, from the directory `root` itself. `check` raises if
+        another head may serve."""
         self._members = members
         self.epoch = epoch
         self._root = root
         self._place = place
         self._certificates = certificates
         self._words = words
+        self._check = check
         self._lock = threading.Lock()
         self._known: dict[str, RemoteNode] = {}
         self._last_id = NODE_ID
@@ -61,6 +64,7 @@ class Head:
             self._server.stop()
 
     def _on_beat(self, request: bytes) -> dict[str, Any]:
+        self._check()
         # Plain JSON, so that another version can be told from this one.
         beat = orjson.loads(request)
         if beat.pop("messages") != codec.fingerprint:

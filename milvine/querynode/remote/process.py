@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,30 @@ def check_is_guarded(host: str, certificates: Certificates | None) -> None:
         )
 
 
+class _Heads:
+    """The heads of a cluster, one of which serves."""
+
+    def __init__(self, addresses: Sequence[str], certificates: Certificates | None) -> None:
+        self._channels = [RpcChannel(address, certificates) for address in addresses]
+        self._current = 0
+
+    def call(self, name: str, request: bytes) -> Any:
+        """Asks the head that answered last. Raises Unreachable, and what the head raises."""
+        return decode_result(self._channels[self._current].call(name, request, _ANSWER_SECONDS))
+
+    def try_next(self) -> None:
+        self._current = (self._current + 1) % len(self._channels)
+
+
 class _WordsOfHead:
     """The file resources of analyzers, which the head has."""
 
-    def __init__(self, channel: RpcChannel) -> None:
-        self._channel = channel
+    def __init__(self, heads: _Heads) -> None:
+        self._heads = heads
 
     def _call(self, name: str, resource: str) -> Any:
         try:
-            return decode_result(self._channel.call(name, resource.encode(), _ANSWER_SECONDS))
+            return self._heads.call(name, resource.encode())
         except Unreachable as error:
             raise AnalyzerInvalid(f"file resource {resource} cannot be read: the head does not answer") from error
 
@@ -77,8 +92,9 @@ class _WordsOfHead:
 class NodeProcess:
     """A query node with a cache of segment files, in the directory of the settings."""
 
-    def __init__(self, settings: Settings, head: str, host: str, port: int) -> None:
-        """`host`, `port`: where it listens; others reach it under the same name. Raises UnexpectedError."""
+    def __init__(self, settings: Settings, heads: Sequence[str], host: str, port: int) -> None:
+        """`heads`: the addresses of the head and of its standbys. `host`, `port`: where it listens; others reach it
+        under the same name. Raises UnexpectedError."""
         self._settings = settings
         self._root = Path(settings.data_dir)
         make_directory(self._root / "segments")
@@ -87,8 +103,8 @@ class NodeProcess:
         check_is_guarded(host, certificates)
         pa.set_memory_pool(pa.system_memory_pool())
         parsed_json.set_limit(settings.json_cache_bytes)
-        self._channel = RpcChannel(head, certificates)
-        dictionaries.install(_WordsOfHead(self._channel))
+        self._heads = _Heads(heads, certificates)
+        dictionaries.install(_WordsOfHead(self._heads))
         self._nodes = NodeServer(max(2, os.cpu_count() or 1), settings.memory_limit_bytes)
         self._server = RpcServer(host, port, certificates, _THREADS, self._nodes.answers, self._nodes.streams)
         self.address = f"{host}:{self._server.port}"
@@ -106,6 +122,7 @@ class NodeProcess:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     _log.warning("the head does not take this node: %s", error)
+                self._heads.try_next()
             else:
                 self._trouble = ""
                 if not is_registered:
@@ -132,8 +149,7 @@ class NodeProcess:
             "session": session,
             "segments": segments,
         }
-        answer = self._channel.call(BEAT, orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS), _ANSWER_SECONDS)
-        told = decode_result(answer)
+        told = self._heads.call(BEAT, orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS))
         if (told["epoch"], told["session"]) != (epoch, session):
             self._nodes.begin(told["epoch"], told["session"], self._store_of(told["root"], told["place"]))
             _log.info("registered as session %s of epoch %s", told["session"], told["epoch"])
