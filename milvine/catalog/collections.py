@@ -213,19 +213,20 @@ def change_load_config(catalog: Catalog, collection_id: int, choose: Callable[[C
     catalog.change(work)
 
 
-def set_resource_group(catalog: Catalog, collection_id: int, name: str) -> None:
-    """Moves the replica of a loaded collection to another resource group."""
+def set_resource_groups(catalog: Catalog, collection_id: int, names: tuple[str, ...]) -> None:
+    """Moves the replicas of a loaded collection to other resource groups."""
     collection = catalog.snapshot.collections.get(collection_id)
-    if collection is None or collection.load is None or collection.load.resource_group == name:
+    if collection is None or collection.load is None or collection.load.resource_groups == names:
         return
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         current = snapshot.collections.get(collection_id)
         if current is None or current.load is None:
             return snapshot
-        if name not in snapshot.resource_groups:
-            raise ResourceGroupNotFound(name)
-        load = replace(current.load, resource_group=name)
+        for name in names:
+            if name not in snapshot.resource_groups:
+                raise ResourceGroupNotFound(name)
+        load = replace(current.load, resource_groups=names)
         store_load(connection, collection_id, load)
         return snapshot.with_collection(replace(current, load=load))
 

@@ -73,7 +73,7 @@ def encode_load(load: LoadConfig | None) -> dict[str, Any] | None:
         "partition_ids": sorted(load.partition_ids),
         "field_ids": sorted(load.field_ids),
         "replica_number": load.replica_number,
-        "resource_group": load.resource_group,
+        "resource_group": ",".join(load.resource_groups),
     }
 
 
@@ -84,7 +84,7 @@ def decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
         frozenset(stored["partition_ids"]),
         frozenset(stored["field_ids"]),
         stored["replica_number"],
-        stored.get("resource_group", DEFAULT_RESOURCE_GROUP),
+        tuple(stored.get("resource_group", DEFAULT_RESOURCE_GROUP).split(",")),
     )
 
 

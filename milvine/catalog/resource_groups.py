@@ -127,7 +127,7 @@ def _check_droppable(snapshot: Snapshot, name: str) -> None:
         raise ParameterInvalid(
             "default resource group is not deletable", expected="not default resource group", actual=name
         )
-    loaded = [c for c in snapshot.collections.values() if c.load is not None and c.load.resource_group == name]
+    loaded = [c for c in snapshot.collections.values() if c.load is not None and name in c.load.resource_groups]
     if loaded:
         raise ParameterInvalid(
             f"some replicas still loaded in resource group[{name}], release it first",

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from milvine import config, logs
@@ -26,11 +27,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", required=True, metavar="DIR", help="the node's cache of segment files")
     parser.add_argument("--host", default="127.0.0.1", help="the address under which the server reaches this node")
     parser.add_argument("--port", default=0, type=int, help="default: a free one")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="what resource groups choose nodes by"
+    )
     parser.add_argument("--memory-limit", metavar="LIMIT", help="bytes, or a share of the machine (memory.limit)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; default: none")
 
 
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (key and equals) or key in found:
+            raise Failed(f"--label {text}: expected KEY=VALUE, each key once")
+        found[key] = value
+    return found
+
+
 def _run(parsed: argparse.Namespace) -> int:
+    labels = _labels(parsed.label)
     flags = {"data_dir": parsed.data_dir, "memory_limit_bytes": parsed.memory_limit}
     # Threads of libraries would only contend with those of reads; set before the libraries are imported.
     os.environ |= config.ONE_THREAD
@@ -48,7 +63,7 @@ def _run(parsed: argparse.Namespace) -> int:
         Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
         lock(Path(settings.data_dir))
         heads = [head.strip().removeprefix("grpc://") for head in parsed.head.split(",")]
-        node = NodeProcess(settings, heads, parsed.host, parsed.port)
+        node = NodeProcess(settings, heads, parsed.host, parsed.port, labels)
     except (ValueError, OSError, CannotServe, MilvineError) as error:
         raise Failed(str(error)) from error
     forget_garbage()

@@ -384,6 +384,6 @@ def replica(held: Replica) -> Any:
             for shard in shards
         ],
         node_ids=held.node_ids,
-        resource_group_name=held.load.resource_group,
+        resource_group_name=held.resource_group,
         num_outbound_node=held.outbound,
     )

@@ -49,13 +49,19 @@ class Partition:
 class LoadConfig:
     """The data to load. `field_ids` includes `$meta` if it is to be loaded; partitions are listed by id.
 
-    The replica's `resource_group` does not affect the loaded data, so comparisons ignore it.
+    `resource_groups` has a name for each replica, or one for all. They do not affect the loaded data, so comparisons
+    ignore them.
     """
 
     partition_ids: frozenset[int]
     field_ids: frozenset[int]
     replica_number: int = 1
-    resource_group: str = field(default=DEFAULT_RESOURCE_GROUP, compare=False)
+    resource_groups: tuple[str, ...] = field(default=(DEFAULT_RESOURCE_GROUP,), compare=False)
+
+    @property
+    def group_by_replica(self) -> tuple[str, ...]:
+        names = self.resource_groups
+        return names * self.replica_number if len(names) == 1 else names
 
 
 @dataclass(frozen=True)

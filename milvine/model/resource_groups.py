@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 DEFAULT_RESOURCE_GROUP = "__default_resource_group"
@@ -50,10 +50,10 @@ class ResourceGroup:
     def capacity(self) -> int:
         return DEFAULT_CAPACITY if self.name == DEFAULT_RESOURCE_GROUP else self.requests
 
-    @property
-    def accepts_node(self) -> bool:
-        """The node has no labels, so only a group that requires none takes it."""
-        return self.name == DEFAULT_RESOURCE_GROUP or not self.config.node_labels
+    def accepts(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node has all labels that the group requires. The default group requires none."""
+        wanted = () if self.name == DEFAULT_RESOURCE_GROUP else self.config.node_labels
+        return all(labels.get(key) == value for key, value in wanted)
 
 
 def initial_groups() -> dict[str, ResourceGroup]:
@@ -64,18 +64,21 @@ def initial_groups() -> dict[str, ResourceGroup]:
 def place_node(groups: Mapping[str, ResourceGroup]) -> dict[str, ResourceGroup]:
     """The groups, with the node of a single process placed by their configurations."""
     before = next((g.name for g in groups.values() if g.has_node), DEFAULT_RESOURCE_GROUP)
-    holder = place_nodes(groups, ["node"], {"node": before})["node"]
+    holder = place_nodes(groups, {"node": {}}, {"node": before})["node"]
     return {name: replace(g, has_node=name == holder) for name, g in groups.items()}
 
 
-def place_nodes(groups: Mapping[str, ResourceGroup], nodes: Iterable[str], before: Mapping[str, str]) -> dict[str, str]:
-    """The group of each node, as Milvus recovers groups.
+def place_nodes(
+    groups: Mapping[str, ResourceGroup], nodes: Mapping[str, Mapping[str, str]], before: Mapping[str, str]
+) -> dict[str, str]:
+    """The group of each node, as Milvus recovers groups. `nodes`: their labels. No group takes a node that lacks its
+    labels.
 
     A new node goes to the group that lacks the most, or has the most room. A group that requests more nodes than it has
     takes what others do not request. A group over its limits gives nodes to groups with room, preferably of
     `transfer_to`, otherwise to the default group.
     """
-    placing = _Placing(groups)
+    placing = _Placing(groups, nodes)
     for node in sorted(nodes):
         placing.add(node, before.get(node, ""))
     placing.meet_requests()
@@ -84,10 +87,13 @@ def place_nodes(groups: Mapping[str, ResourceGroup], nodes: Iterable[str], befor
 
 
 class _Placing:
-    def __init__(self, groups: Mapping[str, ResourceGroup]) -> None:
+    def __init__(self, groups: Mapping[str, ResourceGroup], nodes: Mapping[str, Mapping[str, str]]) -> None:
         self._default = groups[DEFAULT_RESOURCE_GROUP]
         self._groups = [groups[name] for name in sorted(groups)]
-        self._accepting = {group.name: group for group in self._groups if group.accepts_node}
+        self._accepting = {
+            node: {group.name: group for group in self._groups if group.accepts(labels)}
+            for node, labels in nodes.items()
+        }
         self.found: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
 
@@ -105,16 +111,23 @@ class _Placing:
 
     def add(self, node: str, name: str) -> None:
         """Leaves the node where it is, or finds a first place for it."""
-        group = self._accepting.get(name)
+        accepting = self._accepting[node]
+        group = accepting.get(name)
         if group is None:
-            lacking = [g for g in self._accepting.values() if self._lacks(g)]
-            roomy = [g for g in self._accepting.values() if self._room(g)]
+            lacking = [g for g in accepting.values() if self._lacks(g)]
+            roomy = [g for g in accepting.values() if self._room(g)]
             group = max(lacking, key=self._lacks) if lacking else max(roomy, key=self._room, default=self._default)
         self.found[node] = group.name
         self._counts[group.name] += 1
 
+    def _movable(self, source: ResourceGroup, target: ResourceGroup) -> str | None:
+        """The node that would move; None if the target accepts none of the source's."""
+        able = (n for n, name in self.found.items() if name == source.name and target.name in self._accepting[n])
+        return max(able, default=None)
+
     def _give(self, source: ResourceGroup, target: ResourceGroup) -> None:
-        node = max(node for node, name in self.found.items() if name == source.name)
+        node = self._movable(source, target)
+        assert node is not None, "only pairs with a node to move are chosen"
         self.found[node] = target.name
         self._counts[source.name] -= 1
         self._counts[target.name] += 1
@@ -122,10 +135,10 @@ class _Placing:
     def meet_requests(self) -> None:
         while pairs := [
             (giver, taker)
-            for taker in self._accepting.values()
+            for taker in self._groups
             if self._lacks(taker)
             for giver in self._groups
-            if giver is not taker and self._spare(giver)
+            if giver is not taker and self._spare(giver) and self._movable(giver, taker) is not None
         ]:
             self._give(*max(pairs, key=self._urgency))
 
@@ -137,7 +150,9 @@ class _Placing:
     def meet_limits(self) -> None:
         for giver in self._groups:
             while self._excess(giver):
-                takers = [g for g in self._accepting.values() if g is not giver and self._room(g)]
+                takers = [
+                    g for g in self._groups if g is not giver and self._room(g) and self._movable(giver, g) is not None
+                ]
                 if not takers and giver is self._default:
                     break
                 named = giver.config.transfer_to

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from milvine.errors import CollectionNotFullyLoaded, NodeNotFound, SegmentNotFound
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.gate import capability
-from milvine.service.resource_groups import all_nodes, nodes_of_group
+from milvine.service.resource_groups import all_nodes
 
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 1.0
@@ -30,8 +30,8 @@ def balance_load(
     if not engine.loader.progress(collection).is_loaded:
         raise CollectionNotFullyLoaded(collection_id)
     nodes = engine.cluster.node
-    group = "" if collection.load is None else collection.load.resource_group
-    known = [node.node_id for node in nodes_of_group(engine, group) or all_nodes(engine)]
+    groups = () if collection.load is None else collection.load.group_by_replica
+    known, copies = _around(engine, source, groups)
     if source not in known:
         raise NodeNotFound(source, f"source node not found in any replica of collection {collection_id}")
     for destination in destinations:
@@ -49,7 +49,7 @@ def balance_load(
     moved = list(segment_ids or held)
     if not targets:
         return
-    if nodes.copies(collection_id) >= len(known):  # each replica is on one node
+    if copies >= len(known):  # each replica is on one node
         if destinations:
             raise NodeNotFound(targets[0], "destination node not found in the same replica")
         return
@@ -60,3 +60,15 @@ def balance_load(
         if not any(source in nodes.holders(collection_id, segment_id) for segment_id in moved):
             return
         time.sleep(_POLL_SECONDS)
+
+
+def _around(engine: Engine, source: int, groups: Sequence[str]) -> tuple[list[int], int]:
+    """The nodes that may have the segments of a node, and how many of them each segment is on. `groups`: those of the
+    replicas; replicas of groups without nodes are anywhere."""
+    every = all_nodes(engine)
+    for name in dict.fromkeys(groups):
+        own = [node.node_id for node in every if node.resource_group == name]
+        if source in own:
+            return own, groups.count(name)
+    homeless = [name for name in groups if not any(node.resource_group == name for node in every)]
+    return [node.node_id for node in every] if homeless else [], max(1, len(homeless))

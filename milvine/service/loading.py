@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milvine.catalog.collections import set_resource_group
+from milvine.catalog.collections import set_resource_groups
 from milvine.errors import (
     CollectionNotLoaded,
     IndexNotFound,
@@ -69,15 +69,15 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
         _refresh(engine, collection)
         return
     try:
-        replicas, group = assign_replicas(engine, collection, request, check_nodes=collection.load is None)
+        replicas, groups = assign_replicas(engine, collection, request, check_nodes=collection.load is None)
     except MilvineError as error:
         raise error.prefixed(_COORDINATOR) from error
 
     def choose(now: Collection) -> LoadConfig:
-        return LoadConfig(frozenset(p.partition_id for p in now.partitions), field_ids, replicas, group)
+        return LoadConfig(frozenset(p.partition_id for p in now.partitions), field_ids, replicas, groups)
 
     engine.loader.load_chosen(collection.collection_id, choose)
-    set_resource_group(engine.catalog, collection.collection_id, group)
+    set_resource_groups(engine.catalog, collection.collection_id, groups)
 
 
 def _refresh(engine: Engine, collection: Collection) -> None:
@@ -110,17 +110,17 @@ def load_partitions(
             expected=collection.load.replica_number,
             actual=replicas,
         )
-    replicas, group = assign_replicas(engine, collection, request)
+    replicas, groups = assign_replicas(engine, collection, request)
 
     def choose(now: Collection) -> LoadConfig:
         there = frozenset(p.partition_id for p in now.partitions)
         if not wanted <= there:
             raise PartitionNotFound(next(p for p in partition_names if p not in now.partition_by_name))
         loaded = frozenset() if now.load is None else now.load.partition_ids
-        return LoadConfig(loaded | wanted, field_ids, replicas, group)
+        return LoadConfig(loaded | wanted, field_ids, replicas, groups)
 
     engine.loader.load_chosen(collection.collection_id, choose)
-    set_resource_group(engine.catalog, collection.collection_id, group)
+    set_resource_groups(engine.catalog, collection.collection_id, groups)
 
 
 @capability("Release", on="name", denied_as=PARTITION_CHANGE)

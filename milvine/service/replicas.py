@@ -33,6 +33,7 @@ class Replica:
     replica_id: int
     collection: Collection
     load: LoadConfig
+    resource_group: str
     node_ids: tuple[int, ...]
     outbound: Mapping[str, int]
 
@@ -66,8 +67,8 @@ def _wanted(engine: Engine, collection: Collection, request: LoadRequest) -> tup
 
 def assign_replicas(
     engine: Engine, collection: Collection, request: LoadRequest, *, check_nodes: bool = True
-) -> tuple[int, str]:
-    """The number of replicas that a load requests, and their resource group.
+) -> tuple[int, tuple[str, ...]]:
+    """The number of replicas that a load requests, and their resource groups: one for each, or one for all.
 
     With `check_nodes` there must be a node for each replica. A load of loaded data skips this check, unless there are
     query nodes and it asks for another number.
@@ -85,21 +86,18 @@ def assign_replicas(
         raise ResourceInsufficient(
             f"when load {replicas} replica count", currentStreamingNode=available, expectedStreamingNode=replicas
         )
-    if replicas > available:
-        replicas = 1 if collection.load is None else collection.load.replica_number
+    wanted = Counter(groups if len(groups) > 1 else groups * replicas)
     known = engine.catalog.snapshot.resource_groups
-    for name in groups:
+    for name, needed in wanted.items():
         if name not in known:
             raise ResourceGroupNotFound(name)
         own = len(nodes_of_group(engine, name))
-        needed = replicas if len(groups) == 1 else 1
         if check_nodes and own < needed:
             raise ResourceGroupNodeNotEnough(name, own, needed)
-    if len(set(groups)) > 1:
-        raise ParameterInvalid(f"all replicas of a collection are in one resource group, not in {','.join(groups)}")
-    if collection.load is not None and collection.load.resource_group in groups:
-        return replicas, collection.load.resource_group
-    return replicas, groups[0]
+    load = collection.load
+    if load is not None and (replicas > available or wanted == Counter(load.group_by_replica)):
+        return load.replica_number, load.resource_groups
+    return (1, groups[:1]) if replicas > available else (replicas, groups)
 
 
 @for_every_user()
@@ -115,15 +113,16 @@ def get_replicas(engine: Engine, context: RequestContext, name: str, collection_
         collection = snapshot.collections.get(collection_id)
     if collection is None or collection.load is None or not sees(engine, context, collection):
         return []
-    groups = {node.node_id: node.resource_group for node in all_nodes(engine)}
-    own = collection.load.resource_group
+    groups, load = {node.node_id: node.resource_group for node in all_nodes(engine)}, collection.load
+    replicas = zip(load.group_by_replica, nodes_of_replicas(engine, collection, load), strict=True)
     return [
         Replica(
             collection.collection_id + number,
             collection,
-            collection.load,
+            load,
+            own,
             node_ids,
             Counter(groups[i] for i in node_ids if groups.get(i, own) != own),
         )
-        for number, node_ids in enumerate(nodes_of_replicas(engine, collection, collection.load))
+        for number, (own, node_ids) in enumerate(replicas)
     ]

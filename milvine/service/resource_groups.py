@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from milvine.catalog import collections as collection_changes
@@ -72,13 +72,15 @@ def describe_resource_group(engine: Engine, context: RequestContext, name: str) 
     for collection in snapshot.collections.values():
         if collection.load is None:
             continue
-        used = {i for ids in nodes_of_replicas(engine, collection, collection.load) for i in ids}
-        if collection.load.resource_group == name:
-            loaded[collection.name] = collection.load.replica_number
-            outgoing[collection.name] = len(used - own)
-        else:
-            incoming[collection.name] = len(used & own)
-    return ResourceGroupDescription(group, loaded, _counted(outgoing), _counted(incoming), nodes)
+        here: set[int] = set()
+        elsewhere: set[int] = set()
+        groups = collection.load.group_by_replica
+        for of_replica, ids in zip(groups, nodes_of_replicas(engine, collection, collection.load), strict=True):
+            (here if of_replica == name else elsewhere).update(ids)
+        loaded[collection.name] = groups.count(name)
+        outgoing[collection.name] = len(here - own)
+        incoming[collection.name] = len(elsewhere & own)
+    return ResourceGroupDescription(group, _counted(loaded), _counted(outgoing), _counted(incoming), nodes)
 
 
 def _counted(numbers: Mapping[str, int]) -> dict[str, int]:
@@ -106,17 +108,31 @@ def nodes_of_group(engine: Engine, name: str) -> tuple[NodeInfo, ...]:
 
 
 def nodes_of_replicas(engine: Engine, collection: Collection, load: LoadConfig) -> list[tuple[int, ...]]:
-    """The nodes of each replica: its segments are on the first, second or further holder of each segment. A replica
-    without segments has the nodes that would take them."""
-    node, collection_id = engine.cluster.node, collection.collection_id
-    holders = [node.holders(collection_id, segment_id) for segment_id in node.held(collection_id)]
-    able = nodes_of_group(engine, load.resource_group) or all_nodes(engine)
-    every = tuple(one.node_id for one in able)
-    count = max(1, load.replica_number)
-    return [
-        tuple(sorted({ids[number] for ids in holders if len(ids) > number})) or every[number::count] or every
-        for number in range(count)
-    ]
+    """The nodes of each replica: those of the first, second or further holder of each segment in its group, or in any
+    group, if its own has too few. A replica without segments has the nodes that would take them."""
+    node, collection_id, groups = engine.cluster.node, collection.collection_id, load.group_by_replica
+    every = all_nodes(engine)
+    group_of = {one.node_id: one.resource_group for one in every}
+    found: list[set[int]] = [set() for _ in groups]
+    for segment_id in node.held(collection_id):
+        for number, node_id in _by_replica(node.holders(collection_id, segment_id), groups, group_of).items():
+            found[number].add(node_id)
+    for number, name in enumerate(groups):
+        if not found[number]:
+            able = [one.node_id for one in every if one.resource_group == name] or [one.node_id for one in every]
+            found[number].update(able[groups[:number].count(name) :: groups.count(name)] or able)
+    return [tuple(sorted(ids)) for ids in found]
+
+
+def _by_replica(holders: Sequence[int], groups: Sequence[str], group_of: Mapping[int, str]) -> dict[int, int]:
+    """The holder of each replica that has one. Holders in the replica's group come first."""
+    found: dict[int, int] = {}
+    for is_own in (True, False):
+        for number, name in enumerate(groups):
+            able = (i for i in holders if i not in found.values() and (not is_own or group_of.get(i) == name))
+            if number not in found and (holder := next(able, None)) is not None:
+                found[number] = holder
+    return found
 
 
 def _check_names(*names: str) -> None:
@@ -157,19 +173,20 @@ def transfer_replica(engine: Engine, context: RequestContext, source: str, targe
         raise ParameterInvalid(expected="NumReplica > 0", actual=f"invalid NumReplica {count}")
     if collection.load is None:
         raise CollectionNotLoaded(collection.name)
-    replicas = collection.load.replica_number
-    if count > replicas:
+    groups = collection.load.group_by_replica
+    if count > len(groups):
         raise ParameterInvalid(
             "the number of replicas to transfer is greater than the number of replicas in the collection",
             expected=count,
-            actual=replicas,
+            actual=len(groups),
         )
-    if collection.load.resource_group != source:
+    there = groups.count(source)
+    if there < count:
         raise ParameterInvalid(
             expected="NumReplica not greater than the number of replica in source resource group",
-            actual=f"only found [0] replicas of collection [{collection.name}] in source resource group [{source}], "
-            f"but {count} require",
+            actual=f"only found [{there}] replicas of collection [{collection.name}] "
+            f"in source resource group [{source}], but {count} require",
         )
-    if count < replicas:
-        raise ParameterInvalid(f"the {replicas} replicas of a collection can only be transferred together")
-    collection_changes.set_resource_group(engine.catalog, collection.collection_id, target)
+    moved = [number for number, name in enumerate(groups) if name == source][:count]
+    changed = tuple(target if number in moved else name for number, name in enumerate(groups))
+    collection_changes.set_resource_groups(engine.catalog, collection.collection_id, changed)

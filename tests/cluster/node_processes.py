@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ _SECONDS = 30.0
 class ClusterOfNodes:
     """A head with a few nodes, which read the head's directory, or its object store."""
 
-    def __init__(self, directory: Path, count: int, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, count: int, env: dict[str, str] | None = None, labels: Sequence[str] = ()
+    ) -> None:
+        """`labels`: one for each node, or none."""
         port = free_port()
         env = env or {}
         self.head = Server(directory / "head", env={"MILVINE_CLUSTER_PORT": str(port), **env}, metrics_port=free_port())
-        self.nodes = [Node(port, directory / f"node-{i}", env=env) for i in range(count)]
+        arguments = [(f"--label={label}",) for label in labels] or [()] * count
+        self.nodes = [Node(port, directory / f"node-{i}", *some, env=env) for i, some in enumerate(arguments)]
 
     def start(self) -> ClusterOfNodes:
         self.head.start()
@@ -32,6 +37,15 @@ class ClusterOfNodes:
         deadline = time.monotonic() + _SECONDS
         while len(self.listed()) != count:
             assert time.monotonic() < deadline, (count, self.listed(), [node.log for node in self.nodes])
+            time.sleep(0.05)
+
+    def restart(self, node: Node) -> None:
+        """Kills a node and starts it; returns when the head knows it in place of its predecessor."""
+        node.kill()
+        node.start()
+        deadline = time.monotonic() + _SECONDS
+        while {one["address"] for one in self.listed()} != {one.address for one in self.nodes}:
+            assert time.monotonic() < deadline, (self.listed(), node.log)
             time.sleep(0.05)
 
     def listed(self) -> list[dict[str, Any]]:

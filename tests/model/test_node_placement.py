@@ -19,6 +19,8 @@ from milvine.model.resource_groups import (
     place_nodes,
 )
 
+_NO_LABELS: dict[str, str] = {}
+
 
 def _placed(holder: str, **configs: ResourceGroupConfig) -> str:
     given = {DEFAULT_RESOURCE_GROUP: ResourceGroupConfig(0, 1_000_000), **configs}
@@ -57,7 +59,7 @@ def _counts(before: dict[str, str], nodes: str, **configs: ResourceGroupConfig) 
     """Nodes (letters) by group."""
     given = {DEFAULT_RESOURCE_GROUP: ResourceGroupConfig(0, 1_000_000), **configs}
     groups = {name: ResourceGroup(name, config) for name, config in given.items()}
-    found = place_nodes(groups, nodes, before)
+    found = place_nodes(groups, dict.fromkeys(nodes, _NO_LABELS), before)
     assert set(found) == set(nodes)
     return {name: list(found.values()).count(name) for name in given}
 
@@ -75,11 +77,11 @@ def test_nodes_stay_where_they_are_unless_others_request_them() -> None:
         DEFAULT_RESOURCE_GROUP: ResourceGroup(DEFAULT_RESOURCE_GROUP, ResourceGroupConfig(0, 1_000_000)),
         "a": ResourceGroup("a", ResourceGroupConfig(1, 2)),
     }
-    assert place_nodes(groups, "xyz", before) == before
+    assert place_nodes(groups, dict.fromkeys("xyz", _NO_LABELS), before) == before
     groups["b"] = ResourceGroup("b", ResourceGroupConfig(2, 2, transfer_from=("a",)))
-    assert place_nodes(groups, "xyz", before) == {"x": "a", "y": "b", "z": "b"}
+    assert place_nodes(groups, dict.fromkeys("xyz", _NO_LABELS), before) == {"x": "a", "y": "b", "z": "b"}
     del groups["a"], groups["b"]
-    assert set(place_nodes(groups, "xyz", before).values()) == {DEFAULT_RESOURCE_GROUP}
+    assert set(place_nodes(groups, dict.fromkeys("xyz", _NO_LABELS), before).values()) == {DEFAULT_RESOURCE_GROUP}
 
 
 def test_nodes_beyond_a_limit_go_to_the_named_group() -> None:
@@ -102,3 +104,19 @@ def test_there_are_1024_groups_at_most() -> None:
         resource_groups.create_resource_group(catalog, "more", ResourceGroupConfig())
     assert caught.value.message == "resource group num reach limit[rg=more][limit=1024]"
     catalog.close()
+
+
+def test_a_group_has_the_nodes_that_have_all_its_labels() -> None:
+    given = {
+        DEFAULT_RESOURCE_GROUP: ResourceGroupConfig(0, 1_000_000),
+        "a": ResourceGroupConfig(2, 2, node_labels=(("zone", "a"), ("disk", "fast"))),
+        "b": ResourceGroupConfig(1, 1, node_labels=(("zone", "b"),)),
+    }
+    groups = {name: ResourceGroup(name, config) for name, config in given.items()}
+    labels = {"w": {"zone": "a"}, "x": {"zone": "a", "disk": "fast"}, "y": {"zone": "b", "disk": "fast"}, "z": {}}
+    found = place_nodes(groups, labels, {})
+    assert found == {"w": DEFAULT_RESOURCE_GROUP, "x": "a", "y": "b", "z": DEFAULT_RESOURCE_GROUP}
+    everywhere = dict.fromkeys(labels, "b")
+    assert place_nodes(groups, labels, everywhere) == found, "a group keeps no node that lacks its labels"
+    groups["b"] = ResourceGroup("b", ResourceGroupConfig(0, 0))
+    assert place_nodes(groups, labels, found) == {**found, "y": DEFAULT_RESOURCE_GROUP}

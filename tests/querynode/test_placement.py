@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milvine.querynode.remote.placement import Room, placed, preferred
+from milvine.querynode.remote.placement import Room, Share, placed, preferred
 
 _SIZES = dict.fromkeys(range(300), 10)
 
@@ -14,7 +14,7 @@ def _rooms(count: int, limit: int = 1 << 30) -> list[Room]:
 def placed_on(
     sizes: dict[int, int], rooms: list[Room], copies: dict[int, int], pinned: dict[int, tuple[int, ...]] | None = None
 ) -> dict[int, tuple[int, ...]]:
-    return placed(sizes, dict.fromkeys(sizes, rooms), copies, pinned)
+    return placed(sizes, {i: [Share(rooms, copies[i])] for i in sizes}, pinned)
 
 
 def _copies(count: int) -> dict[int, int]:
@@ -58,5 +58,13 @@ def placed_pair() -> tuple[int, ...]:
 
 def test_only_the_nodes_of_its_group_hold_a_segment_and_groups_share_no_memory_twice() -> None:
     left, right = _rooms(2, 20), [Room(1, "key-1", 20), Room(2, "key-2", 20)]
-    found = placed({1: 20, 2: 10, 3: 10}, {1: left, 2: right, 3: right}, dict.fromkeys((1, 2, 3), 2))
+    found = placed({1: 20, 2: 10, 3: 10}, {1: [Share(left, 2)], 2: [Share(right, 2)], 3: [Share(right, 2)]})
     assert found == {1: tuple(room.node_id for room in preferred(left, 1)), 2: (2,), 3: (2,)}
+
+
+def test_replicas_of_two_groups_are_on_nodes_of_each_and_never_twice_on_one() -> None:
+    rooms = _rooms(5)
+    found = placed(_SIZES, {i: [Share(rooms[:2], 1), Share(rooms[2:], 2)] for i in _SIZES})
+    assert all(ids[0] < 2 <= min(ids[1:]) and len(set(ids)) == 3 for ids in found.values())
+    anywhere = placed(_SIZES, {i: [Share(rooms[:1], 1), Share(rooms, 2)] for i in _SIZES})
+    assert all(ids[0] == 0 and len(set(ids)) == 3 for ids in anywhere.values())

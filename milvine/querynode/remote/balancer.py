@@ -13,7 +13,7 @@ from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Members
 from milvine.querynode.remote.node_groups import NodeGroups
 from milvine.querynode.remote.openings import Openings
-from milvine.querynode.remote.placement import Room, placed
+from milvine.querynode.remote.placement import Share, placed
 from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
 from milvine.querynode.remote.rpc import Unreachable
 from milvine.segment.sealed import part_sizes
@@ -84,15 +84,13 @@ class Balancer:
         """The nodes of the segments that are not where they should be. Nothing is opened on a node that is silent."""
         doubtful = self._members.doubtful()
         sizes: dict[int, int] = {}
-        copies: dict[int, int] = {}
-        rooms: dict[int, list[Room]] = {}
+        shares: dict[int, list[Share]] = {}
         where: dict[int, tuple[SegmentKey, Placed]] = {}
         for key, one in self._holdings.all():
             sizes[key[1]] = sum(part_sizes(one.meta, one.spec).values())
-            copies[key[1]] = self._groups.copies(key[0])
-            rooms[key[1]] = self._groups.rooms(key[0])
+            shares[key[1]] = self._groups.shares(key[0])
             where[key[1]] = key, one
-        targets = placed(sizes, rooms, copies, self._holdings.pinned)
+        targets = placed(sizes, shares, self._holdings.pinned)
         found: dict[SegmentKey, tuple[int, ...]] = {}
         for segment_id, node_ids in targets.items():
             key, one = where[segment_id]

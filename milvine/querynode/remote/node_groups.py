@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from milvine.catalog.store import Catalog
 from milvine.model.collections import LoadConfig
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, place_nodes
 from milvine.querynode.remote.members import Members
-from milvine.querynode.remote.placement import Room
+from milvine.querynode.remote.placement import Share
 
 
 class NodeGroups:
@@ -31,7 +32,7 @@ class NodeGroups:
         if placed_groups is groups and placed_keys == keys:
             return found
         with self._lock:
-            self._by_key |= place_nodes(groups, [node.report.key for node in nodes], self._by_key)
+            self._by_key |= place_nodes(groups, {node.report.key: node.report.labels for node in nodes}, self._by_key)
             found = {node.node_id: self._by_key[node.report.key] for node in nodes}
             self._found = groups, keys, found
         return found
@@ -40,14 +41,24 @@ class NodeGroups:
         collection = self._catalog.snapshot.collections.get(collection_id)
         return None if collection is None else collection.load
 
-    def rooms(self, collection_id: int, load: LoadConfig | None = None) -> list[Room]:
-        """The nodes of the collection's group, or all of them if the group has none."""
+    def shares(self, collection_id: int, load: LoadConfig | None = None) -> list[Share]:
+        """The nodes of each group with replicas of the collection, by its load configuration or a future one. Replicas
+        of groups without nodes are on any nodes."""
         load = load or self._load_of(collection_id)
-        wanted = DEFAULT_RESOURCE_GROUP if load is None else load.resource_group
+        names = (DEFAULT_RESOURCE_GROUP,) if load is None else load.group_by_replica
         by_node, rooms = self.by_node(), self._members.rooms()
-        return [room for room in rooms if by_node.get(room.node_id) == wanted] or rooms
+        found, homeless = [], 0
+        for name, count in Counter(names).items():
+            own = [room for room in rooms if by_node.get(room.node_id) == name]
+            if own:
+                found.append(Share(own, min(count, len(own))))
+            else:
+                homeless += count
+        left = len(rooms) - sum(share.copies for share in found)
+        if homeless and left:
+            found.append(Share(rooms, min(homeless, left)))
+        return found
 
     def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
-        """How many nodes are to hold each segment of the collection, by its load configuration or a future one."""
-        load = load or self._load_of(collection_id)
-        return max(1, min(1 if load is None else load.replica_number, len(self.rooms(collection_id, load))))
+        """How many nodes are to hold each segment; 1 if there are no nodes."""
+        return sum(share.copies for share in self.shares(collection_id, load)) or 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from milvine.catalog.store import Catalog
@@ -22,7 +22,7 @@ from milvine.querynode.remote.later import Later, quietly
 from milvine.querynode.remote.members import Members, raise_failures
 from milvine.querynode.remote.messages import decode_result
 from milvine.querynode.remote.node_groups import NodeGroups
-from milvine.querynode.remote.placement import preferred
+from milvine.querynode.remote.placement import Room, preferred
 from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
 from milvine.querynode.remote.rpc import Unreachable
 from milvine.segment.sealed import LoadSpec, part_sizes
@@ -31,6 +31,20 @@ from milvine.segment.view import Views
 _log = logging.getLogger(__name__)
 _SHORT_SECONDS, _CATCH_UP_SECONDS = 3.0, 60.0
 _CLOSE_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """So many nodes of these are to open a segment, the first ones if they can."""
+
+    count: int
+    node_ids: Sequence[int]
+
+    def next(self, tried: set[int]) -> list[int]:
+        """Those to be asked; they become tried."""
+        asked = [i for i in dict.fromkeys(self.node_ids) if i not in tried][: self.count]
+        tried.update(asked)
+        return asked
 
 
 class Openings:
@@ -64,14 +78,14 @@ class Openings:
             node_ids = self._open_somewhere(meta, spec, progress, in_parallel)
             self._holdings.put_opened(key, Opened(meta, spec, node_ids))
 
-    def _candidates(self, meta: SegmentMeta, spec: LoadSpec) -> list[int]:
-        """The nodes that have room, in the order in which they are asked."""
+    def _candidates(self, meta: SegmentMeta, spec: LoadSpec, rooms: Iterable[Room]) -> list[int]:
+        """The nodes among these that have room for a segment, in the order in which they are asked."""
         size = sum(part_sizes(meta, spec).values())
         taken = self._holdings.bytes_by_node()
         pinned = self._holdings.pinned.get(meta.segment_id, ())
         order = [
             room.node_id
-            for room in preferred(self._groups.rooms(meta.collection_id), meta.segment_id)
+            for room in preferred(rooms, meta.segment_id)
             if room.limit_bytes - taken.get(room.node_id, 0) >= size
         ]
         silent = {node.node_id for node in self._members.all() if node.is_silent}
@@ -79,19 +93,26 @@ class Openings:
         answering = [i for i in order if i not in silent]
         return sorted(answering or order, key=lambda i: i not in pinned)
 
+    def _wanted(self, meta: SegmentMeta, spec: LoadSpec) -> list[_Wanted]:
+        """A served segment is opened anew where it is. Others come from the same groups, then from any."""
+        before = self._holdings.get(meta.collection_id, meta.segment_id)
+        holders = [] if before is None else [i for i in before.holders if i != HERE]
+        shares = self._groups.shares(meta.collection_id)
+        candidates = [self._candidates(meta, spec, share.rooms) for share in shares]
+        if holders:
+            return [_Wanted(len(holders), holders + [node_id for some in candidates for node_id in some])]
+        return [_Wanted(share.copies, some) for share, some in zip(shares, candidates, strict=True)]
+
     def _open_somewhere(
         self, meta: SegmentMeta, spec: LoadSpec, progress: OpeningProgress, in_parallel: bool
     ) -> list[int]:
         """Opens the segment on its holders, or on as many nodes as it needs, or else here, mapped."""
-        before = self._holdings.get(meta.collection_id, meta.segment_id)
-        holders = [] if before is None else [i for i in before.holders if i != HERE]
-        wanted = len(holders) or self._groups.copies(meta.collection_id)
-        left = holders + [i for i in self._candidates(meta, spec) if i not in holders]
+        wanted = self._wanted(meta, spec)
         opened: list[int] = []
         failures: list[Exception] = []
-        while left and len(opened) < wanted:
-            asked, left = left[: wanted - len(opened)], left[wanted - len(opened) :]
-            first = asked[0]
+        tried: set[int] = set()
+        while asked := {node_id: one for one in wanted for node_id in one.next(tried)}:
+            first = next(iter(asked))
 
             def open_on(node: RemoteNode, first: int = first) -> Exception | None:
                 try:
@@ -103,6 +124,7 @@ class Openings:
             for node_id, result in self._members.each(asked, open_on).items():
                 if result is None:
                     opened.append(node_id)
+                    asked[node_id].count -= 1
                 else:
                     failures.append(result)
         for failure in failures:

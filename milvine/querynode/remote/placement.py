@@ -21,6 +21,14 @@ class Room:
     limit_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many copies of each segment are on these nodes, each on another one."""
+
+    rooms: Sequence[Room]
+    copies: int
+
+
 @lru_cache(1 << 16)
 def _number(key: str, segment_id: int) -> int:
     return int.from_bytes(blake2b(f"{key} {segment_id}".encode(), digest_size=8).digest())
@@ -33,19 +41,20 @@ def preferred(rooms: Iterable[Room], segment_id: int) -> list[Room]:
 
 def placed(
     sizes: Mapping[int, int],
-    rooms: Mapping[int, Sequence[Room]],
-    copies: Mapping[int, int],
+    shares: Mapping[int, Sequence[Share]],
     pinned: Mapping[int, Collection[int]] | None = None,
 ) -> dict[int, tuple[int, ...]]:
-    """The ids of the nodes of each segment; fewer than `copies` if too few have room. `sizes`: bytes by segment.
-    `rooms`: the nodes that may hold each. `pinned`: nodes that callers have asked for, which come first."""
-    free = {room.node_id: room.limit_bytes for some in rooms.values() for room in some}
+    """The ids of the nodes of each segment; fewer than its shares want if too few have room. `sizes`: bytes by segment.
+    `pinned`: nodes that callers have asked for, which come first."""
+    free = {room.node_id: room.limit_bytes for some in shares.values() for share in some for room in share.rooms}
     found: dict[int, tuple[int, ...]] = {}
     for segment_id in sorted(sizes):
         first = (pinned or {}).get(segment_id, ())
-        order = [room.node_id for room in preferred(rooms[segment_id], segment_id)]
-        order.sort(key=lambda node_id: node_id not in first)
-        chosen = [node_id for node_id in order if free[node_id] >= sizes[segment_id]][: copies[segment_id]]
+        chosen: list[int] = []
+        for share in shares[segment_id]:
+            order = [room.node_id for room in preferred(share.rooms, segment_id) if room.node_id not in chosen]
+            order.sort(key=lambda node_id: node_id not in first)
+            chosen += [node_id for node_id in order if free[node_id] >= sizes[segment_id]][: share.copies]
         for node_id in chosen:
             free[node_id] -= sizes[segment_id]
         found[segment_id] = tuple(chosen)

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,12 @@ class _WordsOfHead:
 class NodeProcess:
     """A query node with a cache of segment files, in the directory of the settings."""
 
-    def __init__(self, settings: Settings, heads: Sequence[str], host: str, port: int) -> None:
+    def __init__(
+        self, settings: Settings, heads: Sequence[str], host: str, port: int, labels: Mapping[str, str]
+    ) -> None:
         """`heads`: the addresses of the head and of its standbys. `host`, `port`: where it listens; others reach it
         under the same name. Raises UnexpectedError."""
+        self._labels = dict(labels)
         self._settings = settings
         self._root = Path(settings.data_dir)
         make_directory(self._root / "segments")
@@ -148,6 +151,7 @@ class NodeProcess:
             "epoch": epoch,
             "session": session,
             "segments": segments,
+            "labels": self._labels,
         }
         told = self._heads.call(BEAT, orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS))
         if (told["epoch"], told["session"]) != (epoch, session):

@@ -30,7 +30,7 @@ SegmentKey = tuple[int, int]
 @record
 class Report:
     """What a node tells about itself twice a second. `epoch` and `session`: those that it was registered with, or 0.
-    `segments`: the serving ones, by collection."""
+    `segments`: the serving ones, by collection. `labels`: what resource groups choose nodes by."""
 
     key: str
     address: str
@@ -41,6 +41,7 @@ class Report:
     epoch: int
     session: int
     segments: Mapping[int, Any]
+    labels: Mapping[str, str]
 
     @property
     def segment_count(self) -> int:
