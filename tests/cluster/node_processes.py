@@ -23,7 +23,7 @@ class ClusterOfNodes:
         port = free_port()
         env = env or {}
         self.head = Server(directory / "head", env={"MILVINE_CLUSTER_PORT": str(port), **env}, metrics_port=free_port())
-        arguments = [(f"--label={label}",) for label in labels] or [()] * count
+        arguments: list[tuple[str, ...]] = [(f"--label={label}",) for label in labels] or [()] * count
         self.nodes = [Node(port, directory / f"node-{i}", *some, env=env) for i, some in enumerate(arguments)]
 
     def start(self) -> ClusterOfNodes:

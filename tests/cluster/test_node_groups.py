@@ -90,13 +90,6 @@ def test_one_replica_is_in_each_of_two_groups_until_it_is_transferred(
     b = nodes(client, "b")
     eventually(lambda: all(one == a | b for one in holders(client, "zoned")))
 
-    cluster.head.kill()
-    cluster.head.start()
-    cluster.wait_for_nodes(3)
-    a, b = nodes(client, "a"), nodes(client, "b")
-    eventually(lambda: replicas(client, "zoned") == [("a", a), ("b", b)] and holders(client, "zoned") == [a | b])
-    assert _answer(client) == before
-
     with pytest.raises(MilvusException, match=r"only found \[1\] replicas"):
         client.transfer_replica("b", DEFAULT, "zoned", 2)
     client.transfer_replica("b", DEFAULT, "zoned", 1)
@@ -106,10 +99,18 @@ def test_one_replica_is_in_each_of_two_groups_until_it_is_transferred(
     client.load_collection("zoned", replica_number=2, resource_groups=["a", "b"])
     eventually(lambda: holders(client, "zoned") == [a | b])
     assert _answer(client) == before
+
+    cluster.head.kill()
+    cluster.head.start()
+    cluster.wait_for_nodes(3)
+    client = cluster.head.client()
+    a, b = nodes(client, "a"), nodes(client, "b")
+    eventually(lambda: replicas(client, "zoned") == [("a", a), ("b", b)] and holders(client, "zoned") == [a | b])
+    assert _answer(client) == before
     client.load_collection("zoned", replica_number=1, resource_groups=["b"])
     eventually(lambda: holders(client, "zoned") == [b])
     assert replicas(client, "zoned") == [("b", b)]
-    client.drop_collection("zoned")
+    client.close()
 
 
 def _answer(client: MilvusClient) -> Any:
