@@ -72,7 +72,7 @@ class LocalNode:
     def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
         return 1
 
-    def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
+    def pin(self, collection_id: int, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
         """There is no other place."""
 
     def mapped_bytes(self) -> int:

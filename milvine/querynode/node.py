@@ -57,7 +57,7 @@ class QueryNode(Protocol):
         """How many nodes are to serve each segment of a collection, by its load configuration or a future one."""
         ...
 
-    def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
+    def pin(self, collection_id: int, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
         """Prefers these nodes for the segments until they are released."""
         ...
 

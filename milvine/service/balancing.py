@@ -55,7 +55,7 @@ def balance_load(
         return
     for number, segment_id in enumerate(moved):
         others = [i for i in nodes.holders(collection_id, segment_id) if i != source]
-        nodes.pin([segment_id], [targets[number % len(targets)], *others])
+        nodes.pin(collection_id, [segment_id], [targets[number % len(targets)], *others])
     while time.monotonic() < context.deadline - _ANSWER_SECONDS:
         if not any(source in nodes.holders(collection_id, segment_id) for segment_id in moved):
             return

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from milvine.background import Supervisor
 from milvine.errors import MilvineError
 from milvine.querynode.node import SegmentNotHeld
-from milvine.querynode.remote.holdings import Holdings, Placed
+from milvine.querynode.remote.holdings import Holdings
 from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Members
+from milvine.querynode.remote.moves import Moves
 from milvine.querynode.remote.node_groups import NodeGroups
 from milvine.querynode.remote.openings import Openings
-from milvine.querynode.remote.placement import Share, placed
 from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
 from milvine.querynode.remote.rpc import Unreachable
-from milvine.segment.sealed import part_sizes
 
 _log = logging.getLogger(__name__)
 LOST_SECONDS = 5.0
 """A node that has not reported for so long has lost its segments."""
 _LOOK_SECONDS = 0.5
 _MOVES_AT_A_TIME = 4
+_MOST_UNDER_WAY = 64
+"""A segment whose move waits for others cannot be released meanwhile."""
 
 
 class Balancer:
@@ -42,7 +44,11 @@ class Balancer:
         self._holdings = holdings
         self._openings = openings
         self._later = later
+        self._moves = Moves(holdings, groups.shares)
         self._movers = ThreadPoolExecutor(_MOVES_AT_A_TIME, "segment-mover")
+        self._under_way: set[SegmentKey] = set()
+        self._compared: dict[int, tuple[Any, int]] = {}
+        """What nodes reported, and how often their holdings had changed, when both agreed."""
         self._worker = background.worker("balance", self._look)
 
     def start(self) -> None:
@@ -62,49 +68,46 @@ class Balancer:
             if node.is_silent and any(not other.is_silent for other in self._members.all()):
                 node.cut()
             self._compare(node)
-        if self._members:
-            for key, targets in self._wanted().items():
+        for node_id in self._compared.keys() - self._members.ids():
+            del self._compared[node_id]
+        if self._members and (most := _MOST_UNDER_WAY - len(self._under_way)) > 0:
+            wanted = self._moves.wanted(self._members.rooms, self._members.doubtful(), most)
+            for key, targets in wanted.items():
                 self._move(key, targets)
         return _LOOK_SECONDS
 
     def _compare(self, node: RemoteNode) -> None:
         """What the node reports with what it should hold: an answer may have been lost on its way."""
+        seen = node.report.segments, self._holdings.changes_of(node.node_id)
+        if self._compared.get(node.node_id) == seen:
+            return
         reported = {(i, segment_id) for i, segment_ids in node.report.segments.items() for segment_id in segment_ids}
         with self._holdings.lock:
-            expected = {key for key, one in self._holdings.all() if node.node_id in one.holders}
-            working = self._holdings.working()
-        for key in node.lasting((reported ^ expected) - working):
+            strays = reported ^ self._holdings.of_node(node.node_id)
+            working = self._holdings.working() if strays else set()
+        lasting = node.lasting(strays - working)
+        if not strays:
+            self._compared[node.node_id] = seen
+        for key in lasting:
             if key in reported:
                 self._later.run(self._openings.release_on, node.node_id, key)
             else:
                 self._members.lose(node.node_id, f"it does not hold segment {key[1]} any more")
                 return
 
-    def _wanted(self) -> dict[SegmentKey, tuple[int, ...]]:
-        """The nodes of the segments that are not where they should be. Nothing is opened on a node that is silent."""
-        doubtful = self._members.doubtful()
-        sizes: dict[int, int] = {}
-        shares: dict[int, list[Share]] = {}
-        where: dict[int, tuple[SegmentKey, Placed]] = {}
-        for key, one in self._holdings.all():
-            sizes[key[1]] = sum(part_sizes(one.meta, one.spec).values())
-            shares[key[1]] = self._groups.shares(key[0])
-            where[key[1]] = key, one
-        targets = placed(sizes, shares, self._holdings.pinned)
-        found: dict[SegmentKey, tuple[int, ...]] = {}
-        for segment_id, node_ids in targets.items():
-            key, one = where[segment_id]
-            added = set(node_ids) - one.holders.keys()
-            if node_ids and (added or one.holders.keys() - set(node_ids)) and not added & doubtful:
-                found[key] = node_ids
-        return found
-
     def _move(self, key: SegmentKey, targets: tuple[int, ...]) -> None:
-        if self._holdings.try_alone(key):
-            try:
-                self._movers.submit(self._move_alone, key, targets)
-            except RuntimeError:  # the process is ending
-                self._holdings.end(key)
+        if not self._holdings.try_alone(key):
+            self._holdings.look_again([key])
+            return
+        self._under_way.add(key)
+        try:
+            self._movers.submit(self._move_alone, key, targets)
+        except RuntimeError:  # the process is ending
+            self._end(key)
+
+    def _end(self, key: SegmentKey) -> None:
+        self._under_way.discard(key)
+        self._holdings.end(key)
 
     def _move_alone(self, key: SegmentKey, targets: tuple[int, ...]) -> None:
         try:
@@ -127,4 +130,4 @@ class Balancer:
             _log.error("segment %s is not moved", key[1], exc_info=error)
             raise
         finally:
-            self._holdings.end(key)
+            self._end(key)

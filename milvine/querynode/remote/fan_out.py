@@ -5,6 +5,8 @@ Never a partial answer: either every segment is read once for the result, or Seg
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import queue
 import time
 from collections.abc import Mapping, Sequence
@@ -49,10 +51,11 @@ class Reading(Protocol):
 class _Share:
     """Segments of one node. `others`: the shares that read the same segments elsewhere."""
 
-    def __init__(self, node_id: int, segment_ids: tuple[int, ...], tried: frozenset[int]) -> None:
+    def __init__(self, node_id: int, segment_ids: tuple[int, ...], parent: _Share | None) -> None:
         self.node_id = node_id
         self.segment_ids = segment_ids
-        self.tried = tried | {node_id}
+        self.parent = parent
+        self.tried: frozenset[int] = frozenset() if parent is None else parent.tried | {node_id}
         self.started = time.monotonic()
         self.call: PendingCall | None = None
         self.answers: list[Any] = []
@@ -62,14 +65,28 @@ class _Share:
         """Whether the node does not hold a segment."""
         self.is_split = False
         self.others: list[_Share] = []
+        self._complete_others = 0
+        self.is_complete = False
+        """Whether it is answered, or all others are complete."""
 
-    @property
-    def is_complete(self) -> bool:
-        return self.is_answered or (bool(self.others) and all(one.is_complete for one in self.others))
+    def complete(self) -> None:
+        """Counted upwards, since a read of many nodes would look at all of them after each answer."""
+        self.is_complete = True
+        parent = self.parent
+        if parent is not None:
+            parent._complete_others += 1
+            if parent._complete_others == len(parent.others) and not parent.is_complete:
+                parent.complete()
+
+    def answer(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.is_answered = True
+        if not self.is_complete:
+            self.complete()
 
     @property
     def is_lost(self) -> bool:
-        if self.is_answered or not self.has_failed:
+        if self.is_complete or not self.has_failed:
             return False
         return not self.others or any(one.is_lost for one in self.others)
 
@@ -82,14 +99,11 @@ class _Share:
             return self.answers
         return [answer for one in self.others for answer in one.results()]
 
-    def running(self) -> list[_Share]:
-        own = [] if self.is_answered or self.has_failed else [self]
-        return own + [share for one in self.others for share in one.running()]
-
     def cancel(self) -> None:
-        for share in self.running():
-            if share.call is not None:
-                share.call.cancel()
+        if self.call is not None and not self.is_answered and not self.has_failed:
+            self.call.cancel()
+        for one in self.others:
+            one.cancel()
 
 
 class FanOut:
@@ -99,6 +113,9 @@ class FanOut:
         self._reading = reading
         self._ended: queue.SimpleQueue[_Share] = queue.SimpleQueue()
         self._deadline = deadline
+        self._due: list[tuple[float, int, _Share]] = []
+        """A heap of the shares that may be read elsewhere, by the time from which on they are."""
+        self._order = itertools.count()
 
     def run(self, segment_ids: Sequence[int]) -> list[Any]:
         """The results of all parts. Raises SegmentNotHeld if a segment has no holder, NoAnswer if holders do not
@@ -106,20 +123,23 @@ class FanOut:
         routes = self._reading.routes(segment_ids, frozenset())
         if routes is None:
             raise SegmentNotHeld(f"of {len(segment_ids)} segments")
-        whole = _Share(0, tuple(segment_ids), frozenset())
+        whole = _Share(0, tuple(segment_ids), None)
         whole.has_failed = True
         try:
             self._start(whole, routes)
+            is_doubtful = True
             while not whole.is_complete:
-                if whole.is_lost or time.monotonic() > self._deadline:
+                if (is_doubtful and whole.is_lost) or time.monotonic() > self._deadline:
                     kind = SegmentNotHeld if whole.refuses else NoAnswer
                     raise kind(f"of {len(segment_ids)} segments")
                 try:
-                    share = self._ended.get(timeout=self._seconds_to_wait(whole))
+                    share = self._ended.get(timeout=self._seconds_to_wait())
                 except queue.Empty:
-                    self._hedge(whole)
+                    self._hedge()
+                    is_doubtful = True
                 else:
                     self._settle(share)
+                    is_doubtful = share.has_failed
             return whole.results()
         finally:
             whole.cancel()
@@ -129,7 +149,7 @@ class FanOut:
         here: list[_Share] = []
         gone: list[_Share] = []
         for node_id, segment_ids in routes.items():
-            share = _Share(node_id, segment_ids, parent.tried)
+            share = _Share(node_id, segment_ids, parent)
             parent.others.append(share)
             try:
                 share.call = self._reading.begin(node_id, segment_ids, share.tried)
@@ -139,14 +159,15 @@ class FanOut:
             if share.call is None:
                 here.append(share)
             else:
+                due = share.started + self._reading.hedge_seconds(node_id)
+                heapq.heappush(self._due, (due, next(self._order), share))
                 share.call.on_end(partial(self._ended.put, share))
         for share in gone:
             share.has_failed = True
             self._elsewhere(share)
         for share in here:
             try:
-                share.answers = [self._reading.read_here(share.segment_ids)]
-                share.is_answered = True
+                share.answer(self._reading.read_here(share.segment_ids))
             except SegmentNotHeld:
                 share.has_failed = share.is_refused = True
                 self._elsewhere(share)
@@ -154,7 +175,7 @@ class FanOut:
     def _settle(self, share: _Share) -> None:
         assert share.call is not None
         try:
-            share.answers = [decode_result(share.call.result())]
+            answer = decode_result(share.call.result())
         except Unreachable:
             share.has_failed = True
             if time.monotonic() < self._deadline:  # otherwise its time was too short, or ended
@@ -167,7 +188,7 @@ class FanOut:
             share.has_failed = share.is_refused = True
             self._elsewhere(share)
         else:
-            share.is_answered = True
+            share.answer(answer)
             self._reading.answered(share.node_id, time.monotonic() - share.started)
 
     def _elsewhere(self, share: _Share) -> None:
@@ -176,20 +197,25 @@ class FanOut:
             if routes is not None:
                 self._start(share, routes)
 
-    def _due(self, share: _Share) -> float:
-        return share.started + self._reading.hedge_seconds(share.node_id)
+    def _seconds_to_wait(self) -> float:
+        due = self._deadline
+        while self._due:
+            at, _, share = self._due[0]
+            if not (share.is_answered or share.has_failed or share.is_split):
+                due = min(due, at)
+                break
+            heapq.heappop(self._due)
+        return max(0.0, due - time.monotonic())
 
-    def _seconds_to_wait(self, whole: _Share) -> float:
-        due = [self._due(share) for share in whole.running() if not share.is_split]
-        return max(0.0, min([*due, self._deadline]) - time.monotonic())
-
-    def _hedge(self, whole: _Share) -> None:
+    def _hedge(self) -> None:
         now = time.monotonic()
-        for share in whole.running():
-            if not share.is_split and self._due(share) <= now:
-                routes = self._reading.routes(share.segment_ids, share.tried)
-                if routes is None:
-                    share.is_split = True  # there is nobody else to ask
-                else:
-                    self._reading.failed(share.node_id)
-                    self._start(share, routes)
+        while self._due and self._due[0][0] <= now:
+            _, _, share = heapq.heappop(self._due)
+            if share.is_answered or share.has_failed or share.is_split:
+                continue
+            routes = self._reading.routes(share.segment_ids, share.tried)
+            if routes is None:
+                share.is_split = True  # there is nobody else to ask
+            else:
+                self._reading.failed(share.node_id)
+                self._start(share, routes)

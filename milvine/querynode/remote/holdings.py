@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from milvine.model.properties import PartKey
 from milvine.model.resource_groups import NODE_ID
@@ -26,6 +26,14 @@ class Placed:
     meta: SegmentMeta
     spec: LoadSpec
     holders: Mapping[int, Mapping[PartKey, int]]
+    holder_ids: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "holder_ids", tuple(sorted(self.holders)))
+
+    @property
+    def bytes_by_holder(self) -> Mapping[int, int]:
+        return {node_id: sum(parts.values()) for node_id, parts in self.holders.items()}
 
 
 @dataclass(slots=True, eq=False)
@@ -38,11 +46,17 @@ class Opened:
 
 
 class Holdings:
-    """Look-ups take no lock; changes take `lock`, which is notified when work on a segment has ended."""
+    """Look-ups take no lock; changes take `lock`, which is notified when work on a segment has ended. What nodes have
+    is counted with each change, since there may be a million segments."""
 
     def __init__(self) -> None:
         self.lock = threading.Condition()
         self._placed: dict[int, dict[int, Placed]] = defaultdict(dict)
+        self._of_node: dict[int, set[SegmentKey]] = defaultdict(set)
+        self._bytes_of_node: Counter[int] = Counter()
+        self._changes_of_node: Counter[int] = Counter()
+        self._nodes_of: dict[int, Counter[int]] = defaultdict(Counter)
+        self._changed: dict[SegmentKey, None] = {}
         self._opened: dict[SegmentKey, Opened] = {}
         self._busy: set[SegmentKey] = set()
         self.pinned: dict[int, tuple[int, ...]] = {}
@@ -57,35 +71,80 @@ class Holdings:
         """Those of a collection by id; it changes."""
         return self._placed[collection_id]
 
-    def all(self) -> Iterator[tuple[SegmentKey, Placed]]:
-        for collection_id, segments in list(self._placed.items()):
-            for segment_id, one in list(segments.items()):
-                yield (collection_id, segment_id), one
+    def collection_ids(self) -> list[int]:
+        return [collection_id for collection_id, segments in list(self._placed.items()) if segments]
+
+    def of_node(self, node_id: int) -> Set[SegmentKey]:
+        """What a node serves; it changes under `lock`."""
+        return self._of_node.get(node_id, frozenset())
+
+    def changes_of(self, node_id: int) -> int:
+        """Grows with each change of what a node serves."""
+        return self._changes_of_node[node_id]
+
+    def nodes_of(self, collection_id: int) -> Set[int]:
+        """The holders of a collection's segments; it changes under `lock`."""
+        return self._nodes_of[collection_id].keys()
+
+    def bytes_by_node(self) -> Mapping[int, int]:
+        return self._bytes_of_node
+
+    def take_changed(self) -> list[SegmentKey]:
+        """The segments that were changed, and those whose work has ended, since the last call."""
+        with self.lock:
+            changed, self._changed = self._changed, {}
+            return list(changed)
+
+    def look_again(self, keys: Iterable[SegmentKey]) -> None:
+        """They count as changed."""
+        with self.lock:
+            self._changed.update(dict.fromkeys(keys))
+
+    def _set(self, key: SegmentKey, one: Placed | None) -> Placed | None:
+        """Puts a segment in place of what was there, which is returned; None removes it. The caller has the lock."""
+        segments, nodes = self._placed[key[0]], self._nodes_of[key[0]]
+        before = segments.pop(key[1], None) if one is None else segments.get(key[1])
+        if one is not None:
+            segments[key[1]] = one
+        for node_id, size in () if before is None else before.bytes_by_holder.items():
+            self._bytes_of_node[node_id] -= size
+            if one is None or node_id not in one.holders:
+                self._of_node[node_id].discard(key)
+                self._changes_of_node[node_id] += 1
+                nodes[node_id] -= 1
+                if not nodes[node_id]:
+                    del nodes[node_id]
+        for node_id, size in () if one is None else one.bytes_by_holder.items():
+            self._bytes_of_node[node_id] += size
+            if before is None or node_id not in before.holders:
+                self._of_node[node_id].add(key)
+                self._changes_of_node[node_id] += 1
+                nodes[node_id] += 1
+        self._changed[key] = None
+        return before
 
     def put(self, key: SegmentKey, one: Placed) -> Placed | None:
         """Returns what it replaces."""
         with self.lock:
-            before = self._placed[key[0]].get(key[1])
-            self._placed[key[0]][key[1]] = one
-            return before
+            return self._set(key, one)
 
     def pop(self, key: SegmentKey) -> Placed | None:
         with self.lock:
             self.pinned.pop(key[1], None)
-            return self._placed[key[0]].pop(key[1], None)
+            return self._set(key, None)
 
     def measured(self, key: SegmentKey, node_id: int, parts: Mapping[PartKey, int]) -> None:
         """The memory of a segment on one of its holders."""
         with self.lock:
             one = self._placed[key[0]].get(key[1])
             if one is not None and node_id in one.holders:
-                self._placed[key[0]][key[1]] = replace(one, holders={**one.holders, node_id: parts})
+                self._set(key, replace(one, holders={**one.holders, node_id: parts}))
 
     def add_holder(self, key: SegmentKey, node_id: int, parts: Mapping[PartKey, int]) -> None:
         with self.lock:
             one = self._placed[key[0]].get(key[1])
             if one is not None:
-                self._placed[key[0]][key[1]] = replace(one, holders={**one.holders, node_id: parts})
+                self._set(key, replace(one, holders={**one.holders, node_id: parts}))
 
     def keep_holders(self, key: SegmentKey, node_ids: Sequence[int]) -> list[int] | None:
         """Leaves these holders only and returns the others; None, with no change, if not all of these hold it."""
@@ -94,37 +153,30 @@ class Holdings:
             if one is None or not set(node_ids) <= one.holders.keys():
                 return None
             left = {i: one.holders[i] for i in node_ids}
-            self._placed[key[0]][key[1]] = replace(one, holders=left)
+            self._set(key, replace(one, holders=left))
             return [i for i in one.holders if i not in left]
 
     def drop_node(self, node_id: int) -> dict[int, list[int]]:
         """Forgets a holder; returns the segments that have no other, by collection."""
         lost: dict[int, list[int]] = defaultdict(list)
         with self.lock:
-            for key, one in self.all():
-                if node_id in one.holders:
-                    left = {i: parts for i, parts in one.holders.items() if i != node_id}
-                    if left:
-                        self._placed[key[0]][key[1]] = replace(one, holders=left)
-                    else:
-                        del self._placed[key[0]][key[1]]
-                        lost[key[0]].append(key[1])
+            for key in list(self._of_node[node_id]):
+                one = self._placed[key[0]][key[1]]
+                left = {i: parts for i, parts in one.holders.items() if i != node_id}
+                self._set(key, replace(one, holders=left) if left else None)
+                if not left:
+                    lost[key[0]].append(key[1])
+            for counted in (self._of_node, self._bytes_of_node, self._changes_of_node):
+                counted.pop(node_id, None)
         return lost
 
-    def set_schema(self, collection_id: int, schema: CollectionSchema) -> set[int]:
+    def set_schema(self, collection_id: int, schema: CollectionSchema) -> Set[int]:
         """Returns the holders of the collection's segments."""
         with self.lock:
             segments = self._placed[collection_id]
             for segment_id, one in segments.items():
                 segments[segment_id] = replace(one, spec=replace(one.spec, schema=schema))
-            return {i for one in segments.values() for i in one.holders}
-
-    def bytes_by_node(self) -> Mapping[int, int]:
-        taken: dict[int, int] = defaultdict(int)
-        for _, one in self.all():
-            for node_id, parts in one.holders.items():
-                taken[node_id] += sum(parts.values())
-        return taken
+            return set(self.nodes_of(collection_id))
 
     # Openings, and work on one segment at a time
 
@@ -165,7 +217,11 @@ class Holdings:
     def end(self, key: SegmentKey) -> None:
         with self.lock:
             self._busy.discard(key)
+            self._changed[key] = None
             self.lock.notify_all()
 
-    def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
-        self.pinned |= {segment_id: tuple(node_ids) for segment_id in segment_ids}
+    def pin(self, keys: Iterable[SegmentKey], node_ids: Sequence[int]) -> None:
+        """Callers ask for these nodes as holders."""
+        wanted = list(keys)
+        self.pinned |= {segment_id: tuple(node_ids) for _, segment_id in wanted}
+        self.look_again(wanted)

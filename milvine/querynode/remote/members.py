@@ -16,7 +16,7 @@ from milvine.querynode.node import NodeInfo, SegmentNotHeld
 from milvine.querynode.remote.delete_feed import DeleteFeed, Item, Outbox
 from milvine.querynode.remote.holdings import Holdings
 from milvine.querynode.remote.later import Later
-from milvine.querynode.remote.placement import Room
+from milvine.querynode.remote.placement import Rooms
 from milvine.querynode.remote.remote_node import RemoteNode
 from milvine.querynode.remote.rpc import Unreachable
 
@@ -58,6 +58,8 @@ class Members:
         self._later = later
         self._on_change = on_change
         self._members: dict[int, _Member] = {}
+        self.rooms = Rooms(())
+        """The nodes as places for segments; replaced when one comes or goes."""
         self.listener: Listener | None = None
 
     def join(self, node: RemoteNode) -> None:
@@ -67,6 +69,7 @@ class Members:
         )
         with self._holdings.lock:
             self._members[node.node_id] = _Member(node, outbox)
+            self.rooms = Rooms(one.room for one in self.all())
         _log.info("node %s (%s) has joined", node.node_id, node.report.address)
         self._on_change()
 
@@ -77,6 +80,7 @@ class Members:
             if member is None:
                 return
             member.node.is_lost = True
+            self.rooms = Rooms(one.room for one in self.all())
             lost = self._holdings.drop_node(node_id)
         self._feed.drop_node(node_id)
         member.outbox.close()
@@ -114,9 +118,6 @@ class Members:
         if node is None:
             raise Unreachable(f"node {node_id} is lost")
         return node
-
-    def rooms(self) -> list[Room]:
-        return [node.room for node in self.all()]
 
     def doubtful(self) -> set[int]:
         """Those that do not answer at the moment."""

@@ -16,8 +16,10 @@ from milvine.querynode.load_targets import lacking_bytes
 from milvine.querynode.local_node import LocalNode
 from milvine.querynode.node import NodeBehind, SegmentNotHeld
 from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
+from milvine.querynode.reduce import condensed
 from milvine.querynode.remote.messages import codec, encode_error, encode_result
 from milvine.querynode.remote.rpc import Answer, Stream
+from milvine.segment.plans import Hits
 from milvine.segment.sealed import LoadSpec, part_sizes
 from milvine.storage.store import SegmentStore
 
@@ -236,7 +238,8 @@ class NodeServer:
             deadline = time.monotonic() + seconds
             session.wait_for_deletes(collection_id, number, patience)
             left = max(0.0, deadline - time.monotonic())
-            return getattr(session.node, method)(collection_id, ids, *more, seconds=left)
+            found = getattr(session.node, method)(collection_id, ids, *more, seconds=left)
+            return condensed(found) if isinstance(found, Hits) else found
 
         return read
 

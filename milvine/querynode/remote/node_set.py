@@ -29,7 +29,7 @@ from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Listener, Members
 from milvine.querynode.remote.node_groups import NodeGroups
 from milvine.querynode.remote.openings import Openings
-from milvine.querynode.remote.placement import preferred
+from milvine.querynode.remote.placement import Rooms
 from milvine.querynode.remote.reads import Read, Reads
 from milvine.segment.aggregation import Aggregation, merge_tables
 from milvine.segment.plans import Hits, QueryPlan, SearchPlan
@@ -90,15 +90,14 @@ class NodeSet:
         one = self._holdings.get(collection_id, segment_id)
         if one is None:
             return ()
-        rooms = [room for room in self.members.rooms() if room.node_id in one.holders]
-        first = tuple(room.node_id for room in preferred(rooms, segment_id))
+        first = tuple(Rooms(room for room in self.members.rooms if room.node_id in one.holders).preferred(segment_id))
         return first + tuple(i for i in one.holders if i not in first)
 
     def copies(self, collection_id: int, load: LoadConfig | None = None) -> int:
         return self._groups.copies(collection_id, load)
 
-    def pin(self, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
-        self._holdings.pin(segment_ids, node_ids)
+    def pin(self, collection_id: int, segment_ids: Iterable[int], node_ids: Sequence[int]) -> None:
+        self._holdings.pin([(collection_id, segment_id) for segment_id in segment_ids], node_ids)
         self._balancer.wake()
 
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:

@@ -22,7 +22,7 @@ from milvine.querynode.remote.later import Later, quietly
 from milvine.querynode.remote.members import Members, raise_failures
 from milvine.querynode.remote.messages import decode_result
 from milvine.querynode.remote.node_groups import NodeGroups
-from milvine.querynode.remote.placement import Room, preferred
+from milvine.querynode.remote.placement import Rooms
 from milvine.querynode.remote.remote_node import RemoteNode, SegmentKey
 from milvine.querynode.remote.rpc import Unreachable
 from milvine.segment.sealed import LoadSpec, part_sizes
@@ -78,16 +78,12 @@ class Openings:
             node_ids = self._open_somewhere(meta, spec, progress, in_parallel)
             self._holdings.put_opened(key, Opened(meta, spec, node_ids))
 
-    def _candidates(self, meta: SegmentMeta, spec: LoadSpec, rooms: Iterable[Room]) -> list[int]:
+    def _candidates(self, meta: SegmentMeta, spec: LoadSpec, rooms: Rooms) -> list[int]:
         """The nodes among these that have room for a segment, in the order in which they are asked."""
         size = sum(part_sizes(meta, spec).values())
         taken = self._holdings.bytes_by_node()
         pinned = self._holdings.pinned.get(meta.segment_id, ())
-        order = [
-            room.node_id
-            for room in preferred(rooms, meta.segment_id)
-            if room.limit_bytes - taken.get(room.node_id, 0) >= size
-        ]
+        order = [i for i in rooms.preferred(meta.segment_id) if rooms.limits[i] - taken.get(i, 0) >= size]
         silent = {node.node_id for node in self._members.all() if node.is_silent}
         # A silent node gets its copy from the balancer, once it reports.
         answering = [i for i in order if i not in silent]
@@ -276,7 +272,7 @@ class Openings:
         with self._holdings.lock:
             if any(key[0] == collection_id for key in self._holdings.working()):
                 return
-            holding = {i for one in self._holdings.of(collection_id).values() for i in one.holders}
+            holding = self._holdings.nodes_of(collection_id)
             for node_id in self._members.ids() - holding:
                 # Under the lock, since an opening subscribes its node while it is busy.
                 self._feed.unsubscribe(collection_id, node_id)

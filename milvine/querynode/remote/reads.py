@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from milvine import metrics
@@ -67,19 +67,28 @@ class Reads:
     ) -> Routes | None:
         """A holder for each segment, as few of them as possible, idle and answering ones first."""
         segments, members = self._holdings.of(collection_id), self.members
-        holders: list[tuple[int, list[int]]] = []
+        together: dict[Iterable[int], list[int]] = defaultdict(list)
         for segment_id in segment_ids:
             one = segments.get(segment_id)
-            usable = [] if one is None else [i for i in one.holders if i not in tried and (i == HERE or i in members)]
-            if not usable:
+            if one is None:
                 return None
-            holders.append((segment_id, usable))
-        seen = {i for _, usable in holders for i in usable}
+            together[one.holder_ids].append(segment_id)
+        usable = {ids: [i for i in ids if i not in tried and (i == HERE or i in members)] for ids in together}
+        seen = {i for ids in usable.values() for i in ids}
         order = {i: place for place, i in enumerate(sorted(seen, key=self._load_of))}
         found: dict[int, list[int]] = defaultdict(list)
-        for segment_id, usable in holders:
-            found[min(usable, key=order.__getitem__)].append(segment_id)
+        for holders, ids in together.items():
+            if not usable[holders]:
+                return None
+            found[min(usable[holders], key=order.__getitem__)] += ids
         return {i: tuple(ids) for i, ids in found.items()}
+
+    def are_held(self, collection_id: int, segment_ids: Iterable[int], node_ids: Set[int]) -> bool:
+        """Whether one of the nodes holds each segment."""
+        segments = self._holdings.of(collection_id)
+        return all(
+            (one := segments.get(i)) is not None and not node_ids.isdisjoint(one.holder_ids) for i in segment_ids
+        )
 
     def _load_of(self, node_id: int) -> tuple[bool, int, int]:
         node = self.members.get(node_id)
@@ -98,6 +107,7 @@ class _Reading:
         self._read = read
         self._number = number
         self._deadline = deadline
+        self._answering: set[int] | None = None
 
     def routes(self, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
         return self._reads.routes(self._read.collection_id, segment_ids, tried)
@@ -116,12 +126,9 @@ class _Reading:
 
     def _has_others(self, segment_ids: Sequence[int], tried: frozenset[int]) -> bool:
         """Whether nodes that were not tried, and that answer, can read the segments."""
-        routes = self.routes(segment_ids, tried)
-        return routes is not None and not any(i != HERE and self._is_doubtful(i) for i in routes)
-
-    def _is_doubtful(self, node_id: int) -> bool:
-        node = self._members.get(node_id)
-        return node is None or node.is_doubtful
+        if self._answering is None:
+            self._answering = {HERE, *self._members.ids()} - self._members.doubtful()
+        return self._reads.are_held(self._read.collection_id, segment_ids, self._answering - tried)
 
     def read_here(self, segment_ids: tuple[int, ...]) -> Any:
         read = self._read

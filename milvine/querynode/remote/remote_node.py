@@ -89,7 +89,7 @@ class RemoteNode:
 
     @property
     def room(self) -> Room:
-        return Room(self.node_id, self.report.key, self.report.limit_bytes)
+        return Room(self.node_id, self.report.key, self.report.limit_bytes, self.report.labels)
 
     def beat(self, report: Report) -> None:
         self.report = report
