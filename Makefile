@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale format clean
+.PHONY: setup demo demo-cluster serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster format clean
 
 setup: $(VENV)/installed
 
@@ -20,6 +20,9 @@ $(VENV)/installed: pyproject.toml
 
 demo: setup
 	$(BIN)/python scripts/demo.py
+
+demo-cluster: setup
+	PYTHONPATH=tests:tests/cluster $(BIN)/python scripts/demo_cluster.py
 
 serve: setup
 	$(BIN)/milvine serve
@@ -85,6 +88,10 @@ bench-peers: setup
 
 bench-scale: setup
 	$(BIN)/python benches/scale.py $(SCALE)
+
+# CLUSTER="--nodes 100 --segments 20000" changes the sizes.
+bench-cluster: setup
+	$(BIN)/python benches/cluster_sim.py $(CLUSTER)
 
 format: setup
 	$(BIN)/ruff check --fix .

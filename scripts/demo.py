@@ -152,13 +152,7 @@ class Server:
             self._reader.join(1)
 
     def memory(self) -> float:
-        """Resident megabytes of the server and of any process it started."""
-        sizes = {pid: (parent, rss) for pid, parent, rss in _processes()}
-        total, family = 0, {self._process.pid}
-        while family:
-            total += sum(sizes[pid][1] for pid in family if pid in sizes)
-            family = {pid for pid, (parent, _) in sizes.items() if parent in family}
-        return total / 1024
+        return memory_of(self._process.pid)
 
     def _read(self) -> None:
         """Keep the pipe empty, find the ready line, and wake the main thread if the server dies on it."""
@@ -173,6 +167,16 @@ class Server:
         self._heard.set()
         if self.died and was_ready and main is not None:
             signal.pthread_kill(main, signal.SIGINT)
+
+
+def memory_of(*pids: int) -> float:
+    """Resident megabytes of processes and of those that they started."""
+    sizes = {pid: (parent, rss) for pid, parent, rss in _processes()}
+    total, family = 0, set(pids)
+    while family:
+        total += sum(sizes[pid][1] for pid in family if pid in sizes)
+        family = {pid for pid, (parent, _) in sizes.items() if parent in family}
+    return total / 1024
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
@@ -208,6 +212,16 @@ class Demo:
         self.steps: list[Step] = []
         self.server: Server | None = None
         self.client: Any = None
+
+    @property
+    def has_lost_server(self) -> bool:
+        """Whether the server ended without being asked."""
+        return self.server is not None and self.server.died
+
+    @property
+    def last_lines(self) -> list[str]:
+        """Of the server's output."""
+        return [] if self.server is None else self.server.last_lines
 
     def run(self) -> None:
         began = time.perf_counter()
@@ -259,7 +273,7 @@ class Demo:
         with self.step("Release again", frees=True):
             self.release()
 
-    def create(self) -> str:
+    def create(self, **properties: str) -> str:
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("code", DataType.VARCHAR, max_length=16)
@@ -268,7 +282,7 @@ class Demo:
         schema.add_field("rarity", DataType.DOUBLE)
         schema.add_field("notes", DataType.JSON)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
-        self.client.create_collection(COLLECTION, schema=schema, consistency_level="Strong")
+        self.client.create_collection(COLLECTION, schema=schema, consistency_level="Strong", properties=properties)
         described = self.client.describe_collection(COLLECTION)
         return ", ".join(f"{each['name']} {each['type'].name}" for each in described["fields"]) + ", dynamic fields"
 
@@ -557,7 +571,7 @@ def ignore_signals() -> None:
         signal.signal(each, signal.SIG_IGN)
 
 
-def main() -> int:
+def main(kind: type[Demo] = Demo) -> int:
     logging.disable(logging.CRITICAL)
     for each in SIGNALS:
         signal.signal(each, interrupt)
@@ -565,12 +579,11 @@ def main() -> int:
     signal.alarm(LIMIT_SECONDS)
     console = Console(highlight=False)
     console.width = min(console.width, WIDTH)
-    demo = Demo(console)
+    demo = kind(console)
     try:
         demo.run()
     except KeyboardInterrupt:
-        died = demo.server is not None and demo.server.died
-        problem, status = ("the server ended on its own", 1) if died else ("interrupted", 130)
+        problem, status = ("the server ended on its own", 1) if demo.has_lost_server else ("interrupted", 130)
     except DemoError as error:
         problem, status = str(error), 1
     except MilvusException as error:
@@ -580,8 +593,8 @@ def main() -> int:
     else:
         return 0
     console.print(Text(f"\nThe demo stopped: {problem}.", style="bold red"))
-    if status == 1 and demo.server is not None and demo.server.last_lines:
-        console.print(Text("The server's last lines:\n  " + "\n  ".join(demo.server.last_lines), style="dim"))
+    if status == 1 and demo.last_lines:
+        console.print(Text("The server's last lines:\n  " + "\n  ".join(demo.last_lines), style="dim"))
     return status
 
 

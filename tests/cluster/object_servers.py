@@ -21,9 +21,13 @@ BUCKET = "segments"
 VERSITYGW = "versitygw"
 
 
-def _versitygw() -> str:
+def find_versitygw() -> str | None:
     """The program, from the PATH or where Go installs it."""
-    found = shutil.which(VERSITYGW) or shutil.which(VERSITYGW, path=str(Path.home() / "go" / "bin"))
+    return shutil.which(VERSITYGW) or shutil.which(VERSITYGW, path=str(Path.home() / "go" / "bin"))
+
+
+def _versitygw() -> str:
+    found = find_versitygw()
     if found is None:
         pytest.skip("versitygw is missing: go install github.com/versity/versitygw/cmd/versitygw@latest")
     return found
