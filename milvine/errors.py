@@ -7,6 +7,7 @@ Numbers and texts: Milvus's pkg/util/merr/errors.go.
 
 from __future__ import annotations
 
+import errno
 from decimal import Decimal
 from enum import IntEnum
 
@@ -131,6 +132,20 @@ class DiskLimitExceeded(MilvineError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{detail}: {self.text}")
+
+
+class WriteFailed(ServiceInternal):
+    """A file cannot be written for another reason than a full disk."""
+
+
+def write_failure(what: object, error: OSError) -> MilvineError:
+    """Why a file cannot be written."""
+    text = f"cannot write {what}: {error.strerror or error}"
+    return DiskLimitExceeded(text) if is_full_disk(error) else WriteFailed(text)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class RequestRateLimited(MilvineError):

@@ -16,7 +16,14 @@ from milvine.catalog.database import JSON_OPTIONS, CatalogDatabase
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import Step, is_behind, keep_copy, stored_version, upgrade
 from milvine.catalog.store import Catalog
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
+from milvine.errors import (
+    DataIntegrityError,
+    DiskLimitExceeded,
+    MilvineError,
+    ServiceInternal,
+    WriteFailed,
+    write_failure,
+)
 
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE_FULL = 13
@@ -57,8 +64,11 @@ class SqliteDatabase(CatalogDatabase):
                 assert driver is not None
                 driver.backup(target)
                 target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log of its own
-        except (OSError, sqlite3.Error) as error:
-            raise DiskLimitExceeded(f"cannot write {image}: {error}") from error
+        except OSError as error:
+            raise write_failure(image, error) from error
+        except sqlite3.Error as error:
+            is_full = getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL
+            raise (DiskLimitExceeded if is_full else WriteFailed)(f"cannot write {image}: {error}") from error
 
     def failed(self, error: sa.exc.DBAPIError) -> MilvineError:
         is_full = getattr(error.orig, "sqlite_errorcode", None) == _SQLITE_FULL

@@ -22,7 +22,10 @@ from milvine.catalog.opening import read_catalog_of
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.catalog_files import files_of, imported, named_files, named_resources
 from milvine.datanode.recovery import Replay
-from milvine.errors import DataIntegrityError, DiskLimitExceeded
+from milvine.errors import (
+    DataIntegrityError,
+    write_failure,
+)
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
@@ -287,7 +290,7 @@ def damage_of(objects: Objects, name: str) -> Iterator[Finding]:
         except DataIntegrityError as error:
             yield Finding(error.message.replace(str(copy), f"{objects.uri}/{name}"))
         except OSError as error:
-            raise DiskLimitExceeded(f"cannot write {copy}: {error.strerror}") from error
+            raise write_failure(copy, error) from error
 
 
 def check_size(path: Path, expected: int) -> None:

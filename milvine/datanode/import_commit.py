@@ -12,7 +12,11 @@ from milvine.catalog.import_jobs import commit_import
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter
-from milvine.errors import DiskLimitExceeded, ImportFailed, IoFailed
+from milvine.errors import (
+    ImportFailed,
+    IoFailed,
+    write_failure,
+)
 from milvine.model.import_jobs import ImportJob
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock
@@ -46,7 +50,7 @@ class ImportCommitter:
                 raise IoFailed(f"{error.filename} is missing") from error
             raise ImportFailed(f"collection {collection_id} dropped") from error
         except OSError as error:
-            raise DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
+            raise write_failure(error.filename or "a file", error) from error
         crash_point("import.stamped")
         with contextlib.ExitStack() as handing_over:
             directories = [self._paths.segment(collection_id, meta.segment_id) for meta in stamped]

@@ -14,7 +14,12 @@ from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed
+from milvine.errors import (
+    DataIntegrityError,
+    DiskLimitExceeded,
+    IoFailed,
+    WriteFailed,
+)
 from milvine.storage.files import read_and_verify
 from milvine.storage.store import SegmentStore
 
@@ -78,7 +83,7 @@ class Scrubber:
             if self._store.repaired(path):
                 self._files.succeeded([path])
                 return True
-        except (IoFailed, DiskLimitExceeded) as error:
+        except (IoFailed, DiskLimitExceeded, WriteFailed) as error:
             _log.warning("%s is damaged, and is not fetched again: %s", path, error.message)
             return False
         except DataIntegrityError as error:

@@ -16,7 +16,10 @@ from milvine.catalog.store import Catalog
 from milvine.datanode.catalog_files import files_of, remove_snapshot
 from milvine.datanode.child import NotWanted
 from milvine.datanode.exported_snapshots import export
-from milvine.errors import DiskLimitExceeded, MilvineError
+from milvine.errors import (
+    MilvineError,
+    write_failure,
+)
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreState
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.store import SegmentStore
@@ -108,7 +111,7 @@ class SnapshotExporter:
         try:
             export(named, self._store, job.place, job.directory, on_file)
         except Exception as error:  # noqa: BLE001 - it is recorded with the job, and the other jobs go on
-            shown = DiskLimitExceeded(str(error)) if isinstance(error, OSError) else error
+            shown = write_failure(error.filename or "a file", error) if isinstance(error, OSError) else error
             state, reason = RestoreState.FAILED, str(shown) if isinstance(shown, MilvineError) else repr(shown)
             _log.error("export of snapshot %s to %s: %s", job.snapshot_name, job.uri, reason)
         for kept in let_go(self._catalog, job.held.name):

@@ -22,7 +22,13 @@ from milvine.datanode import restore
 from milvine.datanode.catalog_files import remove_snapshot
 from milvine.datanode.child import NotWanted
 from milvine.datanode.exported_snapshots import open_exported
-from milvine.errors import DiskLimitExceeded, InputError, IoFailed, MilvineError, SnapshotNotFound
+from milvine.errors import (
+    InputError,
+    IoFailed,
+    MilvineError,
+    SnapshotNotFound,
+    write_failure,
+)
 from milvine.model.collections import Collection
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreJob, RestoreState
 from milvine.model.timestamps import HybridClock
@@ -161,7 +167,7 @@ class SnapshotKeeper:
             except BaseException as error:
                 self._drop(job.collection_id)
                 if isinstance(error, OSError):
-                    raise DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
+                    raise write_failure(error.filename or "a file", error) from error
                 raise
             try:
                 commit_restore(self._catalog, job, restored.collection, restored.segments, restored.deltas)

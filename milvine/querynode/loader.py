@@ -33,6 +33,7 @@ from milvine.errors import (
     MilvineError,
     SegmentRequestResourceFailed,
     UnexpectedError,
+    WriteFailed,
 )
 from milvine.model.collections import Collection, Database, LoadConfig
 from milvine.model.properties import PartKey, PartKind
@@ -73,7 +74,7 @@ megabytes, unless the disk stalls; their memory stays reserved until then."""
 ROOM_SECONDS = 10.0
 """How long a load that lacks memory waits for collections to rest that are being read."""
 _RETRY_SECONDS = 1.0
-_PASSING = (IoFailed, DiskLimitExceeded)
+_PASSING = (IoFailed, DiskLimitExceeded, WriteFailed)
 """A load waits for the end of these."""
 _CLOSERS = 4
 _LOADS_AT_A_TIME = 4

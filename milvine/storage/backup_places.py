@@ -9,7 +9,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from milvine.errors import DiskLimitExceeded, IoFailed
+from milvine.errors import (
+    IoFailed,
+    write_failure,
+)
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import walk_files
 from milvine.storage.objects import ObjectMissing, Objects, Place
@@ -20,7 +23,7 @@ _STEP_BYTES = 4 << 20
 
 
 class BackupPlace(Protocol):
-    """Every failure is an IoFailed or a DiskLimitExceeded; a damaged file of an encrypted place is a
+    """Every failure is an IoFailed, a DiskLimitExceeded or a WriteFailed; a damaged file of an encrypted place is a
     DataIntegrityError."""
 
     def is_in(self, directory: Path) -> bool:
@@ -92,7 +95,7 @@ class BackupDirectory:
         except OSError as error:
             with suppress(OSError):  # which has the same reason
                 unfinished.unlink(missing_ok=True)
-            raise _failed(error, target) from error
+            raise write_failure(target, error) from error
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
@@ -128,18 +131,14 @@ def copy_into(source: Path, written: BinaryIO) -> None:
 
 
 def write_synced(read: BinaryIO, target: Path) -> None:
-    """Copies what is left of a file into a new one. Raises DiskLimitExceeded, and what reading raises."""
+    """Copies what is left of a file into a new one. Raises DiskLimitExceeded, WriteFailed, and what reading raises."""
     try:
         with target.open("wb") as written:
             shutil.copyfileobj(read, written, _STEP_BYTES)
             written.flush()
             os.fsync(written.fileno())
     except OSError as error:
-        raise _failed(error, target) from error
-
-
-def _failed(error: OSError, path: Path) -> DiskLimitExceeded:
-    return DiskLimitExceeded(f"cannot write {path}: {error.strerror}")
+        raise write_failure(target, error) from error
 
 
 def _unreadable(error: OSError, path: Path) -> IoFailed:
@@ -187,7 +186,7 @@ class BackupObjects:
         except ObjectMissing:
             raise IoFailed(f"{self._objects.uri}/{name} is missing") from None
         except OSError as error:
-            raise _failed(error, target) from error
+            raise write_failure(target, error) from error
 
     def remove(self, names: Iterable[str]) -> None:
         self._objects.remove(names)

@@ -17,7 +17,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from milvine.errors import DiskLimitExceeded, IoFailed, ParameterInvalid, UnexpectedError
+from milvine.errors import (
+    IoFailed,
+    ParameterInvalid,
+    UnexpectedError,
+    write_failure,
+)
 from milvine.model.types import DataType
 from milvine.storage.directories import sync_directory
 from milvine.storage.files import remove_tree
@@ -99,7 +104,7 @@ def _unfinished(path: Path) -> Iterator[Path]:
         sync_directory(path.parent)
     except OSError as error:
         _remove(unfinished)
-        raise DiskLimitExceeded(f"cannot write {path}: {error.strerror or error}") from error
+        raise write_failure(path, error) from error
     except BaseException:
         _remove(unfinished)
         raise

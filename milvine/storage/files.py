@@ -23,7 +23,10 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
-from milvine.errors import DataIntegrityError, DiskLimitExceeded
+from milvine.errors import (
+    DataIntegrityError,
+    write_failure,
+)
 from milvine.storage.directories import sync_directory
 
 Buffer = bytes | bytearray | memoryview
@@ -54,8 +57,8 @@ def crc32c(buffers: Iterable[Buffer], crc: int = 0) -> int:
 def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer], *, synced: bool = True) -> int:
     """Write a sealed file and, if `synced`, fsync it; the caller syncs the directory. Returns the file's size in bytes.
 
-    Raises FileExistsError if the file exists, and DiskLimitExceeded if it cannot be written; the incomplete file is
-    then removed.
+    Raises FileExistsError if the file exists, and DiskLimitExceeded or WriteFailed if it cannot be written; the
+    incomplete file is then removed.
     """
     with path.open("xb") as file:
         try:
@@ -76,7 +79,7 @@ def save_sealed(path: Path, kind: str, version: int, payload: Iterable[Buffer], 
                 os.fsync(file.fileno())
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
+            raise write_failure(path, error) from error
     return length + FOOTER_BYTES
 
 
@@ -262,7 +265,7 @@ def _footer_of(path: Path, found: bytes, size: int) -> tuple[str, int, int, int]
 def removed_on_failure() -> Iterator[list[Path]]:
     """If the body fails, removes the files that it added to the list, so that no garbage fills the disk.
 
-    An OSError of the body becomes DiskLimitExceeded.
+    An OSError of the body becomes DiskLimitExceeded or WriteFailed.
     """
     made: list[Path] = []
     try:
@@ -272,7 +275,7 @@ def removed_on_failure() -> Iterator[list[Path]]:
             with contextlib.suppress(OSError):
                 remove_tree(path)
         if isinstance(error, OSError):
-            raise DiskLimitExceeded(f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
+            raise write_failure(error.filename or "a file", error) from error
         raise
 
 

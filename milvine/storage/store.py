@@ -19,7 +19,11 @@ from typing import TypeVar
 
 from milvine import metrics
 from milvine.crash_points import crash_point
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, IoFailed
+from milvine.errors import (
+    DataIntegrityError,
+    IoFailed,
+    write_failure,
+)
 from milvine.model.segments import DeleteBatch
 from milvine.storage.claims import OWNER, Claim, refuse_alone, was_claimed
 from milvine.storage.directories import make_directory, sync_directory
@@ -180,7 +184,7 @@ class CachedStore(SegmentStore):
                 raise IoFailed(f"{self.objects.uri} is not the store of {self.paths.root} any more") from None
             raise self._lost(path, "missing") from None
         except OSError as error:
-            raise DiskLimitExceeded(f"cannot write {path}: {error.strerror}") from error
+            raise write_failure(path, error) from error
         finally:
             part.unlink(missing_ok=True)
         with self._lock:

@@ -13,7 +13,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from milvine.crash_points import crash_point
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, ServiceInternal
+from milvine.errors import (
+    DataIntegrityError,
+    DiskLimitExceeded,
+    ServiceInternal,
+    is_full_disk,
+)
 from milvine.storage.directories import sync_directory
 
 FIRST_VERSION = 3
@@ -90,7 +95,7 @@ def keep_copy(path: Path, version: int) -> Path:
     except (OSError, sqlite3.Error) as error:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or isinstance(error, OSError)
+        is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or is_full_disk(error)
         kind = DiskLimitExceeded if is_full else ServiceInternal
         raise kind(f"the catalog {path} cannot be copied before its upgrade: {error}") from error
     crash_point("migration.copied")
