@@ -18,7 +18,9 @@ from milvine.cli.rest import RestServer, add_server_arguments
 _LOOK_SECONDS = 0.2
 _LANCE = ".lance"
 _ROWS_AT_A_TIME = 4096
-_AUTO_COMMIT = "auto_commit"
+_AUTO_COMMIT, _COMMIT_WITHIN = "auto_commit", "commit_within"
+_COMMIT_TIME = "60s"
+"""The command asks five times a second; a server that cannot be reached for as long ends the job."""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,9 +96,10 @@ def _import(parsed: argparse.Namespace) -> int:
 
     server = RestServer(parsed)
     options = _options(parsed.option)
-    # Only a job that does not commit itself can be ended, so that the command commits.
+    # Only a job that does not commit itself can be ended, so that the command commits. If it dies, the server ends it.
     commits = _AUTO_COMMIT not in options
-    options.setdefault(_AUTO_COMMIT, "false")
+    if commits:
+        options |= {_AUTO_COMMIT: "false", _COMMIT_WITHIN: options.get(_COMMIT_WITHIN, _COMMIT_TIME)}
     try:
         with _staged(parsed) as files, Progress("imported", "percent") as progress:
             body = {

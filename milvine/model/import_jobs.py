@@ -17,6 +17,8 @@ RETENTION_SECONDS = 3 * 3600
 ABORTED = "aborted by user"
 AUTO_COMMIT = "auto_commit"
 """The option."""
+COMMIT_WITHIN = "commit_within"
+"""Our option: how long the rows of a job wait for its commit, so that a client that dies leaves none for ever."""
 
 
 class JobState(StrEnum):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -365,10 +366,41 @@ def test_an_interrupted_import_leaves_no_rows(
     ]
     assert [job["state"] for job in listed] == ["Failed"]
     assert stored(client, "interrupted") == []
-    monkeypatch.undo()
-    assert run("import", "interrupted", target, "--option", "auto_commit=false")["state"] == "Uncommitted"
-    assert run("import", "interrupted", target, "--option", "auto_commit=true")["importedRows"] == ROWS - 2
-    assert len(stored(client, "interrupted")) == ROWS - 2
+
+
+def test_an_import_whose_command_dies_leaves_no_rows(
+    client: MilvusClient, filled: str, run: Any, source: Server, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = places / "dying.jsonl"
+    run("export", filled, target)
+    make(client, "dying")
+
+    def die(_: float) -> None:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(imports, "time", SimpleNamespace(sleep=die))
+        patched.setattr(imports, "_COMMIT_TIME", "1s")
+        with pytest.raises(SystemExit):
+            main(["import", "dying", str(target), "--uri", source.uri])
+    ends_at, states = time.monotonic() + 60, ["Uncommitted"]
+    while states != ["Failed"]:
+        assert time.monotonic() < ends_at, states
+        body = {"collectionName": "dying"}
+        answer = requests.post(f"{source.uri}/v2/vectordb/jobs/import/list", json=body, timeout=30).json()
+        states = [job["state"] for job in answer["data"]["records"]]
+        time.sleep(0.1)
+    assert stored(client, "dying") == []
+    assert run("import", "--partition", "_default", "dying", "--option", "auto_commit=true", target)["importedRows"]
+
+
+def test_a_job_that_does_not_commit_itself_waits(client: MilvusClient, filled: str, run: Any, places: Path) -> None:
+    target = places / "interrupted.jsonl"
+    run("export", filled, target)
+    make(client, "waiting")
+    assert run("import", "waiting", target, "--option", "auto_commit=false")["state"] == "Uncommitted"
+    assert run("import", "waiting", target, "--option", "auto_commit=true")["importedRows"] == ROWS - 2
+    assert len(stored(client, "waiting")) == ROWS - 2
     target.unlink()
 
 

@@ -238,6 +238,19 @@ def test_rows_of_two_phases_appear_with_the_commit(
     assert "terminal/committed state Completed" in told
 
 
+def test_rows_that_nobody_commits_go_after_their_time(
+    client: MilvusClient, importer: Server, jobs: Jobs, files: Path, name: str
+) -> None:
+    make(client, name, simple_schema())
+    write_list(files / "forgotten.json", simple_rows(30))
+    options = {"auto_commit": "false", "commit_within": "1s"}
+    found = jobs.wait(jobs.create(name, [["forgotten.json"]], options=options), "no state before the end")
+    assert (found["state"], found["reason"]) == ("Failed", "no commit within 1s")
+    assert counted(client, name) == 0
+    segments = importer.data_dir / "segments" / str(client.describe_collection(name)["collection_id"])
+    assert [*segments.iterdir()] == []
+
+
 def test_a_commit_and_an_abort_at_once_agree(client: MilvusClient, jobs: Jobs, files: Path, name: str) -> None:
     make(client, name, simple_schema())
     write_list(files / "both.json", simple_rows(20))

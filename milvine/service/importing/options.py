@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from milvine.errors import ImportFailed, ParameterInvalid
-from milvine.model.import_jobs import AUTO_COMMIT, MAX_FILES
+from milvine.model.import_jobs import AUTO_COMMIT, COMMIT_WITHIN, MAX_FILES
 from milvine.model.known_keys import unsupported
 from milvine.service.importing.csv_files import separator_of
 
@@ -36,6 +36,7 @@ def check_options(options: Mapping[str, str]) -> None:
         if name in _REFUSED and value.lower() not in _HARMLESS:
             raise ImportFailed(unsupported(_REFUSED[name]))
     timeout_seconds(options)
+    commit_seconds(options)
     separator_of(options)
 
 
@@ -45,7 +46,17 @@ def commits_itself(options: Mapping[str, str]) -> bool:
 
 def timeout_seconds(options: Mapping[str, str]) -> float | None:
     """None: the job may take any time."""
-    text = options.get("timeout")
+    return _seconds(options, "timeout")
+
+
+def commit_seconds(options: Mapping[str, str]) -> float | None:
+    """How long rows wait for their commit. None: for ever."""
+    return _seconds(options, COMMIT_WITHIN)
+
+
+def _seconds(options: Mapping[str, str], name: str) -> float | None:
+    """Raises ImportFailed in Go's words."""
+    text = options.get(name)
     if text is None:
         return None
     seconds, rest = 0.0, text
@@ -53,7 +64,7 @@ def timeout_seconds(options: Mapping[str, str]) -> float | None:
         seconds += float(found[0].removesuffix(found[1])) * _SECONDS[found[1]]
         rest = rest[found.end() :]
     if rest or not text:
-        raise ImportFailed(f'parse timeout failed: time: invalid duration "{text}"')
+        raise ImportFailed(f'parse {name} failed: time: invalid duration "{text}"')
     return seconds
 
 

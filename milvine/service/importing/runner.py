@@ -23,10 +23,10 @@ from milvine.datanode.child import NotWanted, run_task
 from milvine.datanode.index_build import build_index
 from milvine.datanode.node import DataNode
 from milvine.errors import ImportFailed, MilvineError, ServiceInternal
-from milvine.model.import_jobs import ABORTED, FileStats, ImportJob, JobState
+from milvine.model.import_jobs import ABORTED, COMMIT_WITHIN, FileStats, ImportJob, JobState
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock
-from milvine.service.importing.options import commits_itself, timeout_seconds
+from milvine.service.importing.options import commit_seconds, commits_itself, timeout_seconds
 from milvine.service.importing.orders import TASK, ReadAnswer, ReadOrder, progress_of
 from milvine.storage.directories import sync_directory
 from milvine.storage.files import remove_tree
@@ -35,6 +35,7 @@ from milvine.storage.store import SegmentStore
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 3
+_LOOK_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 2.0
 _SEGMENT_IDS = 1 << 16
 _KEYS_OF_IMPORTS = 1 << 62
@@ -78,6 +79,8 @@ class ImportRunner:
         self._clock = clock
         self._allowed_hosts = allowed_hosts
         self._running: Running | None = None
+        self._uncommitted_since: dict[int, float] = {}
+        """time.monotonic() by job. It begins anew with the server."""
         # A commit reads the files that an abort removes.
         self._ending = threading.RLock()
         self._worker = supervisor.worker("import", self._step)
@@ -125,12 +128,10 @@ class ImportRunner:
 
     def _step(self) -> float | None:
         jobs = self._catalog.snapshot.import_jobs
-        for job in jobs.values():
-            if job.state is JobState.UNCOMMITTED and job.collection_id not in self._catalog.snapshot.collections:
-                self._fail(job.job_id, f"collection {job.collection_id} dropped")
+        pause = self._end_forgotten()
         waiting = next((job for job in jobs.values() if job.state is JobState.PENDING), None)
         if waiting is None:
-            return 60.0
+            return pause
         self._running = Running(waiting.job_id)
         try:
             self._run(waiting)
@@ -141,6 +142,25 @@ class ImportRunner:
         finally:
             self._running = None
         return 0.0
+
+    def _end_forgotten(self) -> float:
+        """Ends uncommitted jobs whose collection is gone, or whose commit does not come in time. Returns the seconds
+        until there may be one."""
+        snapshot = self._catalog.snapshot
+        uncommitted = [job for job in snapshot.import_jobs.values() if job.state is JobState.UNCOMMITTED]
+        now, pause = time.monotonic(), _LOOK_SECONDS
+        since = self._uncommitted_since
+        self._uncommitted_since = {job.job_id: since.get(job.job_id, now) for job in uncommitted}
+        for job in uncommitted:
+            seconds = commit_seconds(job.options)
+            if job.collection_id not in snapshot.collections:
+                self._fail(job.job_id, f"collection {job.collection_id} dropped")
+            elif seconds is not None:
+                left = self._uncommitted_since[job.job_id] + seconds - now
+                if left <= 0:
+                    self._fail(job.job_id, f"no commit within {job.options[COMMIT_WITHIN]}")
+                pause = min(pause, max(left, 0.1))
+        return pause
 
     def _run(self, job: ImportJob) -> None:
         """Raises NotWanted if the job has ended, or the server stops."""
