@@ -74,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses, runs and exits."""
-    parsed, unknown = _parser().parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed, unknown = _parser().parse_known_args(given)
+    if unknown:  # perhaps because options stand between the other arguments
+        parsed, unknown = parsed.parser.parse_known_intermixed_args(given[1:])
     if unknown:
         parsed.parser.error(f"unknown arguments: {' '.join(unknown)}")  # with the usage of the command
     try:
