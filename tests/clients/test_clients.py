@@ -61,7 +61,7 @@ ALWAYS: frozenset[str] = frozenset(
         "grant_role", "drop_role", "drop_user",
         "create_sparse_vectors", "insert_sparse_vectors", "search_sparse_vectors", "query_sparse_vectors",
         "create_binary_vectors", "insert_binary_vectors", "search_binary_vectors", "query_binary_vectors",
-        "full_text", "text_match", "hybrid_full_text", "run_analyzer",
+        "full_text", "text_match", "hybrid_full_text", "run_analyzer", "query_aggregates", "import",
     )
 )
 # fmt: on
@@ -166,9 +166,9 @@ class Tour:
 
 
 def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
-    """Runs a tour, and restarts the server when it asks for that."""
+    """Runs a tour, and restarts the server when it asks for that. The tour writes the files of its imports to `cwd`."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"MILVINE_URI": server.uri, "MILVINE_TOKEN": TOKEN}
+    environment |= {"MILVINE_URI": server.uri, "MILVINE_TOKEN": TOKEN, "MILVINE_FILES": str(cwd)}
     tour = Tour(-1)
     with (cwd / "complaints").open("wb") as complaints:
         process = subprocess.Popen(
@@ -237,7 +237,7 @@ def test_every_step_of_the_tour_succeeds(
 ) -> None:
     row = table.row(client)
     build(client)
-    server = new_server(env=_WITH_AUTHORIZATION, port=free_port())
+    server = new_server(env={**_WITH_AUTHORIZATION, "MILVINE_IMPORT_PATH": str(tmp_path)}, port=free_port())
     tour = run_tour(client.tour, server, tmp_path)
     row[3] = f"{len(tour.ok)} of {len(tour.ok) + len(tour.failed)}"
     table.notes += [f"{client.label}: {name} {why}" for name, why in tour.failed.items()]

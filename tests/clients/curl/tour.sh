@@ -444,5 +444,40 @@ search_aggregation() {
 for name in search_order query_order query_aggregates search_aggregation; do
     step "$name" "$name"
 done
+imported() {
+    post entities/query "{$NAME, \"filter\": \"id >= 5000\", \"outputFields\": [\"count(*)\"],
+        \"consistencyLevel\": \"Strong\"}" && has '"count(*)":2'
+}
+# job_ended ID: waits, a minute at most
+job_ended() {
+    local looks
+    for ((looks = 0; looks < 300; looks++)); do
+        post jobs/import/describe "{\"jobId\": \"$1\"}" || return 1
+        [[ $LAST == *'"state":"Completed"'* ]] && return 0
+        [[ $LAST == *'"state":"Failed"'* ]] && return 1
+        sleep 0.2
+    done
+    return 1
+}
+import() {
+    echo "[$(row 5000), $(row 5001)]" >"$MILVINE_FILES/rows.json"
+    post jobs/import/create "{$NAME, \"files\": [[\"rows.json\"]]}" && has '"jobId"' || return 1
+    [[ $LAST =~ \"jobId\":\"([0-9]+)\" ]] && job_ended "${BASH_REMATCH[1]}" &&
+        post jobs/import/list "{$NAME}" && has '"state":"Completed"' && imported
+}
+import_in_two_phases() {
+    local id
+    post entities/delete "{$NAME, \"filter\": \"id >= 5000\"}" &&
+        post jobs/import/create "{$NAME, \"files\": [[\"rows.json\"]], \"options\": {\"auto_commit\": \"false\"}}" &&
+        has '"jobId"' || return 1
+    [[ $LAST =~ \"jobId\":\"([0-9]+)\" ]] && id=${BASH_REMATCH[1]}
+    until post jobs/import/describe "{\"jobId\": \"$id\"}" && has '"state":"Uncommitted"'; do
+        [[ $LAST == *'"state":"Failed"'* ]] && return 1
+        sleep 0.2
+    done
+    post jobs/import/commit "{\"jobId\": \"$id\"}" && imported
+}
+step import import
+step import_in_two_phases import_in_two_phases
 lacking partial_upsert post entities/upsert "{$NAME, \"data\": [{\"id\": 5, \"i64\": 55}], \"partialUpdate\": true}"
 post collections/drop "{$NAME}"

@@ -1,5 +1,6 @@
 // A tour of the server with the gRPC client, against MILVINE_URI with MILVINE_TOKEN: one line for each step.
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { MilvusClient, DataType, FunctionType, RRFRanker } from "@zilliz/milvus2-sdk-node";
 
@@ -540,6 +541,42 @@ await step("search_aggregation", async () => {
   assert.deepEqual(keys.sort(), [false, true]);
 });
 await lacking("partial_upsert", () => ok(client.upsert({ collection_name, data: [{ id: 5, i64: 55 }], partial_update: true })));
+
+const counted = async (name) => {
+  const asked = { filter: "", output_fields: ["count(*)"], consistency_level: "Strong" };
+  const { data } = await ok(client.query({ collection_name: name, ...asked }));
+  return Number(data[0]["count(*)"]);
+};
+await step("import", async () => {
+  const before = await counted(collection_name);
+  writeFileSync(`${process.env.MILVINE_FILES}/rows.json`, JSON.stringify([row(5000), row(5001)]));
+  const { tasks } = await ok(client.bulkInsert({ collection_name, files: ["rows.json"] }));
+  let found = {};
+  while (!["ImportCompleted", "ImportFailed"].includes(found.state)) {
+    found = await ok(client.getImportState({ task: tasks[0] }));
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.deepEqual([found.state, Number(found.row_count)], ["ImportCompleted", 2]);
+  assert.equal(await counted(collection_name), before + 2);
+});
+await step("snapshot", async () => {
+  const names = { snapshot_name: "s", source_collection_name: collection_name, target_collection_name: "again" };
+  await ok(client.flushSync({ collection_names: [collection_name] }));
+  const rows = await counted(collection_name);
+  await ok(client.createSnapshot({ collection_name, snapshot_name: "s", description: "of the tour" }));
+  assert.deepEqual((await ok(client.listSnapshots({ collection_name }))).snapshots, ["s"]);
+  assert.equal((await ok(client.describeSnapshot({ collection_name, snapshot_name: "s" }))).description, "of the tour");
+  const { job_id } = await ok(client.restoreSnapshot(names));
+  let info = {};
+  while (!["RestoreSnapshotCompleted", "RestoreSnapshotFailed"].includes(info.state)) {
+    info = (await ok(client.getRestoreSnapshotState({ job_id }))).info;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  await ok(client.loadCollectionSync({ collection_name: "again" }));
+  assert.equal(await counted("again"), rows);
+  await ok(client.dropSnapshot({ collection_name, snapshot_name: "s" }));
+  await ok(client.dropCollection({ collection_name: "again" }));
+});
 
 await client.dropCollection({ collection_name });
 await client.closeConnection();

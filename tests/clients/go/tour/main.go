@@ -4,6 +4,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milvus-io/milvus/client/v2/bulkwriter"
 	"github.com/milvus-io/milvus/client/v2/column"
 	"github.com/milvus-io/milvus/client/v2/entity"
 	"github.com/milvus-io/milvus/client/v2/index"
@@ -715,6 +717,29 @@ func composedReads() {
 		answer := get(client.Query(ctx, option))
 		found := answer.GetColumn("max(i64)")
 		check(get(found.GetAsInt64(0)), int64(99))
+	})
+	step("import", func() {
+		lines := []string{}
+		for _, i := range []int{5000, 5001} {
+			one := row(i)
+			one["doc"] = map[string]any{"k": i}
+			lines = append(lines, string(get(json.Marshal(one))))
+		}
+		must(os.WriteFile(os.Getenv("MILVINE_FILES")+"/rows.jsonl", []byte(strings.Join(lines, "\n")), 0o644))
+		uri, token := os.Getenv("MILVINE_URI"), os.Getenv("MILVINE_TOKEN")
+		asked := bulkwriter.NewBulkImportOption(uri, name, [][]string{{"rows.jsonl"}}).WithAPIKey(token)
+		job := get(bulkwriter.BulkImport(ctx, asked)).Data.JobID
+		state := ""
+		for state != "Completed" && state != "Failed" {
+			time.Sleep(100 * time.Millisecond)
+			asked := bulkwriter.NewGetImportProgressOption(uri, job).WithAPIKey(token)
+			state = get(bulkwriter.GetImportProgress(ctx, asked)).Data.State
+		}
+		check(state, "Completed")
+		option := mc.NewQueryOption(name).WithFilter("id >= 5000").WithOutputFields("count(*)").
+			WithConsistencyLevel(entity.ClStrong)
+		found := get(client.Query(ctx, option))
+		check(get(found.GetColumn("count(*)").GetAsInt64(0)), int64(2))
 	})
 	lacking("partial_upsert", func() {
 		option := mc.NewColumnBasedInsertOption(name).
