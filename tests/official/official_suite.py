@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from object_store import BUCKET, object_store
+from text_embeddings import text_embeddings
 
 HERE = Path(__file__).parent
 REST = "../restful_client_v2/testcases"
@@ -120,7 +121,7 @@ OF_SERVED_TYPES = frozenset({"milvus_client/test_milvus_client_search_group_by.p
 WITH_AUTHORIZATION = frozenset({"roles"})
 """The sets whose server requires users, and whose cases have the tag RBAC."""
 WITH_OBJECTS = frozenset({"objects", "imports", "rest-imports"})
-"""The sets whose cases put files into the object store of the server."""
+"""The sets whose cases put files into the object store of the server, and call an embedding model."""
 
 
 def exclusions() -> list[tuple[str, str]]:
@@ -153,10 +154,11 @@ def case_name(case: ElementTree.Element) -> str:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Of the server of a set, and of its object store, if it has one."""
+    """Of the server of a set, of its object store and of its embedding model, if it has them."""
 
     port: int
     store_host: str | None
+    embeddings: str | None
 
 
 def run_file(
@@ -172,6 +174,10 @@ def run_file(
         command += ["--uri", address, "--host", "127.0.0.1", "--port", str(addresses.port)]
     if addresses.store_host is not None:
         command += ["--minio_host", addresses.store_host, "--bucket_name" if is_rest else "--minio_bucket", BUCKET]
+    if addresses.embeddings is not None:
+        command += ["--tei_endpoint", addresses.embeddings]
+    if options.workers > 1:
+        command += ["-n", str(options.workers)]
     command += ["--timeout", "600", "-o", "timeout_method=signal", "--show-capture=no", "--tb=line"]
     environment = dict(os.environ)
     if path in OF_SERVED_TYPES:
@@ -203,18 +209,21 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("--tags", nargs="*", default=["L0", "L1", "L2", "RBAC"], help="only cases with one of them")
     parser.add_argument("--files", nargs="*", help="only these of them")
+    parser.add_argument("--cases", default="", help="a -k expression in place of the sets' own")
     parser.add_argument("--seconds", type=int, help="the most for one file; later cases are left out")
+    parser.add_argument("--workers", type=int, default=1, help="cases that run side by side; some files allow it")
     parser.add_argument("--out", type=Path, default=Path(tempfile.mkdtemp(prefix="milvine-official-")))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     excluded = exclusions()
     for name in options.sets:
         with ExitStack() as stack:
-            host, settings = None, dict[str, str]()
+            host, settings, embeddings = None, dict[str, str](), None
             if name in WITH_OBJECTS:
                 host, settings = stack.enter_context(object_store(options.out / f"objects-{name}.log"))
+                embeddings = stack.enter_context(text_embeddings())
             port = stack.enter_context(started_server(options.out / f"server-{name}.log", name, settings))
-            run_set(options, name, Addresses(port, host), excluded)
+            run_set(options, name, Addresses(port, host, embeddings), excluded)
 
 
 @contextmanager
@@ -243,7 +252,7 @@ def run_set(options: argparse.Namespace, name: str, addresses: Addresses, exclud
             continue
         report = options.out / f"{Path(path).stem}.xml"
         counts: Counter[str] = Counter()
-        for case in run_file(options, addresses, path, wanted, report):
+        for case in run_file(options, addresses, path, options.cases or wanted, report):
             result, (pattern, reason) = outcome(case), exclusion_of(case_name(case), excluded)
             outcomes[pattern].add(result)
             counts[result] += 1
