@@ -422,6 +422,13 @@ SETTINGS: tuple[Setting, ...] = (
         "a collection's log is checkpointed at this size",
     ),
     Setting(
+        "wal_keep_hours",
+        "wal.keepHours",
+        0,
+        parse_number,
+        "how long logs are kept after their rows are sealed, for `milvine restore --to`",
+    ),
+    Setting(
         "segment_seal_seconds",
         "dataCoord.segment.maxLife",
         86400,
@@ -780,6 +787,7 @@ class Settings:
     json_cache_bytes: int
     segment_seal_bytes: int
     wal_limit_bytes: int
+    wal_keep_hours: float
     segment_seal_seconds: int
     write_buffer_bytes: int
     segment_max_rows: int

@@ -92,7 +92,9 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     dictionaries.install(resource_files)
     background = background or Supervisor()
     views, clock = Views(), HybridClock()
-    datanode = DataNode(settings, catalog, views, store, LocalLogs(paths), clock, background)
+    datanode = DataNode(
+        settings, catalog, views, store, LocalLogs(paths, 3600 * settings.wal_keep_hours), clock, background
+    )
     threads = max(2, os.cpu_count() or 1)
     budget = Budget(settings.memory_limit_bytes)
     blocks = Blocks(budget)

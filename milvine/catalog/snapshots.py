@@ -78,9 +78,9 @@ def _with(connection: sa.Connection, snapshot: Snapshot, made: CollectionSnapsho
     return replace(snapshot, snapshots={**snapshot.snapshots, made.snapshot_id: made})
 
 
-def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, image: Path) -> None:
+def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, image: Path) -> Snapshot:
     """Keeps all files that the catalog names, under names that begin with `name`, and writes an image of the catalog as
-    it is then."""
+    it is then, which is also returned."""
 
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         held = [
@@ -103,12 +103,13 @@ def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, ima
             snapshot = _with(connection, snapshot, replace(one, pins={next_id(): now_ms() + _HELD_MS}))
         return snapshot
 
-    catalog.change(work, image)
+    held_then = catalog.change(work, image)
     with closing(sqlite3.connect(image)) as copied, copied:
         # The copy holds nothing for itself, and its logs begin anew, since all rows are sealed.
         copied.execute("UPDATE collections SET checkpoint_file = 1")
         copied.execute(f"DELETE FROM snapshots WHERE name LIKE '{BACKUP_PREFIX}%'")
         copied.execute("DELETE FROM snapshot_pins WHERE snapshot_id NOT IN (SELECT snapshot_id FROM snapshots)")
+    return held_then
 
 
 def hold(

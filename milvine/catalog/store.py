@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from milvine.catalog import encoding, tables
 from milvine.catalog.contents import Snapshot, read_contents
 from milvine.catalog.database import CatalogDatabase
+from milvine.catalog.history import History
 from milvine.catalog.leases import Lease
 from milvine.catalog.limits import Limits
 from milvine.catalog.migrations import STEPS
@@ -34,6 +35,7 @@ class Catalog:
         """`fill`: makes the catalog of a version in an empty database; None: one with nothing in it. Raises
         DataIntegrityError if the stored version cannot be read."""
         self.limits = Limits()
+        self._history: History | None = None
         self._lock = threading.Lock()
         self._database = database
         with database.opening() as connection:
@@ -61,12 +63,24 @@ class Catalog:
             try:
                 with self._database.changing() as connection:
                     following = work(connection, self.snapshot)
+                    if self._history is not None:
+                        self._history.note(connection, self.snapshot, following)
             except sa.exc.DBAPIError as error:
                 raise self._database.failed(error) from error
             self.snapshot = following
             if image is not None:
                 self._database.write_image(image)
             return following
+
+    def keep_history(self, history: History) -> None:
+        """Notes all further changes of collections in it."""
+
+        def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
+            history.begin(connection)
+            return snapshot
+
+        self.change(work)
+        self._history = history
 
     @property
     def epoch(self) -> int:

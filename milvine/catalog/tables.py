@@ -199,6 +199,16 @@ snapshot_pins = sa.Table(
     sa.Column("snapshot_id", sa.BigInteger, nullable=False, index=True),
     sa.Column("expires_ms", sa.BigInteger, nullable=False),
 )
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("entry_id", sa.BigInteger, primary_key=True),
+    sa.Column("ts", sa.BigInteger, nullable=False),
+    sa.Column("collection_id", sa.BigInteger, nullable=False),
+    sa.Column("collection", sa.JSON(none_as_null=True)),
+    sa.Column("gained", sa.JSON, nullable=False),
+    sa.Column("emptied_at", sa.BigInteger),
+)
 restore_jobs = sa.Table(
     "restore_jobs",
     metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -51,6 +52,11 @@ def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data_dir", type=Path, metavar="DIR", nargs="?", help="the new data directory, empty or absent")
     _add_place_arguments(parser)
     parser.add_argument("--backup", metavar="ID", help="default: the newest")
+    parser.add_argument(
+        "--to",
+        metavar="TIME",
+        help="a moment between two backups, such as 2026-11-29T14:02:00, if the server keeps its logs (wal.keepHours)",
+    )
     parser.add_argument("--list", action="store_true", help="show the backups of the place, and restore none")
     parser.add_argument("--verify", action="store_true", help="read every file of the backup, and restore none")
     add_json_argument(parser)
@@ -163,15 +169,18 @@ def _restore(parsed: argparse.Namespace) -> int:
         return _verify(place, _wanted(ids, parsed), parsed.json)
     if parsed.data_dir is None:
         raise Failed("name the new data directory: milvine restore PLACE DIR")
-    wanted = _wanted(ids, parsed)
     target = parsed.data_dir.absolute()
 
     def bring() -> Any:
-        found = backup.read_backup(place, wanted)
+        if parsed.to:
+            return _bring_moment(place, [backup.read_backup(place, one) for one in ids], parsed.to, target)
+        found = backup.read_backup(place, _wanted(ids, parsed))
         with Progress("restored", "bytes") as progress:
-            backup.bring_back(place, found, target, progress)
+            backup.bring_back(place, backup.everything_in(place, found), target, progress)
         return found
 
+    if parsed.to and parsed.backup:
+        raise Failed("name a backup or a moment, not both")
     found = _doing(bring)
     check = Check(target)
     damages = [finding.text for finding in check.findings() if finding.is_damage]
@@ -180,8 +189,24 @@ def _restore(parsed: argparse.Namespace) -> int:
     else:
         print(*damages, sep="\n", end="\n" if damages else "")
         state = "is whole" if not damages else f"has {len(damages)} damaged files"
-        print(f"{parsed.data_dir} {state}: backup {wanted}, {check.collections} collections, {check.rows} rows")
+        moment = f" and its logs up to {parsed.to}" if parsed.to else ""
+        counts = f"{check.collections} collections, {check.rows} rows"
+        print(f"{parsed.data_dir} {state}: backup {found.backup_id}{moment}, {counts}")
     return FAILED if damages else OK
+
+
+def _bring_moment(place: Any, backups: list[Any], text: str, target: Path) -> Any:
+    """Restores to a moment; returns the backup before it."""
+    from milvine.datanode import backup
+    from milvine.datanode.moments import parse_moment
+    from milvine.datanode.point_in_time import PointInTime, around
+
+    until = parse_moment(text)
+    earlier, later = around(backups, until)
+    with tempfile.TemporaryDirectory(prefix="milvine-restore-") as scratch, Progress("restored", "bytes") as progress:
+        plan = PointInTime(place, earlier, later, until, Path(scratch))
+        backup.bring_back(place, plan.wanted, target, progress)
+    return earlier
 
 
 def _wanted(ids: list[str], parsed: argparse.Namespace) -> str:
@@ -237,6 +262,7 @@ RESTORE = Command(
     (
         "milvine restore /mnt/backups ./milvine-data",
         "milvine restore /mnt/backups --list",
+        "milvine restore /mnt/backups ./milvine-data --to 2026-11-29T14:02:00",
         "milvine restore /mnt/backups --verify --key-file secret.txt",
         "milvine restore s3://bucket/milvine ./milvine-data --backup 20261129-020000",
     ),

@@ -23,7 +23,12 @@ from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, ParameterInvalid
+from milvine.datanode.moments import Moment, decode_moment, encode_moment, read_moment
+from milvine.errors import (
+    DataIntegrityError,
+    ParameterInvalid,
+    write_failure,
+)
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import (
@@ -38,7 +43,7 @@ from milvine.storage.files import (
 from milvine.storage.logs import LocalLogs
 from milvine.storage.objects import ObjectMissing, Objects
 from milvine.storage.resource_files import resource_directory
-from milvine.storage.segment_files import SegmentPaths
+from milvine.storage.segment_files import KEPT_LOGS, SegmentPaths
 
 _VERSION = 1
 _BACKUPS, _FILES, _MANIFEST = "backups/", "files/", "manifest.json"
@@ -59,10 +64,28 @@ class BackupFile:
     def stored_name(self) -> str:
         return f"{_FILES}{self.path}.{self.checksum:08x}"
 
+    @property
+    def is_log(self) -> bool:
+        """Its checksum is of the whole file then, else of the payload of a sealed file."""
+        return self.path.startswith(KEPT_LOGS)
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether a local file has the content."""
+        if not path.is_file() or path.stat().st_size != self.size:
+            return False
+        if self.is_log:
+            return crc32c([path.read_bytes()]) == self.checksum
+        try:
+            verify_sealed(path)
+            return stored_checksum(path) == self.checksum
+        except DataIntegrityError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A finished backup. `catalog`: size and checksum of the catalog."""
+    """A finished backup. `catalog`: size and checksum of the catalog. `logs`: of sealed rows, for moments before it;
+    `moment` None: an earlier Milvine made it."""
 
     backup_id: str
     version: str
@@ -70,10 +93,24 @@ class Backup:
     files: tuple[BackupFile, ...]
     collections: int
     rows: int
+    logs: tuple[BackupFile, ...] = ()
+    moment: Moment | None = None
 
     @property
     def size(self) -> int:
-        return self.catalog[0] + sum(one.size for one in self.files)
+        return self.catalog[0] + sum(one.size for one in (*self.files, *self.logs))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a restore brings: files, and then by `finish`, in the directory that has them, the catalog and the logs."""
+
+    files: tuple[BackupFile, ...]
+    finish: Callable[[Path], None]
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +143,16 @@ def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies
     sources = {path: (path, size) for path, size in named_files(SegmentPaths(data_dir), snapshot).items()}
     for path in image.glob("*.words"):
         sources[resource_directory(data_dir) / path.name] = path, path.stat().st_size
+    for path in image.glob(f"{KEPT_LOGS}/*/*.wal"):
+        sources[data_dir / path.relative_to(image)] = path, path.stat().st_size
     stored = place.sizes(_FILES)
     total, finished, added = sum(size for _, size in sources.values()), 0, [0]
     files = []
     repaired: list[str] = []
 
     def copy(name: str, source: Path, size: int) -> tuple[BackupFile, bool]:
-        with _Source(source, name, size, objects) as found:
+        is_log = name.startswith(KEPT_LOGS)
+        with (_Log if is_log else _Source)(source, name, size, objects) as found:
             one = BackupFile(name, size, found.checksum())
             is_new = stored.get(one.stored_name) != size
             is_damaged = not is_new and verifies_stored and not is_whole_in(place, one)
@@ -144,9 +184,11 @@ def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies
         _new_id(place),
         __version__,
         (len(content), crc32c([content])),
-        tuple(sorted(files, key=lambda one: one.path)),
+        tuple(sorted((one for one in files if not one.is_log), key=lambda one: one.path)),
         len(snapshot.collections),
         sum(meta.row_count for metas in snapshot.segments.values() for meta in metas),
+        tuple(sorted((one for one in files if one.is_log), key=lambda one: one.path)),
+        read_moment(image),
     )
     manifest = image / _MANIFEST
     manifest.write_bytes(_encode(backup))
@@ -161,6 +203,8 @@ def is_whole_in(place: BackupPlace, one: BackupFile) -> bool:
     """Whether a stored file is what was stored, read from the place."""
     try:
         with place.reading(one.stored_name) as file:
+            if one.is_log:
+                return crc32c([file.read()]) == one.checksum
             return checksum_of(file, one.size, one.stored_name) == one.checksum
     except DataIntegrityError:
         return False
@@ -169,10 +213,11 @@ def is_whole_in(place: BackupPlace, one: BackupFile) -> bool:
 def damaged_files(place: BackupPlace, backup: Backup, on_bytes: OnBytes) -> list[str]:
     """The names of the files of a backup that are missing or not what was stored, all of them read."""
     stored, finished, damaged = place.sizes(_FILES), 0, []
+    files = (*backup.files, *backup.logs)
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="verify") as pool:
         for one, is_whole in zip(
-            backup.files,
-            pool.map(lambda one: one.stored_name in stored and is_whole_in(place, one), backup.files),
+            files,
+            pool.map(lambda one: one.stored_name in stored and is_whole_in(place, one), files),
             strict=True,
         ):
             finished += one.size
@@ -227,6 +272,17 @@ class _Source:
         return path
 
 
+class _Log(_Source):
+    """A log file that is kept."""
+
+    def checksum(self) -> int:
+        check_size(self._path, self._size)
+        return crc32c([self._path.read_bytes()])
+
+    def verified(self) -> Path:
+        return self._path
+
+
 def _new_id(place: BackupPlace) -> str:
     """Later ones sort after earlier ones."""
     taken = {name.split("/")[1] for name in place.sizes(_BACKUPS)}
@@ -246,6 +302,8 @@ def _encode(backup: Backup) -> bytes:
         "collections": backup.collections,
         "rows": backup.rows,
         "files": [[one.path, one.size, one.checksum] for one in backup.files],
+        "logs": [[one.path, one.size, one.checksum] for one in backup.logs],
+        "moment": None if backup.moment is None else encode_moment(backup.moment),
     }
     return orjson.dumps(members | {"crc32c": crc32c([orjson.dumps(members)])})
 
@@ -260,6 +318,7 @@ def _decode(content: bytes, name: str) -> Backup:
             raise DataIntegrityError(f"{name} does not match its checksum")
         catalog = members["catalog"]
         files = tuple(BackupFile(*one) for one in members["files"])
+        moment = members.get("moment")
         return Backup(
             members["id"],
             members["milvine"],
@@ -267,6 +326,8 @@ def _decode(content: bytes, name: str) -> Backup:
             files,
             members["collections"],
             members["rows"],
+            tuple(BackupFile(*one) for one in members.get("logs", ())),
+            None if moment is None else decode_moment(moment),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataIntegrityError(f"{name} is damaged: it does not describe a backup") from error
@@ -287,9 +348,14 @@ def remove_old(place: BackupPlace, kept: int) -> list[str]:
     """Removes all but the newest `kept` backups, and the files that none of these has. Returns the removed ids."""
     ids = backup_ids(place)
     gone, left = ids[: max(0, len(ids) - kept)], ids[max(0, len(ids) - kept) :]
-    needed = {one.stored_name for backup_id in left for one in read_backup(place, backup_id).files}
+
+    def stored_names(backup_id: str) -> set[str]:
+        found = read_backup(place, backup_id)
+        return {one.stored_name for one in (*found.files, *found.logs)}
+
+    needed = {name for backup_id in left for name in stored_names(backup_id)}
     for backup_id in gone:
-        files = {one.stored_name for one in read_backup(place, backup_id).files}
+        files = stored_names(backup_id)
         # The manifest first: what is left without one is no backup.
         place.remove([f"{_BACKUPS}{backup_id}/{_MANIFEST}"])
         place.remove([f"{_BACKUPS}{backup_id}/{CATALOG_FILE}"])
@@ -297,8 +363,13 @@ def remove_old(place: BackupPlace, kept: int) -> list[str]:
     return gone
 
 
-def bring_back(place: BackupPlace, backup: Backup, target: Path, on_bytes: OnBytes) -> None:
-    """Makes a data directory of a backup. `target` is empty or absent, and whole once it is there; a copy that ended
+def everything_in(place: BackupPlace, backup: Backup) -> Wanted:
+    """A backup as it is."""
+    return Wanted(backup.files, lambda root: _bring_catalog(place, backup, root))
+
+
+def bring_back(place: BackupPlace, wanted: Wanted, target: Path, on_bytes: OnBytes) -> None:
+    """Makes a data directory. `target` is empty or absent, and whole once it is there; a copy that ended
     halfway is beside it and goes on. Raises DataIntegrityError for a damaged file, DiskLimitExceeded and IoFailed."""
     if target.exists() and not target.is_dir():
         raise ParameterInvalid(f"{target} is not a directory")
@@ -310,31 +381,31 @@ def bring_back(place: BackupPlace, backup: Backup, target: Path, on_bytes: OnByt
         with file_locks.alone_in(unfinished) as is_alone:
             if not is_alone:
                 raise ParameterInvalid(f"another restore is writing to {target}")
-            _bring_files(place, backup, unfinished, on_bytes)
+            _bring_files(place, wanted, unfinished, on_bytes)
             crash_point("backup.files_fetched")
-            _bring_catalog(place, backup, unfinished)
+            wanted.finish(unfinished)
             crash_point("backup.catalog_fetched")
             if target.exists():
                 target.rmdir()
             unfinished.rename(target)
         sync_directory(target.parent)
     except OSError as error:
-        raise DiskLimitExceeded(f"cannot write {error.filename or unfinished}: {error.strerror}") from error
+        raise write_failure(error.filename or unfinished, error) from error
 
 
-def _bring_files(place: BackupPlace, backup: Backup, root: Path, on_bytes: OnBytes) -> None:
-    wanted = {root / one.path for one in backup.files}
+def _bring_files(place: BackupPlace, wanted: Wanted, root: Path, on_bytes: OnBytes) -> None:
+    paths = {root / one.path for one in wanted.files}
     for path in [*walk_files(root)]:
-        if path not in wanted:
+        if path not in paths:
             path.unlink()
-    for directory in {path.parent for path in wanted}:
+    for directory in {path.parent for path in paths}:
         make_directory(directory)
 
     def fetch(one: BackupFile) -> int:
         target = root / one.path
-        if not _is_whole(target, one):
+        if not one.is_whole(target):
             place.fetch(one.stored_name, target)
-            if not _is_whole(target, one):
+            if not one.is_whole(target):
                 target.unlink(missing_ok=True)
                 raise DataIntegrityError(f"{one.stored_name} is damaged")
             crash_point("backup.file_fetched")
@@ -342,35 +413,30 @@ def _bring_files(place: BackupPlace, backup: Backup, root: Path, on_bytes: OnByt
 
     finished = 0
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="restore") as pool:
-        running = [pool.submit(fetch, one) for one in backup.files]
+        running = [pool.submit(fetch, one) for one in wanted.files]
         try:
             for fetched in as_completed(running):
                 finished += fetched.result()
-                on_bytes(finished, backup.size)
+                on_bytes(finished, wanted.size)
         finally:
             for fetched in running:
                 fetched.cancel()
-    for directory in {path.parent for path in wanted}:
+    for directory in {path.parent for path in paths}:
         sync_directory(directory)
 
 
-def _is_whole(path: Path, wanted: BackupFile) -> bool:
-    if not path.is_file() or path.stat().st_size != wanted.size:
-        return False
-    try:
-        verify_sealed(path)
-        return stored_checksum(path) == wanted.checksum
-    except DataIntegrityError:
-        return False
-
-
-def _bring_catalog(place: BackupPlace, backup: Backup, root: Path) -> None:
+def fetch_catalog(place: BackupPlace, backup: Backup, target: Path) -> None:
+    """Raises DataIntegrityError if it is damaged."""
     name = f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}"
-    target = root / CATALOG_FILE
     place.fetch(name, target)
     content = target.read_bytes()
     if (len(content), crc32c([content])) != backup.catalog:
         raise DataIntegrityError(f"{name} is damaged")
+
+
+def _bring_catalog(place: BackupPlace, backup: Backup, root: Path) -> None:
+    target = root / CATALOG_FILE
+    fetch_catalog(place, backup, target)
     for collection_id in read_catalog(target).collections:
         LocalLogs(SegmentPaths(root)).create(collection_id).close()
     sync_directory(root)

@@ -13,6 +13,7 @@ from typing import Any
 from milvine import metrics
 from milvine.background import Supervisor, Work
 from milvine.catalog import partitions
+from milvine.catalog.history import History
 from milvine.catalog.partitions import Removed
 from milvine.catalog.snapshots import let_go
 from milvine.catalog.store import Catalog
@@ -96,6 +97,7 @@ class DataNode:
         self._views = views
         self._paths = store.paths
         self._logs = logs
+        self.kept_logs = logs.kept
         self._clock = clock
         self._held: dict[int, _Held] = {}
         self._together = threading.Lock()
@@ -121,9 +123,13 @@ class DataNode:
         """Opens all collections of the catalog. A collection with a damaged log cannot be opened; calls for it raise
         the reason until it is repaired or dropped."""
         self._clock.observe(self._catalog.max_id_or_ts())
+        keep_ms = round(3_600_000 * self._settings.wal_keep_hours)
+        self._catalog.keep_history(History(self._clock.next, keep_ms))
         let_go(self._catalog)  # no backup goes on after the end of the process that it began with
         snapshot = self._catalog.snapshot
         try:
+            self.kept_logs.expire()
+            self.kept_logs.take_others(snapshot.collections.keys())
             if removed := remove_garbage(self._paths, snapshot):
                 _log.info("removed %d leftovers of a crash", removed)
         except OSError as error:
@@ -484,6 +490,7 @@ class DataNode:
 
     def _flush_one(self) -> float:
         """Flushes one collection, if one is to be sealed now."""
+        self.kept_logs.expire()
         collection_id = self._next_full()
         if collection_id is None:
             return _LOOK_SECONDS

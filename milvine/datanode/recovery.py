@@ -11,7 +11,7 @@ from milvine.model.columns import ColumnBatch
 from milvine.model.partition_keys import routed
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, make_deletes
-from milvine.model.timestamps import HybridClock
+from milvine.model.timestamps import MAX_TIMESTAMP, HybridClock
 from milvine.segment.deletes import joined_deletes
 from milvine.segment.growing import MAX_MERGED_ROWS, Chunk, GrowingSegment, join_inserts
 from milvine.segment.view import ReadView
@@ -19,8 +19,10 @@ from milvine.storage.wal_format import Log, LogReader, WalRecord
 from milvine.storage.wal_records import RecordType, decode_deletes, decode_insert
 
 
-def recover(collection: Collection, snapshot: Snapshot, reader: LogReader, clock: HybridClock) -> tuple[ReadView, Log]:
-    """The view from log and catalog, and the log, ready to continue.
+def recover(
+    collection: Collection, snapshot: Snapshot, reader: LogReader, clock: HybridClock, until: int = MAX_TIMESTAMP
+) -> tuple[ReadView, Log]:
+    """The view from log and catalog, without records after `until`, and the log, ready to continue.
 
     The clock is moved past every timestamp that is read. Raises DataIntegrityError naming a damaged file.
     """
@@ -33,6 +35,8 @@ def recover(collection: Collection, snapshot: Snapshot, reader: LogReader, clock
     last_ts = max([collection.folded_ts, *(meta.max_ts for meta in sealed), *(delta.max_ts for delta in deltas)])
     replay = Replay(collection)
     for record in reader.records():
+        if record.ts > until:
+            continue
         last_ts = max(last_ts, record.ts)
         clock.observe(record.ts)
         inserted, deleted = replay.read(record)

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from milvine.catalog.snapshots import hold_everything, let_go
 from milvine.crash_points import crash_point
-from milvine.errors import DiskLimitExceeded, ParameterInvalid
+from milvine.datanode.moments import write_moment
+from milvine.errors import (
+    ParameterInvalid,
+    write_failure,
+)
 from milvine.model.snapshots import BACKUP_PREFIX
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import capability
@@ -41,7 +45,10 @@ def begin_backup(engine: Engine, context: RequestContext) -> HeldFiles:
         with engine.datanode.flushed_together():
             name = f"{BACKUP_PREFIX}{backup_id}"
             catalog_file = image / "catalog.sqlite"
-            hold_everything(engine.catalog, engine.clock.next, name, catalog_file)
+            held = hold_everything(engine.catalog, engine.clock.next, name, catalog_file)
+            checkpoints = {i: one.checkpoint_file for i, one in held.collections.items()}
+            write_moment(image, backup_id, engine.clock.next(), checkpoints)
+            engine.datanode.kept_logs.link_into(image)
             for resource in engine.catalog.snapshot.file_resources.values():
                 source = resource_file(root, resource.resource_id)
                 link_or_copy(source, image / source.name)
@@ -49,7 +56,7 @@ def begin_backup(engine: Engine, context: RequestContext) -> HeldFiles:
     except BaseException as error:
         _end(engine, backup_id)
         if isinstance(error, OSError):
-            raise DiskLimitExceeded(f"cannot write {error.filename or image}: {error.strerror}") from error
+            raise write_failure(error.filename or image, error) from error
         raise
     engine.datanode.snapshots.look()
     return HeldFiles(backup_id, root, image)

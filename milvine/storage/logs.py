@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from milvine.storage.files import remove_tree
+from milvine.storage.kept_logs import KeptLogs
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.wal import Wal, WalReader, remove_files_before
 from milvine.storage.wal_format import Log, LogReader
@@ -13,10 +14,11 @@ FIRST_FILE = 1
 
 
 class LocalLogs:
-    """One directory for each collection."""
+    """One directory for each collection. What leaves a log may be kept."""
 
-    def __init__(self, paths: SegmentPaths) -> None:
+    def __init__(self, paths: SegmentPaths, keep_seconds: float = 0) -> None:
         self._paths = paths
+        self.kept = KeptLogs(paths, keep_seconds)
 
     def create(self, collection_id: int) -> Log:
         """Starts the log of a collection. Its checkpoint is FIRST_FILE."""
@@ -28,8 +30,10 @@ class LocalLogs:
 
     def remove_before(self, collection_id: int, checkpoint: int) -> None:
         """Removes what is in sealed segments. May raise OSError; the next start removes the rest."""
+        self.kept.take_before(collection_id, checkpoint)
         remove_files_before(self._paths.wal(collection_id), checkpoint)
 
     def remove(self, collection_id: int) -> None:
         """Removes the log of a collection that has left the catalog."""
+        self.kept.take(collection_id)
         remove_tree(self._paths.wal(collection_id))

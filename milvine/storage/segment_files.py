@@ -34,6 +34,7 @@ SCALAR_KIND = "scalar"
 ROWS_FILE = "rows.seg"
 BACKUPS = "backups"
 """The directory of backups in progress."""
+KEPT_LOGS = "kept_logs"
 _PATH_PARTS = ("kinds", "integers", "doubles", "strings")
 _NOT_OURS = (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException)
 """Errors from reading arrays of wrong names and types: a file that is only mapped may hold anything."""
@@ -66,6 +67,14 @@ class SegmentPaths:
 
     def wal(self, collection_id: int) -> Path:
         return self.root / "wal" / str(collection_id)
+
+    @property
+    def kept_logs(self) -> Path:
+        return self.root / KEPT_LOGS
+
+    def kept_log(self, collection_id: int) -> Path:
+        """Log files of a collection whose rows are sealed."""
+        return self.kept_logs / str(collection_id)
 
 
 def save_column(path: Path, column: Column, *, synced: bool = True) -> int:

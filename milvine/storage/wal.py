@@ -14,7 +14,6 @@ the file system writes nothing to its journal. (fallocate does not help, since i
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 import sys
@@ -24,7 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milvine.crash_points import crash_point
-from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal
+from milvine.errors import (
+    DataIntegrityError,
+    DiskLimitExceeded,
+    MilvineError,
+    ServiceInternal,
+    is_full_disk,
+)
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import Buffer, crc32c
 from milvine.storage.wal_format import CRC, RECORD_HEAD, RECORD_MAGIC, WalRecord, record_at, record_bytes, sealed_record
@@ -38,7 +43,6 @@ _FILE_HEADER_BODY = struct.Struct("<8sIQIQ")
 _FILE_HEADER_BYTES = _FILE_HEADER_BODY.size + 8
 _IOV_MAX = 512
 _NOT_BEGUN = -1
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _AHEAD_BYTES = 512 << 10
 _ZEROS = bytes(_AHEAD_BYTES)
 _AHEAD_AFTER_BYTES = 64 << 10
@@ -218,7 +222,7 @@ class Wal:
             _write_all(self._descriptor, start, [memoryview(_ZEROS)[: self._ahead_offset - start]])
             _begin_writing(self._descriptor, start, self._ahead_offset - start)
         except OSError as error:
-            return None if error.errno in _FULL else error
+            return None if is_full_disk(error) else error
         return None
 
     def _has_room(self) -> bool:
@@ -286,8 +290,7 @@ def _failed(directory: Path, failure: BaseException) -> MilvineError:
 
 
 def _error(text: str, failure: BaseException) -> MilvineError:
-    is_full = isinstance(failure, OSError) and failure.errno in _FULL
-    return DiskLimitExceeded(text) if is_full else ServiceInternal(text)
+    return DiskLimitExceeded(text) if is_full_disk(failure) else ServiceInternal(text)
 
 
 def _write_all(descriptor: int, offset: int, buffers: list[Buffer]) -> None:
@@ -318,6 +321,12 @@ def wal_file_numbers(directory: Path) -> list[int]:
     """Numbers of the existing log files, ascending."""
     paths = directory.iterdir() if directory.is_dir() else ()
     return sorted(int(path.stem) for path in paths if path.suffix == ".wal")
+
+
+def first_ts(path: Path) -> int | None:
+    """The timestamp of a file's first record, None if it has none."""
+    found = record_at(memoryview(path.read_bytes()), _FILE_HEADER_BYTES)
+    return None if found is None else found.ts
 
 
 def remove_files_before(directory: Path, file_number: int) -> None:

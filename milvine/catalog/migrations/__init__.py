@@ -11,6 +11,7 @@ from milvine.catalog.migrations.api_keys import add_api_keys
 from milvine.catalog.migrations.dropped_fields import add_dropped_fields
 from milvine.catalog.migrations.file_resources import add_file_resources
 from milvine.catalog.migrations.functions import add_functions
+from milvine.catalog.migrations.history import add_history
 from milvine.catalog.migrations.import_jobs import add_import_jobs
 from milvine.catalog.migrations.roles import add_roles
 from milvine.catalog.migrations.snapshots import add_snapshots
@@ -24,4 +25,5 @@ STEPS: tuple[Step, ...] = (
     Step(8, add_file_resources),
     Step(9, add_snapshots),
     Step(10, add_import_jobs),
+    Step(11, add_history),
 )

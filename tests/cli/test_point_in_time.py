@@ -1,0 +1,273 @@
+"""`milvine restore --to`: the rows of a moment between two backups, compared with a model of what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ServerFactory
+from import_files import Jobs
+from pymilvus import DataType, MilvusClient
+
+from milvine.cli import main
+from milvine.datanode.check import Check
+
+DIM = 4
+KEEPING = {"MILVINE_WAL_KEEPHOURS": "1"}
+Rows = dict[int, Any]
+State = dict[str, Rows]
+"""Notes of the rows by key, of each collection."""
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: object, code: int = 0) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments), "--json"])
+        out, err = capsys.readouterr()
+        assert ended.value.code == code, err
+        return err if code and not out else json.loads(out)
+
+    return run
+
+
+def row(key: int, note: str) -> dict[str, Any]:
+    return {"id": key, "vector": [key, 1, 2, 3], "note": note}
+
+
+def create(client: MilvusClient, name: str) -> None:
+    client.create_collection(name, dimension=DIM)
+
+
+def rows_of(client: MilvusClient) -> State:
+    found: State = {}
+    for name in client.list_collections():
+        client.load_collection(name)
+        pages = client.query_iterator(name, filter="", output_fields=["*"], consistency_level="Strong")
+        found[name] = {}
+        while page := pages.next():
+            found[name] |= {one["id"]: one.get("note") for one in page}
+        pages.close()
+    return found
+
+
+class Writer:
+    """Random calls, and what there is after each: (timestamp after it, rows)."""
+
+    def __init__(self, client: MilvusClient, seed: int) -> None:
+        self.client = client
+        self.random = random.Random(seed)
+        self.state: State = {"shop": {}}
+        self.moments: list[tuple[int, State]] = []
+        create(client, "shop")
+
+    def step(self, number: int) -> None:
+        steps = [
+            self.insert,
+            self.insert,
+            self.upsert,
+            self.delete,
+            self.flush,
+            self.compact,
+            self.other,
+            self.truncate,
+        ]
+        self.random.choices(steps, [5, 5, 5, 5, 2, 1, 1, 0.4])[0](number)
+
+    def keys(self) -> list[int]:
+        return [self.random.randrange(200) for _ in range(self.random.randint(1, 20))]
+
+    def _name(self) -> str:
+        return self.random.choice([*self.state])
+
+    def insert(self, number: int) -> None:
+        name = self._name()
+        new = [key for key in dict.fromkeys(self.keys()) if key not in self.state[name]]
+        if new:
+            self.client.insert(name, [row(key, f"i{number}") for key in new])
+            self.state[name] |= dict.fromkeys(new, f"i{number}")
+
+    def upsert(self, number: int) -> None:
+        name, keys = self._name(), [*dict.fromkeys(self.keys())]
+        self.client.upsert(name, [row(key, f"u{number}") for key in keys])
+        self.state[name] |= dict.fromkeys(keys, f"u{number}")
+
+    def delete(self, number: int) -> None:
+        name, keys = self._name(), self.keys()
+        self.client.delete(name, ids=keys)
+        for key in keys:
+            self.state[name].pop(key, None)
+
+    def flush(self, number: int) -> None:
+        self.client.flush(self._name())
+
+    def compact(self, number: int) -> None:
+        self.client.compact(self._name())
+
+    def truncate(self, number: int) -> None:
+        name = self._name()
+        self.client.truncate_collection(name)
+        self.state[name] = {}
+
+    def other(self, number: int) -> None:
+        if "other" in self.state:
+            self.client.drop_collection("other")
+            del self.state["other"]
+        else:
+            create(self.client, "other")
+            self.state["other"] = {}
+
+    def note(self) -> None:
+        time.sleep(0.003)
+        self.moments.append(
+            (time.time_ns() // 1_000_000 << 18, {name: dict(rows) for name, rows in self.state.items()})
+        )
+        time.sleep(0.003)
+
+
+@pytest.fixture
+def opened(new_server: ServerFactory) -> Iterator[Callable[[Path], State]]:
+    """The rows that a server finds in a directory."""
+
+    def rows(directory: Path) -> State:
+        server = new_server(data_dir=directory)
+        client = MilvusClient(server.uri)
+        found = rows_of(client)
+        client.close()
+        server.stop()
+        return found
+
+    yield rows
+
+
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.nightly), pytest.param(3, marks=pytest.mark.nightly)]
+)
+def test_a_restore_to_a_moment_has_the_rows_of_then(
+    new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path, seed: int
+) -> None:
+    server = new_server(env=KEEPING)
+    client = MilvusClient(server.uri)
+    writer, place = Writer(client, seed), tmp_path / "place"
+    for number in range(30):
+        writer.step(number)
+    run("backup", place, "--uri", server.uri)
+    for number in range(60):
+        writer.step(number)
+        if number % 10 == 5:
+            writer.note()
+        if number == 40:
+            client.close()
+            server.kill()
+            server.start()
+            client = writer.client = MilvusClient(server.uri)
+    run("backup", place, "--uri", server.uri)
+    client.insert("shop", [row(9999, "late")])
+    client.close()
+    wanted = writer.random.sample(writer.moments, 2)
+    for ts, state in wanted:
+        directory = tmp_path / str(ts)
+        found = run("restore", place, directory, "--to", ts)
+        assert found["isWhole"], found
+        assert opened(directory) == state
+        assert [f.text for f in Check(directory).findings()] == []
+
+
+def now_ts() -> int:
+    """A moment after all calls so far and before all later ones."""
+    time.sleep(0.003)
+    found = time.time_ns() // 1_000_000 << 18
+    time.sleep(0.003)
+    return found
+
+
+def test_what_the_log_does_not_say_comes_back_too(
+    new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
+) -> None:
+    """Imports, restored snapshots, added fields, partitions, names; and what cannot come back is told."""
+    files, place = tmp_path / "files", tmp_path / "place"
+    files.mkdir()
+    server = new_server(env={**KEEPING, "MILVINE_IMPORT_PATH": str(files)})
+    client, jobs = MilvusClient(server.uri), Jobs(server)
+    for name in ("shop", "gone"):
+        create(client, name)
+        client.insert(name, [row(key, "first") for key in range(10)])
+    client.create_partition("shop", "p")
+    client.insert("shop", [row(50, "in p")], partition_name="p")
+    (files / "rows.json").write_text(json.dumps([row(key, "imported") for key in range(100, 110)]))
+    run("backup", place, "--uri", server.uri)
+    before = now_ts()
+    assert jobs.run("shop", [["rows.json"]])["state"] == "Completed"
+    client.delete("shop", ids=[100, 3])
+    client.add_collection_field("shop", "size", DataType.INT64, nullable=True)
+    client.insert("shop", [{**row(11, "sized"), "size": 7}])
+    client.create_snapshot("s", "gone")
+    client.restore_snapshot("s", "gone", "again")
+    client.drop_collection("gone")
+    client.release_partitions("shop", ["p"])
+    client.drop_partition("shop", "p")
+    client.rename_collection("shop", "store")
+    middle = now_ts()
+    (files / "more.json").write_text(json.dumps([row(key, "imported") for key in range(200, 203)]))
+    assert jobs.run("store", [["more.json"]])["state"] == "Completed"
+    merged = now_ts()
+    client.compact("store")
+    client.drop_collection("again")
+    ends_at = time.monotonic() + 60
+    while len(client.list_persistent_segments("store")) > 1 and time.monotonic() < ends_at:
+        time.sleep(0.1)
+    last = run("backup", place, "--uri", server.uri)
+    after = now_ts()
+    client.close()
+    first_rows = dict.fromkeys(range(10), "first")
+    run("restore", place, tmp_path / "before", "--to", before)
+    assert opened(tmp_path / "before") == {"shop": first_rows | {50: "in p"}, "gone": first_rows}
+    for ts in (middle, merged):
+        text = run("restore", place, tmp_path / "lost", "--to", ts, code=1)
+        assert "got rows from files" in text and last["backupId"] in text
+    assert "it has the moments" in run("restore", place, tmp_path / "lost", "--to", after, code=1)
+    assert "is not a time" in run("restore", place, tmp_path / "lost", "--to", "yesterday", code=1)
+    assert not (tmp_path / "lost").exists()
+
+
+def test_imports_and_restored_snapshots_come_back_while_their_files_are_there(
+    new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
+) -> None:
+    files, place, target = tmp_path / "files", tmp_path / "place", tmp_path / "target"
+    files.mkdir()
+    server = new_server(env={**KEEPING, "MILVINE_IMPORT_PATH": str(files), "MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "999"})
+    client, jobs = MilvusClient(server.uri), Jobs(server)
+    create(client, "shop")
+    (files / "rows.json").write_text(json.dumps([row(key, "imported") for key in range(100, 110)]))
+    run("backup", place, "--uri", server.uri)
+    client.insert("shop", [row(key, "first") for key in range(10)])
+    assert jobs.run("shop", [["rows.json"]])["state"] == "Completed"
+    client.flush("shop")
+    client.create_snapshot("s", "shop")
+    client.restore_snapshot("s", "shop", "again")
+    client.delete("shop", ids=[100, 3])
+    client.insert("again", [row(4000, "later")])
+    moment = now_ts()
+    client.delete("shop", filter="id >= 0")
+    run("backup", place, "--uri", server.uri)
+    client.close()
+    command = [sys.executable, "-m", "milvine", "restore", str(place), str(target), "--to", str(moment)]
+    for point in ("backup.file_fetched", "backup.log_replayed", "backup.logs_replayed"):
+        env = {**os.environ, "MILVINE_CRASH_AT": point}
+        died = subprocess.run(command, env=env, capture_output=True, check=False)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        assert not target.exists()
+    assert run("restore", place, target, "--to", moment)["isWhole"]
+    rows = dict.fromkeys(range(10), "first") | dict.fromkeys(range(100, 110), "imported")
+    left = {key: note for key, note in rows.items() if key not in (100, 3)}
+    assert opened(target) == {"shop": left, "again": rows | {4000: "later"}}
+    assert [f.text for f in Check(target).findings()] == []
