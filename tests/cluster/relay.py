@@ -23,6 +23,11 @@ class Relay:
         """So much of the answers of each connection arrives before it breaks."""
         self.is_deaf = False
         """Connections are accepted, and nothing is ever passed on."""
+        self.is_broken = False
+        """Connections are closed at once."""
+        self._fails_after: int | None = None
+        self._fault = ""
+        self._asked_bytes = 0
         self._target = port
         self._listening = socket.create_server((HOST, self.port))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -31,6 +36,13 @@ class Relay:
     def endpoint(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    def fail_after(self, asked_bytes: int, fault: str) -> None:
+        """Becomes `deaf` or `broken` once clients have sent so many bytes."""
+        self._fails_after, self._fault, self._asked_bytes = asked_bytes, fault, 0
+
+    def mend(self) -> None:
+        self._fails_after, self.is_deaf, self.is_broken = None, False, False
+
     def close(self) -> None:
         self._listening.close()
 
@@ -38,6 +50,9 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                if self.is_broken:
+                    client.close()
+                    continue
                 server = socket.create_connection((HOST, self._target))
                 threading.Thread(target=self._pass, args=(client, server, False), daemon=True).start()
                 threading.Thread(target=self._pass, args=(server, client, True), daemon=True).start()
@@ -46,6 +61,12 @@ class Relay:
         passed = 0
         with contextlib.suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES):
+                if not is_answer:
+                    self._asked_bytes += len(chunk)
+                    if self._fails_after is not None and self._asked_bytes > self._fails_after:
+                        self.is_deaf, self.is_broken = self._fault == "deaf", self._fault == "broken"
+                if self.is_broken:
+                    break
                 while self.is_deaf:
                     time.sleep(0.05)
                 if is_answer:
