@@ -119,7 +119,8 @@ def test_a_snapshot_that_is_exported_ends_with_a_reason_and_is_no_snapshot(
     asked = {"collectionName": NAME, "snapshotName": "s", "targetS3Path": objects.uri(f"snapshots/{fault}")}
     answer = post("export", **asked)
     if answer["code"] == 0:
-        job, ends_at = {}, time.monotonic() + COMMAND_SECONDS
+        job: dict[str, Any] = {}
+        ends_at = time.monotonic() + COMMAND_SECONDS
         while job.get("state") != "RestoreSnapshotFailed":
             assert time.monotonic() < ends_at, job
             time.sleep(0.5)
