@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Server
+from conftest import HOST, Server, free_port
 from environments import installer
 from pymilvus import MilvusClient
 
@@ -107,6 +109,29 @@ def test_chroma(client: MilvusClient, made_and_moved: Callable[[str], dict[str, 
     assert (found["id"], found["document"], found["id_"]) == ("d7", "text 7 ä", "its own")
     assert client.describe_index("docs", "vector")["metric_type"] == "COSINE"
     assert client.describe_index("plain", "vector")["metric_type"] == "L2"
+
+
+def test_chroma_server(client: MilvusClient, install: Install, move: Move, tmp_path: Path) -> None:
+    interpreter, directory, port = install(_OTHERS), tmp_path / "served", free_port()
+    make(interpreter, "chroma", directory)
+    command = [str(Path(interpreter).with_name("chroma")), "run", "--path", str(directory), "--port", str(port)]
+    with (tmp_path / "chroma.log").open("w") as log:
+        chroma = subprocess.Popen([*command, "--host", HOST], stdout=log, stderr=log)
+    try:
+        ends_at = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection((HOST, port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < ends_at, (tmp_path / "chroma.log").read_text()
+                time.sleep(0.1)
+        assert move(interpreter, f"http://{HOST}:{port}", "--from=chroma") == {"docs": 300, "plain": 2}
+    finally:
+        chroma.terminate()
+        chroma.wait(30)
+    (found,) = client.query("docs", filter='page == 7 and source == "web" and ok == false')
+    assert (found["id"], found["document"], found["id_"]) == ("d7", "text 7 ä", "its own")
 
 
 def test_qdrant(client: MilvusClient, made_and_moved: Callable[[str], dict[str, int]]) -> None:
