@@ -55,7 +55,7 @@ def _options(given: Sequence[str]) -> dict[str, str]:
 @contextlib.contextmanager
 def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
     """The files where the server reads them."""
-    from milvine.storage.backup_places import open_backup_place
+    from milvine.storage.backup_places import copy_into, open_backup_place
     from milvine.storage.export_files import lance_batches, write_file
 
     if not parsed.through:
@@ -80,7 +80,8 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
             elif not path.is_file():
                 raise Failed(f"{one} is not a file")
             else:
-                place.put(name, path)
+                with place.writing(name) as copy:  # in steps, between which Ctrl-C ends it
+                    copy_into(path, copy)
         yield [f"{directory}/{name}" for name in copies]
     finally:
         place.remove(copies)

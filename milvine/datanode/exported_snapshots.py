@@ -6,6 +6,7 @@ back was written by somebody, so each file is verified by its checksum, and no n
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from milvine.catalog.encoding import (
 )
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import files_of
-from milvine.errors import DataIntegrityError
+from milvine.errors import DataIntegrityError, MilvineError
 from milvine.model.segments import DeleteBatch, DeltaMeta
 from milvine.model.snapshots import CollectionSnapshot
 from milvine.storage.backup_places import BackupPlace
@@ -78,29 +79,35 @@ def export(
     on_file: Callable[[int], None],
 ) -> None:
     """Writes all files, and then the metadata. `on_file` is called with the bytes of each file, and ends the export by
-    raising. Raises DataIntegrityError naming a damaged file, DiskLimitExceeded and IoFailed."""
-    checksums = {}
-    for path, size in sorted(files_of(store.paths, kept.segments, kept.deltas).items()):
-        name = _name(kept, path)
-        with store.kept([path]):
-            verify_sealed(path)
-            checksums[name] = stored_checksum(path)
-            place.put(f"{directory}/{name}", path)
-        crash_point("snapshot_export.file_stored")
-        on_file(size)
-    members: dict[str, Any] = {
-        "format": _VERSION,
-        "milvine": __version__,
-        "snapshot": {"name": kept.name, "description": kept.description, "created_ts": kept.created_ts},
-        "collection": encode_collection(kept.collection),
-        "segments": [encode_segment(meta) for meta in kept.segments],
-        "deltas": [encode_delta(delta) for delta in kept.deltas],
-        "files": checksums,
-    }
-    content = orjson.dumps(members)
-    with place.writing(f"{directory}/{METADATA}") as file:
-        file.write(orjson.dumps({"crc32c": crc32c([content]), "content": content.decode()}))
-    crash_point("snapshot_export.stored")
+    raising. Raises DataIntegrityError naming a damaged file, DiskLimitExceeded, WriteFailed and IoFailed; what was
+    written is then removed, if the place lets it be."""
+    checksums: dict[str, int] = {}
+    try:
+        for path, size in sorted(files_of(store.paths, kept.segments, kept.deltas).items()):
+            name = _name(kept, path)
+            with store.kept([path]):
+                verify_sealed(path)
+                checksums[name] = stored_checksum(path)
+                place.put(f"{directory}/{name}", path)
+            crash_point("snapshot_export.file_stored")
+            on_file(size)
+        members: dict[str, Any] = {
+            "format": _VERSION,
+            "milvine": __version__,
+            "snapshot": {"name": kept.name, "description": kept.description, "created_ts": kept.created_ts},
+            "collection": encode_collection(kept.collection),
+            "segments": [encode_segment(meta) for meta in kept.segments],
+            "deltas": [encode_delta(delta) for delta in kept.deltas],
+            "files": checksums,
+        }
+        content = orjson.dumps(members)
+        with place.writing(f"{directory}/{METADATA}") as file:
+            file.write(orjson.dumps({"crc32c": crc32c([content]), "content": content.decode()}))
+        crash_point("snapshot_export.stored")
+    except BaseException:
+        with contextlib.suppress(MilvineError, OSError):
+            place.remove([f"{directory}/{name}" for name in (METADATA, *checksums)])
+        raise
 
 
 def open_exported(place: BackupPlace, name: str) -> Exported:
