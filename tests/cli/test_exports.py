@@ -398,7 +398,12 @@ def test_a_job_that_does_not_commit_itself_waits(client: MilvusClient, filled: s
     target = places / "interrupted.jsonl"
     run("export", filled, target)
     make(client, "waiting")
-    assert run("import", "waiting", target, "--option", "auto_commit=false")["state"] == "Uncommitted"
+    waiting = run("import", "waiting", target, "--option", "auto_commit=false")
+    assert waiting["state"] == "Uncommitted"
+    (job,) = run("jobs", "waiting")
+    assert (job["job"], job["kind"], job["state"]) == (waiting["jobId"], "import", "Uncommitted")
+    (job,) = run("jobs", "--abort", job["job"], "waiting")
+    assert (job["state"], job["reason"]) == ("Failed", "aborted by user")
     assert run("import", "waiting", target, "--option", "auto_commit=true")["importedRows"] == ROWS - 2
     assert len(stored(client, "waiting")) == ROWS - 2
     target.unlink()
