@@ -129,7 +129,8 @@ class DataNode:
         snapshot = self._catalog.snapshot
         try:
             self.kept_logs.expire()
-            self.kept_logs.take_others(snapshot.collections.keys())
+            with contextlib.suppress(OSError):  # a full disk, on which a server must start
+                self.kept_logs.take_others(snapshot.collections.keys())
             if removed := remove_garbage(self._paths, snapshot):
                 _log.info("removed %d leftovers of a crash", removed)
         except OSError as error:
@@ -138,7 +139,8 @@ class DataNode:
         for collection in snapshot.collections.values():
             collection_id = collection.collection_id
             try:
-                self._logs.remove_before(collection_id, collection.checkpoint_file)
+                with contextlib.suppress(OSError):  # the next start removes the rest
+                    self._logs.remove_before(collection_id, collection.checkpoint_file)
                 view, log = recovery.recover(collection, snapshot, readers[collection_id], self._clock)
             except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections open
                 damage = error if isinstance(error, DataIntegrityError) else _as_damage(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from milvine.storage.files import remove_tree
@@ -35,5 +36,6 @@ class LocalLogs:
 
     def remove(self, collection_id: int) -> None:
         """Removes the log of a collection that has left the catalog."""
-        self.kept.take(collection_id)
+        with contextlib.suppress(OSError):  # a full disk, on which a drop must work
+            self.kept.take(collection_id)
         remove_tree(self._paths.wal(collection_id))
