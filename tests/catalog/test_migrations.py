@@ -30,7 +30,7 @@ from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step, latest_version
 from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog
 from milvine.datanode.check import Check
-from milvine.errors import DataIntegrityError, DiskLimitExceeded
+from milvine.errors import DataIntegrityError, ServiceInternal
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.functions import FunctionSchema
 from milvine.model.resource_groups import ResourceGroupConfig
@@ -291,7 +291,7 @@ def test_nothing_is_upgraded_if_the_copy_cannot_be_written(data_dir: Path) -> No
     path = data_dir / CATALOG_FILE
     before = read_catalog(path)
     (data_dir / f"catalog-{FIRST_VERSION}.sqlite" / "in the way").mkdir(parents=True)
-    with pytest.raises(DiskLimitExceeded, match="cannot be copied before its upgrade"):
+    with pytest.raises(ServiceInternal, match="cannot be copied before its upgrade"):
         open_catalog(path, SYNTHETIC)
     assert read_catalog(path) == before
 
