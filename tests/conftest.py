@@ -70,8 +70,11 @@ _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_messag
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of files that take long begin first."""
+    """Tests of files that take long begin first. Those of one process are skipped where servers have query nodes."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items if _NODES else ():
+        if (mark := item.get_closest_marker("one_process")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"of one process: {mark.args[0]}"))
 
 
 def free_port() -> int:
@@ -156,7 +159,9 @@ class Server:
         data_dir: Path | None = None,
         port: int = 0,
         metrics_port: int = 0,
+        can_replicate: bool = True,
     ) -> None:
+        """With `can_replicate` False a load makes one replica, whatever the run of the tests wants."""
         directory.mkdir(parents=True, exist_ok=True)
         self.data_dir = data_dir or directory / "data"
         self.log_file = directory / "server.log"
@@ -168,7 +173,7 @@ class Server:
         if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
             self._env["MILVINE_CATALOG_URI"] = _catalog_of(self.data_dir)
         self._nodes: list[Node] = []
-        self._has_replicas = False
+        self._lacks_replicas = bool(_REPLICAS) and can_replicate
         if _NODES and "MILVINE_CLUSTER_PORT" not in self._env:
             self._env["MILVINE_CLUSTER_PORT"] = str(free_port())
             head_port = int(self._env["MILVINE_CLUSTER_PORT"])
@@ -279,10 +284,10 @@ class Server:
                 node.start(self._environment())
         if self._nodes:
             time.sleep(_NODES_SECONDS)
-        if _REPLICAS and not self._has_replicas:
+        if self._lacks_replicas:
             with contextlib.suppress(MilvusException), contextlib.closing(self.client(timeout=5)) as client:
                 client.alter_database_properties("default", {"database.replica.number": str(_REPLICAS)})
-                self._has_replicas = True
+                self._lacks_replicas = False
 
     @property
     def stub(self) -> Any:

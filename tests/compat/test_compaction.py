@@ -241,6 +241,7 @@ def test_a_manual_compaction_folds_few_deletes_and_a_target_size_is_at_least_mil
     assert [one.is_sorted for one in assert_ok(lazy.stub.GetPersistentSegmentInfo(stored)).infos] == [True]
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_a_loaded_collection_has_one_replica_and_an_unloaded_one_none(lazy: Any) -> None:
     client = lazy.client()
     create(client, "replica")

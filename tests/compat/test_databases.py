@@ -173,6 +173,7 @@ def test_encryption_is_refused_with_a_message(stub: Any) -> None:
     assert "secret" not in _names(stub)
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_load_defaults_of_the_collection_override_those_of_the_database(server: Server, database: str) -> None:
     stub, client = server.stub, server.client(db_name=database)
     make_c1(client, "c1")

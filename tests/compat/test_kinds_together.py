@@ -95,6 +95,7 @@ def test_a_load_of_one_kind_serves_it_and_refuses_the_others(
     assert_refused(server.stub.Search(search_request(NAME, [[0.0, 1.0]], 1)), 1100, 'ann field "vec" not loaded')
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 @each_kind
 def test_an_estimate_of_one_kind_is_what_the_load_then_measures(
     server: Server, written: Rows, field: VectorField
@@ -115,6 +116,7 @@ def _check_parts(found: dict[str, Any]) -> None:
             assert 0.8 * part["estimatedBytes"] <= part["measuredBytes"] <= part["estimatedBytes"], part
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 def test_all_kinds_are_counted_by_field_and_index(client: MilvusClient, server: Server, written: Rows) -> None:
     whole = estimate(server, NAME)
     assert {part["name"] for part in whole["parts"]} == {"rows", "id", "vec", *(f.name for f in FIELDS)}

@@ -59,6 +59,7 @@ def released(small: Server) -> Iterator[None]:
         assert_ok(release(small.stub, name))
 
 
+@pytest.mark.one_process("the limit is twice as large for two replicas")
 def test_an_estimate_is_what_the_load_then_measures(small: Server) -> None:
     before = estimate(small, "c0")
     assert (before["rows"], before["measuredBytes"], before["fits"]) == (ROWS, 0, True)
@@ -112,6 +113,7 @@ def test_held_memory_is_reported_by_collection_partition_segment_field_and_index
         assert segment["rows"] == ROWS
 
 
+@pytest.mark.one_process("the limit is twice as large for two replicas")
 def test_a_refusal_says_what_is_needed_and_free_and_what_holds_the_rest(small: Server) -> None:
     """ME-01"""
     fitting = [name for name in COLLECTIONS if load(small.stub, name).code == 0]
@@ -144,6 +146,7 @@ def test_a_refused_change_leaves_what_was_loaded(small: Server) -> None:
     assert (memory(small)["freeBytes"], load_state(small.stub, "c3")) == (free, LOADED)
 
 
+@pytest.mark.one_process("the limit is twice as large for two replicas")
 def test_loads_at_the_same_time_never_take_more_than_the_limit(small: Server) -> None:
     stop = threading.Event()
     highest, answers = [0], list[Any]()

@@ -130,6 +130,7 @@ def test_a_vector_without_an_index_cannot_be_searched(hint_server: Server, hint_
     assert list(answer.results.ids.int_id.data) == [1, 2]
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 def test_an_unlisted_vector_is_searched_by_its_mapped_index(hint_server: Server, hint_client: MilvusClient) -> None:
     schema = hint_client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)

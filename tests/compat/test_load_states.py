@@ -109,6 +109,7 @@ def ended(background: tuple[threading.Thread, list[Any]]) -> Any:
     return answers[0]
 
 
+@pytest.mark.one_process("it lets the threads of one process read files one by one")
 def test_progress_moves_while_files_are_opened(held: Held) -> None:
     """LS-03, LS-04, and a refresh of a loading collection."""
     name = held.make("moves")
@@ -312,6 +313,7 @@ def test_an_interrupted_load_is_resumed_after_a_crash(tmp_path: Path, new_server
     until(lambda: load_state(server.stub, "c") == LOADED, "it is not loaded")
 
 
+@pytest.mark.one_process("a head that starts before its nodes unloads nothing")
 def test_a_collection_that_does_not_fit_after_a_restart_is_not_loaded_and_says_why(new_server: ServerFactory) -> None:
     server = new_server()
     client: MilvusClient = server.client()

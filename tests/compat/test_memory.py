@@ -107,10 +107,12 @@ def check(server: Any, rows: int, dim: int) -> None:
     client.close()
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 def test_a_load_takes_the_memory_it_counts_and_a_release_frees_it(new_server: Callable[..., Any]) -> None:
     check(new_server(metrics_port=free_port()), 30_000, 256)
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_a_load_of_a_hundred_thousand_long_vectors_takes_memory_and_a_release_frees_it(

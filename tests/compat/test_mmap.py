@@ -147,6 +147,7 @@ def _held(server: Server) -> tuple[float, float]:
     return _metric(server, "milvine_loaded_bytes"), _metric(server, "milvine_mapped_bytes")
 
 
+@pytest.mark.one_process("the head's own metrics have no bytes that nodes map")
 def test_mapped_bytes_are_counted_apart_from_memory(client: MilvusClient, server: Server, collection_name: str) -> None:
     name = collection_name
     vectors = _make(client, name)

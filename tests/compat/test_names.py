@@ -201,8 +201,7 @@ def test_an_alias_stands_wherever_a_collection_may(client: MilvusClient, stub: A
     assert client.get_collection_stats(alias) == client.get_collection_stats(name)
     assert client.list_indexes(alias) == ["vec"]
     assert client.describe_index(alias, "vec")["field_name"] == "vec"
-    (replica,) = client.describe_replica(alias)
-    assert list(replica.group_nodes) == [1]
+    assert len(client.describe_replica(alias)) == len(client.describe_replica(name)) > 0
     client.release_collection(alias)
     assert load_state(stub, name) == NOT_LOAD
     client.drop_index(alias, "vec")

@@ -12,6 +12,8 @@ from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, rg_pb2
 from sample_collections import c1_rows, ids_of, make_c1
 
+pytestmark = pytest.mark.one_process("it counts one node and one replica")
+
 DEFAULT = "__default_resource_group"
 LOADED = LOAD_STATE.Value("LoadStateLoaded")
 

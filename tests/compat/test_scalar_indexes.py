@@ -477,6 +477,7 @@ def test_the_index_of_a_field_that_is_not_loaded_is_not_loaded(client: MilvusCli
     assert ids_of(client, collection_name, "a == 7 or a > 1190") == [7, *range(1191, 1200)]
 
 
+@pytest.mark.one_process("its limit is a share of what one replica took in one process")
 def test_an_index_that_does_not_fit_is_left_out_and_the_rows_are_served(new_server: ServerFactory) -> None:
     server = new_server()
     client, stub = server.client(), server.stub

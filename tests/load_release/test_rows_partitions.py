@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from grpc_calls import assert_ok, assert_refused, load_state
 from pymilvus.grpc_gen import milvus_pb2
 from row_calls import (
@@ -192,6 +193,7 @@ def test_pt_20_searching_an_unknown_partition_is_refused_whatever_is_loaded(stub
     assert_refused(search(stub, collection_name, "nope"), 1100, "partition name nope not found", legacy=5)
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_pt_21_another_replica_number_cannot_be_given_for_one_more_partition(stub: Any, collection_name: str) -> None:
     _p1_loaded(stub, collection_name)
     text = "can't change the replica number for loaded partitions: invalid parameter[expected=1][actual=2]"

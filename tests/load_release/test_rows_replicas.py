@@ -11,6 +11,7 @@ from pymilvus.grpc_gen import milvus_pb2, rg_pb2
 from row_calls import DEFAULT_GROUP, LOADED, NOT_LOAD, c1, load, loaded, loaded_c1, release
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_rp_01_three_replicas_are_too_many_for_one_node(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name)
     text = (
@@ -35,6 +36,7 @@ def test_rp_03_three_replicas_cannot_have_two_groups(stub: Any, collection_name:
     assert load_state(stub, collection_name) == NOT_LOAD
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_rp_04_no_replica_number_and_a_negative_one_mean_one(stub: Any, collection_name: str) -> None:
     c1(stub, collection_name)
     for number in (0, -1):
@@ -49,6 +51,7 @@ def _replicas(stub: Any, name: str) -> list[Any]:
     return list(assert_ok(stub.GetReplicas(request)).replicas)
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_rp_05_a_loaded_collection_has_one_replica_and_an_unloaded_one_none(stub: Any, collection_name: str) -> None:
     loaded_c1(stub, collection_name)
     (replica,) = _replicas(stub, collection_name)

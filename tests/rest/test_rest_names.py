@@ -170,6 +170,7 @@ def test_a_collection_is_renamed_and_stays_loaded(rest: Rest, database: str) -> 
     assert (answer["code"], "database not found[database=missing]" in answer["message"]) == (800, True)
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_a_resource_group_is_made_described_altered_and_dropped(rest: Rest) -> None:
     limits = {"requests": {"node_num": 0}, "limits": {"node_num": 2}}
     config = {**limits, "transfer_from": [{"resource_group": DEFAULT_GROUP}], "transfer_to": []}
@@ -196,6 +197,7 @@ def test_a_resource_group_is_made_described_altered_and_dropped(rest: Rest) -> N
     }
 
 
+@pytest.mark.one_process("it counts one node and one replica")
 def test_a_replica_is_transferred(rest: Rest, collection_name: str) -> None:
     rest.quick_create(collection_name)
     rest.ok("resource_groups/create", {"name": "rest_target"})
