@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo demo-cluster serve docs test test-cluster test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster format clean
+.PHONY: setup demo demo-cluster serve docs test test-cluster test-nodes test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster format clean
 
 setup: $(VENV)/installed
 
@@ -36,6 +36,9 @@ test-cluster: setup
 	MILVINE_TEST_STORE=versitygw $(BIN)/python -m pytest tests/storage tests/crash tests/load_release tests/compat/test_compaction.py
 	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest tests/load_release tests/compat/test_compaction.py tests/compat/test_snapshots.py tests/compat/test_databases.py
 
+test-nodes: setup
+	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME)
+
 test-clients: setup
 	$(BIN)/python -m pytest -m clients tests/clients
 
@@ -57,6 +60,7 @@ nightly: setup
 		MILVINE_ROLE_REQUESTS=10000 MILVINE_READ_CASES=5000 MILVINE_TRAFFIC_SECONDS=120 \
 		MILVINE_ENGINE_TRAFFIC_SECONDS=300 MILVINE_FILTER_EXAMPLES=2000 \
 		$(BIN)/python -m pytest -m "$(HERE)" --timeout 3600 $(TWO_AT_A_TIME)
+	$(MAKE) test-nodes
 
 docs: setup
 	$(BIN)/python scripts/compatibility.py

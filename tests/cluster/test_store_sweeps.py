@@ -15,6 +15,8 @@ from stored_rows import NAME, ROWS, answers, check, eventually, fill, local_file
 
 WORK_SECONDS = float(os.environ.get("MILVINE_SWEEP_SECONDS", "10"))
 REMOVAL_SECONDS = float(os.environ.get("MILVINE_SWEEP_REMOVAL_SECONDS", "3"))
+_PAUSE_SECONDS = float(os.environ.get("MILVINE_SWEEP_PAUSE_SECONDS", str(min(1.0, WORK_SECONDS / 100))))
+"""Between two rounds, so that an hour of them need not take an hour of a core."""
 _LOOK_SECONDS = 0.25
 _BATCH = 400
 
@@ -71,7 +73,7 @@ def work(client: MilvusClient, seconds: float) -> int:
         if number % 5 == 0:
             fill(client, "short_lived")
             client.drop_collection("short_lived")
-        time.sleep(min(1.0, seconds / 100))
+        time.sleep(_PAUSE_SECONDS)
     return alive
 
 
