@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from milvine import MILVUS_VERSION
 from milvine.errors import MilvineError
 from milvine.expr import compile_filter
 from milvine.grpc_api import unserved
@@ -90,6 +91,16 @@ _FILTERS = {
 }
 _TEMPLATES: dict[str, object] = {"ids": [1, 2]}
 
+_PROBES = [
+    ("pymilvus, Go, Java", "a search's answer has a token", "search iterators of the second kind", "Search"),
+    ("pymilvus, Java", "a first page has a session timestamp", "iterators whose pages are of one moment", "Query"),
+    ("pymilvus, Go, Java", "`AlterCollectionSchema` is implemented", "fields added by it", "AlterCollectionSchema"),
+    ("NodeJS", "`Connect` is implemented", "calls that old servers lack", "Connect"),
+    ("Go", "`ClientHeartbeat` is implemented", "reports about the client", "ClientHeartbeat"),
+    ("VectorDBBench", "segments are sorted, no index row is pending", "the forced merge", "GetPersistentSegmentInfo"),
+]
+"""(clients, what they look at, what they switch on, the RPC that answers)."""
+
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows), ""]
@@ -154,6 +165,16 @@ def page() -> str:
         "writes this page from the code that serves.",
         "",
         *_summary({"RPCs": rpcs, "routes of REST v2": routes, "routes of REST v1": firsts}),
+        "## What clients look at before a call",
+        "",
+        f"The server announces Milvus `{MILVUS_VERSION}`. None of these compares that version with another: pymilvus",
+        "2.5.18, 2.6.17 and 3.0.2, the SDKs for Java, Go and NodeJS, Attu (its last open version), milvus-cli, LangChain,",
+        "LlamaIndex, Haystack, mem0, VectorDBBench. They show it, or ask for it to see whether the server",
+        "answers. What they switch on, they switch on by an answer:",
+        "",
+        *_table(
+            ("client", "if", "switched on", "here"), ((*row[:3], YES if row[3] in RPCS else NO) for row in _PROBES)
+        ),
         "## Types of fields",
         "",
         *_table(("type", "served"), ((f"`{n}`", YES if n in served_types else NO) for n in data_types)),
