@@ -168,7 +168,7 @@ def page() -> str:
         "## What clients look at before a call",
         "",
         f"The server announces Milvus `{MILVUS_VERSION}`. None of these compares that version with another: pymilvus",
-        "2.5.18, 2.6.17 and 3.0.2, the SDKs for Java, Go and NodeJS, Attu (its last open version), milvus-cli, LangChain,",
+        "2.5.18, 2.6.17 and 3.0.2, the SDKs for Java, Go and NodeJS, Attu 2.6, milvus-cli, LangChain,",
         "LlamaIndex, Haystack, mem0, VectorDBBench. They show it, or ask for it to see whether the server",
         "answers. What they switch on, they switch on by an answer:",
         "",
