@@ -49,6 +49,7 @@ _SCHEMA = CollectionSchema(
             FieldSchema(0, "on_sale", DataType.BOOL),
             FieldSchema(0, "tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_length=9, max_capacity=9),
             FieldSchema(0, "doc", DataType.JSON),
+            FieldSchema(0, "at", DataType.TIMESTAMPTZ),
         ]
     )
 )
@@ -58,6 +59,11 @@ _FILTERS = {
     "ranges": ["1 < price <= 3"],
     "logic": ["id == 1 and on_sale == true", "id == 1 or id == 2", "not (id == 1)", "id == 1 && id == 2 || !(id == 3)"],
     "lists": ["id in [1, 2]", "id not in [1, 2]", "id in {ids}"],
+    "moments": [
+        "at > ISO '2025-01-01T00:00:00Z'",
+        "ISO '2025-01-01 00:00:00' <= at",
+        "at + INTERVAL 'P1MT12H' < ISO '2025-01-01T00:00:00+08:00'",
+    ],
     "NULL": ["price is null", "price is not null"],
     "texts": ['name like "a%"', 'name like "%a_b%"', 'name =~ "a+"', 'name !~ "a+"', 'starts_with(name, "a")'],
     "words": [

@@ -18,6 +18,7 @@ from milvine.expr.errors import NULL_LITERAL, ArgumentError, FilterError, PlanEr
 from milvine.expr.folding import BIT_OPERATIONS, fold
 from milvine.expr.like import check_pattern
 from milvine.expr.literals import INT64_MAX, INT64_MIN
+from milvine.expr.moments import compare_moment
 from milvine.expr.operands import (
     EQUALITY,
     LITERAL_TYPES,
@@ -39,6 +40,7 @@ from milvine.expr.predicate import Always, CompareComputed, Predicate, RandomSam
 from milvine.expr.regex import as_like, check_regex
 from milvine.expr.tree import Comparator, ContainsMode, Element, Literal, LiteralList, Node, Operation, Scalar, Template
 from milvine.model.json_paths import JsonPath, pointer
+from milvine.model.moments import UTC
 from milvine.model.schema import CollectionSchema
 from milvine.model.types import DataType
 
@@ -55,14 +57,16 @@ def compile_filter(
     loaded_field_ids: frozenset[int] | None = None,
     templates: Mapping[str, object] | None = None,
     number_paths: Collection[tuple[int, JsonPath]] = (),
+    timezone: str = UTC,
 ) -> Predicate:
     """Parses and binds a filter that is not blank. Raises ParameterInvalid with Milvus's text.
 
-    `number_paths`: JSON fields and paths where comparisons with numbers read the numbers in texts.
+    `number_paths`: JSON fields and paths where comparisons with numbers read the numbers in texts. `timezone`: of
+    written moments without an offset.
     """
     try:
         node = parse(text)
-        return _Binder(schema, loaded_field_ids, templates or {}, number_paths).root(node, text)
+        return _Binder(schema, loaded_field_ids, templates or {}, number_paths, timezone).root(node, text)
     except FilterError as error:
         place = "" if isinstance(error, PlanError) else f"cannot parse expression: {excerpt(text)}: "
         raise ParameterInvalid(f"{place}{excerpt(error.message)}: {error.sentinel}") from error
@@ -93,11 +97,13 @@ class _Binder:
         loaded_field_ids: frozenset[int] | None,
         templates: Mapping[str, object],
         number_paths: Collection[tuple[int, JsonPath]] = (),
+        timezone: str = UTC,
     ) -> None:
         self._schema = schema
         self._loaded_field_ids = loaded_field_ids
         self._templates = templates
         self._number_paths = number_paths
+        self._timezone = timezone
 
     def root(self, node: Node, text: str) -> Predicate:
         operand = self._operand(node)
@@ -143,6 +149,8 @@ class _Binder:
                 return self._contains(node)
             case tree.ArrayLength():
                 return self._array_length(node)
+            case tree.Moment() | tree.Duration():
+                raise FilterError(f"invalid expression: {node}", node.position)
 
     def _boolean(self, node: Node, word: str) -> Predicate:
         operand = self._operand(node)
@@ -233,6 +241,8 @@ class _Binder:
         return cast(Element | bytes, value)
 
     def _comparison(self, node: tree.Comparison) -> Predicate:
+        if isinstance(node.left, tree.Moment) or isinstance(node.right, tree.Moment):
+            return compare_moment(node, self._target, self._timezone)
         left = without_folding(self._operand(node.left), node.left)
         right = without_folding(self._operand(node.right), node.right)
         if isinstance(left, Constant) and isinstance(right, Constant):

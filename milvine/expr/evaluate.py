@@ -34,6 +34,7 @@ from milvine.expr.predicate import (
     Compare,
     CompareComputed,
     CompareFields,
+    CompareMoment,
     Contains,
     ContainsLists,
     Exists,
@@ -58,6 +59,7 @@ from milvine.expr.tree import Comparator, Scalar
 from milvine.model.columns import NUMPY_DTYPES, Column
 from milvine.model.json_numbers import with_numbers
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements
+from milvine.model.moments import shifted
 from milvine.model.types import DataType
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -155,6 +157,10 @@ class _Evaluation:
                 return _Truth(_sample(self.truth(operand).true, share))
             case CompareComputed():
                 return self._compare_computed(predicate)
+            case CompareMoment(target, months, micros, comparator, value):
+                column = self._column(target)
+                moved = shifted(column.values, months, micros)
+                return _where_known(OPERATORS[comparator](moved, value), column.validity)
             case CompareFields():
                 return self._compare_fields(predicate)
             case Contains():
@@ -346,7 +352,7 @@ def _is_in(column: Column, values: LiteralSet) -> Mask:
     keys: np.ndarray[Any, Any] | None
     if column.data_type is DataType.BOOL:
         keys = values.booleans
-    elif column.data_type.is_integer:
+    elif column.values.dtype.kind == "i":
         keys = values.integers
     else:
         with np.errstate(over="ignore"):

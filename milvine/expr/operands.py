@@ -82,6 +82,8 @@ def accepts(data_type: DataType, value: Element, *, is_strict: bool = False) -> 
         return True
     if data_type is DataType.ARRAY:
         return isinstance(value, list | tuple)
+    if data_type is DataType.TIMESTAMPTZ:
+        return type(value) is int
     if data_type.is_integer:
         return type(value) is int or (type(value) is float and not is_strict)
     if data_type.is_floating:

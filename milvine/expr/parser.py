@@ -132,6 +132,12 @@ class _TreeBuilder(Transformer[Token, Node]):
     def string(self, token: Token) -> Node:
         return Literal(_start(token), decode_string(token, _start(token)), str(token))
 
+    def moment(self, word: Token, token: Token) -> Node:
+        return tree.Moment(_start(word), decode_string(token, _start(token)), f"{word}{token}")
+
+    def duration(self, word: Token, token: Token) -> Node:
+        return tree.Duration(_start(word), decode_string(token, _start(token)), f"{word}{token}")
+
     def raw_string(self, token: Token) -> Node:
         return Literal(_start(token), token[2:-1], str(token))
 

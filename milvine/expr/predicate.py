@@ -87,6 +87,17 @@ class CompareComputed:
 
 
 @dataclass(frozen=True, slots=True)
+class CompareMoment:
+    """A moment, moved by calendar months and microseconds, `comparator value`, which is in microseconds."""
+
+    target: Target
+    months: int
+    micros: int
+    comparator: Comparator
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class CompareFields:
     left: Target
     comparator: Comparator
@@ -270,6 +281,7 @@ Predicate = (
     Always
     | Compare
     | CompareComputed
+    | CompareMoment
     | CompareFields
     | In
     | Like

@@ -84,6 +84,30 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """`ISO '…'`, only beside a comparator."""
+
+    position: int
+    value: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """`INTERVAL '…'`, only added to a field that is compared with a moment, or subtracted from it."""
+
+    position: int
+    value: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class LiteralList:
     position: int
     values: Sequence[Element]
@@ -294,6 +318,8 @@ Node = (
     | Literal
     | LiteralList
     | Template
+    | Moment
+    | Duration
     | Arithmetic
     | Signed
     | Comparison

@@ -52,6 +52,7 @@ _SCALARS: dict[str, DataType] = {
     "double_data": DataType.DOUBLE,
     "string_data": DataType.VARCHAR,
     "json_data": DataType.JSON,
+    "timestamptz_data": DataType.TIMESTAMPTZ,
 }
 _ARROW_TYPES = {DataType.VARCHAR: pa.string(), DataType.JSON: pa.binary()}
 _DEFAULTS = {
@@ -63,6 +64,7 @@ _DEFAULTS = {
     DataType.FLOAT: "float_data",
     DataType.DOUBLE: "double_data",
     DataType.VARCHAR: "string_data",
+    DataType.TIMESTAMPTZ: "string_data",
 }
 _DEFAULT_NAMES = {
     "bool_data": "DataType_Bool",
@@ -607,6 +609,7 @@ def query(request: Any) -> QueryRequest:
         ignores_growing=ignores_growing(params),
         order_by=_listed(params, "order_by_fields"),
         group_by=_listed(params, "group_by_fields"),
+        time_params={name: params[name] for name in ("timezone", "time_fields") if name in params},
     )
 
 

@@ -35,6 +35,7 @@ _SCALARS: dict[DataType, str] = {
     DataType.DOUBLE: "double_data",
     DataType.VARCHAR: "string_data",
     DataType.JSON: "json_data",
+    DataType.TIMESTAMPTZ: "string_data",
 }
 
 _LENGTH_DELIMITED = 2

@@ -2,6 +2,7 @@
 
 Shapes, for a batch of n rows:
   BOOL, INT*, FLOAT, DOUBLE   numpy (n,), of the type's own dtype
+  TIMESTAMPTZ                 numpy (n,) of int64, microseconds of UTC (`model.moments`)
   vectors                     the values of their kind (`model.vectors`), such as numpy (n, dim)
   VARCHAR                     pyarrow.StringArray without nulls
   ARRAY                       pyarrow.ListArray without nulls, its elements of the element type, without nulls
@@ -35,6 +36,7 @@ NUMPY_DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.INT64: np.dtype(np.int64),
     DataType.FLOAT: np.dtype(np.float32),
     DataType.DOUBLE: np.dtype(np.float64),
+    DataType.TIMESTAMPTZ: np.dtype(np.int64),
 }
 ARROW_TYPES: dict[DataType, pa.DataType] = {
     DataType.BOOL: pa.bool_(),
@@ -46,6 +48,7 @@ ARROW_TYPES: dict[DataType, pa.DataType] = {
     DataType.DOUBLE: pa.float64(),
     DataType.VARCHAR: pa.string(),
     DataType.JSON: pa.binary(),
+    DataType.TIMESTAMPTZ: pa.int64(),
 }
 MAX_JOINED_BYTES = 1 << 30
 """Rows and keys are joined up to this size, since one array of texts holds at most 2 GB."""

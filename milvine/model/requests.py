@@ -319,7 +319,8 @@ class QueryIterator:
 class QueryRequest:
     """`limit` None: no limit was given. `iterator` is set for a page of an iterator. `read_ts`: see SearchRequest.
 
-    `order_by` as sent: a field, and after colons its direction and the place of NULLs.
+    `order_by` as sent: a field, and after colons its direction and the place of NULLs. `time_params`: `timezone` and
+    `time_fields` as sent.
     """
 
     name: str
@@ -334,6 +335,7 @@ class QueryRequest:
     ignores_growing: bool = False
     order_by: tuple[str, ...] = ()
     group_by: tuple[str, ...] = ()
+    time_params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

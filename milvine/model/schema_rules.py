@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import available_timezones
 
 from milvine.errors import (
@@ -346,8 +346,13 @@ def check_ttl(properties: Mapping[str, str]) -> None:
         raise ParameterInvalid(f"collection TTL is out of range, expect [-1, {MAX_TTL_SECONDS}], got {seconds}")
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 def check_timezone(values: Mapping[str, str]) -> None:
     """The time zone in properties or in the parameters of a read."""
     zone = values.get(TIMEZONE_PROPERTY)
-    if zone and str(zone) not in available_timezones():
+    if zone and str(zone) not in _zones():
         raise ParameterInvalid(f"unknown or invalid IANA Time Zone ID: {zone}")

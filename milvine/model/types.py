@@ -18,6 +18,7 @@ class DataType(IntEnum):
     VARCHAR = 21
     ARRAY = 22
     JSON = 23
+    TIMESTAMPTZ = 26
     BINARY_VECTOR = 100
     FLOAT_VECTOR = 101
     FLOAT16_VECTOR = 102
@@ -54,6 +55,7 @@ _MILVUS_NAMES = {
     DataType.VARCHAR: "VarChar",
     DataType.ARRAY: "Array",
     DataType.JSON: "JSON",
+    DataType.TIMESTAMPTZ: "Timestamptz",
     DataType.BINARY_VECTOR: "BinaryVector",
     DataType.FLOAT_VECTOR: "FloatVector",
     DataType.FLOAT16_VECTOR: "Float16Vector",

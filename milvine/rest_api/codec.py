@@ -58,6 +58,7 @@ _DEFAULT_KINDS = {
     DataType.FLOAT: "FloatData",
     DataType.DOUBLE: "DoubleData",
     DataType.VARCHAR: "StringData",
+    DataType.TIMESTAMPTZ: "StringData",
 }
 """The names of the kinds of a default value in Go's encoder."""
 

@@ -33,7 +33,7 @@ _LARGEST_DOUBLE = int(sys.float_info.max)
 _TEXTS = frozenset({str, type(None)})
 _CONTAINERS = frozenset({dict, list})
 _PLAIN = frozenset({str, int, float, bool})
-_KEEPS_TEXT = frozenset({DataType.VARCHAR, DataType.JSON})
+_KEEPS_TEXT = frozenset({DataType.VARCHAR, DataType.JSON, DataType.TIMESTAMPTZ})
 _MAX_SHOWN = 256
 
 
@@ -194,12 +194,14 @@ _DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
     DataType.FLOAT: _float_values,
     DataType.DOUBLE: _float_values,
     DataType.VARCHAR: _text_values,
+    DataType.TIMESTAMPTZ: _text_values,
     DataType.ARRAY: _array_values,
     DataType.JSON: _json_values,
     **dict.fromkeys(KINDS, _vector_values),
 }
 _FILLERS: dict[DataType, object] = {
     DataType.VARCHAR: "",
+    DataType.TIMESTAMPTZ: "",
     DataType.ARRAY: [],
     DataType.JSON: "null",
     DataType.BOOL: False,

@@ -35,7 +35,6 @@ _OTHER_DATA_TYPES = frozenset(
         "Geometry",
         "Struct",
         "Text",
-        "Timestamptz",
     }
 )
 _NUMBER = (int, float)
@@ -48,6 +47,7 @@ _DEFAULTS: dict[DataType, tuple[tuple[type, ...], str]] = {
     DataType.FLOAT: (_NUMBER, "float"),
     DataType.DOUBLE: (_NUMBER, "float"),
     DataType.VARCHAR: ((str,), "string"),
+    DataType.TIMESTAMPTZ: ((str,), "string"),
 }
 """The Python types of JSON values for a default, and Milvus's word for the kind."""
 _QUICK_VECTOR_TYPES = "FloatVector, BinaryVector, Float16Vector, BFloat16Vector, SparseFloatVector"

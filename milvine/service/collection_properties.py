@@ -17,6 +17,7 @@ from milvine.model.properties import (
 )
 from milvine.model.schema import CollectionSchema
 from milvine.model.schema_rules import check_timezone, check_ttl
+from milvine.model.types import DataType
 
 _DEFAULT_TIMEZONE = "UTC"
 
@@ -44,7 +45,9 @@ def check_ttl_field(schema: CollectionSchema, properties: Mapping[str, str]) -> 
         return
     if field_name not in schema.by_name:
         raise ParameterInvalid(f"ttl field name {field_name} not found in schema")
-    raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
+    if schema.by_name[field_name].data_type is not DataType.TIMESTAMPTZ:
+        raise ParameterInvalid(f"ttl field must be timestamptz, field name = {field_name}")
+    raise ParameterInvalid(f"{TTL_FIELD_PROPERTY} is not supported by this version of Milvine")
 
 
 def check_isolation_property(name: str, schema: CollectionSchema, properties: Mapping[str, str]) -> None:

@@ -28,6 +28,7 @@ from milvine.service.context import NOT_DESCRIBED, Engine, RequestContext, check
 from milvine.service.deny_rules import COLLECTION_CHANGE
 from milvine.service.embeddings import check_models, skips_model_check
 from milvine.service.gate import Target, capability, declaration_of, for_every_user, require, sees, sees_name
+from milvine.service.moments import with_moment_defaults, with_shown_defaults
 
 PARTITIONS_WITH_KEY = 16
 
@@ -61,7 +62,8 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
     check_database(engine, context)
     changes.check_room(engine.catalog, engine.catalog.snapshot, context.database, request.name)
     existing = engine.catalog.snapshot.find(context.database, request.name)
-    schema = _complete_schema(request.schema)
+    properties = with_defaults(request.properties, engine.catalog.snapshot.databases[context.database].properties)
+    schema = _complete_schema(with_moment_defaults(request.schema, properties))
     if existing is None:
         if not skips_check:
             check_models(engine, context, schema)
@@ -74,7 +76,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
             engine.clock.next(),
             request.consistency_level,
             max(1, request.num_shards),
-            with_defaults(request.properties, engine.catalog.snapshot.databases[context.database].properties),
+            properties,
             tuple(Partition(engine.clock.next(), n, engine.clock.next()) for n in _partition_names(request)),
             tuple(terms_index(engine.clock.next(), f) for f in schema.fields if enables_match(f)),
         )
@@ -174,7 +176,7 @@ def describe_collection(engine: Engine, context: RequestContext, name: str, coll
     if not sees(engine, context, collection):
         missing = CollectionNotFound(name or str(collection_id), context.database, NOT_DESCRIBED)
         raise missing.prefixed(_unseen(context))
-    return collection
+    return with_shown_defaults(collection)
 
 
 def _unseen(context: RequestContext) -> str:

@@ -37,6 +37,7 @@ from milvine.service.analyzers import check_analyzers
 from milvine.service.context import Engine, RequestContext, find_collection, find_described
 from milvine.service.embeddings import check_models, skips_model_check
 from milvine.service.gate import capability
+from milvine.service.moments import with_moment_default, zone_of
 
 _FLUSHED_BYTES = 4 << 20
 """Of growing rows. More of them are sealed before a function is added, since writes wait while outputs are made."""
@@ -77,8 +78,9 @@ def add_schema_field(engine: Engine, context: RequestContext, name: str, added: 
     _add_plain_field(engine, find_described(engine, context, name), name, added)
 
 
-def _add_plain_field(engine: Engine, collection: Collection, name: str, added: FieldSchema) -> None:
+def _add_plain_field(engine: Engine, collection: Collection, name: str, sent: FieldSchema) -> None:
     index_id = engine.clock.next()
+    added = with_moment_default(sent, zone_of(collection.properties))
 
     def widened(current: Collection, ts: int) -> Collection:
         schema_rules.check_added_field(name, current.schema, added)

@@ -46,6 +46,7 @@ from milvine.service.disk_quotas import check_disk_quota
 from milvine.service.embeddings import with_embeddings
 from milvine.service.functions import check_no_output
 from milvine.service.gate import capability
+from milvine.service.moments import with_moments, zone_of
 from milvine.service.partial_upserts import merged_rows, read_field_ids
 from milvine.service.partitions import holding, refuse_names_with_key
 from milvine.service.rate_limits import DELETED, INSERTED
@@ -63,6 +64,7 @@ def insert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     _check_row_count(request)
     primary = collection.schema.primary_field
     _check_schema_ts(collection, request)
+    request = with_moments(collection, request)
     if primary.auto_id and primary.name in request.columns and not allows_inserted_ids(collection.properties):
         expected = len(collection.schema.fields)
         raise ParameterInvalid("more fieldData has pass in", expected=expected, actual=expected + 1)
@@ -92,6 +94,7 @@ def upsert(engine: Engine, context: RequestContext, request: InsertRequest) -> M
     if has_duplicates(keys.values):
         raise ParameterInvalid("duplicate primary keys are not allowed in the same batch")
     _check_row_count(request)
+    request = with_moments(collection, request)
     if request.partial_update or operations:
         return _partial_upsert(engine, context, collection, partition_id, request, operations=operations)
     replaced = None
@@ -270,7 +273,8 @@ def delete(engine: Engine, context: RequestContext, request: DeleteRequest) -> M
     if request.filter.strip():
         paths = number_paths(collection.scalar_indexes)
         try:
-            predicate = compile_filter(request.filter, collection.schema, loaded, request.templates, paths)
+            zone = zone_of(collection.properties)
+            predicate = compile_filter(request.filter, collection.schema, loaded, request.templates, paths, zone)
         except ParameterInvalid as error:
             raise error.prefixed("failed to create delete plan") from error
     if predicate is None or is_always_true(predicate):

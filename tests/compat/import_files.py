@@ -31,6 +31,7 @@ def all_types_schema(**more: Any) -> CollectionSchema:
     schema.add_field("double", DataType.DOUBLE)
     schema.add_field("text", DataType.VARCHAR, max_length=64, nullable=True)
     schema.add_field("json", DataType.JSON, nullable=True)
+    schema.add_field("moment", DataType.TIMESTAMPTZ, nullable=True)
     schema.add_field("numbers", DataType.ARRAY, element_type=DataType.INT64, max_capacity=4)
     schema.add_field("words", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=4, max_length=32)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
@@ -55,6 +56,7 @@ def all_types_rows(count: int, first: int = 0) -> list[dict[str, Any]]:
             "single": None if i % 7 == 0 else i / 4,
             "double": i / 3,
             "text": None if i % 3 == 0 else f'row "{i}", ü\n',
+            "moment": None if i % 4 == 0 else f"2025-01-{1 + i % 28:02}T00:00:00.5+08:00",
             "json": {"a": i, "b": [1, "x", None], "c": {"d": i / 8}},
             "numbers": list(range(i % 4)),
             "words": [f"w{j}" for j in range(i % 3)],
@@ -95,6 +97,7 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], **options: Any)
         "single": pa.float32(),
         "double": pa.float64(),
         "text": pa.string(),
+        "moment": pa.string(),
         "numbers": pa.list_(pa.int64()),
         "words": pa.list_(pa.string()),
         "vector": pa.list_(pa.float32()),

@@ -55,6 +55,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "filters": (
         ("milvus_client/test_milvus_client_regex_filter.py", ""),
+        ("milvus_client/test_milvus_client_timestamptz.py", ""),
         ("milvus_client/expressions/test_filtering_expression_matrix.py", ""),
     ),
     "loading": (

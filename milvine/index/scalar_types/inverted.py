@@ -1,4 +1,4 @@
-"""INVERTED: any field."""
+"""INVERTED: any field without moments."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ _STRING_TO_DOUBLE = "STRING_TO_DOUBLE"
 
 class Inverted(ScalarType):
     casts = ("BOOL", "DOUBLE", "VARCHAR", "ARRAY_BOOL", "ARRAY_DOUBLE", "ARRAY_VARCHAR", "JSON")
+
+    def check_field(self, field: FieldSchema) -> None:
+        if field.data_type is DataType.TIMESTAMPTZ:
+            raise ParameterInvalid(f"INVERTED are not supported on {field.data_type.milvus_name} field")
 
     def build_params(self, field: FieldSchema, flat: Mapping[str, str]) -> dict[str, Any]:
         params = super().build_params(field, flat)

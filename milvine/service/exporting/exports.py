@@ -29,6 +29,7 @@ from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.deny_rules import READING
 from milvine.service.exporting.file_columns import file_column, file_field
 from milvine.service.gate import capability
+from milvine.service.moments import zone_of
 from milvine.service.reading.names import partition_ids
 from milvine.service.roles import check_name
 from milvine.sized_cache import SizedCache
@@ -103,7 +104,8 @@ def read_page(
     kept = _find(engine, collection_id, wanted.export_id)
     schema = kept.collection.schema
     fields = _fields(schema, wanted.fields)
-    predicate = compile_filter(wanted.filter, schema, None, {}, ()) if wanted.filter.strip() else None
+    zone = zone_of(kept.collection.properties)
+    predicate = compile_filter(wanted.filter, schema, None, {}, (), zone) if wanted.filter.strip() else None
     named = partition_ids(kept.collection, wanted.partitions)
     segments = [m for m in kept.segments if named is None or m.partition_id in named]
     number, row = wanted.segment, wanted.row

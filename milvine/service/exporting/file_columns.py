@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.model.columns import ARROW_TYPES, Column
+from milvine.model.moments import UTC, moment_texts
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType
 from milvine.storage.export_files import TYPE_KEY
@@ -20,7 +21,7 @@ _TEXTS = (DataType.VARCHAR, DataType.JSON)
 
 def file_column(field: FieldSchema, column: Column) -> pa.Array:
     """Vectors are lists of numbers, or of bytes where imports take bytes; sparse ones are structs of `indices` and
-    `values`; JSON is text."""
+    `values`; JSON is text, and so are moments."""
     values = column.values
     mask = None if column.validity is None or column.validity.all() else ~column.validity
     if column.data_type is DataType.SPARSE_FLOAT_VECTOR:
@@ -35,6 +36,8 @@ def file_column(field: FieldSchema, column: Column) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(flat, width, mask=None if mask is None else pa.array(mask))
     if column.data_type is DataType.ARRAY:
         return _with_nulls(values, mask)
+    if column.data_type is DataType.TIMESTAMPTZ:
+        return _with_nulls(moment_texts(values, UTC), mask)
     if column.data_type in _TEXTS:
         return _with_nulls(values.cast(pa.string()), mask)
     return pa.array(values, ARROW_TYPES[column.data_type], mask=mask)

@@ -34,6 +34,7 @@ from milvine.service.importing.batches import RawBatch, Reader, Rules, located
 from milvine.service.importing.csv_files import CsvReader, separator_of
 from milvine.service.importing.json_files import JsonReader
 from milvine.service.importing.orders import PROGRESS, ReadAnswer, ReadOrder
+from milvine.service.moments import moment_column, zone_of
 from milvine.storage.files import remove_tree
 from milvine.storage.resource_files import ResourceFiles
 
@@ -80,6 +81,7 @@ class _Reading:
         self._order = order
         self._schema = order.collection.schema
         self._rules = Rules(self._schema, order.collection.properties)
+        self._zone = zone_of(order.collection.properties)
         self._segment_ids = count(order.first_segment_id)
         self._next_key = order.first_key
         half_rows, half_bytes = order.settings.segment_max_rows // 2, order.settings.segment_max_bytes // 2
@@ -159,6 +161,10 @@ class _Reading:
             return CsvReader(file, size, rules, separator_of(given), given.get("nullkey", ""))
         return JsonReader(file, size, rules, is_lines=kind == options.JSON_LINES)
 
+    def _read(self, field: FieldSchema, column: Column) -> Column:
+        is_moment = field.data_type is DataType.TIMESTAMPTZ
+        return moment_column(column, self._zone) if is_moment else column
+
     def _add(self, raw: RawBatch, first_row: int) -> None:
         columns: dict[int, Column] = {}
         for field in self._schema.fields:
@@ -166,7 +172,7 @@ class _Reading:
             if convert is not None:
                 columns[field.field_id] = located(
                     lambda start, stop, field=field, convert=convert: checked_column(  # type: ignore[misc]
-                        self._schema, field, convert(start, stop), stop - start
+                        self._schema, field, self._read(field, convert(start, stop)), stop - start
                     ),
                     raw.row_count,
                     first_row,

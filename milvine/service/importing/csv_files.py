@@ -115,7 +115,7 @@ class CsvReader:
 
 
 def _given(field: FieldSchema, cells: pa.StringArray) -> Column:
-    if field.data_type is DataType.VARCHAR:
+    if field.data_type in (DataType.VARCHAR, DataType.TIMESTAMPTZ):
         check_lengths(field, cells)
         return Column(field.data_type, cells)
     if field.data_type is DataType.JSON:

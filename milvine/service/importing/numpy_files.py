@@ -21,7 +21,7 @@ from milvine.service.importing.values import check_lengths
 Array = np.ndarray[Any, Any]
 _UNSUPPORTED = (DataType.ARRAY, DataType.SPARSE_FLOAT_VECTOR)
 _HALVES = (DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR)
-_TEXTS = (DataType.VARCHAR, DataType.JSON)
+_TEXTS = (DataType.VARCHAR, DataType.JSON, DataType.TIMESTAMPTZ)
 _ELEMENTS = {
     "b1": "Bool",
     "u1": "BinaryVector",

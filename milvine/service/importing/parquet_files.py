@@ -126,7 +126,7 @@ def _wanted(field: FieldSchema) -> pa.DataType:
         return pa.list_(ARROW_TYPES[field.element_type])
     if field.data_type.is_vector:
         return pa.list_(_ELEMENTS[field.data_type])
-    return ARROW_TYPES[field.data_type]
+    return pa.string() if field.data_type is DataType.TIMESTAMPTZ else ARROW_TYPES[field.data_type]
 
 
 def _fits(field: FieldSchema, found: pa.DataType, wanted: pa.DataType) -> bool:
@@ -208,7 +208,7 @@ def _given(field: FieldSchema, array: pa.Array) -> Any:
         return _arrays(field, array)
     if data_type is DataType.JSON:
         return array.cast(pa.string()).cast(pa.binary())
-    if data_type is DataType.VARCHAR:
+    if data_type in (DataType.VARCHAR, DataType.TIMESTAMPTZ):
         texts = array.cast(pa.string())
         check_lengths(field, texts)
         return texts

@@ -168,6 +168,7 @@ _DECODERS: dict[DataType, Callable[[FieldSchema, list[Any]], Any]] = {
     DataType.FLOAT: _floats,
     DataType.DOUBLE: _floats,
     DataType.VARCHAR: _texts,
+    DataType.TIMESTAMPTZ: _texts,
     DataType.JSON: _json,
     DataType.ARRAY: _arrays,
 }
@@ -189,7 +190,7 @@ def spread(field: FieldSchema, given: Any, validity: Array) -> Column:
     """The column of a row for each flag, from the values of the valid ones; the others hold fillers."""
     if field.data_type.is_vector:
         return Column(field.data_type, kind_of(field.data_type).spread(given, validity, field.dim or 0), validity)
-    fillers = null_column(field, 1).values
+    fillers: Any = pa.array([""]) if field.data_type is DataType.TIMESTAMPTZ else null_column(field, 1).values
     if isinstance(given, np.ndarray):
         values = np.full(len(validity), fillers[0], given.dtype)
         values[validity] = given

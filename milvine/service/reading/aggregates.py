@@ -152,7 +152,8 @@ def aggregates_of(operation: str, field: FieldSchema | None) -> tuple[DataType, 
         return DataType.INT64, (Aggregate(Operation.COUNT, field.field_id),)
     data_type = field.data_type
     is_number = data_type.is_integer or data_type.is_floating
-    if not is_number and (data_type is not DataType.VARCHAR or operation in ("sum", "avg")):
+    is_ordered = data_type in (DataType.VARCHAR, DataType.TIMESTAMPTZ)
+    if not is_number and (not is_ordered or operation in ("sum", "avg")):
         raise ParameterInvalid(f"aggregation operator {operation} does not support data type {data_type.milvus_name}")
     if operation == "avg":
         parts = Aggregate(Operation.SUM, field.field_id), Aggregate(Operation.COUNT, field.field_id)
@@ -166,7 +167,7 @@ def _group_field(name: str, schema: CollectionSchema) -> FieldSchema:
     field = schema.by_name.get(name)
     if field is None:
         raise ParameterInvalid(f"field {name} not exist")
-    if not field.data_type.is_integer and field.data_type is not DataType.VARCHAR:
+    if not field.data_type.is_integer and field.data_type not in (DataType.VARCHAR, DataType.TIMESTAMPTZ):
         raise ParameterInvalid(f"group by field {name} has unsupported data type {field.data_type.milvus_name}")
     return field
 

@@ -162,6 +162,10 @@ def _plain_field(name: str, schema: CollectionSchema, usage: str) -> FieldSchema
         raise ParameterInvalid(
             f"{usage} {_quoted(name)}: JSON / dynamic fields are not yet supported with search_aggregation"
         )
+    if field.data_type is DataType.TIMESTAMPTZ:
+        raise ParameterInvalid(
+            f"{usage} {_quoted(name)}: TIMESTAMPTZ in search_aggregation is not supported by this version of Milvine"
+        )
     return field
 
 

@@ -31,8 +31,9 @@ Array = np.ndarray[Any, Any]
 MAX_GROUP_SIZE = 10
 _MORE = 4
 _MOST_AT_A_TIME = 16384
-_GROUPED = frozenset({DataType.BOOL, DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.VARCHAR})
-_CASTS = {t.milvus_name: t for t in _GROUPED}
+_CAST_TYPES = (DataType.BOOL, DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64, DataType.VARCHAR)
+_CASTS = {t.milvus_name: t for t in _CAST_TYPES}
+_GROUPED = frozenset({*_CAST_TYPES, DataType.TIMESTAMPTZ})
 
 
 @record

@@ -14,14 +14,17 @@ from milvine.errors import FunctionFailed, ParameterInvalid
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch, concat_batches
 from milvine.model.known_keys import RANK, refuse_unserved
+from milvine.model.properties import TIMEZONE_PROPERTY
 from milvine.model.records import record
 from milvine.model.requests import GROUP_PARAMS, HybridSearchRequest, Ranking, ReadResult
+from milvine.model.schema_rules import check_timezone
 from milvine.querynode.cluster import Target
 from milvine.segment.chains import rounded
 from milvine.segment.plans import Hits, QueryPlan
 from milvine.service.context import Engine, RequestContext, find_by_any_name
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
+from milvine.service.moments import moment_form
 from milvine.service.rate_limits import SEARCHED
 from milvine.service.reading import ann_params, limits, names, rankers
 from milvine.service.reading.boosts import boost_of, check_fits
@@ -110,7 +113,8 @@ def hybrid_search(engine: Engine, context: RequestContext, request: HybridSearch
         groups=() if grouping is None else grouping.outputs(candidates.take(fused.places)),
         lists_groups=grouping is not None and grouping.is_listed,
     )
-    return read_result(primary, hybrid.outputs, rows, hybrid.read_ts, ranking)
+    form = moment_form(hybrid.collection, request.rank_params)
+    return form.shown(read_result(primary, hybrid.outputs, rows, hybrid.read_ts, ranking))
 
 
 @capability("Search", on="request.name", denied_as=READING)
@@ -135,6 +139,7 @@ def _prepare(engine: Engine, context: RequestContext, request: HybridSearchReque
     _check_searches(request)
     window = _window(request, limits.most_rows(collection))
     refuse_unserved(RANK, request.rank_params)
+    check_timezone(request.rank_params)
     if any(search.aggregation is not None for search in request.searches):
         raise ParameterInvalid("search aggregation is not supported for hybrid search")
     if any(map(_is_ordered, (request.rank_params, *(search.params for search in request.searches)))):
@@ -175,9 +180,11 @@ def _searches(
     """All at the timestamp of the first one."""
     searches: list[PreparedSearch] = []
     sent = request.searches
-    if grouping is not None:  # the least number of candidates depends on it
-        groups = {name: request.rank_params[name] for name in GROUP_PARAMS if name in request.rank_params}
-        sent = tuple(replace(search, params={**search.params, **groups}, shape=None) for search in sent)
+    # The least number of candidates depends on the groups, and written moments on the time zone.
+    shared = (TIMEZONE_PROPERTY, *(GROUP_PARAMS if grouping is not None else ()))
+    more = {name: request.rank_params[name] for name in shared if name in request.rank_params}
+    if more:
+        sent = tuple(replace(search, params={**search.params, **more}, shape=None) for search in sent)
     for search in sent:
         prepared = prepare_search(engine, context, search, searches[0].plan.read_ts if searches else 0)
         if search.function_score is not None:

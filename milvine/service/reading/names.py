@@ -10,6 +10,7 @@ from milvine.index.scalar_type import number_paths
 from milvine.model.collections import Collection
 from milvine.model.schema import FieldSchema
 from milvine.service.context import Engine
+from milvine.service.moments import zone_of
 from milvine.service.partitions import refuse_names_with_key
 
 
@@ -40,19 +41,25 @@ def partition_ids(collection: Collection, names: tuple[str, ...]) -> frozenset[i
     return frozenset(ids) or None
 
 
-def predicate(engine: Engine, collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
+def predicate(
+    engine: Engine, collection: Collection, text: str, templates: Mapping[str, object], timezone: str = ""
+) -> Predicate | None:
     try:
-        return compiled(engine, collection, text, templates)
+        return compiled(engine, collection, text, templates, timezone)
     except ParameterInvalid as error:
         raise error.prefixed("failed to create query plan") from error
 
 
-def compiled(engine: Engine, collection: Collection, text: str, templates: Mapping[str, object]) -> Predicate | None:
-    """None for an empty filter. Raises ParameterInvalid without the words of a plan before it."""
+def compiled(
+    engine: Engine, collection: Collection, text: str, templates: Mapping[str, object], timezone: str = ""
+) -> Predicate | None:
+    """None for an empty filter. Moments without an offset are in `timezone`, by default the collection's. Raises
+    ParameterInvalid without the words of a plan before it."""
     if not text.strip():
         return None
     paths = number_paths(collection.scalar_indexes)
-    return compile_filter(text, collection.schema, loaded_ids(engine, collection), templates, paths)
+    zone = timezone or zone_of(collection.properties)
+    return compile_filter(text, collection.schema, loaded_ids(engine, collection), templates, paths, zone)
 
 
 def anns_field(collection: Collection, name: str) -> FieldSchema:

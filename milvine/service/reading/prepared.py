@@ -11,6 +11,7 @@ from milvine.errors import CollectionNotLoaded, FieldIndexNotLoaded, MilvineErro
 from milvine.index.registry import TYPES
 from milvine.model.collections import Collection
 from milvine.model.known_keys import SEARCH, refuse_unserved
+from milvine.model.properties import TIMEZONE_PROPERTY
 from milvine.model.records import record
 from milvine.model.requests import GROUP_PARAMS, SearchRequest
 from milvine.model.schema import FieldSchema
@@ -136,7 +137,8 @@ def _new_search(
         grouping = buckets.grouping
     partition_ids = names.partition_ids(collection, request.partition_names)
     wanted = outputs.requested(engine, collection, request.output_fields)
-    predicate = names.predicate(engine, collection, request.filter, request.templates)
+    timezone = str(request.params.get(TIMEZONE_PROPERTY) or "")
+    predicate = names.predicate(engine, collection, request.filter, request.templates, timezone)
     boost = boost_of(engine, collection, request.function_score, request.templates)
     check_fits(boost, has_groups=grouping is not None, is_iterator=iterator is not None)
     check_isolation(collection, predicate)

@@ -16,6 +16,7 @@ from milvine.segment.plans import QueryPlan
 from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
+from milvine.service.moments import moment_form
 from milvine.service.partitions import holding
 from milvine.service.rate_limits import QUERIED
 from milvine.service.reading import limits, names
@@ -37,8 +38,9 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
     aggregated = aggregated_of(request.output_fields, request.group_by, request.order_by, collection.schema)
     _check_request(request, aggregated is not None, limits.most_rows(collection))
     partition_ids = names.partition_ids(collection, request.partition_names)
+    form = moment_form(collection, request.time_params)
     outputs = Outputs() if aggregated is not None else requested(engine, collection, request.output_fields)
-    predicate = names.predicate(engine, collection, request.filter, request.templates)
+    predicate = names.predicate(engine, collection, request.filter, request.templates, form.zone)
     order = sort_keys(request.order_by, collection.schema)
     names.check_loaded(engine, collection, tuple(key.field_id for key in order))
     names.check_loaded(engine, collection, () if aggregated is None else aggregated.aggregation.field_ids)
@@ -72,20 +74,21 @@ def query(engine: Engine, context: RequestContext, request: QueryRequest) -> Rea
     if aggregated is not None:
         aggregate = partial(engine.reads.aggregate, what=aggregated.aggregation)
         table = run_query(engine, aggregate, target, plan, asked_ts)
-        return ReadResult(
+        answer = ReadResult(
             primary_field=primary,
             fields=aggregated.answer(table, order, request.offset, request.limit),
             output_names=aggregated.names,
             dynamic_keys=(),
             ts=plan.read_ts,
         )
+        return form.shown(answer)
     found = run_query(engine, engine.reads.query, target, plan, asked_ts)
     if not any(f.is_primary for f in outputs.fields):
         outputs = Outputs((*outputs.fields, primary), (*outputs.names, primary.name), outputs.dynamic_keys)
     rows = no_rows(outputs.fields) if found is None else found.rows
     if request.offset:
         rows = rows.slice(min(request.offset, rows.row_count), rows.row_count)
-    return read_result(primary, outputs, rows, plan.read_ts)
+    return form.shown(read_result(primary, outputs, rows, plan.read_ts))
 
 
 def _query_ts(engine: Engine, collection: Collection, request: QueryRequest) -> int:

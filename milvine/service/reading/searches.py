@@ -15,6 +15,7 @@ from milvine.segment.plans import Hits
 from milvine.service.context import Engine, RequestContext, find_collection
 from milvine.service.deny_rules import READING
 from milvine.service.gate import capability
+from milvine.service.moments import moment_form
 from milvine.service.rate_limits import SEARCHED
 from milvine.service.reading.buckets import BucketPlan
 from milvine.service.reading.grouping import group_by_group
@@ -38,6 +39,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         return _search_by_ids(engine, context, request)
     prepared = prepare_search(engine, context, request, at_ts)
     collection, outputs, plan = prepared.collection, prepared.outputs, prepared.plan
+    form = moment_form(collection, request.params)
     engine.rates.check(collection, SEARCHED, lambda: len(request.queries), request.partition_names)
     primary, grouping, trace = collection.schema.primary_field, prepared.grouping, context.trace
     trace.ended("prepare")
@@ -52,7 +54,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
     if prepared.buckets is not None:
         result = _aggregated(prepared, prepared.buckets, hits, request.round_decimal)
         trace.ended("aggregate", levels=len(prepared.buckets.levels))
-        return result
+        return form.shown(result)
     rows, distances, counts = hits.rows, hits.distances, hits.counts
     if grouping is not None or prepared.order is not None:
         kept, counts = _arranged(prepared, rows, counts, request)
@@ -99,7 +101,7 @@ def search(engine: Engine, context: RequestContext, request: SearchRequest, at_t
         lists_groups=grouping is not None and grouping.is_listed,
         highlights=highlights,
     )
-    return read_result(primary, outputs, rows, plan.read_ts, ranking)
+    return form.shown(read_result(primary, outputs, rows, plan.read_ts, ranking))
 
 
 def _aggregated(prepared: PreparedSearch, plan: BucketPlan, hits: Hits, round_decimal: int) -> ReadResult:

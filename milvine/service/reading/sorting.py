@@ -26,6 +26,7 @@ SORTABLE = frozenset(
         DataType.FLOAT,
         DataType.DOUBLE,
         DataType.VARCHAR,
+        DataType.TIMESTAMPTZ,
     }
 )
 _DIRECTIONS = {"": False, "asc": False, "ascending": False, "desc": True, "descending": True}
