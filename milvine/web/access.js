@@ -4,7 +4,8 @@ import { milvus, session } from "./api.js";
 import { attempt, button, confirmed, field, fill, form, h, section, select, table } from "./dom.js";
 
 const ROOT = "root";
-const BUILT_IN = ["admin", "public"];
+const ADMIN = "admin";
+const BUILT_IN = [ADMIN, "public"];
 
 export function accessView() {
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
@@ -50,7 +51,7 @@ export function accessView() {
 
   function rolesTable(names, grants) {
     return table(["role", "may", ["", "actions"]], names.map((roleName, place) => [roleName,
-      h("span", { class: "row" }, grants[place].map((one) => h("span", { class: "badge" }, `${one.privilege} on ${one.dbName}.${one.objectName} `,
+      roleName === ADMIN ? h("span", { class: "faint" }, "everything") : h("span", { class: "row" }, grants[place].map((one) => h("span", { class: "badge" }, `${one.privilege} on ${one.dbName}.${one.objectName} `,
         button("×", now("roles/revoke_privilege_v2", { roleName, privilege: one.privilege, dbName: one.dbName, collectionName: one.objectName }),
           { class: "quiet", "aria-label": `Take ${one.privilege} from ${roleName}` })))),
       BUILT_IN.includes(roleName) ? null : button("Drop", () => confirmed(`Drop the role ${roleName}?`, "Drop role", change("roles/drop", { roleName })), { "aria-label": `Drop ${roleName}` })]));

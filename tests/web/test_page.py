@@ -313,6 +313,45 @@ def test_the_description_of_rest_is_shown(page: Page, shop: Server) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+_VIEWS = {
+    "collections": "shop",
+    "collection/shop/memory": "Indexes",
+    "collection/shop/schema": "vector",
+    "collection/shop/data": "Show",
+    "collection/shop/search": "Search",
+    "collection/shop/map": "Draw",
+    "work": "Slow requests",
+    "access": "Create user",
+}
+
+
+def test_each_view_fits_its_window_in_light_and_dark(
+    browser: Browser, shop: Server, tmp_path: Path, complaints: list[str]
+) -> None:
+    """Pictures are kept in the directory MILVINE_SCREENSHOTS, to be looked at."""
+    kept = Path(os.environ.get("MILVINE_SCREENSHOTS", tmp_path))
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 420)):
+        with closing(browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})) as context:
+            page = _watched(context.new_page(), complaints, shop.uri)
+            for place in (*_VIEWS, "docs"):
+                page.goto(f"{shop.uri}/docs") if place == "docs" else _open(page, shop, place)
+                page.wait_for_timeout(300)
+                if place == "collection/shop/data":
+                    page.get_by_text("Show", exact=True).click()
+                    page.locator("tbody").wait_for()
+                elif place == "collection/shop/search":
+                    page.get_by_text("Take the first row's vector").click()
+                    page.get_by_text("Explain", exact=True).click()
+                    page.locator("section", has_text="How each segment was searched").wait_for()
+                elif place == "collection/shop/map":
+                    page.get_by_text("Draw", exact=True).click()
+                    page.locator("circle").first.wait_for()
+                page.screenshot(path=kept / f"{place.replace('/', '-')}-{scheme}-{width}.png", full_page=True)
+                wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                assert wide <= 0, (place, scheme, width)
+    assert not complaints
+
+
 def test_dark_and_light_follow_the_system_and_the_button(browser: Browser, shop: Server, complaints: list[str]) -> None:
     context = browser.new_context(color_scheme="dark")
     page = _watched(context.new_page(), complaints, shop.uri)
