@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -330,7 +330,8 @@ def test_each_view_fits_its_window_in_light_and_dark(
 ) -> None:
     """Pictures are kept in the directory MILVINE_SCREENSHOTS, to be looked at."""
     kept = Path(os.environ.get("MILVINE_SCREENSHOTS", tmp_path))
-    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 420)):
+    windows: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 1280), ("light", 420)]
+    for scheme, width in windows:
         with closing(browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})) as context:
             page = _watched(context.new_page(), complaints, shop.uri)
             for place in (*_VIEWS, "docs"):
