@@ -33,6 +33,8 @@ STRICT, HINT = "strict", "hint"
 REFUSE, LRU = "refuse", "lru"
 VECTORS, CODES = "vectors", "codes"
 LOCAL_STORE = "file://"
+LOCAL_LOG, OBJECT_LOG = "local", "object"
+"""Where logs are."""
 _CATALOG_SCHEMES = ("postgresql", "postgresql+psycopg")
 _SECRETS = {"password", "sslpassword"}
 _STORE_SCHEMES = ("s3", "gs", "az")
@@ -146,6 +148,12 @@ def _parse_catalog(value: object) -> str:
     if parts.password is not None or not _SECRETS.isdisjoint(parse_qs(parts.query)):
         raise ValueError("the password is read from PGPASSWORD or a file of PGPASSFILE, not from the URI")
     return uri
+
+
+def _parse_log_store(value: object) -> str:
+    if value not in (LOCAL_LOG, OBJECT_LOG):
+        raise ValueError(f"it must be {LOCAL_LOG} or {OBJECT_LOG}")
+    return str(value)
 
 
 def cgroup_memory_limits(root: Path = Path("/")) -> list[int]:
@@ -340,6 +348,13 @@ SETTINGS: tuple[Setting, ...] = (
         5,
         _parse_seconds,
         "of a head that can be replaced: how long it answers without a word from the catalog's PostgreSQL",
+    ),
+    Setting(
+        "log_store",
+        "log.store",
+        LOCAL_LOG,
+        _parse_log_store,
+        "where logs are: local (the data directory), or object (the object store of store.uri)",
     ),
     Setting("store_endpoint", "store.endpoint", "", str, "the address of the store; empty: AWS, Google or Azure"),
     Setting("store_region", "store.region", "", str, "the region of the bucket; empty: that of the environment"),
@@ -767,6 +782,7 @@ class Settings:
     catalog_uri: str
     standby: bool
     session_seconds: float
+    log_store: str
     store_endpoint: str
     store_region: str
     store_cache_bytes: int

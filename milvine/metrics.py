@@ -70,6 +70,18 @@ store_failures = Counter("milvine_store_failures", "Calls that the object store 
 store_cached_bytes = Gauge(
     "milvine_store_cached_bytes", "Segment files in the data directory, with an object store", registry=registry
 )
+log_objects = Counter("milvine_log_objects", "Objects that logs have written to the object store", registry=registry)
+log_object_bytes = Counter(
+    "milvine_log_object_bytes", "Bytes that logs have written to the object store", registry=registry
+)
+log_objects_removed = Counter(
+    "milvine_log_objects_removed", "Objects of logs that were removed from the object store", registry=registry
+)
+log_retries = Counter(
+    "milvine_log_retries",
+    "Calls of logs that the object store did not answer and that were repeated",
+    registry=registry,
+)
 background_failures = Counter(
     "milvine_background_failures", "Failures of background work, by kind", ["work"], registry=registry
 )

@@ -18,9 +18,9 @@ from milvine.catalog.leases import Lease
 from milvine.catalog.limits import Limits
 from milvine.catalog.opening import open_catalog_of
 from milvine.catalog.store import Catalog
-from milvine.config import HINT, LRU, Settings, is_loopback
+from milvine.config import HINT, LRU, OBJECT_LOG, Settings, is_loopback
 from milvine.datanode.node import DataNode
-from milvine.errors import ServiceNotReady
+from milvine.errors import ServiceNotReady, UnexpectedError
 from milvine.grpc_api import not_serving as grpc_not_serving
 from milvine.grpc_api import wire
 from milvine.intake import Intake
@@ -55,7 +55,7 @@ from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.claims import place_of
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.import_files import ImportPlaces
-from milvine.storage.logs import LocalLogs
+from milvine.storage.logs import ChosenLogs, LocalLogs, ObjectLogs
 from milvine.storage.objects import Objects
 from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
 from milvine.storage.resource_files import ResourceFiles
@@ -80,6 +80,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     # First, since it waits for the turn of this server: the store belongs to the server that opened it last.
     catalog = open_catalog_of(root, settings.catalog_uri, lease_seconds, is_standby=settings.standby)
     store = open_store(paths, place_of(settings), settings.store_cache_bytes)
+    log_places = _open_logs(settings, paths, store, catalog)
     catalog.limits = Limits(
         settings.max_collections,
         settings.max_collections_per_database,
@@ -92,9 +93,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     dictionaries.install(resource_files)
     background = background or Supervisor()
     views, clock = Views(), HybridClock()
-    datanode = DataNode(
-        settings, catalog, views, store, LocalLogs(paths, 3600 * settings.wal_keep_hours), clock, background
-    )
+    datanode = DataNode(settings, catalog, views, store, log_places, clock, background)
     threads = max(2, os.cpu_count() or 1)
     budget = Budget(settings.memory_limit_bytes)
     blocks = Blocks(budget)
@@ -176,6 +175,19 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
         _log.warning("%s", warning)
     roles.ensure_public_privileges(engine)
     return engine
+
+
+def _open_logs(settings: Settings, paths: SegmentPaths, store: SegmentStore, catalog: Catalog) -> ChosenLogs:
+    """Raises UnexpectedError if logs are to be in an object store and there is none, or one that is not known to create
+    objects conditionally; IoFailed if it does not answer."""
+    in_store = None
+    if settings.log_store == OBJECT_LOG and settings.wal_keep_hours:
+        raise UnexpectedError("wal.keepHours keeps files of logs: it needs log.store: local")
+    if isinstance(store, CachedStore):
+        if settings.log_store == OBJECT_LOG:
+            store.claim()
+        in_store = ObjectLogs(store.objects, catalog.epoch)
+    return ChosenLogs(LocalLogs(paths, 3600 * settings.wal_keep_hours), in_store, settings.log_store)
 
 
 def _nothing() -> None:

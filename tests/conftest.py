@@ -57,6 +57,12 @@ _REPLICAS = int(os.environ.get("MILVINE_TEST_REPLICAS", "0"))
 _MEMORY_LIMIT = "MILVINE_MEMORY_LIMIT"
 _STORE = os.environ.get("MILVINE_TEST_STORE", "")
 """Every server of the tests has its segment files in an object store of this kind, `moto` or `versitygw`."""
+_LOG = os.environ.get("MILVINE_TEST_LOG", "")
+"""`object`: the logs of every server of the tests are in its object store, in versitygw unless MILVINE_TEST_STORE says
+otherwise."""
+if _LOG:
+    _STORE = _STORE or "versitygw"
+    os.environ["MILVINE_TEST_STORE"] = _STORE
 _CATALOG = os.environ.get("MILVINE_TEST_CATALOG", "")
 """`postgresql`: the catalog of each server of the tests is in a database of its own."""
 _catalogs: dict[Path, str] = {}
@@ -193,6 +199,8 @@ class Server:
             from stored_directories import environment_of
 
             stored = environment_of(self.data_dir, _STORE)
+            if _LOG:
+                stored["MILVINE_LOG_STORE"] = _LOG
         return {**os.environ, **stored, **self._env}
 
     @property

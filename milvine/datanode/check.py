@@ -31,6 +31,9 @@ from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
 from milvine.storage.claims import OWNER
 from milvine.storage.files import verify_sealed, walk_files
+from milvine.storage.log_objects import LAST_EPOCH, PREFIX, LogStore, listed, place_of_name, records_of, unpacked
+from milvine.storage.logs import is_in_store
+from milvine.storage.object_log_reader import ObjectLogReader
 from milvine.storage.objects import ObjectMissing, Objects
 from milvine.storage.resource_files import read_resource, resource_directory, resource_file
 from milvine.storage.segment_files import (
@@ -67,6 +70,8 @@ class Check:
         self._held = held
         self._objects = objects
         self._sizes = {} if objects is None else objects.sizes()
+        self._logs = None if objects is None else LogStore(objects, LAST_EPOCH)
+        self._log_sizes = {} if objects is None or held is not None else listed(objects)
         self.files = 0
         self.rows = 0
         self.collections = 0
@@ -226,9 +231,11 @@ class Check:
 
     def _log(self, collection: Collection, sealed: list[tuple[SegmentMeta, RowsFile]]) -> Iterator[Finding]:
         collection_id = collection.collection_id
-        directory = self._paths.wal(collection_id)
+        reader = self._log_reader(collection)
+        if reader is None:
+            yield Finding(f"the log of collection {collection.name} is in an object store that is not known")
+            return
         sealed_ts = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.unique(r.insert_ts) for _, r in sealed)]))
-        reader = WalReader(directory, collection_id, collection.checkpoint_file)
         replay = Replay(collection)
         twice: list[int] = []
 
@@ -241,10 +248,18 @@ class Check:
 
         yield from self._reading(read)
         if twice:
-            yield Finding(f"{directory} holds rows of timestamp {twice[0]} that a sealed segment holds, too")
-        if reader.unread_bytes:
-            path = wal_path(directory, reader.last_file)
+            yield Finding(f"{reader.shown} holds rows of timestamp {twice[0]} that a sealed segment holds, too")
+        if isinstance(reader, WalReader) and reader.unread_bytes:
+            path = wal_path(self._paths.wal(collection_id), reader.last_file)
             yield Finding(f"{path} ends in {reader.unread_bytes} bytes that were never acknowledged", is_damage=False)
+
+    def _log_reader(self, collection: Collection) -> WalReader | ObjectLogReader | None:
+        where = (collection.collection_id, collection.checkpoint_file)
+        if not is_in_store(collection.checkpoint_file):
+            return WalReader(self._paths.wal(collection.collection_id), *where)
+        if self._logs is None:
+            return None
+        return ObjectLogReader(self._logs, *where, dict(self._log_sizes.get(collection.collection_id, {})))
 
     def _leftovers(self, snapshot: Snapshot) -> Iterator[Finding]:
         named = named_files(self._paths, snapshot)
@@ -259,6 +274,10 @@ class Check:
             wanted = {path.relative_to(self._root).as_posix() for path in named}
             for name in sorted(self._sizes.keys() - wanted):
                 yield Finding(f"{self._objects.uri}/{name} is left over and goes after a while", is_damage=False)
+            # Objects before a checkpoint are no leftovers: they are kept for a while.
+            for collection_id in sorted(self._log_sizes.keys() - snapshot.collections.keys()):
+                name = f"{self._objects.uri}/{PREFIX}{collection_id}"
+                yield Finding(f"{name} is left over and goes after a while", is_damage=False)
         for path in sorted(unnamed):
             yield Finding(f"{path} is left over and goes at the next start", is_damage=False)
 
@@ -276,6 +295,21 @@ class ObjectCheck:
         for name in sorted(self._objects.sizes()):
             self.files += 1
             yield from damage_of(self._objects, name)
+        for name in sorted(self._objects.sizes(PREFIX)):
+            self.files += 1
+            yield from damage_of_log(self._objects, name)
+
+
+def damage_of_log(objects: Objects, name: str) -> Iterator[Finding]:
+    """Whether an object of a log is whole."""
+    place, content = place_of_name(name), objects.content(name)
+    if place is not None and content is not None:
+        shown = f"{objects.uri}/{name}"
+        try:
+            for _ in records_of(shown, unpacked(shown, content, *place)):
+                pass
+        except DataIntegrityError as error:
+            yield Finding(error.message)
 
 
 def damage_of(objects: Objects, name: str) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from milvine.segment.growing import Chunk, join_chunks
 from milvine.segment.view import ReadView, Views
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import removed_on_failure, sync_all
-from milvine.storage.logs import LocalLogs
+from milvine.storage.logs import Logs
 from milvine.storage.segment_files import RowsFile, save_delta
 from milvine.storage.segment_writer import SegmentWriter
 from milvine.storage.store import SegmentStore
@@ -28,9 +28,7 @@ from milvine.storage.store import SegmentStore
 class Flusher:
     """Flushes one collection at a time; the caller serialises flushes of one collection."""
 
-    def __init__(
-        self, catalog: Catalog, views: Views, store: SegmentStore, logs: LocalLogs, clock: HybridClock
-    ) -> None:
+    def __init__(self, catalog: Catalog, views: Views, store: SegmentStore, logs: Logs, clock: HybridClock) -> None:
         self._catalog = catalog
         self._views = views
         self._store = store

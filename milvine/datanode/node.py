@@ -40,6 +40,7 @@ from milvine.errors import (
     MilvineError,
     QuotaExceeded,
     RequestTimeout,
+    UnexpectedError,
 )
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
@@ -50,7 +51,7 @@ from milvine.model.timestamps import HybridClock, physical_ms
 from milvine.segment.deletes import split_deletes
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import ReadView, Views
-from milvine.storage.logs import LocalLogs
+from milvine.storage.logs import ChosenLogs
 from milvine.storage.snapshot_places import SnapshotPlaces
 from milvine.storage.store import CachedStore, SegmentStore
 from milvine.storage.wal_format import Log
@@ -88,7 +89,7 @@ class DataNode:
         catalog: Catalog,
         views: Views,
         store: SegmentStore,
-        logs: LocalLogs,
+        logs: ChosenLogs,
         clock: HybridClock,
         supervisor: Supervisor,
     ) -> None:
@@ -113,7 +114,9 @@ class DataNode:
             catalog, store, clock, supervisor, self._create, self.drop, self.snapshot_places
         )
         self.exporter = SnapshotExporter(catalog, store, supervisor)
-        self._keeper = StoreKeeper(settings, catalog, store, supervisor) if isinstance(store, CachedStore) else None
+        self._keeper = (
+            StoreKeeper(settings, catalog, store, logs, supervisor) if isinstance(store, CachedStore) else None
+        )
         self._recoveries: Work[int] = supervisor.work("recovery")
         self._flushes: Work[int] = supervisor.work("flush")
         self._worker = supervisor.worker("flush", self._flush_one)
@@ -121,7 +124,8 @@ class DataNode:
 
     def recover(self) -> None:
         """Opens all collections of the catalog. A collection with a damaged log cannot be opened; calls for it raise
-        the reason until it is repaired or dropped."""
+        the reason until it is repaired or dropped. Raises IoFailed if logs are in a store that does not answer, and
+        UnexpectedError if another server has taken them over."""
         self._clock.observe(self._catalog.max_id_or_ts())
         keep_ms = round(3_600_000 * self._settings.wal_keep_hours)
         self._catalog.keep_history(History(self._clock.next, keep_ms))
@@ -135,13 +139,16 @@ class DataNode:
                 _log.info("removed %d leftovers of a crash", removed)
         except OSError as error:
             self._recoveries.failed([_LEFTOVERS], "removing leftovers of a crash", error, is_final=True)
-        readers = self._logs.readers({one.collection_id: one.checkpoint_file for one in snapshot.collections.values()})
-        for collection in snapshot.collections.values():
+        collections = snapshot.collections.values()
+        readers = self._logs.readers({one.collection_id: one.checkpoint_file for one in collections})
+        for collection, reader in zip(collections, readers, strict=True):
             collection_id = collection.collection_id
             try:
                 with contextlib.suppress(OSError):  # the next start removes the rest
                     self._logs.remove_before(collection_id, collection.checkpoint_file)
-                view, log = recovery.recover(collection, snapshot, readers[collection_id], self._clock)
+                view, log = recovery.recover(collection, snapshot, reader, self._clock)
+            except (IoFailed, UnexpectedError):  # of all logs: the store does not answer, or another server has them
+                raise
             except Exception as error:  # noqa: BLE001 - it is recorded, and the other collections open
                 damage = error if isinstance(error, DataIntegrityError) else _as_damage(error)
                 self._views.mark_damaged(collection_id, damage)
@@ -149,6 +156,14 @@ class DataNode:
                 self._recoveries.failed([collection_id], what, error, is_final=True)
             else:
                 self._open(collection, view, log)
+                if self._logs.is_elsewhere(collection.checkpoint_file):
+                    self._move_log(self._held[collection_id])
+
+    def _move_log(self, held: _Held) -> None:
+        """Before any write: what is in the log is sealed, and the commit of that names the other log."""
+        log = self._logs.create(held.writer.collection_id)
+        self._flusher.flush(held.writer, held.writer.move(log))
+        _log.info("moved the log of collection %d", held.writer.collection_id)
 
     def start(self) -> None:
         self.indexes.start(self.compactor.will_merge, self.compactor.is_busy_with)
@@ -165,13 +180,16 @@ class DataNode:
         """Closes all logs; later writes fail. Background work must have ended."""
         for held in list(self._held.values()):
             held.writer.close()
+        self._logs.close()
 
-    def create(self, collection: Collection) -> None:
-        """Starts the log of a collection that is about to be committed."""
-        self._create(collection, recovery.empty_view(collection))
+    def create(self, collection: Collection) -> Collection:
+        """Starts the log of a collection that is about to be committed; returns the collection with its checkpoint."""
+        return self._create(collection, recovery.empty_view(collection))
 
-    def _create(self, collection: Collection, view: ReadView) -> None:
-        self._open(collection, view, self._logs.create(collection.collection_id))
+    def _create(self, collection: Collection, view: ReadView) -> Collection:
+        log = self._logs.create(collection.collection_id)
+        self._open(collection, view, log)
+        return replace(collection, checkpoint_file=log.file_number)
 
     def _open(self, collection: Collection, view: Any, log: Log) -> None:
         self._views.add(view)

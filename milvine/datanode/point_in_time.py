@@ -229,7 +229,7 @@ class _Replay:
         if begins is not None and begins > self._until:
             return False
         collection = replace(self._catalog.snapshot.collections[collection_id], checkpoint_file=numbers[0])
-        reader = self._logs.readers({collection_id: numbers[0]})[collection_id]
+        (reader,) = self._logs.readers({collection_id: numbers[0]})
         view, log = recovery.recover(collection, self._catalog.snapshot, reader, self._clock, self._until)
         self._views.add(view)
         try:

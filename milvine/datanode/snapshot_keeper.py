@@ -50,7 +50,7 @@ class SnapshotKeeper:
         store: SegmentStore,
         clock: HybridClock,
         supervisor: Supervisor,
-        open_collection: Callable[[Collection, ReadView], None],
+        open_collection: Callable[[Collection, ReadView], Collection],
         drop_collection: Callable[[int], None],
         places: SnapshotPlaces,
     ) -> None:
@@ -162,7 +162,7 @@ class SnapshotKeeper:
                 crash_point("restore.files_written")
                 view = _view(restored)
                 self._clock.observe(view.ts)  # which another server may have given
-                self._open(restored.collection, view)
+                collection = self._open(restored.collection, view)
                 crash_point("restore.log_created")
             except BaseException as error:
                 self._drop(job.collection_id)
@@ -170,7 +170,7 @@ class SnapshotKeeper:
                     raise write_failure(error.filename or "a file", error) from error
                 raise
             try:
-                commit_restore(self._catalog, job, restored.collection, restored.segments, restored.deltas)
+                commit_restore(self._catalog, job, collection, restored.segments, restored.deltas)
             except InputError:  # not if the catalog failed, since it may have committed
                 self._drop(job.collection_id)
                 raise

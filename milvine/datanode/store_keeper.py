@@ -15,6 +15,7 @@ from milvine.background import Supervisor
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.datanode.catalog_files import is_named, named_files
+from milvine.storage.logs import ChosenLogs
 from milvine.storage.store import CachedStore
 
 _log = logging.getLogger(__name__)
@@ -27,11 +28,14 @@ _EVICTION_PAUSE_SECONDS = 0.2
 class StoreKeeper:
     """One thread."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, store: CachedStore, supervisor: Supervisor) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, store: CachedStore, logs: ChosenLogs, supervisor: Supervisor
+    ) -> None:
         self._wait_seconds = settings.store_removal_seconds
         self._interval_seconds = max(_LEAST_SECONDS, self._wait_seconds / _SWEEPS_PER_WAIT)
         self._catalog = catalog
         self._store = store
+        self._logs = logs
         self._worker = supervisor.worker("object_store", self._step)
         self._swept_at = float("-inf")
         store.is_named = lambda path: is_named(store.paths, catalog.snapshot, path)
@@ -43,12 +47,17 @@ class StoreKeeper:
     def _named(self) -> Mapping[Path, int]:
         return named_files(self._store.paths, self._catalog.snapshot)
 
+    def _checkpoints(self) -> Mapping[int, int]:
+        return {one.collection_id: one.checkpoint_file for one in self._catalog.snapshot.collections.values()}
+
     def _step(self) -> float:
         self._store.evict(self._named())
         due = self._swept_at + self._interval_seconds
         if time.monotonic() >= due:
             if removed := self._store.sweep(self._named, self._wait_seconds):
                 _log.info("removed %d objects that no collection needs", removed)
+            if removed := self._logs.sweep(self._checkpoints, self._store.check_claim, self._wait_seconds):
+                _log.info("removed %d objects of logs", removed)
             self._swept_at = time.monotonic()
             self._store.evict(self._named())
             due = self._swept_at + self._interval_seconds

@@ -113,6 +113,7 @@ class CollectionWriter:
         self._routes = tuple(p.partition_id for p in collection.partitions)
         self._dropped: set[int] = set()
         self._frozen_deletes = 0
+        log.when_late(self._publish_until)
 
     @property
     def growing_bytes(self) -> int:
@@ -225,6 +226,8 @@ class CollectionWriter:
     def _publish(self, deletes: DeleteBatch | None, rows: _Rows) -> None:
         """Until the last step readers use an earlier timestamp, at which old rows are alive and new ones are not."""
         chunks = rows.chunks()
+        if self._dropped:  # of a write that came late
+            chunks = [chunk for chunk in chunks if chunk.partition_id not in self._dropped]
         if rows.schema is not self._schema:
             chunks = [chunk.with_schema(self._schema) for chunk in chunks]
         if deletes is not None:
@@ -263,10 +266,21 @@ class CollectionWriter:
         deletes = sum(map(len, view.deletes)) - self._frozen_deletes
         if not self._active and not deletes:
             return None
-        frozen = Frozen(frozenset(self._active.values()), deletes, self._log.rotate())
+        return self._frozen(deletes, self._log.rotate())
+
+    def _frozen(self, deletes: int, checkpoint: int) -> Frozen:
+        frozen = Frozen(frozenset(self._active.values()), deletes, checkpoint)
         self._active = {}
         self._frozen_deletes += deletes
         return frozen
+
+    def move(self, log: Log) -> Frozen:
+        """Goes on in an empty log, before any write. Freezes all that the present log holds."""
+        self._log.close()
+        self._log = log
+        log.when_late(self._publish_until)
+        view = self._views.current(self.collection_id)
+        return self._frozen(0 if view is None else sum(map(len, view.deletes)), log.file_number)
 
     def publish_sealed(self, ts: int, change: Callable[[ReadView], ReadView]) -> None:
         """Publishes sealed rows of timestamp `ts`, at once. Every write before them is visible then, so that a reader
@@ -302,4 +316,4 @@ def _written(view: ReadView, deletes: DeleteBatch | None, rows: _Rows, chunks: S
     for chunk in chunks:
         segment = growing.get(chunk.segment_id) or GrowingSegment(chunk.segment_id, chunk.partition_id)
         growing[chunk.segment_id] = rows.added(segment, chunk)
-    return replace(view, ts=rows.ts, growing=tuple(growing.values()))
+    return replace(view, ts=max(view.ts, rows.ts), growing=tuple(growing.values()))

@@ -81,7 +81,7 @@ def create_collection(engine: Engine, context: RequestContext, request: CreateCo
             tuple(terms_index(engine.clock.next(), f) for f in schema.fields if enables_match(f)),
         )
         # The log exists before the catalog names the collection, so a crash in between leaves only garbage.
-        engine.datanode.create(collection)
+        collection = engine.datanode.create(collection)
         crash_point("create.log_created")
         try:
             if changes.create_collection(engine.catalog, collection):

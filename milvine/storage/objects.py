@@ -186,11 +186,11 @@ class Objects:
         read = partial(self._api.get_range, self._store, name, start=start, end=size)
         return bytes(self._call("read from", read))
 
-    def sizes(self, prefix: str = PREFIX) -> dict[str, int]:
-        """Sizes by name of all objects under a prefix."""
+    def sizes(self, prefix: str = PREFIX, after: str | None = None) -> dict[str, int]:
+        """Sizes by name of all objects under a prefix whose names sort after `after`."""
 
         def listed() -> dict[str, int]:
-            pages = self._api.list(self._store, prefix=prefix.rstrip("/"))
+            pages = self._api.list(self._store, prefix=prefix.rstrip("/"), offset=after)
             return {one["path"]: int(one["size"]) for page in pages for one in page}
 
         return self._call("list", listed)

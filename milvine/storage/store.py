@@ -131,6 +131,10 @@ class CachedStore(SegmentStore):
         """Makes sure that the URI belongs to this data directory; see `Claim.make`."""
         self._claim.make()
 
+    def check_claim(self) -> None:
+        """Raises IoFailed if another server has claimed the URI since; see `Claim.check`."""
+        self._claim.check()
+
     # Reading
 
     def read(

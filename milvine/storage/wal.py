@@ -18,7 +18,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -245,6 +245,9 @@ class Wal:
         os.close(old_descriptor)
         self._earlier_bytes += old_bytes
 
+    def when_late(self, call: Callable[[int], None]) -> None:
+        """Never: what a failed write or sync has left is unknown until restart."""
+
     def rotate(self) -> int:
         """Continues in a new file and returns its number, the checkpoint. All appended records must be synced."""
         with self._lock:
@@ -350,6 +353,7 @@ class WalReader:
         self._directory = directory
         self._collection_id = collection_id
         self._first_file = first_file
+        self.shown = str(directory)
         self.last_file = 0
         self._last_file_bytes = self._earlier_bytes = 0
         self.valid_end = 0

@@ -8,7 +8,7 @@ little-endian, packed), body, zeros up to 8 bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,10 @@ class Log(Protocol):
     for all waiting threads; `write` starts that before a thread waits."""
 
     @property
+    def file_number(self) -> int:
+        """The number of the file that the last `rotate` began, at first that of the log's first file."""
+
+    @property
     def bytes_since_checkpoint(self) -> int:
         """Bytes that a recovery would replay, including buffered ones."""
 
@@ -45,6 +49,9 @@ class Log(Protocol):
 
     def sync(self, ticket: int) -> None:
         """Returns once the record of `ticket` is durable."""
+
+    def when_late(self, call: Callable[[int], None]) -> None:
+        """`call` gets tickets that become durable after `sync` has given them up, if that can be."""
 
     def rotate(self) -> int:
         """Continues in a new file and returns its number, the checkpoint. All appended records must be synced."""

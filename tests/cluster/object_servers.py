@@ -94,8 +94,8 @@ class ObjectServer:
             "MILVINE_STORE_REMOVAL_SECONDS": "1",
         }
 
-    def sizes(self, prefix: str) -> dict[str, int]:
-        """The segment files under `prefix`, by name."""
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/segments/")
+    def sizes(self, prefix: str, kind: str = "segments") -> dict[str, int]:
+        """The segment files, or the objects of logs, under `prefix`, by name."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/{kind}/")
         found = (one for page in pages for one in page.get("Contents", ()))
         return {one["Key"].removeprefix(f"{prefix}/"): one["Size"] for one in found}

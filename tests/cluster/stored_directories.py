@@ -52,7 +52,7 @@ def environment_of(data_dir: Path, kind: str) -> dict[str, str]:
 
 
 def _copy(server: ObjectServer, source: str, target: str) -> None:
-    for name in ("milvine.json", *server.sizes(source)):
+    for name in ("milvine.json", *server.sizes(source), *server.sizes(source, "log")):
         server.s3.copy_object(Bucket=BUCKET, CopySource=f"{BUCKET}/{source}/{name}", Key=f"{target}/{name}")
 
 
