@@ -45,6 +45,8 @@ class Balancer:
         self._openings = openings
         self._later = later
         self._moves = Moves(holdings, groups.shares)
+        self._told: dict[SegmentKey, str] = {}
+        """Why segments could not be moved, as it was logged."""
         self._movers = ThreadPoolExecutor(_MOVES_AT_A_TIME, "segment-mover")
         self._under_way: set[SegmentKey] = set()
         self._compared: dict[int, tuple[Any, int]] = {}
@@ -85,15 +87,26 @@ class Balancer:
         with self._holdings.lock:
             strays = reported ^ self._holdings.of_node(node.node_id)
             working = self._holdings.working() if strays else set()
-        lasting = node.lasting(strays - working)
+            serving = {key: self._holdings.serving(key) for key in strays - working}
+        lasting = node.lasting(serving)
         if not strays:
             self._compared[node.node_id] = seen
         for key in lasting:
             if key in reported:
-                self._later.run(self._openings.release_on, node.node_id, key)
+                self._later.run(self._close_stray, node.node_id, key)
             else:
                 self._members.lose(node.node_id, f"it does not hold segment {key[1]} any more")
                 return
+
+    def _close_stray(self, node_id: int, key: SegmentKey) -> None:
+        """Closes a segment on a node that is not to hold it, unless it is being opened there."""
+        if not self._holdings.try_alone(key):
+            return
+        try:
+            if key not in self._holdings.of_node(node_id):
+                self._openings.release_on(node_id, key)
+        finally:
+            self._holdings.end(key)
 
     def _move(self, key: SegmentKey, targets: tuple[int, ...]) -> None:
         if not self._holdings.try_alone(key):
@@ -113,10 +126,12 @@ class Balancer:
         try:
             one = self._holdings.get(*key)
             if one is None:
+                self._told.pop(key, None)
                 return
             for node_id in targets:
                 if node_id not in one.holders:
                     self._openings.add_holder(key, node_id)
+            self._told.pop(key, None)
             others = self._holdings.keep_holders(key, targets)
             if others is None:
                 return
@@ -125,7 +140,9 @@ class Balancer:
             if self._members.listener is not None:
                 self._members.listener.segment_grown(*key)
         except (MilvineError, OSError, Unreachable, SegmentNotHeld) as error:
-            _log.info("segment %s is not moved: %s", key[1], error)
+            if self._told.get(key) != str(error):  # it is tried twice a second
+                self._told[key] = str(error)
+                _log.warning("segment %s is not moved: %s", key[1], error)
         except Exception as error:
             _log.error("segment %s is not moved", key[1], exc_info=error)
             raise

@@ -26,6 +26,8 @@ class Placed:
     meta: SegmentMeta
     spec: LoadSpec
     holders: Mapping[int, Mapping[PartKey, int]]
+    serving: object = field(default_factory=object)
+    """The same until the segment is closed or opened anew."""
     holder_ids: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,11 @@ class Holdings:
     def of_node(self, node_id: int) -> Set[SegmentKey]:
         """What a node serves; it changes under `lock`."""
         return self._of_node.get(node_id, frozenset())
+
+    def serving(self, key: SegmentKey) -> object:
+        """See Placed; None if the segment is closed."""
+        one = self.get(*key)
+        return None if one is None else one.serving
 
     def changes_of(self, node_id: int) -> int:
         """Grows with each change of what a node serves."""

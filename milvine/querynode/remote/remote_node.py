@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -84,7 +84,8 @@ class RemoteNode:
         self._beat_at = time.monotonic()
         self._failed_at = float("-inf")
         self._latencies: dict[str, _Latencies] = {}
-        self._strays: dict[SegmentKey, int] = {}
+        self._strays: dict[SegmentKey, tuple[object, int]] = {}
+        """What each is served by, and the number of the report that first differed."""
         self._beats = 0
 
     @property
@@ -96,10 +97,15 @@ class RemoteNode:
         self._beats += 1
         self._beat_at = time.monotonic()
 
-    def lasting(self, strays: Set[SegmentKey]) -> list[SegmentKey]:
-        """Those of the segments that were already strays some reports ago."""
-        self._strays = {key: self._strays.get(key, self._beats) for key in strays}
-        return [key for key, beat in self._strays.items() if self._beats - beat >= _STRAY_BEATS]
+    def lasting(self, strays: Mapping[SegmentKey, object]) -> list[SegmentKey]:
+        """Those of the segments that were already strays some reports ago. `strays`: what each is served by, since one
+        that was closed and opened again meanwhile is not the one of earlier reports."""
+        before = self._strays
+        self._strays = {
+            key: before[key] if key in before and before[key][0] is serving else (serving, self._beats)
+            for key, serving in strays.items()
+        }
+        return [key for key, (_, beat) in self._strays.items() if self._beats - beat >= _STRAY_BEATS]
 
     @property
     def in_flight(self) -> int:
