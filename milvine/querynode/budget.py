@@ -27,6 +27,8 @@ class Budget:
         self._reserved: dict[int, int] = {}
         self._held: dict[int, dict[int, Mapping[PartKey, int]]] = defaultdict(dict)
         self._held_bytes: dict[int, int] = defaultdict(int)
+        self._all_reserved = self._all_held = 0
+        """The sums over all collections, of which there may be ten thousand."""
         self.spare: Callable[[], None] = lambda: None
         """Frees what is held only to be fast. Called without the lock when memory lacks."""
         metrics.memory_limit_bytes.set(limit_bytes)
@@ -39,19 +41,16 @@ class Budget:
         metrics.memory_limit_bytes.set(limit_bytes)
 
     def _used(self) -> int:
-        return sum(self._reserved.values()) + sum(self._held_bytes.values())
+        return self._all_reserved + self._all_held
 
     def held_bytes(self) -> int:
         """Measured bytes of all loaded segments."""
-        with self._lock:
-            return sum(self._held_bytes.values())
+        return self._all_held
 
     def reserved_bytes(self, collection_id: int | None = None) -> int:
         """Bytes reserved for files that are being opened, of one collection or of all."""
         with self._lock:
-            if collection_id is None:
-                return sum(self._reserved.values())
-            return self._reserved.get(collection_id, 0)
+            return self._all_reserved if collection_id is None else self._reserved.get(collection_id, 0)
 
     def free_bytes(self) -> int:
         with self._lock:
@@ -115,7 +114,9 @@ class Budget:
     def _hold(self, collection_id: int, segment_id: int, measured: Mapping[PartKey, int]) -> None:
         self._forget(collection_id, segment_id)
         self._held[collection_id][segment_id] = dict(measured)
-        self._held_bytes[collection_id] += sum(measured.values())
+        size = sum(measured.values())
+        self._held_bytes[collection_id] += size
+        self._all_held += size
 
     def try_hold(self, collection_id: int, number: int, part: PartKey, size: int) -> bool:
         """Counts memory that is not a segment's, under a negative number; False if there is too little."""
@@ -139,12 +140,14 @@ class Budget:
                 self._held_bytes.pop(collection_id, None)
 
     def _forget(self, collection_id: int, segment_id: int) -> None:
-        parts = self._held[collection_id].pop(segment_id, {})
-        self._held_bytes[collection_id] -= sum(parts.values())
+        size = sum(self._held[collection_id].pop(segment_id, {}).values())
+        self._held_bytes[collection_id] -= size
+        self._all_held -= size
 
     def _give_back(self, collection_id: int, reserved_bytes: int) -> None:
         left = self._reserved.get(collection_id, 0) - reserved_bytes
         assert left >= 0, "bytes are given back twice"
+        self._all_reserved -= reserved_bytes
         if left:
             self._reserved[collection_id] = left
         else:

@@ -34,6 +34,8 @@ class LoadTarget:
     def wants(self, meta: SegmentMeta, spec: LoadSpec) -> bool:
         """Whether `spec` opens the parts of the segment that this target wants; its schema may have more fields."""
         wanted = self.segments.get(meta.segment_id)
+        if wanted is meta and spec is self.spec:
+            return True
         return wanted is not None and part_plans(meta, spec) == part_plans(wanted, self.spec)
 
     def is_open(self, held: Held) -> bool:

@@ -184,6 +184,10 @@ class LocalNode:
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (s.meta, s.spec) for i, s in list(self._serving[collection_id].items())}
 
+    def held_segment(self, collection_id: int, segment_id: int) -> tuple[SegmentMeta, LoadSpec] | None:
+        segment = self._serving[collection_id].get(segment_id)
+        return None if segment is None else (segment.meta, segment.spec)
+
     def serving_ids(self) -> dict[int, list[int]]:
         """The serving segments by collection."""
         return {i: list(segments) for i, segments in list(self._serving.items()) if segments}

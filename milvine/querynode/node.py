@@ -103,6 +103,10 @@ class QueryNode(Protocol):
         """The serving segments by id, with their records and specs."""
         ...
 
+    def held_segment(self, collection_id: int, segment_id: int) -> tuple[SegmentMeta, LoadSpec] | None:
+        """That of one serving segment, of which `held` may have a thousand."""
+        ...
+
     def apply_deletes(self, collection_id: int, batch: DeleteBatch) -> Collection[int]:
         """Marks rows of the open segments; returns the ids of the serving ones whose memory has changed."""
         ...

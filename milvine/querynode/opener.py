@@ -72,7 +72,7 @@ class Opener:
             if self.target_that_wants(state, opening) is None:
                 raise _NotWanted
             if opening.reserved_bytes is None:
-                held = self._node.held(meta.collection_id).get(meta.segment_id)
+                held = self._node.held_segment(meta.collection_id, meta.segment_id)
                 sizes = {} if held is None else part_sizes(*held)
                 opening.reserved_bytes, opening.spec = state.reservations.take(meta, opening.spec, sizes)
 

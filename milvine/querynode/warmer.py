@@ -48,7 +48,7 @@ class Warmer:
 
     def _begin(self, collection_id: int, state: LoadState, segment_id: int) -> Opening | None:
         with state.lock:
-            target, held = self._target_of(collection_id), self._node.held(collection_id).get(segment_id)
+            target, held = self._target_of(collection_id), self._node.held_segment(collection_id, segment_id)
             if target is None or held is None or segment_id in state.working or not is_to_warm(*held):
                 return None
             meta, spec = held

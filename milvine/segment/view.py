@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import field, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 from milvine.errors import DataIntegrityError
 from milvine.model.records import record
@@ -18,6 +18,8 @@ from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.segment.deletes import append_deletes
 from milvine.segment.growing import GrowingSegment
+
+_SEALED_IDS = "sealed ids"
 
 
 @record
@@ -36,7 +38,10 @@ class ReadView:
 
     def names(self, segment_id: int) -> bool:
         """Whether the view has this sealed segment."""
-        return any(m.segment_id == segment_id for m in self.sealed)
+        ids = self.shares.get(_SEALED_IDS)
+        if ids is None:
+            ids = self.shares[_SEALED_IDS] = frozenset(m.segment_id for m in self.sealed)
+        return segment_id in cast(frozenset[int], ids)
 
     def with_current(self, segment_id: int, known: Iterable[SegmentMeta]) -> ReadView:
         """The view with the record of a sealed segment among those that the catalog knows."""

@@ -79,7 +79,10 @@ class VectorField:
             product = sum(value * vector[term] for term, value in query.items() if term in vector)
             return float(product) or math.inf
         if self.data_type is DataType.BINARY_VECTOR:
-            return float((int.from_bytes(query) ^ int.from_bytes(vector)).bit_count())
+            one, other = int.from_bytes(query), int.from_bytes(vector)
+            if self.metric == "JACCARD":
+                return float(np.float32((one ^ other).bit_count()) / np.float32((one | other).bit_count()))
+            return float((one ^ other).bit_count())
         return float(sum((a - b) ** 2 for a, b in zip(query, vector, strict=True)))
 
     def scores(self, query: Vector, rows: Mapping[Any, Mapping[str, Any]]) -> dict[Any, float]:

@@ -103,6 +103,10 @@ class NodeSet:
     def held(self, collection_id: int) -> Mapping[int, tuple[SegmentMeta, LoadSpec]]:
         return {i: (one.meta, one.spec) for i, one in list(self._holdings.of(collection_id).items())}
 
+    def held_segment(self, collection_id: int, segment_id: int) -> tuple[SegmentMeta, LoadSpec] | None:
+        one = self._holdings.get(collection_id, segment_id)
+        return None if one is None else (one.meta, one.spec)
+
     def has_left(self, collection_id: int, segment_id: int) -> bool:
         """Whether no node holds a segment or opens it, by the table and by their reports."""
         key = collection_id, segment_id
