@@ -491,7 +491,7 @@ class Loader:
         opened = state.opened_bytes()
         target = self._target_of(collection, config, partition_ids)
         held = self._node.held(collection.collection_id)
-        if partition_ids is not None and target.is_open(held):
+        if target.is_open(held):  # or else the collection would be loading for a moment after its partitions are loaded
             return LoadProgress(100, True)
         return LoadProgress(percent_of(target, held, opened), False)
 
@@ -631,6 +631,7 @@ class Loader:
             self._submit(self._closers, self._close_and_compare, collection_id, state, closing)
         for opening in shared:
             self._open_one(collection_id, state, opening)
+        crash_point("load.compared")
         with state.lock:
             self._conclude(collection_id, state)
         if self._warmer.lacking(collection_id):

@@ -361,3 +361,17 @@ def test_a_failed_load_ends_in_not_load_with_a_reason_and_holds_no_memory(new_se
     loaded(server.stub, "c")
     assert count(server.stub, "c") == ROWS
     client.close()
+
+
+def test_a_collection_is_loaded_as_soon_as_its_partitions_are(new_server: ServerFactory, tmp_path: Path) -> None:
+    """PT-01, between the opening of the last segment and the loader's next look."""
+    with gate(tmp_path, "load.compared") as held:
+        server = new_server(env=held.environment)
+        make_c1(server.client(), "parts")
+        server.client().create_partition("parts", "p1")
+        request = milvus_pb2.LoadPartitionsRequest(collection_name="parts", partition_names=["p1"])
+        assert_ok(server.stub.LoadPartitions(request))
+        until(lambda: load_state(server.stub, "parts", partition_names=["p1"]) == LOADED, "p1 is not loaded")
+        assert load_state(server.stub, "parts") == LOADED
+        held.let_through()
+        assert count(server.stub, "parts") == 0
