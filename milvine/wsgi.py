@@ -30,7 +30,7 @@ from milvine.front import LOOPBACKS, STOP_SIGNALS, CannotServe, DirectoryInUse, 
 from milvine.in_flight import InFlight
 from milvine.intake import Intake
 from milvine.metrics_port import MetricsPort
-from milvine.process import forget_garbage, keep_pandas_out
+from milvine.process import forget_garbage, keep_garbage, keep_pandas_out
 from milvine.service.context import Engine
 
 _log = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ class _Head:
 
     def _serve(self) -> server.Application:
         """Ends the process if it cannot serve."""
+        keep_garbage()
         try:
             engine = server.build_engine(self.settings, self._background)
         except (MilvineError, OSError) as error:

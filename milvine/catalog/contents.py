@@ -75,7 +75,7 @@ class Snapshot:
 def read_contents(connection: sa.Connection) -> Snapshot:
     def rows(table: sa.Table, order: str) -> list[Any]:
         # Databases order text in their own ways.
-        return sorted(connection.execute(sa.select(table)), key=attrgetter(order))
+        return sorted(connection.execute(sa.select(table)).all(), key=attrgetter(order))
 
     found_partitions: dict[int, list[Partition]] = {}
     for row in rows(tables.partitions, "partition_id"):

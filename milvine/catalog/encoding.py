@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from milvine.model.collections import Collection, LoadConfig, Partition
 from milvine.model.functions import FunctionSchema, FunctionType
@@ -37,6 +40,13 @@ def _encode_function(function: FunctionSchema) -> dict[str, Any]:
 
 
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
+    return _decode_schema(orjson.dumps(stored))
+
+
+@lru_cache(1024)
+def _decode_schema(text: bytes) -> CollectionSchema:
+    """Collections often have equal schemas, ten thousand of them perhaps, which then share one."""
+    stored = orjson.loads(text)
     return CollectionSchema(
         tuple(map(_decode_field, stored["fields"])),
         stored["description"],

@@ -13,6 +13,7 @@ from pathlib import Path
 from milvine.catalog.contents import Snapshot
 from milvine.model.segments import DeltaMeta, SegmentMeta
 from milvine.model.snapshots import CollectionSnapshot
+from milvine.storage.directories import entry_names
 from milvine.storage.files import remove_tree
 from milvine.storage.garbage import remove_unnamed
 from milvine.storage.resource_files import resource_directory, resource_file
@@ -85,7 +86,10 @@ def remove_garbage(paths: SegmentPaths, snapshot: Snapshot) -> int:
     removed += remove_unnamed(paths.root / BACKUPS, ())
     removed += remove_unnamed(paths.root / "wal", {str(i) for i in snapshot.collections})
     removed += remove_unnamed(resource_directory(paths.root), {p.name for p in named_resources(paths, snapshot)})
+    here = set(entry_names(paths.root / "segments"))
     for collection_id in _ids(snapshot):
+        if str(collection_id) not in here:
+            continue
         names: dict[str, set[str]] = {}
         for metas, deltas in _parts(snapshot, collection_id):
             for meta in metas:

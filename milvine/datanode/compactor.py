@@ -254,10 +254,10 @@ class Compactor:
         now = time.monotonic()
         self._forget_gone()
         waiting = self._compactions.waiting()
-        for collection in self._catalog.snapshot.collections.values():
-            collection_id = collection.collection_id
-            view = self._views.peek(collection_id)
-            if view is None or collection_id in waiting or self._worker.is_stopping:
+        snapshot = self._catalog.snapshot
+        for collection_id in dict.fromkeys([*snapshot.segments, *snapshot.deltas]):
+            collection, view = snapshot.collections.get(collection_id), self._views.peek(collection_id)
+            if collection is None or view is None or collection_id in waiting or self._worker.is_stopping:
                 continue
             seen, look_again = self._looked.get(collection_id, (None, 0.0))
             if seen is not None and seen.sealed is view.sealed and seen.deltas is view.deltas and now < look_again:

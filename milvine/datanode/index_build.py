@@ -68,6 +68,8 @@ class IndexBuilder:
         """By segment and index."""
         self._worker = supervisor.worker("index_build", self._step)
         self._has_deferred = False
+        self._complete: dict[int, tuple[Collection, tuple[SegmentMeta, ...]]] = {}
+        """Collections, by id, that lacked no index when they had these segments."""
         self._building: Build | None = None
         self._ended = threading.Condition()
         self._will_merge: Callable[[SegmentMeta], bool] = lambda _meta: False
@@ -158,20 +160,27 @@ class IndexBuilder:
         self._has_deferred = False
         waiting = self._builds.waiting()
         missing = set()
-        for collection in snapshot.collections.values():
-            if self._views.peek(collection.collection_id) is None:
+        complete = {}
+        for collection_id, metas in snapshot.segments.items():
+            collection = snapshot.collections.get(collection_id)
+            if collection is None or self._views.peek(collection_id) is None:
                 continue
+            known = self._complete.get(collection_id)
+            if known is not None and known[0] is collection and known[1] is metas:
+                complete[collection_id] = known
+                continue
+            lacking = _lacking(collection, metas)
+            if not lacking:
+                complete[collection_id] = collection, metas
             made = {f.field_id for f in collection.schema.made_fields}
-            for meta in snapshot.segments.get(collection.collection_id, ()):
-                for index in collection.indexes:
-                    key = (meta.segment_id, index.index_id)
-                    if index.index_id in meta.indexes:
-                        continue
-                    missing.add(key)
-                    is_filled = index.field_id in meta.field_bytes or index.field_id not in made
-                    if is_filled and key not in waiting and not self._is_deferred(meta, index):
-                        return meta, index
-                    self._has_deferred = True
+            for meta, index in lacking:
+                key = (meta.segment_id, index.index_id)
+                missing.add(key)
+                is_filled = index.field_id in meta.field_bytes or index.field_id not in made
+                if is_filled and key not in waiting and not self._is_deferred(meta, index):
+                    return meta, index
+                self._has_deferred = True
+        self._complete = complete
         self._builds.retain(missing)
         return None
 
@@ -229,6 +238,10 @@ class IndexBuilder:
             lambda view: view.with_all_current(self._catalog.snapshot.segments.get(collection_id, ())),
         )
         self._views.changed(collection_id)
+
+
+def _lacking(collection: Collection, metas: tuple[SegmentMeta, ...]) -> list[tuple[SegmentMeta, IndexSpec]]:
+    return [(meta, index) for meta in metas for index in collection.indexes if index.index_id not in meta.indexes]
 
 
 def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:

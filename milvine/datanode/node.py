@@ -488,7 +488,8 @@ class DataNode:
         """A collection to seal now: its rows are too many or too old, its flush failed, or all rows are too many and it
         is the largest. One whose flush has just failed is skipped."""
         waiting, failing = self._flushes.waiting(), self._flushes.keys()
-        held = [item for item in list(self._held.items()) if item[0] not in waiting]
+        unsealed = dict.fromkeys([*self._views.with_growing(), *failing])
+        held = [(i, one) for i in unsealed if i not in waiting and (one := self._held.get(i)) is not None]
         for collection_id, one in held:
             if self._is_full(one.writer) or self._is_old(collection_id) or collection_id in failing:
                 return collection_id

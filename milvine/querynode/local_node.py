@@ -37,6 +37,8 @@ from milvine.segment.term_statistics import term_statistics
 from milvine.storage.store import SegmentStore, read_delta
 
 _MOST_TOGETHER = 16
+_SMALL_BYTES = 1 << 20
+"""Opening the local files of a smaller segment takes less time than starting threads for it."""
 _Together = tuple[tuple[int, ...], frozenset[int]]
 """Ids of segments, and the fields that a read looks at."""
 _Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
@@ -90,7 +92,8 @@ class LocalNode:
                 crash_point("load.bytes_opened")
 
         previous = self._serving[meta.collection_id].get(meta.segment_id)
-        map_parts = partial(self._map_parts, meta.collection_id) if in_parallel else map
+        has_pool = in_parallel and not (self._store.is_local_only and meta.data_bytes < _SMALL_BYTES)
+        map_parts = partial(self._map_parts, meta.collection_id) if has_pool else map
         opened = open_stored(self._store, meta, spec, previous, map_parts, on_bytes)
         with self._lock:
             # From here on new deletes reach it; `catch_up` brings the older ones, in any order.

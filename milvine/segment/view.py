@@ -97,6 +97,7 @@ class Views:
         self._damaged: dict[int, DataIntegrityError] = {}
         self._listeners: tuple[ViewListener, ...] = ()
         self._growing_bytes: dict[int, int] = {}
+        """Of collections that have any."""
         self._all_growing_bytes = 0
         self._count_lock = threading.Lock()
 
@@ -134,7 +135,6 @@ class Views:
             with lock:
                 del self._views[collection_id]
                 self._count(collection_id, 0)
-                del self._growing_bytes[collection_id]
             del self._locks[collection_id]
         for listener in self._listeners:
             listener.view_changed(collection_id)
@@ -155,6 +155,10 @@ class Views:
         """`ReadView.growing_bytes` of the current view; 0 if the collection is gone."""
         return self._growing_bytes.get(collection_id, 0)
 
+    def with_growing(self) -> list[int]:
+        """The collections with growing rows or deletes."""
+        return list(self._growing_bytes)
+
     @property
     def all_growing_bytes(self) -> int:
         """The sum over all collections."""
@@ -164,7 +168,10 @@ class Views:
         """Updates the sum. The caller holds the collection's lock, or no other thread knows the collection yet."""
         with self._count_lock:
             self._all_growing_bytes += growing_bytes - self._growing_bytes.get(collection_id, 0)
-            self._growing_bytes[collection_id] = growing_bytes
+            if growing_bytes:
+                self._growing_bytes[collection_id] = growing_bytes
+            else:
+                self._growing_bytes.pop(collection_id, None)
 
     def publish_deletes(self, collection_id: int, batch: DeleteBatch) -> None:
         """Publishes deletes to loaders first and to holders second, so that no opening segment misses them."""

@@ -24,3 +24,11 @@ def make_directory(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir()
     sync_directory(path.parent)
+
+
+def entry_names(path: Path) -> list[str]:
+    """The names in a directory, in any order; none if there is no directory."""
+    try:
+        return os.listdir(path)  # noqa: PTH208 - a start asks ten thousand directories, and paths take most of its time
+    except (FileNotFoundError, NotADirectoryError):
+        return []

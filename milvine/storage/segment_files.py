@@ -47,10 +47,10 @@ class SegmentPaths:
     root: Path
 
     def collection(self, collection_id: int) -> Path:
-        return self.root / "segments" / str(collection_id)
+        return self.root.joinpath("segments", str(collection_id))
 
     def segment(self, collection_id: int, segment_id: int) -> Path:
-        return self.collection(collection_id) / str(segment_id)
+        return self.root.joinpath("segments", str(collection_id), str(segment_id))
 
     def column(self, collection_id: int, segment_id: int, field_id: int) -> Path:
         return self.segment(collection_id, segment_id) / f"{field_id}.col"
@@ -66,7 +66,7 @@ class SegmentPaths:
         return self.root / BACKUPS / str(backup_id)
 
     def wal(self, collection_id: int) -> Path:
-        return self.root / "wal" / str(collection_id)
+        return self.root.joinpath("wal", str(collection_id))
 
     @property
     def kept_logs(self) -> Path:

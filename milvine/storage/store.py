@@ -48,6 +48,8 @@ def _no_step() -> None:
 class SegmentStore:
     """Files in the data directory alone: each is where it was written, so nothing here costs anything."""
 
+    is_local_only = True
+
     def __init__(self, paths: SegmentPaths) -> None:
         self.paths = paths
 
@@ -97,6 +99,8 @@ class SegmentStore:
 
 class CachedStore(SegmentStore):
     """Files in an object store; the data directory holds copies, the least recently used of which are evicted."""
+
+    is_local_only = False
 
     def __init__(self, paths: SegmentPaths, objects: Objects, cache_bytes: int) -> None:
         super().__init__(paths)

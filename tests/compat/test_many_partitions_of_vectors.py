@@ -22,7 +22,7 @@ FLOAT16, BFLOAT16, INT8, BINARY, SPARSE = FIELDS
 
 
 class Table:
-    """What the collection holds, by key; row i is written to partition i % PARTITIONS, and later ones may replace it."""
+    """What the collection holds, by key; row i is in partition i % PARTITIONS, and later ones may replace it."""
 
     def __init__(self, client: MilvusClient, name: str, kinds: Sequence[VectorField]) -> None:
         self.client, self.name, self.kinds = client, name, kinds
@@ -43,6 +43,10 @@ class Table:
         add_text_index(client, name)
         client.load_collection(name)
 
+    def _row(self, key: int) -> Row:
+        vectors = {kind.name: self._draw(key, kind) for kind in self.kinds}
+        return {"id": key, "a": key % 7, "text": draw_text(self.numbers), **vectors}
+
     def _draw(self, key: int, kind: VectorField) -> Any:
         """Every fifth vector is lacking, where it may be."""
         is_lacking = key % 5 == 0 and kind.data_type is not DataType.INT8_VECTOR
@@ -51,9 +55,8 @@ class Table:
     def write(self, first: int) -> None:
         for number in range(PARTITIONS):
             keys = [first + number + PARTITIONS * i for i in range(ROWS)]
-            rows = [{"id": key, "a": key % 7, "text": draw_text(self.numbers)} for key in keys]
-            rows = [{**row, **{kind.name: self._draw(row["id"], kind) for kind in self.kinds}} for row in rows]
-            self.rows.update({row["id"]: row for row in rows})
+            rows = [self._row(key) for key in keys]
+            self.rows.update(zip(keys, rows, strict=True))
             sent = [{**row, **{kind.name: kind.sent(row[kind.name]) for kind in self.kinds}} for row in rows]
             self.client.upsert(self.name, sent, partition_name=f"p{number}")
 
@@ -82,7 +85,7 @@ class Table:
 
 def scans(server: Server, table: Table, field: str, query: Any) -> int:
     """How many scans the search of a field of `PARTITIONS` segments takes."""
-    body = {"collectionName": table.name, "data": [query], "annsField": field, "limit": 3}
+    body: Row = {"collectionName": table.name, "data": [query], "annsField": field, "limit": 3}
     answer = requests.post(f"{server.uri}/milvine/v1/explain", json=body, timeout=30).json()
     assert sum(one["segments"] for one in answer["data"]) == PARTITIONS, answer
     return len(answer["data"])

@@ -409,11 +409,13 @@ def test_a_failed_load_closes_segments_that_open_after_the_failure(
     node = engine.loader._node
     real = node.load_segment
 
-    opened = threading.Event()
+    begun, opened = threading.Event(), threading.Event()
 
     def slow(meta: Any, *rest: Any) -> Any:
         if meta.segment_id != good.segment_id:
+            begun.wait(10)
             return real(meta, *rest)
+        begun.set()
         wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 1)
         time.sleep(0.1)
         try:

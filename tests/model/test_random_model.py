@@ -25,7 +25,8 @@ SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randra
 DIM = 4
 KEY_SPACE = 150
 MOMENTS = 12
-LOADED_SECONDS = 20.0
+LOADED_SECONDS = 90.0
+"""Enough beside thirty other programs; a step that hangs still ends."""
 FIELDS = ["id", "vec", "group", "name", "tag"]
 Row = dict[str, Any]
 Rows = dict[Any, Row]
@@ -348,7 +349,7 @@ def weights_for(walk: Walk) -> dict[str, float]:
     return {**WEIGHTS, **UPSERT_WEIGHTS}
 
 
-@pytest.mark.timeout(60 + STEPS // 10)
+@pytest.mark.timeout(300 + STEPS // 4)
 def test_the_server_agrees_with_a_dictionary_after_each_of_many_random_steps(
     new_server: Callable[..., Any],
 ) -> None:
@@ -364,7 +365,7 @@ def test_the_server_agrees_with_a_dictionary_after_each_of_many_random_steps(
             getattr(walk, step)()
             walk.check()
         except BaseException:
-            print(f"step {number} after {walk.history[-12:]}")  # noqa: T201
+            print(f"step {number} after {walk.history[-12:]}, load {os.getloadavg()[0]:.0f}")  # noqa: T201
             raise
     walk.check_all()
     walk.restart()
