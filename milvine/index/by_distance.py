@@ -16,6 +16,7 @@ from milvine.model.types import MetricType
 
 Array = np.ndarray[Any, Any]
 
+_FIRST_ROWS = 1 << 14
 DistancesTo = Callable[[Any, Any, MetricType], Array]
 
 
@@ -36,6 +37,16 @@ def padded(nq: int, k: int) -> tuple[Array, Array]:
     return np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
 
 
+def _near(distances: Array, k: int) -> Array:
+    """Places, ascending, that hold the nearest k hits: few of many, since the first rows tell how near those are."""
+    first = max(_FIRST_ROWS, 8 * k)
+    if len(distances) < 4 * first:
+        return np.flatnonzero(np.isfinite(distances))
+    farthest = np.partition(distances[:first], k - 1)[k - 1]
+    places = np.flatnonzero(distances <= farthest)
+    return places if np.isfinite(farthest) else places[np.isfinite(distances[places])]
+
+
 def nearest_by(
     distances_to: DistancesTo,
     vectors: Any,
@@ -54,7 +65,7 @@ def nearest_by(
         vectors = vectors[rows]
     for number, query in enumerate(queries):
         all_distances = distances_to(vectors, query, metric)
-        inside = np.flatnonzero(np.isfinite(all_distances) if band is None else band.holds(all_distances))
+        inside = _near(all_distances, k) if band is None else np.flatnonzero(band.holds(all_distances))
         if len(inside) > k:
             inside = inside[np.argpartition(all_distances[inside], k - 1)[:k]]
         inside = inside[np.argsort(all_distances[inside], kind="stable")]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from milvine.errors import ParameterInvalid
-from milvine.index.index_type import IndexType
 from milvine.index.params import AUTOINDEX, ResolvedIndex, build_params, check_size
 from milvine.index.registry import TYPES, auto_type
 from milvine.index.scalar_registry import SCALAR_TYPES
@@ -38,7 +37,7 @@ def resolve(field: FieldSchema, params: Mapping[str, str], *, saves_memory: bool
     if index_type is None or field.data_type not in index_type.data_types:
         raise ParameterInvalid(f"data type {field.data_type.milvus_name} can't build with this index {name}")
     metric = _metric(field, given_metric, is_given=bool(given_metric))
-    _check_metric(index_type, kind, metric)
+    _check_metric(index_type.metrics, kind, metric)
     built = build_params({**index_type.params, **index_type.metric_params.get(metric, {})}, flat)
     index_type.check(field, built)
     return ResolvedIndex(name, metric, name, built, dict(params))
@@ -59,14 +58,14 @@ def _auto(field: FieldSchema, flat: Mapping[str, str], metric: MetricType, saves
     placing = {k: flat[k] for k in flat if k in INDEX_PROPERTIES}
     described = {"index_type": AUTOINDEX, "metric_type": metric.value, **placing}
     index_type, chosen = auto_type(field.data_type, metric, saves_memory)
-    _check_metric(index_type, kind_of(field.data_type), metric)
+    _check_metric(index_type.auto_metrics or index_type.metrics, kind_of(field.data_type), metric)
     built = {**build_params(index_type.metric_params.get(metric, {}), {}), **chosen}
     return ResolvedIndex(AUTOINDEX, metric, index_type.name, built, described)
 
 
-def _check_metric(index_type: IndexType, kind: VectorKind, metric: MetricType) -> None:
-    if metric not in index_type.metrics:
-        supported = " ".join(sorted(index_type.metrics & kind.metrics))
+def _check_metric(metrics: Set[MetricType], kind: VectorKind, metric: MetricType) -> None:
+    if metric not in metrics:
+        supported = " ".join(sorted(metrics & kind.metrics))
         raise ParameterInvalid(f"metric type {metric} not found or not supported, supported: [{supported}]")
 
 

@@ -41,10 +41,14 @@ def test_autoindex_holds_codes_where_memory_is_to_be_saved() -> None:
     assert resolve(bits, {}, saves_memory=True).build_type == resolve(bits, {}).build_type
 
 
-def test_autoindex_of_bits_is_a_graph_where_its_edges_follow_the_metric() -> None:
+def test_autoindex_of_bits_scans_them() -> None:
     bits = FieldSchema(101, "vec", DataType.BINARY_VECTOR, dim=64)
-    assert resolve(bits, {"metric_type": "HAMMING"}).build_type == "HNSW"
-    assert resolve(bits, {"metric_type": "JACCARD"}).build_type == "BIN_IVF_FLAT"
+    for metric in ("HAMMING", "JACCARD"):
+        assert resolve(bits, {"metric_type": metric}).build_type == "BIN_FLAT"
+    with pytest.raises(
+        ParameterInvalid, match=r"SUBSTRUCTURE not found or not supported, supported: \[HAMMING JACCARD\]"
+    ):
+        resolve(bits, {"metric_type": "SUBSTRUCTURE"})
 
 
 def test_autoindex_has_an_effort_of_its_own_which_a_given_one_replaces() -> None:

@@ -63,3 +63,19 @@ def test_a_band_limits_the_distances() -> None:
     distances, rows = scan_band(vectors, vectors[:1], 9, MetricType.HAMMING, None, Band(np.float32(2), np.float32(5)))
     assert distances[0, :3].tolist() == [2, 3, 4]
     assert rows[0].tolist() == [2, 3, 4, -1, -1, -1, -1, -1, -1]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_the_nearest_of_many_rows_are_found_where_the_first_rows_are_far(share: float) -> None:
+    """Or near: both ways they only tell how many of the others may be hits."""
+    random = np.random.default_rng(4)
+    vectors = random.integers(0, 256, (90_000, 2), np.uint8)
+    mask = None if share == 1 else random.random(len(vectors)) < share
+    order = np.argsort(distances_to(vectors, vectors[0], MetricType.JACCARD))
+    for rows in (vectors, vectors[order], vectors[order[::-1]]):
+        (distances,), (found,) = scan(rows, None, vectors[:1], 50, MetricType.JACCARD, mask)
+        expected = distances_to(rows, vectors[0], MetricType.JACCARD)
+        allowed = expected if mask is None else expected[mask]
+        assert np.array_equal(distances, np.sort(allowed)[:50])
+        assert np.array_equal(expected[found], distances)
+        assert mask is None or mask[found].all()

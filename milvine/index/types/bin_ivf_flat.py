@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from milvine.index.array_file import read_arrays, write_arrays
 from milvine.index.base import VectorIndex
@@ -17,8 +17,6 @@ class BinIvfFlat(ProbedType):
     name = "BIN_IVF_FLAT"
     data_types = frozenset({DataType.BINARY_VECTOR})
     metrics = frozenset({MetricType.HAMMING, MetricType.JACCARD})
-    auto: ClassVar = {DataType.BINARY_VECTOR: {"nlist": 1024, "nprobe": 64}}
-    """Of JACCARD, since the edges of a graph follow HAMMING."""
 
     def build(
         self, vectors: Any, build_params: Mapping[str, Any], metric: MetricType, data_type: DataType, threads: int

@@ -21,12 +21,8 @@ class Hnsw(GraphType):
     name = "HNSW"
     data_types = dense.DENSE | {DataType.BINARY_VECTOR}
     metrics = dense.METRICS | _BINARY_METRICS
-    auto: ClassVar = {
-        **{kind: {"M": 16, "efConstruction": 100, "ef": 88} for kind in dense.DENSE},
-        DataType.BINARY_VECTOR: {"M": 16, "efConstruction": 100, "ef": 256},
-    }
+    auto: ClassVar = {kind: {"M": 16, "efConstruction": 100, "ef": 88} for kind in dense.DENSE}
     """docs/operations.md explains the choice, with measurements."""
-    auto_metrics = dense.METRICS | {MetricType.HAMMING}
 
     def nodes(self, data: dense.Prepared, build_params: Mapping[str, Any]) -> Any | None:
         if data.narrow is None:
