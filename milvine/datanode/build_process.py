@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from milvine.crash_points import crash_point
+from milvine.datanode.build_progress import tell_rows
+from milvine.index import adding
 from milvine.index.registry import TYPES
 from milvine.model.types import DataType, MetricType
 from milvine.storage.files import seal_written
@@ -13,7 +16,8 @@ from milvine.storage.segment_files import FORMAT_VERSION, INDEX_KIND, open_colum
 
 
 def build(order: dict[str, Any]) -> None:
-    """`order`: column, output (paths), data_type, build_type, build_params, metric_type, threads.
+    """`order`: column, output (paths), data_type, build_type, build_params, metric_type, threads; progress, the
+    descriptor of a pipe that gets the numbers of added rows, or None.
 
     NULLs are left out. No file is written if too few rows have a vector.
     """
@@ -23,6 +27,8 @@ def build(order: dict[str, Any]) -> None:
     index_type = TYPES[order["build_type"]]
     if not index_type.needs_build(len(vectors)):
         return
+    if order["progress"] is not None:
+        adding.tell(partial(tell_rows, order["progress"]))
     built = index_type.build(vectors, order["build_params"], metric, data_type, order["threads"])
     output = Path(order["output"])
     index_type.save(built, output)

@@ -18,6 +18,7 @@ from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_index_build, commit_scans
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
+from milvine.datanode.build_progress import BuildProgress
 from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.catalog_files import remove_files
 from milvine.datanode.child import NotWanted, run_task
@@ -54,6 +55,12 @@ class Build:
     meta: SegmentMeta
     index: IndexSpec
     started: float
+    progress: BuildProgress
+
+    @property
+    def indexed_rows(self) -> int:
+        """Less than all rows of the segment until the build is committed."""
+        return min(self.progress.rows(), self.meta.row_count - 1)
 
 
 class IndexBuilder:
@@ -88,12 +95,16 @@ class IndexBuilder:
     def progress(self, collection_id: int, index_id: int) -> IndexProgress:
         metas = self._catalog.snapshot.segments.get(collection_id, ())
         missing = [m for m in metas if index_id not in m.indexes]
-        total = sum(m.row_count for m in metas)
+        total, indexed = sum(m.row_count for m in metas), sum(m.row_count for m in metas if index_id in m.indexes)
+        with self._ended:
+            building = self._building
+            if building is not None and building.index.index_id == index_id and building.meta in missing:
+                indexed += building.indexed_rows
         # A build is committed before its failures are forgotten, so an index that exists has not failed.
         failures = [self._builds.lasting((m.segment_id, index_id)) for m in missing]
         if missing and (damage := self._views.damage(collection_id)) is not None:
             failures.insert(0, damage.message)
-        return IndexProgress(total, total - sum(m.row_count for m in missing), next(filter(None, failures), ""))
+        return IndexProgress(total, indexed, next(filter(None, failures), ""))
 
     def dropped(self, collection_id: int, index_id: int) -> None:
         """Removes builds of an index that has left the catalog; files go when they are no longer open."""
@@ -110,21 +121,25 @@ class IndexBuilder:
         if missing is None:
             return _LOOK_SECONDS if self._has_deferred else None
         meta, index = missing
-        started = time.monotonic()
-        self._building = Build(meta, index, started)
+        self._run(Build(meta, index, time.monotonic(), BuildProgress()))
+        return 0.0
+
+    def _run(self, build: Build) -> None:
+        meta, index = build.meta, build.index
+        self._building = build
         try:
-            self._build(meta, index)
+            self._build(build)
         except NotWanted:
             self._builds.succeeded([(meta.segment_id, index.index_id)])
         except Exception as error:  # noqa: BLE001 - it is recorded, and the other builds go on
-            self._failed(meta, index, error, time.monotonic() - started)
+            self._failed(meta, index, error, time.monotonic() - build.started)
         else:
             self._builds.succeeded([(meta.segment_id, index.index_id)])
         finally:
             with self._ended:
                 self._building = None
                 self._ended.notify_all()
-        return 0.0
+            build.progress.close()
 
     def _failed(self, meta: SegmentMeta, index: IndexSpec, error: Exception, seconds: float = 0.0) -> None:
         """Records a failure, unless the segment or its collection was dropped during the build."""
@@ -191,7 +206,9 @@ class IndexBuilder:
             self._failed(meta, index, error)
             return True
 
-    def _build(self, meta: SegmentMeta, index: IndexSpec) -> None:
+    def _build(self, build: Build) -> None:
+        meta, index = build.meta, build.index
+
         def is_wanted() -> bool:
             metas = self._catalog.snapshot.segments.get(meta.collection_id, ())
             is_there = any(m.segment_id == meta.segment_id for m in metas)
@@ -203,7 +220,8 @@ class IndexBuilder:
         if _needs_no_build(meta, index):
             self._leave_to_scans(collection, index)
             return
-        built = build_index(self._store, meta, index, collection.schema.by_id[index.field_id].data_type, is_wanted)
+        data_type = collection.schema.by_id[index.field_id].data_type
+        built = build_index(self._store, meta, index, data_type, is_wanted, progress=build.progress)
         made = [] if built.is_scan else [self._paths.index(meta.collection_id, meta.segment_id, built.file_name)]
         with self._store.storing(made):
             crash_point("build.files_written")
@@ -253,7 +271,13 @@ def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
 
 
 def build_index(
-    store: SegmentStore, meta: SegmentMeta, index: IndexSpec, data_type: DataType, is_wanted: Callable[[], bool]
+    store: SegmentStore,
+    meta: SegmentMeta,
+    index: IndexSpec,
+    data_type: DataType,
+    is_wanted: Callable[[], bool],
+    *,
+    progress: BuildProgress | None = None,
 ) -> SegmentIndexMeta:
     """Builds an index file beside its segment, synced but not stored. Raises NotWanted, ServiceInternal,
     IoFailed."""
@@ -276,6 +300,7 @@ def build_index(
             "data_type": int(data_type),
             "metric_type": index.metric_type,
             "threads": os.cpu_count() or 1,
+            "progress": None if progress is None else progress.pipe,
         }
     else:
         resources = resources_of(json_text.loads(index.build_params.get(ANALYZER_PARAMS) or "{}"))
@@ -285,7 +310,7 @@ def build_index(
             if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:
                 build_scalar(order)
             else:
-                run_task(task, order, is_wanted)
+                run_task(task, order, is_wanted, () if progress is None else (progress.pipe,))
     except BaseException:
         output.unlink(missing_ok=True)
         raise

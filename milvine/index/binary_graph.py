@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from milvine.index import dense
+from milvine.index.adding import add_in_steps
 from milvine.index.base import Array, Effort, Found
 from milvine.index.hnsw import HnswIndex, options
 from milvine.index.scan_binary import scan
@@ -26,7 +27,7 @@ def build_graph(vectors: Array, edges: int, ef_construction: int, threads: int) 
     faiss.omp_set_num_threads(threads)
     graph = faiss.IndexBinaryHNSW(8 * vectors.shape[1], edges)
     graph.hnsw.efConstruction = ef_construction
-    graph.add(np.ascontiguousarray(vectors))
+    add_in_steps(graph, np.ascontiguousarray(vectors))
     return graph
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import faiss
 
 from milvine.index import dense
+from milvine.index.adding import add_in_steps
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.hnsw import HnswIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
@@ -36,7 +37,7 @@ class GraphType(IndexType):
         data = dense.prepare(vectors, metric, data_type, threads)
         graph = faiss.IndexHNSWFlat(data.vectors.shape[1], int(build_params["M"]), data.metric)
         graph.hnsw.efConstruction = int(build_params["efConstruction"])
-        graph.add(data.vectors)
+        add_in_steps(graph, data.vectors)
         coded = self.nodes(data, build_params)
         if coded is None:
             return graph

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import faiss
 
 from milvine.index import dense
+from milvine.index.adding import add_in_steps
 from milvine.index.base import Effort, VectorIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.ivf import IvfIndex
@@ -50,7 +51,7 @@ class ListsType(ProbedType):
         index = self.lists(centroids, min(int(build_params["nlist"]), row_count), data, build_params)
         index.cp.min_points_per_centroid = 1  # no warning on stderr if there are few rows
         index.train(data.vectors)
-        index.add(data.vectors)
+        add_in_steps(index, data.vectors)
         return index
 
     def save(self, built: Any, path: Path) -> None:

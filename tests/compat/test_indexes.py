@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ServerFactory
 from grpc_calls import assert_ok, assert_refused, pairs
+from load_calls import gate, until
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.grpc_gen import milvus_pb2
@@ -206,3 +209,25 @@ def test_a_loaded_segment_names_its_index(client: MilvusClient, collection_name:
     loaded = client.list_loaded_segments(collection_name)
     assert [segment.index_name for segment in loaded] == ["vector"]
     assert all(segment.index_id > 0 for segment in loaded)
+
+
+def test_a_build_in_progress_tells_its_rows(new_server: ServerFactory, tmp_path: Path) -> None:
+    with gate(tmp_path, "build.index_written") as held:
+        server = new_server(env=held.environment)
+        client: MilvusClient = server.client()
+        make_c1(client, "c", index=False)
+        client.insert("c", c1_rows(5000))
+        client.flush("c")
+        add_index(client, "c", "vec", "HNSW", "L2", M=8, efConstruction=16)
+
+        def described() -> Any:
+            return client.describe_index("c", "vec")
+
+        until(lambda: described()["indexed_rows"] > 4000, "the rows of the build are not told")
+        found = described()
+        assert (found["indexed_rows"] + found["pending_index_rows"], found["total_rows"]) == (5000, 5000)
+        assert found["state"] == "InProgress"
+        request = milvus_pb2.GetIndexBuildProgressRequest(collection_name="c", index_name="vec")
+        assert assert_ok(server.stub.GetIndexBuildProgress(request)).indexed_rows == found["indexed_rows"]
+        held.let_through()
+        wait_indexed(client, "c", "vec", 5000)

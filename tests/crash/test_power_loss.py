@@ -22,7 +22,9 @@ from recorded_disk import All, Disk, Files, Operation, RecordedDisk, Some, Survi
 from milvine import server
 from milvine.config import load_settings
 from milvine.datanode import build_process
+from milvine.datanode.build_progress import BuildProgress
 from milvine.datanode.check import Check
+from milvine.datanode.index_build import Build
 from milvine.datanode.node import DataNode
 from milvine.model import sparse_vectors
 from milvine.model.columns import Column
@@ -251,7 +253,7 @@ class Script:
 
         def work() -> None:
             while (missing := builder._next_missing()) is not None:
-                builder._build(*missing)
+                builder._build(Build(*missing, started=0.0, progress=BuildProgress()))
 
         self.step("build", dict(self.tables), work)
 
