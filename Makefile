@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo demo-cluster serve docs test test-cluster test-nodes test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster format clean
+.PHONY: setup demo demo-cluster serve docs test test-cluster test-nodes test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
 
 setup: $(VENV)/installed
 
@@ -96,6 +96,10 @@ bench-scale: setup
 # CLUSTER="--nodes 100 --segments 20000" changes the sizes.
 bench-cluster: setup
 	$(BIN)/python benches/cluster_sim.py $(CLUSTER)
+
+# STEADY="--minutes 1 --mixed-minutes 2" is shorter than the usual twenty minutes.
+bench-steady: setup
+	$(BIN)/python benches/steady.py $(STEADY)
 
 format: setup
 	$(BIN)/ruff check --fix .
