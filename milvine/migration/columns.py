@@ -13,14 +13,16 @@ from milvine.migration.shape import DYNAMIC_COLUMN, Field, Shape
 from milvine.model.columns import ARROW_TYPES
 from milvine.model.types import DataType
 
-_SCALARS = {**ARROW_TYPES, DataType.VARCHAR: pa.large_string(), DataType.JSON: pa.large_string()}
+_TEXTS = (DataType.VARCHAR, DataType.JSON, DataType.TIMESTAMPTZ)
+_SCALARS = {**ARROW_TYPES, **dict.fromkeys(_TEXTS, pa.large_string())}
 _NUMBERS = {DataType.FLOAT_VECTOR: np.dtype(np.float32), DataType.INT8_VECTOR: np.dtype(np.int8)}
 _BYTES_OF_VALUES = {DataType.FLOAT16_VECTOR: 16, DataType.BFLOAT16_VECTOR: 16, DataType.BINARY_VECTOR: 1}
 _SPARSE = pa.map_(pa.uint32(), pa.float32())
 
 
 def arrow_type(field: Field) -> pa.DataType:
-    """JSON is text. Vectors are lists of fixed size, bytes (for values of 16 bits or one) or, if sparse, maps."""
+    """JSON and moments are text. Vectors are lists of fixed size, bytes (for values of 16 bits or one) or, if sparse,
+    maps."""
     kind = field.data_type
     if kind in _NUMBERS:
         return pa.list_(pa.from_numpy_dtype(_NUMBERS[kind]), field.dim)

@@ -53,6 +53,7 @@ def _create_things(client: MilvusClient) -> None:
         schema.add_field(name, kind)
     schema.add_field("maybe", DataType.INT64, nullable=True)
     schema.add_field("color", DataType.VARCHAR, max_length=20, default_value="red")
+    schema.add_field("at", DataType.TIMESTAMPTZ, default_value="2025-01-01T00:00:00+08:00", nullable=True)
     schema.add_field("floats", DataType.ARRAY, element_type=DataType.FLOAT, max_capacity=4)
     schema.add_field("words", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=4, max_length=9)
     index = client.prepare_index_params()
@@ -60,7 +61,7 @@ def _create_things(client: MilvusClient) -> None:
         schema.add_field(name, kind, **({} if kind is DataType.SPARSE_FLOAT_VECTOR else {"dim": 8}))
         index.add_index(name, index_type=index_type, metric_type=metric)
     index.add_index("i32", index_type="STL_SORT")
-    client.create_collection("things", schema=schema, index_params=index, properties={"collection.ttl.seconds": "0"})
+    client.create_collection("things", schema=schema, index_params=index, properties=_PROPERTIES)
     client.create_partition("things", "old_ones")
     client.insert("things", [_thing(i) for i in range(ROWS)])
     client.insert("things", [_thing(i) for i in range(10)], partition_name="old_ones")
@@ -68,6 +69,7 @@ def _create_things(client: MilvusClient) -> None:
     client.release_collection("things")
 
 
+_PROPERTIES = {"collection.ttl.seconds": "0", "timezone": "Asia/Shanghai"}
 _SCALARS = {
     "b": DataType.BOOL,
     "i8": DataType.INT8,
@@ -98,7 +100,7 @@ def _thing(i: int) -> dict[str, Any]:
         "d": i / 7,
         "j": ({"x": [i, "é", None]}, [i, "1"], i, i / 2, True, '"é"', '"1"', '"{}"')[i % 8],
         "maybe": None if i % 3 else i,
-        **({"color": "blue"} if i % 2 else {}),
+        **({"color": "blue", "at": f"2025-07-01 00:00:{i:02}"} if i % 2 else {}),
         "floats": [i / 3, 1.0],
         "words": ["u", str(i)],
         "v": numbers.astype(np.float32),

@@ -160,6 +160,8 @@ def test_bad_values_and_settings_are_refused(client: MilvusClient, collection_na
         _moments(client, collection_name, timezone="Mars")
     with pytest.raises(MilvusException, match="INVERTED are not supported on Timestamptz field"):
         add_index(client, collection_name, "at", "INVERTED")
+    with pytest.raises(MilvusException, match="bitmap index are only supported on bool"):
+        add_index(client, collection_name, "at", "BITMAP")
     with pytest.raises(MilvusException, match="ttl_field is not supported by this version"):
         client.alter_collection_properties(collection_name, {"ttl_field": "at"})
     assert len(_moments(client, collection_name)) == len(ROWS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from milvine.errors import ParameterInvalid
 from milvine.index.scalar_type import ScalarType
 from milvine.model.schema import FieldSchema
+from milvine.model.types import DataType
 
 
 class Bitmap(ScalarType):
@@ -15,7 +16,7 @@ class Bitmap(ScalarType):
     def check_field(self, field: FieldSchema) -> None:
         if field.is_primary:
             raise ParameterInvalid("create bitmap index on primary key not supported")
-        if field.data_type.is_floating:
+        if field.data_type.is_floating or field.data_type is DataType.TIMESTAMPTZ:
             raise ParameterInvalid("bitmap index are only supported on bool, int, string and array field")
         if field.element_type is not None and field.element_type.is_floating:
             raise ParameterInvalid("bitmap index are only supported on bool, int, string for array field")

@@ -19,7 +19,7 @@ from milvine.migration.shape import (
 from milvine.migration.sources.options import SourceOptions
 from milvine.model.types import DataType
 
-_KEPT_PROPERTIES = ("collection.ttl.seconds", "mmap.enabled", "partitionkey.isolation")
+_KEPT_PROPERTIES = ("collection.ttl.seconds", "mmap.enabled", "partitionkey.isolation", "timezone")
 _LOADED = "Loaded"
 _BY_KEYS = {"iterator": "True", "reduce_stop_for_best": "True"}
 """With these the server answers the rows with the smallest keys, in their order."""
