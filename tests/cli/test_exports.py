@@ -395,7 +395,7 @@ def test_an_import_whose_command_dies_leaves_no_rows(
 
 
 def test_a_job_that_does_not_commit_itself_waits(client: MilvusClient, filled: str, run: Any, places: Path) -> None:
-    target = places / "interrupted.jsonl"
+    target = places / "waiting.jsonl"
     run("export", filled, target)
     make(client, "waiting")
     waiting = run("import", "waiting", target, "--option", "auto_commit=false")

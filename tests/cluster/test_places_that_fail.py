@@ -19,7 +19,7 @@ from object_servers import BUCKET, KEYS, ObjectServer
 from pymilvus import MilvusClient
 from relay import Relay
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 NAME = "out"
 DIM = 128
@@ -121,7 +121,7 @@ def test_a_snapshot_that_is_exported_ends_with_a_reason_and_is_no_snapshot(
     if answer["code"] == 0:
         job: dict[str, Any] = {}
         ends_at = time.monotonic() + COMMAND_SECONDS
-        while job.get("state") != "RestoreSnapshotFailed":
+        while job.get("state") != "ExportSnapshotFailed":
             assert time.monotonic() < ends_at, job
             time.sleep(0.5)
             job = post("describe", jobId=str(answer["data"]["jobId"]))["data"]
