@@ -27,7 +27,7 @@ class Relay:
         """Connections are closed at once."""
         self._fails_after: int | None = None
         self._fault = ""
-        self._asked_bytes = 0
+        self._passed_bytes = 0
         self._target = port
         self._listening = socket.create_server((HOST, self.port))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -36,9 +36,9 @@ class Relay:
     def endpoint(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def fail_after(self, asked_bytes: int, fault: str) -> None:
-        """Becomes `deaf` or `broken` once clients have sent so many bytes."""
-        self._fails_after, self._fault, self._asked_bytes = asked_bytes, fault, 0
+    def fail_after(self, passed_bytes: int, fault: str) -> None:
+        """Becomes `deaf` or `broken` once so many bytes have passed, in either direction."""
+        self._fails_after, self._fault, self._passed_bytes = passed_bytes, fault, 0
 
     def mend(self) -> None:
         self._fails_after, self.is_deaf, self.is_broken = None, False, False
@@ -61,10 +61,9 @@ class Relay:
         passed = 0
         with contextlib.suppress(OSError):
             while chunk := source.recv(_CHUNK_BYTES):
-                if not is_answer:
-                    self._asked_bytes += len(chunk)
-                    if self._fails_after is not None and self._asked_bytes > self._fails_after:
-                        self.is_deaf, self.is_broken = self._fault == "deaf", self._fault == "broken"
+                self._passed_bytes += len(chunk)
+                if self._fails_after is not None and self._passed_bytes > self._fails_after:
+                    self.is_deaf, self.is_broken = self._fault == "deaf", self._fault == "broken"
                 if self.is_broken:
                     break
                 while self.is_deaf:

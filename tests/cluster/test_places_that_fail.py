@@ -141,7 +141,7 @@ def test_a_restore_goes_on_where_the_store_failed(
     place = objects.uri("restored")
     milvine(relay, "backup", place, "--uri", source.uri)
     target = tmp_path / "target"
-    relay.fail_after(3_000, fault)  # requests of a download are small
+    relay.fail_after(HALF_BYTES, fault)
     said = milvine(relay, "restore", place, str(target), code=1)
     assert "cannot read from" in said or "cannot list" in said, said
     assert said.count("\n") == 1 and not target.exists()
@@ -160,7 +160,7 @@ def test_an_import_fails_with_a_reason_and_leaves_nothing(
     name = f"into_{fault}"
     client.create_collection(name, dimension=DIM)
     segments = source.data_dir / "segments" / str(client.describe_collection(name)["collection_id"])
-    relay.fail_after(2_000, fault)
+    relay.fail_after(HALF_BYTES, fault)
     said = milvine(relay, "import", name, target, "--uri", source.uri, code=1)
     assert "cannot read from" in said or "not found" in said, said
     assert not list(segments.glob("*")), "no file is left"
