@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -60,8 +61,11 @@ def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None
 
 
 def local_files(server: Server) -> dict[str, int]:
-    found = walk_files(server.data_dir / "segments")
-    return {path.relative_to(server.data_dir).as_posix(): path.stat().st_size for path in found}
+    found: dict[str, int] = {}
+    for path in walk_files(server.data_dir / "segments"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            found[path.relative_to(server.data_dir).as_posix()] = path.stat().st_size
+    return found
 
 
 def metric(server: Server, name: str) -> float:
