@@ -1,9 +1,9 @@
 """Reads the log of one collection from the object store, and takes it over from an earlier writer.
 
 A server that takes over creates a fence at the first free number. If it meets objects of a writer that still runs, it
-reads them and tries more numbers at once, until one of its fences stands. The first of them is the end for every
-earlier writer. What these have in flight lands beyond it, is never acknowledged, and is never read, since the fence
-names the object that follows.
+puts fences in its way, at growing distances, so that the writer stops however fast it is. The first fence of the chain
+is the end for every earlier writer. What these have in flight lands beyond it, is never acknowledged, and never read,
+since the fence names the object that follows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from milvine.storage.log_objects import (
 from milvine.storage.object_log import ObjectLog
 from milvine.storage.wal_format import WalRecord
 
-_MOST_FENCES = 64
+_DISTANCES = (0, *(1 << i for i in range(15)))
+"""Of the fences before a writer that still runs: it is stopped before it has gone twice as far as in one round trip."""
 _READ_AHEAD_OBJECTS = 32
 _READ_AHEAD_BYTES = 64 << 20
 _SMALL_BYTES = 1 << 20
@@ -147,23 +148,25 @@ class ObjectLogReader:
                 return  # it arrived while objects were listed
 
     def _take_over(self) -> None:
-        width = 1
+        distances: tuple[int, ...] = (0,)
         self._follow()
         while not self._following:
             self._check_gap()
             self._alone_at = Moment.now()
-            self._fence(width)
+            self._fence(distances)
             crash_point("log.fenced")
             if self._next not in self._fenced:
                 self._sizes |= self._store.beyond(self._collection_id, self._next - 1)
             self._follow()
-            width = min(4 * width, _MOST_FENCES)
+            distances = _DISTANCES
 
-    def _fence(self, width: int) -> None:
-        """Tries to create fences at so many numbers from the end of the chain on, side by side."""
-        following = self._next + width + WINDOW
-        positions = [Position(self._next + i, following, self._next) for i in range(width)]
-        stand = self._store.pool.map(self._creates, positions) if width > 1 else [self._creates(positions[0])]
+    def _fence(self, distances: tuple[int, ...]) -> None:
+        """Tries to create fences at these distances from the end of the chain, side by side."""
+        # Also beyond what a take-over that was interrupted has left.
+        following = max(self._next + distances[-1], *self._sizes) + 1 + WINDOW
+        positions = [Position(self._next + distance, following, self._next) for distance in distances]
+        several = len(positions) > 1
+        stand = self._store.pool.map(self._creates, positions) if several else map(self._creates, positions)
         for position, stands in zip(positions, stand, strict=True):
             if stands:
                 self._fenced[position.number] = following
