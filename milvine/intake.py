@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from milvine.errors import RequestRateLimited
+from milvine.front_threads import FrontThreads
 from milvine.in_flight import InFlight
 
 MAX_WAITING = 128
@@ -71,6 +72,7 @@ class Intake:
         self.inside: list[None] = []
         """One entry for each request in progress; `append` and `pop` are atomic."""
         self.most_inside = handlers + MAX_WAITING
+        self.threads = FrontThreads(thread_count(handlers), self.inside)
         self.turns: SimpleQueue[None] = SimpleQueue()
         for _ in range(handlers):
             self.turns.put(None)
@@ -113,6 +115,7 @@ class Visit:
 
     def __enter__(self) -> Visit:
         self._intake.inside.append(None)
+        self._intake.threads.request_began()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -123,6 +126,10 @@ class Visit:
             intake.turns.put(None)
         if self._held_bytes:
             intake.free(self._held_bytes)
+
+    def rest_of_thread(self) -> None:
+        """Called once the request has left and its answer is taken: the thread may rest."""
+        self._intake.threads.rest()
 
     def check_room(self) -> None:
         """Raises RequestRateLimited if too many requests are in progress."""

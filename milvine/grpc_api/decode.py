@@ -430,8 +430,13 @@ def _read_ts(request: Any) -> int:
 
     SDKs use 1 and 2 for Eventually and Bounded.
     """
-    customized = not request.use_default_consistency and request.consistency_level == ConsistencyLevel.CUSTOMIZED
-    return int(request.guarantee_timestamp) if customized and request.guarantee_timestamp > _BOUNDED_TIMESTAMP else 0
+    given = int(request.guarantee_timestamp)
+    return given if names_its_time(request) and given > _BOUNDED_TIMESTAMP else 0
+
+
+def names_its_time(request: Any) -> bool:
+    """Whether the guarantee timestamp of a read is the time to read at."""
+    return not request.use_default_consistency and request.consistency_level == ConsistencyLevel.CUSTOMIZED
 
 
 def _queries(request: Any) -> tuple[int, Any]:
@@ -443,12 +448,17 @@ def _queries(request: Any) -> tuple[int, Any]:
     if not group.placeholders or not group.placeholders[0].values:
         return DataType.FLOAT_VECTOR, np.zeros((0, 0), np.float32)
     holder = group.placeholders[0]
-    if holder.type == DataType.VARCHAR:
-        return holder.type, _query_texts(holder.values)
-    kind = _QUERIED.get(holder.type)
+    return holder.type, placed_queries(holder.type, list(holder.values))
+
+
+def placed_queries(query_type: int, values: list[bytes]) -> Any:
+    """The vectors or texts of a placeholder; empty rows if its type is not one of ours."""
+    if query_type == DataType.VARCHAR:
+        return _query_texts(values)
+    kind = _QUERIED.get(query_type)
     if kind is None:
-        return holder.type, np.zeros((len(holder.values), 0), np.uint8)
-    return holder.type, kind.queries_from_wire(list(holder.values))
+        return np.zeros((len(values), 0), np.uint8)
+    return kind.queries_from_wire(values)
 
 
 def _query_texts(values: Sequence[bytes]) -> pa.StringArray:

@@ -26,6 +26,7 @@ from milvine.grpc_api import (
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.collections import Collection
+from milvine.model.requests import SearchRequest
 from milvine.model.timestamps import physical_ms
 from milvine.service import admin, collections, indexes, loading, reading, segments, system_info, writes
 from milvine.service.context import Engine, RequestContext
@@ -285,8 +286,11 @@ def get_loading_progress(engine: Engine, context: RequestContext, request: Any) 
 
 
 def search(engine: Engine, context: RequestContext, request: Any) -> Any:
-    result = reading.search(engine, context, decode.search(request))
-    return encode.search_results(request.collection_name, result)
+    return decoded_search(engine, context, decode.search(request))
+
+
+def decoded_search(engine: Engine, context: RequestContext, request: SearchRequest) -> Any:
+    return encode.search_results(request.name, reading.search(engine, context, request))
 
 
 def hybrid_search(engine: Engine, context: RequestContext, request: Any) -> Any:

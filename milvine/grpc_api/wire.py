@@ -23,7 +23,8 @@ from milvine import metrics
 from milvine.errors import MilvineError, PermissionDenied, RequestRateLimited, UnexpectedError
 from milvine.grpc_api import administration, encode, health
 from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_SERVICE_NAME, has_field, request_class
-from milvine.grpc_api.servicer import RPCS, Rpc
+from milvine.grpc_api.repeated import RepeatedSearches
+from milvine.grpc_api.servicer import RPCS, Rpc, decoded_search
 from milvine.grpc_api.unserved import WITHOUT_STATUS, refuse_unserved_fields, unserved
 from milvine.grpc_api.users import Unauthenticated, authenticated, claimed_user
 from milvine.intake import MAX_BODY_BYTES, BodyLost, Visit, client_address, given_request_id
@@ -47,6 +48,8 @@ _SERVICES = {
     PROXY_SERVICE_NAME: administration.PROXY_RPCS,
     TELEMETRY_SERVICE_NAME: administration.TELEMETRY_RPCS,
 }
+_search = RPCS["Search"]
+_repeated_searches = RepeatedSearches()
 _CONTENT_TYPE = ("content-type", "application/grpc")
 _OK_TRAILERS = [("grpc-status", "0")]
 
@@ -77,7 +80,7 @@ def _body(visit: Visit, environ: dict[str, Any]) -> bytes:
     return visit.rest(stream, first, _FRAME.size + length)
 
 
-def _message(visit: Visit, environ: dict[str, Any], body: bytes) -> bytes | memoryview:
+def _payload(visit: Visit, environ: dict[str, Any], body: bytes) -> bytes | memoryview:
     """The one message of a unary call, decompressed."""
     compressed, length = _FRAME.unpack_from(body)
     if len(body) != _FRAME.size + length:
@@ -135,13 +138,10 @@ def _context(environ: dict[str, Any], request: Any, caller: Caller) -> RequestCo
     return RequestContext(database, caller, time.monotonic() + timeout, claimed)
 
 
-def _request(visit: Visit, environ: dict[str, Any], method: str) -> Any:
-    """The message of the call, once the call has a turn."""
-    body = _body(visit, environ)
-    visit.wait_for_turn()
+def _message(visit: Visit, environ: dict[str, Any], method: str, body: bytes) -> Any:
     message_class = request_class(method)
     try:
-        return message_class.FromString(_message(visit, environ, body))
+        return message_class.FromString(_payload(visit, environ, body))
     except DecodeError as error:
         raise GrpcError(_INTERNAL, f"the request is no {message_class.__name__}: {error}") from error
 
@@ -161,7 +161,10 @@ def _answer(
                 raise GrpcError(_FAILED_PRECONDITION, unsupported(WITHOUT_STATUS[method]))
             visit.failure = error.message
             return encode.failure(method, error).SerializeToString(), error.code
-        request = _request(visit, environ, method)
+        body = _body(visit, environ)
+        visit.wait_for_turn()
+        repeated = _repeated_searches.find(body) if rpc is _search else None
+        request = _message(visit, environ, method, body) if repeated is None else repeated.message
     except RequestRateLimited as error:
         visit.failure = error.message
         return encode.failure(method, error).SerializeToString(), error.code
@@ -173,8 +176,11 @@ def _answer(
         entry.database, entry.names = context.database, _names(request)
     error_code = 0
     try:
-        refuse_unserved_fields(request)
-        response = rpc(engine, context, request)
+        if repeated is None:
+            refuse_unserved_fields(request)
+            response = rpc(engine, context, request)
+        else:
+            response = decoded_search(engine, context, repeated.decoded(body))
     except PermissionDenied as error:
         raise GrpcError(_PERMISSION_DENIED, error.message) from None
     except MilvineError as error:
@@ -188,6 +194,8 @@ def _answer(
         response = encode.failure(method, UnexpectedError(visit.failure))
     if time.monotonic() > context.deadline:
         raise GrpcError(_DEADLINE_EXCEEDED, "context deadline exceeded")
+    if rpc is _search and repeated is None and not error_code:
+        _repeated_searches.learn(body, request)
     return response.SerializeToString(), error_code
 
 
@@ -251,7 +259,7 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     metrics.seconds_of(method).observe(seconds)
     if engine.request_log.wants(error_code, seconds):
         _write_down(engine, visit, environ, method, error_code, seconds)
-    return taken()
+    return taken(visit)
 
 
 def _write_down(
@@ -275,7 +283,9 @@ def _write_down(
     engine.request_log.write(handled)
 
 
-def taken() -> Iterator[bytes]:
+def taken(visit: Visit | None = None) -> Iterator[bytes]:
     """Yields nothing more. The front requests the end once it has taken all data; without this turn it would log that
-    the writer of the answer had ended. The client does not wait for it."""
+    the writer of the answer had ended. The client does not wait for it, so the thread may rest afterwards."""
     yield b""
+    if visit is not None:
+        visit.rest_of_thread()

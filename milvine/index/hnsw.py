@@ -27,6 +27,8 @@ SCANNED_PER_EDGE = 1.2
 """A scan reads this many rows in the time that one unit of ef takes, per edge of a node (measured at 128 and 768
 dimensions, with which both grow alike)."""
 _CELLS = 1 << 21
+_TRUSTED = np.ones(1, np.bool_)
+_TRUSTED.flags.writeable = False
 
 
 @lru_cache(maxsize=256)
@@ -87,7 +89,7 @@ class HnswIndex:
         if mask is None:
             ef = max(min(effort.ef, self.row_count), k)
             distances, rows = self._nearest(queries, k, ef)
-            return Found(distances, rows, np.ones(nq, np.bool_), ef)
+            return Found(distances, rows, _TRUSTED if nq == 1 else np.ones(nq, np.bool_), ef)
         kept = int(np.count_nonzero(mask))
         ef = max(self._ef(effort, kept), k)
         distances, rows = padded(nq, k)
@@ -117,5 +119,6 @@ class HnswIndex:
             np.negative(distances, out=distances)
         if self._metric is MetricType.COSINE:
             bound_cosines(distances, ascending=True)
-        distances[rows < 0] = np.inf
+        if len(rows) != 1 or rows.item(-1) < 0:  # saves the usual search two array calls
+            distances[rows < 0] = np.inf
         return distances, rows

@@ -78,10 +78,9 @@ class MetricType(StrEnum):
     MHJACCARD = "MHJACCARD"
     BM25 = "BM25"
 
-    @property
-    def larger_is_nearer(self) -> bool:
+    def __init__(self, name: str) -> None:
+        self.larger_is_nearer = name in ("IP", "COSINE", "MHJACCARD", "BM25")
         """Whether Milvus's score for this metric grows as rows get nearer."""
-        return self in (MetricType.IP, MetricType.COSINE, MetricType.MHJACCARD, MetricType.BM25)
 
 
 class SegmentState(IntEnum):

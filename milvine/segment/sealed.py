@@ -46,6 +46,7 @@ from milvine.storage.segment_files import (
 )
 
 Array = np.ndarray[Any, Any]
+_MOST_COMPLETE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,8 @@ class SealedSegment:
                 if key not in self._value_indexes or values.reads_numbers:  # else an index above it has the path, too
                     self._value_indexes[key] = values
         self.readers = InFlight()
+        self._complete: tuple[LoadSpec, set[frozenset[int]]] = (spec, set())
+        """Sets of fields of which nothing lacks under a spec; most reads look at one that an earlier read looked at."""
 
     @property
     def schema(self) -> CollectionSchema:
@@ -211,10 +214,20 @@ class SealedSegment:
         """Bytes of the files that are mapped and not counted as memory."""
         return sum(part.mapped_bytes for part in self.parts.values())
 
-    def lacks(self, field_ids: Iterable[int]) -> bool:
+    def lacks(self, field_ids: frozenset[int]) -> bool:
         """Whether the segment has values of one of the fields that were not opened, or inputs of values that are made
         for an answer. A dropped field has none."""
-        schema = self.spec.schema
+        spec, complete = self._complete
+        if spec is self.spec and field_ids in complete:
+            return False
+        if spec is not self.spec or len(complete) >= _MOST_COMPLETE:
+            spec, complete = self._complete = self.spec, set()
+        if self._lacks(spec.schema, field_ids):
+            return True
+        complete.add(field_ids)
+        return False
+
+    def _lacks(self, schema: CollectionSchema, field_ids: frozenset[int]) -> bool:
         known = schema.field_ids & self.meta.field_bytes.keys()
         wanted = set(field_ids)
         for made in schema.made_fields:

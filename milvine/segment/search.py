@@ -260,6 +260,8 @@ def _ask(
     Distances of a range are computed from the column, so that every plan treats rows at its ends alike.
     """
     k = min(k, rows.row_count)
+    if len(queries) < 2 * _QUERIES_PER_THREAD:
+        return _ask_here(rows, index, plan, queries, k, effort, mask)
     found = _in_threads(queries, lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask))
     if len(found) == 1:
         return found[0]
@@ -321,7 +323,7 @@ def search_row_sets(row_sets: Sequence[RowSet], plan: SearchPlan) -> Hits | None
     chosen = visible(row_sets, plan.partition_ids)
     if not chosen:
         return None
-    row_count = sum(r.row_count for r in chosen)
+    row_count = chosen[0].row_count if len(chosen) == 1 else sum(r.row_count for r in chosen)
     if plan.k > row_count:
         plan = replace(plan, k=row_count)
     nq = len(plan.queries)

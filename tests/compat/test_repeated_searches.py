@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
+from conftest import ServerFactory
 from pymilvus import DataType, MilvusClient, MilvusException
+from role_calls import WITH_AUTHORIZATION
 from sample_collections import add_index, make_c1
 
 POINTS = [[float(i), 0.0, 0.0, 1.0] for i in range(6)]
@@ -106,3 +110,88 @@ def test_repeated_searches_notice_an_altered_alias(client: MilvusClient, name: s
     assert _nearest(client, alias, 1) == (9, 90)
     client.drop_alias(alias)
     client.drop_collection(other)
+
+
+def test_repeated_searches_notice_a_rename_and_a_drop(client: MilvusClient, name: str) -> None:
+    renamed = f"{name}_renamed"
+    client.rename_collection(name, renamed)
+    with pytest.raises(MilvusException) as caught:
+        _nearest(client, name, 1)
+    assert caught.value.code == 100
+    assert [_nearest(client, renamed, 1) for _ in range(3)] == [(1, 10)] * 3
+    client.rename_collection(renamed, name)
+    assert _nearest(client, name, 1) == (1, 10)
+
+
+def test_repeated_searches_notice_rows_that_expire(client: MilvusClient, name: str) -> None:
+    client.alter_collection_properties(name, {"collection.ttl.seconds": 1})
+    deadline = time.monotonic() + 20
+    while _nearest(client, name, 1) is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _nearest(client, name, 1) is None
+    client.drop_collection_properties(name, ["collection.ttl.seconds"])
+    assert _nearest(client, name, 1) == (1, 10)
+
+
+def test_repeated_searches_notice_an_added_field(client: MilvusClient, name: str) -> None:
+    asked: dict[str, Any] = {"limit": 1, "output_fields": ["*"], "anns_field": "vec"}
+    before = client.search(name, [POINTS[1]], **asked)[0][0]["entity"]
+    client.add_collection_field(name, "later", DataType.INT64, nullable=True, default_value=7)
+    after = client.search(name, [POINTS[1]], **asked)[0][0]["entity"]
+    assert after == {**before, "later": 7}
+
+
+def test_repeated_searches_are_answered_in_the_database_of_the_call(
+    client: MilvusClient, server: Any, name: str
+) -> None:
+    database = f"{name}_db"
+    client.create_database(database)
+    other = server.client(db_name=database)
+    with pytest.raises(MilvusException) as caught:
+        _nearest(other, name, 1)
+    assert caught.value.code == 100
+    make_c1(other, name, index=False)
+    add_index(other, name, "vec", "FLAT", "L2")
+    other.load_collection(name)
+    other.insert(name, [{"id": 5, "vec": POINTS[1], "a": 55}])
+    for _ in range(3):
+        assert (_nearest(client, name, 1), _nearest(other, name, 1)) == ((1, 10), (5, 55))
+    other.alter_database_properties(database, {"database.force.deny.reading": "true"})
+    with pytest.raises(MilvusException, match="access has been disabled by the administrator"):
+        _nearest(other, name, 1)
+    other.drop_database_properties(database, ["database.force.deny.reading"])
+    assert _nearest(other, name, 1) == (5, 55)
+    other.drop_collection(name)
+    client.drop_database(database)
+    with pytest.raises(MilvusException) as caught:
+        _nearest(other, name, 1)
+    assert caught.value.code == 800
+    other.close()
+
+
+def test_repeated_searches_are_refused_once_the_caller_may_not_search(new_server: ServerFactory) -> None:
+    server = new_server(env=WITH_AUTHORIZATION)
+    root = server.client(token="root:Milvus")
+    make_c1(root, "c1", index=False)
+    add_index(root, "c1", "vec", "FLAT", "L2")
+    root.load_collection("c1")
+    _insert(root, "c1", 0, 3)
+    root.create_user("ann", "secret1")
+    root.create_role("reader")
+    root.grant_role("ann", "reader")
+    root.grant_privilege_v2("reader", "Search", "c1", db_name="default")
+    ann = server.client(token="ann:secret1")
+    assert [_nearest(ann, "c1", i) for i in range(3)] == [_nearest(root, "c1", i) for i in range(3)]
+    root.revoke_privilege_v2("reader", "Search", "c1", db_name="default")
+    with pytest.raises((MilvusException, grpc.RpcError), match="permission deny"):
+        _nearest(ann, "c1", 1)
+    assert _nearest(root, "c1", 1) == (1, 10)
+    root.grant_privilege_v2("reader", "Search", "c1", db_name="default")
+    assert _nearest(ann, "c1", 1) == (1, 10)
+    root.revoke_role("ann", "reader")
+    with pytest.raises((MilvusException, grpc.RpcError), match="permission deny"):
+        _nearest(ann, "c1", 1)
+    root.grant_role("ann", "reader")
+    root.update_password("ann", "secret1", "secret2")
+    with pytest.raises((MilvusException, grpc.RpcError), match="auth check failure"):
+        _nearest(ann, "c1", 1)
