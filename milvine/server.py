@@ -55,10 +55,10 @@ from milvine.service.weak_defaults import warnings_at_start
 from milvine.storage.claims import place_of
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.import_files import ImportPlaces
-from milvine.storage.logs import ChosenLogs, LocalLogs, ObjectLogs
+from milvine.storage.logs import ChosenLogs, LocalLogs, ObjectLogs, is_in_store
 from milvine.storage.objects import Objects
 from milvine.storage.outside_files import FilesBelow, FilesInStore, OutsideFiles
-from milvine.storage.resource_files import ResourceFiles
+from milvine.storage.resource_files import ResourceFiles, SharedResourceFiles
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.store import CachedStore, SegmentStore, open_store
 
@@ -76,10 +76,15 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     make_directory(root / "segments")
     make_directory(root / "wal")
     paths = SegmentPaths(root)
-    lease_seconds = settings.session_seconds if settings.standby else 0.0
     # First, since it waits for the turn of this server: the store belongs to the server that opened it last.
-    catalog = open_catalog_of(root, settings.catalog_uri, lease_seconds, is_standby=settings.standby)
-    store = open_store(paths, place_of(settings), settings.store_cache_bytes)
+    catalog = open_catalog_of(
+        root,
+        settings.catalog_uri,
+        settings.session_seconds if settings.standby else 0.0,
+        is_standby=settings.standby,
+        is_empty=settings.log_store == OBJECT_LOG,
+    )
+    store = open_store(paths, place_of(settings), settings.store_cache_bytes, _shared_name(settings, catalog))
     log_places = _open_logs(settings, paths, store, catalog)
     catalog.limits = Limits(
         settings.max_collections,
@@ -89,7 +94,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
         settings.max_general_capacity,
     )
     sync_directory(root)
-    resource_files = ResourceFiles(root, catalog.file_resource)
+    resource_files = _open_resource_files(root, catalog, store, _shared_name(settings, catalog))
     dictionaries.install(resource_files)
     background = background or Supervisor()
     views, clock = Views(), HybridClock()
@@ -175,6 +180,23 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
         _log.warning("%s", warning)
     roles.ensure_public_privileges(engine)
     return engine
+
+
+def _shared_name(settings: Settings, catalog: Catalog) -> str:
+    """The name of a catalog that with an object store is all there is, so that directories may take turns; else ""."""
+    is_all = settings.log_store == OBJECT_LOG and all(
+        is_in_store(one.checkpoint_file) for one in catalog.snapshot.collections.values()
+    )
+    return catalog.owner if is_all else ""
+
+
+def _open_resource_files(root: Path, catalog: Catalog, store: SegmentStore, shared_name: str) -> ResourceFiles:
+    """Raises IoFailed."""
+    if not shared_name or not isinstance(store, CachedStore):
+        return ResourceFiles(root, catalog.file_resource)
+    shared = SharedResourceFiles(root, catalog.file_resource, store.objects)
+    shared.bring(catalog.snapshot.file_resources.values())
+    return shared
 
 
 def _open_logs(settings: Settings, paths: SegmentPaths, store: SegmentStore, catalog: Catalog) -> ChosenLogs:

@@ -175,7 +175,7 @@ class Server:
         self.log_file = directory / "server.log"
         self.metrics_port = metrics_port
         self.port = 0
-        self._wanted_port = port
+        self.wanted_port = port
         self._arguments = arguments
         self._env = dict(env or {})
         if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
@@ -247,7 +247,7 @@ class Server:
             "milvine",
             "serve",
             f"--data-dir={self.data_dir}",
-            f"--port={self._wanted_port}",
+            f"--port={self.wanted_port}",
             f"--metrics-port={self.metrics_port}",
             *self._arguments,
         ]
@@ -266,7 +266,7 @@ class Server:
         while True:
             self.spawn()
             self.wait_ready(timeout_seconds)
-            if self._wanted_port or self.port not in _used_ports:
+            if self.wanted_port or self.port not in _used_ports:
                 break
             self.kill()
         _used_ports.add(self.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -97,6 +99,23 @@ class Postgres:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(30)
             self._process = None
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """All its processes are stopped in the block, and connections to it stay."""
+        assert self._process is not None
+        processes = [self._process.pid]
+        processes += [
+            int(pid) for pid in Path(f"/proc/{processes[0]}/task/{processes[0]}/children").read_text().split()
+        ]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in reversed(processes):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         self.kill()

@@ -26,6 +26,8 @@ class CatalogDatabase(ABC):
 
     source: str
     engine: sa.Engine
+    owner = ""
+    """The name of the directories whose catalog this is, if there may be several."""
     epoch = 0
     lease: Lease | None = None
 

@@ -50,12 +50,10 @@ class History:
         self._keep_ms = keep_ms
 
     def begin(self, connection: sa.Connection) -> None:
-        """Goes on with the stored history, or begins one. Writes nothing if there is nothing to change, so that a
-        server starts on a full disk."""
-        has_begun = connection.execute(sa.select(tables.history.c.entry_id).limit(1)).first() is not None
-        if has_begun and not self._keep_ms:
+        """Goes on with the stored history, or begins one."""
+        if not self._keep_ms:
             connection.execute(sa.delete(tables.history))
-        elif self._keep_ms and not has_begun:
+        elif read_history(connection).complete_from is None:
             self._insert(connection, HistoryEntry(_BEGINNING, self._next_ts(), 0, None))
 
     def note(self, connection: sa.Connection, before: Snapshot, after: Snapshot) -> None:

@@ -28,6 +28,16 @@ _SLOWER_CLOCK = 1.05
 """How much faster the clock of a head may run than that of its successor."""
 _PATIENCE_SECONDS = 10.0
 """How long a head that is no standby waits. PostgreSQL sees a dead connection after this time."""
+_START_SECONDS = 30.0
+"""How long a head waits for a PostgreSQL that cannot be reached."""
+_STARTING = (
+    "Connection refused",
+    "starting up",
+    "not yet accepting connections",
+    "shutting down",
+    "timeout expired",
+    "server closed the connection",
+)
 
 leases = sa.Table(
     "catalog_lease",
@@ -145,9 +155,13 @@ class Turn:
         self._began = now()
 
     def wait(self) -> Seen:
-        """Returns once no other head answers, and none has the lock. Another one that waits may be faster. Raises
-        UnexpectedError if another head lives, and DBAPIError; neither for a standby."""
+        """Returns once no other head answers, and none has the lock. Another one that waits may be faster.
+
+        Raises UnexpectedError if another head lives, and DBAPIError if PostgreSQL refuses, or is not there for a while:
+        it may be starting, too. A standby waits for ever.
+        """
         seen, since = None, 0.0
+        trouble = ""
         while True:
             try:
                 with self._engine.connect() as connection:
@@ -160,10 +174,14 @@ class Turn:
                     return found
                 if not self._is_standby and now() - self._began > _PATIENCE_SECONDS + 2 * found.seconds:
                     raise UnexpectedError(f"another server uses {self._source}")
+                trouble = ""
             except sa.exc.DBAPIError as error:
-                if not self._is_standby:
+                is_late = now() - self._began > _START_SECONDS
+                if not self._is_standby and (is_late or not any(text in str(error.orig) for text in _STARTING)):
                     raise
-                _log.warning("%s does not answer: %s", self._source, error.orig)
+                if str(error.orig) != trouble:
+                    trouble = str(error.orig)
+                    _log.warning("%s does not answer: %s", self._source, trouble.partition("\n")[0])
             time.sleep(_POLL_SECONDS)
 
     def _end(self, holders: Sequence[int]) -> None:

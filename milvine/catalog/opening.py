@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -30,9 +32,12 @@ MOVED_FILE = "catalog-moved.sqlite"
 """What the file is called after its rows were moved to PostgreSQL."""
 
 
-def open_catalog_of(root: Path, uri: str, lease_seconds: float = 0.0, *, is_standby: bool = False) -> Catalog:
+def open_catalog_of(
+    root: Path, uri: str, lease_seconds: float = 0.0, *, is_standby: bool = False, is_empty: bool = False
+) -> Catalog:
     """The catalog of a directory, made or upgraded if need be; `uri` "": in the directory. `lease_seconds`,
-    `is_standby`: see PostgresDatabase.
+    `is_standby`: see PostgresDatabase. `is_empty`: everything else is in an object store, so that a directory without a
+    catalog may have any.
 
     Raises UnexpectedError if the directory and the database do not belong together, and DataIntegrityError for a
     damaged catalog.
@@ -48,13 +53,19 @@ def open_catalog_of(root: Path, uri: str, lease_seconds: float = 0.0, *, is_stan
         marker = Marker(uri, uuid.uuid4().hex, is_claimed=False)
         write_marker(root / MARKER, marker)
         crash_point("catalog.marked")
-    database = PostgresDatabase(uri, marker.owner, lease_seconds, is_standby=is_standby)
+    adopts = is_empty and not marker.is_claimed and not (root / CATALOG_FILE).exists()
+    database = PostgresDatabase(
+        uri,
+        marker.owner,
+        lease_seconds,
+        is_standby=is_standby,
+        adopts=adopts,
+        on_epoch=_any_epoch if is_empty else partial(_check_epoch, root, marker),
+    )
     try:
         catalog = Catalog(database, fill=_filling(root, database, marker))
-        claimed = Marker(uri, marker.owner, is_claimed=True)
-        if marker != claimed:
-            write_marker(root / MARKER, claimed)
-            crash_point("catalog.claimed")
+        write_marker(root / MARKER, Marker(uri, database.owner, True, () if is_empty else (database.epoch,)))
+        crash_point("catalog.claimed")
         if (root / CATALOG_FILE).exists():
             (root / CATALOG_FILE).replace(root / MOVED_FILE)
             sync_directory(root)
@@ -65,6 +76,24 @@ def open_catalog_of(root: Path, uri: str, lease_seconds: float = 0.0, *, is_stan
     except BaseException:
         database.close()
         raise
+
+
+def _any_epoch(_found: int, _following: int) -> None:
+    pass
+
+
+def _check_epoch(root: Path, marker: Marker, found: int, following: int) -> None:
+    """Raises UnexpectedError if the catalog has served another directory, or is an earlier state, since it served this
+    one: log and catalog would not belong together."""
+    if marker.is_claimed and not found:
+        return  # an empty database, which is refused afterwards
+    if marker.epochs and found not in marker.epochs:
+        what = "a copy of this directory has served with it" if found > max(marker.epochs) else "it is an earlier state"
+        raise UnexpectedError(
+            f"the catalog at {marker.uri} is not as {root} left it: {what}. To use them all the same, and to lose what "
+            f"they do not both have, remove the epochs from {root / MARKER}"
+        )
+    write_marker(root / MARKER, replace(marker, epochs=(found, following)))
 
 
 def _filling(root: Path, database: PostgresDatabase, marker: Marker) -> Callable[[sa.Connection, int], None] | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import sqlalchemy as sa
 
 from milvine.catalog.database import JSON_OPTIONS, CatalogDatabase, copy_tables
 from milvine.catalog.leases import TRY_LOCK, Lease, Seen, Turn, now, take
+from milvine.catalog.patient_connections import connect_patiently
 from milvine.catalog.tables import metadata
 from milvine.crash_points import crash_point
 from milvine.errors import DiskLimitExceeded, MilvineError, ServiceInternal, UnexpectedError
@@ -31,7 +33,10 @@ from milvine.model.timestamps import from_physical_ms
 _log = logging.getLogger(__name__)
 _DISK_FULL = "53100"
 _PAUSE_SECONDS = 0.5
+_SILENT_SECONDS = 30.0
+"""More than the wait for a lock."""
 _TELL_SECONDS = 60.0
+_AUTOCOMMIT = "AUTOCOMMIT"
 _CONNECTION = {
     "connect_timeout": 5,
     "application_name": "milvine",
@@ -61,13 +66,26 @@ epochs = sa.Table(
 
 
 class PostgresDatabase(CatalogDatabase):
-    def __init__(self, uri: str, owner: str, lease_seconds: float = 0.0, *, is_standby: bool = False) -> None:
-        """`owner` names the data directory whose catalog this is. `lease_seconds`: see Lease. `is_standby`: waits for
-        as long as another server lives. Raises UnexpectedError without the driver."""
+    def __init__(
+        self,
+        uri: str,
+        owner: str,
+        lease_seconds: float = 0.0,
+        *,
+        is_standby: bool = False,
+        adopts: bool = False,
+        on_epoch: Callable[[int, int], None] = lambda _found, _following: None,
+    ) -> None:
+        """`owner` names the data directory whose catalog this is; `adopts`: if the database has another name, that one.
+        `lease_seconds`: see Lease. `is_standby`: waits for as long as another server lives. `on_epoch`: called with the
+        epoch of the last start and that of this one, before it is taken; may raise. Raises UnexpectedError without
+        the driver."""
         self.source = f"the catalog at {uri}"
         self.epoch = 0
         self.lease: Lease | None = None
-        self._owner = owner
+        self.owner = owner
+        self._adopts = adopts
+        self._on_epoch = on_epoch
         self._lease_seconds = lease_seconds
         self._is_standby = is_standby
         self._change = 0
@@ -75,19 +93,20 @@ class PostgresDatabase(CatalogDatabase):
         self._closing = threading.Event()
         try:
             self._url = sa.make_url(uri).set(drivername="postgresql+psycopg")
-            self.engine = self._engine()
+            self.engine = self._engine(_SILENT_SECONDS)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise UnexpectedError(f"{self.source}: the URI cannot be read: {error}") from error
         except ModuleNotFoundError as error:
             raise UnexpectedError(f"{self.source} needs psycopg: pip install 'milvine[cluster]'") from error
         sa.event.listen(self.engine, "connect", _lock)
 
-    def _engine(self, **options: Any) -> sa.Engine:
-        """For one connection at a time."""
+    def _engine(self, silent_seconds: float, **options: Any) -> sa.Engine:
+        """For one connection at a time, which breaks after a silence."""
         defaults = {name: value for name, value in _CONNECTION.items() if name not in self._url.query}
         engine = sa.create_engine(
-            self._url, pool_size=1, max_overflow=0, connect_args=defaults | options, **JSON_OPTIONS
+            self._url, pool_size=1, max_overflow=0, connect_args=defaults, **JSON_OPTIONS, **options
         )
+        connect_patiently(engine, silent_seconds)
         sa.event.listen(engine, "connect", _prepare)
         return engine
 
@@ -95,10 +114,10 @@ class PostgresDatabase(CatalogDatabase):
     def opening(self) -> Iterator[sa.Connection]:
         """Also raises UnexpectedError if the catalog is that of another directory, if a server uses it, or if the
         database cannot hold a catalog."""
-        turn_engine = self._engine()
+        turn_engine = self._engine(_SILENT_SECONDS, isolation_level=_AUTOCOMMIT)
         try:
             turn = Turn(turn_engine, self.source, is_standby=self._is_standby)
-            while not self._take_over(turn.wait()):
+            while not self._has_taken_over(turn):
                 self.engine.dispose()  # and the lock, if it was free
             with self.changing() as connection:
                 yield connection
@@ -106,6 +125,16 @@ class PostgresDatabase(CatalogDatabase):
             raise self.failed(error) from error
         finally:
             turn_engine.dispose()
+
+    def _has_taken_over(self, turn: Turn) -> bool:
+        try:
+            return self._take_over(turn.wait())
+        except sa.exc.DBAPIError as error:
+            if not self._is_standby:
+                raise
+            _log.warning("%s was not taken over, and is tried again: %s", self.source, _text(error))
+            time.sleep(_PAUSE_SECONDS)
+            return False
 
     def _take_over(self, seen: Seen) -> bool:
         """Takes the lock, the epoch and the lease; False if another server was faster."""
@@ -119,17 +148,22 @@ class PostgresDatabase(CatalogDatabase):
                 epochs.create(connection)
             row = connection.execute(sa.select(epochs)).one_or_none()
             if row is None:
-                connection.execute(sa.insert(epochs).values(owner=self._owner, epoch=0, change=0))
-            elif row.owner != self._owner:
+                connection.execute(sa.insert(epochs).values(owner=self.owner, epoch=0, change=0))
+                row = connection.execute(sa.select(epochs)).one()
+            elif self._adopts:
+                self.owner = row.owner
+            elif row.owner != self.owner:
                 raise UnexpectedError(f"{self.source} belongs to another data directory")
             # Query nodes compare it with the epochs of catalogs in files, which are timestamps.
-            following = sa.func.greatest(epochs.c.epoch + 1, from_physical_ms(time.time_ns() // 1_000_000))
-            row = connection.execute(sa.update(epochs).values(epoch=following).returning(epochs)).one()
-            if not take(connection, seen, row.epoch, self._lease_seconds):
+            epoch = max(row.epoch + 1, from_physical_ms(time.time_ns() // 1_000_000))
+            self._on_epoch(row.epoch, epoch)
+            connection.execute(sa.update(epochs).values(epoch=epoch))
+            if not take(connection, seen, epoch, self._lease_seconds):
                 connection.rollback()
                 return False
-        self.epoch, self._change, self._committed = row.epoch, row.change, row.change
-        self.lease = Lease(self._engine(), self.epoch, self._lease_seconds, since)
+        self.epoch, self._change, self._committed = epoch, row.change, row.change
+        engine = self._engine(self._lease_seconds or _SILENT_SECONDS, isolation_level=_AUTOCOMMIT)
+        self.lease = Lease(engine, self.epoch, self._lease_seconds, since)
         return True
 
     def _check_schema(self, connection: sa.Connection) -> None:
@@ -227,7 +261,7 @@ class PostgresDatabase(CatalogDatabase):
         another directory."""
         with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             has_row = sa.inspect(connection).has_table(epochs.name)
-            if not has_row or connection.execute(sa.select(epochs.c.owner)).scalar() != self._owner:
+            if not has_row or connection.execute(sa.select(epochs.c.owner)).scalar() != self.owner:
                 raise UnexpectedError(f"{self.source} is not that of this data directory")
             yield connection
 
@@ -241,7 +275,9 @@ class PostgresDatabase(CatalogDatabase):
                 metadata.create_all(connection)
                 copy_tables(source, connection)
         except sa.exc.DBAPIError as error:
-            raise DiskLimitExceeded(f"cannot write {image}: {error.orig}") from error
+            if isinstance(error.orig, sqlite3.Error):
+                raise DiskLimitExceeded(f"cannot write {image}: {error.orig}") from error
+            raise ServiceInternal(f"{self.source} cannot be read: {_text(error)}") from error
         finally:
             target.dispose()
 

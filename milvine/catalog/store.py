@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,10 +18,14 @@ from milvine.catalog.limits import Limits
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import Step, is_behind, latest_version, stored_version, upgrade
 from milvine.crash_points import crash_point
+from milvine.errors import ServiceInternal
 from milvine.model.access_rules import BUILT_IN_ROLES
 from milvine.model.collections import DEFAULT_DATABASE
 from milvine.model.file_resources import FileResource
 from milvine.model.resource_groups import initial_groups
+
+_WAIT_SECONDS = 40.0
+"""Longer than any change takes whose database answers."""
 
 
 class Catalog:
@@ -59,7 +64,7 @@ class Catalog:
 
         An exception in `work` rolls back and leaves the snapshot as it was. Raises DiskLimitExceeded on a full disk.
         """
-        with self._lock:
+        with self._alone():
             try:
                 with self._database.changing() as connection:
                     following = work(connection, self.snapshot)
@@ -81,6 +86,21 @@ class Catalog:
 
         self.change(work)
         self._history = history
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises ServiceInternal if the change before waits for a database that does not answer."""
+        if not self._lock.acquire(timeout=_WAIT_SECONDS):
+            raise ServiceInternal(f"a change waits for {self._database.source}, which does not answer")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @property
+    def owner(self) -> str:
+        """What the directories of this catalog have in common; "" if it is in the file of one."""
+        return self._database.owner
 
     @property
     def epoch(self) -> int:

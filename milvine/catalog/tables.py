@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from milvine.catalog.texts import Text
+
 metadata = sa.MetaData()
 versions = sa.Table("catalog_version", metadata, sa.Column("version", sa.Integer, nullable=False))
 databases = sa.Table(
     "databases",
     metadata,
     sa.Column("database_id", sa.BigInteger, primary_key=True),
-    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("name", Text, nullable=False, unique=True),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
     sa.Column("properties", sa.JSON, nullable=False),
 )
@@ -18,8 +20,8 @@ collections = sa.Table(
     "collections",
     metadata,
     sa.Column("collection_id", sa.BigInteger, primary_key=True),
-    sa.Column("database", sa.String, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
+    sa.Column("database", Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
     sa.Column("schema", sa.JSON, nullable=False),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
     sa.Column("consistency_level", sa.Integer, nullable=False),
@@ -33,15 +35,15 @@ collections = sa.Table(
 aliases = sa.Table(
     "aliases",
     metadata,
-    sa.Column("database", sa.String, primary_key=True),
-    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("database", Text, primary_key=True),
+    sa.Column("name", Text, primary_key=True),
     sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
 )
 resource_groups = sa.Table(
     "resource_groups",
     metadata,
-    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("name", Text, primary_key=True),
     sa.Column("config", sa.JSON, nullable=False),
     sa.Column("has_node", sa.Boolean, nullable=False),
 )
@@ -50,7 +52,7 @@ partitions = sa.Table(
     metadata,
     sa.Column("partition_id", sa.BigInteger, primary_key=True),
     sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
-    sa.Column("name", sa.String, nullable=False),
+    sa.Column("name", Text, nullable=False),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
 )
 indexes = sa.Table(
@@ -59,11 +61,11 @@ indexes = sa.Table(
     sa.Column("index_id", sa.BigInteger, primary_key=True),
     sa.Column("collection_id", sa.BigInteger, nullable=False, index=True),
     sa.Column("field_id", sa.BigInteger, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("index_type", sa.String, nullable=False),
-    sa.Column("metric_type", sa.String),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("index_type", Text, nullable=False),
+    sa.Column("metric_type", Text),
     sa.Column("params", sa.JSON, nullable=False),
-    sa.Column("build_type", sa.String, nullable=False),
+    sa.Column("build_type", Text, nullable=False),
     sa.Column("build_params", sa.JSON, nullable=False),
 )
 segments = sa.Table(
@@ -85,7 +87,7 @@ segment_indexes = sa.Table(
     metadata,
     sa.Column("segment_id", sa.BigInteger, primary_key=True),
     sa.Column("index_id", sa.BigInteger, primary_key=True),
-    sa.Column("file_name", sa.String, nullable=False),
+    sa.Column("file_name", Text, nullable=False),
     sa.Column("file_bytes", sa.BigInteger, nullable=False),
     sa.Column("is_scan", sa.Boolean, nullable=False),
 )
@@ -102,19 +104,19 @@ deltas = sa.Table(
 users = sa.Table(
     "users",
     metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("password_hash", sa.String, nullable=False),
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("password_hash", Text, nullable=False),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
-    sa.Column("description", sa.String, nullable=False),
+    sa.Column("description", Text, nullable=False),
 )
 
 api_keys = sa.Table(
     "api_keys",
     metadata,
-    sa.Column("key_id", sa.String, primary_key=True),
-    sa.Column("user", sa.String, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("key_id", Text, primary_key=True),
+    sa.Column("user", Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("digest", Text, nullable=False),
     sa.Column("roles", sa.JSON(none_as_null=True)),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
     sa.Column("expires_ms", sa.BigInteger, nullable=False),
@@ -125,8 +127,8 @@ file_resources = sa.Table(
     "file_resources",
     metadata,
     sa.Column("resource_id", sa.BigInteger, primary_key=True),
-    sa.Column("name", sa.String, nullable=False, unique=True),
-    sa.Column("path", sa.String, nullable=False),
+    sa.Column("name", Text, nullable=False, unique=True),
+    sa.Column("path", Text, nullable=False),
     sa.Column("file_bytes", sa.BigInteger, nullable=False),
 )
 
@@ -135,14 +137,14 @@ import_jobs = sa.Table(
     metadata,
     sa.Column("job_id", sa.BigInteger, primary_key=True),
     sa.Column("collection_id", sa.BigInteger, nullable=False),
-    sa.Column("collection_name", sa.String, nullable=False),
-    sa.Column("database", sa.String, nullable=False),
+    sa.Column("collection_name", Text, nullable=False),
+    sa.Column("database", Text, nullable=False),
     sa.Column("partition_id", sa.BigInteger, nullable=False),
     sa.Column("files", sa.JSON, nullable=False),
     sa.Column("options", sa.JSON, nullable=False),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("state", Text, nullable=False),
+    sa.Column("reason", Text, nullable=False),
     sa.Column("ended_ms", sa.BigInteger, nullable=False),
     sa.Column("row_count", sa.BigInteger, nullable=False),
     sa.Column("stats", sa.JSON, nullable=False),
@@ -152,29 +154,29 @@ import_jobs = sa.Table(
 roles = sa.Table(
     "roles",
     metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("description", sa.String, nullable=False),
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("description", Text, nullable=False),
 )
 user_roles = sa.Table(
     "user_roles",
     metadata,
-    sa.Column("user", sa.String, primary_key=True),
-    sa.Column("role", sa.String, primary_key=True),
+    sa.Column("user", Text, primary_key=True),
+    sa.Column("role", Text, primary_key=True),
 )
 grants = sa.Table(
     "grants",
     metadata,
-    sa.Column("role", sa.String, primary_key=True),
-    sa.Column("object_type", sa.String, primary_key=True),
-    sa.Column("object_name", sa.String, primary_key=True),
-    sa.Column("database", sa.String, primary_key=True),
-    sa.Column("privilege", sa.String, primary_key=True),
-    sa.Column("grantor", sa.String, nullable=False),
+    sa.Column("role", Text, primary_key=True),
+    sa.Column("object_type", Text, primary_key=True),
+    sa.Column("object_name", Text, primary_key=True),
+    sa.Column("database", Text, primary_key=True),
+    sa.Column("privilege", Text, primary_key=True),
+    sa.Column("grantor", Text, nullable=False),
 )
 privilege_groups = sa.Table(
     "privilege_groups",
     metadata,
-    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("name", Text, primary_key=True),
     sa.Column("privileges", sa.JSON, nullable=False),
 )
 
@@ -183,8 +185,8 @@ snapshots = sa.Table(
     metadata,
     sa.Column("snapshot_id", sa.BigInteger, primary_key=True),
     sa.Column("collection_id", sa.BigInteger, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("description", sa.String, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("description", Text, nullable=False),
     sa.Column("created_ts", sa.BigInteger, nullable=False),
     sa.Column("collection", sa.JSON, nullable=False),
     sa.Column("segments", sa.JSON, nullable=False),
@@ -214,12 +216,12 @@ restore_jobs = sa.Table(
     metadata,
     sa.Column("job_id", sa.BigInteger, primary_key=True),
     sa.Column("snapshot_id", sa.BigInteger, nullable=False),
-    sa.Column("snapshot_name", sa.String, nullable=False),
+    sa.Column("snapshot_name", Text, nullable=False),
     sa.Column("collection_id", sa.BigInteger, nullable=False),
-    sa.Column("database", sa.String, nullable=False),
-    sa.Column("collection_name", sa.String, nullable=False),
+    sa.Column("database", Text, nullable=False),
+    sa.Column("collection_name", Text, nullable=False),
     sa.Column("state", sa.Integer, nullable=False),
-    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("reason", Text, nullable=False),
     sa.Column("started_ms", sa.BigInteger, nullable=False),
     sa.Column("ended_ms", sa.BigInteger, nullable=False),
 )

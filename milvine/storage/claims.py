@@ -23,6 +23,8 @@ from milvine.storage.objects import Objects, Place
 
 OWNER = "milvine.json"
 """The object that names the data directory."""
+CATALOG = "milvine-catalog.json"
+"""The object that names the catalog, if directories of one catalog take turns."""
 SERVER = "milvine-server.json"
 """The object that names the server."""
 MARKER = "store.json"
@@ -32,9 +34,11 @@ MARKER = "store.json"
 class Claim:
     """The claim of one data directory to one URI."""
 
-    def __init__(self, root: Path, objects: Objects) -> None:
+    def __init__(self, root: Path, objects: Objects, catalog: str = "") -> None:
+        """`catalog` names a catalog whose directories all may use the URI: they hold nothing that is not there."""
         self._root = root
         self._objects = objects
+        self._catalog = orjson.dumps({"owner": catalog}) if catalog else None
         self._server = orjson.dumps(
             {"id": uuid.uuid4().hex, "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         )
@@ -50,9 +54,11 @@ class Claim:
             if self._is_made:
                 return
             root, uri, known = self._root, self._objects.uri, read_marker(self._root / MARKER)
-            owner = uuid.uuid4().hex if known is None else known.owner
-            content = orjson.dumps({"owner": owner})
             found = self._objects.content(OWNER)
+            owner = uuid.uuid4().hex if known is None else known.owner
+            if found is not None and not (known and known.is_claimed) and self._is_of_catalog():
+                owner = orjson.loads(found)["owner"]
+            content = orjson.dumps({"owner": owner})
             if found is None:
                 if known is not None and known.is_claimed and known.uri != uri:
                     raise UnexpectedError(
@@ -73,8 +79,15 @@ class Claim:
             claimed = Marker(uri, owner, is_claimed=True)
             if known != claimed:
                 write_marker(root / MARKER, claimed)
+            if self._catalog is None:
+                self._objects.remove([CATALOG])
+            elif not self._is_of_catalog():
+                self._objects.replace(CATALOG, self._catalog)
             self._objects.replace(SERVER, self._server)
             self._is_made = True
+
+    def _is_of_catalog(self) -> bool:
+        return self._catalog is not None and self._objects.content(CATALOG) == self._catalog
 
     def check(self) -> None:
         """Raises IoFailed if another server has claimed the URI since. Called before a commit and before a sweep."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -14,17 +14,20 @@ from milvine.storage.directories import sync_directory
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """`owner` names the directory there, and is in no other place. `is_claimed`: it was found there at least once."""
+    """`owner` names the directory there, and is in no other place. `is_claimed`: it was found there at least once.
+    `epochs`: those that a catalog may have after the last start here, two if that was cut short; empty: any."""
 
     uri: str
     owner: str
     is_claimed: bool
+    epochs: tuple[int, ...] = ()
 
 
 def read_marker(path: Path) -> Marker | None:
     """None without such a file. Raises DataIntegrityError."""
     try:
-        return Marker(**orjson.loads(path.read_bytes()))
+        found = Marker(**orjson.loads(path.read_bytes()))
+        return replace(found, epochs=tuple(found.epochs))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

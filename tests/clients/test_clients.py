@@ -7,11 +7,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from conftest import Server, ServerFactory, free_port
+from load_balancer import LoadBalancer
 from toolchains import BUILD, BUILD_SECONDS, CLIENTS, Client, timed, toolchains_are_required
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(BUILD_SECONDS)]
@@ -165,10 +167,11 @@ class Tour:
             self.failed[name] = outcome
 
 
-def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
-    """Runs a tour, and restarts the server when it asks for that. The tour writes the files of its imports to `cwd`."""
+def run_tour(command: tuple[str, ...], uri: str, restart: Callable[[], None], cwd: Path) -> Tour:
+    """Runs a tour, and calls `restart` when it asks for a restart of the server. The tour writes the
+    files of its imports to `cwd`."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"MILVINE_URI": server.uri, "MILVINE_TOKEN": TOKEN, "MILVINE_FILES": str(cwd)}
+    environment |= {"MILVINE_URI": uri, "MILVINE_TOKEN": TOKEN, "MILVINE_FILES": str(cwd)}
     tour = Tour(-1)
     with (cwd / "complaints").open("wb") as complaints:
         process = subprocess.Popen(
@@ -187,8 +190,7 @@ def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
             for line in process.stdout:
                 tour.read(line.strip())
                 if line.strip() == "restart me":
-                    server.stop()
-                    server.start()
+                    restart()
                     process.stdin.write("done\n")
                     process.stdin.flush()
         finally:
@@ -197,6 +199,9 @@ def run_tour(command: tuple[str, ...], server: Server, cwd: Path) -> Tour:
     return tour
 
 
+tours = pytest.mark.parametrize(
+    "client", [client for client in CLIENTS if client.tour], ids=lambda client: client.label.replace(" ", "-")
+)
 each_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.label.replace(" ", "-"))
 
 
@@ -229,19 +234,44 @@ def test_a_wrong_password_raises_the_clients_authentication_error(
         assert "auth check failure, please check username and password are correct" in said, said
 
 
-@pytest.mark.parametrize(
-    "client", [client for client in CLIENTS if client.tour], ids=lambda client: client.label.replace(" ", "-")
-)
+@tours
 def test_every_step_of_the_tour_succeeds(
     client: Client, build: Build, table: Table, new_server: ServerFactory, tmp_path: Path
 ) -> None:
     row = table.row(client)
     build(client)
     server = new_server(env={**_WITH_AUTHORIZATION, "MILVINE_IMPORT_PATH": str(tmp_path)}, port=free_port())
-    tour = run_tour(client.tour, server, tmp_path)
+
+    def restart() -> None:
+        server.stop()
+        server.start()
+
+    tour = run_tour(client.tour, server.uri, restart, tmp_path)
     row[3] = f"{len(tour.ok)} of {len(tour.ok) + len(tour.failed)}"
     table.notes += [f"{client.label}: {name} {why}" for name, why in tour.failed.items()]
     table.notes.append(f"{client.label} lacks {', '.join(tour.lacks)}")
     assert tour.failed == {}
     assert set(tour.ok) >= ALWAYS
     assert tour.exit_code == 0, (tmp_path / "complaints").read_text()[-4000:]
+
+
+@tours
+def test_a_client_goes_on_with_the_standby_after_its_head_was_killed(
+    client: Client, build: Build, new_server: ServerFactory, tmp_path: Path
+) -> None:
+    build(client)
+    env = {**_WITH_AUTHORIZATION, "MILVINE_IMPORT_PATH": str(tmp_path)}
+    head = new_server("--standby", env=env, port=free_port())
+    standby = new_server("--standby", env=env, data_dir=head.data_dir, port=free_port(), start=False)
+    standby.spawn()
+    with closing(LoadBalancer([head.port, standby.wanted_port])) as balancer:
+        balancer.wait_for(head.port)
+
+        def restart() -> None:
+            head.kill()
+            standby.wait_ready()
+            balancer.wait_for(standby.port)
+
+        tour = run_tour(client.tour, balancer.uri, restart, tmp_path)
+    assert tour.failed == {} and tour.exit_code == 0, (tmp_path / "complaints").read_text()[-4000:]
+    assert "restart" in tour.ok

@@ -61,8 +61,6 @@ _ADDRESS = re.compile(r"""(?<=localhost:)19530|(?<=127\.0\.0\.1:)19530|(?<=port=
 def adapted(text: str, port: int, store_host: str) -> str:
     """The program with the addresses of its server and of the object store."""
     text = _ADDRESS.sub(lambda found: found.group().replace("19530", str(port)), text)
-    text = text.replace('super_user = ""', 'super_user = "root"')
-    text = text.replace('super_password = ""', 'super_password = "Milvus"')
     text = text.replace("MilvusClient()", f'MilvusClient("http://localhost:{port}")')
     return text.replace("0.0.0.0:9000", f"{store_host}:9000").replace("a-bucket", BUCKET)
 
