@@ -72,7 +72,7 @@ def milvine(relay: Relay, *arguments: str, code: int = 0) -> Any:
         command, env={**os.environ, **KEYS}, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
     )
     assert done.returncode == code, done.stderr
-    return done.stderr if code else json.loads(done.stdout)
+    return done.stderr + done.stdout if code else json.loads(done.stdout)
 
 
 def names(objects: ObjectServer, prefix: str) -> list[str]:
