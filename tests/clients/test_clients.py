@@ -63,7 +63,7 @@ ALWAYS: frozenset[str] = frozenset(
         "grant_role", "drop_role", "drop_user",
         "create_sparse_vectors", "insert_sparse_vectors", "search_sparse_vectors", "query_sparse_vectors",
         "create_binary_vectors", "insert_binary_vectors", "search_binary_vectors", "query_binary_vectors",
-        "full_text", "text_match", "hybrid_full_text", "run_analyzer", "query_aggregates", "import",
+        "full_text", "text_match", "hybrid_full_text", "run_analyzer",
     )
 )
 # fmt: on
