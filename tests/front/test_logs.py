@@ -147,6 +147,7 @@ def test_the_level_needs_the_token_of_the_metrics(new_server: ServerFactory) -> 
     assert requests.get(url, headers={"Authorization": "Bearer t"}, timeout=10).json() == {"level": "info"}
 
 
+@pytest.mark.one_process("the call that sets the number of replicas is logged, too")
 def test_the_access_log_has_a_line_for_each_request(new_server: ServerFactory) -> None:
     env = {"MILVINE_PROXY_ACCESSLOG_ENABLE": "true", "MILVINE_PROXY_ACCESSLOG_FILENAME": "access.log"}
     server = new_server(env=env)

@@ -29,6 +29,7 @@ def test_grpc_and_http_answer_on_one_port_on_both_loopbacks(server: Server, host
     assert listed.json()["code"] == 0
 
 
+@pytest.mark.one_process("the port for nodes is open, too")
 def test_nothing_but_the_one_port_is_open_and_only_on_loopbacks(new_server: ServerFactory) -> None:
     server = new_server()
     listening = {

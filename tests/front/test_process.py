@@ -285,6 +285,7 @@ def _settled_rss(server: Server) -> int:
     return settled
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 @pytest.mark.parametrize("index_type", [pytest.param("FLAT", marks=pytest.mark.nightly), "HNSW"])
 def test_released_memory_is_returned_to_the_system(new_server: ServerFactory, index_type: str) -> None:
     """100,000 x 128 is 51 MB of vectors. The load precedes the HNSW build, so scanned memory must be freed too."""
