@@ -95,7 +95,7 @@ class Reads:
         if node is None:
             return node_id != HERE, 0, node_id
         # Of equally idle nodes another one comes first each time.
-        return node.is_doubtful, node.in_flight, node.turn()
+        return node.is_doubtful, node.in_flight, node.last_read
 
 
 class _Reading:

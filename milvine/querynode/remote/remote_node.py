@@ -23,6 +23,7 @@ _SILENT_SECONDS = 1.5
 """A node that has not reported for so long is asked only if there is no other holder."""
 
 _STRAY_BEATS = 3
+_reads = count(1)
 SegmentKey = tuple[int, int]
 """Collection and segment."""
 
@@ -80,7 +81,8 @@ class RemoteNode:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._waited_for: dict[int, PendingCall | StreamingCall] = {}
-        self._turns = count()
+        self.last_read = 0
+        """The number, among those of all nodes, of the read that began last."""
         self._beat_at = time.monotonic()
         self._failed_at = float("-inf")
         self._latencies: dict[str, _Latencies] = {}
@@ -115,14 +117,11 @@ class RemoteNode:
     def started(self) -> None:
         with self._lock:
             self._in_flight += 1
+            self.last_read = next(_reads)
 
     def ended(self) -> None:
         with self._lock:
             self._in_flight -= 1
-
-    def turn(self) -> int:
-        """A number that grows with each look."""
-        return next(self._turns)
 
     @property
     def silent_seconds(self) -> float:
