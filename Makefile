@@ -31,6 +31,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" $(TWO_AT_A_TIME)
 
 test-cluster: setup
+	$(BIN)/python -m pip install --quiet --editable ".[cluster]"
 	MILVINE_NODE_ROUNDS=20 MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" --timeout 900 tests/cluster
 	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest tests/model/test_random_model.py
 	MILVINE_TEST_STORE=versitygw $(BIN)/python -m pytest tests/storage tests/crash tests/load_release tests/compat/test_compaction.py

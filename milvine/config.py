@@ -377,6 +377,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cluster_host", "cluster.host", "127.0.0.1", str, "address on which query nodes reach this head"),
     Setting("cluster_port", "cluster.port", 0, parse_port, "its port; 0: all segments are in this process"),
     Setting(
+        "cluster_ray_address",
+        "cluster.ray.address",
+        "",
+        str,
+        "a cluster of Ray that starts query nodes; needs cluster.port; empty: nodes are started by hand",
+    ),
+    Setting(
+        "cluster_ray_directory",
+        "cluster.ray.directory",
+        "/var/tmp/milvine-nodes",
+        str,
+        "the copies of its nodes, on each machine; there MILVINE_LOCALSTORAGE_PATH comes first",
+    ),
+    Setting(
         "internal_ca_pem_path", "internaltls.caPemPath", "", _parse_path, "the authority of certificates of a cluster"
     ),
     Setting(
@@ -791,6 +805,8 @@ class Settings:
     port: int
     cluster_host: str
     cluster_port: int
+    cluster_ray_address: str
+    cluster_ray_directory: str
     internal_ca_pem_path: str
     internal_server_pem_path: str
     internal_server_key_path: str
@@ -925,6 +941,8 @@ def load_settings(flags: Mapping[str, object | None], environment: Mapping[str, 
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"setting {setting.key}: cannot read {found!r}: {error}") from error
     values["rates"] = read_rates(lookup, parse_bool, parse_number)
+    if values["cluster_ray_address"] and not values["cluster_port"]:
+        raise ValueError("setting cluster.ray.address needs cluster.port: nodes register there")
     return Settings(**values)
 
 

@@ -37,6 +37,7 @@ from milvine.querynode.local_node import LocalNode
 from milvine.querynode.remote.head import Head
 from milvine.querynode.remote.node_set import NodeSet
 from milvine.querynode.remote.process import certificates_of, check_is_guarded
+from milvine.querynode.remote.ray_cluster import RayNodes
 from milvine.querynode.resting import RestPolicy
 from milvine.rest_api import not_serving as rest_not_serving
 from milvine.rest_api.app import make_app
@@ -143,7 +144,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     _count_under_milvus_names(catalog)
     datanode.start()
     leave_nodes = (
-        _listen(settings, node, store, catalog, loader, clock, resource_files)
+        _listen(settings, node, store, catalog, loader, clock, resource_files, background)
         if isinstance(node, NodeSet)
         else _nothing
     )
@@ -224,6 +225,7 @@ def _listen(
     loader: Loader,
     clock: HybridClock,
     resource_files: ResourceFiles,
+    background: Supervisor,
 ) -> Callable[[], None]:
     """Lets query nodes register; returns what ends that. Raises UnexpectedError."""
     if isinstance(store, CachedStore):
@@ -236,7 +238,17 @@ def _listen(
     nodes.start(loader)
     port = head.start(settings.cluster_host, settings.cluster_port)
     logs.event(_log, logging.INFO, "query nodes may register", address=f"{settings.cluster_host}:{port}")
-    return head.close
+    if not settings.cluster_ray_address:
+        return head.close
+    address = f"{settings.cluster_host}:{port}"
+    by_ray = RayNodes(settings, address, lambda: catalog.snapshot.resource_groups, background)
+    by_ray.start()
+
+    def leave() -> None:
+        by_ray.close()
+        head.close()
+
+    return leave
 
 
 def _model_client(settings: Settings) -> ModelClient:

@@ -30,6 +30,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", action="append", default=[], metavar="KEY=VALUE", help="what resource groups choose nodes by"
     )
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="SECONDS", help="end if no server answers for so long; 0: never"
+    )
     parser.add_argument("--memory-limit", metavar="LIMIT", help="bytes, or a share of the machine (memory.limit)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; default: none")
 
@@ -72,7 +75,11 @@ def _run(parsed: argparse.Namespace) -> int:
         sys.stdout.write(f"milvine node ready {node.address}\n")
         sys.stdout.flush()
 
-    threading.Thread(target=node.run, args=(announce,), name="reports", daemon=True).start()
+    def report() -> None:
+        node.run(announce, parsed.patience)
+        os.kill(os.getpid(), signal.SIGTERM)  # nobody has answered for too long
+
+    threading.Thread(target=report, name="reports", daemon=True).start()
     number = signal.sigwait(STOP_SIGNALS)
     logs.event(_log, logging.INFO, "stopping", signal=signal.Signals(number).name)
     node.stop()

@@ -31,11 +31,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help=f"{settings['standby'].help} (setting {settings['standby'].key})",
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="RAY_ADDRESS",
+        dest="cluster_ray_address",
+        help=f"{settings['cluster_ray_address'].help} (setting {settings['cluster_ray_address'].key})",
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings; default: none")
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    flags = {name: getattr(parsed, name) for name in (*_FLAGS, "standby")}
+    flags = {name: getattr(parsed, name) for name in (*_FLAGS, "standby", "cluster_ray_address")}
     try:
         settings = config.load_settings(flags, os.environ, parsed.config)
         logs.configure(settings.log_level, settings.log_format)
@@ -63,6 +69,7 @@ COMMAND = Command(
         "milvine serve --host 0.0.0.0        # other machines may connect; see docs/security.md first",
         "milvine serve --port 0              # a free port, printed as `milvine ready HOST:PORT`",
         "milvine serve --standby             # waits while another head serves; see docs/cluster.md",
+        "MILVINE_CLUSTER_PORT=19531 milvine serve --cluster 127.0.0.1:6379    # query nodes by Ray",
         "MILVINE_MEMORY_LIMIT=4GB milvine serve    # any setting, by its variable",
     ),
     _add_arguments,

@@ -42,6 +42,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         (["--port=99999"], "setting proxy.port: cannot read '99999': a port is a number from 0 to 65535"),
         (["--port=many"], "setting proxy.port: cannot read 'many': it must be a whole number"),
         (["--metrics-port=-1"], "setting common.metricsPort: cannot read '-1': a port is a number from 0 to 65535"),
+        (["--cluster=127.0.0.1:6379"], "setting cluster.ray.address needs cluster.port: nodes register there"),
         (
             ["--host=no.such.host.invalid"],
             "cannot listen on the host no.such.host.invalid: neither an address nor a name that is known",

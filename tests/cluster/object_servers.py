@@ -36,12 +36,13 @@ def _versitygw() -> str:
 class ObjectServer:
     """One bucket. Objects of versitygw outlive a restart, those of moto do not."""
 
-    def __init__(self, directory: Path, kind: str | None = None) -> None:
+    def __init__(self, directory: Path, kind: str | None = None, host: str = HOST) -> None:
         self._directory = directory
+        self._host = host
         self.is_lasting = (kind or os.environ.get("MILVINE_S3_SERVER")) == VERSITYGW
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self.endpoint = f"http://{HOST}:{self._port}"
+        self.endpoint = f"http://{host}:{self._port}"
         self.start()
         self.s3.create_bucket(Bucket=BUCKET)
 
@@ -59,9 +60,9 @@ class ObjectServer:
         if self.is_lasting:
             objects = self._directory / "objects"
             objects.mkdir(exist_ok=True)
-            command = [_versitygw(), "--quiet", "--port", f"{HOST}:{self._port}", "posix", str(objects)]
+            command = [_versitygw(), "--quiet", "--port", f"{self._host}:{self._port}", "posix", str(objects)]
         else:
-            command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self._port)]
+            command = [sys.executable, "-m", "moto.server", "-H", self._host, "-p", str(self._port)]
         keys = {"ROOT_ACCESS_KEY": "tests", "ROOT_SECRET_KEY": "tests-secret"}
         with (self._directory / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -70,7 +71,7 @@ class ObjectServer:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                socket.create_connection((HOST, self._port), 1).close()
+                socket.create_connection((self._host, self._port), 1).close()
                 return
             except OSError:
                 assert time.monotonic() < deadline and self._process.poll() is None, "the S3 server did not start"

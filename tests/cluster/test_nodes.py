@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def client(cluster: ClusterOfNodes) -> Iterator[MilvusClient]:
     made.close()
 
 
-def fill(client: MilvusClient, name: str, replicas: int = 1, group: str = "") -> None:
+def fill(client: MilvusClient, name: str, replicas: int = 1, groups: Sequence[str] = ()) -> None:
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
@@ -59,7 +59,7 @@ def fill(client: MilvusClient, name: str, replicas: int = 1, group: str = "") ->
     for first in range(0, ROWS, ROWS // SEGMENTS):
         client.insert(name, rows(first, first + ROWS // SEGMENTS))
         client.flush(name)
-    client.load_collection(name, replica_number=replicas, resource_groups=[group] if group else [])
+    client.load_collection(name, replica_number=replicas, resource_groups=list(groups))
 
 
 def rows(first: int, end: int) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def test_segments_are_on_the_nodes_of_their_resource_group(
     default = "__default_resource_group"
     here, there = group_nodes(client, group), group_nodes(client, default)
     assert (len(here), len(there), here | there) == (1, 1, nodes_of(cluster))
-    fill(client, "grouped", group=group)
+    fill(client, "grouped", groups=[group])
     assert holders(client, "grouped") == [here] * SEGMENTS
     (replica,) = client._get_connection().describe_replica("grouped")
     assert (set(replica.group_nodes), replica.resource_group, dict(replica.num_outbound_node)) == (here, group, {})

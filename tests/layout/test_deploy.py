@@ -14,6 +14,7 @@ import yaml
 from milvine import __version__, metrics
 from milvine.cli import _parser
 from milvine.config import load_settings
+from milvine.querynode.remote.ray_cluster import RESOURCE
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -107,6 +108,29 @@ def test_service_and_probes_ask_the_ports_of_the_settings(manifests: dict[str, A
     assert service["selector"] == stateful["selector"]["matchLabels"] == stateful["template"]["metadata"]["labels"]
     assert container["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     assert {container[probe]["tcpSocket"]["port"] for probe in ("startupProbe", "livenessProbe")} <= ports.keys()
+
+
+def test_the_manifest_of_a_cluster_sets_what_exists_and_starts_commands_that_exist() -> None:
+    found = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "ray-cluster.yaml").read_text()))
+    shared = next(one["data"] for one in found if one["kind"] == "ConfigMap")
+    cluster = next(one["spec"] for one in found if one["kind"] == "RayCluster")
+    (workers,) = cluster["workerGroupSpecs"]
+    assert json.loads(json.loads(workers["rayStartParams"]["resources"])) == {RESOURCE: 1}
+    for group in (cluster["headGroupSpec"], workers):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == f"milvine:{__version__}"
+        given = shared | {one["name"]: one.get("value", "secret-1") for one in container["env"]}
+        settings = load_settings(
+            {}, {name: value for name, value in given.items() if name.startswith("MILVINE_")}, None
+        )
+        assert all(
+            path.startswith("/tls/") for path in (settings.internal_ca_pem_path, settings.internal_server_key_path)
+        )
+        assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tls", settings.data_dir}
+        assert given["RAY_AUTH_MODE"] == "token"
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    serve = shlex.split(re.findall(r"exec milvine (.+)", head["args"][0])[0])
+    assert _parser().parse_args(serve).cluster_ray_address.endswith(":6379")
 
 
 def test_the_unit_starts_a_command_that_exists() -> None:

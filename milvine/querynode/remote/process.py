@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -115,9 +116,10 @@ class NodeProcess:
         self._stopping = threading.Event()
         self._trouble = ""
 
-    def run(self, on_registered: Callable[[], None]) -> None:
-        """Reports until `stop`. `on_registered` is called once."""
-        is_registered = False
+    def run(self, on_registered: Callable[[], None], patience_seconds: float = 0.0) -> None:
+        """Reports until `stop`, or until no head has answered for so long (0: for ever). `on_registered` is called
+        once."""
+        is_registered, answered_at = False, time.monotonic()
         while not self._stopping.is_set():
             try:
                 self._beat()
@@ -125,9 +127,12 @@ class NodeProcess:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     _log.warning("the head does not take this node: %s", error)
+                if patience_seconds and time.monotonic() - answered_at > patience_seconds:
+                    _log.warning("no head has answered for %.0f seconds", patience_seconds)
+                    return
                 self._heads.try_next()
             else:
-                self._trouble = ""
+                self._trouble, answered_at = "", time.monotonic()
                 if not is_registered:
                     is_registered = True
                     on_registered()
