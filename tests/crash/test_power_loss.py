@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ def engine_on(directory: Path) -> Iterator[Engine]:
         assert engine.close(time.monotonic() + LOADED_SECONDS)
 
 
-def build_here(task: str, order: dict[str, Any], _is_wanted: Callable[[], bool]) -> None:
+def build_here(task: str, order: dict[str, Any], _is_wanted: Callable[[], bool], _pass_fds: Sequence[int] = ()) -> None:
     """Does the child process's work in this process, where its files are recorded."""
     assert task == "build"
     build_process.build(order)
