@@ -379,7 +379,9 @@ def test_a_commit_waits_for_postgresql_until_its_outcome_is_known() -> None:
         relay.lose_commit = "answer"
         change = threading.Thread(target=added, args=(catalog, "ann"), daemon=True)
         change.start()
-        time.sleep(0.2)
+        while relay.lose_commit and change.is_alive():
+            time.sleep(0.01)
+        time.sleep(0.2)  # PostgreSQL commits
         own.kill()
         change.join(1.5)
         assert change.is_alive() and "ann" not in catalog.snapshot.users
