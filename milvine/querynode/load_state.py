@@ -1,17 +1,22 @@
-"""The state of one collection's loading: its target, openings, open segments, and waiting reads."""
+"""The state of each collection's loading: its target, openings, open segments, and waiting reads."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
+from milvine.catalog.store import Catalog
+from milvine.errors import MilvineError
 from milvine.in_flight import InFlight
 from milvine.model.collections import LoadConfig
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import SegmentMeta
+from milvine.querynode.budget import Budget
 from milvine.querynode.load_targets import LoadTarget
+from milvine.querynode.node import QueryNode
 from milvine.querynode.opening_progress import OpeningProgress
 from milvine.querynode.reservations import Reservations
 from milvine.segment.sealed import LoadSpec
@@ -128,6 +133,20 @@ class LoadState:
         """Waits, without the lock, for the end of some work."""
         return self.lock.wait_for(holds, seconds)
 
+    def stop_openings(self, deadline: float) -> bool:
+        """Waits until the opening or closing of a segment returns memory; False if there is none, or none does before
+        `deadline` (time.monotonic)."""
+        self.to_open.clear()
+        stopping = {i: w for i, w in self.working.items() if isinstance(w, Closing) or not w.is_successor}
+        for work in stopping.values():
+            if isinstance(work, Opening):
+                work.progress.cancel()
+
+        def has_stopped() -> bool:
+            return any(self.working.get(i) is not work for i, work in stopping.items())
+
+        return bool(stopping) and self.wait_until(has_stopped, max(0.0, deadline - time.monotonic()))
+
     # Waiting reads
 
     @property
@@ -145,3 +164,47 @@ class LoadState:
         (time.monotonic)."""
         with self._changed:
             return self._changed.wait_for(lambda: self._changes != seen, max(0.0, deadline - time.monotonic()))
+
+
+class LoadStates:
+    """The states of all collections that are or were to be loaded, until they are dropped."""
+
+    def __init__(self, catalog: Catalog, node: QueryNode, budget: Budget) -> None:
+        self._catalog = catalog
+        self._node = node
+        self._budget = budget
+        self.lock = threading.Lock()
+        """Held while a state is added or removed."""
+        self._states: dict[int, LoadState] = {}
+        self.failures: dict[int, MilvineError] = {}
+        """Why the last load ended, of collections whose load failed."""
+        self.resuming: set[int] = set()
+        """Collections that were loaded when the process ended, and perhaps are not yet again."""
+
+    def of(self, collection_id: int) -> LoadState:
+        """The state of a collection, made if there is none."""
+        with self.lock:
+            state = self._states.get(collection_id)
+            if state is None:
+                names = partial(self._names, collection_id)
+                copies = partial(self._node.copies, collection_id)
+                state = LoadState(Reservations(self._budget, collection_id, names, copies))
+                self._states[collection_id] = state
+            return state
+
+    def known(self, collection_id: int) -> LoadState | None:
+        """The state of a collection, if there is one. It takes no lock."""
+        return self._states.get(collection_id)
+
+    def items(self) -> list[tuple[int, LoadState]]:
+        return list(self._states.items())
+
+    def forget(self, collection_id: int) -> None:
+        with self.lock:
+            self._states.pop(collection_id, None)
+
+    def _names(self, collection_id: int) -> Mapping[int, str]:
+        """The collections of one collection's database."""
+        collections = self._catalog.snapshot.collections
+        own = collections.get(collection_id)
+        return {i: c.name for i, c in collections.items() if own is not None and c.database == own.database}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import operator
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +40,7 @@ from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
 from milvine.querynode.joining import Blocks
-from milvine.querynode.load_state import Closing, LoadState, Opening
+from milvine.querynode.load_state import Closing, LoadState, LoadStates, Opening
 from milvine.querynode.load_targets import (
     Difference,
     Held,
@@ -59,7 +58,6 @@ from milvine.querynode.load_targets import (
 )
 from milvine.querynode.node import QueryNode
 from milvine.querynode.opener import Opener
-from milvine.querynode.reservations import Reservations
 from milvine.querynode.resting import Resting, RestPolicy
 from milvine.querynode.warmer import Warmer
 from milvine.segment.sealed import LoadSpec, part_sizes
@@ -127,11 +125,8 @@ class Loader:
         self._blocks = blocks
         self.serves_unlisted_fields = serves_unlisted_fields
         self._memory_may_come = memory_may_come
-        self._lock = threading.Lock()
         self._is_closing = False
-        self._resuming: set[int] = set()
-        self._states: dict[int, LoadState] = {}
-        self._failures: dict[int, MilvineError] = {}
+        self._states = LoadStates(catalog, node, budget)
         self._threads = threads
         self._collections = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._segments = ThreadPoolExecutor(_LOADS_AT_A_TIME * threads, thread_name_prefix="segment-loader")
@@ -152,7 +147,7 @@ class Loader:
         """Loads the collections that were loaded when the process ended."""
         for collection in self._catalog.snapshot.collections.values():
             if collection.load is not None:
-                state = self._state(collection.collection_id)
+                state = self._states.of(collection.collection_id)
                 try:
                     with state.lock:
                         self._reserve(collection, state, collection.load)
@@ -171,13 +166,13 @@ class Loader:
                     self._begin_to_resume(collection.collection_id)
 
     def _begin_to_resume(self, collection_id: int) -> None:
-        self._resuming.add(collection_id)
+        self._states.resuming.add(collection_id)
         self._schedule(collection_id)
 
     def close(self) -> None:
         """Ends openings and starts no more. The stored load configurations stay."""
         self._is_closing = True
-        for state in list(self._states.values()):
+        for _, state in self._states.items():
             with state.lock:
                 state.to_open.clear()
                 state.generation += 1
@@ -185,22 +180,6 @@ class Loader:
                     opening.progress.cancel()
         for pool in (self._collections, self._warm_ups, self._segments, self._closers):
             pool.shutdown(cancel_futures=True)
-
-    def _state(self, collection_id: int) -> LoadState:
-        with self._lock:
-            state = self._states.get(collection_id)
-            if state is None:
-                names = partial(self._names, collection_id)
-                copies = partial(self._node.copies, collection_id)
-                state = LoadState(Reservations(self.budget, collection_id, names, copies))
-                self._states[collection_id] = state
-            return state
-
-    def _names(self, collection_id: int) -> Mapping[int, str]:
-        """The collections of one collection's database."""
-        collections = self._catalog.snapshot.collections
-        own = collections.get(collection_id)
-        return {i: c.name for i, c in collections.items() if own is not None and c.database == own.database}
 
     # Targets
 
@@ -221,7 +200,7 @@ class Loader:
     ) -> LoadTarget:
         view = self._views.current(collection.collection_id)
         database = self._catalog.snapshot.databases.get(collection.database)
-        state = self._states.get(collection.collection_id)
+        state = self._states.known(collection.collection_id)
         wider = None if state is None else state.wider_schema
         return load_target(config, self._spec(collection, config, database, wider), view, partition_ids)
 
@@ -230,7 +209,7 @@ class Loader:
         collection = self._catalog.snapshot.collections.get(collection_id)
         if collection is None or collection.load is None or self._is_closing:
             return None
-        state = self._states.get(collection_id)
+        state = self._states.known(collection_id)
         if state is None:
             return self._target_of(collection, collection.load)
         # Asked for several times for each of perhaps a thousand segments.
@@ -286,7 +265,7 @@ class Loader:
 
     def _with_room(self, collection_id: int, try_it: Callable[[LoadState], bool], deadline: float) -> None:
         """Runs `try_it`, with the state's lock, until it returns True. While it lacks memory, others rest."""
-        state = self._state(collection_id)
+        state = self._states.of(collection_id)
         try:
             while True:
                 try:
@@ -312,16 +291,16 @@ class Loader:
         try:
             self._reserve(current, state, config)
         except MemoryLimitExceeded:
-            if not self._stop_openings(state, deadline):
+            if not state.stop_openings(deadline):
                 if current.load is None:
-                    self._failures[collection_id] = SegmentRequestResourceFailed("Memory")
+                    self._states.failures[collection_id] = SegmentRequestResourceFailed("Memory")
                 raise
             return False
         served = current.load if state.loaded.is_set() else state.served_config
         # Chosen again in the transaction, since a partition may have been created or dropped.
         change_load_config(self._catalog, collection_id, choose)
         crash_point("load.committed")
-        self._failures.pop(collection_id, None)
+        self._states.failures.pop(collection_id, None)
         state.served_config = None if served is None else common_config(served, config)
         state.is_resting = state.is_waking = False
         state.loaded.clear()
@@ -338,21 +317,6 @@ class Loader:
             if has_memory and target.wants(opening.meta, opening.wanted):  # it continues
                 needed.pop(opening.meta.segment_id, None)
         state.reservations.plan(needed, self._node.copies(collection.collection_id, config))
-
-    @staticmethod
-    def _stop_openings(state: LoadState, deadline: float) -> bool:
-        """Waits until the opening or closing of a segment returns memory; False if there is none, or none does before
-        `deadline`."""
-        state.to_open.clear()
-        stopping = {i: w for i, w in state.working.items() if isinstance(w, Closing) or not w.is_successor}
-        for work in stopping.values():
-            if isinstance(work, Opening):
-                work.progress.cancel()
-
-        def has_stopped() -> bool:
-            return any(state.working.get(i) is not work for i, work in stopping.items())
-
-        return bool(stopping) and state.wait_until(has_stopped, max(0.0, deadline - time.monotonic()))
 
     def release(self, collection_id: int) -> None:
         """Stores NotLoad first, so that new reads are refused; then closes all segments and frees the memory."""
@@ -371,8 +335,8 @@ class Loader:
         self._close_released(collection_id)
 
     def _close_released(self, collection_id: int) -> None:
-        self._failures.pop(collection_id, None)
-        self._close_unwanted(collection_id, self._state(collection_id))
+        self._states.failures.pop(collection_id, None)
+        self._close_unwanted(collection_id, self._states.of(collection_id))
 
     def _close_unwanted(self, collection_id: int, state: LoadState) -> None:
         """Closes segments that are no longer wanted, and waits for their openings and closings to end."""
@@ -397,11 +361,11 @@ class Loader:
 
     def reading(self, collection_id: int) -> AbstractContextManager[None]:
         """Around a read: meanwhile the collection does not begin to rest."""
-        state = self._states.get(collection_id)
+        state = self._states.known(collection_id)
         return nullcontext() if state is None else state.reading
 
     def is_resting(self, collection_id: int) -> bool:
-        state = self._states.get(collection_id)
+        state = self._states.known(collection_id)
         return state is not None and state.is_resting
 
     def _rest(self, collection_id: int, state: LoadState, reason: str) -> bool:
@@ -423,7 +387,7 @@ class Loader:
     def wake(self, collection_id: int, deadline: float) -> None:
         """Begins to bring a resting collection back; no effect on others. Raises MemoryLimitExceeded, also if others
         that are read leave no room until `deadline` (time.monotonic)."""
-        state = self._states.get(collection_id)
+        state = self._states.known(collection_id)
         if state is None or not state.is_resting:
             return
         stop_deadline = min(deadline, time.monotonic() + STOP_SECONDS)
@@ -437,7 +401,7 @@ class Loader:
         try:
             self._reserve(collection, state, collection.load)
         except MemoryLimitExceeded:
-            if not self._stop_openings(state, deadline):
+            if not state.stop_openings(deadline):
                 raise
             return False
         state.is_resting, state.is_waking = False, True
@@ -461,7 +425,7 @@ class Loader:
     ) -> None:
         """Changes the schema of the collection by added or dropped fields. Open segments, including those opened in the
         meantime, know added fields before `commit` lets reads name them."""
-        state = self._state(collection_id)
+        state = self._states.of(collection_id)
         with state.widening:
             current = self._catalog.snapshot.collections.get(collection_id)
             if current is None:
@@ -485,7 +449,7 @@ class Loader:
         config = collection.load
         if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
             return LoadProgress(0, False)
-        state = self._state(collection.collection_id)
+        state = self._states.of(collection.collection_id)
         if state.is_loaded:
             return LoadProgress(100, True)
         opened = state.opened_bytes()
@@ -505,20 +469,20 @@ class Loader:
 
     def failure(self, collection_id: int) -> MilvineError | None:
         """Why the last load ended, if it failed."""
-        return self._failures.get(collection_id)
+        return self._states.failures.get(collection_id)
 
     def damage(self) -> list[tuple[int, MilvineError]]:
         """Collections whose last load ended at a damaged file, and the errors that name it. Those that could not be
         recovered are reported elsewhere."""
         return [
             (collection_id, error)
-            for collection_id, error in list(self._failures.items())
+            for collection_id, error in list(self._states.failures.items())
             if isinstance(error, DataIntegrityError) and self._views.damage(collection_id) is None
         ]
 
     def serves(self, collection: Collection, partition_ids: frozenset[int] | None, field_ids: frozenset[int]) -> bool:
         """Whether a read of these (None: all partitions that are to be loaded) can run now. It takes no lock."""
-        state = self._states.get(collection.collection_id)
+        state = self._states.known(collection.collection_id)
         if state is None or collection.load is None:
             return False
         if state.loaded.is_set():
@@ -533,30 +497,30 @@ class Loader:
 
     def changes(self, collection_id: int) -> int:
         """The number of changes that a read of the collection may wait for. It takes no lock."""
-        state = self._states.get(collection_id)
+        state = self._states.known(collection_id)
         return 0 if state is None else state.changes
 
     def wait_for_change(self, collection_id: int, seen: int, deadline: float) -> bool:
         """Waits until `changes` is no longer `seen`; False if it still is at `deadline` (time.monotonic)."""
-        return self._state(collection_id).wait_for_change(seen, deadline)
+        return self._states.of(collection_id).wait_for_change(seen, deadline)
 
     def wait_loaded(self, collection_id: int, timeout: float) -> bool:
         """Waits until the collection is loaded; False if it is not in time."""
-        return self._state(collection_id).loaded.wait(timeout)
+        return self._states.of(collection_id).loaded.wait(timeout)
 
     def all_loaded(self) -> bool:
         """Whether all collections loaded when the process ended are loaded again, or no longer to be loaded."""
         collections = self._catalog.snapshot.collections
-        for collection_id in list(self._resuming):
+        for collection_id in list(self._states.resuming):
             collection = collections.get(collection_id)
-            if collection is None or collection.load is None or self._state(collection_id).is_loaded:
-                self._resuming.discard(collection_id)
-        return not self._resuming
+            if collection is None or collection.load is None or self._states.of(collection_id).is_loaded:
+                self._states.resuming.discard(collection_id)
+        return not self._states.resuming
 
     # The comparison
 
     def _schedule(self, collection_id: int) -> None:
-        state = self._state(collection_id)
+        state = self._states.of(collection_id)
         with state.lock:
             state.compare_again = True
             if state.comparing or self._is_closing:
@@ -679,8 +643,7 @@ class Loader:
             state.served_config = None
             state.note_change()
         if collection is None and not self._node.held(collection_id) and not state.working:
-            with self._lock:
-                self._states.pop(collection_id, None)
+            self._states.forget(collection_id)
 
     # Opening and closing
 
@@ -750,7 +713,7 @@ class Loader:
         self._work.succeeded([(collection_id, segment_id) for segment_id in done])
 
     def _retry(self) -> float | None:
-        failing = [collection_id for collection_id, state in list(self._states.items()) if state.failing]
+        failing = [collection_id for collection_id, state in self._states.items() if state.failing]
         for collection_id in failing:
             self._schedule(collection_id)
         return _RETRY_SECONDS if failing else None
@@ -784,7 +747,7 @@ class Loader:
                 return
             _log.error("loading %s: %s", collection.name, error)
             metrics.background_failures.labels("load").inc()
-            self._failures[collection_id] = error
+            self._states.failures[collection_id] = error
             try:
                 set_load_config(self._catalog, collection_id, self._still_loaded(collection, state.served_config))
             except Exception as failure:  # noqa: BLE001 - the disk is full, say: the load runs, and fails, once more
@@ -824,7 +787,7 @@ class Loader:
 
     def limit_changed(self, limit_bytes: int) -> None:
         self.budget.set_limit(limit_bytes)
-        for collection_id in list(self._states):
+        for collection_id, _ in self._states.items():
             self._schedule(collection_id)
 
     # Notifications of the data node
@@ -837,7 +800,7 @@ class Loader:
         collection = self._catalog.snapshot.collections.get(collection_id)
         if collection is None or collection.load is None:
             return
-        state = self._state(collection_id)
+        state = self._states.of(collection_id)
         try:
             for meta in segments:
                 # Not opened in the pool, where it would wait for the reads of a long load.
@@ -858,16 +821,16 @@ class Loader:
             return opening
 
     def handed_over(self, collection_id: int, segment_ids: Set[int]) -> None:
-        with self._lock:
-            state = self._states.get(collection_id)
+        with self._states.lock:
+            state = self._states.known(collection_id)
         if state is not None:
             with state.lock:
                 state.prepared -= segment_ids
             self._schedule(collection_id)
 
     def view_changed(self, collection_id: int) -> None:
-        with self._lock:
-            state = self._states.get(collection_id)
+        with self._states.lock:
+            state = self._states.known(collection_id)
         if state is not None:
             with state.lock:
                 state.generation += 1

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from milvine import metrics
 from milvine.querynode.budget import Budget
-from milvine.querynode.load_state import LoadState
+from milvine.querynode.load_state import LoadState, LoadStates
 
 IDLE, MEMORY = "idle", "memory"
 _PAUSE_SECONDS = 0.02
@@ -34,7 +34,7 @@ class Resting:
         self,
         policy: RestPolicy,
         budget: Budget,
-        states: Mapping[int, LoadState],
+        states: LoadStates,
         rest: Callable[[int, LoadState, str], bool],
     ) -> None:
         """`rest` closes the segments of a collection, for a reason; False if it is being read or is not loaded."""
@@ -45,12 +45,12 @@ class Resting:
         self._making_room = threading.Lock()
         for reason in (IDLE, MEMORY):
             metrics.rested_collections.labels(reason)
-        metrics.resting_collections.set_function(lambda: sum(s.is_resting for s in list(states.values())))
+        metrics.resting_collections.set_function(lambda: sum(s.is_resting for _, s in states.items()))
 
     def _candidates(self) -> list[tuple[int, LoadState, int]]:
         """Loaded collections and their bytes, the longest unread first, those being read last."""
         found = []
-        for collection_id, state in list(self._states.items()):
+        for collection_id, state in self._states.items():
             usage = self._budget.usage(collection_id)
             if state.loaded.is_set() and usage:
                 found.append((collection_id, state, sum(sum(parts.values()) for parts in usage.values())))

@@ -101,7 +101,7 @@ def is_idle(engine: Engine, collection: Collection) -> Callable[[], bool]:
     return lambda: (
         not engine.loader._node.held(collection.collection_id)
         and engine.loader.budget.held_bytes() == engine.loader.budget.reserved_bytes() == 0
-        and not any(state.working for state in engine.loader._states.values())
+        and not any(state.working for _, state in engine.loader._states.items())
     )
 
 
@@ -194,7 +194,7 @@ def test_a_drop_stops_what_is_being_opened(engine: Engine, sealed: Collection, m
     engine.loader.release(sealed.collection_id)
     engine.datanode.drop(sealed.collection_id)
     assert wait_until(is_idle(engine, sealed), PATIENCE_SECONDS)
-    assert wait_until(lambda: sealed.collection_id not in engine.loader._states, PATIENCE_SECONDS), (
+    assert wait_until(lambda: engine.loader._states.known(sealed.collection_id) is None, PATIENCE_SECONDS), (
         "all reservations are freed"
     )
 
