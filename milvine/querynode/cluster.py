@@ -184,7 +184,7 @@ class Cluster:
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         if collection is None or collection.load is None:
             raise CollectionNotLoaded(target.collection_id)
-        if not self._loader.serves_unlisted_fields:
+        if not self._loader.wanted.serves_unlisted_fields:
             # A read that started before a field was dropped reads it as absent.
             for field_id in (field_ids & collection.schema.field_ids) - collection.load.field_ids:
                 raise UnexpectedError(f"field {collection.schema.by_id[field_id].name} is not loaded")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,7 @@ from milvine.errors import (
     UnexpectedError,
     WriteFailed,
 )
-from milvine.model.collections import Collection, Database, LoadConfig
+from milvine.model.collections import Collection, LoadConfig
 from milvine.model.properties import PartKey, PartKind
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
@@ -44,23 +43,20 @@ from milvine.querynode.load_state import Closing, LoadState, LoadStates, Opening
 from milvine.querynode.load_targets import (
     Difference,
     Held,
-    LoadTarget,
     common_config,
     difference,
     lacking_bytes,
-    load_spec,
-    load_target,
     needed_bytes,
     oldest_first,
     percent_of,
     reads_files,
-    resting_config,
 )
 from milvine.querynode.node import QueryNode
 from milvine.querynode.opener import Opener
 from milvine.querynode.resting import Resting, RestPolicy
+from milvine.querynode.wanted_segments import WantedSegments
 from milvine.querynode.warmer import Warmer
-from milvine.segment.sealed import LoadSpec, part_sizes
+from milvine.segment.sealed import part_sizes
 from milvine.segment.view import Views
 
 _log = logging.getLogger(__name__)
@@ -118,22 +114,27 @@ class Loader:
         files; otherwise they cannot be read. `memory_may_come`: with nodes, so what was loaded and does not fit at the
         start stays loaded, mapped."""
         self._catalog = catalog
-        self._mmap_by_default = mmap_by_default
         self._views = views
         self._node = node
         self.budget = budget
         self._blocks = blocks
-        self.serves_unlisted_fields = serves_unlisted_fields
         self._memory_may_come = memory_may_come
-        self._is_closing = False
         self._states = LoadStates(catalog, node, budget)
+        self.wanted = WantedSegments(
+            catalog,
+            views,
+            node,
+            self._states,
+            mmap_by_default,
+            serves_unlisted_fields=serves_unlisted_fields,
+        )
         self._threads = threads
         self._collections = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._segments = ThreadPoolExecutor(_LOADS_AT_A_TIME * threads, thread_name_prefix="segment-loader")
         self._closers = ThreadPoolExecutor(_CLOSERS, thread_name_prefix="segment-closer")
         self._warm_ups = ThreadPoolExecutor(1, thread_name_prefix="warm-up")
-        self._opener = Opener(node, budget, views, self._target)
-        self._warmer = Warmer(node, budget, self._target, self._open_one)
+        self._opener = Opener(node, budget, views, self.wanted.current)
+        self._warmer = Warmer(node, budget, self.wanted.current, self._open_one)
         self._work: Work[tuple[int, int]] = background.work("load")
         """Segments, with their collection, that could not be opened and are retried."""
         self._retrier = background.worker("load", self._retry)
@@ -171,7 +172,7 @@ class Loader:
 
     def close(self) -> None:
         """Ends openings and starts no more. The stored load configurations stay."""
-        self._is_closing = True
+        self.wanted.is_closed = True
         for _, state in self._states.items():
             with state.lock:
                 state.to_open.clear()
@@ -180,63 +181,6 @@ class Loader:
                     opening.progress.cancel()
         for pool in (self._collections, self._warm_ups, self._segments, self._closers):
             pool.shutdown(cancel_futures=True)
-
-    # Targets
-
-    def _spec(
-        self, collection: Collection, config: LoadConfig, database: Database | None, wider: CollectionSchema | None
-    ) -> LoadSpec:
-        spec = load_spec(
-            collection,
-            {} if database is None else database.properties,
-            self._mmap_by_default,
-            config,
-            serves_unlisted_fields=self.serves_unlisted_fields,
-        )
-        return spec if wider is None else replace(spec, schema=wider)
-
-    def _target_of(
-        self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
-    ) -> LoadTarget:
-        view = self._views.current(collection.collection_id)
-        database = self._catalog.snapshot.databases.get(collection.database)
-        state = self._states.known(collection.collection_id)
-        wider = None if state is None else state.wider_schema
-        return load_target(config, self._spec(collection, config, database, wider), view, partition_ids)
-
-    def _target(self, collection_id: int) -> LoadTarget | None:
-        """The current target; None if nothing is to be loaded."""
-        collection = self._catalog.snapshot.collections.get(collection_id)
-        if collection is None or collection.load is None or self._is_closing:
-            return None
-        state = self._states.known(collection_id)
-        if state is None:
-            return self._target_of(collection, collection.load)
-        # Asked for several times for each of perhaps a thousand segments.
-        view = self._views.current(collection_id)
-        database = self._catalog.snapshot.databases.get(collection.database)
-        wider, is_resting = state.wider_schema, state.is_resting
-        made_of = (collection, database, None if view is None else view.sealed, wider, is_resting)
-        known = state.known_target
-        if known is None or not all(map(operator.is_, known[0], made_of)):
-            # Made of these objects alone: others may have come meanwhile.
-            config = resting_config(collection.load) if is_resting else collection.load
-            target = load_target(config, self._spec(collection, config, database, wider), view)
-            known = state.known_target = made_of, target
-        return known[1]
-
-    def estimate(
-        self, collection: Collection, config: LoadConfig, partition_ids: frozenset[int] | None = None
-    ) -> list[tuple[SegmentMeta, dict[PartKey, int]]]:
-        """Bytes that each part will hold once loaded, by segment, of some partitions or of all."""
-        target = self._target_of(collection, config, partition_ids)
-        return [(meta, part_sizes(meta, target.spec)) for meta in target.segments.values()]
-
-    def needed_bytes(self, collection: Collection, config: LoadConfig) -> int:
-        """Bytes that loading would add now, on all nodes."""
-        target, collection_id = self._target_of(collection, config), collection.collection_id
-        needed = needed_bytes(target, self._node.held(collection_id)).values()
-        return self._node.copies(collection_id, config) * sum(needed)
 
     # Load and release
 
@@ -310,7 +254,7 @@ class Loader:
 
     def _reserve(self, collection: Collection, state: LoadState, config: LoadConfig) -> None:
         """Reserves the bytes that loading would add now. Raises MemoryLimitExceeded with nothing changed."""
-        target = self._target_of(collection, config)
+        target = self.wanted.of(collection, config)
         needed = needed_bytes(target, self._held(collection.collection_id, state))
         for opening in state.openings():
             has_memory = opening.reserved_bytes is not None and not opening.progress.is_cancelled
@@ -372,7 +316,7 @@ class Loader:
         """Closes the segments of a loaded collection that nobody reads. Its load configuration stays."""
         collection = self._catalog.snapshot.collections.get(collection_id)
         with state.lock:
-            if collection is None or self._is_closing or not (state.loaded.is_set() and state.reads.is_empty):
+            if collection is None or self.wanted.is_closed or not (state.loaded.is_set() and state.reads.is_empty):
                 return False
             held = self.budget.usage(collection_id)
             state.is_resting = True
@@ -453,7 +397,7 @@ class Loader:
         if state.is_loaded:
             return LoadProgress(100, True)
         opened = state.opened_bytes()
-        target = self._target_of(collection, config, partition_ids)
+        target = self.wanted.of(collection, config, partition_ids)
         held = self._node.held(collection.collection_id)
         if target.is_open(held):  # or else the collection would be loading for a moment after its partitions are loaded
             return LoadProgress(100, True)
@@ -489,10 +433,10 @@ class Loader:
             return True
         served = state.served_config
         if served is not None and (partition_ids or collection.load.partition_ids) <= served.partition_ids:
-            return self.serves_unlisted_fields or field_ids & collection.schema.field_ids <= served.field_ids
+            return self.wanted.serves_unlisted_fields or field_ids & collection.schema.field_ids <= served.field_ids
         if partition_ids is None:
             return False
-        target = self._target_of(collection, collection.load, partition_ids)
+        target = self.wanted.of(collection, collection.load, partition_ids)
         return target.is_open(self._node.held(collection.collection_id))
 
     def changes(self, collection_id: int) -> int:
@@ -523,7 +467,7 @@ class Loader:
         state = self._states.of(collection_id)
         with state.lock:
             state.compare_again = True
-            if state.comparing or self._is_closing:
+            if state.comparing or self.wanted.is_closed:
                 return
             state.comparing = True
         self._submit(self._collections, self._compare, collection_id, state)
@@ -570,7 +514,7 @@ class Loader:
 
     def _differ(self, collection_id: int, state: LoadState) -> Difference:
         """The work to do. Reservations for other work are returned."""
-        target, held = self._target(collection_id), self._held(collection_id, state)
+        target, held = self.wanted.current(collection_id), self._held(collection_id, state)
         if target is None:
             state.loaded.clear()
             state.is_resting = state.is_waking = False
@@ -605,7 +549,7 @@ class Loader:
         """Queues the segments to open; returns started openings that read no file."""
         state.to_open = {}
         shared: list[Opening] = []
-        target, held = self._target(collection_id), self._held(collection_id, state)
+        target, held = self.wanted.current(collection_id), self._held(collection_id, state)
         if target is None:
             return shared
         waiting = self._work.waiting() if state.failing else set()
@@ -633,7 +577,7 @@ class Loader:
 
     def _conclude(self, collection_id: int, state: LoadState) -> None:
         collection = self._catalog.snapshot.collections.get(collection_id)
-        target, held = self._target(collection_id), self._held(collection_id, state)
+        target, held = self.wanted.current(collection_id), self._held(collection_id, state)
         is_open = target is not None and not state.is_resting and target.is_open(held)
         if is_open and not state.loaded.is_set():
             state.reservations.keep(state.to_open.keys())
@@ -704,7 +648,7 @@ class Loader:
         """Of segments that are open as wanted now, or are gone."""
         if not state.failing:
             return
-        target, held = self._target(collection_id), self._node.held(collection_id)
+        target, held = self.wanted.current(collection_id), self._node.held(collection_id)
         wrong = {m.segment_id for m in difference(target, held).to_open} | set(self._warmer.lacking(collection_id))
         if target is not None and not state.loaded.is_set():
             wrong.add(collection_id)
@@ -743,7 +687,7 @@ class Loader:
         frees all other memory."""
         with state.lock:
             collection = self._catalog.snapshot.collections.get(collection_id)
-            if collection is None or collection.load is None or self._is_closing:
+            if collection is None or collection.load is None or self.wanted.is_closed:
                 return
             _log.error("loading %s: %s", collection.name, error)
             metrics.background_failures.labels("load").inc()
@@ -768,7 +712,7 @@ class Loader:
         if now is None or before is None or before.field_ids != now.field_ids:
             return None
         left = before.partition_ids & now.partition_ids
-        target = self._target_of(collection, now, left)
+        target = self.wanted.of(collection, now, left)
         is_whole = bool(left) and target.is_open(self._node.held(collection.collection_id))
         return replace(now, partition_ids=left) if is_whole else None
 
@@ -812,7 +756,7 @@ class Loader:
 
     def _begin_successor(self, state: LoadState, meta: SegmentMeta) -> Opening | None:
         with state.lock:
-            target = self._target(meta.collection_id)
+            target = self.wanted.current(meta.collection_id)
             if target is None or meta.partition_id not in target.config.partition_ids:
                 return None
             state.prepared.add(meta.segment_id)

@@ -123,7 +123,7 @@ def estimate(
     field_ids = fields_to_load(collection, request)
     named = [find_partition(collection, name) for name in partition_names] or collection.partitions
     config = LoadConfig(frozenset(p.partition_id for p in named), field_ids)
-    found = engine.loader.estimate(collection, config)
+    found = engine.loader.wanted.estimate(collection, config)
     ids = {meta.segment_id for meta, _ in found}
     usage = engine.loader.budget.usage(collection.collection_id)
     growing = engine.datanode.growing(collection.collection_id)
@@ -131,7 +131,7 @@ def estimate(
         sum(meta.row_count for meta, _ in found),
         sum(s.row_count for s in growing if s.partition_id in config.partition_ids),
         _parts(collection, _summed(sizes for _, sizes in found), _summed(p for i, p in usage.items() if i in ids)),
-        engine.loader.needed_bytes(collection, config),
+        engine.loader.wanted.needed_bytes(collection, config),
         engine.loader.budget.free_bytes() + engine.loader.budget.reserved_bytes(collection.collection_id),
         engine.loader.budget.limit_bytes,
     )
@@ -177,7 +177,7 @@ def collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:
         SegmentBytes(
             meta, partition_names.get(meta.partition_id, ""), _parts(collection, sizes, held.get(meta.segment_id, {}))
         )
-        for meta, sizes in (() if collection.load is None else loader.estimate(collection, collection.load))
+        for meta, sizes in (() if collection.load is None else loader.wanted.estimate(collection, collection.load))
     )
     return CollectionBytes(
         collection,

@@ -244,7 +244,7 @@ def test_an_opening_continues_if_another_load_wants_the_same_parts(
 def test_a_smaller_load_takes_the_memory_of_the_running_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(tmp_path, MILVINE_SEGMENT_MERGE_IDLE_SECONDS="600")
     collection = sealed_in(engine)
-    whole = engine.loader.needed_bytes(collection, config_of(collection))
+    whole = engine.loader.wanted.needed_bytes(collection, config_of(collection))
     engine.loader.budget.limit_bytes = whole + 10
     reads = begin(engine, collection, monkeypatch)
     engine.loader.load(collection, config_of(collection, PK))
@@ -258,7 +258,7 @@ def test_a_smaller_load_takes_the_memory_of_the_running_one(tmp_path: Path, monk
 def test_a_load_that_does_not_fit_does_not_stop_the_running_one(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.loader.budget.limit_bytes = engine.loader.needed_bytes(sealed, config_of(sealed, PK))
+    engine.loader.budget.limit_bytes = engine.loader.wanted.needed_bytes(sealed, config_of(sealed, PK))
     reads = SlowReads(engine, sealed, monkeypatch)
     engine.loader.load(sealed, config_of(sealed, PK))
     assert wait_until(lambda: len(reads.begun) > 0, PATIENCE_SECONDS)
@@ -318,7 +318,7 @@ def test_loads_releases_writes_and_merges_of_many_threads_neither_exceed_nor_lea
     collection = sealed_in(engine)
     collection_id = collection.collection_id
     budget = engine.loader.budget
-    budget.limit_bytes = 3 * engine.loader.needed_bytes(collection, config_of(collection))
+    budget.limit_bytes = 3 * engine.loader.wanted.needed_bytes(collection, config_of(collection))
     rng, ending = random.Random(7), threading.Event()
     wrong: list[str] = []
 

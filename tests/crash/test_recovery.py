@@ -287,7 +287,7 @@ def test_an_engine_closed_during_a_load_loads_again_after_a_restart(
 
     def load_segment(node: LocalNode, meta: Any, spec: Any, *more: Any) -> None:
         loading.set()
-        while not engine.loader._is_closing:
+        while not engine.loader.wanted.is_closed:
             time.sleep(0.001)
         real(node, meta, spec, *more)
 

@@ -239,7 +239,10 @@ def reads_of(chunks: Sequence[Chunk], blocks: Blocks, *, released: bool = False)
     views.add(ReadView(COLLECTION, schema_of(), NOW, growing))
     catalog: Any = SimpleNamespace(snapshot=SimpleNamespace(collections={COLLECTION: collection}))
     loader: Any = SimpleNamespace(
-        reading=lambda _: nullcontext(), changes=lambda _: 0, serves_unlisted_fields=True, serves=lambda *_: True
+        reading=lambda _: nullcontext(),
+        changes=lambda _: 0,
+        wanted=SimpleNamespace(serves_unlisted_fields=True),
+        serves=lambda *_: True,
     )
     node: Any = SimpleNamespace()
     return views, Cluster(catalog, views, node, loader, blocks, 1)

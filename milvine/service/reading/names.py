@@ -17,7 +17,7 @@ from milvine.service.partitions import refuse_names_with_key
 def loaded_ids(engine: Engine, collection: Collection) -> frozenset[int] | None:
     """Fields that may be read. None (all) while nothing is loaded, which is then the error, and where unlisted fields
     are also served."""
-    if collection.load is None or engine.loader.serves_unlisted_fields:
+    if collection.load is None or engine.loader.wanted.serves_unlisted_fields:
         return None
     return collection.load.field_ids
 
