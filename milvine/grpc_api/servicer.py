@@ -139,7 +139,7 @@ def show_collections(engine: Engine, context: RequestContext, request: Any) -> A
 
 
 def _add_collection(engine: Engine, response: Any, name: str, collection: Collection) -> None:
-    progress = engine.loader.progress(collection)
+    progress = engine.loader.answers.progress(collection)
     response.collection_names.append(name)
     response.collection_ids.append(collection.collection_id)
     response.created_timestamps.append(collection.created_ts)

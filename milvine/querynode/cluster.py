@@ -66,6 +66,7 @@ class Cluster:
         self._views = views
         self.node = node
         self._loader = loader
+        self._answers = loader.answers
         self._blocks = blocks
         self._places_to_wait = threading.BoundedSemaphore(max_waiting)
 
@@ -158,7 +159,7 @@ class Cluster:
         self, target: Target, plan: _Plan, on_share: Callable[[ReadView, _Share, _Plan], _Result], deadline: float
     ) -> _Result:
         while True:
-            seen = self._loader.changes(target.collection_id)
+            seen = self._answers.changes(target.collection_id)
             partition_ids = self._readable(target, plan.field_ids)
             if partition_ids is not None:
                 try:
@@ -168,7 +169,7 @@ class Cluster:
                     if time.monotonic() >= deadline:
                         raise CollectionNotFullyLoaded(target.collection_id) from None
                     # Mostly between two views; then the change has already happened.
-                    if self._loader.changes(target.collection_id) != seen:
+                    if self._answers.changes(target.collection_id) != seen:
                         continue
             self._wait_for_change(target, plan.field_ids, seen, deadline)
 
@@ -192,7 +193,7 @@ class Cluster:
         if named is not None:
             for partition_id in named - collection.load.partition_ids:
                 raise PartitionNotLoaded(partition_id)
-        if not self._loader.serves(collection, named, field_ids):
+        if not self._answers.serves(collection, named, field_ids):
             return None
         return collection.load.partition_ids if named is None else named
 
@@ -203,9 +204,9 @@ class Cluster:
         try:
             while True:
                 self._loader.wake(target.collection_id, deadline)
-                if not self._loader.wait_for_change(target.collection_id, seen, deadline):
+                if not self._answers.wait_for_change(target.collection_id, seen, deadline):
                     raise CollectionNotFullyLoaded(target.collection_id)
-                seen = self._loader.changes(target.collection_id)
+                seen = self._answers.changes(target.collection_id)
                 if self._readable(target, field_ids) is not None:
                     return
         finally:

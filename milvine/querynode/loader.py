@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,11 +34,12 @@ from milvine.errors import (
     WriteFailed,
 )
 from milvine.model.collections import Collection, LoadConfig
-from milvine.model.properties import PartKey, PartKind
+from milvine.model.properties import PartKind
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.querynode.budget import Budget
 from milvine.querynode.joining import Blocks
+from milvine.querynode.load_answers import LoadAnswers
 from milvine.querynode.load_state import Closing, LoadState, LoadStates, Opening
 from milvine.querynode.load_targets import (
     Difference,
@@ -47,8 +48,6 @@ from milvine.querynode.load_targets import (
     difference,
     lacking_bytes,
     needed_bytes,
-    oldest_first,
-    percent_of,
     reads_files,
 )
 from milvine.querynode.node import QueryNode
@@ -73,14 +72,6 @@ _PASSING = (IoFailed, DiskLimitExceeded, WriteFailed)
 _CLOSERS = 4
 _LOADS_AT_A_TIME = 4
 """Long loads of at most this many collections run at a time; the others wait until a segment is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadProgress:
-    """`percent` of the bytes to be loaded that are in memory, 0..100; `is_loaded` once all are served."""
-
-    percent: int
-    is_loaded: bool
 
 
 def _as_load_failure(error: Exception) -> MilvineError:
@@ -128,6 +119,7 @@ class Loader:
             mmap_by_default,
             serves_unlisted_fields=serves_unlisted_fields,
         )
+        self.answers = LoadAnswers(catalog, views, node, budget, self._states, self.wanted)
         self._threads = threads
         self._collections = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._segments = ThreadPoolExecutor(_LOADS_AT_A_TIME * threads, thread_name_prefix="segment-loader")
@@ -308,10 +300,6 @@ class Loader:
         state = self._states.known(collection_id)
         return nullcontext() if state is None else state.reading
 
-    def is_resting(self, collection_id: int) -> bool:
-        state = self._states.known(collection_id)
-        return state is not None and state.is_resting
-
     def _rest(self, collection_id: int, state: LoadState, reason: str) -> bool:
         """Closes the segments of a loaded collection that nobody reads. Its load configuration stays."""
         collection = self._catalog.snapshot.collections.get(collection_id)
@@ -385,81 +373,6 @@ class Loader:
                     state.wider_schema = None
                     state.generation += 1
                 self._schedule(collection_id)
-
-    # Loaded data
-
-    def progress(self, collection: Collection, partition_ids: frozenset[int] | None = None) -> LoadProgress:
-        """The progress of the collection's load configuration, or of its part for some partitions."""
-        config = collection.load
-        if config is None or (partition_ids is not None and not partition_ids <= config.partition_ids):
-            return LoadProgress(0, False)
-        state = self._states.of(collection.collection_id)
-        if state.is_loaded:
-            return LoadProgress(100, True)
-        opened = state.opened_bytes()
-        target = self.wanted.of(collection, config, partition_ids)
-        held = self._node.held(collection.collection_id)
-        if target.is_open(held):  # or else the collection would be loading for a moment after its partitions are loaded
-            return LoadProgress(100, True)
-        return LoadProgress(percent_of(target, held, opened), False)
-
-    def loaded(self, collection_id: int) -> list[tuple[SegmentMeta, Mapping[PartKey, int]]]:
-        """Open segments that the view names, with their bytes in memory by part, oldest first."""
-        view = self._views.current(collection_id)
-        named = set() if view is None else {m.segment_id for m in view.sealed}
-        usage = self.budget.usage(collection_id)
-        metas = oldest_first(meta for i, (meta, _) in self._node.held(collection_id).items() if i in named)
-        return [(meta, usage.get(meta.segment_id, {})) for meta in metas]
-
-    def failure(self, collection_id: int) -> MilvineError | None:
-        """Why the last load ended, if it failed."""
-        return self._states.failures.get(collection_id)
-
-    def damage(self) -> list[tuple[int, MilvineError]]:
-        """Collections whose last load ended at a damaged file, and the errors that name it. Those that could not be
-        recovered are reported elsewhere."""
-        return [
-            (collection_id, error)
-            for collection_id, error in list(self._states.failures.items())
-            if isinstance(error, DataIntegrityError) and self._views.damage(collection_id) is None
-        ]
-
-    def serves(self, collection: Collection, partition_ids: frozenset[int] | None, field_ids: frozenset[int]) -> bool:
-        """Whether a read of these (None: all partitions that are to be loaded) can run now. It takes no lock."""
-        state = self._states.known(collection.collection_id)
-        if state is None or collection.load is None:
-            return False
-        if state.loaded.is_set():
-            return True
-        served = state.served_config
-        if served is not None and (partition_ids or collection.load.partition_ids) <= served.partition_ids:
-            return self.wanted.serves_unlisted_fields or field_ids & collection.schema.field_ids <= served.field_ids
-        if partition_ids is None:
-            return False
-        target = self.wanted.of(collection, collection.load, partition_ids)
-        return target.is_open(self._node.held(collection.collection_id))
-
-    def changes(self, collection_id: int) -> int:
-        """The number of changes that a read of the collection may wait for. It takes no lock."""
-        state = self._states.known(collection_id)
-        return 0 if state is None else state.changes
-
-    def wait_for_change(self, collection_id: int, seen: int, deadline: float) -> bool:
-        """Waits until `changes` is no longer `seen`; False if it still is at `deadline` (time.monotonic)."""
-        return self._states.of(collection_id).wait_for_change(seen, deadline)
-
-    def wait_loaded(self, collection_id: int, timeout: float) -> bool:
-        """Waits until the collection is loaded; False if it is not in time."""
-        return self._states.of(collection_id).loaded.wait(timeout)
-
-    def all_loaded(self) -> bool:
-        """Whether all collections loaded when the process ended are loaded again, or no longer to be loaded."""
-        collections = self._catalog.snapshot.collections
-        for collection_id in list(self._states.resuming):
-            collection = collections.get(collection_id)
-            if collection is None or collection.load is None or self._states.of(collection_id).is_loaded:
-                self._states.resuming.discard(collection_id)
-        return not self._states.resuming
 
     # The comparison
 

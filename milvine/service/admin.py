@@ -31,7 +31,7 @@ def is_serving(engine: Engine) -> tuple[bool, list[str]]:
 
     Not a capability: health pages ask for no user.
     """
-    reasons = [] if engine.loader.all_loaded() else ["collections are being loaded"]
+    reasons = [] if engine.loader.answers.all_loaded() else ["collections are being loaded"]
     reasons += engine.background.dead()
     lease = engine.catalog.lease
     if lease is not None and not lease.is_valid:
@@ -54,7 +54,7 @@ def check_health(engine: Engine, context: RequestContext) -> tuple[bool, list[st
     if engine.catalog.lease is not None and engine.catalog.lease.trouble:
         reasons.append(f"the catalog does not answer: {engine.catalog.lease.trouble}")
     collections = engine.catalog.snapshot.collections
-    for collection_id, error in engine.loader.damage():
+    for collection_id, error in engine.loader.answers.damage():
         if collection_id in collections:
             reasons.append(f"load of collection {collections[collection_id].name}: {error.message}")
     return not reasons, [*reasons, *current_warnings(engine)]

@@ -27,7 +27,7 @@ def balance_load(
     none of them, or after a while. In one process the one node is named, and nothing moves."""
     collection = find_by_any_name(engine, context, name)
     collection_id = collection.collection_id
-    if not engine.loader.progress(collection).is_loaded:
+    if not engine.loader.answers.progress(collection).is_loaded:
         raise CollectionNotFullyLoaded(collection_id)
     nodes = engine.cluster.node
     groups = () if collection.load is None else collection.load.group_by_replica

@@ -149,7 +149,7 @@ def list_loaded_collections(
         found.append(LoadedCollection(name, collection))
     for loaded in found:
         if loaded.collection.load is None:
-            failure = engine.loader.failure(loaded.collection.collection_id)
+            failure = engine.loader.answers.failure(loaded.collection.collection_id)
             error = CollectionNotLoaded(loaded.name)
             raise error if failure is None else error.prefixed(failure.message)
     return found

@@ -84,7 +84,7 @@ def _refresh(engine: Engine, collection: Collection) -> None:
     """Loaded collections always see all stored data, so only the state is checked."""
     if collection.load is None:
         raise CollectionNotLoaded(collection.collection_id)
-    if not engine.loader.progress(collection).is_loaded:
+    if not engine.loader.answers.progress(collection).is_loaded:
         raise CollectionNotLoaded(collection.collection_id).prefixed("collection not fully loaded")
 
 
@@ -154,7 +154,7 @@ def get_load_state(
     partition_ids = frozenset(find_partition(collection, p).partition_id for p in partition_names)
     if collection.load is None or not partition_ids <= collection.load.partition_ids:
         return LoadStatus(LoadState.NOT_LOAD, 0)
-    progress = engine.loader.progress(collection, partition_ids or None)
+    progress = engine.loader.answers.progress(collection, partition_ids or None)
     return LoadStatus(LoadState.LOADED if progress.is_loaded else LoadState.LOADING, progress.percent)
 
 
@@ -166,7 +166,7 @@ def get_loading_progress(
     first if a load failed."""
     collection = find_collection(engine, context, name)
     partition_ids = [find_partition(collection, p).partition_id for p in partition_names]
-    failure = engine.loader.failure(collection.collection_id)
+    failure = engine.loader.answers.failure(collection.collection_id)
     loaded = frozenset() if collection.load is None else collection.load.partition_ids
     error: MilvineError | None = None
     if not partition_ids and collection.load is None:
@@ -178,6 +178,6 @@ def get_loading_progress(
     if error is not None:
         raise error if failure is None else error.prefixed(failure.message)
     if not partition_ids:
-        return engine.loader.progress(collection).percent
-    percents = [engine.loader.progress(collection, frozenset({i})).percent for i in partition_ids]
+        return engine.loader.answers.progress(collection).percent
+    percents = [engine.loader.answers.progress(collection, frozenset({i})).percent for i in partition_ids]
     return sum(percents) // len(percents)

@@ -166,11 +166,11 @@ def _usage(engine: Engine, found: tuple[CollectionBytes, ...]) -> MemoryUsage:
 def collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:
     """The state and memory of one collection, loaded or not."""
     loader, collection_id = engine.loader, collection.collection_id
-    progress = loader.progress(collection)
+    progress = loader.answers.progress(collection)
     state = LoadState.LOADED if progress.is_loaded else LoadState.LOADING
     if collection.load is None:
         state = LoadState.NOT_LOAD
-    failure = loader.failure(collection_id) if collection.load is None else None
+    failure = loader.answers.failure(collection_id) if collection.load is None else None
     held = loader.budget.usage(collection_id)
     partition_names = {p.partition_id: p.name for p in collection.partitions}
     segments = tuple(
@@ -182,7 +182,7 @@ def collection_bytes(engine: Engine, collection: Collection) -> CollectionBytes:
     return CollectionBytes(
         collection,
         LoadStatus(state, progress.percent),
-        loader.is_resting(collection_id),
+        loader.answers.is_resting(collection_id),
         "" if failure is None else failure.message,
         loader.budget.reserved_bytes(collection_id),
         segments,

@@ -81,7 +81,7 @@ def list_loaded(
     for partition in wanted:
         if partition.partition_id not in to_load:
             raise PartitionNotLoaded(partition.partition_id)
-    return [(p, engine.loader.progress(collection, frozenset({p.partition_id})).percent) for p in wanted]
+    return [(p, engine.loader.answers.progress(collection, frozenset({p.partition_id})).percent) for p in wanted]
 
 
 @capability("GetStatistics", on="name")

@@ -240,7 +240,7 @@ def loaded_segments(engine: Engine, context: RequestContext, name: str) -> list[
     collection = find_seen(engine, context, name)
     stored = {meta.segment_id: meta for meta in engine.catalog.snapshot.segments.get(collection.collection_id, ())}
     found: list[LoadedSegment] = []
-    for meta, parts in engine.loader.loaded(collection.collection_id):
+    for meta, parts in engine.loader.answers.loaded(collection.collection_id):
         known = stored.get(meta.segment_id, meta).indexes
         served = {i for i, built in known.items() if built.is_scan or i in meta.indexes}
         index = next((i for i in collection.indexes if i.metric_type and i.index_id in served), None)

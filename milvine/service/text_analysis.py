@@ -88,7 +88,7 @@ def _by_field(engine: Engine, context: RequestContext, request: AnalyzerRequest)
     field = collection.schema.by_name.get(request.field_name)
     if field is None:
         raise FieldNotFound(request.field_name)
-    if not engine.loader.progress(collection).is_loaded:
+    if not engine.loader.answers.progress(collection).is_loaded:
         raise CollectionNotLoaded(collection.collection_id)
     if not (enables_analyzer(field) or feeds(collection.schema, field, FunctionType.BM25, FunctionType.MIN_HASH)):
         raise ParameterInvalid(

@@ -87,7 +87,7 @@ def test_deletes_during_a_merge_apply_to_its_result(
     expected = [k for k in range(200) if k not in (5, 150)]
     assert keys_of(engine, collection) == expected
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     assert keys_of(again, collection) == expected
 
 
@@ -135,7 +135,7 @@ def test_a_compaction_that_ends_halfway_leaves_all_rows_once_and_its_files_are_g
     assert "Input/output error" in plan.failure
     assert keys_of(engine, collection) == list(range(200))
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     assert keys_of(again, collection) == list(range(200))
     named = {str(m.segment_id) for m in again.catalog.snapshot.segments[collection.collection_id]}
     assert segment_directories(tmp_path, collection) == named

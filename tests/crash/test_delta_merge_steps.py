@@ -82,10 +82,10 @@ def test_every_timestamp_reads_the_same_after_deltas_are_joined(tmp_path: Path) 
     )
     ending.set()
     thread.join(WAIT_SECONDS)
-    assert engine.loader.failure(collection.collection_id) is None
+    assert engine.loader.answers.failure(collection.collection_id) is None
     load(engine, collection)
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     for each in (engine, again):
         for ts, keys in history.items():
             assert keys_at(each, collection, ts) == keys
@@ -115,7 +115,7 @@ def test_a_failed_join_changes_nothing_and_is_retried(
     assert keys_of(engine, collection) == list(range(FLUSHES, ROWS))
     until(lambda: len(delta_files(tmp_path, collection)) <= FLUSHES - delta_merge.MAX_FILES, "joined after all")
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     assert keys_of(again, collection) == list(range(FLUSHES, ROWS))
 
 

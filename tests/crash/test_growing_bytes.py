@@ -258,5 +258,5 @@ def test_rows_and_deletes_that_do_not_fit_into_one_array_are_flushed_loaded_and_
     engine.datanode.flush(collection.collection_id)
     assert len(engine.catalog.snapshot.deltas[collection.collection_id]) == 5
     engine = start(tmp_path, **environment)
-    until(lambda: engine.loader.wait_loaded(collection.collection_id, 10))
+    until(lambda: engine.loader.answers.wait_loaded(collection.collection_id, 10))
     assert keys_of(engine, collection) == list(range(800, 1000))

@@ -132,9 +132,9 @@ def test_a_flush_does_not_wait_for_a_load(engine: Engine, sealed: Collection, mo
     insert(engine, sealed, range(200, 210))
     engine.datanode.delete(sealed.collection_id, np.array([7, 205]), ALL_PARTITIONS)
     assert len(engine.datanode.flush(sealed.collection_id)) == 1
-    assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load must still run"
+    assert not engine.loader.answers.wait_loaded(sealed.collection_id, 0), "the load must still run"
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert keys_of(engine, sealed) == [k for k in range(210) if k not in (7, 205)]
 
 
@@ -145,7 +145,7 @@ def test_a_compaction_replaces_segments_that_are_being_opened(
     engine.datanode.delete(sealed.collection_id, np.array([3, 150]), ALL_PARTITIONS)
     assert compacted(engine, sealed) is PlanState.COMPLETED
     # The successor serves, and what is read for the sources is not wanted any more: the load ends by itself.
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert not reads.go.is_set()
     assert keys_of(engine, sealed) == [k for k in range(200) if k not in (3, 150)]
     assert wait_until(lambda: len(engine.loader._node.held(sealed.collection_id)) == 1, PATIENCE_SECONDS)
@@ -204,7 +204,7 @@ def test_a_truncation_stops_what_is_being_opened(
 ) -> None:
     begin(engine, sealed, monkeypatch)
     engine.datanode.truncate(sealed.collection_id)
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert keys_of(engine, sealed) == []
     assert wait_until(is_idle(engine, sealed), PATIENCE_SECONDS)
 
@@ -219,7 +219,7 @@ def test_a_segment_is_opened_once_at_a_time_however_often_it_is_loaded_and_relea
         engine.loader.load(sealed, config_of(sealed, PK))
         engine.loader.load(sealed, config_of(sealed))
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert reads.most_of_a_segment == 1
     assert keys_of(engine, sealed) == [*range(200)]
     assert wait_until(lambda: engine.loader.budget.reserved_bytes() == 0, PATIENCE_SECONDS)
@@ -237,7 +237,7 @@ def test_an_opening_continues_if_another_load_wants_the_same_parts(
     engine.loader.load(sealed, more)
     assert engine.loader.budget.reserved_bytes() == reserved, "no memory is reserved twice"
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     assert sorted(reads.begun) == sorted(set(reads.begun))
 
 
@@ -249,7 +249,7 @@ def test_a_smaller_load_takes_the_memory_of_the_running_one(tmp_path: Path, monk
     reads = begin(engine, collection, monkeypatch)
     engine.loader.load(collection, config_of(collection, PK))
     reads.go.set()
-    assert engine.loader.wait_loaded(collection.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(collection.collection_id, PATIENCE_SECONDS)
     specs = [spec for _, spec in engine.loader._node.held(collection.collection_id).values()]
     assert [spec.field_ids for spec in specs] == 2 * [frozenset({PK})]
     assert not any(spec.mapped for spec in specs)
@@ -265,7 +265,7 @@ def test_a_load_that_does_not_fit_does_not_stop_the_running_one(
     with pytest.raises(MemoryLimitExceeded):
         engine.loader.load(sealed, config_of(sealed))
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     held = engine.loader._node.held(sealed.collection_id)
     assert [(spec.field_ids, spec.mapped) for _, spec in held.values()] == 2 * [(frozenset({PK}), False)]
     assert engine.loader.budget.held_bytes() <= engine.loader.budget.limit_bytes
@@ -277,9 +277,9 @@ def test_a_field_added_while_segments_are_opened_is_in_them(
     reads = begin(engine, sealed, monkeypatch)
     assert wait_until(lambda: len(reads.begun) == 2, PATIENCE_SECONDS)
     schema_changes.add_field(engine, RequestContext(), sealed.name, FieldSchema(0, "x", DataType.INT64, nullable=True))
-    assert not engine.loader.wait_loaded(sealed.collection_id, 0), "the load must still run"
+    assert not engine.loader.answers.wait_loaded(sealed.collection_id, 0), "the load must still run"
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     field = engine.catalog.snapshot.collections[sealed.collection_id].schema.by_name["x"]
     plan = QueryPlan(engine.cluster.read_ts(sealed.collection_id), None, None, None, None, (field.field_id,), PK)
     found = engine.cluster.query(Target(sealed.collection_id, None, time.monotonic() + 10), plan)
@@ -297,7 +297,7 @@ def test_deletes_while_a_segment_is_opened_are_applied(
     engine.datanode.flush(sealed.collection_id)
     engine.datanode.delete(sealed.collection_id, np.array([2]), ALL_PARTITIONS)
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
     engine.datanode.delete(sealed.collection_id, np.array([102]), ALL_PARTITIONS)
     assert keys_of(engine, sealed) == [k for k in range(200) if k not in (1, 2, 102)]
 
@@ -309,9 +309,9 @@ def test_a_long_load_does_not_delay_loads_of_other_collections(
     reads = begin(engine, sealed, monkeypatch)
     load(engine, other)
     assert keys_of(engine, other) == [*range(200)]
-    assert not engine.loader.wait_loaded(sealed.collection_id, 0)
+    assert not engine.loader.answers.wait_loaded(sealed.collection_id, 0)
     reads.go.set()
-    assert engine.loader.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
+    assert engine.loader.answers.wait_loaded(sealed.collection_id, PATIENCE_SECONDS)
 
 
 def test_loads_releases_writes_and_merges_of_many_threads_neither_exceed_nor_leak_the_budget(engine: Engine) -> None:
@@ -370,10 +370,12 @@ def test_loads_releases_writes_and_merges_of_many_threads_neither_exceed_nor_lea
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
     assert wrong == []
-    assert wait_until(lambda: budget.reserved_bytes() == 0 or not engine.loader.wait_loaded(collection_id, 0), 10)
+    assert wait_until(
+        lambda: budget.reserved_bytes() == 0 or not engine.loader.answers.wait_loaded(collection_id, 0), 10
+    )
     engine.loader.release(collection_id)
     assert wait_until(is_idle(engine, collection), PATIENCE_SECONDS)
-    assert engine.loader.failure(collection_id) is None
+    assert engine.loader.answers.failure(collection_id) is None
     loads_again(engine, collection, sorted([*range(200), *(k for k in range(1000, 1100) if k % 10 >= 5)]))
 
 

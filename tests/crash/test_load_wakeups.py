@@ -35,4 +35,4 @@ def test_a_load_that_runs_at_once_is_not_mistaken_for_a_waiting_one(
         return replace(current.load, field_ids=frozenset({PK}))
 
     engine.loader.load_chosen(collection.collection_id, only_keys)
-    assert engine.loader.wait_loaded(collection.collection_id, 0)
+    assert engine.loader.answers.wait_loaded(collection.collection_id, 0)

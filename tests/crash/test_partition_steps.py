@@ -89,14 +89,14 @@ def test_a_loaded_partition_is_read_while_another_is_loading(
 ) -> None:
     first, second = ids(two)
     load(engine, two, first)
-    assert engine.loader.wait_loaded(two.collection_id, 10)
+    assert engine.loader.answers.wait_loaded(two.collection_id, 10)
     go_on = hold_openings(engine, monkeypatch)
     load(engine, two, first, second)
     assert count(engine, two, first) == len(FIRST)
     for named in ((), (second,), (first, second)):
         with pytest.raises(CollectionNotFullyLoaded):
             count(engine, two, *named, seconds=0.1)
-    progress = engine.loader.progress
+    progress = engine.loader.answers.progress
     now = current(engine, two)
     assert [progress(now, frozenset({p})).percent for p in (first, second)] == [100, 0]
     assert 0 < progress(now).percent < 100
@@ -110,7 +110,7 @@ def test_a_partition_released_while_another_loads_is_refused_and_the_load_contin
 ) -> None:
     first, second = ids(two)
     load(engine, two, first)
-    assert engine.loader.wait_loaded(two.collection_id, 10)
+    assert engine.loader.answers.wait_loaded(two.collection_id, 10)
     go_on = hold_openings(engine, monkeypatch)
     load(engine, two, first, second)
     releasing = threading.Thread(target=engine.loader.release_partitions, args=(two.collection_id, frozenset({first})))
@@ -134,13 +134,13 @@ def test_a_partition_that_cannot_be_loaded_leaves_the_others_loaded(
 ) -> None:
     first, second = ids(two)
     load(engine, two, first)
-    assert engine.loader.wait_loaded(two.collection_id, 10)
+    assert engine.loader.answers.wait_loaded(two.collection_id, 10)
     before = engine.loader.budget.held_bytes()
     bad = next(m for m in engine.catalog.snapshot.segments[two.collection_id] if m.partition_id == second)
     SegmentPaths(tmp_path).column(two.collection_id, bad.segment_id, VEC).unlink()
     load(engine, two, first, second)
-    assert wait_until(lambda: engine.loader.failure(two.collection_id) is not None, 10)
-    assert wait_until(lambda: engine.loader.wait_loaded(two.collection_id, 0), 10)
+    assert wait_until(lambda: engine.loader.answers.failure(two.collection_id) is not None, 10)
+    assert wait_until(lambda: engine.loader.answers.wait_loaded(two.collection_id, 0), 10)
     assert current(engine, two).load == LoadConfig(frozenset({first}), frozenset({PK, VEC}))
     assert count(engine, two) == len(FIRST)
     assert engine.loader.budget.held_bytes() == before
@@ -220,7 +220,7 @@ def test_truncating_during_inserts_keeps_later_rows(engine: Engine, two: Collect
     assert {k - k % 10 for k in keys} >= set(written[ended:])
     assert len(keys) == 10 * len({k // 10 for k in keys})
     again = start(tmp_path)
-    assert again.loader.wait_loaded(two.collection_id, 10)
+    assert again.loader.answers.wait_loaded(two.collection_id, 10)
     assert keys_of(again, two) == keys
 
 
@@ -229,7 +229,7 @@ def test_the_successor_of_a_truncated_segment_does_not_stay_open(
 ) -> None:
     first, second = ids(two)
     load(engine, two, first, second)
-    assert engine.loader.wait_loaded(two.collection_id, 10)
+    assert engine.loader.answers.wait_loaded(two.collection_id, 10)
     truncating = threading.Thread(target=engine.datanode.truncate, args=(two.collection_id,))
 
     def after_truncation(*arguments: Any) -> Any:

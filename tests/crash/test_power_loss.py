@@ -108,7 +108,7 @@ def found_in(engine: Engine) -> Tables:
             loading.load_collection(engine, CONTEXT, LoadRequest(name))
             deadline = time.monotonic() + LOADED_SECONDS
             while loading.get_load_state(engine, CONTEXT, name).state is not LoadState.LOADED:
-                assert time.monotonic() < deadline, engine.loader.failure(collection.collection_id)
+                assert time.monotonic() < deadline, engine.loader.answers.failure(collection.collection_id)
                 time.sleep(0.0005)
             request = QueryRequest(name, "id >= 0", output_fields=WRITTEN)
             found_columns = {f.field.name: f.column for f in reading.query(engine, CONTEXT, request).fields}

@@ -75,7 +75,7 @@ def load(engine: Engine, collection: Collection) -> None:
     current = engine.catalog.snapshot.collections[collection.collection_id]
     partitions = frozenset({collection.partitions[0].partition_id})
     engine.loader.load(current, LoadConfig(partitions, frozenset({PK, VEC})))
-    assert engine.loader.wait_loaded(collection.collection_id, 10)
+    assert engine.loader.answers.wait_loaded(collection.collection_id, 10)
 
 
 def keys_of(engine: Engine, collection: Collection) -> list[int]:
@@ -142,7 +142,7 @@ def test_a_flush_whose_commit_fails_changes_nothing_and_can_be_repeated(
     assert len(engine.datanode.flush(collection.collection_id)) == 2
     assert keys_of(engine, collection) == expected
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     assert keys_of(again, collection) == expected
 
 
@@ -192,7 +192,7 @@ def test_a_failed_log_takes_no_writes_until_a_restart_and_reads_continue(
     assert keys_of(engine, collection) == list(range(10)), "an unsynced write is visible"
     insert(engine, other, range(5))
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     assert keys_of(again, collection) in ([*range(10)], [*range(20)])
     insert(again, collection, range(30, 35))
     assert keys_of(start_loaded(tmp_path, collection), collection)[-5:] == list(range(30, 35))
@@ -307,7 +307,7 @@ def test_an_engine_closed_during_a_load_loads_again_after_a_restart(
 
 def start_loaded(directory: Path, collection: Collection) -> Engine:
     again = start(directory)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     return again
 
 
@@ -416,7 +416,7 @@ def test_a_failed_load_closes_segments_that_open_after_the_failure(
             begun.wait(10)
             return real(meta, *rest)
         begun.set()
-        wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 1)
+        wait_until(lambda: engine.loader.answers.failure(collection.collection_id) is not None, 1)
         time.sleep(0.1)
         try:
             return real(meta, *rest)
@@ -426,7 +426,7 @@ def test_a_failed_load_closes_segments_that_open_after_the_failure(
     monkeypatch.setattr(node, "load_segment", slow)
     partitions = frozenset({collection.partitions[0].partition_id})
     engine.loader.load(collection, LoadConfig(partitions, frozenset({PK, VEC})))
-    failed = wait_until(lambda: engine.loader.failure(collection.collection_id) is not None, 10)
+    failed = wait_until(lambda: engine.loader.answers.failure(collection.collection_id) is not None, 10)
     assert failed, "a load with a missing file neither ends nor fails"
     assert opened.wait(10)
     time.sleep(0.2)  # time for what follows the opening

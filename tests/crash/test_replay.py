@@ -59,7 +59,7 @@ def test_every_timestamp_reads_the_same_rows_after_a_replay(
     history = write_randomly(engine, collection, 120)
     monkeypatch.setattr(recovery, "MAX_MERGED_ROWS", chunk_rows)
     again = start(tmp_path)
-    assert again.loader.wait_loaded(collection.collection_id, 10)
+    assert again.loader.answers.wait_loaded(collection.collection_id, 10)
     view = again.datanode._views.current(collection.collection_id)
     assert view is not None
     (segment,) = view.growing
@@ -73,6 +73,6 @@ def test_every_timestamp_reads_the_same_rows_after_a_replay(
     last = [*history[max(history)], 5000, 5002]
     assert keys_at(again, collection, again.cluster.read_ts(collection.collection_id)) == last
     sealed = start(tmp_path)
-    assert sealed.loader.wait_loaded(collection.collection_id, 10)
+    assert sealed.loader.answers.wait_loaded(collection.collection_id, 10)
     for ts, keys in history.items():
         assert keys_at(sealed, collection, ts) == keys

@@ -240,9 +240,8 @@ def reads_of(chunks: Sequence[Chunk], blocks: Blocks, *, released: bool = False)
     catalog: Any = SimpleNamespace(snapshot=SimpleNamespace(collections={COLLECTION: collection}))
     loader: Any = SimpleNamespace(
         reading=lambda _: nullcontext(),
-        changes=lambda _: 0,
         wanted=SimpleNamespace(serves_unlisted_fields=True),
-        serves=lambda *_: True,
+        answers=SimpleNamespace(changes=lambda _: 0, serves=lambda *_: True),
     )
     node: Any = SimpleNamespace()
     return views, Cluster(catalog, views, node, loader, blocks, 1)
