@@ -25,7 +25,7 @@ from milvine.model.collections import Collection, Database, LoadConfig
 from milvine.model.schema import FieldSchema
 from milvine.model.segments import ALL_PARTITIONS, SegmentMeta
 from milvine.model.types import DataType
-from milvine.querynode import cluster, loader
+from milvine.querynode import cluster, comparison
 from milvine.querynode.cluster import Target
 from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.segment.plans import QueryPlan
@@ -169,7 +169,7 @@ def test_a_release_does_not_wait_for_a_read_that_stalls(
     engine: Engine, sealed: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its memory stays reserved until the opening ends; then nothing of it is open."""
-    monkeypatch.setattr(loader, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(comparison, "STOP_SECONDS", 0.05)
     stalled, go = threading.Event(), threading.Event()
     real = engine.loader._node.load_segment
 

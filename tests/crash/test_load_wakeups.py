@@ -28,7 +28,7 @@ def test_a_load_that_runs_at_once_is_not_mistaken_for_a_waiting_one(
     insert(engine, collection, range(100))
     engine.datanode.flush(collection.collection_id)
     load(engine, collection)
-    monkeypatch.setattr(engine.loader, "_collections", _AtOnce(1))
+    monkeypatch.setattr(engine.loader._comparison, "_collections", _AtOnce(1))
 
     def only_keys(current: Collection) -> LoadConfig:
         assert current.load is not None
