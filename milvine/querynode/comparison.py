@@ -71,6 +71,7 @@ class Comparison:
         node: QueryNode,
         budget: Budget,
         blocks: Blocks,
+        *,
         states: LoadStates,
         wanted: WantedSegments,
         opener: Opener,

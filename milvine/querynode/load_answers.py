@@ -35,6 +35,7 @@ class LoadAnswers:
         views: Views,
         node: QueryNode,
         budget: Budget,
+        *,
         states: LoadStates,
         wanted: WantedSegments,
     ) -> None:

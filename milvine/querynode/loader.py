@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
-from milvine import logs, metrics
+from milvine import metrics
 from milvine.background import Supervisor
 from milvine.catalog.collections import change_load_config, set_load_config
 from milvine.catalog.store import Catalog
@@ -75,20 +75,22 @@ class Loader:
             mmap_by_default,
             serves_unlisted_fields=serves_unlisted_fields,
         )
-        self.answers = LoadAnswers(catalog, views, node, budget, self._states, self.wanted)
+        self.answers = LoadAnswers(catalog, views, node, budget, states=self._states, wanted=self.wanted)
         self._opener = Opener(node, budget, views, self.wanted.current)
         self._comparison = Comparison(
             catalog,
             node,
             budget,
             blocks,
-            self._states,
-            self.wanted,
-            self._opener,
-            threads,
-            background,
+            states=self._states,
+            wanted=self.wanted,
+            opener=self._opener,
+            threads=threads,
+            background=background,
         )
-        self._resting = Resting(rest_policy, budget, self._states, self._rest)
+        self._resting = Resting(
+            rest_policy, catalog, budget, states=self._states, wanted=self.wanted, comparison=self._comparison
+        )
         if rest_policy.idle_seconds:
             background.worker("rest", self._resting.rest_idle).start()
         views.subscribe(self)
@@ -230,22 +232,6 @@ class Loader:
         """Around a read: meanwhile the collection does not begin to rest."""
         state = self._states.known(collection_id)
         return nullcontext() if state is None else state.reading
-
-    def _rest(self, collection_id: int, state: LoadState, reason: str) -> bool:
-        """Closes the segments of a loaded collection that nobody reads. Its load configuration stays."""
-        collection = self._catalog.snapshot.collections.get(collection_id)
-        with state.lock:
-            if collection is None or self.wanted.is_closed or not (state.loaded.is_set() and state.reads.is_empty):
-                return False
-            held = self.budget.usage(collection_id)
-            state.is_resting = True
-            state.loaded.clear()
-            state.served_config = None
-        self._comparison.close_unwanted(collection_id, state)
-        metrics.rested_collections.labels(reason).inc()
-        held_bytes = sum(sum(parts.values()) for parts in held.values())
-        logs.event(_log, logging.INFO, "rests", collection=collection.name, reason=reason, bytes=held_bytes)
-        return True
 
     def wake(self, collection_id: int, deadline: float) -> None:
         """Begins to bring a resting collection back; no effect on others. Raises MemoryLimitExceeded, also if others

@@ -5,15 +5,19 @@ The segments of a resting collection are closed. Its load configuration stays, a
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from milvine import metrics
+from milvine import logs, metrics
+from milvine.catalog.store import Catalog
 from milvine.querynode.budget import Budget
+from milvine.querynode.comparison import Comparison
 from milvine.querynode.load_state import LoadState, LoadStates
+from milvine.querynode.wanted_segments import WantedSegments
 
+_log = logging.getLogger(__name__)
 IDLE, MEMORY = "idle", "memory"
 _PAUSE_SECONDS = 0.02
 
@@ -28,20 +32,24 @@ class RestPolicy:
 
 
 class Resting:
-    """Chooses; the loader carries out."""
+    """Chooses collections and closes their segments."""
 
     def __init__(
         self,
         policy: RestPolicy,
+        catalog: Catalog,
         budget: Budget,
+        *,
         states: LoadStates,
-        rest: Callable[[int, LoadState, str], bool],
+        wanted: WantedSegments,
+        comparison: Comparison,
     ) -> None:
-        """`rest` closes the segments of a collection, for a reason; False if it is being read or is not loaded."""
         self.policy = policy
+        self._catalog = catalog
         self._budget = budget
         self._states = states
-        self._rest = rest
+        self._wanted = wanted
+        self._comparison = comparison
         self._making_room = threading.Lock()
         for reason in (IDLE, MEMORY):
             metrics.rested_collections.labels(reason)
@@ -88,3 +96,18 @@ class Resting:
         finally:
             self._making_room.release()
         return time.monotonic() < deadline
+
+    def _rest(self, collection_id: int, state: LoadState, reason: str) -> None:
+        """Closes the segments of a loaded collection that nobody reads; no effect on others."""
+        collection = self._catalog.snapshot.collections.get(collection_id)
+        with state.lock:
+            if collection is None or self._wanted.is_closed or not (state.loaded.is_set() and state.reads.is_empty):
+                return
+            held = self._budget.usage(collection_id)
+            state.is_resting = True
+            state.loaded.clear()
+            state.served_config = None
+        self._comparison.close_unwanted(collection_id, state)
+        metrics.rested_collections.labels(reason).inc()
+        held_bytes = sum(sum(parts.values()) for parts in held.values())
+        logs.event(_log, logging.INFO, "rests", collection=collection.name, reason=reason, bytes=held_bytes)
