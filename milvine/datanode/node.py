@@ -23,6 +23,7 @@ from milvine.datanode import recovery
 from milvine.datanode.catalog_files import remove_collection, remove_files, remove_garbage, remove_segments
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
+from milvine.datanode.held_writer import HeldWriter
 from milvine.datanode.import_commit import ImportCommitter
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.output_filler import OutputFiller
@@ -69,17 +70,6 @@ Merged = tuple[ColumnBatch, Any | None]
 """Rows, and the keys of the rows that they replace (None: their own)."""
 
 
-class _Held:
-    """A writer, and its frozen rows that are not flushed yet (a failed flush is retried as a whole)."""
-
-    def __init__(self, writer: CollectionWriter) -> None:
-        self.writer = writer
-        self.flush_lock = threading.Lock()
-        self.merge_lock = threading.Lock()
-        """Held by partial upserts from read to write, so that they do not restart each other."""
-        self.frozen: Frozen | None = None
-
-
 class DataNode:
     """Writes to the collections of the catalog. The writer of a dropped collection raises CollectionNotFound."""
 
@@ -100,7 +90,7 @@ class DataNode:
         self._logs = logs
         self.kept_logs = logs.kept
         self._clock = clock
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, HeldWriter] = {}
         self._together = threading.Lock()
         self._flusher = Flusher(catalog, views, store, logs, clock)
         self._imports = ImportCommitter(catalog, views, store, clock)
@@ -159,7 +149,7 @@ class DataNode:
                 if self._logs.is_elsewhere(collection.checkpoint_file):
                     self._move_log(self._held[collection_id])
 
-    def _move_log(self, held: _Held) -> None:
+    def _move_log(self, held: HeldWriter) -> None:
         """Before any write: what is in the log is sealed, and the commit of that names the other log."""
         log = self._logs.create(held.writer.collection_id)
         self._flusher.flush(held.writer, held.writer.move(log))
@@ -194,7 +184,7 @@ class DataNode:
     def _open(self, collection: Collection, view: Any, log: Log) -> None:
         self._views.add(view)
         writer = CollectionWriter(collection, self._views, self._clock, log)
-        self._held[collection.collection_id] = _Held(writer)
+        self._held[collection.collection_id] = HeldWriter(writer)
 
     def drop(self, collection_id: int) -> None:
         """Removes log and files of a collection that has left the catalog. Readers keep their mapped files."""
@@ -233,7 +223,7 @@ class DataNode:
         """Removes all rows written before the call, in one commit."""
         held = self._writer(collection_id)
         with held.flush_lock:
-            frozen = _frozen(held)
+            frozen = held.freeze()
             checkpoint = None if frozen is None else frozen.checkpoint_file
             folded_ts = self._clock.next()
             removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint, folded_ts)
@@ -256,7 +246,7 @@ class DataNode:
                 with contextlib.suppress(OSError):  # the next start removes the rest
                     self._logs.remove_before(collection_id, frozen.checkpoint_file)
 
-    def _remove(self, held: _Held, removed: Removed, change: Callable[[ReadView], ReadView]) -> None:
+    def _remove(self, held: HeldWriter, removed: Removed, change: Callable[[ReadView], ReadView]) -> None:
         """Takes segments that have left the catalog, and growing rows by `change`, out of the view; removes files."""
         collection_id = held.writer.collection_id
         segment_ids = {m.segment_id for m in removed.segments}
@@ -280,7 +270,7 @@ class DataNode:
             remove_segments(self._paths, snapshot, collection_id, segment_ids)
             remove_files(self._paths, snapshot, collection_id, [self._paths.delta(collection_id, i) for i in delta_ids])
 
-    def _writer(self, collection_id: int) -> _Held:
+    def _writer(self, collection_id: int) -> HeldWriter:
         held = self._held.get(collection_id)
         if held is None:
             self._views.current(collection_id)  # raises if it is damaged
@@ -392,10 +382,10 @@ class DataNode:
         """Seals all rows written before the call; returns the new segments."""
         held = self._writer(collection_id)
         with held.flush_lock:
-            frozen = _frozen(held)
+            frozen = held.freeze()
             return () if frozen is None else self._flush(held, frozen)
 
-    def _flush(self, held: _Held, frozen: Frozen) -> tuple[SegmentMeta, ...]:
+    def _flush(self, held: HeldWriter, frozen: Frozen) -> tuple[SegmentMeta, ...]:
         """The caller holds the flush lock."""
         collection_id = held.writer.collection_id
         try:
@@ -429,7 +419,7 @@ class DataNode:
             self._views.current(collection_id)  # raises if it is damaged
         with contextlib.ExitStack() as locks:
             locks.enter_context(self._together)
-            every: dict[int, _Held] = {}
+            every: dict[int, HeldWriter] = {}
             while new := {i: held for i, held in list(self._held.items()) if i not in every}:
                 for held in new.values():
                     held.writer.settle()  # so that little is left to sync while all writers are stopped
@@ -439,7 +429,7 @@ class DataNode:
             with contextlib.ExitStack() as stopped:
                 for held in here:
                     stopped.enter_context(held.writer.stopped())
-                frozen = [(held, _joined_with(held, held.writer.freeze_stopped())) for held in here]
+                frozen = [(held, held.freeze_stopped()) for held in here]
             crash_point("backup.frozen")
             for held, rows in frozen:
                 if rows is not None:
@@ -533,24 +523,3 @@ def _as_damage(error: Exception) -> DataIntegrityError:
     if isinstance(error, OSError):
         return DataIntegrityError(f"{error.filename or 'its log'} cannot be read: {error.strerror}")
     return DataIntegrityError(str(error) if isinstance(error, MilvineError) else f"{type(error).__name__}: {error}")
-
-
-def _frozen(held: _Held) -> Frozen | None:
-    """Freezes all growing rows and unflushed deletes, including those of a failed flush. The caller holds the lock."""
-    return _joined_with(held, held.writer.freeze())
-
-
-def _joined_with(held: _Held, frozen: Frozen | None) -> Frozen | None:
-    """Rows that were just frozen, and those of a failed flush."""
-    if held.frozen is not None:
-        frozen = held.frozen if frozen is None else _joined(held.frozen, frozen)
-    held.frozen = frozen
-    return frozen
-
-
-def _joined(first: Frozen, second: Frozen) -> Frozen:
-    return Frozen(
-        first.segment_ids | second.segment_ids,
-        first.deletes + second.deletes,
-        second.checkpoint_file,
-    )
