@@ -31,6 +31,7 @@ from milvine.datanode.scrub import Scrubber
 from milvine.datanode.snapshot_exporter import SnapshotExporter
 from milvine.datanode.snapshot_keeper import SnapshotKeeper
 from milvine.datanode.store_keeper import StoreKeeper
+from milvine.datanode.write_buffer import WriteBuffer
 from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
 from milvine.errors import (
     ChannelTSafeStalled,
@@ -39,7 +40,6 @@ from milvine.errors import (
     ImportFailed,
     IoFailed,
     MilvineError,
-    QuotaExceeded,
     RequestTimeout,
     UnexpectedError,
 )
@@ -60,9 +60,6 @@ from milvine.storage.wal_format import Log
 _log = logging.getLogger(__name__)
 MAX_WAIT_FOR_TS_MS = 1000
 """A client's clock may be ahead of ours by this much."""
-REFUSED_AT = 2
-"""Writes are refused when growing rows reach this many times the write buffer's limit. Collections whose flush fails
-may hold as much again."""
 _LOOK_SECONDS = 1.0
 _LEFTOVERS = 0
 """The key of leftovers of all collections, where failures are kept by collection."""
@@ -109,6 +106,7 @@ class DataNode:
         )
         self._recoveries: Work[int] = supervisor.work("recovery")
         self._flushes: Work[int] = supervisor.work("flush")
+        self._buffer = WriteBuffer(settings, views, self._flushes)
         self._worker = supervisor.worker("flush", self._flush_one)
         metrics.growing_bytes.set_function(lambda: views.all_growing_bytes)
 
@@ -280,7 +278,7 @@ class DataNode:
     def insert(self, collection_id: int, partition_id: int, batch: ColumnBatch) -> int:
         """Returns the timestamp of the rows, durable and visible."""
         writer = self._writer(collection_id).writer
-        self._check_room(collection_id, batch.bytes_used)
+        self._buffer.check_room(collection_id, batch.bytes_used)
         ts = writer.insert(partition_id, batch)
         metrics.inserted_rows.inc(batch.row_count)
         self._seal_if_full(writer)
@@ -298,7 +296,7 @@ class DataNode:
         replaced_keys: Any | None,
         watch: Watch | None = None,
     ) -> int:
-        self._check_room(writer.collection_id, batch.bytes_used)
+        self._buffer.check_room(writer.collection_id, batch.bytes_used)
         ts = writer.upsert(partition_id, batch, replaced_keys, watch)
         metrics.inserted_rows.inc(batch.row_count)
         metrics.deleted_keys.inc(batch.row_count)
@@ -333,46 +331,14 @@ class DataNode:
         """From now on growing rows read missing fields as NULL or the default, and have no dropped fields."""
         self._writer(collection_id).writer.set_schema(schema)
 
-    def _check_room(self, collection_id: int, size: int) -> None:
-        """Raises QuotaExceeded when the write buffer fills faster than it is sealed. `size`: bytes to write."""
-        limit = self._settings.write_buffer_bytes
-        # Below the limit no rows are being sealed, so waiting does not help, and the write is accepted.
-        if self._views.all_growing_bytes <= limit:
-            return
-        if self._flushes.failure(collection_id) is None:
-            growing = self._sealable_bytes()
-        else:
-            growing = self._views.all_growing_bytes
-        if growing > limit and growing + size > REFUSED_AT * limit:
-            raise QuotaExceeded(
-                f"{growing} bytes of rows and deletes are not sealed yet and this write adds {size}, "
-                f"the write buffer takes {REFUSED_AT * limit}; try again later"
-            )
-
-    def _sealable_bytes(self) -> int:
-        """Growing bytes without those of collections whose flush fails, so that these do not take the write buffer
-        from the others. Beyond the size of a refused write buffer they count again, since memory needs a bound."""
-        failing = sum(map(self._views.growing_bytes, self._flushes.keys()))
-        return self._views.all_growing_bytes - min(failing, REFUSED_AT * self._settings.write_buffer_bytes)
-
-    def _is_full(self, writer: CollectionWriter) -> bool:
-        return (
-            writer.growing_bytes > self._settings.segment_seal_bytes
-            or writer.wal_bytes > self._settings.wal_limit_bytes
-        )
-
     def _seal_if_full(self, writer: CollectionWriter) -> None:
-        if self._is_full(writer) or self._is_buffer_full():
+        if self._buffer.is_to_seal(writer):
             self._worker.wake()
-
-    def _is_buffer_full(self) -> bool:
-        limit = self._settings.write_buffer_bytes
-        return self._views.all_growing_bytes > limit and self._sealable_bytes() > limit
 
     def delete(self, collection_id: int, keys: Any, partition_id: int) -> int:
         """Deletes keys (int64 or StringArray) without a look-up; returns the timestamp."""
         writer = self._writer(collection_id).writer
-        self._check_room(collection_id, delete_bytes(keys))
+        self._buffer.check_room(collection_id, delete_bytes(keys))
         ts = writer.delete(keys, partition_id)
         metrics.deleted_keys.inc(len(keys))
         self._seal_if_full(writer)
@@ -474,35 +440,10 @@ class DataNode:
         oldest = None if view is None else view.oldest_unsealed_ts
         return oldest is None or oldest > ts
 
-    def _next_full(self) -> int | None:
-        """A collection to seal now: its rows are too many or too old, its flush failed, or all rows are too many and it
-        is the largest. One whose flush has just failed is skipped."""
-        waiting, failing = self._flushes.waiting(), self._flushes.keys()
-        unsealed = dict.fromkeys([*self._views.with_growing(), *failing])
-        held = [(i, one) for i in unsealed if i not in waiting and (one := self._held.get(i)) is not None]
-        for collection_id, one in held:
-            if self._is_full(one.writer) or self._is_old(collection_id) or collection_id in failing:
-                return collection_id
-        if self._views.all_growing_bytes <= self._settings.write_buffer_bytes:
-            return None
-        if not self._is_buffer_full():
-            # Only the rows of failing collections are too many: those due for a retry are the candidates.
-            held = [item for item in held if item[0] in failing]
-        sizes = {collection_id: one.writer.growing_bytes for collection_id, one in held}
-        largest = max(sizes, key=sizes.__getitem__, default=None)
-        return largest if largest is not None and sizes[largest] else None
-
-    def _is_old(self, collection_id: int) -> bool:
-        view = self._views.current(collection_id)
-        oldest = None if view is None else view.oldest_unsealed_ts
-        if oldest is None:
-            return False
-        return time.time_ns() // 1_000_000 - physical_ms(oldest) > 1000 * self._settings.segment_seal_seconds
-
     def _flush_one(self) -> float:
         """Flushes one collection, if one is to be sealed now."""
         self.kept_logs.expire()
-        collection_id = self._next_full()
+        collection_id = self._buffer.next_full(self._held)
         if collection_id is None:
             return _LOOK_SECONDS
         started = time.monotonic()

@@ -214,7 +214,7 @@ def test_a_failed_log_does_not_prevent_sealing_of_other_collections(
             insert(engine, broken, range(10, 20))
     insert(engine, other, range(5))
     settings = replace(engine.settings, segment_seal_seconds=0)
-    monkeypatch.setattr(engine.datanode, "_settings", settings)
+    monkeypatch.setattr(engine.datanode._buffer, "_settings", settings)
 
     def until(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 60
