@@ -12,21 +12,20 @@ from typing import Any
 
 from milvine import metrics
 from milvine.background import Supervisor, Work
-from milvine.catalog import partitions
 from milvine.catalog.history import History
-from milvine.catalog.partitions import Removed
 from milvine.catalog.snapshots import let_go
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
 from milvine.datanode import recovery
-from milvine.datanode.catalog_files import remove_collection, remove_files, remove_garbage, remove_segments
+from milvine.datanode.catalog_files import remove_collection, remove_garbage
 from milvine.datanode.compactor import Compactor
 from milvine.datanode.flush import Flusher
 from milvine.datanode.held_writer import HeldWriter
 from milvine.datanode.import_commit import ImportCommitter
 from milvine.datanode.index_build import IndexBuilder
 from milvine.datanode.output_filler import OutputFiller
+from milvine.datanode.remover import Remover
 from milvine.datanode.scrub import Scrubber
 from milvine.datanode.snapshot_exporter import SnapshotExporter
 from milvine.datanode.snapshot_keeper import SnapshotKeeper
@@ -49,7 +48,6 @@ from milvine.model.import_jobs import ImportJob
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import ALL_PARTITIONS, SegmentMeta, delete_bytes
 from milvine.model.timestamps import HybridClock, physical_ms
-from milvine.segment.deletes import split_deletes
 from milvine.segment.growing import GrowingSegment
 from milvine.segment.view import ReadView, Views
 from milvine.storage.logs import ChosenLogs
@@ -107,6 +105,17 @@ class DataNode:
         self._recoveries: Work[int] = supervisor.work("recovery")
         self._flushes: Work[int] = supervisor.work("flush")
         self._buffer = WriteBuffer(settings, views, self._flushes)
+        self._remover = Remover(
+            catalog,
+            views,
+            store.paths,
+            logs,
+            clock,
+            compactor=self.compactor,
+            indexes=self.indexes,
+            fills=self.fills,
+            flushes=self._flushes,
+        )
         self._worker = supervisor.worker("flush", self._flush_one)
         metrics.growing_bytes.set_function(lambda: views.all_growing_bytes)
 
@@ -205,68 +214,13 @@ class DataNode:
         Raises ParameterInvalid for a partition that is to be loaded and for the default one."""
         held = self._writer(collection_id)
         with held.flush_lock:
-            found = partitions.drop_partition(self._catalog, collection_id, name)
-            if found is None:
-                return
-            crash_point("drop_partition.committed")
-            partition, removed = found
-            held.writer.forget(partition.partition_id)
-
-            def change(view: ReadView) -> ReadView:
-                return replace(view, growing=tuple(s for s in view.growing if s.partition_id != partition.partition_id))
-
-            self._remove(held, removed, change)
+            self._remover.drop_partition(held, name)
 
     def truncate(self, collection_id: int) -> None:
         """Removes all rows written before the call, in one commit."""
         held = self._writer(collection_id)
         with held.flush_lock:
-            frozen = held.freeze()
-            checkpoint = None if frozen is None else frozen.checkpoint_file
-            folded_ts = self._clock.next()
-            removed = partitions.truncate_collection(self._catalog, collection_id, checkpoint, folded_ts)
-            crash_point("truncate.committed")
-
-            def change(view: ReadView) -> ReadView:
-                if frozen is None:
-                    return view
-                growing = tuple(s for s in view.growing if s.segment_id not in frozen.segment_ids)
-                return replace(view, growing=growing, deletes=split_deletes(view.deletes, frozen.deletes)[1])
-
-            self._remove(held, removed, change)
-            with contextlib.suppress(MilvineError), held.writer.stopped():
-                # Else iterators, which read at the view's ts, would be refused until the next write.
-                self._views.replace(collection_id, lambda view: replace(view, ts=max(view.ts, folded_ts)))
-            self._flushes.succeeded([collection_id])  # nothing is left to flush
-            if frozen is not None:
-                held.frozen = None
-                held.writer.flushed(frozen)
-                with contextlib.suppress(OSError):  # the next start removes the rest
-                    self._logs.remove_before(collection_id, frozen.checkpoint_file)
-
-    def _remove(self, held: HeldWriter, removed: Removed, change: Callable[[ReadView], ReadView]) -> None:
-        """Takes segments that have left the catalog, and growing rows by `change`, out of the view; removes files."""
-        collection_id = held.writer.collection_id
-        segment_ids = {m.segment_id for m in removed.segments}
-        delta_ids = {d.delta_id for d in removed.deltas}
-        # After this, all work that replaces one of them by a successor has failed or is done.
-        self.compactor.end_with(segment_ids)
-        self.indexes.end_with(segment_ids)
-        self.fills.end_with(segment_ids)
-
-        def without(view: ReadView) -> ReadView:
-            sealed = tuple(m for m in view.sealed if m.segment_id not in segment_ids)
-            deltas = tuple(d for d in view.deltas if d.delta_id not in delta_ids)
-            return change(replace(view, sealed=sealed, deltas=deltas))
-
-        self._views.replace(collection_id, without)
-        self._views.changed(collection_id)
-        crash_point("remove.published")
-        # Readers still have them mapped. The next start removes files that cannot be removed now.
-        with contextlib.suppress(OSError):
-            snapshot = self._catalog.snapshot
-            remove_segments(self._paths, snapshot, collection_id, segment_ids)
-            remove_files(self._paths, snapshot, collection_id, [self._paths.delta(collection_id, i) for i in delta_ids])
+            self._remover.truncate(held)
 
     def _writer(self, collection_id: int) -> HeldWriter:
         held = self._held.get(collection_id)
