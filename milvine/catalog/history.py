@@ -49,15 +49,19 @@ class History:
         self._next_ts = next_ts
         self._keep_ms = keep_ms
 
+    @property
+    def is_kept(self) -> bool:
+        return self._keep_ms > 0
+
     def begin(self, connection: sa.Connection) -> None:
-        """Goes on with the stored history, or begins one."""
-        if not self._keep_ms:
-            connection.execute(sa.delete(tables.history))
-        elif read_history(connection).complete_from is None:
+        """Begins a history where none is stored, or forgets the stored one if none is kept."""
+        if self.is_kept:
             self._insert(connection, HistoryEntry(_BEGINNING, self._next_ts(), 0, None))
+        else:
+            connection.execute(sa.delete(tables.history))
 
     def note(self, connection: sa.Connection, before: Snapshot, after: Snapshot) -> None:
-        if not self._keep_ms:
+        if not self.is_kept:
             return
         entries = [*self._entries(before, after)]
         for entry in entries:
@@ -133,6 +137,10 @@ def recorded_collection(entry: HistoryEntry) -> Collection | None:
     members = dict(entry.collection)
     load = encoding.decode_load(members.pop("load"))
     return replace(encoding.decode_collection(members), load=load)
+
+
+def has_history(connection: sa.Connection) -> bool:
+    return connection.execute(sa.select(tables.history.c.entry_id).limit(1)).first() is not None
 
 
 def read_history(connection: sa.Connection) -> StoredHistory:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from milvine.catalog import encoding, tables
 from milvine.catalog.contents import Snapshot, read_contents
 from milvine.catalog.database import CatalogDatabase
-from milvine.catalog.history import History
+from milvine.catalog.history import History, has_history
 from milvine.catalog.leases import Lease
 from milvine.catalog.limits import Limits
 from milvine.catalog.migrations import STEPS
@@ -55,6 +55,7 @@ class Catalog:
             if needs_upgrade:
                 upgrade(connection, steps)
             self.snapshot = read_contents(connection)
+            self._has_history = has_history(connection)
         if needs_upgrade:
             crash_point("migration.committed")
 
@@ -78,13 +79,15 @@ class Catalog:
             return following
 
     def keep_history(self, history: History) -> None:
-        """Notes all further changes of collections in it."""
+        """Notes all further changes of collections in it. No transaction is made if none is needed: on a full disk even
+        an empty one can fail, and a server must start there."""
 
         def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
             history.begin(connection)
             return snapshot
 
-        self.change(work)
+        if history.is_kept != self._has_history:
+            self.change(work)
         self._history = history
 
     @contextmanager
