@@ -127,7 +127,8 @@ class Compactor:
         there is nothing to do.
 
         The plans include running ones of the collection. As in Milvus, a segment that was not written by compaction
-        is rewritten even alone, and with `target_bytes` each segment is: clients wait for the plan of such a request.
+        is rewritten even alone. With `target_bytes` each segment has a plan, since clients wait until it is the source
+        of one: a segment that a rewrite would not change is its own result, and keeps its indexes.
         """
         collection = self._catalog.snapshot.collections.get(collection_id)
         view = self._views.current(collection_id)
@@ -149,9 +150,12 @@ class Compactor:
                     plans.append(self._add(collection_id, sources, request_id))
                     busy = self._busy() | protected
                 for meta in metas:
-                    is_worth_it = target_bytes or not meta.compacted_from or meta.segment_id in removable
-                    if is_worth_it and meta.segment_id not in busy:
+                    if meta.segment_id in busy:
+                        continue
+                    if not meta.compacted_from or meta.segment_id in removable:
                         plans.append(self._add(collection_id, (meta,), request_id))
+                    elif target_bytes:
+                        plans.append(self._unchanged(meta, request_id))
             if not plans:
                 return -1, 0
             self._requests[request_id] = plans
@@ -232,6 +236,13 @@ class Compactor:
         plan_id, target = self._clock.next(), self._clock.next()
         plan = Plan(plan_id, trigger_id or plan_id, collection_id, sources, target)
         self._queue.append(plan)
+        self._plans.append(plan)
+        return plan
+
+    def _unchanged(self, meta: SegmentMeta, trigger_id: int) -> Plan:
+        """A completed plan that leaves the segment as it is."""
+        plan = Plan(self._clock.next(), trigger_id, meta.collection_id, (meta,), meta.segment_id, PlanState.COMPLETED)
+        plan.row_count = meta.row_count
         self._plans.append(plan)
         return plan
 

@@ -374,13 +374,32 @@ def test_paths_are_checked_when_a_job_is_made(jobs: Jobs, plain: str, groups: li
         ({"auto_commit": "maybe"}, 'options.auto_commit must be one of "true" or "false"'),
         ({"timeout": "soon"}, 'parse timeout failed: time: invalid duration "soon"'),
         ({"sep": '"'}, 'unsupported csv separator: "'),
-        ({"backup": "true"}, "is not supported by this version of Milvine"),
-        ({"l0_import": "true"}, "is not supported by this version of Milvine"),
+        ({"backup": "true"}, "partition not specified: missing parameter"),
+        ({"l0_import": "true"}, "for l0 import, collection cannot be loaded, please release it first"),
+        ({"ezk": "x"}, "is not supported by this version of Milvine"),
         ({"end_ts": "5"}, "is not supported by this version of Milvine"),
     ],
 )
 def test_options_are_checked_when_a_job_is_made(jobs: Jobs, plain: str, options: dict[str, str], text: str) -> None:
     answer = jobs.call("create", collectionName=plain, files=[["a.json"]], options=options)
+    assert answer["code"] != 0
+    assert text in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "is not supported by this version of Milvine"),
+        ({"storage_version": "2"}, "is not supported by this version of Milvine"),
+        ({"storage_version": "x"}, 'parse storage_version failed, value=x, err=strconv.ParseInt: parsing "x": invalid'),
+        ({"startTs": "x"}, 'parse start_ts failed, value=x, err=strconv.ParseUint: parsing "x": invalid syntax'),
+        ({"end_ts": "-1"}, 'parse end_ts failed, value=-1, err=strconv.ParseUint: parsing "-1": invalid syntax'),
+        ({"start_ts": "6", "endTs": "5"}, "start_ts shouldn't be larger than end_ts, start_ts:6, end_ts:5"),
+    ],
+)
+def test_binlogs_are_refused_after_their_options(jobs: Jobs, plain: str, options: dict[str, str], text: str) -> None:
+    asked = {"partitionName": "_default", "options": {"backup": "true", **options}}
+    answer = jobs.call("create", collectionName=plain, files=[["some/prefix"]], **asked)
     assert answer["code"] != 0
     assert text in answer["message"]
 

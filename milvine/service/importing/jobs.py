@@ -15,6 +15,7 @@ from milvine.service.context import Engine, RequestContext, find_by_any_name, fi
 from milvine.service.deny_rules import WRITING
 from milvine.service.disk_quotas import check_disk_quota
 from milvine.service.gate import Target, capability, declaration_of, for_every_user, require
+from milvine.service.importing.binlogs import refuse_binlogs
 from milvine.service.importing.options import check_options, checked_files, commits_itself
 from milvine.service.importing.runner import Running
 
@@ -58,6 +59,7 @@ def create_job(
         partition_id = ALL_PARTITIONS
     else:
         partition_id = find_partition(collection, partition_name or DEFAULT_PARTITION).partition_id
+    refuse_binlogs(options, partition_name, is_loaded=collection.load is not None)
     groups = checked_files(files)
     check_options(options)
     for paths in groups:

@@ -8,20 +8,8 @@ from pathlib import PurePosixPath
 
 from milvine.errors import ImportFailed, ParameterInvalid
 from milvine.model.import_jobs import AUTO_COMMIT, COMMIT_WITHIN, MAX_FILES
-from milvine.model.known_keys import unsupported
 from milvine.service.importing.csv_files import separator_of
 
-_SERVED = frozenset({"timeout", AUTO_COMMIT, "sep", "nullkey", "skip_disk_quota_check", "storage_version"})
-_REFUSED = {
-    "backup": "an import of a backup's binlogs (the option backup)",
-    "l0_import": "an import of delete logs (the option l0_import)",
-    "start_ts": "an import of rows by their timestamps (the option start_ts)",
-    "startTs": "an import of rows by their timestamps (the option startTs)",
-    "end_ts": "an import of rows by their timestamps (the option end_ts)",
-    "endTs": "an import of rows by their timestamps (the option endTs)",
-    "ezk": "an import of encrypted binlogs (the option ezk)",
-}
-_HARMLESS = frozenset({"false", ""})
 _DURATION = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 JSON, JSON_LINES, NUMPY, PARQUET, CSV = "JSON", "JSONLines", "Numpy", "Parquet", "CSV"
@@ -30,11 +18,8 @@ _KINDS = {".json": JSON, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".npy": NU
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raises ImportFailed or ParameterInvalid for a bad value and for what is not served. Others are ignored, as
-    Milvus ignores what it does not know."""
-    for name, value in options.items():
-        if name in _REFUSED and value.lower() not in _HARMLESS:
-            raise ImportFailed(unsupported(_REFUSED[name]))
+    """Raises ImportFailed or ParameterInvalid for a bad value. Others are ignored, as Milvus ignores what it does not
+    know."""
     timeout_seconds(options)
     commit_seconds(options)
     separator_of(options)
