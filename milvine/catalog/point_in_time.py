@@ -98,6 +98,13 @@ def store_states(path: Path, before: Snapshot, afterwards: Snapshot, states: dic
         catalog.close()
 
 
+def forget_history(path: Path) -> None:
+    """The catalog of a stopped server. Its next history is complete from its start on."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'history'").fetchone():  # not in old catalogs
+            connection.execute("DELETE FROM history")
+
+
 def begin_logs_anew(path: Path) -> None:
     """The catalog of a stopped server whose rows are all sealed."""
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from milvine import __version__, file_locks
+from milvine.catalog.point_in_time import forget_history
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import named_files
@@ -437,6 +438,8 @@ def fetch_catalog(place: BackupPlace, backup: Backup, target: Path) -> None:
 def _bring_catalog(place: BackupPlace, backup: Backup, root: Path) -> None:
     target = root / CATALOG_FILE
     fetch_catalog(place, backup, target)
+    # What the backed-up server does later is not what this directory goes through, and both may use one place.
+    forget_history(target)
     for collection_id in read_catalog(target).collections:
         LocalLogs(SegmentPaths(root)).create(collection_id).close()
     sync_directory(root)

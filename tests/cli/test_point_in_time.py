@@ -239,6 +239,38 @@ def test_what_the_log_does_not_say_comes_back_too(
     assert not (tmp_path / "lost").exists()
 
 
+def test_a_restored_backup_has_moments_of_its_own(
+    new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
+) -> None:
+    """The server of a restored directory uses the same place: its moments hold no rows of the other server."""
+    place = tmp_path / "place"
+    server = new_server(env=KEEPING)
+    client = MilvusClient(server.uri)
+    create(client, "shop")
+    client.insert("shop", [row(1, "first")])
+    first = run("backup", place, "--uri", server.uri)
+    client.insert("shop", [row(2, "there")])
+    there = now_ts()
+    run("backup", place, "--uri", server.uri)
+    client.close()
+    server.stop()
+    run("restore", place, tmp_path / "fork", "--backup", first["backupId"])
+    fork = new_server(data_dir=tmp_path / "fork", env=KEEPING)
+    client = MilvusClient(fork.uri)
+    client.insert("shop", [row(3, "here")])
+    between = now_ts()
+    run("backup", place, "--uri", fork.uri)
+    client.insert("shop", [row(4, "here")])
+    here = now_ts()
+    run("backup", place, "--uri", fork.uri)
+    client.close()
+    assert "it has the moments" in run("restore", place, tmp_path / "between", "--to", between, code=1)
+    run("restore", place, tmp_path / "there", "--to", there)
+    run("restore", place, tmp_path / "here", "--to", here)
+    assert opened(tmp_path / "there") == {"shop": {1: "first", 2: "there"}}
+    assert opened(tmp_path / "here") == {"shop": {1: "first", 3: "here", 4: "here"}}
+
+
 def test_imports_and_restored_snapshots_come_back_while_their_files_are_there(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
 ) -> None:
