@@ -115,11 +115,12 @@ def _places(starts: Array, lengths: Array) -> Array:
 
 
 def _codes(elements: pa.Array) -> tuple[Array, int]:
-    """A number for each element, equal for equal elements, and how many numbers there are, at least 1."""
+    """A number for each element, equal for equal elements, and how many numbers there are, at least 1. NaN equals
+    nothing."""
     if pa.types.is_string(elements.type):
         encoded = elements.dictionary_encode()
         return encoded.indices.to_numpy().astype(np.int64), max(len(encoded.dictionary), 1)
-    distinct, codes = np.unique(elements.to_numpy(zero_copy_only=False), return_inverse=True)
+    distinct, codes = np.unique(elements.to_numpy(zero_copy_only=False), return_inverse=True, equal_nan=False)
     return codes.astype(np.int64), max(len(distinct), 1)
 
 

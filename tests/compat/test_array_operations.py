@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -78,6 +79,16 @@ def test_elements_are_appended_and_removed(client: MilvusClient, collection_name
         5: [[5, 5], ["e"], None, "none"],
     }
     assert client.query(collection_name, filter="array_contains(numbers, 2)", output_fields=["id"]) == [{"id": 1}]
+
+
+def test_nan_is_appended_and_never_removed(client: MilvusClient, collection_name: str) -> None:
+    """It equals nothing, as in Milvus."""
+    _make(client, collection_name)
+    nan = [{"id": 1, "parts": [math.nan]}]
+    client.upsert(collection_name, nan, field_ops={"parts": FieldOp.array_append()})
+    client.upsert(collection_name, [{"id": 1, "parts": [math.nan, 0.5]}], field_ops={"parts": "array_remove"})
+    (left,) = _rows(client, collection_name)[1][2]
+    assert math.isnan(left)
 
 
 def _array(name: str, *rows: list[int]) -> Any:
