@@ -127,9 +127,10 @@ class Visit:
         if self._held_bytes:
             intake.free(self._held_bytes)
 
-    def rest_of_thread(self) -> None:
-        """Called once the request has left and its answer is taken: the thread may rest."""
-        self._intake.threads.rest()
+    @property
+    def threads(self) -> FrontThreads:
+        """Where the thread may rest once the request has left and its answer is taken."""
+        return self._intake.threads
 
     def check_room(self) -> None:
         """Raises RequestRateLimited if too many requests are in progress."""

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from milvine import metrics
 from milvine.errors import MilvineError, PermissionDenied, RequestRateLimited, UnexpectedError
+from milvine.front_threads import FrontThreads
 from milvine.grpc_api import administration, encode, health
 from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, TELEMETRY_SERVICE_NAME, has_field, request_class
 from milvine.grpc_api.repeated import RepeatedSearches
@@ -259,7 +260,7 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     metrics.seconds_of(method).observe(seconds)
     if engine.request_log.wants(error_code, seconds):
         _write_down(engine, visit, environ, method, error_code, seconds)
-    return taken(visit)
+    return taken(visit.threads)
 
 
 def _write_down(
@@ -283,9 +284,11 @@ def _write_down(
     engine.request_log.write(handled)
 
 
-def taken(visit: Visit | None = None) -> Iterator[bytes]:
+def taken(threads: FrontThreads | None = None) -> Iterator[bytes]:
     """Yields nothing more. The front requests the end once it has taken all data; without this turn it would log that
-    the writer of the answer had ended. The client does not wait for it, so the thread may rest afterwards."""
+    the writer of the answer had ended. The client does not wait for it, so the thread may rest afterwards.
+
+    Nothing of the request is kept here, since a thread may rest for days."""
     yield b""
-    if visit is not None:
-        visit.rest_of_thread()
+    if threads is not None:
+        threads.rest()

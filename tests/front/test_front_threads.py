@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from queue import Empty, SimpleQueue
 
 from milvine.front_threads import FrontThreads
+from milvine.grpc_api.wire import taken
+from milvine.intake import Intake
 
 
 class Front:
@@ -79,3 +82,28 @@ def test_a_crowd_that_comes_and_goes_is_answered() -> None:
         raise AssertionError(failures.get(block=False))
     except Empty:
         pass
+
+
+class Subject:
+    """A decoded request, perhaps of 256 MB."""
+
+
+def test_a_thread_that_rests_keeps_nothing_of_its_request() -> None:
+    intake = Intake(4, 1 << 20)
+
+    def answer() -> None:
+        with intake.visit() as visit:
+            visit.subject = subjects.pop()
+            rest = taken(visit.threads)
+        del visit
+        list(rest)
+
+    subjects = [Subject()]
+    subject = weakref.ref(subjects[0])
+    waiting = intake.threads.waiting
+    threading.Thread(target=answer, daemon=True).start()
+    deadline = time.monotonic() + 10
+    while (subjects or intake.inside or intake.threads.waiting == waiting) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert intake.threads.waiting == waiting - 1, "the thread rests"
+    assert subject() is None
