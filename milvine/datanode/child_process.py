@@ -12,19 +12,11 @@ import os
 import pickle
 import signal
 import sys
-import threading
-import time
 from typing import Any
 
-from milvine.process import keep_pandas_out
+from milvine.process import end_with_parent, keep_pandas_out
 
 _NICE = 10
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 _TASKS = {
@@ -47,7 +39,7 @@ def main() -> None:
     os.nice(_NICE)
     keep_pandas_out()
     parent, order = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    end_with_parent(parent)
     answer = _run(sys.argv[1], order)
     sys.stdout.buffer.write(pickle.dumps(answer))
     sys.stdout.flush()
