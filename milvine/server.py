@@ -241,7 +241,13 @@ def _listen(
     if not settings.cluster_ray_address:
         return head.close
     address = f"{settings.cluster_host}:{port}"
-    by_ray = RayNodes(settings, address, lambda: catalog.snapshot.resource_groups, background)
+    by_ray = RayNodes(
+        settings.cluster_ray_address,
+        address,
+        settings.cluster_ray_directory,
+        lambda: catalog.snapshot.resource_groups,
+        background,
+    )
     by_ray.start()
 
     def leave() -> None:

@@ -1,4 +1,5 @@
-"""What of nodes by Ray needs no Ray: the process on a machine, how many are wanted, a head whose Ray is away."""
+"""What of nodes by Ray needs no Ray: the process on a machine, how many are wanted, a head whose Ray is away, and how
+it tells that."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from conftest import Server, dies_with_parent, free_port
 from node_processes import ClusterOfNodes
 from test_nodes import eventually
 
+from milvine.background import Supervisor
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroup, ResourceGroupConfig
-from milvine.querynode.remote.ray_cluster import NodeKeeper, node_in, wanted_nodes
+from milvine.querynode.remote import ray_cluster
+from milvine.querynode.remote.ray_cluster import NodeKeeper, RayNodes, node_in, wanted_nodes
 
 
 @pytest.fixture
@@ -87,3 +91,88 @@ def test_a_head_serves_while_ray_is_away(tmp_path: Path) -> None:
         client.create_collection("served", dimension=4)
         assert client.list_collections() == ["served"]
         client.close()
+
+
+_MODULE = """
+import os, time
+def init(**_):
+    print("printed lines are no answers")
+    while not os.path.exists(os.environ["RAY_IS_THERE"]):
+        time.sleep(0.05)
+def cluster_resources():
+    init()
+    return {}
+def wait(*_, **__): pass
+def shutdown(): pass
+"""
+
+
+@pytest.fixture
+def ray_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While there is such a file, calls of a module in Ray's place return."""
+    (tmp_path / "ray.py").write_text(_MODULE)
+    monkeypatch.setenv("MILVINE_OUTER_PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("RAY_IS_THERE", str(tmp_path / "there"))
+    return tmp_path / "there"
+
+
+def test_an_absence_of_ray_is_told_until_it_answers(ray_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(ray_cluster, "_TELL_SECONDS", 0.1)
+    background = Supervisor()
+    nodes = RayNodes("far:1", "127.0.0.1:2", "unused", dict, background)
+    nodes.start()
+    told = ["Ray at far:1: no answer"]
+    try:
+        eventually(lambda: background.failing() == told, "the absence at the start")
+        ray_file.touch()
+        eventually(lambda: background.failing() == [], "an answer")
+        ray_file.unlink()
+        eventually(lambda: background.failing() == told, "the absence later")
+    finally:
+        ray_file.touch()
+        nodes.close()
+        background.stop(time.monotonic() + 5.0)
+
+
+def test_drivers_that_end_again_and_again_are_told(ray_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_file.with_name("ray.py").write_text("def init(**_): raise ConnectionError('nobody is there')")
+    monkeypatch.setattr(ray_cluster, "_TELL_SECONDS", 0.1)
+    background = Supervisor()
+    nodes = RayNodes("far:1", "127.0.0.1:2", "unused", dict, background)
+    nodes.start()
+    try:
+        told = ["Ray at far:1: the driver has ended with 1; it is started again"]
+        eventually(lambda: background.failing() == told, "its end")
+    finally:
+        nodes.close()
+        background.stop(time.monotonic() + 5.0)
+
+
+_HEAD = """
+import time
+from milvine.background import Supervisor
+from milvine.querynode.remote.ray_cluster import RayNodes
+RayNodes("far:1", "127.0.0.1:2", "unused", dict, Supervisor()).start()
+time.sleep(1000)
+"""
+
+
+def test_a_driver_that_waits_for_ray_ends_with_a_killed_head(ray_file: Path) -> None:
+    asked = ray_file.with_name("asked")
+    ray_file.with_name("ray.py").write_text(f"open({str(asked)!r}, 'w').close()\n{_MODULE}")
+    head = subprocess.Popen([*dies_with_parent(), sys.executable, "-c", _HEAD])
+    drivers: list[psutil.Process] = []
+    try:
+        eventually(asked.exists, "a call of Ray")
+        drivers = psutil.Process(head.pid).children()
+        head.kill()
+        head.wait()
+        eventually(lambda: not any(_runs(driver.pid) for driver in drivers), "its end")
+        assert len(drivers) == 1
+    finally:
+        head.kill()
+        head.wait()
+        for driver in drivers:
+            if _runs(driver.pid):
+                driver.kill()

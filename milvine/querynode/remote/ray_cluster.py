@@ -26,9 +26,9 @@ import orjson
 
 from milvine import config
 from milvine.background import Supervisor
-from milvine.config import Settings
 from milvine.errors import UnexpectedError
 from milvine.model.resource_groups import ResourceGroup
+from milvine.process import end_with_parent
 
 RESOURCE = "milvine"
 """The custom resource of Ray whose amount says how many query nodes a machine runs; `milvine-NAME`: nodes with the
@@ -40,6 +40,10 @@ _NAMESPACE = "milvine"
 _ENDING_SECONDS = 15.0
 """Within this time the actors of a driver that has ended are gone."""
 _TELL_SECONDS, _LOOK_SECONDS, _START_SECONDS, _STOP_SECONDS = 2.0, 0.5, 2.0, 10.0
+SILENT_SECONDS = 15.0
+"""Ray's absence is a failure, and one more, each time that the driver has not answered for so long."""
+_DRIVER = "driver"
+_MOST_READ = 1 << 16
 
 
 def wanted_nodes(groups: Mapping[str, ResourceGroup]) -> dict[str, int]:
@@ -51,21 +55,27 @@ def wanted_nodes(groups: Mapping[str, ResourceGroup]) -> dict[str, int]:
 
 
 class RayNodes:
-    """The head's side: a child process with the driver, which is told again and again how many nodes are wanted."""
+    """The head's side: a child process with the driver, which is told again and again how many nodes are wanted, and
+    answers with a line once Ray knows it. Without an answer it is told nothing more: Ray is away."""
 
     def __init__(
-        self, settings: Settings, head: str, groups: Callable[[], Mapping[str, ResourceGroup]], background: Supervisor
+        self,
+        address: str,
+        head: str,
+        directory: str,
+        groups: Callable[[], Mapping[str, ResourceGroup]],
+        background: Supervisor,
     ) -> None:
-        """`head`: the address at which nodes register."""
-        self._order = {
-            "address": settings.cluster_ray_address,
-            "head": head,
-            "directory": settings.cluster_ray_directory,
-        }
+        """`address`: of Ray. `head`: where nodes register. `directory`: for the copies of nodes."""
+        self._order = {"address": address, "head": head, "directory": directory, "parent": os.getpid()}
         self._groups = groups
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_told = False
+        """Whether an answer is still to come."""
+        self._heard_at = 0.0
         self._is_closed = False
+        self._work = background.work("ray")
         self._worker = background.worker("ray", self._look)
 
     def start(self) -> None:
@@ -94,18 +104,45 @@ class RayNodes:
 
     def _keep_child(self) -> None:
         if self._child is None:
-            command, environment = config.child_command(__name__)
-            # Whoever runs Ray without tokens says so; else everyone who reaches its ports runs programs here.
-            environment = {**environment, "RAY_AUTH_MODE": environment.get("RAY_AUTH_MODE", "token")}
-            self._child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, bufsize=0)
-            _tell(self._child, self._order)
-        try:
-            _tell(self._child, {"wanted": wanted_nodes(self._groups())})
-        except OSError:
-            code, self._child = self._child.wait(), None
-            raise UnexpectedError(
-                f"the driver of Ray at {self._order['address']} has ended with {code}; it is started again"
-            ) from None
+            if _DRIVER in self._work.waiting():
+                return
+            self._child = self._started()
+        child = self._child
+        if _has_answered(child):
+            self._is_told, self._heard_at = False, time.monotonic()
+            self._work.succeeded([_DRIVER])
+        elif (code := child.poll()) is not None:
+            self._child = None
+            self._failed(f"the driver has ended with {code}; it is started again")
+            return
+        elif time.monotonic() - self._heard_at > SILENT_SECONDS:
+            self._heard_at = time.monotonic()
+            self._failed("no answer")
+        if not self._is_told:
+            self._is_told = True
+            with contextlib.suppress(OSError):  # it has ended, which the next look finds
+                _tell(child, {"wanted": wanted_nodes(self._groups())})
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        command, environment = config.child_command(__name__)
+        # Whoever runs Ray without tokens says so; else everyone who reaches its ports runs programs here.
+        environment = {**environment, "RAY_AUTH_MODE": environment.get("RAY_AUTH_MODE", "token")}
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, bufsize=0)
+        assert child.stdout is not None
+        os.set_blocking(child.stdout.fileno(), False)
+        self._is_told, self._heard_at = False, time.monotonic()
+        with contextlib.suppress(OSError):
+            _tell(child, self._order)
+        return child
+
+    def _failed(self, why: str) -> None:
+        self._work.failed([_DRIVER], f"Ray at {self._order['address']}", UnexpectedError(why))
+
+
+def _has_answered(child: subprocess.Popen[bytes]) -> bool:
+    assert child.stdout is not None
+    return bool(child.stdout.read(_MOST_READ))
 
 
 def _tell(child: subprocess.Popen[bytes], what: Mapping[str, Any]) -> None:
@@ -227,8 +264,12 @@ def node_in(directory: Path) -> tuple[int, set[str]]:
 
 
 def main() -> int:
-    """Follows the lines of its input until they end. Nodes stay if they end without a stop: our head may come back."""
+    """Follows the lines of its input until they end, and answers each. Nodes stay if they end without a stop: our head
+    may come back."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever Ray prints is no answer
     order = orjson.loads(sys.stdin.buffer.readline())
+    end_with_parent(order["parent"])  # a call of Ray that waits does not see the end of the lines
     try:
         import ray
     except ImportError:
@@ -251,6 +292,7 @@ def main() -> int:
             driver.stop()
             break
         driver.keep(told["wanted"])
+        answers.write(b"\n")
     ray.shutdown()
     return 0
 
