@@ -203,5 +203,5 @@ def test_searches_go_on_without_the_head_of_ray(cluster: Cluster, client: Milvus
     print(f"\nCheckHealth names its absence after {told:.1f} s")  # noqa: T201
     print(f"\n{HEADLESS_SECONDS:.0f} s without Ray's head: {traffic.slowest()}")  # noqa: T201
     assert traffic.failures == []
-    assert ids(cluster) == before
+    waited_for(lambda: ids(cluster) == before, SECONDS, "their reports")
     assert is_whole(client, cluster)
