@@ -15,7 +15,7 @@ from milvine.querynode.remote.fan_out import FanOut, NoAnswer, Routes
 from milvine.querynode.remote.messages import encode_error, encode_result
 from milvine.querynode.remote.rpc import Unreachable
 
-HEDGE_SECONDS = 0.05
+HEDGE_SECONDS, LONG_SECONDS = 0.05, 0.5
 HERE = 1
 
 
@@ -50,6 +50,7 @@ class Nodes:
         self.asked: list[int] = []
         self.failures: list[int] = []
         self.answers: list[int] = []
+        self.heard: set[int] = set()
 
     def routes(self, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
         left = [i for i in self.calls if i not in tried]
@@ -66,8 +67,8 @@ class Nodes:
     def read_here(self, segment_ids: tuple[int, ...]) -> Any:
         return f"here {segment_ids}"
 
-    def hedge_seconds(self, node_id: int) -> float:
-        return HEDGE_SECONDS
+    def hedge_seconds(self, node_id: int, since: float) -> float:
+        return LONG_SECONDS if node_id in self.heard else HEDGE_SECONDS
 
     def answered(self, node_id: int, seconds: float) -> None:
         self.answers.append(node_id)
@@ -115,6 +116,17 @@ def test_a_silent_node_is_asked_beside_another_after_the_hedge_time() -> None:
     assert run(nodes) == ["b"]
     assert time.monotonic() - started >= HEDGE_SECONDS
     assert (nodes.failures, silent.is_cancelled) == ([2], True)
+
+
+def test_a_node_that_was_heard_meanwhile_gets_more_time() -> None:
+    nodes = Nodes(node2=answering("a", 3 * HEDGE_SECONDS), node3=answering("b"))
+    nodes.heard = {2}
+    assert run(nodes) == ["a"]
+    nodes = Nodes(node2=answering("a", None), node3=answering("b"))
+    nodes.heard = {2}
+    started = time.monotonic()
+    assert run(nodes) == ["b"]
+    assert time.monotonic() - started >= LONG_SECONDS
 
 
 def test_the_slow_node_may_still_be_the_first_to_answer() -> None:

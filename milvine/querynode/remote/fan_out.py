@@ -38,8 +38,9 @@ class Reading(Protocol):
         ...
 
     def read_here(self, segment_ids: tuple[int, ...]) -> Any: ...
-    def hedge_seconds(self, node_id: int) -> float:
-        """After this long without an answer the segments are read elsewhere, too."""
+    def hedge_seconds(self, node_id: int, since: float) -> float:
+        """After this long without an answer the segments are read elsewhere, too. `since`: when the call began; what is
+        heard of the node later may make it longer."""
         ...
 
     def answered(self, node_id: int, seconds: float) -> None: ...
@@ -159,8 +160,7 @@ class FanOut:
             if share.call is None:
                 here.append(share)
             else:
-                due = share.started + self._reading.hedge_seconds(node_id)
-                heapq.heappush(self._due, (due, next(self._order), share))
+                self._put_due(share, self._due_at(share))
                 share.call.on_end(partial(self._ended.put, share))
         for share in gone:
             share.has_failed = True
@@ -197,6 +197,12 @@ class FanOut:
             if routes is not None:
                 self._start(share, routes)
 
+    def _due_at(self, share: _Share) -> float:
+        return share.started + self._reading.hedge_seconds(share.node_id, share.started)
+
+    def _put_due(self, share: _Share, at: float) -> None:
+        heapq.heappush(self._due, (at, next(self._order), share))
+
     def _seconds_to_wait(self) -> float:
         due = self._deadline
         while self._due:
@@ -212,6 +218,9 @@ class FanOut:
         while self._due and self._due[0][0] <= now:
             _, _, share = heapq.heappop(self._due)
             if share.is_answered or share.has_failed or share.is_split:
+                continue
+            if (later := self._due_at(share)) > now:
+                self._put_due(share, later)
                 continue
             routes = self._reading.routes(share.segment_ids, share.tried)
             if routes is None:

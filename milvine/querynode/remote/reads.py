@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
+from math import inf
 from typing import Any
 
 from milvine import metrics
@@ -90,12 +91,13 @@ class Reads:
             (one := segments.get(i)) is not None and not node_ids.isdisjoint(one.holder_ids) for i in segment_ids
         )
 
-    def _load_of(self, node_id: int) -> tuple[bool, int, int]:
+    def _load_of(self, node_id: int) -> tuple[float, int, int]:
         node = self.members.get(node_id)
         if node is None:
-            return node_id != HERE, 0, node_id
-        # Of equally idle nodes another one comes first each time.
-        return node.is_doubtful, node.in_flight, node.last_read
+            return 0.0 if node_id == HERE else inf, 0, node_id
+        # Of doubtful nodes the one that was heard last is the likeliest to answer; one that has stopped is idle, too.
+        # Of equally idle ones another one comes first each time.
+        return node.unheard_seconds if node.is_doubtful else 0.0, node.in_flight, node.last_read
 
 
 class _Reading:
@@ -135,9 +137,9 @@ class _Reading:
         seconds = max(0.0, self._deadline - time.monotonic())
         return getattr(self._reads.local, read.name)(read.collection_id, segment_ids, *read.arguments, seconds=seconds)
 
-    def hedge_seconds(self, node_id: int) -> float:
+    def hedge_seconds(self, node_id: int, since: float) -> float:
         node = self._members.get(node_id)
-        return 0.0 if node is None else node.hedge_seconds(self._read.name)
+        return 0.0 if node is None else node.hedge_seconds(self._read.name, since)
 
     def answered(self, node_id: int, seconds: float) -> None:
         if (node := self._members.get(node_id)) is not None:

@@ -55,15 +55,15 @@ class _Latencies:
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
         self._count = 0
-        self.hedge_seconds = _LEAST_HEDGE_SECONDS
+        self.high = 0.0
+        """The 95th percentile."""
 
     def add(self, seconds: float) -> None:
         self._recent.append(seconds)
         self._count += 1
         if self._count % _SORTED_EVERY == 0:
             ordered = sorted(self._recent)
-            high = ordered[int(0.95 * (len(ordered) - 1))]
-            self.hedge_seconds = max(_LEAST_HEDGE_SECONDS, _HEDGE_FACTOR * high)
+            self.high = ordered[int(0.95 * (len(ordered) - 1))]
 
 
 class RemoteNode:
@@ -83,7 +83,8 @@ class RemoteNode:
         self._waited_for: dict[int, PendingCall | StreamingCall] = {}
         self.last_read = 0
         """The number, among those of all nodes, of the read that began last."""
-        self._beat_at = time.monotonic()
+        self._beat_at = self._heard_at = time.monotonic()
+        """When it reported last; when it reported or answered a read last."""
         self._failed_at = float("-inf")
         self._latencies: dict[str, _Latencies] = {}
         self._strays: dict[SegmentKey, tuple[object, int]] = {}
@@ -97,7 +98,7 @@ class RemoteNode:
     def beat(self, report: Report) -> None:
         self.report = report
         self._beats += 1
-        self._beat_at = time.monotonic()
+        self._beat_at = self._heard_at = time.monotonic()
 
     def lasting(self, strays: Mapping[SegmentKey, object]) -> list[SegmentKey]:
         """Those of the segments that were already strays some reports ago. `strays`: what each is served by, since one
@@ -133,18 +134,27 @@ class RemoteNode:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether others are asked first: it failed, or was slow, since it last reported."""
-        return self._failed_at > self._beat_at or self.is_silent
+        """Whether others are asked first: it failed, or was slow, since it was last heard."""
+        return self._failed_at > self._heard_at or self.is_silent
+
+    @property
+    def unheard_seconds(self) -> float:
+        """How long it has neither reported nor answered."""
+        return time.monotonic() - self._heard_at
 
     def failed(self) -> None:
         self._failed_at = time.monotonic()
 
     def answered(self, name: str, seconds: float) -> None:
+        self._heard_at = time.monotonic()
         self._latencies.setdefault(name, _Latencies()).add(seconds)
 
-    def hedge_seconds(self, name: str) -> float:
+    def hedge_seconds(self, name: str, since: float) -> float:
+        """How long a read that began at `since` (time.monotonic) is waited for. A node that answers others is slow; one
+        that has not been heard since may have stopped."""
         latencies = self._latencies.get(name)
-        return _LEAST_HEDGE_SECONDS if latencies is None else latencies.hedge_seconds
+        high = 0.0 if latencies is None else latencies.high
+        return max(_LEAST_HEDGE_SECONDS, high * (_HEDGE_FACTOR if self._heard_at > since else 1))
 
     def message(self, *arguments: Any) -> bytes:
         return codec.encode((self.epoch, self.session, *arguments))
