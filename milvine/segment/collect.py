@@ -48,6 +48,10 @@ class TopKeys:
     def left(self) -> Array:
         return np.flatnonzero(~self.is_full)
 
+    def forget(self, lines: Array) -> None:
+        """Leaves these queries without rows."""
+        self.distances[lines], self.rows[lines] = np.inf, -1
+
     def add(self, lines: Array, distances: Array, rows: Array, is_whole: Array, suffices: int | None = None) -> None:
         """Rows (m, c) found for the queries `lines`, nearest first, padded with inf and -1.
 

@@ -229,10 +229,13 @@ def _ask_for(
         lines = np.flatnonzero(~top.is_full & ~doubted)
         if _scan_is_cheaper(rows, index, effort, kept) or not len(lines):
             break
+        top.forget(lines)
         found = _ask(rows, index, plan, plan.queries[lines], effort.candidates, effort, mask)
         suffices = None
     scanned = len(top.left)
     if scanned:
+        # Lists that were not visited may hold nearer rows than those found, up to the far end of a range.
+        top.forget(top.left)
         _scan_for(top, rows, plan, mask, kept, (k + 1, _MORE_SCANNED * (k + 1), kept))
     return top.distances, top.rows, used, scanned
 

@@ -153,6 +153,26 @@ def test_growing_rows_may_be_left_out(client: MilvusClient, filled: str, base: A
         client.search(filled, [query], anns_field="L2", limit=1, search_params={"ignore_growing": "perhaps"})
 
 
+def test_a_range_that_one_list_does_not_fill_has_the_rows_of_the_other_lists(
+    client: MilvusClient, collection_name: str
+) -> None:
+    vectors = np.random.default_rng(15).random((5000, 8), np.float32)
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=8)
+    client.create_collection(collection_name, schema=schema)
+    client.insert(collection_name, [{"id": i, "vector": v} for i, v in enumerate(vectors.tolist())])
+    client.flush(collection_name)
+    add_index(client, collection_name, "vector", "IVF_FLAT", "L2", nlist=64)
+    wait_indexed(client, collection_name, "vector", len(vectors))
+    client.load_collection(collection_name)
+    distances = ((vectors - vectors[0]) ** 2).sum(axis=1)
+    near = np.argsort(distances)[:401]
+    params = {"params": {"nprobe": 1, "radius": float(distances[near[-2:]].mean())}}
+    found = client.search(collection_name, [vectors[0].tolist()], limit=500, search_params=params)[0]
+    assert {hit["id"] for hit in found} == set(near[:-1].tolist())
+
+
 @pytest.mark.parametrize("metric", INDEXES)
 @pytest.mark.parametrize("version", ["v2", "v1"])
 def test_an_iterator_returns_every_row_once_and_in_order(
