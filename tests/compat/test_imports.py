@@ -18,6 +18,10 @@ from import_files import DIM, Jobs, all_types_rows, all_types_schema, make, stor
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
+from milvine.model.timestamps import from_physical_ms
+
+_MOMENT = from_physical_ms(1_700_000_000_000)
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -392,9 +396,13 @@ def test_options_are_checked_when_a_job_is_made(jobs: Jobs, plain: str, options:
         ({}, "is not supported by this version of Milvine"),
         ({"storage_version": "2"}, "is not supported by this version of Milvine"),
         ({"storage_version": "x"}, 'parse storage_version failed, value=x, err=strconv.ParseInt: parsing "x": invalid'),
-        ({"startTs": "x"}, 'parse start_ts failed, value=x, err=strconv.ParseUint: parsing "x": invalid syntax'),
+        ({"startTs": "x"}, 'parse startTs failed, value=x, err=strconv.ParseUint: parsing "x": invalid syntax'),
         ({"end_ts": "-1"}, 'parse end_ts failed, value=-1, err=strconv.ParseUint: parsing "-1": invalid syntax'),
-        ({"start_ts": "6", "endTs": "5"}, "start_ts shouldn't be larger than end_ts, start_ts:6, end_ts:5"),
+        ({"start_ts": "6"}, "start_ts is not a valid hybrid timestamp, value=6"),
+        (
+            {"start_ts": f"{_MOMENT + 1}", "endTs": f"{_MOMENT}"},
+            f"start_ts shouldn't be larger than end_ts, start_ts:{_MOMENT + 1}, end_ts:{_MOMENT}",
+        ),
     ],
 )
 def test_binlogs_are_refused_after_their_options(jobs: Jobs, plain: str, options: dict[str, str], text: str) -> None:

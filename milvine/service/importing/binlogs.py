@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from milvine.errors import ImportFailed, ParameterMissing
 from milvine.model.known_keys import unsupported
+from milvine.model.timestamps import physical_ms
 
 _BACKUP, _DELETES, _VERSION = "backup", "l0_import", "storage_version"
 _REFUSED = {
@@ -20,6 +21,7 @@ _REFUSED = {
 _HARMLESS = frozenset({"false", ""})
 _STARTS, _ENDS = ("start_ts", "startTs"), ("end_ts", "endTs")
 _LARGEST = (1 << 64) - 1
+_FIRST_MS, _LAST_MS = 1_546_300_800_000, 253_402_300_799_000  # the years 2019 to 9999
 
 
 def refuse_binlogs(options: Mapping[str, str], partition_name: str, *, is_loaded: bool) -> None:
@@ -63,5 +65,7 @@ def _timestamp(options: Mapping[str, str], names: tuple[str, str], default: int)
                 if int(text) > _LARGEST:
                     reason = f'strconv.ParseUint: parsing "{text}": value out of range'
                     raise ImportFailed(f"parse {wanted} failed, value={text}, err={reason}")
+                if not _FIRST_MS <= physical_ms(int(text)) <= _LAST_MS:
+                    raise ImportFailed(f"{wanted} is not a valid hybrid timestamp, value={text}")
                 return int(text)
     return default
