@@ -85,7 +85,8 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
         is_standby=settings.standby,
         is_empty=settings.log_store == OBJECT_LOG,
     )
-    store = open_store(paths, place_of(settings), settings.store_cache_bytes, _shared_name(settings, catalog))
+    name = _shared_name(settings, catalog)
+    store = open_store(paths, place_of(settings), settings.store_cache_bytes, name, catalog.epoch)
     log_places = _open_logs(settings, paths, store, catalog)
     catalog.limits = Limits(
         settings.max_collections,
@@ -95,7 +96,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
         settings.max_general_capacity,
     )
     sync_directory(root)
-    resource_files = _open_resource_files(root, catalog, store, _shared_name(settings, catalog))
+    resource_files = _open_resource_files(root, catalog, store, name)
     dictionaries.install(resource_files)
     background = background or Supervisor()
     views, clock = Views(), HybridClock()

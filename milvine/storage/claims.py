@@ -34,13 +34,20 @@ MARKER = "store.json"
 class Claim:
     """The claim of one data directory to one URI."""
 
-    def __init__(self, root: Path, objects: Objects, catalog: str = "") -> None:
-        """`catalog` names a catalog whose directories all may use the URI: they hold nothing that is not there."""
+    def __init__(self, root: Path, objects: Objects, catalog: str = "", epoch: int = 0) -> None:
+        """`catalog` names a catalog whose directories all may use the URI: they hold nothing that is not there.
+        `epoch`: that of the server in its catalog, 0 if it has none."""
         self._root = root
         self._objects = objects
+        self._epoch = epoch
         self._catalog = orjson.dumps({"owner": catalog}) if catalog else None
         self._server = orjson.dumps(
-            {"id": uuid.uuid4().hex, "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+            {
+                "id": uuid.uuid4().hex,
+                "host": platform.node(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+                "epoch": epoch,
+            }
         )
         self._lock = threading.Lock()
         self._is_made = False
@@ -90,14 +97,21 @@ class Claim:
         return self._catalog is not None and self._objects.content(CATALOG) == self._catalog
 
     def check(self) -> None:
-        """Raises IoFailed if another server has claimed the URI since. Called before a commit and before a sweep."""
+        """Raises IoFailed if another server has claimed the URI since. Called before a commit and before a sweep.
+
+        One of an earlier epoch stood still while it took over, and was replaced by this one: it loses the claim.
+        """
         found = self._objects.content(SERVER)
-        if found is not None and found != self._server:
-            other = orjson.loads(found)
-            raise IoFailed(
-                f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a "
-                f"copy of {self._root}: stop it, and start this server again"
-            )
+        if found is None or found == self._server:
+            return
+        other = orjson.loads(found)
+        if 0 < other.get("epoch", 0) < self._epoch:
+            self._objects.replace(SERVER, self._server)
+            return
+        raise IoFailed(
+            f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a "
+            f"copy of {self._root}: stop it, and start this server again"
+        )
 
 
 def was_claimed(root: Path, uri: str) -> bool:

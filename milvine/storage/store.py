@@ -102,8 +102,8 @@ class CachedStore(SegmentStore):
 
     is_local_only = False
 
-    def __init__(self, paths: SegmentPaths, objects: Objects, cache_bytes: int, catalog: str = "") -> None:
-        """`catalog`: see Claim."""
+    def __init__(self, paths: SegmentPaths, objects: Objects, cache_bytes: int, catalog: str = "", epoch: int = 0) -> None:
+        """`catalog`, `epoch`: see Claim."""
         super().__init__(paths)
         self.objects = objects
         self._cache_bytes = cache_bytes
@@ -121,7 +121,7 @@ class CachedStore(SegmentStore):
         self._used_at: dict[Path, float] = {}
         self._unnamed_since: dict[str, float] = {}
         self._local_bytes = 0
-        self._claim = Claim(paths.root, objects, catalog)
+        self._claim = Claim(paths.root, objects, catalog, epoch)
         self.is_named: Callable[[Path], bool] = lambda _path: True
         self.is_held: Callable[[int, int], bool] = lambda _collection_id, _segment_id: False
         """Whether another process may still read a segment: its objects wait."""
@@ -386,8 +386,10 @@ def read_delta(store: SegmentStore, collection_id: int, delta_id: int) -> Delete
     return store.read([path], partial(open_delta, path))
 
 
-def open_store(paths: SegmentPaths, place: Place | None, cache_bytes: int, catalog: str = "") -> SegmentStore:
-    """The store of a data directory; `place` None is the directory itself. `catalog`: see Claim.
+def open_store(
+    paths: SegmentPaths, place: Place | None, cache_bytes: int, catalog: str = "", epoch: int = 0
+) -> SegmentStore:
+    """The store of a data directory; `place` None is the directory itself. `catalog`, `epoch`: see Claim.
 
     Raises UnexpectedError if the directory and the place do not belong together, and IoFailed if a place that was never
     used cannot be reached.
@@ -395,7 +397,7 @@ def open_store(paths: SegmentPaths, place: Place | None, cache_bytes: int, catal
     if place is None:
         refuse_alone(paths.root)
         return SegmentStore(paths)
-    store = CachedStore(paths, Objects(place), cache_bytes, catalog)
+    store = CachedStore(paths, Objects(place), cache_bytes, catalog, epoch)
     try:
         store.claim()
     except IoFailed as error:

@@ -62,13 +62,17 @@ class Head:
 class Group:
     """Some heads of one catalog, one object store and one load balancer."""
 
-    def __init__(self, directory: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, env: Mapping[str, str] | None = None, held: Mapping[str, str] | None = None
+    ) -> None:
+        """`held`: more of the environment of the last head."""
         self.postgres = Postgres(free_port()).start()
         self.objects = ObjectServer(directory, VERSITYGW)
+        self.catalog_uri = self.postgres.new_database()
         env = {
             **(env or {}),
             **KEYS,
-            "MILVINE_CATALOG_URI": self.postgres.new_database(),
+            "MILVINE_CATALOG_URI": self.catalog_uri,
             "MILVINE_STORE_URI": self.objects.uri("heads"),
             "MILVINE_STORE_ENDPOINT": self.objects.endpoint,
             "MILVINE_STORE_REGION": "us-east-1",
@@ -77,7 +81,8 @@ class Group:
         }
         self.heads = []
         for i in range(HEADS):
-            server = Server(directory / f"head-{i}", "--standby", env=env, port=free_port())
+            own = {**env, **(held or {})} if i == HEADS - 1 else env
+            server = Server(directory / f"head-{i}", "--standby", env=own, port=free_port())
             server.port = server.wanted_port
             self.heads.append(Head(server))
         self.balancer = LoadBalancer([head.server.port for head in self.heads])
@@ -97,6 +102,10 @@ class Group:
                     return head
             time.sleep(0.05)
         raise AssertionError("\n\n".join(head.server.log[-2000:] for head in self.heads))
+
+    @property
+    def epoch(self) -> object:
+        return self.postgres.run("SELECT epoch FROM catalog_epoch", self.catalog_uri.rpartition("/")[2])
 
     def close(self) -> None:
         self.balancer.close()
@@ -292,3 +301,34 @@ def test_heads_that_are_replaced_lose_and_commit_nothing(group: Group, harm: str
     assert {name for name, is_there in traffic.collections.items() if is_there} <= there
     assert not {name for name, is_there in traffic.collections.items() if not is_there} & there
     assert traffic.reads and traffic.acknowledged and traffic.collections
+
+
+def test_a_head_that_stood_still_in_its_take_over_stops_no_flush(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    held = {"MILVINE_HOLD_AT": "catalog.claimed", "MILVINE_HOLD_FIFO": str(fifo)}
+    with closing(Group(tmp_path, held=held)) as group:
+        first, next_one, slow = group.heads
+        first.spawn()
+        first.server.wait_ready()
+        make(first.server.uri)
+        epoch = group.epoch
+        slow.spawn()
+        first.server.process.kill()
+        deadline = time.monotonic() + TAKEOVER_SECONDS
+        while group.epoch == epoch:
+            assert time.monotonic() < deadline, slow.server.log
+            time.sleep(0.05)
+        time.sleep(0.5)  # from the epoch to the place where it is held
+        slow.server.process.send_signal(signal.SIGSTOP)
+        next_one.spawn()
+        next_one.server.wait_ready()
+        fifo.write_bytes(b"1" * 9)
+        slow.server.process.send_signal(signal.SIGCONT)
+        assert slow.server.process.wait(60) == 1, slow.server.log
+        client = MilvusClient(uri=next_one.server.uri, **SLOW)
+        for key in range(50):
+            client.insert(NAME, [{"id": key, "vec": [key, 1]}])
+        client.flush(NAME)
+        rows = client.query(NAME, "", output_fields=["count(*)"], consistency_level="Strong")
+        assert rows[0]["count(*)"] == 51
