@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -38,6 +38,8 @@ _STARTING = (
     "timeout expired",
     "server closed the connection",
 )
+_WRONG = ("does not exist", "authentication failed", "no password supplied", "no pg_hba.conf entry")
+"""What PostgreSQL says to settings that are wrong. A head that starts with them will never have its turn."""
 
 leases = sa.Table(
     "catalog_lease",
@@ -147,24 +149,32 @@ def _look(connection: sa.Connection, *, locks: bool = False) -> Seen:
 class Turn:
     """The wait for the end of the head before."""
 
-    def __init__(self, engine: sa.Engine, source: str, *, is_standby: bool) -> None:
-        """`engine`: makes connections that take no lock. `source` names the catalog."""
+    def __init__(
+        self, engine: sa.Engine, source: str, check: Callable[[sa.Connection], None], *, is_standby: bool
+    ) -> None:
+        """`engine`: makes connections that take no lock. `source` names the catalog. `check` raises if it is not one
+        that this head may serve."""
         self._engine = engine
         self._source = source
+        self._check = check
         self._is_standby = is_standby
+        self._was_checked = False
         self._began = now()
 
     def wait(self) -> Seen:
         """Returns once no other head answers, and none has the lock. Another one that waits may be faster.
 
         Raises UnexpectedError if another head lives, and DBAPIError if PostgreSQL refuses, or is not there for a while:
-        it may be starting, too. A standby waits for ever.
+        it may be starting, too. A standby waits for ever, unless the catalog cannot be its own.
         """
         seen, since = None, 0.0
         trouble = ""
         while True:
             try:
                 with self._engine.connect() as connection:
+                    if not self._was_checked:
+                        self._check(connection)
+                        self._was_checked = True
                     found, holders = _look(connection), connection.execute(sa.text(_HOLDERS)).scalars().all()
                 # The lease cannot be renewed unseen while PostgreSQL does not tell: it counts up.
                 if found != seen:
@@ -179,6 +189,8 @@ class Turn:
                 is_late = now() - self._began > _START_SECONDS
                 if not self._is_standby and (is_late or not any(text in str(error.orig) for text in _STARTING)):
                     raise
+                if not self._was_checked and any(text in str(error.orig) for text in _WRONG):
+                    raise UnexpectedError(f"{self._source} refuses: {str(error.orig).partition(chr(10))[0]}") from error
                 if str(error.orig) != trouble:
                     trouble = str(error.orig)
                     _log.warning("%s does not answer: %s", self._source, trouble.partition("\n")[0])

@@ -116,7 +116,7 @@ class PostgresDatabase(CatalogDatabase):
         database cannot hold a catalog."""
         turn_engine = self._engine(_SILENT_SECONDS, isolation_level=_AUTOCOMMIT)
         try:
-            turn = Turn(turn_engine, self.source, is_standby=self._is_standby)
+            turn = Turn(turn_engine, self.source, self._check_owner, is_standby=self._is_standby)
             while not self._has_taken_over(turn):
                 self.engine.dispose()  # and the lock, if it was free
             with self.changing() as connection:
@@ -152,8 +152,8 @@ class PostgresDatabase(CatalogDatabase):
                 row = connection.execute(sa.select(epochs)).one()
             elif self._adopts:
                 self.owner = row.owner
-            elif row.owner != self.owner:
-                raise UnexpectedError(f"{self.source} belongs to another data directory")
+            else:
+                self._check_owner(connection)
             # Query nodes compare it with the epochs of catalogs in files, which are timestamps.
             epoch = max(row.epoch + 1, from_physical_ms(time.time_ns() // 1_000_000))
             self._on_epoch(row.epoch, epoch)
@@ -165,6 +165,14 @@ class PostgresDatabase(CatalogDatabase):
         engine = self._engine(self._lease_seconds or _SILENT_SECONDS, isolation_level=_AUTOCOMMIT)
         self.lease = Lease(engine, self.epoch, self._lease_seconds, since)
         return True
+
+    def _check_owner(self, connection: sa.Connection) -> None:
+        """Also before a wait, since a standby that may never serve is none."""
+        if self._adopts or not sa.inspect(connection).has_table(epochs.name):
+            return
+        owner = connection.execute(sa.select(epochs.c.owner)).scalar()
+        if owner is not None and owner != self.owner:
+            raise UnexpectedError(f"{self.source} belongs to another data directory")
 
     def _check_schema(self, connection: sa.Connection) -> None:
         if connection.execute(sa.text("SELECT current_schema()")).scalar() is None:

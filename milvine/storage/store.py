@@ -102,7 +102,9 @@ class CachedStore(SegmentStore):
 
     is_local_only = False
 
-    def __init__(self, paths: SegmentPaths, objects: Objects, cache_bytes: int, catalog: str = "", epoch: int = 0) -> None:
+    def __init__(
+        self, paths: SegmentPaths, objects: Objects, cache_bytes: int, catalog: str = "", epoch: int = 0
+    ) -> None:
         """`catalog`, `epoch`: see Claim."""
         super().__init__(paths)
         self.objects = objects

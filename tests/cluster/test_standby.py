@@ -21,7 +21,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from milvine.catalog import users
 from milvine.catalog.postgresql import PostgresDatabase
 from milvine.catalog.store import Catalog
-from milvine.errors import ServiceNotReady
+from milvine.errors import ServiceNotReady, UnexpectedError
 from milvine.model.users import User
 
 ROWS = 500
@@ -148,6 +148,22 @@ def test_a_standby_does_not_take_over_from_a_head_that_lives(postgres: Postgres)
             head.process.kill()
             assert standby.told() == "serves"
             assert postgres.run("SELECT epoch FROM catalog_epoch", name) > epoch
+
+
+def test_a_standby_that_may_never_serve_does_not_wait(postgres: Postgres) -> None:
+    uri = postgres.new_database()
+    with closing(Head(uri, 1.0)) as head:
+        assert head.told() == "serves"
+        wrong = {
+            uri: ("other", "belongs to another data directory"),
+            uri.replace("catalog_", "katalog_"): ("dir", 'database "katalog_.*" does not exist'),
+            uri.replace("milvine@", "nobody@"): ("dir", 'role "nobody" does not exist'),
+        }
+        for place, (owner, reason) in wrong.items():
+            began = time.monotonic()
+            with pytest.raises(UnexpectedError, match=reason):
+                Catalog(PostgresDatabase(place, owner, 1.0, is_standby=True))
+            assert time.monotonic() - began < SECONDS / 3
 
 
 def test_a_lease_that_was_given_back_is_not_waited_for(postgres: Postgres) -> None:
