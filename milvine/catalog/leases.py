@@ -109,9 +109,10 @@ class Lease:
             try:
                 is_mine = self._renew()
             except Exception as error:  # noqa: BLE001 - the thread goes on; without renewals the head stops answering
+                trouble = str(getattr(error, "orig", error)).partition("\n")[0]
                 if not self.trouble:
-                    _log.warning("the lease was not renewed: %s", error)
-                self.trouble = str(error).partition("\n")[0]
+                    _log.warning("the lease was not renewed: %s", trouble)
+                self.trouble = trouble
                 continue
             self.trouble = ""
             with self._lock:

@@ -131,6 +131,8 @@ def read_catalog_of(root: Path) -> Snapshot:
     `open_catalog_of`."""
     marker = read_marker(root / MARKER)
     if marker is None or not marker.is_claimed:
+        if marker is not None and not (root / CATALOG_FILE).exists():
+            raise UnexpectedError(f"no server has served with {root} yet: its catalog is to be {marker.uri}")
         return read_catalog(root / CATALOG_FILE)
     database = PostgresDatabase(marker.uri, marker.owner)
     try:

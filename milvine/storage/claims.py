@@ -105,9 +105,15 @@ class Claim:
         if found is None or found == self._server:
             return
         other = orjson.loads(found)
-        if 0 < other.get("epoch", 0) < self._epoch:
+        epoch = other.get("epoch", 0)
+        if 0 < epoch < self._epoch:
             self._objects.replace(SERVER, self._server)
             return
+        if 0 < self._epoch < epoch:
+            raise IoFailed(
+                f"a server on {other['host']} has taken over {self._objects.uri}: this one neither stores nor removes "
+                "objects"
+            )
         raise IoFailed(
             f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a "
             f"copy of {self._root}: stop it, and start this server again"

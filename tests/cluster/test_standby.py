@@ -17,6 +17,7 @@ from conftest import HOST, Node, Server, ServerFactory, dies_with_parent, free_p
 from postgres_servers import Postgres
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
+from stored_rows import check
 
 from milvine.catalog import users
 from milvine.catalog.postgresql import PostgresDatabase
@@ -164,6 +165,18 @@ def test_a_standby_that_may_never_serve_does_not_wait(postgres: Postgres) -> Non
             with pytest.raises(UnexpectedError, match=reason):
                 Catalog(PostgresDatabase(place, owner, 1.0, is_standby=True))
             assert time.monotonic() - began < SECONDS / 3
+
+
+def test_a_directory_that_never_served_is_not_called_damaged(postgres: Postgres, new_server: ServerFactory) -> None:
+    uri = postgres.new_database()
+    Catalog(PostgresDatabase(uri, "dir")).close()
+    standby = new_server("--standby", env={"MILVINE_CATALOG_URI": uri}, start=False)
+    standby.spawn()
+    assert standby.process.wait(SECONDS) == 1
+    assert "belongs to another data directory" in standby.log
+    checked = check(standby, {})
+    assert checked.returncode == 1 and "no server has served with" in checked.stderr, checked
+    assert "damaged" not in checked.stdout
 
 
 def test_a_lease_that_was_given_back_is_not_waited_for(postgres: Postgres) -> None:
