@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_STEPS = 50
-_STEP_ROWS = 2_000
-"""Fewer rows are added in no time."""
+_STEPS = 20
+_STEP_ROWS = 10_000
+"""Fewer rows are added in no time, and a graph is better the more rows are added together."""
 
 
 class _Listener:

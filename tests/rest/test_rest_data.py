@@ -63,7 +63,7 @@ def test_an_upsert_names_rows_with_automatic_ids(rest: Rest, collection_name: st
             [{"id": 1, "vec": [1, 2]}],
             {"fieldOps": [{"fieldName": "n", "op": "ARRAY_APPEND"}]},
             1100,
-            "an operation on a field is not supported",
+            'field "n" not found in collection schema',
         ),
     ],
 )

@@ -49,7 +49,7 @@ def _values(data_type: DataType, n: int) -> st.SearchStrategy[Any]:
     dtype = NUMPY_DTYPES[data_type]
     if data_type is DataType.BOOL:
         one: st.SearchStrategy[Any] = st.booleans()
-    elif data_type.is_integer:
+    elif np.issubdtype(dtype, np.integer):
         one = st.integers(np.iinfo(dtype).min, np.iinfo(dtype).max)
     else:
         one = st.floats(width=32 if data_type is DataType.FLOAT else 64)
