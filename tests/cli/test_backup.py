@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -17,11 +16,11 @@ from typing import Any
 
 import pytest
 import requests
+from cli_calls import runner
 from conftest import Server, ServerFactory
 from pymilvus import MilvusClient
 
 from milvine import file_locks
-from milvine.cli import main
 from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError
 from milvine.storage.backup_places import open_backup_place
@@ -61,14 +60,7 @@ def client(source: Server) -> Iterator[MilvusClient]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object, code: int = 0) -> Any:
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments), "--json"])
-        out, err = capsys.readouterr()
-        assert ended.value.code == code, err
-        return err if code and not out else json.loads(out)
-
-    return run
+    return runner(capsys)
 
 
 def rows(first: int, count: int) -> list[dict[str, Any]]:

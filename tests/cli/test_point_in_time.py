@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_calls import runner
 from conftest import ServerFactory
 from import_files import Jobs
 from pymilvus import DataType, MilvusClient
 
-from milvine.cli import main
 from milvine.datanode.check import Check
 
 DIM = 4
@@ -30,14 +30,7 @@ State = dict[str, Rows]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object, code: int = 0) -> Any:
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments), "--json"])
-        out, err = capsys.readouterr()
-        assert ended.value.code == code, err
-        return err if code and not out else json.loads(out)
-
-    return run
+    return runner(capsys)
 
 
 def row(key: int, note: str) -> dict[str, Any]:
