@@ -190,6 +190,7 @@ def test_a_setting_that_cannot_be_read_is_refused_in_one_sentence(new_server: Se
     assert "memory.limit" in _refused(server)
 
 
+@pytest.mark.one_process("the nodes start, too")
 def test_a_start_takes_a_small_multiple_of_importing_its_libraries(new_server: ServerFactory) -> None:
     """Both are timed in turn, so a busy machine slows both down; usually a start takes twice as long."""
     libraries = [sys.executable, "-c", "import faiss, google.protobuf.message, numpy, pyarrow.compute, sqlalchemy"]
