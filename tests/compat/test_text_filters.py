@@ -145,6 +145,7 @@ def test_the_index_of_terms_is_not_among_the_indexes_of_callers(client: MilvusCl
     assert [row["id"] for row in client.query(texts, "text_match(body, 'fox')")] == expected
 
 
+@pytest.mark.one_process("it compares the memory of one replica in one process")
 def test_the_index_of_terms_is_kept_over_a_restart(new_server: Callable[..., Server]) -> None:
     server = new_server()
     client = server.client()
