@@ -62,6 +62,7 @@ def test_a_loaded_collection_gives_the_same_answers_without_its_cache(stored: Se
     client.close()
 
 
+@pytest.mark.one_process("it looks at the files that one process has fetched")
 def test_damaged_and_missing_copies_are_fetched_again(stored: Server) -> None:
     client = stored.client()
     before, files = answers(client), local_files(stored)
@@ -78,6 +79,7 @@ def test_damaged_and_missing_copies_are_fetched_again(stored: Server) -> None:
     client.close()
 
 
+@pytest.mark.one_process("it looks at the files that one process has fetched")
 def test_objects_that_no_collection_needs_go_after_the_wait(stored: Server, objects: ObjectServer) -> None:
     client = stored.client()
     name = "short_lived"
