@@ -14,20 +14,24 @@ from milvine.errors import DatabaseNotFound, DatabaseNumLimitExceeded, Parameter
 from milvine.model.collections import DEFAULT_DATABASE, Database
 
 
+def insert_database(connection: sa.Connection, database: Database) -> None:
+    connection.execute(
+        sa.insert(tables.databases).values(
+            database_id=database.database_id,
+            name=database.name,
+            created_ts=database.created_ts,
+            properties=dict(database.properties),
+        )
+    )
+
+
 def create_database(catalog: Catalog, database: Database) -> None:
     def work(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
         if database.name in snapshot.databases:
             raise ParameterInvalid(f"database already exist: {database.name}")
         if len(snapshot.databases) > catalog.limits.databases:
             raise DatabaseNumLimitExceeded(catalog.limits.databases)
-        connection.execute(
-            sa.insert(tables.databases).values(
-                database_id=database.database_id,
-                name=database.name,
-                created_ts=database.created_ts,
-                properties=dict(database.properties),
-            )
-        )
+        insert_database(connection, database)
         return replace(snapshot, databases={**snapshot.databases, database.name: database})
 
     catalog.change(work)

@@ -15,6 +15,10 @@ from milvine.model.file_resources import MAX_RESOURCES, FileResource
 from milvine.model.schema import CollectionSchema
 
 
+def insert_file_resource(connection: sa.Connection, resource: FileResource) -> None:
+    connection.execute(sa.insert(tables.file_resources).values(asdict(resource)))
+
+
 def add_file_resource(catalog: Catalog, resource: FileResource) -> bool:
     """False, with nothing changed, if the name is known with the same path. Another path is refused."""
     is_added = True
@@ -29,7 +33,7 @@ def add_file_resource(catalog: Catalog, resource: FileResource) -> bool:
             return snapshot
         if len(snapshot.file_resources) >= MAX_RESOURCES:
             raise QuotaExceeded(f"there may be {MAX_RESOURCES} file resources")
-        connection.execute(sa.insert(tables.file_resources).values(asdict(resource)))
+        insert_file_resource(connection, resource)
         return replace(snapshot, file_resources={**snapshot.file_resources, resource.name: resource})
 
     catalog.change(work)

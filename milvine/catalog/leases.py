@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from milvine.errors import ABNORMAL, ServiceNotReady, UnexpectedError
+from milvine.model.timestamps import running_seconds
 
 _log = logging.getLogger(__name__)
 _RENEWALS = 5
@@ -58,17 +59,12 @@ _HOLDERS = f"""
 """
 
 
-def now() -> float:
-    """Goes on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Lease:
     """The right of a head to answer. Renewed by a thread until it is given back or `lost`."""
 
     def __init__(self, engine: sa.Engine, epoch: int, seconds: float, since: float) -> None:
         """`engine`: makes the connection of this lease alone. `seconds`: 0 for a head that answers until it knows of a
-        successor. `since`: when the transaction began that took the epoch, by `now`."""
+        successor. `since`: when the transaction began that took the epoch, by `running_seconds`."""
         self.lost = threading.Event()
         """Another head has taken over."""
         self.trouble = ""
@@ -84,11 +80,11 @@ class Lease:
 
     @property
     def is_valid(self) -> bool:
-        return now() < self._until
+        return running_seconds() < self._until
 
     def check(self) -> None:
         """Raises ServiceNotReady unless whatever was read or written before this call counts."""
-        if now() >= self._until:
+        if running_seconds() >= self._until:
             raise ServiceNotReady(ABNORMAL)
 
     def give_back(self) -> None:
@@ -105,7 +101,7 @@ class Lease:
 
     def _run(self) -> None:
         while not self._closing.wait(self._pause_seconds):
-            since = now()
+            since = running_seconds()
             try:
                 is_mine = self._renew()
             except Exception as error:  # noqa: BLE001 - the thread goes on; without renewals the head stops answering
@@ -160,7 +156,7 @@ class Turn:
         self._check = check
         self._is_standby = is_standby
         self._was_checked = False
-        self._began = now()
+        self._began = running_seconds()
 
     def wait(self) -> Seen:
         """Returns once no other head answers, and none has the lock. Another one that waits may be faster.
@@ -179,15 +175,15 @@ class Turn:
                     found, holders = _look(connection), connection.execute(sa.text(_HOLDERS)).scalars().all()
                 # The lease cannot be renewed unseen while PostgreSQL does not tell: it counts up.
                 if found != seen:
-                    seen, since = found, now()
-                if now() - since > found.seconds * _SLOWER_CLOCK and (found.seconds or not holders):
+                    seen, since = found, running_seconds()
+                if running_seconds() - since > found.seconds * _SLOWER_CLOCK and (found.seconds or not holders):
                     self._end(holders)
                     return found
-                if not self._is_standby and now() - self._began > _PATIENCE_SECONDS + 2 * found.seconds:
+                if not self._is_standby and running_seconds() - self._began > _PATIENCE_SECONDS + 2 * found.seconds:
                     raise UnexpectedError(f"another server uses {self._source}")
                 trouble = ""
             except sa.exc.DBAPIError as error:
-                is_late = now() - self._began > _START_SECONDS
+                is_late = running_seconds() - self._began > _START_SECONDS
                 if not self._is_standby and (is_late or not any(text in str(error.orig) for text in _STARTING)):
                     raise
                 if not self._was_checked and any(text in str(error.orig) for text in _WRONG):

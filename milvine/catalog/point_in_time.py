@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from milvine.catalog import tables
 from milvine.catalog.collections import insert_collection
 from milvine.catalog.contents import Snapshot, read_contents
+from milvine.catalog.databases import insert_database
+from milvine.catalog.file_resources import insert_file_resource
 from milvine.catalog.history import HistoryEntry, StoredHistory, read_history
 from milvine.catalog.limits import Limits
 from milvine.catalog.segments import insert_delta, insert_segments
@@ -42,7 +44,7 @@ def contents_and_history(path: Path) -> tuple[Snapshot, StoredHistory]:
     found: list[tuple[Snapshot, StoredHistory]] = []
 
     def read(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
-        found.append((read_contents(connection), read_history(connection)))
+        found.append((snapshot, read_history(connection)))
         return snapshot
 
     try:
@@ -73,12 +75,10 @@ def store_states(path: Path, before: Snapshot, afterwards: Snapshot, states: dic
             found = afterwards.databases.get(name)
             if found is None:
                 raise ParameterInvalid(f"database {name}, which was created and dropped since, cannot come back")
-            row = {"database_id": found.database_id, "name": name, "created_ts": found.created_ts}
-            connection.execute(sa.insert(tables.databases).values(**row, properties=dict(found.properties)))
+            insert_database(connection, found)
         for resource in afterwards.file_resources.values():
             if resource.name not in before.file_resources:
-                row = {"resource_id": resource.resource_id, "name": resource.name, "path": resource.path}
-                connection.execute(sa.insert(tables.file_resources).values(**row, file_bytes=resource.file_bytes))
+                insert_file_resource(connection, resource)
         for table in (tables.import_jobs, tables.restore_jobs, tables.history):
             connection.execute(sa.delete(table))
         snapshot = read_contents(connection)

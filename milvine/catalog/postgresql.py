@@ -23,12 +23,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from milvine.catalog.database import JSON_OPTIONS, CatalogDatabase, copy_tables
-from milvine.catalog.leases import TRY_LOCK, Lease, Seen, Turn, now, take
+from milvine.catalog.leases import TRY_LOCK, Lease, Seen, Turn, take
 from milvine.catalog.patient_connections import connect_patiently
 from milvine.catalog.tables import metadata
 from milvine.crash_points import crash_point
 from milvine.errors import DiskLimitExceeded, MilvineError, ServiceInternal, UnexpectedError
-from milvine.model.timestamps import from_physical_ms
+from milvine.model.timestamps import from_physical_ms, running_seconds
 
 _log = logging.getLogger(__name__)
 _DISK_FULL = "53100"
@@ -138,7 +138,7 @@ class PostgresDatabase(CatalogDatabase):
 
     def _take_over(self, seen: Seen) -> bool:
         """Takes the lock, the epoch and the lease; False if another server was faster."""
-        since = now()
+        since = running_seconds()
         with self.engine.begin() as connection:
             self._check_schema(connection)
             if not connection.execute(sa.text(TRY_LOCK)).scalar():

@@ -25,11 +25,7 @@ from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
 from milvine.datanode.moments import Moment, decode_moment, encode_moment, read_moment
-from milvine.errors import (
-    DataIntegrityError,
-    ParameterInvalid,
-    write_failure,
-)
+from milvine.errors import DataIntegrityError, ParameterInvalid, write_failure
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import (
@@ -98,8 +94,12 @@ class Backup:
     moment: Moment | None = None
 
     @property
+    def stored_files(self) -> tuple[BackupFile, ...]:
+        return self.files + self.logs
+
+    @property
     def size(self) -> int:
-        return self.catalog[0] + sum(one.size for one in (*self.files, *self.logs))
+        return self.catalog[0] + sum(one.size for one in self.stored_files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def is_whole_in(place: BackupPlace, one: BackupFile) -> bool:
 def damaged_files(place: BackupPlace, backup: Backup, on_bytes: OnBytes) -> list[str]:
     """The names of the files of a backup that are missing or not what was stored, all of them read."""
     stored, finished, damaged = place.sizes(_FILES), 0, []
-    files = (*backup.files, *backup.logs)
+    files = backup.stored_files
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="verify") as pool:
         for one, is_whole in zip(
             files,
@@ -351,8 +351,7 @@ def remove_old(place: BackupPlace, kept: int) -> list[str]:
     gone, left = ids[: max(0, len(ids) - kept)], ids[max(0, len(ids) - kept) :]
 
     def stored_names(backup_id: str) -> set[str]:
-        found = read_backup(place, backup_id)
-        return {one.stored_name for one in (*found.files, *found.logs)}
+        return {one.stored_name for one in read_backup(place, backup_id).stored_files}
 
     needed = {name for backup_id in left for name in stored_names(backup_id)}
     for backup_id in gone:

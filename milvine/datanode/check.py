@@ -22,10 +22,7 @@ from milvine.catalog.opening import read_catalog_of
 from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.datanode.catalog_files import files_of, imported, named_files, named_resources
 from milvine.datanode.recovery import Replay
-from milvine.errors import (
-    DataIntegrityError,
-    write_failure,
-)
+from milvine.errors import DataIntegrityError, write_failure
 from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex

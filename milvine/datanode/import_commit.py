@@ -12,11 +12,7 @@ from milvine.catalog.import_jobs import commit_import
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.writer import CollectionWriter
-from milvine.errors import (
-    ImportFailed,
-    IoFailed,
-    write_failure,
-)
+from milvine.errors import ImportFailed, IoFailed, write_failure
 from milvine.model.import_jobs import ImportJob
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class Moment:
 
 
 def write_moment(image: Path, begun_ts: int, ended_ts: int, checkpoints: Mapping[int, int]) -> None:
-    """Into a directory with the catalog of a backup."""
-    members = {"begun": begun_ts, "ended": ended_ts, "checkpoints": {str(i): n for i, n in checkpoints.items()}}
-    (image / _FILE).write_bytes(orjson.dumps(members))
+    """Into a directory with the catalog of a backup, which says from when on its history is complete."""
+    moment = Moment(begun_ts, ended_ts, complete_from=None, checkpoints=checkpoints)
+    (image / _FILE).write_bytes(orjson.dumps(encode_moment(moment)))
 
 
 def read_moment(image: Path) -> Moment | None:
@@ -45,7 +45,7 @@ def read_moment(image: Path) -> Moment | None:
         return None
     with reading(image / CATALOG_FILE) as connection:
         complete_from = read_history(connection).complete_from
-    return decode_moment({**orjson.loads(path.read_bytes()), "completeFrom": complete_from})
+    return replace(decode_moment(orjson.loads(path.read_bytes())), complete_from=complete_from)
 
 
 def encode_moment(moment: Moment) -> dict[str, Any]:

@@ -16,10 +16,7 @@ from milvine.catalog.store import Catalog
 from milvine.datanode.catalog_files import files_of, remove_snapshot
 from milvine.datanode.child import NotWanted
 from milvine.datanode.exported_snapshots import export
-from milvine.errors import (
-    MilvineError,
-    write_failure,
-)
+from milvine.errors import MilvineError, write_failure
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreState
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.store import SegmentStore

@@ -22,13 +22,7 @@ from milvine.datanode import restore
 from milvine.datanode.catalog_files import remove_snapshot
 from milvine.datanode.child import NotWanted
 from milvine.datanode.exported_snapshots import open_exported
-from milvine.errors import (
-    InputError,
-    IoFailed,
-    MilvineError,
-    SnapshotNotFound,
-    write_failure,
-)
+from milvine.errors import InputError, IoFailed, MilvineError, SnapshotNotFound, write_failure
 from milvine.model.collections import Collection
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreJob, RestoreState
 from milvine.model.timestamps import HybridClock

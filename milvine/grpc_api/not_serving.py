@@ -5,18 +5,15 @@ Calls end with the status UNAVAILABLE, since every SDK repeats them then, and no
 
 from __future__ import annotations
 
-import struct
-import urllib.parse
 from collections.abc import Iterable
 from typing import Any
 
 from milvine.errors import ServiceNotReady
 from milvine.grpc_api import encode, health
 from milvine.grpc_api.proto import PROXY_SERVICE_NAME, SERVICE_NAME, common_pb2, milvus_pb2
-from milvine.grpc_api.wire import taken
+from milvine.grpc_api.wire import GrpcError, refused, send, taken
 
 _UNAVAILABLE = 14
-_CONTENT_TYPE = ("content-type", "application/grpc")
 _STATES = f"/{SERVICE_NAME}/GetComponentStates", f"/{PROXY_SERVICE_NAME}/GetComponentStates"
 
 
@@ -29,12 +26,8 @@ def answer(error: ServiceNotReady, environ: dict[str, Any], start_response: Any)
     elif path in _STATES:
         payload = _states(error.state)
     else:
-        status = [("grpc-status", str(_UNAVAILABLE)), ("grpc-message", urllib.parse.quote(error.message, safe=" []=:"))]
-        start_response("200 OK", [_CONTENT_TYPE, *status])
-        return []
-    write = start_response("200 OK", [_CONTENT_TYPE])
-    write(struct.pack(">BI", 0, len(payload)) + payload)
-    environ["wsgi.ext.http.send_trailers"]([("grpc-status", "0")])
+        return refused(GrpcError(_UNAVAILABLE, error.message), start_response)
+    send(payload, environ, start_response)
     return taken()
 
 

@@ -245,13 +245,8 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
         visit.failure = error.message
         _write_down(engine, visit, environ, method, -error.code, time.perf_counter() - started)
         metrics.requests_of("grpc", "error", error.code).inc()
-        message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
-        status = [("grpc-status", str(error.code)), ("grpc-message", message)]
-        start_response("200 OK", [_CONTENT_TYPE, *status])
-        return []
-    write = start_response("200 OK", [_CONTENT_TYPE])
-    write(_FRAME.pack(0, len(payload)) + payload)
-    environ["wsgi.ext.http.send_trailers"](_OK_TRAILERS)
+        return refused(error, start_response)
+    send(payload, environ, start_response)
     # Counted while the answer is being sent.
     if audit is not None and entry is not None and service != health.SERVICE_NAME:
         audit.write(entry, error_code)
@@ -261,6 +256,21 @@ def handle(engine: Engine, visit: Visit, environ: dict[str, Any], start_response
     if engine.request_log.wants(error_code, seconds):
         _write_down(engine, visit, environ, method, error_code, seconds)
     return taken(visit.threads)
+
+
+def send(payload: bytes, environ: dict[str, Any], start_response: Any) -> None:
+    """Hands the answer to the front; `taken` follows."""
+    write = start_response("200 OK", [_CONTENT_TYPE])
+    write(_FRAME.pack(0, len(payload)) + payload)
+    environ["wsgi.ext.http.send_trailers"](_OK_TRAILERS)
+
+
+def refused(error: GrpcError, start_response: Any) -> list[bytes]:
+    """The answer to a call that fails below Milvus's own status."""
+    message = urllib.parse.quote(error.message, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~\"")
+    status = [("grpc-status", str(error.code)), ("grpc-message", message)]
+    start_response("200 OK", [_CONTENT_TYPE, *status])
+    return []
 
 
 def _write_down(

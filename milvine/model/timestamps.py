@@ -7,6 +7,12 @@ import time
 
 LOGICAL_BITS = 18
 MAX_TIMESTAMP = 2**63 - 1
+_RUNNING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def running_seconds() -> float:
+    """By a clock that only durations are taken from. It goes on while the machine sleeps, if there is such a clock."""
+    return time.clock_gettime(_RUNNING)
 
 
 def physical_ms(ts: int) -> int:

@@ -12,10 +12,7 @@ from pathlib import Path
 from milvine.catalog.snapshots import hold_everything, let_go
 from milvine.crash_points import crash_point
 from milvine.datanode.moments import write_moment
-from milvine.errors import (
-    ParameterInvalid,
-    write_failure,
-)
+from milvine.errors import ParameterInvalid, write_failure
 from milvine.model.snapshots import BACKUP_PREFIX
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import capability

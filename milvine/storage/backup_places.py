@@ -9,10 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from milvine.errors import (
-    IoFailed,
-    write_failure,
-)
+from milvine.errors import IoFailed, write_failure
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import walk_files
 from milvine.storage.objects import ObjectMissing, Objects, Place

@@ -17,12 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from milvine.errors import (
-    IoFailed,
-    ParameterInvalid,
-    UnexpectedError,
-    write_failure,
-)
+from milvine.errors import IoFailed, ParameterInvalid, UnexpectedError, write_failure
 from milvine.model.types import DataType
 from milvine.storage.directories import sync_directory
 from milvine.storage.files import remove_tree

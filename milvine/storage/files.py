@@ -23,10 +23,7 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
-from milvine.errors import (
-    DataIntegrityError,
-    write_failure,
-)
+from milvine.errors import DataIntegrityError, write_failure
 from milvine.storage.directories import sync_directory
 
 Buffer = bytes | bytearray | memoryview

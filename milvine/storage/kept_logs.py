@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Set
@@ -28,12 +29,13 @@ class KeptLogs:
 
     def take_before(self, collection_id: int, file_number: int) -> None:
         """Moves the files before one out of the log, if they are to be kept."""
-        numbers = wal_file_numbers(self._paths.wal(collection_id)) if self._keep_seconds else []
-        self._take(collection_id, [n for n in numbers if n < file_number])
+        if self._keep_seconds:
+            numbers = wal_file_numbers(self._paths.wal(collection_id))
+            self._take(collection_id, [number for number in numbers if number < file_number])
 
     def take(self, collection_id: int) -> None:
         """Moves all files of the log of a dropped collection, if they are to be kept."""
-        self._take(collection_id, wal_file_numbers(self._paths.wal(collection_id)) if self._keep_seconds else [])
+        self.take_before(collection_id, sys.maxsize)
 
     def take_others(self, collection_ids: Set[int]) -> None:
         """Takes the logs of all other collections, whose drop a crash interrupted."""

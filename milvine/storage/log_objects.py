@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from milvine import metrics
 from milvine.errors import DataIntegrityError
+from milvine.model.timestamps import running_seconds
 from milvine.storage.files import Buffer, crc32c
 from milvine.storage.objects import Objects
 from milvine.storage.wal_format import CRC, WalRecord, record_at, record_bytes
@@ -161,20 +162,17 @@ def records_of(shown: str, found: LogObject) -> Iterator[WalRecord]:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Moment:
-    """A time by the clock that goes on while the machine sleeps, if there is one, and by that of the world."""
+    """A time by `running_seconds`, and by the clock of the world."""
 
     running: float
     world: float
 
     @classmethod
     def now(cls) -> Moment:
-        return cls(time.clock_gettime(_CLOCK), time.time())
+        return cls(running_seconds(), time.time())
 
     @property
     def seconds_ago(self) -> float:
         """By the clock that says more."""
         now = Moment.now()
         return max(now.running - self.running, abs(now.world - self.world))
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -19,11 +19,7 @@ from typing import TypeVar
 
 from milvine import metrics
 from milvine.crash_points import crash_point
-from milvine.errors import (
-    DataIntegrityError,
-    IoFailed,
-    write_failure,
-)
+from milvine.errors import DataIntegrityError, IoFailed, write_failure
 from milvine.model.segments import DeleteBatch
 from milvine.storage.claims import OWNER, Claim, refuse_alone, was_claimed
 from milvine.storage.directories import make_directory, sync_directory

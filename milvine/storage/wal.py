@@ -23,13 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milvine.crash_points import crash_point
-from milvine.errors import (
-    DataIntegrityError,
-    DiskLimitExceeded,
-    MilvineError,
-    ServiceInternal,
-    is_full_disk,
-)
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal, is_full_disk
 from milvine.storage.directories import entry_names, make_directory, sync_directory
 from milvine.storage.files import Buffer, crc32c
 from milvine.storage.wal_format import CRC, RECORD_HEAD, RECORD_MAGIC, WalRecord, record_at, record_bytes, sealed_record

@@ -13,12 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from milvine.crash_points import crash_point
-from milvine.errors import (
-    DataIntegrityError,
-    DiskLimitExceeded,
-    ServiceInternal,
-    is_full_disk,
-)
+from milvine.errors import DataIntegrityError, DiskLimitExceeded, ServiceInternal, is_full_disk
 from milvine.storage.directories import sync_directory
 
 FIRST_VERSION = 3

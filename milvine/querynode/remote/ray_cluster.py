@@ -9,7 +9,6 @@ machine finds it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import os
 import signal
@@ -24,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from milvine import config
+from milvine import config, file_locks
 from milvine.background import Supervisor
 from milvine.errors import UnexpectedError
 from milvine.model.resource_groups import ResourceGroup
@@ -236,9 +235,9 @@ class NodeKeeper:
             directory.mkdir(parents=True, exist_ok=True)
             file = (directory / "keeper.lock").open("w")
             with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._lock = file
-                return directory
+                if file_locks.take(file.fileno()):
+                    self._lock = file
+                    return directory
             file.close()
             if time.monotonic() > patience:
                 number, patience = number + 1, time.monotonic() + _ENDING_SECONDS
