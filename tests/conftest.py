@@ -78,8 +78,10 @@ _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_messag
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of files that take long begin first. Those of one process are skipped where servers have query nodes."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Files that take long begin first; the order within a file stays, since its tests share servers. Tests of one
+    process are skipped where servers have query nodes."""
+    long = {item.path for item in items if item.get_closest_marker("long") is not None}
+    items.sort(key=lambda item: item.path not in long)
     for item in items if _NODES else ():
         if (mark := item.get_closest_marker("one_process")) is not None:
             item.add_marker(pytest.mark.skip(reason=f"of one process: {mark.args[0]}"))

@@ -41,7 +41,7 @@ def test_no_row_is_lost_or_doubled_by_a_kill_during_merges_and_compactions(new_s
             client.insert(NAME, [row_of(k, "x") for k in keys])
             alive |= set(keys)
             if rng.random() < 0.7:
-                gone = rng.sample(sorted(alive), len(alive) // 3)
+                gone = rng.sample(sorted(alive), -(-len(alive) // 3))
                 client.delete(NAME, ids=gone)
                 alive -= set(gone)
             client.flush(NAME)
