@@ -25,6 +25,8 @@ from milvine.segment.term_statistics import term_statistics
 from milvine.segment.view import ReadView, Views
 
 MAX_WAIT_SECONDS = 10.0
+_WAKE_SECONDS = 2.0
+"""How long a read of a collection that comes back waits for one of the places to wait."""
 _MOST_SHARES = 64
 """Sets of partitions of one view that are remembered."""
 _Plan = TypeVar("_Plan", SearchPlan, QueryPlan)
@@ -61,7 +63,7 @@ class Cluster:
         self, catalog: Catalog, views: Views, node: QueryNode, loader: Loader, blocks: Blocks, max_waiting: int
     ) -> None:
         """At most `max_waiting` reads wait for loading collections; further ones fail with code 103 at once, so that
-        release and progress always get a thread."""
+        release and progress always get a thread. Those of a collection that comes back wait for a moment first."""
         self._catalog = catalog
         self._views = views
         self.node = node
@@ -199,7 +201,9 @@ class Cluster:
 
     def _wait_for_change(self, target: Target, field_ids: frozenset[int], seen: int, deadline: float) -> None:
         """Returns when the read may run, after a change since `changes` was `seen`. A resting collection is woken."""
-        if not self._places_to_wait.acquire(blocking=False):
+        comes_back = self._answers.comes_back(target.collection_id)
+        patience = min(_WAKE_SECONDS, max(0.0, deadline - time.monotonic())) if comes_back else 0.0
+        if not self._places_to_wait.acquire(timeout=patience):
             raise CollectionNotFullyLoaded(target.collection_id)
         try:
             while True:

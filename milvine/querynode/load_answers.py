@@ -122,3 +122,8 @@ class LoadAnswers:
     def is_resting(self, collection_id: int) -> bool:
         state = self._states.known(collection_id)
         return state is not None and state.is_resting
+
+    def comes_back(self, collection_id: int) -> bool:
+        """Whether the collection rests, or is being opened after its rest."""
+        state = self._states.known(collection_id)
+        return state is not None and (state.is_resting or state.is_waking)

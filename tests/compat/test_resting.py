@@ -7,15 +7,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import requests
 from conftest import Server
 from grpc_calls import assert_ok, assert_refused, load_state, query_request, search_request
-from load_calls import LOADED, NOT_LOAD, estimate, load, loaded, memory, progress, release, until
+from load_calls import LOADED, NOT_LOAD, estimate, gate, load, loaded, memory, progress, release, until
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index, wait_indexed
@@ -27,6 +27,7 @@ LIMIT = 4_100_000
 VECTORS = np.random.default_rng(5).normal(size=(ROWS, DIM)).astype(np.float32)
 LRU = {"MILVINE_MEMORY_POLICY": "lru", "MILVINE_MEMORY_LIMIT": str(LIMIT)}
 IDLE = {"MILVINE_COLLECTION_IDLE_RELEASE_SECONDS": "300ms"}
+READERS = 8
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +125,26 @@ def test_the_next_read_brings_it_back(idle: Server) -> None:
 
 def test_reads_at_the_same_time_bring_it_back_once(idle: Server) -> None:
     _until_resting(idle, set(COLLECTIONS))
-    woken, answers = _metric(idle, "milvine_woken_collections_total"), list[Any]()
-    readers = [
-        threading.Thread(target=lambda key=i: answers.append(_nearest(idle, "c2", key) == [key])) for i in range(8)
-    ]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
-    assert answers == [True] * 8
+    woken = _metric(idle, "milvine_woken_collections_total")
+    with ThreadPoolExecutor(READERS) as readers:
+        answers = list(readers.map(lambda key: _nearest(idle, "c2", key), range(READERS)))
+    assert answers == [[key] for key in range(READERS)]
     assert _metric(idle, "milvine_woken_collections_total") == woken + 1
+
+
+def test_more_reads_than_may_wait_for_a_load_bring_it_back(stored: Path, tmp_path: Path) -> None:
+    """Three of the four threads may wait for collections that load."""
+    with gate(tmp_path) as opening:
+        opening.let_through()
+        threads = {"MILVINE_PROXY_WORKERTHREADS": "4"}
+        for server in _server(stored, tmp_path, IDLE | opening.environment | threads):
+            _until_resting(server, set(COLLECTIONS))
+            opening.close_again()
+            with ThreadPoolExecutor(READERS) as readers:
+                answers = [readers.submit(_nearest, server, "c2", key) for key in range(READERS)]
+                time.sleep(0.5)
+                opening.let_through()
+                assert [answer.result() for answer in answers] == [[key] for key in range(READERS)]
 
 
 def test_writes_to_a_resting_collection_are_seen_when_it_is_back(idle: Server) -> None:
