@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from milvine.errors import ParameterInvalid, ParameterMissing
-from milvine.grpc_api import decode, encode
+from milvine.grpc_api import decode_schema, encode
+from milvine.grpc_api.key_values import pairs
 from milvine.grpc_api.proto import milvus_pb2
 from milvine.model.requests import NewFunction
 from milvine.service import altering, schema_changes
@@ -14,25 +15,25 @@ from milvine.service.context import Engine, RequestContext
 
 
 def alter_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
-    properties = decode.pairs(request.properties)
+    properties = pairs(request.properties)
     altering.alter_collection(engine, context, request.collection_name, properties, tuple(request.delete_keys))
     return encode.status()
 
 
 def alter_field(engine: Engine, context: RequestContext, request: Any) -> Any:
-    name, properties = request.collection_name, decode.pairs(request.properties)
+    name, properties = request.collection_name, pairs(request.properties)
     altering.alter_field(engine, context, name, request.field_name, properties, tuple(request.delete_keys))
     return encode.status()
 
 
 def alter_index(engine: Engine, context: RequestContext, request: Any) -> Any:
-    name, params = request.collection_name, decode.pairs(request.extra_params)
+    name, params = request.collection_name, pairs(request.extra_params)
     altering.alter_index(engine, context, name, request.index_name, params, tuple(request.delete_keys))
     return encode.status()
 
 
 def add_field(engine: Engine, context: RequestContext, request: Any) -> Any:
-    schema_changes.add_field(engine, context, request.collection_name, decode.added_field(request))
+    schema_changes.add_field(engine, context, request.collection_name, decode_schema.added_field(request))
     return encode.status()
 
 
@@ -50,7 +51,7 @@ def alter_schema(engine: Engine, context: RequestContext, request: Any) -> Any:
 
 
 def _add(engine: Engine, context: RequestContext, name: str, request: Any) -> None:
-    added = decode.schema_addition(request)
+    added = decode_schema.schema_addition(request)
     if isinstance(added, NewFunction):
         schema_changes.add_function_field(engine, context, name, added)
     else:
@@ -71,7 +72,7 @@ def _drop(engine: Engine, context: RequestContext, name: str, drop: Any) -> None
 def alter_function(engine: Engine, context: RequestContext, request: Any) -> Any:
     if not request.HasField("functionSchema"):
         raise ParameterInvalid("function schema is empty")
-    altered = decode.function(request.functionSchema)
+    altered = decode_schema.function(request.functionSchema)
     schema_changes.alter_function(engine, context, request.collection_name, request.function_name, altered)
     return encode.status()
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from milvine.grpc_api import decode, encode
+from milvine.grpc_api import encode
+from milvine.grpc_api.key_values import pairs
 from milvine.grpc_api.proto import milvus_pb2
 from milvine.service import databases
 from milvine.service.context import Engine, RequestContext
 
 
 def create_database(engine: Engine, context: RequestContext, request: Any) -> Any:
-    databases.create_database(engine, context, request.db_name, decode.pairs(request.properties))
+    databases.create_database(engine, context, request.db_name, pairs(request.properties))
     return encode.status()
 
 
@@ -43,7 +44,7 @@ def describe_database(engine: Engine, context: RequestContext, request: Any) -> 
 
 
 def alter_database(engine: Engine, context: RequestContext, request: Any) -> Any:
-    properties = decode.pairs(request.properties)
+    properties = pairs(request.properties)
     databases.alter_database(engine, context, request.db_name, properties, tuple(request.delete_keys))
     return encode.status()
 

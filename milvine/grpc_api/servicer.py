@@ -13,6 +13,7 @@ from milvine.grpc_api import (
     analyzers,
     databases,
     decode,
+    decode_schema,
     encode,
     external_collections,
     file_resources,
@@ -23,6 +24,7 @@ from milvine.grpc_api import (
     snapshots,
     users,
 )
+from milvine.grpc_api.key_values import pairs
 from milvine.grpc_api.proto import common_pb2, milvus_pb2
 from milvine.model import json_text
 from milvine.model.collections import Collection
@@ -81,7 +83,7 @@ def alloc_timestamp(engine: Engine, context: RequestContext, request: Any) -> An
 
 
 def create_collection(engine: Engine, context: RequestContext, request: Any) -> Any:
-    collections.create_collection(engine, context, decode.create_collection(request))
+    collections.create_collection(engine, context, decode_schema.create_collection(request))
     return encode.status()
 
 
@@ -156,7 +158,7 @@ def get_collection_statistics(engine: Engine, context: RequestContext, request: 
 
 
 def create_index(engine: Engine, context: RequestContext, request: Any) -> Any:
-    params = decode.pairs(request.extra_params)
+    params = pairs(request.extra_params)
     name, field = request.collection_name, request.field_name
     indexes.create_index(engine, context, name, field, request.index_name, params)
     return encode.status()
