@@ -202,6 +202,7 @@ class LoadStates:
     def forget(self, collection_id: int) -> None:
         with self.lock:
             self._states.pop(collection_id, None)
+            self.failures.pop(collection_id, None)
 
     def _names(self, collection_id: int) -> Mapping[int, str]:
         """The collections of one collection's database."""
