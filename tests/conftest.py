@@ -183,8 +183,9 @@ class Server:
         if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
             self._env["MILVINE_CATALOG_URI"] = _catalog_of(self.data_dir)
         self._nodes: list[Node] = []
-        # Progress counts the bytes of one replica, so a held thread of another one would stop it.
-        can_replicate = can_replicate and "MILVINE_HOLD_AT" not in self._env
+        # Progress counts the bytes of one replica, so a held thread of another one would stop it. Tests with nodes of
+        # their own say how many replicas they want.
+        can_replicate = can_replicate and not self._env.keys() & {"MILVINE_HOLD_AT", "MILVINE_CLUSTER_PORT"}
         self._lacks_replicas = bool(_REPLICAS) and can_replicate
         if _NODES and "MILVINE_CLUSTER_PORT" not in self._env:
             self._env["MILVINE_CLUSTER_PORT"] = str(free_port())
