@@ -15,6 +15,8 @@ from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from sample_collections import add_index, c1_rows, make_c1, wait_indexed
 
+_ABSENT_NODE = 999
+
 
 @pytest.fixture
 def indexed(client: MilvusClient, collection_name: str) -> str:
@@ -65,8 +67,8 @@ def test_segments_are_balanced_within_the_one_node(stub: Any, client: MilvusClie
         )
 
     assert balance(node, [], segments).code == 0
-    assert_refused(balance(node + 1, [], []), 901, "source node not found in any replica of collection")
-    assert_refused(balance(node, [node + 1], []), 901, "destination node not found in the same replica")
+    assert_refused(balance(_ABSENT_NODE, [], []), 901, "source node not found in any replica of collection")
+    assert_refused(balance(node, [_ABSENT_NODE], []), 901, "destination node not found in the same replica")
     assert_refused(balance(node, [], [1]), 600, "segment not found in source node: segment not found[segment=1]")
     assert_refused(balance(node, [], [], "no_such_name"), 100, "collection not found")
     client.release_collection(indexed)
