@@ -36,6 +36,9 @@ def fill(client: MilvusClient, name: str = NAME) -> None:
     client.delete(name, ids=[*range(10)])
     client.flush(name)
     eventually(lambda: client.describe_index(name, "vec")["pending_index_rows"] == 0)
+    loaded = client._get_connection().get_query_segment_info
+    # The scan and the index differ in the last digits of distances.
+    eventually(lambda: all(segment.index_name for segment in loaded(name)))
 
 
 def rows(first: int, end: int) -> list[dict[str, Any]]:
