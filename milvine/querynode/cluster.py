@@ -79,6 +79,14 @@ class Cluster:
             raise CollectionNotLoaded(collection_id)
         return view.ts
 
+    def wait_for_nodes(self, are_enough: Callable[[], bool]) -> None:
+        """As QueryNode.wait_for_nodes; without a wait if too many calls wait already."""
+        if not are_enough() and self._places_to_wait.acquire(blocking=False):
+            try:
+                self.node.wait_for_nodes(are_enough)
+            finally:
+                self._places_to_wait.release()
+
     def _expired_ts(self, target: Target) -> int:
         collection = self._catalog.snapshot.collections.get(target.collection_id)
         return 0 if collection is None else collection.expired_ts()

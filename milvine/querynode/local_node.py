@@ -68,6 +68,9 @@ class LocalNode:
     def nodes(self) -> tuple[NodeInfo, ...]:
         return ()
 
+    def wait_for_nodes(self, are_enough: Callable[[], bool]) -> None:
+        pass
+
     def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
         return (NODE_ID,) if segment_id in self._serving[collection_id] else ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,6 +47,10 @@ class QueryNode(Protocol):
 
     def nodes(self) -> tuple[NodeInfo, ...]:
         """The query nodes beside this process."""
+        ...
+
+    def wait_for_nodes(self, are_enough: Callable[[], bool]) -> None:
+        """Returns once there are enough, or if no further ones are expected soon."""
         ...
 
     def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from milvine.catalog.collections import set_resource_groups
 from milvine.errors import (
     CollectionNotLoaded,
     IndexNotFound,
+    MemoryLimitExceeded,
     MilvineError,
     ParameterInvalid,
     PartitionNotFound,
@@ -76,8 +79,22 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
     def choose(now: Collection) -> LoadConfig:
         return LoadConfig(frozenset(p.partition_id for p in now.partitions), field_ids, replicas, groups)
 
-    engine.loader.load_chosen(collection.collection_id, choose)
+    _load(engine, collection.collection_id, choose)
     set_resource_groups(engine.catalog, collection.collection_id, groups)
+
+
+def _load(engine: Engine, collection_id: int, choose: Callable[[Collection], LoadConfig]) -> None:
+    """Waits for the memory of nodes that may still report to a head that has just started."""
+    node = engine.cluster.node
+    while True:
+        known = len(node.nodes())
+        try:
+            engine.loader.load_chosen(collection_id, choose)
+            return
+        except MemoryLimitExceeded:
+            engine.cluster.wait_for_nodes(lambda known=known: len(node.nodes()) > known)  # type: ignore[misc]
+            if len(node.nodes()) <= known:
+                raise
 
 
 def _refresh(engine: Engine, collection: Collection) -> None:
@@ -119,7 +136,7 @@ def load_partitions(
         loaded = frozenset() if now.load is None else now.load.partition_ids
         return LoadConfig(loaded | wanted, field_ids, replicas, groups)
 
-    engine.loader.load_chosen(collection.collection_id, choose)
+    _load(engine, collection.collection_id, choose)
     set_resource_groups(engine.catalog, collection.collection_id, groups)
 
 

@@ -65,28 +65,40 @@ def _wanted(engine: Engine, collection: Collection, request: LoadRequest) -> tup
     return max(1, replicas), groups or (DEFAULT_RESOURCE_GROUP,)
 
 
+def _are_there(engine: Engine, wanted: Counter[str]) -> bool:
+    """Whether each group has a node for each of so many replicas."""
+    nodes = Counter(node.resource_group for node in all_nodes(engine))
+    known = engine.catalog.snapshot.resource_groups
+    return wanted.total() <= nodes.total() and all(
+        nodes[name] >= needed for name, needed in wanted.items() if name in known
+    )
+
+
 def assign_replicas(
     engine: Engine, collection: Collection, request: LoadRequest, *, check_nodes: bool = True
 ) -> tuple[int, tuple[str, ...]]:
     """The number of replicas that a load requests, and their resource groups: one for each, or one for all.
 
     With `check_nodes` there must be a node for each replica. A load of loaded data skips this check, unless there are
-    query nodes and it asks for another number.
+    query nodes and it asks for another number. While nodes may still report to a head that has just started, such a
+    load waits for them.
     """
     replicas, groups = _wanted(engine, collection, request)
-    if engine.cluster.node.nodes() and collection.load is not None:
-        check_nodes = check_nodes or replicas != collection.load.replica_number
     if len(groups) not in (1, replicas):
         raise ParameterInvalid(
             f"replica=[{replicas}] resource group=[{','.join(groups)}], "
             "resource group num can only be 0, 1 or same as replica number"
         )
+    wanted = Counter(groups if len(groups) > 1 else groups * replicas)
+    has_other_number = collection.load is not None and replicas != collection.load.replica_number
+    if check_nodes or has_other_number:
+        engine.cluster.wait_for_nodes(lambda: _are_there(engine, wanted))
+    check_nodes = check_nodes or (has_other_number and bool(engine.cluster.node.nodes()))
     available = max(1, len(engine.cluster.node.nodes()))
     if check_nodes and replicas > available:
         raise ResourceInsufficient(
             f"when load {replicas} replica count", currentStreamingNode=available, expectedStreamingNode=replicas
         )
-    wanted = Counter(groups if len(groups) > 1 else groups * replicas)
     known = engine.catalog.snapshot.resource_groups
     for name, needed in wanted.items():
         if name not in known:

@@ -17,12 +17,18 @@ class ClusterOfNodes:
     """A head with a few nodes, which read the head's directory, or its object store."""
 
     def __init__(
-        self, directory: Path, count: int, env: dict[str, str] | None = None, labels: Sequence[str] = ()
+        self,
+        directory: Path,
+        count: int,
+        env: dict[str, str] | None = None,
+        labels: Sequence[str] = (),
+        head_env: dict[str, str] | None = None,
     ) -> None:
-        """`labels`: one for each node, or none."""
+        """`labels`: one for each node, or none. `head_env`: of the head alone."""
         port = free_port()
         env = env or {}
-        self.head = Server(directory / "head", env={"MILVINE_CLUSTER_PORT": str(port), **env}, metrics_port=free_port())
+        head_env = {"MILVINE_CLUSTER_PORT": str(port), **env, **(head_env or {})}
+        self.head = Server(directory / "head", env=head_env, metrics_port=free_port())
         arguments: list[tuple[str, ...]] = [(f"--label={label}",) for label in labels] or [()] * count
         self.nodes = [Node(port, directory / f"node-{i}", *some, env=env) for i, some in enumerate(arguments)]
 

@@ -58,6 +58,7 @@ class Members:
         self._later = later
         self._on_change = on_change
         self._members: dict[int, _Member] = {}
+        self._came = threading.Condition()
         self.rooms = Rooms(())
         """The nodes as places for segments; replaced when one comes or goes."""
         self.listener: Listener | None = None
@@ -70,6 +71,8 @@ class Members:
         with self._holdings.lock:
             self._members[node.node_id] = _Member(node, outbox)
             self.rooms = Rooms(one.room for one in self.all())
+        with self._came:
+            self._came.notify_all()
         _log.info("node %s (%s) has joined", node.node_id, node.report.address)
         self._on_change()
 
@@ -95,6 +98,11 @@ class Members:
         for member in list(self._members.values()):
             member.outbox.close()
             member.node.channel.close()
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float) -> None:
+        """Returns once that is so because nodes have come, or after so long."""
+        with self._came:
+            self._came.wait_for(holds, max(0.0, seconds))
 
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._members

@@ -6,8 +6,9 @@ mapped files, while no node has it.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from milvine import metrics
@@ -37,6 +38,9 @@ from milvine.segment.retrieve import FoundRows, merge_found
 from milvine.segment.sealed import LoadSpec
 from milvine.segment.view import Views
 
+_COMING_SECONDS = 10.0
+"""For so long after the start of a head its nodes may still have to report to it."""
+
 
 class NodeSet:
     """See QueryNode. Reads take no lock."""
@@ -47,6 +51,7 @@ class NodeSet:
         self._local = local
         self._own_limit_bytes = own_limit_bytes
         self._is_closed = False
+        self._started_at = time.monotonic()
         self._feed = DeleteFeed()
         self._holdings = Holdings()
         self._later = Later()
@@ -61,6 +66,7 @@ class NodeSet:
 
     def start(self, listener: Listener) -> None:
         self.members.listener = listener
+        self._started_at = time.monotonic()
         listener.limit_changed(self.limit_bytes)
         self._balancer.start()
 
@@ -85,6 +91,9 @@ class NodeSet:
 
     def nodes(self) -> tuple[NodeInfo, ...]:
         return self.members.infos(self._groups.by_node())
+
+    def wait_for_nodes(self, are_enough: Callable[[], bool]) -> None:
+        self.members.wait_until(are_enough, self._started_at + _COMING_SECONDS - time.monotonic())
 
     def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
         one = self._holdings.get(collection_id, segment_id)
