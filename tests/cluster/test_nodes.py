@@ -328,6 +328,7 @@ def test_an_answer_is_whole_while_the_only_holder_of_a_segment_is_gone(
         counts.append(client.query("single", filter="", output_fields=["count(*)"])[0]["count(*)"])
     counts.append(client.query("single", filter="", output_fields=["count(*)"])[0]["count(*)"])
     assert set(counts) == {ROWS}
+    assert f"({gone.address}) is lost: its process has ended" in cluster.head.log
     gone.start()
     cluster.wait_for_nodes(2)
     client.drop_collection("single")

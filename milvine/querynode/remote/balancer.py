@@ -1,4 +1,4 @@
-"""Moves segments until they are where `placement` wants them, and loses nodes that are silent or forgetful."""
+"""Moves segments until they are where `placement` wants them, and loses nodes that are gone, silent or forgetful."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ class Balancer:
         self._under_way: set[SegmentKey] = set()
         self._compared: dict[int, tuple[Any, int]] = {}
         """What nodes reported, and how often their holdings had changed, when both agreed."""
+        self._probed: set[int] = set()
+        """Nodes that are being asked for a connection."""
         self._worker = background.worker("balance", self._look)
 
     def start(self) -> None:
@@ -67,6 +69,9 @@ class Balancer:
             if node.silent_seconds > LOST_SECONDS:
                 self._members.lose(node.node_id, f"no report for {node.silent_seconds:.0f} seconds")
                 continue
+            if node.is_doubtful and node.node_id not in self._probed:
+                self._probed.add(node.node_id)
+                self._later.run(self._probe, node)
             if node.is_silent and any(not other.is_silent for other in self._members.all()):
                 node.cut()
             self._compare(node)
@@ -77,6 +82,14 @@ class Balancer:
             for key, targets in wanted.items():
                 self._move(key, targets)
         return _LOOK_SECONDS
+
+    def _probe(self, node: RemoteNode) -> None:
+        """Loses a node whose process has ended, for which nobody needs to wait."""
+        try:
+            if node.channel.is_refused():
+                self._members.lose(node.node_id, "its process has ended")
+        finally:
+            self._probed.discard(node.node_id)
 
     def _compare(self, node: RemoteNode) -> None:
         """What the node reports with what it should hold: an answer may have been lost on its way."""

@@ -4,6 +4,7 @@ cluster."""
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from milvine.errors import UnexpectedError
 
 _SERVICE = "milvine.Node"
+_CONNECT_SECONDS = 0.1
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -154,6 +156,7 @@ class RpcChannel:
 
     def __init__(self, address: str, certificates: Certificates | None) -> None:
         grpc = _grpc()
+        self._address = address
         self._failure: type[Exception] = grpc.RpcError
         if certificates is None:
             self._channel: Any = grpc.insecure_channel(address, options=_OPTIONS)
@@ -189,6 +192,17 @@ class RpcChannel:
             return StreamingCall(stream(request), self._failure)
         except ValueError as error:
             raise Unreachable("the connection is closed") from error
+
+    def is_refused(self) -> bool:
+        """Whether the other machine says that nobody listens there, so its process has ended."""
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except ConnectionRefusedError:
+            return True
+        except (OSError, ValueError):
+            return False
+        return False
 
     def close(self) -> None:
         """Calls in progress end as unreachable."""
