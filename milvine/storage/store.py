@@ -32,6 +32,8 @@ _PARTS = "parts"
 _UPLOADS_AT_A_TIME = 8
 _FETCH_LOCKS = 64
 _EVICTION_PAUSE_SECONDS = 1.0
+_FIRST_EVICTION_SECONDS = 60.0
+"""Within this time what is loaded is open again, so its copies stay."""
 _Result = TypeVar("_Result")
 Named = Callable[[], Mapping[Path, int]]
 """Returns the files that the catalog names now, with their sizes."""
@@ -320,10 +322,19 @@ class CachedStore(SegmentStore):
 
     def evict_copies(self) -> None:
         """As `evict`, in a directory where each file is a copy."""
-        files = {path: path.stat().st_size for path in walk_files(self.paths.root / "segments")}
+        files = self._copies()
         with self._lock:
             self._stored.update(files)
         self.evict(files)
+
+    def count_copies(self) -> None:
+        """As `evict_copies`, but none goes."""
+        size = sum(self._copies().values())
+        with self._lock:
+            self._local_bytes = size
+
+    def _copies(self) -> dict[Path, int]:
+        return {path: path.stat().st_size for path in walk_files(self.paths.root / "segments")}
 
     def _is_read_elsewhere(self, name: str) -> bool:
         _, collection_id, *more = name.split("/")
@@ -408,16 +419,17 @@ def open_store(
 def open_copies(paths: SegmentPaths, place: Place, cache_bytes: int) -> SegmentStore:
     """The store of a directory that holds copies alone and belongs to no catalog."""
     store = CachedStore(paths, Objects(place), cache_bytes)
+    store.count_copies()
     is_full = threading.Event()
 
     def evict() -> None:
+        is_full.wait(_FIRST_EVICTION_SECONDS)
         while True:
-            is_full.wait()
             is_full.clear()
             store.evict_copies()
             time.sleep(_EVICTION_PAUSE_SECONDS)
+            is_full.wait()
 
     store.on_full = is_full.set
     threading.Thread(target=evict, name="evict", daemon=True).start()
-    is_full.set()
     return store
