@@ -31,6 +31,8 @@ from milvine.segment.view import Views
 _log = logging.getLogger(__name__)
 _SHORT_SECONDS, _CATCH_UP_SECONDS = 3.0, 60.0
 _CLOSE_PATIENCE_SECONDS = 10.0
+_ELSEWHERE = (Unreachable, MemoryLimitExceeded, IoFailed)
+"""Failures of a node, which others may not have: they have room, or a copy of what the store does not give now."""
 
 
 @dataclass(slots=True)
@@ -124,12 +126,12 @@ class Openings:
                 else:
                     failures.append(result)
         for failure in failures:
-            if not isinstance(failure, Unreachable | MemoryLimitExceeded):
+            if not isinstance(failure, _ELSEWHERE):
                 for node_id in opened:
                     self._discard_on(node_id, (meta.collection_id, meta.segment_id))
                 raise failure
         if not opened:
-            _log.warning("segment %s is opened by the head, mapped: no node has it", meta.segment_id)
+            _log.warning("segment %s is opened by the head, mapped: no node opens it", meta.segment_id)
             self._local.load_segment(meta, replace(spec, mapped=True), progress, in_parallel)
             opened = [HERE]
         return opened
