@@ -79,7 +79,7 @@ def store_states(path: Path, before: Snapshot, afterwards: Snapshot, states: dic
         for resource in afterwards.file_resources.values():
             if resource.name not in before.file_resources:
                 insert_file_resource(connection, resource)
-        for table in (tables.import_jobs, tables.restore_jobs, tables.history):
+        for table in (tables.import_jobs, tables.restore_jobs, tables.history, tables.backup_runs):
             connection.execute(sa.delete(table))
         snapshot = read_contents(connection)
         for state in states.values():
@@ -99,10 +99,13 @@ def store_states(path: Path, before: Snapshot, afterwards: Snapshot, states: dic
 
 
 def forget_history(path: Path) -> None:
-    """The catalog of a stopped server. Its next history is complete from its start on."""
+    """The catalog of a stopped server. Its next history is complete from its start on, and no backup is its own."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'history'").fetchone():  # not in old catalogs
-            connection.execute("DELETE FROM history")
+        for table in ("history", "backup_runs"):
+            if connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = ?", (table,)
+            ).fetchone():  # not in old catalogs
+                connection.execute(f"DELETE FROM {table}")
 
 
 def begin_logs_anew(path: Path) -> None:

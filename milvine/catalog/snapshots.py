@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from milvine.catalog import encoding, tables
+from milvine.catalog.backup_runs import note_run
 from milvine.catalog.contents import Snapshot
 from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid, SnapshotNotFound, SnapshotPinned
@@ -101,6 +102,7 @@ def hold_everything(catalog: Catalog, next_id: Callable[[], int], name: str, ima
                 held.append(replace(kept, snapshot_id=next_id(), name=named, protected_until_ms=0))
         for one in held:
             snapshot = _with(connection, snapshot, replace(one, pins={next_id(): now_ms() + _HELD_MS}))
+        note_run(connection, catalog.run, next_id())
         return snapshot
 
     held_then = catalog.change(work, image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ _WAIT_SECONDS = 40.0
 
 
 class Catalog:
-    """A `change` commits and replaces the snapshot, or has no effect."""
+    """A `change` commits and replaces the snapshot, or has no effect. `run` names this opening of the catalog."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Catalog:
         """`fill`: makes the catalog of a version in an empty database; None: one with nothing in it. Raises
         DataIntegrityError if the stored version cannot be read."""
         self.limits = Limits()
+        self.run = secrets.token_hex(8)
         self._history: History | None = None
         self._lock = threading.Lock()
         self._database = database

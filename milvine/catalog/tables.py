@@ -211,6 +211,12 @@ history = sa.Table(
     sa.Column("gained", sa.JSON, nullable=False),
     sa.Column("emptied_at", sa.BigInteger),
 )
+backup_runs = sa.Table(
+    "backup_runs",
+    metadata,
+    sa.Column("run", Text, primary_key=True),
+    sa.Column("ts", sa.BigInteger, nullable=False),
+)
 restore_jobs = sa.Table(
     "restore_jobs",
     metadata,

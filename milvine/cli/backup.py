@@ -34,6 +34,11 @@ def _add_backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=int, default=0, metavar="N", help="remove all but the N newest; default: keep all"
     )
+    parser.add_argument(
+        "--other-server",
+        action="store_true",
+        help="go on with a place whose newest backup is of another server, such as the one that this was restored from",
+    )
     add_data_dir_argument(parser)
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the server's YAML file, for its store.uri; default: none"
@@ -51,7 +56,11 @@ def _add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", metavar="PLACE", help="a directory, or a URI such as s3://bucket/prefix")
     parser.add_argument("data_dir", type=Path, metavar="DIR", nargs="?", help="the new data directory, empty or absent")
     _add_place_arguments(parser)
-    parser.add_argument("--backup", metavar="ID", help="default: the newest")
+    parser.add_argument(
+        "--backup",
+        metavar="ID",
+        help="default: the newest; with --to: one at or after the moment, if several servers have it",
+    )
     parser.add_argument(
         "--to",
         metavar="TIME",
@@ -89,7 +98,7 @@ def _doing(work: Callable[[], Any]) -> Any:
 
 def _backup(parsed: argparse.Namespace) -> int:
     # Slow to import, and not needed by other commands.
-    from milvine.datanode import backup
+    from milvine.datanode import backup, stored_backups
     from milvine.storage.claims import objects_of
 
     if parsed.keep < 0:
@@ -107,10 +116,16 @@ def _backup(parsed: argparse.Namespace) -> int:
         def copy() -> tuple[Any, list[str]]:
             settings = config.load_settings({"data_dir": str(data_dir)}, os.environ, parsed.config)
             with _alone(parsed.place) if is_directory else nullcontext():
+                other = None if parsed.other_server else stored_backups.of_other_server(place, held.image)
+                if other is not None:
+                    raise Failed(
+                        f"the newest backup of {parsed.place}, {other.backup_id}, is of another server "
+                        f"({other.source}); name another place, or say --other-server to go on with this one"
+                    )
                 with Progress("copied", "bytes") as progress:
                     source = backup.HeldSource(data_dir, held.image, objects_of(data_dir, settings))
                     copied = backup.copy_to(place, source, progress, verifies_stored=verifies)
-                return copied, backup.remove_old(place, parsed.keep) if parsed.keep else []
+                return copied, stored_backups.remove_old(place, parsed.keep) if parsed.keep else []
 
         copied, removed = _doing(copy)
     found = copied.backup
@@ -152,19 +167,20 @@ def _described(found: Any) -> dict[str, Any]:
         "rows": found.rows,
         "files": len(found.files),
         "bytes": found.size,
+        "source": found.source,
     }
 
 
 def _restore(parsed: argparse.Namespace) -> int:
-    from milvine.datanode import backup
+    from milvine.datanode import backup, stored_backups
     from milvine.datanode.check import Check
 
     place = _doing(lambda: _opened(parsed))
-    ids: list[str] = _doing(lambda: backup.backup_ids(place))
+    ids: list[str] = _doing(lambda: stored_backups.backup_ids(place))
     if not ids:
         raise Failed(f"{parsed.place} has no backup")
     if parsed.list:
-        return _list(_doing(lambda: [backup.read_backup(place, one) for one in ids]), parsed.json)
+        return _list(_doing(lambda: [stored_backups.read_backup(place, one) for one in ids]), parsed.json)
     if parsed.verify:
         return _verify(place, _wanted(ids, parsed), parsed.json)
     if parsed.data_dir is None:
@@ -173,14 +189,12 @@ def _restore(parsed: argparse.Namespace) -> int:
 
     def bring() -> Any:
         if parsed.to:
-            return _bring_moment(place, [backup.read_backup(place, one) for one in ids], parsed.to, target)
-        found = backup.read_backup(place, _wanted(ids, parsed))
+            return _bring_moment(place, [stored_backups.read_backup(place, one) for one in ids], parsed, target)
+        found = stored_backups.read_backup(place, _wanted(ids, parsed))
         with Progress("restored", "bytes") as progress:
             backup.bring_back(place, backup.everything_in(place, found), target, progress)
         return found
 
-    if parsed.to and parsed.backup:
-        raise Failed("name a backup or a moment, not both")
     found = _doing(bring)
     check = Check(target)
     damages = [finding.text for finding in check.findings() if finding.is_damage]
@@ -195,13 +209,16 @@ def _restore(parsed: argparse.Namespace) -> int:
     return FAILED if damages else OK
 
 
-def _bring_moment(place: Any, backups: list[Any], text: str, target: Path) -> Any:
-    """Restores to a moment; returns the backup before it."""
+def _bring_moment(place: Any, backups: list[Any], parsed: argparse.Namespace, target: Path) -> Any:
+    """Restores to a moment; returns the backup before it. A named backup says of which server."""
     from milvine.datanode import backup
     from milvine.datanode.moments import parse_moment
-    from milvine.datanode.point_in_time import PointInTime, around
+    from milvine.datanode.point_in_time import PointInTime, around, before
 
-    until = parse_moment(text)
+    until = parse_moment(parsed.to)
+    if parsed.backup:
+        last = _wanted([one.backup_id for one in backups], parsed)
+        backups = before(backups, next(one for one in backups if one.backup_id == last))
     earlier, later = around(backups, until)
     with tempfile.TemporaryDirectory(prefix="milvine-restore-") as scratch, Progress("restored", "bytes") as progress:
         plan = PointInTime(place, earlier, later, until, Path(scratch))
@@ -217,12 +234,12 @@ def _wanted(ids: list[str], parsed: argparse.Namespace) -> str:
 
 
 def _verify(place: Any, wanted: str, as_json: bool) -> int:
-    from milvine.datanode import backup
+    from milvine.datanode import stored_backups
 
     def read() -> tuple[Any, list[str]]:
-        found = backup.read_backup(place, wanted)
+        found = stored_backups.read_backup(place, wanted)
         with Progress("verified", "bytes") as progress:
-            return found, backup.damaged_files(place, found, progress)
+            return found, stored_backups.damaged_files(place, found, progress)
 
     found, damaged = _doing(read)
     if as_json:
@@ -241,7 +258,7 @@ def _list(backups: list[Any], as_json: bool) -> int:
         for found in backups:
             print(
                 f"{found.backup_id}  {found.collections} collections, {found.rows} rows, {len(found.files)} files, "
-                f"{found.size} bytes, by Milvine {found.version}"
+                f"{found.size} bytes, by Milvine {found.version}" + (f", of {found.source}" if found.source else "")
             )
     return OK
 

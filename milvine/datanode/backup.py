@@ -1,22 +1,18 @@
 """Backups: copies of all files of a server as it was at one moment, and their return into an empty directory.
 
-A place holds any number of backups. `files/` has each sealed file once, under its path in the data directory and its
-checksum, so a later backup stores only what is new. `backups/ID/` has the catalog and, written last, `manifest.json`: a
-backup without it was never finished. Everything is verified by its own checksum when it is read, on both ways.
+A place holds any number of backups, and each file once, so a later backup stores only what is new. Everything is
+verified by its own checksum when it is read, on both ways.
 """
 
 from __future__ import annotations
 
 import contextlib
+import platform
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from milvine import __version__, file_locks
 from milvine.catalog.point_in_time import forget_history
@@ -24,14 +20,26 @@ from milvine.catalog.sqlite_file import CATALOG_FILE, read_catalog
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import named_files
 from milvine.datanode.check import check_size
-from milvine.datanode.moments import Moment, decode_moment, encode_moment, read_moment
+from milvine.datanode.moments import read_moment
+from milvine.datanode.stored_backups import (
+    AT_A_TIME,
+    BACKUPS,
+    FILES,
+    MANIFEST,
+    Backup,
+    BackupFile,
+    OnBytes,
+    encode,
+    fetch_catalog,
+    is_whole_in,
+    new_id,
+)
 from milvine.errors import DataIntegrityError, ParameterInvalid, write_failure
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import (
     FOOTER_BYTES,
     checksum_in,
-    checksum_of,
     crc32c,
     stored_checksum,
     verify_sealed,
@@ -41,65 +49,6 @@ from milvine.storage.logs import LocalLogs
 from milvine.storage.objects import ObjectMissing, Objects
 from milvine.storage.resource_files import resource_directory
 from milvine.storage.segment_files import KEPT_LOGS, SegmentPaths
-
-_VERSION = 1
-_BACKUPS, _FILES, _MANIFEST = "backups/", "files/", "manifest.json"
-_AT_A_TIME = 4
-OnBytes = Callable[[int, int], None]
-"""Called with the bytes that are done and the bytes of all."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackupFile:
-    """`path` is below the data directory."""
-
-    path: str
-    size: int
-    checksum: int
-
-    @property
-    def stored_name(self) -> str:
-        return f"{_FILES}{self.path}.{self.checksum:08x}"
-
-    @property
-    def is_log(self) -> bool:
-        """Its checksum is of the whole file then, else of the payload of a sealed file."""
-        return self.path.startswith(KEPT_LOGS)
-
-    def is_whole(self, path: Path) -> bool:
-        """Whether a local file has the content."""
-        if not path.is_file() or path.stat().st_size != self.size:
-            return False
-        if self.is_log:
-            return crc32c([path.read_bytes()]) == self.checksum
-        try:
-            verify_sealed(path)
-            return stored_checksum(path) == self.checksum
-        except DataIntegrityError:
-            return False
-
-
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A finished backup. `catalog`: size and checksum of the catalog. `logs`: of sealed rows, for moments before it;
-    `moment` None: an earlier Milvine made it."""
-
-    backup_id: str
-    version: str
-    catalog: tuple[int, int]
-    files: tuple[BackupFile, ...]
-    collections: int
-    rows: int
-    logs: tuple[BackupFile, ...] = ()
-    moment: Moment | None = None
-
-    @property
-    def stored_files(self) -> tuple[BackupFile, ...]:
-        return self.files + self.logs
-
-    @property
-    def size(self) -> int:
-        return self.catalog[0] + sum(one.size for one in self.stored_files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +95,7 @@ def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies
         sources[resource_directory(data_dir) / path.name] = path, path.stat().st_size
     for path in image.glob(f"{KEPT_LOGS}/*/*.wal"):
         sources[data_dir / path.relative_to(image)] = path, path.stat().st_size
-    stored = place.sizes(_FILES)
+    stored = place.sizes(FILES)
     total, finished, added = sum(size for _, size in sources.values()), 0, [0]
     files = []
     repaired: list[str] = []
@@ -164,7 +113,7 @@ def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies
             repaired.append(one.path)
         return one, is_new
 
-    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="backup") as pool:
+    with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="backup") as pool:
         running = [
             pool.submit(copy, path.relative_to(data_dir).as_posix(), source, size)
             for path, (source, size) in sorted(sources.items())
@@ -182,7 +131,7 @@ def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies
                 copied.cancel()
     content = catalog_file.read_bytes()
     backup = Backup(
-        _new_id(place),
+        new_id(place),
         __version__,
         (len(content), crc32c([content])),
         tuple(sorted((one for one in files if not one.is_log), key=lambda one: one.path)),
@@ -190,47 +139,15 @@ def copy_to(place: BackupPlace, held: HeldSource, on_bytes: OnBytes, *, verifies
         sum(meta.row_count for metas in snapshot.segments.values() for meta in metas),
         tuple(sorted((one for one in files if one.is_log), key=lambda one: one.path)),
         read_moment(image),
+        f"{data_dir} on {platform.node()}",
     )
-    manifest = image / _MANIFEST
-    manifest.write_bytes(_encode(backup))
+    manifest = image / MANIFEST
+    manifest.write_bytes(encode(backup))
     crash_point("backup.files_stored")
-    place.put(f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}", catalog_file)
+    place.put(f"{BACKUPS}{backup.backup_id}/{CATALOG_FILE}", catalog_file)
     crash_point("backup.catalog_stored")
-    place.put(f"{_BACKUPS}{backup.backup_id}/{_MANIFEST}", manifest)
+    place.put(f"{BACKUPS}{backup.backup_id}/{MANIFEST}", manifest)
     return Copied(backup, len(added) - 1, sum(added) + len(content), tuple(sorted(repaired)))
-
-
-def is_whole_in(place: BackupPlace, one: BackupFile) -> bool:
-    """Whether a stored file is what was stored, read from the place."""
-    try:
-        with place.reading(one.stored_name) as file:
-            if one.is_log:
-                return crc32c([file.read()]) == one.checksum
-            return checksum_of(file, one.size, one.stored_name) == one.checksum
-    except DataIntegrityError:
-        return False
-
-
-def damaged_files(place: BackupPlace, backup: Backup, on_bytes: OnBytes) -> list[str]:
-    """The names of the files of a backup that are missing or not what was stored, all of them read."""
-    stored, finished, damaged = place.sizes(_FILES), 0, []
-    files = backup.stored_files
-    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="verify") as pool:
-        for one, is_whole in zip(
-            files,
-            pool.map(lambda one: one.stored_name in stored and is_whole_in(place, one), files),
-            strict=True,
-        ):
-            finished += one.size
-            on_bytes(finished, backup.size)
-            if not is_whole:
-                damaged.append(one.stored_name)
-    name = f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}"
-    content = place.content(name)
-    if (len(content), crc32c([content])) != backup.catalog:
-        damaged.append(name)
-    on_bytes(backup.size, backup.size)
-    return damaged
 
 
 class _Source:
@@ -284,85 +201,6 @@ class _Log(_Source):
         return self._path
 
 
-def _new_id(place: BackupPlace) -> str:
-    """Later ones sort after earlier ones."""
-    taken = {name.split("/")[1] for name in place.sizes(_BACKUPS)}
-    wanted = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    number = 0
-    while (found := f"{wanted}-{number}" if number else wanted) in taken:
-        number += 1
-    return found
-
-
-def _encode(backup: Backup) -> bytes:
-    members: dict[str, Any] = {
-        "format": _VERSION,
-        "id": backup.backup_id,
-        "milvine": backup.version,
-        "catalog": {"bytes": backup.catalog[0], "crc32c": backup.catalog[1]},
-        "collections": backup.collections,
-        "rows": backup.rows,
-        "files": [[one.path, one.size, one.checksum] for one in backup.files],
-        "logs": [[one.path, one.size, one.checksum] for one in backup.logs],
-        "moment": None if backup.moment is None else encode_moment(backup.moment),
-    }
-    return orjson.dumps(members | {"crc32c": crc32c([orjson.dumps(members)])})
-
-
-def _decode(content: bytes, name: str) -> Backup:
-    try:
-        members = orjson.loads(content)
-        checksum = members.pop("crc32c")
-        if members["format"] != _VERSION:
-            raise DataIntegrityError(f"{name} has format {members['format']}, this program reads {_VERSION}")
-        if crc32c([orjson.dumps(members)]) != checksum:
-            raise DataIntegrityError(f"{name} does not match its checksum")
-        catalog = members["catalog"]
-        files = tuple(BackupFile(*one) for one in members["files"])
-        moment = members.get("moment")
-        return Backup(
-            members["id"],
-            members["milvine"],
-            (catalog["bytes"], catalog["crc32c"]),
-            files,
-            members["collections"],
-            members["rows"],
-            tuple(BackupFile(*one) for one in members.get("logs", ())),
-            None if moment is None else decode_moment(moment),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataIntegrityError(f"{name} is damaged: it does not describe a backup") from error
-
-
-def backup_ids(place: BackupPlace) -> list[str]:
-    """The finished backups, oldest first."""
-    return sorted(name.split("/")[1] for name in place.sizes(_BACKUPS) if name.endswith(f"/{_MANIFEST}"))
-
-
-def read_backup(place: BackupPlace, backup_id: str) -> Backup:
-    """Raises DataIntegrityError naming a damaged manifest."""
-    name = f"{_BACKUPS}{backup_id}/{_MANIFEST}"
-    return _decode(place.content(name), name)
-
-
-def remove_old(place: BackupPlace, kept: int) -> list[str]:
-    """Removes all but the newest `kept` backups, and the files that none of these has. Returns the removed ids."""
-    ids = backup_ids(place)
-    gone, left = ids[: max(0, len(ids) - kept)], ids[max(0, len(ids) - kept) :]
-
-    def stored_names(backup_id: str) -> set[str]:
-        return {one.stored_name for one in read_backup(place, backup_id).stored_files}
-
-    needed = {name for backup_id in left for name in stored_names(backup_id)}
-    for backup_id in gone:
-        files = stored_names(backup_id)
-        # The manifest first: what is left without one is no backup.
-        place.remove([f"{_BACKUPS}{backup_id}/{_MANIFEST}"])
-        place.remove([f"{_BACKUPS}{backup_id}/{CATALOG_FILE}"])
-        place.remove(sorted(files - needed))
-    return gone
-
-
 def everything_in(place: BackupPlace, backup: Backup) -> Wanted:
     """A backup as it is."""
     return Wanted(backup.files, lambda root: _bring_catalog(place, backup, root))
@@ -412,7 +250,7 @@ def _bring_files(place: BackupPlace, wanted: Wanted, root: Path, on_bytes: OnByt
         return one.size
 
     finished = 0
-    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="restore") as pool:
+    with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="restore") as pool:
         running = [pool.submit(fetch, one) for one in wanted.files]
         try:
             for fetched in as_completed(running):
@@ -423,15 +261,6 @@ def _bring_files(place: BackupPlace, wanted: Wanted, root: Path, on_bytes: OnByt
                 fetched.cancel()
     for directory in {path.parent for path in paths}:
         sync_directory(directory)
-
-
-def fetch_catalog(place: BackupPlace, backup: Backup, target: Path) -> None:
-    """Raises DataIntegrityError if it is damaged."""
-    name = f"{_BACKUPS}{backup.backup_id}/{CATALOG_FILE}"
-    place.fetch(name, target)
-    content = target.read_bytes()
-    if (len(content), crc32c([content])) != backup.catalog:
-        raise DataIntegrityError(f"{name} is damaged")
 
 
 def _bring_catalog(place: BackupPlace, backup: Backup, root: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from milvine.catalog.backup_runs import read_runs
 from milvine.catalog.history import read_history
 from milvine.catalog.sqlite_file import CATALOG_FILE, reading
 from milvine.errors import ParameterInvalid
@@ -24,16 +25,22 @@ _LEAST_TS = 1 << 50
 class Moment:
     """Timestamps. A backup has every write up to `begun_ts`, and all that happened up to `ended_ts` is in it or in a
     later history. `complete_from`: the logs and the history in it are complete from then on, None if none are kept.
-    `checkpoints`: by collection, the first log file without rows in the backup."""
+    `checkpoints`: by collection, the first log file without rows in the backup. `runs` of the server: last the one that
+    made the backup; none if an earlier Milvine made it."""
 
     begun_ts: int
     ended_ts: int
     complete_from: int | None
     checkpoints: Mapping[int, int]
+    runs: tuple[str, ...] = ()
+
+    def continues(self, earlier: Moment) -> bool:
+        """Whether the same server, in the same or in an earlier run, made the earlier backup, as far as is known."""
+        return not (self.runs and earlier.runs) or earlier.runs[-1] in self.runs
 
 
 def write_moment(image: Path, begun_ts: int, ended_ts: int, checkpoints: Mapping[int, int]) -> None:
-    """Into a directory with the catalog of a backup, which says from when on its history is complete."""
+    """Into a directory with the catalog of a backup, which has the history and the runs."""
     moment = Moment(begun_ts, ended_ts, complete_from=None, checkpoints=checkpoints)
     (image / _FILE).write_bytes(orjson.dumps(encode_moment(moment)))
 
@@ -44,8 +51,8 @@ def read_moment(image: Path) -> Moment | None:
     if not path.exists():
         return None
     with reading(image / CATALOG_FILE) as connection:
-        complete_from = read_history(connection).complete_from
-    return replace(decode_moment(orjson.loads(path.read_bytes())), complete_from=complete_from)
+        complete_from, runs = read_history(connection).complete_from, read_runs(connection)
+    return replace(decode_moment(orjson.loads(path.read_bytes())), complete_from=complete_from, runs=runs)
 
 
 def encode_moment(moment: Moment) -> dict[str, Any]:
@@ -54,12 +61,14 @@ def encode_moment(moment: Moment) -> dict[str, Any]:
         "ended": moment.ended_ts,
         "completeFrom": moment.complete_from,
         "checkpoints": {str(i): number for i, number in moment.checkpoints.items()},
+        "runs": [*moment.runs],
     }
 
 
 def decode_moment(members: Mapping[str, Any]) -> Moment:
     checkpoints = {int(i): number for i, number in members["checkpoints"].items()}
-    return Moment(members["begun"], members["ended"], members["completeFrom"], checkpoints)
+    runs = tuple(members.get("runs", ()))
+    return Moment(members["begun"], members["ended"], members["completeFrom"], checkpoints, runs)
 
 
 def parse_moment(text: str) -> int:

@@ -20,10 +20,11 @@ from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
 from milvine.datanode import recovery
-from milvine.datanode.backup import Backup, BackupFile, Wanted, fetch_catalog
+from milvine.datanode.backup import Wanted
 from milvine.datanode.catalog_files import named_files, named_resources
 from milvine.datanode.flush import Flusher
 from milvine.datanode.moments import Moment, shown
+from milvine.datanode.stored_backups import Backup, BackupFile, fetch_catalog
 from milvine.datanode.writer import CollectionWriter, Frozen
 from milvine.errors import DataIntegrityError, ParameterInvalid
 from milvine.model.collections import Collection
@@ -44,24 +45,35 @@ _STEP_BYTES = 64 << 20
 
 
 def around(backups: Sequence[Backup], until: int) -> tuple[Backup, Backup]:
-    """The backup before a moment, and the first one whose logs reach from that to it. `backups`: oldest first. Raises
-    ParameterInvalid, saying which moments there are."""
+    """The backup before a moment, and the next one of the same server, whose logs reach from that to it. `backups`:
+    oldest first. Raises ParameterInvalid, saying which moments there are, and if several servers have this one."""
     spans = [*_spans(backups)]
-    for first, earlier, later in spans:
-        if first <= until <= _moment(later).begun_ts:
-            return earlier, later
+    found = [(earlier, later) for first, earlier, later in spans if first <= until <= _moment(later).begun_ts]
+    if len(found) > 1:
+        both = ", ".join(f"{later.backup_id} ({later.source})" for _, later in reversed(found))
+        raise ParameterInvalid(
+            f"the place has {shown(until)} of several servers; name one by its backup after it: {both}"
+        )
+    if found:
+        return found[0]
     ranges = ", ".join(f"{shown(first)} to {shown(_moment(later).begun_ts)}" for first, _, later in reversed(spans))
-    has = f"it has the moments {ranges}" if ranges else "none of its backups has logs (wal.keepHours)"
+    has = f"it has the moments {ranges}" if ranges else "no two of its backups have logs between them (wal.keepHours)"
     raise ParameterInvalid(f"the place has no logs of {shown(until)}; {has}")
 
 
 def _spans(backups: Sequence[Backup]) -> Iterator[tuple[int, Backup, Backup]]:
-    """The first moment after a backup, the backup, and the next one; the latest spans first."""
+    """The first moment after a backup, the backup, and the next one of the same server; the latest spans first."""
     known = [one for one in backups if one.moment is not None]
-    for earlier, later in zip(reversed(known[:-1]), reversed(known[1:]), strict=True):
+    for number, later in reversed([*enumerate(known)]):
+        earlier = next((one for one in reversed(known[:number]) if later.continues(one)), None)
         complete_from = _moment(later).complete_from
-        if complete_from is not None and complete_from <= _moment(earlier).begun_ts:
+        if earlier is not None and complete_from is not None and complete_from <= _moment(earlier).begun_ts:
             yield _moment(earlier).ended_ts, earlier, later
+
+
+def before(backups: Sequence[Backup], last: Backup) -> list[Backup]:
+    """A backup and those before it of the same server."""
+    return [one for one in backups if one.backup_id <= last.backup_id and last.continues(one)]
 
 
 def _moment(backup: Backup) -> Moment:

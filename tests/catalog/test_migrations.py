@@ -167,6 +167,7 @@ STORED_FORMS = {
     9: "77a20e67c39d445f",
     10: "90efa5dba151ac8a",
     11: "d1b06ff1b1f710a9",
+    12: "e8d43046ddeac9d8",
 }
 """Digest of the tables and the members of their JSON, by version."""
 

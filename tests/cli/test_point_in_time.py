@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,7 +236,7 @@ def test_what_the_log_does_not_say_comes_back_too(
 def test_a_restored_backup_has_moments_of_its_own(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
 ) -> None:
-    """The server of a restored directory uses the same place: its moments hold no rows of the other server."""
+    """The server of a restored directory uses the same place if told to: its moments hold no rows of the other one."""
     place = tmp_path / "place"
     server = new_server(env=KEEPING)
     client = MilvusClient(server.uri)
@@ -252,7 +253,8 @@ def test_a_restored_backup_has_moments_of_its_own(
     client = MilvusClient(fork.uri)
     client.insert("shop", [row(3, "here")])
     between = now_ts()
-    run("backup", place, "--uri", fork.uri)
+    assert "is of another server" in run("backup", place, "--uri", fork.uri, code=1)
+    run("backup", place, "--uri", fork.uri, "--other-server")
     client.insert("shop", [row(4, "here")])
     here = now_ts()
     run("backup", place, "--uri", fork.uri)
@@ -262,6 +264,63 @@ def test_a_restored_backup_has_moments_of_its_own(
     run("restore", place, tmp_path / "here", "--to", here)
     assert opened(tmp_path / "there") == {"shop": {1: "first", 2: "there"}}
     assert opened(tmp_path / "here") == {"shop": {1: "first", 3: "here", 4: "here"}}
+
+
+def test_backups_of_two_servers_in_one_place_do_not_mix(
+    new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    servers = [new_server(env=KEEPING) for _ in range(2)]
+    clients = [MilvusClient(server.uri) for server in servers]
+
+    def back_up(number: int, *more: str, code: int = 0) -> Any:
+        return run("backup", place, "--uri", servers[number].uri, *more, code=code)
+
+    def write(number: int, key: int) -> None:
+        clients[number].insert("shop", [row(key, f"server {number}")])
+
+    for number, client in enumerate(clients):
+        create(client, "shop")
+        write(number, 10 * number)
+        first = back_up(number, *["--other-server"][:number])
+        write(number, 10 * number + 1)
+    refused = back_up(0, code=1)
+    assert f"{first['backupId']}, is of another server ({servers[1].data_dir} on " in refused
+    assert len(run("restore", place, "--list")) == 2, "a refused backup leaves nothing"
+    moment = now_ts()
+    last = []
+    for number in range(2):
+        write(number, 10 * number + 2)
+        last.append(back_up(number, "--other-server")["backupId"])
+    refused = run("restore", place, tmp_path / "x", "--to", moment, code=1)
+    assert "of several servers" in refused and all(one in refused for one in last)
+    for number, backup_id in enumerate(last):
+        target = tmp_path / f"of-{number}"
+        run("restore", place, target, "--to", moment, "--backup", backup_id)
+        assert opened(target) == {"shop": dict.fromkeys([10 * number, 10 * number + 1], f"server {number}")}
+    too_early = ("--to", moment, "--backup", first["backupId"])
+    assert "has no logs of" in run("restore", place, tmp_path / "x", *too_early, code=1)
+    for client in clients:
+        client.close()
+
+
+def test_a_place_tells_a_copied_directory_from_the_first_one(
+    new_server: ServerFactory, run: Any, tmp_path: Path
+) -> None:
+    """Neither a restart nor a move makes another server, but of two copies only one can go on."""
+    place, copy = tmp_path / "place", tmp_path / "copy"
+    server = new_server()
+    run("backup", place, "--uri", server.uri)
+    server.stop()
+    server.start()
+    run("backup", place, "--uri", server.uri)
+    server.stop()
+    shutil.copytree(server.data_dir, copy)
+    copied = new_server(data_dir=copy)
+    run("backup", place, "--uri", copied.uri)
+    server.start()
+    assert f"is of another server ({copy} on " in run("backup", place, "--uri", server.uri, code=1)
+    run("backup", place, "--uri", copied.uri)
 
 
 def test_imports_and_restored_snapshots_come_back_while_their_files_are_there(

@@ -8,6 +8,7 @@ also keeps earlier programs from opening what they cannot read. A step that was 
 from __future__ import annotations
 
 from milvine.catalog.migrations.api_keys import add_api_keys
+from milvine.catalog.migrations.backup_runs import add_backup_runs
 from milvine.catalog.migrations.dropped_fields import add_dropped_fields
 from milvine.catalog.migrations.file_resources import add_file_resources
 from milvine.catalog.migrations.functions import add_functions
@@ -26,4 +27,5 @@ STEPS: tuple[Step, ...] = (
     Step(9, add_snapshots),
     Step(10, add_import_jobs),
     Step(11, add_history),
+    Step(12, add_backup_runs),
 )
