@@ -20,6 +20,7 @@ from milvine.cli import (
     node,
     rows,
     serve,
+    snapshots,
 )
 from milvine.cli.command import FAILED, Command, Failed
 
@@ -38,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     exports.COMMAND,
     imports.COMMAND,
     jobs.COMMAND,
+    snapshots.COMMAND,
     backup.BACKUP,
     backup.RESTORE,
     migrate.COMMAND,
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run, parser=subparser)
+        subparser.set_defaults(run=command.run, parser=subparser, words=1)
     return parser
 
 
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     parsed, unknown = _parser().parse_known_args(given)
     if unknown:  # perhaps because options stand between the other arguments
-        parsed, unknown = parsed.parser.parse_known_intermixed_args(given[1:])
+        parsed, unknown = parsed.parser.parse_known_intermixed_args(given[parsed.words :])
     if unknown:
         parsed.parser.error(f"unknown arguments: {' '.join(unknown)}")  # with the usage of the command
     try:

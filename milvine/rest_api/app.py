@@ -87,6 +87,7 @@ OUR_ROUTES: dict[str, Route] = {
     **api_keys.OUR_ROUTES,
     **backups.OUR_ROUTES,
     **exports.OUR_ROUTES,
+    **snapshots.OUR_ROUTES,
 }
 VERSIONS = (Version("/v2/vectordb/", {**unserved.ROUTES, **ROUTES}), V1, Version("/milvine/v1/", OUR_ROUTES))
 _NAMED_KEYS = tuple((noun, key) for noun, keys in NAMES for key in keys if "." not in key)

@@ -1,4 +1,4 @@
-"""/v2/vectordb/jobs/snapshot/: restores and exports."""
+"""/v2/vectordb/jobs/snapshot/: restores and exports. /milvine/v1/snapshot/: the calls that Milvus has as RPCs only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 from typing import Any
 
 from milvine.datanode.snapshot_exporter import ExportJob
-from milvine.errors import PermissionDenied, RestoreJobNotFound, UnexpectedError
+from milvine.errors import ParameterInvalid, PermissionDenied, RestoreJobNotFound, UnexpectedError
+from milvine.logs import timestamp
 from milvine.model.snapshots import RestoreState
+from milvine.model.timestamps import physical_ms
+from milvine.rest_api.body import parse_int64
 from milvine.rest_api.call import Call, Route, job_id_of
 from milvine.service import snapshot_exports, snapshots
 
@@ -85,6 +88,74 @@ def restore_external(call: Call) -> dict[str, Any]:
     return {"data": {"jobId": _id(call, job_id)}}
 
 
+def _name(call: Call) -> str:
+    return call.body.text("snapshotName")
+
+
+def create(call: Call) -> dict[str, Any]:
+    """Keeps a collection as its last flush left it."""
+    body = call.body
+    snapshots.create_snapshot(
+        call.engine, call.context, call.name, _name(call), body.text("description"), body.long("protectionSeconds")
+    )
+    return {"data": {}}
+
+
+def drop(call: Call) -> dict[str, Any]:
+    snapshots.drop_snapshot(call.engine, call.context, call.name, _name(call))
+    return {"data": {}}
+
+
+def list_all(call: Call) -> dict[str, Any]:
+    """The names, oldest first."""
+    return {"data": snapshots.list_snapshots(call.engine, call.context, call.name)}
+
+
+def describe(call: Call) -> dict[str, Any]:
+    found = snapshots.describe_snapshot(call.engine, call.context, call.name, _name(call))
+    kept = found.snapshot
+    return {
+        "data": {
+            "snapshotName": kept.name,
+            "collectionName": found.collection_name,
+            "description": kept.description,
+            "created": timestamp(physical_ms(kept.created_ts) / 1000),
+            "partitionNames": [one.name for one in kept.collection.partitions],
+            "rowCount": sum(one.row_count for one in kept.segments),
+            "pins": [
+                {"pinId": str(pin_id), "expires": timestamp(ms / 1000) if ms else ""}
+                for pin_id, ms in found.pins.items()
+            ],
+            "protectedUntil": timestamp(kept.protected_until_ms / 1000) if kept.protected_until_ms else "",
+            "location": found.location,
+        }
+    }
+
+
+def restore(call: Call) -> dict[str, Any]:
+    """Makes a collection of a snapshot, in a job that `jobs/snapshot/describe` knows."""
+    body = call.body
+    target, database = body.text("targetCollectionName"), body.text("targetDbName") or call.context.database
+    job_id = snapshots.restore_snapshot(call.engine, call.context, call.name, _name(call), target, database)
+    return {"data": {"jobId": str(job_id)}}
+
+
+def pin(call: Call) -> dict[str, Any]:
+    """Keeps a snapshot from being dropped, for ever without `ttlSeconds`."""
+    seconds = call.body.long("ttlSeconds")
+    return {"data": {"pinId": str(snapshots.pin_snapshot(call.engine, call.context, call.name, _name(call), seconds))}}
+
+
+def unpin(call: Call) -> dict[str, Any]:
+    text = call.body.text("pinId")
+    try:
+        pin_id = parse_int64(text)
+    except ValueError as error:
+        raise ParameterInvalid(str(error), expected="int64 pinId", actual=text) from error
+    snapshots.unpin_snapshot(call.engine, call.context, pin_id)
+    return {"data": {}}
+
+
 ROUTES: dict[str, Route] = {
     "jobs/snapshot/describe": Route(describe_job, "JobIDReq", ("jobId",)),
     "jobs/snapshot/export": Route(export, "ExportSnapshotReq", ("collectionName", "snapshotName", "targetS3Path")),
@@ -92,4 +163,14 @@ ROUTES: dict[str, Route] = {
         restore_external, "RestoreExternalSnapshotReq", ("targetCollectionName", "snapshotMetadataURI")
     ),
     "jobs/snapshot/list": Route(list_jobs, "OptionalCollectionNameReq", ()),
+}
+_NAMED = ("collectionName", "snapshotName")
+OUR_ROUTES: dict[str, Route] = {
+    "snapshot/create": Route(create, "SnapshotCreateReq", _NAMED),
+    "snapshot/describe": Route(describe, "SnapshotReq", _NAMED),
+    "snapshot/drop": Route(drop, "SnapshotReq", _NAMED),
+    "snapshot/list": Route(list_all),
+    "snapshot/pin": Route(pin, "SnapshotPinReq", _NAMED),
+    "snapshot/restore": Route(restore, "SnapshotRestoreReq", (*_NAMED, "targetCollectionName")),
+    "snapshot/unpin": Route(unpin, "SnapshotUnpinReq", ("pinId",)),
 }

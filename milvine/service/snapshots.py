@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from milvine.catalog import restores
@@ -32,11 +33,13 @@ _SHORT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDescription:
-    """`location`: where the files are, below the data directory or as a URI. `collection_name` is today's."""
+    """`location`: where the files are, below the data directory or as a URI. `collection_name` is today's. `pins`: when
+    those that hold it expire, 0 for never, by their ids."""
 
     snapshot: CollectionSnapshot
     collection_name: str
     location: str
+    pins: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ def describe_snapshot(engine: Engine, context: RequestContext, collection_name: 
     collection = engine.catalog.snapshot.existing(kept.collection_id)
     uri = engine.settings.store_uri
     place = "" if uri == LOCAL_STORE else f"{uri.rstrip('/')}/"
-    return SnapshotDescription(kept, collection.name, f"{place}segments/{kept.collection_id}")
+    pins = {pin_id: kept.pins[pin_id] for pin_id in sorted(kept.live_pins(now_ms()))}
+    return SnapshotDescription(kept, collection.name, f"{place}segments/{kept.collection_id}", pins)
 
 
 @capability("DescribeSnapshot", on="collection_name")
