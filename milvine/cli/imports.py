@@ -8,16 +8,22 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from milvine.cli.command import FAILED, OK, Command, Failed, add_store_arguments
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
 
+if TYPE_CHECKING:
+    from milvine.storage.backup_places import BackupPlace
+
 _LOOK_SECONDS = 0.2
 _LANCE = ".lance"
 _ROWS_AT_A_TIME = 4096
+_COPIES = "milvine-import/"
+"""Below the place of --through. The names of copies begin with the time of their import."""
+_COPY_SECONDS = 24 * 3600
 _AUTO_COMMIT, _COMMIT_WITHIN = "auto_commit", "commit_within"
 _COMMIT_TIME = "60s"
 """The command asks five times a second; a server that cannot be reached for as long ends the job."""
@@ -56,6 +62,7 @@ def _options(given: Sequence[str]) -> dict[str, str]:
 def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
     """The files where the server reads them."""
     from milvine.storage.backup_places import copy_into, open_backup_place
+    from milvine.storage.directories import make_directory
     from milvine.storage.export_files import lance_batches, write_file
 
     if not parsed.through:
@@ -68,14 +75,17 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
     store = parsed.endpoint, parsed.region
     place = open_backup_place(parsed.through, *store)
     directory = parsed.through.rstrip("/") if "://" in parsed.through else str(Path(parsed.through).resolve())
+    place.remove(_left_over(place, directory))
     copies = []
     try:
         for one in parsed.files:
             path = Path(one.rstrip("/"))
             is_lance = path.suffix == _LANCE
-            name = f"{uuid.uuid4().hex}{'.parquet' if is_lance else path.suffix}"
+            name = f"{_COPIES}{_stamp(time.time())}-{uuid.uuid4().hex}{'.parquet' if is_lance else path.suffix}"
             copies.append(name)
             if is_lance:
+                if "://" not in directory:
+                    make_directory(Path(directory) / _COPIES)
                 write_file(f"{directory}/{name}", *lance_batches(one, _ROWS_AT_A_TIME, *store), *store)
             elif not path.is_file():
                 raise Failed(f"{one} is not a file")
@@ -85,6 +95,22 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
         yield [f"{directory}/{name}" for name in copies]
     finally:
         place.remove(copies)
+
+
+def _stamp(seconds: float) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
+
+
+def _left_over(place: BackupPlace, directory: str) -> list[str]:
+    """The copies of commands that were killed: none is needed for a day."""
+    from milvine.storage.files import walk_files
+
+    if "://" in directory:
+        names = [*place.sizes(_COPIES)]
+    else:  # with those that were never finished
+        names = [path.relative_to(directory).as_posix() for path in walk_files(Path(directory) / _COPIES)]
+    oldest = _stamp(time.time() - _COPY_SECONDS)
+    return [name for name in names if name.removeprefix(_COPIES) < oldest]
 
 
 def _absolute(path: str) -> str:

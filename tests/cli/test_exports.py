@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from pymilvus import DataType, MilvusClient
 from milvine.cli import imports, main
 from milvine.datanode.check import Check
 from milvine.service.exporting import exports
+from milvine.storage.files import walk_files
 
 ROWS = 300
 FORMATS = ("parquet", "jsonl", "lance")
@@ -127,7 +129,7 @@ def test_rows_of_all_types_come_back(
     imported = run("import", "back", target, "--through", places)
     assert (imported["state"], imported["importedRows"]) == ("Completed", ROWS - 2)
     assert stored(client, "back") == stored(client, filled)
-    assert list(places.iterdir()) == [], "what was copied for the import is removed"
+    assert [*walk_files(places)] == [], "what was copied for the import is removed"
 
 
 @pytest.mark.parametrize("ending", FORMATS[:2])
@@ -151,6 +153,29 @@ def test_json_that_is_no_object_comes_back(
     before, back = ([row["document"] for row in stored(client, name)] for name in ("documents", "documents_back"))
     assert len(before) == len(texts)
     assert list(map(repr, back)) == list(map(repr, before))
+
+
+def test_copies_of_a_killed_import_go_with_one_a_day_later(
+    client: MilvusClient, filled: str, source: Server, run: Any, places: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "rows.parquet"
+    run("export", filled, target, "--filter", "id < 50")
+    make(client, "after_kill")
+    command = [sys.executable, "-m", "milvine", "import", "after_kill", str(target), "--through", str(places)]
+    # Nobody answers the port, so the command waits with its copy there.
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        process = subprocess.Popen([*command, "--uri", f"http://127.0.0.1:{deaf.getsockname()[1]}"])
+        deaf.accept()
+        process.kill()
+        process.wait(30)
+    (copy,) = walk_files(places)
+    run("import", "after_kill", target, "--through", places)
+    assert [*walk_files(places)] == [copy], "it may be in use"
+    yesterday = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - 25 * 3600))
+    old = copy.rename(copy.with_name(yesterday + copy.name[len(yesterday) :]))
+    old.with_name(f"{old.name}.1.unfinished").touch()
+    run("import", "after_kill", target, "--through", places)
+    assert [*walk_files(places)] == []
 
 
 def test_a_file_below_the_import_path_needs_no_copy(client: MilvusClient, filled: str, run: Any, places: Path) -> None:
@@ -318,7 +343,7 @@ def test_mistakes_are_told_in_one_sentence_and_leave_no_file(
     assert "not below" in run("import", filled, taken, code=1)
     failed = run("import", filled, taken, "--through", places, code=1)
     assert (failed["state"], "parquet" in failed["reason"]) == ("Failed", True)
-    assert list(places.iterdir()) == []
+    assert [*walk_files(places)] == []
     assert "--through" in run("import", filled, "x.lance", code=1)
     assert "KEY=VALUE" in run("import", filled, taken, "--option", "sep", code=1)
 
