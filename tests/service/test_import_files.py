@@ -161,6 +161,18 @@ BAD_FILES: list[tuple[str, Callable[[Path], None], str]] = [
         "expected type 'Int64' for field 'id', got type 'map[string]interface {}' "
         "with value 'map[a:[true x] b:<nil>]', row number: 1",
     ),
+    (
+        "list.json",
+        _text(f"[{ROW}, [1]]"),
+        "failed to parse row, error: invalid JSON format, each row should be a key-value map, but got type "
+        "[]interface {}: importing data failed, row number: 1",
+    ),
+    (
+        "words.jsonl",
+        _text(f"{ROW}\nnot json\n"),
+        "failed to decode row, error: invalid character 'n' at its start, row number: 1",
+    ),
+    ("header.csv", _text("x" * 200_000), "failed to read csv header, error: field larger than field limit"),
     ("garbage.json", _text("hello"), "invalid JSON format, the content should be started with '{' or '['"),
     ("root.json", _text('{"data": []}'), "invalid JSON format, the root key should be 'rows', but get 'data'"),
     ("open.json", _text(f"[{ROW},"), "failed to decode JSON, error: unexpected EOF, row number: 1"),

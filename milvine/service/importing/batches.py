@@ -86,7 +86,7 @@ def located(convert: Callable[[int, int], _T], row_count: int, first_row: int) -
         except InputError as found:
             refusal = found
         text = refusal.message
-        for numbered in ("row number: 0, ", ", row number: 0"):
+        for numbered in ("row number: 0, ", ", row number: 0", "row 0: "):
             text = text.replace(numbered, "")
         text = text.removesuffix(f": {ImportFailed.text}")
         raise ImportFailed(f"{text}, row number: {first_row + low}") from error

@@ -93,7 +93,10 @@ class CsvReader:
         lines = csv.reader(
             io.StringIO(start.decode(errors="replace").removeprefix("\ufeff"), newline=""), delimiter=self._separator
         )
-        header = next(lines, None)
+        try:
+            header = next(lines, None)
+        except csv.Error as error:
+            raise ImportFailed(f"failed to read csv header, error: {error}") from error
         if not header:
             raise ImportFailed("failed to read csv header, error: EOF")
         if len(set(header)) < len(header):

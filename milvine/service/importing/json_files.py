@@ -23,6 +23,7 @@ _BETWEEN = b" \t\r\n,"
 _ROOT = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*(\[?)')
 _TOKEN_END = re.compile(rb"[,\]\s]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_VALUE_STARTS = b'{"-0123456789'
 _QUOTE, _BACKSLASH, _OPEN, _CLOSE = b'"\\{}'
 
 
@@ -201,10 +202,13 @@ def _check_between(text: bytes, starts: Array, ends: Array, first_row: int) -> N
 
 def _refuse(text: bytes, row: int) -> None:
     """Raises ImportFailed for text that is no row."""
+    value: object = []
     try:
-        value = json_text.loads(_TOKEN_END.split(text, maxsplit=1)[0])
+        if not text.startswith(b"["):
+            value = json_text.loads(_TOKEN_END.split(text, maxsplit=1)[0])
     except json_text.NotJson as error:
-        raise ImportFailed(f"failed to decode row, error: {reason(error)}{_numbered(row)}") from error
+        told = reason(error) if text[0] in _VALUE_STARTS else f"invalid character {chr(text[0])!r} at its start"
+        raise ImportFailed(f"failed to decode row, error: {told}{_numbered(row)}") from error
     if not isinstance(value, dict):
         inner = ImportFailed(
             f"invalid JSON format, each row should be a key-value map, but got type {json_text.go_type(value)}"

@@ -88,6 +88,8 @@ class _Column:
             version = npy.read_magic(file)
             read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             shape, is_fortran, dtype = read_header(file, max_header_size=_MAX_HEADER_BYTES)
+            if min(shape, default=0) < 0:
+                raise ValueError(f"the shape {shape} has a negative number")
         except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
             raise ImportFailed(f"failed to read the numpy file '{path}', error: {reason(error)}") from error
         if is_fortran and len(shape) > 1:
