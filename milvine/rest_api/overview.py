@@ -38,6 +38,7 @@ def work(call: Call) -> dict[str, Any]:
             "totalRows": one.total_rows,
             "indexedRows": one.indexed_rows,
             "reason": one.failure,
+            "jobId": "" if one.job_id is None else str(one.job_id),
         }
         for one in found.indexes
     ]

@@ -29,7 +29,7 @@ class CollectionOverview:
 @dataclass(frozen=True, slots=True)
 class UnfinishedIndex:
     """An index that some sealed rows lack. `running_seconds`: since its current build started, None if none runs.
-    `failure`: why its builds fail, or empty."""
+    `failure`: why its builds fail, or empty. `job_id`: of the import whose rows these are, which nobody sees yet."""
 
     collection: Collection
     index_name: str
@@ -37,6 +37,7 @@ class UnfinishedIndex:
     indexed_rows: int
     running_seconds: float | None
     failure: str
+    job_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def background_work(engine: Engine, context: RequestContext) -> BackgroundWork:
         for p in plans
     )
     warnings = check_health(engine, context)[1] if sees_everything(engine, context) else []
-    return BackgroundWork(tuple(_unfinished_indexes(engine, seen)), merges, tuple(warnings))
+    indexes = _unfinished_indexes(engine, seen) + _indexes_of_import(engine, seen)
+    return BackgroundWork(tuple(indexes), merges, tuple(warnings))
 
 
 def _unfinished_indexes(engine: Engine, seen: list[Collection]) -> list[UnfinishedIndex]:
@@ -111,6 +113,22 @@ def _unfinished_indexes(engine: Engine, seen: list[Collection]) -> list[Unfinish
                 )
             )
     return found
+
+
+def _indexes_of_import(engine: Engine, seen: list[Collection]) -> list[UnfinishedIndex]:
+    building = engine.imports.building()
+    if building is None:
+        return []
+    job_id, builds = building
+    return [
+        UnfinishedIndex(
+            collection, one.index.name, builds.total_rows, one.indexed_rows, one.running_seconds, "", job_id
+        )
+        for collection in seen
+        if collection.collection_id == builds.collection.collection_id
+        for one in builds.indexes()
+        if one.indexed_rows < builds.total_rows
+    ]
 
 
 @for_every_user()

@@ -22,7 +22,7 @@ export function workView(_rest, polling) {
       found.warnings.length ? section("Warnings", h("ul", {}, found.warnings.map((text) => h("li", {}, text)))) : null,
       section("Index builds", table(["collection", "index", "state", ["indexed", "number"], ["rows", "number"], ["", "wide"]],
         found.builds.map((one) => [`${one.dbName}.${one.collectionName}`, one.indexName,
-          [one.isRunning ? `building for ${milliseconds(one.milliseconds)}` : "waiting", one.reason ? h("p", { class: "problem" }, one.reason) : null],
+          [one.isRunning ? `building for ${milliseconds(one.milliseconds)}` : "waiting", one.jobId ? ` (import ${one.jobId})` : null, one.reason ? h("p", { class: "problem" }, one.reason) : null],
           number(one.indexedRows), number(one.totalRows), bar([[one.indexedRows, `${one.indexedRows} of ${one.totalRows}`]], one.totalRows)]),
         "No index is being built.")),
       section("Merges", table(["collection", "state", ["segments", "number"], ["rows", "number"]],

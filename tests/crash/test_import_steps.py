@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from milvine.datanode.check import Check
 
 sys.path.append(str(Path(__file__).parents[1] / "compat"))
 from import_files import Jobs
+from load_calls import gate, ours
+from test_child_failures import child_of, until
 
 NAME = "imported"
 ROWS = 3000
@@ -114,3 +117,33 @@ def test_a_child_that_always_crashes_ends_the_job(new_server: Callable[..., Any]
     assert imported(client) == 0
     client.close()
     assert not list((server.data_dir / "segments").glob("*/*"))
+
+
+def test_a_build_of_an_import_is_shown_and_repeated_if_its_child_is_killed(
+    new_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    with gate(tmp_path, "build.index_written") as held:
+        server = new_server(env={**write(tmp_path / "files"), **held.environment})
+        client = server.client()
+        create(client)
+        jobs = Jobs(server)
+        job_id = jobs.create(NAME, [["rows.json"]])
+
+        def shown() -> Any:
+            found = [one for one in ours(server, "work")["data"]["builds"] if one["indexedRows"]]
+            return found and found[0]
+
+        build = until(shown, "rows of the build")
+        assert (build["jobId"], build["collectionName"], build["indexName"]) == (job_id, NAME, "vector")
+        assert (build["totalRows"], build["indexedRows"], build["isRunning"]) == (ROWS, ROWS - 1, True)
+        assert (jobs.describe(job_id)["state"], jobs.describe(job_id)["progress"]) == ("Importing", 97)
+        child = child_of(server.pid)
+        assert child is not None
+        os.kill(child, signal.SIGKILL)
+        until(lambda: not shown(), "the end of the build")
+        until(shown, "another build")
+        held.let_through()
+        assert jobs.wait(job_id)["state"] == "Completed"
+        assert ours(server, "work")["data"]["builds"] == []
+        assert imported(client) == ROWS
+        client.close()

@@ -166,8 +166,8 @@ def _report(engine: Engine, job: ImportJob) -> JobReport:
 
 def _running_report(job: ImportJob, running: Running) -> JobReport:
     read = (1000 * running.file + running.thousandths) / (1000 * len(job.files))
-    is_building = running.state is JobState.INDEX_BUILDING
-    progress = 80 + running.built // 10 if is_building else 10 + int(60 * min(1.0, read))
+    builds = running.builds
+    progress = 10 + int(40 * min(1.0, read)) if builds is None else 50 + 48 * builds.percent() // 100
     files = tuple(
         FileProgress(
             paths,

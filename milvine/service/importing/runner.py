@@ -20,12 +20,12 @@ from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
 from milvine.datanode.child import NotWanted, run_task
-from milvine.datanode.index_build import build_index
 from milvine.datanode.node import DataNode
 from milvine.errors import ImportFailed, MilvineError, ServiceInternal
 from milvine.model.import_jobs import ABORTED, COMMIT_WITHIN, FileStats, ImportJob, JobState
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock
+from milvine.service.importing.builds import ImportBuilds
 from milvine.service.importing.options import commit_seconds, commits_itself, timeout_seconds
 from milvine.service.importing.orders import TASK, ReadAnswer, ReadOrder, progress_of
 from milvine.storage.directories import sync_directory
@@ -48,12 +48,11 @@ class Running:
     """How far the running job is. `file`: the place of the file that is being read; `thousandths`: of it."""
 
     job_id: int
-    state: JobState = JobState.IMPORTING
     file: int = 0
     thousandths: int = 0
     row_count: int = 0
-    built: int = 0
-    """Percent of the indexes."""
+    builds: ImportBuilds | None = None
+    """Once all rows are read."""
 
 
 class ImportRunner:
@@ -96,6 +95,11 @@ class ImportRunner:
         """None if the job is not the one that runs."""
         found = self._running
         return found if found is not None and found.job_id == job_id else None
+
+    def building(self) -> tuple[int, ImportBuilds] | None:
+        """The job whose indexes are being built, and how far they are."""
+        found = self._running
+        return None if found is None or found.builds is None else (found.job_id, found.builds)
 
     def commit(self, job_id: int) -> None:
         """Makes the rows of an uncommitted job visible, unless they are. Raises ImportFailed, after which the job has
@@ -264,20 +268,13 @@ class ImportRunner:
         running = self._running
         if collection is None or running is None or not collection.indexes:
             return segments
-        running.state = JobState.INDEX_BUILDING
-        is_wanted = self._is_wanted(job, ends_at)
-        total = len(segments) * len(collection.indexes)
-        done = 0
-        found = []
-        for meta in segments:
-            built = {}
-            for index in collection.indexes:
-                data_type = collection.schema.by_id[index.field_id].data_type
-                built[index.index_id] = build_index(self._store, meta, index, data_type, is_wanted)
-                done += 1
-                running.built = 100 * done // total
-            found.append(replace(meta, indexes=built))
-        return tuple(found)
+        running.builds = ImportBuilds(self._store, collection, segments)
+
+        def pause(failures: int) -> None:
+            if self._worker.pause(_FIRST_PAUSE_SECONDS * failures):
+                raise NotWanted
+
+        return running.builds.run(self._is_wanted(job, ends_at), pause)
 
     def _fail(self, job_id: int, reason: str) -> None:
         _log.warning("import job %s failed: %s", job_id, reason)
