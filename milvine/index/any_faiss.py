@@ -28,6 +28,7 @@ class AnyFaissIndex:
     is_exact = False
     scan_by_key = None
     scan_band = None
+    lists = None
 
     def __init__(self, index: Any, name: str, metric: MetricType, payload: Array) -> None:
         self._index = index

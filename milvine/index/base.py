@@ -18,6 +18,7 @@ from milvine.model.records import record
 Array = np.ndarray[Any, Any]
 KeyCodes = Callable[[Array], Array]
 """From row offsets to int64 codes that order as the keys of these rows do."""
+DEFAULT_MAX_EMPTY = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Effort:
     candidates: int
     drop_ratio: float = 0.0
     """This share of a sparse query's smallest values is left out; then even an exact index only names candidates."""
+    max_empty: int = DEFAULT_MAX_EMPTY
+    """A search of a band ends after so many lists in a row without a hit; 0: after all lists."""
 
     def reaching(self, k: int) -> Effort:
         """At least the effort that a search for k rows needs."""
@@ -59,6 +62,20 @@ class Found:
         """bool (nq,): True where there are certainly no more hits."""
         whole: Array = self.rows[:, -1] < 0 if self.finds_all else np.zeros(len(self.rows), np.bool_)
         return whole
+
+
+class Lists(Protocol):
+    """The lists of an index of inverted lists."""
+
+    @property
+    def count(self) -> int: ...
+    def ranked(self, query: Any, count: int) -> Array:
+        """int64 (count,): the lists nearest to a query (1, …), nearest first."""
+        ...
+
+    def rows_of(self, lists: Array) -> tuple[Array, Array]:
+        """The rows in these lists, list by list, and int64: how many each of them has."""
+        ...
 
 
 class VectorIndex(Protocol):
@@ -104,4 +121,9 @@ class VectorIndex(Protocol):
     @property
     def scan_band(self) -> Callable[[Any, int, Array | None, Band], tuple[Array, Array]] | None:
         """As `scan`, of the rows inside a band. None where scans of the column may give other distances."""
+        ...
+
+    @property
+    def lists(self) -> Lists | None:
+        """None unless it is an index of inverted lists."""
         ...

@@ -15,6 +15,7 @@ from milvine.index.base import Array, Effort, Found
 from milvine.index.by_distance import padded
 from milvine.index.ivf import MIN_SCANNED, lists_target
 from milvine.index.scan_binary import distances_to, scan
+from milvine.index.stored_lists import StoredLists
 from milvine.model.types import MetricType
 
 
@@ -57,6 +58,7 @@ class BinaryLists:
         self._order, self._vectors = arrays["order"], arrays["vectors"]
         """The row of each vector; list i is from `_starts[i]` to `_starts[i + 1]`."""
         self._metric = metric
+        self.lists = StoredLists(self._order, self._starts, self._ranked)
         self.name = name
         self.row_count = len(self._order)
         self.heap_bytes = 0
@@ -82,12 +84,12 @@ class BinaryLists:
         distances, rows = padded(len(queries), k)
         most = nprobe = min(effort.nprobe, nlist)
         for number, query in enumerate(queries):
-            ranked = np.argsort(distances_to(self._centroids, query, self._metric), kind="stable")
+            ranked = self._ranked(query[None], nlist)
             needed = nprobe
             if here is not None:
                 needed = max(needed, int(np.count_nonzero(np.cumsum(allowed[ranked]) < target)) + 1)
             most = max(most, min(needed, nlist))
-            places = self._places(ranked[:needed])
+            places, _ = self.lists.places(ranked[:needed])
             if here is not None:
                 places = places[here[places]]
             near = distances_to(self._vectors[places], query, self._metric)
@@ -96,13 +98,9 @@ class BinaryLists:
             distances[number, : len(best)], rows[number, : len(best)] = near[best], self._order[places[best]]
         return Found(distances, rows, np.ones(len(queries), np.bool_), most)
 
-    def _places(self, lists: Array) -> Array:
-        """int64: where the vectors of the lists are."""
-        starts, sizes = self._starts[lists], self._starts[lists + 1] - self._starts[lists]
-        ends = np.cumsum(sizes)
-        total = int(ends[-1]) if len(ends) else 0
-        places: Array = np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
-        return places
+    def _ranked(self, query: Array, count: int) -> Array:
+        lists: Array = np.argsort(distances_to(self._centroids, query[0], self._metric), kind="stable")[:count]
+        return lists
 
 
 def check_arrays(arrays: Mapping[str, Array]) -> None:

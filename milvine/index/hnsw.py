@@ -42,6 +42,7 @@ class HnswIndex:
 
     scan_by_key = None
     scan_band = None
+    lists = None
 
     def __init__(
         self, index: Any, name: str, metric: MetricType, payload: Array, heap_bytes: int | None = None

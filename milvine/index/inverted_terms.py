@@ -29,6 +29,7 @@ class TermIndex:
     """The arrays of `build`, read in place; threads share it."""
 
     is_exact = True
+    lists = None
 
     def __init__(self, arrays: Mapping[str, Array], name: str, payload_bytes: int) -> None:
         self._terms, self._starts = arrays["terms"], arrays["starts"]

@@ -15,6 +15,7 @@ import numpy as np
 from milvine.index.base import Effort, Found
 from milvine.index.by_distance import padded
 from milvine.index.scan import Array, bound_cosines, scan, unit
+from milvine.index.stored_lists import StoredLists
 from milvine.model.types import MetricType
 
 COVER_EXPONENT = 0.3
@@ -59,6 +60,8 @@ class IvfIndex:
         """The rows, list by list; `_starts` is where each of the `_filled` lists begins."""
         for number, start, size in zip(self._filled.tolist(), self._starts, filled_sizes, strict=True):
             self._order[start : start + size] = faiss.rev_swig_ptr(lists.get_ids(number), int(size))
+        starts = np.concatenate(([0], np.cumsum(sizes)))
+        self.lists = StoredLists(self._order, starts, self._ranked)
         self._list_starts = self._places_of_lists() if self.is_exact else None
         is_copied = isinstance(index, faiss.IndexIVFFastScan)
         self.heap_bytes = self._order.nbytes + (payload.nbytes if is_copied else 0)
@@ -121,6 +124,10 @@ class IvfIndex:
             some = needed == count
             distances[some], rows[some] = self._probe(queries[some], k, count, mask)
         return Found(distances, rows, trusted, int(needed.max()))
+
+    def _ranked(self, query: Array, count: int) -> Array:
+        lists: Array = self._index.quantizer.search(self._prepared(query), count)[1][0]
+        return lists[lists >= 0]
 
     def _prepared(self, queries: Array) -> Array:
         return unit(queries) if self._metric is MetricType.COSINE else np.ascontiguousarray(queries)

@@ -11,13 +11,21 @@ import faiss
 
 from milvine.index import dense
 from milvine.index.adding import add_in_steps
-from milvine.index.base import Effort, VectorIndex
+from milvine.index.base import DEFAULT_MAX_EMPTY, Effort, VectorIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.ivf import IvfIndex
 from milvine.index.params import IntParam, Param, refined, searched_int
 from milvine.model.types import DataType, MetricType
 
 LISTS: dict[str, Param] = {"nlist": IntParam(128, 1, 65536)}
+
+
+def max_empty(params: Mapping[str, Any]) -> int:
+    """As knowhere, which reads it for range searches only. Raises UnexpectedError."""
+    name = "max_empty_result_buckets"
+    if name not in params or "radius" not in params:
+        return DEFAULT_MAX_EMPTY
+    return searched_int(params, name, 65536, 0)
 
 
 class ProbedType(IndexType):
@@ -31,7 +39,7 @@ class ProbedType(IndexType):
         nprobe = searched_int(params, "nprobe", 65536) if "nprobe" in params else usual
         if "refine" in self.params:
             candidates = refined(candidates, build_params, params)
-        return Effort(candidates, nprobe, candidates)
+        return Effort(candidates, nprobe, candidates, max_empty=max_empty(params))
 
 
 class ListsType(ProbedType):

@@ -130,6 +130,7 @@ class SharedBands:
     is_exact = False
     scan_by_key = None
     scan_band = None
+    lists = None
 
     def __init__(self, arrays: Mapping[str, Array], name: str, payload_bytes: int) -> None:
         self._keys, self._rows = arrays["keys"], arrays["rows"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from milvine.index.base import Effort, Found, KeyCodes, VectorIndex
+from milvine.index.base import Effort, Found, KeyCodes, Lists, VectorIndex
 from milvine.index.by_distance import Band
 from milvine.index.scan import Array
 
@@ -24,6 +24,7 @@ class PartialIndex:
         self.is_exact = index.is_exact
         self.scan_by_key = None if index.scan_by_key is None else self._scan_by_key
         self.scan_band = None if index.scan_band is None else self._scan_band
+        self.lists = None if index.lists is None else _PartialLists(index.lists, self._places)
         self.heap_bytes = index.heap_bytes + self._places.nbytes
         self.memory_bytes = index.memory_bytes + self._places.nbytes
 
@@ -61,3 +62,16 @@ class PartialIndex:
     def _outside(self, rows: Array) -> Array:
         mapped: Array = np.where(rows >= 0, self._places[rows], -1).astype(np.int64)
         return mapped
+
+
+class _PartialLists:
+    def __init__(self, lists: Lists, places: Array) -> None:
+        self._lists, self._places = lists, places
+        self.count = lists.count
+
+    def ranked(self, query: Any, count: int) -> Array:
+        return self._lists.ranked(query, count)
+
+    def rows_of(self, lists: Array) -> tuple[Array, Array]:
+        rows, sizes = self._lists.rows_of(lists)
+        return self._places[rows], sizes

@@ -141,7 +141,7 @@ KEYS: dict[str, dict[str, Known]] = {
     SEARCH: {
         **_served("anns_field topk limit offset metric_type params round_decimal ignore_growing iterator"),
         **_served("collection_id search_iter_v2 search_iter_batch_size search_iter_last_bound search_iter_id"),
-        **_served("radius range_filter ef nprobe refine_k reorder_k hints"),
+        **_served("radius range_filter max_empty_result_buckets ef nprobe refine_k reorder_k hints"),
         **_served("search_list search_list_size beamwidth rbq_bits_query efSearch k_factor"),
         **_served("group_by_field group_by_fields group_size json_path json_type strict_cast"),
         **_served("rank_group_scorer order_by_fields analyzer_name"),
@@ -153,7 +153,7 @@ KEYS: dict[str, dict[str, Known]] = {
         **_harmless(_WITHOUT_TYPE, "rbq_query_bits"),
         **_harmless("only the hosted AUTOINDEX reads it", "level"),
         **_harmless("pages always keep one order", "page_retain_order retain_iterator_order"),
-        **_harmless("a search continues until the limit is full", "ensure_topk_full max_empty_result_buckets"),
+        **_harmless("a search continues until the limit is full", "ensure_topk_full"),
         **_harmless("a hint of how to filter", "expr_use_json_stats iterative_filter"),
         **_harmless("of a cluster's reduce; here one process sees all segments", "global_refine"),
         **_harmless("of a cluster's reduce; here one process sees all segments", "search_topk_ratio refine_topk_ratio"),

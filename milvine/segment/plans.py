@@ -44,6 +44,8 @@ class SearchPlan:
     output_field_ids: tuple[int, ...]
     primary_field_id: int
     band: Band | None = None
+    wants_whole_band: bool = False
+    """More rows of the band will be asked for, so that lists with any of them count."""
     ignores_growing: bool = False
     expired_ts: int = 0
     """Rows inserted before it are not seen."""

@@ -7,32 +7,30 @@ also reports the queries that it could not answer well; those are scanned.
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from milvine.expr.evaluate import evaluate
-from milvine.index.base import Effort, Found, VectorIndex
+from milvine.index.base import Effort, Found, Lists, VectorIndex
 from milvine.index.by_distance import padded
 from milvine.model.columns import Column, ColumnBatch, concat_batches
 from milvine.model.records import record
+from milvine.segment.band_search import MEASURED_SHARE, search_lists
 from milvine.segment.collect import TopKeys, is_plain
 from milvine.segment.joined_rows import as_joined, members_of
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import Hits, SearchPlan, SegmentSearchStats
+from milvine.segment.query_threads import QUERIES_PER_THREAD, in_threads
 from milvine.segment.rescoring import reordered
 from milvine.segment.rows import RowSet, alive
 from milvine.segment.topk import has_repeats, key_ranks, select_winners
 
 Array = np.ndarray[Any, Any]
-_Result = TypeVar("_Result")
 SCAN = "scan"
 _HIT_BYTES = 12
 _BLOCK_CELLS = 1 << 20
@@ -41,12 +39,7 @@ _SCANNED_CELLS = 1 << 22
 _RANKED_ROWS = 1 << 14
 """So many rows of some groups may all be put in order."""
 _MORE_ASKED = 4
-_ASKED_SHARE = 0.05
-"""Beyond this fraction of the rows, asking an index for more costs more than scanning all rows."""
-_THREADS = os.cpu_count() or 1
-_QUERIES_PER_THREAD = 8
-"""With fewer queries, using another thread costs more than it saves."""
-_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="search")
+_ALL_LISTS = 1 << 16
 
 
 def allowed(rows: RowSet, predicate: Any | None, read_ts: int, expired_ts: int = 0) -> Array | None:
@@ -93,6 +86,9 @@ def search_one(rows: RowSet, plan: SearchPlan) -> _Answer:
         is_best = plan.groups is not None and plan.groups.best and kept <= _RANKED_ROWS and not rows.keys.has_repeats
         scanned_by = _best_of_groups if is_best else _scanned
         distances, offsets = scanned_by(rows, plan, mask, kept)
+    elif plan.band is not None and index.lists is not None:
+        distances, offsets, effort, scanned = _by_lists(rows, index, index.lists, plan, mask, kept)
+        way = index.name
     elif (by_key := _by_key(rows, index, plan, mask)) is not None:
         distances, offsets = by_key
         way, effort, scanned = index.name, plan.effort.candidates, 0
@@ -175,12 +171,23 @@ def _by_key(rows: RowSet, index: VectorIndex, plan: SearchPlan, mask: Array | No
         values = keys.take(places).values
         return values if isinstance(values, np.ndarray) else key_ranks(values)
 
-    found = _in_threads(plan.queries, lambda queries: scan(queries, k + may_repeat, mask, codes))
+    found = in_threads(plan.queries, lambda queries: scan(queries, k + may_repeat, mask, codes))
     distances = np.concatenate([near for near, _ in found]) if len(found) > 1 else found[0][0]
     offsets = np.concatenate([near for _, near in found]) if len(found) > 1 else found[0][1]
     if may_repeat and any(has_repeats(keys.take(line[line >= 0]).values) for line in offsets):
         return None
     return distances[:, :k], offsets[:, :k]
+
+
+def _by_lists(
+    rows: RowSet, index: VectorIndex, lists: Lists, plan: SearchPlan, mask: Array | None, kept: int
+) -> tuple[Array, Array, int, int]:
+    """Distances and rows (nq, k) inside the band, how many lists were visited, and how many queries were scanned."""
+    top = TopKeys(rows, plan.primary_field_id, len(plan.queries), plan.k)
+    visited = search_lists(top, rows, index, lists, plan, mask)
+    scanned = len(top.left)
+    _scan_for(top, rows, plan, mask, kept, (plan.k + 1, _MORE_SCANNED * (plan.k + 1), kept))
+    return top.distances, top.rows, visited, scanned
 
 
 def _ask_for(
@@ -191,6 +198,8 @@ def _ask_for(
     An exact index is first asked for one row more than is needed, which usually shows that the rows are in order.
     """
     nq, k, effort = len(plan.queries), plan.k, plan.effort
+    if plan.band is not None:
+        effort = replace(effort, nprobe=_ALL_LISTS)  # of an index whose lists are unknown
     is_glance = index.is_exact and not effort.drop_ratio and plan.band is None and k < effort.candidates
     found = _ask(rows, index, plan, plan.queries, k + 1 if is_glance else effort.candidates, effort, mask)
     if nq == 1 and plan.band is None and found.trusted[0]:
@@ -241,7 +250,7 @@ def _ask_for(
 
 
 def _scan_is_cheaper(rows: RowSet, index: VectorIndex, effort: Effort, kept: int) -> bool:
-    return effort.candidates > _ASKED_SHARE * rows.row_count or index.scan_pays(effort, kept)
+    return effort.candidates > MEASURED_SHARE * rows.row_count or index.scan_pays(effort, kept)
 
 
 def _add_found(top: TopKeys, lines: Array, found: Found, plan: SearchPlan, kept: int, suffices: int | None) -> None:
@@ -263,9 +272,9 @@ def _ask(
     Distances of a range are computed from the column, so that every plan treats rows at its ends alike.
     """
     k = min(k, rows.row_count)
-    if len(queries) < 2 * _QUERIES_PER_THREAD:
+    if len(queries) < 2 * QUERIES_PER_THREAD:
         return _ask_here(rows, index, plan, queries, k, effort, mask)
-    found = _in_threads(queries, lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask))
+    found = in_threads(queries, lambda piece: _ask_here(rows, index, plan, piece, k, effort, mask))
     if len(found) == 1:
         return found[0]
     return Found(
@@ -275,15 +284,6 @@ def _ask(
         max(f.effort for f in found),
         all(f.finds_all for f in found),
     )
-
-
-def _in_threads(queries: Any, function: Callable[[Any], _Result]) -> list[_Result]:
-    """Results of parts of the queries, in order. Only many queries are divided."""
-    parts = min(_THREADS, len(queries) // _QUERIES_PER_THREAD)
-    if parts < 2:
-        return [function(queries)]
-    ends = [len(queries) * part // parts for part in range(parts + 1)]
-    return list(_pool.map(function, [queries[start:end] for start, end in itertools.pairwise(ends)]))
 
 
 def _ask_here(

@@ -39,7 +39,7 @@ from milvine.index.exact import exact_of
 from milvine.index.scan import scan
 from milvine.model.columns import ColumnBatch, json_column
 from milvine.model.types import DataType, MetricType
-from milvine.segment import search
+from milvine.segment import query_threads, search
 from milvine.segment.growing import GrowingSegment, make_chunk
 from milvine.segment.plans import QueryPlan, SearchPlan
 from milvine.segment.retrieve import count_row_sets, query_row_sets
@@ -164,7 +164,7 @@ def test_many_queries_are_answered_as_each_one_alone(
     segment, _ = indexed
     metric = next(iter(segment.spec.indexes.values())).metric_type
     assert metric is not None
-    monkeypatch.setattr(search, "_THREADS", 3)
+    monkeypatch.setattr(query_threads, "_THREADS", 3)
     plan = search_plan(sample(50, 21), metric, text, band=band)
     together = search_one(segment, plan)
     for query in range(50):

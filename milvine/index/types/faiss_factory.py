@@ -19,6 +19,7 @@ from milvine.index.binary_graph import BinaryHnsw, save_graph
 from milvine.index.hnsw import HnswIndex
 from milvine.index.index_type import DEFAULT_NPROBE, IndexType
 from milvine.index.ivf import IvfIndex
+from milvine.index.lists_type import max_empty
 from milvine.index.params import INT32_MAX, TextParam, number
 from milvine.model.schema import FieldSchema
 from milvine.model.types import DataType, MetricType
@@ -97,7 +98,8 @@ class FaissFactory(IndexType):
             max(int(given.get("efSearch", 0)), k) if "efSearch" in given else self.usual_candidates(k, data_type)
         )
         candidates = math.ceil(min(candidates * given.get("k_factor", 1), INT32_MAX))
-        return Effort(candidates, int(given.get("nprobe", DEFAULT_NPROBE)), candidates)
+        nprobe = int(given.get("nprobe", DEFAULT_NPROBE))
+        return Effort(candidates, nprobe, candidates, max_empty=max_empty(params))
 
     def _searched(self, factory: str, name: str, value: object) -> float:
         try:

@@ -109,6 +109,7 @@ class SparseIndex:
     """An inverted index as the planner sees it."""
 
     is_exact = True
+    lists = None
 
     def __init__(self, arrays: Mapping[str, Array], name: str, payload_bytes: int) -> None:
         self._index = InvertedIndex(arrays, name)

@@ -198,6 +198,7 @@ def _new_search(
         output_field_ids=(*(f.field_id for f in wanted.fields), *inputs),
         primary_field_id=collection.schema.primary_field.field_id,
         band=band,
+        wants_whole_band="radius" in request.params and iterators.is_iterator(request.params),
         ignores_growing=ignores_growing,
         rescoring=boost or chains.of_segments,
     )
