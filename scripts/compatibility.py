@@ -93,7 +93,7 @@ _FILTERS = {
     "samples and sets": ["random_sample(0.1)", "id == 1 and random_sample(0.1)", "bloom_match(id, {filter})"],
     "places": ['st_within(doc, "POLYGON((0 0, 1 0, 1 1, 0 0))")', 'st_contains(doc, "POINT(0 0)")'],
     "times": ["doc > ISO '2025-01-01T00:00:00Z'", "doc + INTERVAL 'P1D' > ISO '2025-01-01T00:00:00Z'"],
-    "structs": ["element_filter(doc, $[a] == 1)", "MATCH_ANY(doc, $[a] == 1)"],
+    "structs": ["element_filter(doc, $[a] == 1)", "MATCH_ANY(doc, $[a] == 1)", "doc[0][a] == 1"],
 }
 _TEMPLATES: dict[str, object] = {"ids": [1, 2]}
 
@@ -184,6 +184,12 @@ def page() -> str:
         "## Types of fields",
         "",
         *_table(("type", "served"), ((f"`{n}`", YES if n in served_types else NO) for n in data_types)),
+        "## Arrays of structs",
+        "",
+        "Not served: `ARRAY` of `STRUCT`, lists of vectors (`EmbeddingList`) with the `MAX_SIM` metrics,",
+        "`element_filter`, `MATCH_ANY` and the like. Schemas, added fields, rows, searches, indexes and filters with",
+        "them are refused with code 1100, and `AddCollectionStructField` and its route with code 10.",
+        "",
         "## Index types of vectors",
         "",
         *_table(

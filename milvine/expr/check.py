@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 from milvine.errors import ParameterInvalid, excerpt
-from milvine.expr import calls, comparisons, tree, words
+from milvine.expr import calls, comparisons, structs, tree, words
 from milvine.expr import predicate as bound
 from milvine.expr.computed import check_operand, computed_type, sides_of
 from milvine.expr.errors import NULL_LITERAL, ArgumentError, FilterError, PlanError
@@ -104,6 +104,7 @@ class _Binder:
         self._templates = templates
         self._number_paths = number_paths
         self._timezone = timezone
+        self._array_of_structs = ""  # whose structs a predicate is about
 
     def root(self, node: Node, text: str) -> Predicate:
         operand = self._operand(node)
@@ -117,6 +118,8 @@ class _Binder:
         match node:
             case tree.Column():
                 return self._target(node)
+            case tree.StructPart():
+                raise structs.unknown(node, self._array_of_structs)
             case Literal(_, bool(value)):
                 return Always(value)
             case Literal() | LiteralList() | Template():
@@ -419,6 +422,8 @@ class _Binder:
         name = node.name.lower()
         if node.name in words.FUNCTIONS:
             return self._words(node)
+        if node.name in structs.FUNCTIONS:
+            return self._of_structs(node)
         if node.option is not None:
             raise FilterError(f"invalid expression: {node}", node.position)
         if name == "bloom_match":
@@ -439,6 +444,17 @@ class _Binder:
         field = self._schema.by_id[target.field_id]
         words.check_field(node, field, target)
         return words.bind_words(node, field, target, self._value)
+
+    def _of_structs(self, node: tree.Call) -> Predicate:
+        array = structs.check_form(node, self._array_of_structs)
+        self._array_of_structs = array
+        try:
+            self._operand(node.arguments[1])
+        except FilterError as error:
+            raise structs.wrapped(node, error) from error
+        finally:
+            self._array_of_structs = ""
+        raise structs.without_parts(node)
 
     def _bloom_match(self, node: tree.Call) -> Predicate:
         calls.check_bloom_arguments(node)
@@ -504,6 +520,8 @@ class _Binder:
         return comparisons.contains(target, node.mode, value)
 
     def _array_length(self, node: tree.ArrayLength) -> Target:
+        if isinstance(node.column, tree.StructPart):
+            raise structs.unknown(node.column, self._array_of_structs)
         target = self._target(node.column)
         if not has_elements(target):
             reason = (

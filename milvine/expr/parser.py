@@ -90,7 +90,7 @@ class _TreeBuilder(Transformer[Token, Node]):
         mode = ContainsMode(word.lower().partition("_contains")[2].lstrip("_"))
         return tree.Contains(_start(word), mode, operand, values, str(word))
 
-    def array_length(self, word: Token, column: tree.Column) -> Node:
+    def array_length(self, word: Token, column: tree.Column | tree.StructPart) -> Node:
         return tree.ArrayLength(_start(word), column, str(word))
 
     def column(self, token: Token) -> Node:
@@ -100,6 +100,9 @@ class _TreeBuilder(Transformer[Token, Node]):
             for step in _STEP.finditer(bracket + rest)
         )
         return tree.Column(_start(token), str(name), path, str(token))
+
+    def struct_part(self, token: Token) -> Node:
+        return tree.StructPart(_start(token), str(token))
 
     def number(self, token: Token) -> Node:
         sign, digits = (-1, token[1:].strip()) if token[0] == "-" else (1, str(token))

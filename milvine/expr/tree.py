@@ -74,6 +74,18 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class StructPart:
+    """A field of the structs in an array: `array[field]`, of one struct `array[0][field]`, or in a predicate over
+    structs `$[field]`."""
+
+    position: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Literal:
     position: int
     value: Scalar
@@ -253,7 +265,7 @@ class Contains:
 @dataclass(frozen=True, slots=True)
 class ArrayLength:
     position: int
-    column: Column
+    column: Column | StructPart
     word: str
 
     def __str__(self) -> str:
@@ -315,6 +327,7 @@ class Or:
 
 Node = (
     Column
+    | StructPart
     | Literal
     | LiteralList
     | Template

@@ -107,6 +107,8 @@ def column(field: Any) -> Column:
     """A FieldData as sent: INT8 and INT16 are as wide as on the wire, vectors are compact, and a validity may be true
     for all rows."""
     sent = field.WhichOneof("field")
+    if sent == "struct_arrays":
+        raise ParameterInvalid(f"field {field.field_name}: {sent} is not supported by this version of Milvine")
     scalars = field.scalars
     kind = scalars.WhichOneof("data") if sent == "scalars" else None
     if sent == "vectors" or (kind is None and _declared_type(field).is_vector):

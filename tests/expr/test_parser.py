@@ -141,6 +141,8 @@ def test_ranges_chain_in_one_direction_only() -> None:
         ("a in", "line 1:4 mismatched input '<EOF>'", 4),
         ("a ==\n  and", "line 2:2 mismatched input 'and'", 7),
         ("a == 5 b", "invalid expression: a == 5 b", 7),
+        ("a = 1", "invalid expression: a = 1", 2),
+        ('a == 1 and b = "x"', 'invalid expression: a == 1 and b = "x"', 13),
         ("meta['rank' >= 3", "invalid expression: meta['rank' >= 3", 4),
         ("a == 9223372036854775808", "int64 overflow: 9223372036854775808", 5),
         (r"a like 'x\%'", "invalid syntax", 7),

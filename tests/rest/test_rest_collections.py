@@ -305,3 +305,22 @@ def test_the_vector_index_of_a_loaded_collection_cannot_be_dropped(rest: Rest, c
 
 def test_databases_are_listed(rest: Rest) -> None:
     assert rest.ok("databases/list", {}) == ["default"]
+
+
+@pytest.mark.parametrize("element", ["ArrayOfStruct", "Struct", "ArrayOfVector", "Array"])
+def test_arrays_of_structs_are_refused(rest: Rest, element: str) -> None:
+    fields = [
+        {"fieldName": "id", "dataType": "Int64", "isPrimary": True},
+        {"fieldName": "v", "dataType": "FloatVector", "elementTypeParams": {"dim": "4"}},
+    ]
+    structs = {"fieldName": "st", "fields": [{"fieldName": "a", "dataType": "Int64"}]}
+    body: dict[str, Any] = {"collectionName": "structs", "schema": {"fields": fields, "structFields": [structs]}}
+    unsupported = "is not supported by this version of Milvine"
+    refused = {"code": 1100, "message": f"a struct field {unsupported}: invalid parameter"}
+    assert rest.post("collections/create", body) == refused
+    kinds = {"dataType": element, "elementDataType": "Struct"}
+    body["schema"] = {"fields": [*fields, {"fieldName": "st", "elementTypeParams": {"max_capacity": "4"}, **kinds}]}
+    noun = f"{'element' if element == 'Array' else 'data'} type {'Struct' if element == 'Array' else element}"
+    refused["message"] = f"{noun} of field st {unsupported}: invalid parameter"
+    assert rest.post("collections/create", body) == refused
+    assert rest.ok("collections/has", {"collectionName": "structs"})["has"] is False

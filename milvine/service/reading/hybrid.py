@@ -38,6 +38,7 @@ from milvine.service.reading.snapshot import check_travel
 from milvine.service.trace import Step, Trace
 
 MAX_SEARCHES = 1024
+_ELEMENT_SCOPE = "element_scope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,9 @@ def _searches(
             raise ParameterInvalid(f"not support hybrid search with highlight now. fieldID: {fields}")
         if prepared.iterator is not None:
             raise ParameterInvalid("search iterator v2 is not supported for hybrid search", expected="", actual="")
+        if _ELEMENT_SCOPE in search.params:
+            searched = "element-level search on struct array vector sub-fields"
+            raise ParameterInvalid(f"{_ELEMENT_SCOPE} is only supported for {searched}")
         if grouping is not None:
             check_grouped_field(prepared.field)
             ann_params.check_range(search.params, has_groups=True)
