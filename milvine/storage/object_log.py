@@ -1,8 +1,10 @@
 """The log of one collection in an object store: an object for each group commit, a few of them in flight.
 
 An object is created at its number, if there is none. A foreign object there means that another server has taken over:
-this one acknowledges nothing more. Objects may arrive in any order and are acknowledged in that of their numbers. A
-store that does not answer is asked again for ever, with the same object. Meanwhile writers are refused.
+this one acknowledges nothing more. Only a fence of an earlier epoch is passed, which a server left that was itself
+replaced while it took over: what is in flight is sent again behind it. Objects may arrive in any order and are
+acknowledged in that of their numbers. A store that does not answer is asked again for ever, with the same object.
+Meanwhile writers are refused.
 
 That a create succeeds proves that nobody has taken over only as long as fences are kept. So a writer that was last sure
 of it SURE_SECONDS ago looks for objects beyond its own before it acknowledges.
@@ -23,7 +25,16 @@ from milvine.crash_points import crash_point
 from milvine.errors import IoFailed, MilvineError, ServiceInternal, restored
 from milvine.storage import log_objects
 from milvine.storage.files import Buffer
-from milvine.storage.log_objects import HEADER_BYTES, WINDOW, LogStore, Moment, Position, object_name, recovery_bytes
+from milvine.storage.log_objects import (
+    HEADER_BYTES,
+    WINDOW,
+    LogObject,
+    LogStore,
+    Moment,
+    Position,
+    object_name,
+    recovery_bytes,
+)
 from milvine.storage.wal_format import RECORD_HEAD, RECORD_MAGIC, record_bytes, sealed_record
 
 _log = logging.getLogger(__name__)
@@ -39,11 +50,11 @@ _Result = TypeVar("_Result")
 
 @dataclass(eq=False, slots=True)
 class _Put:
-    """An object in flight with the records up to `ticket`."""
+    """An object in flight with the records up to `ticket`. It has another position once it is to be sent again."""
 
     position: Position
     ticket: int
-    parts: list[Buffer]
+    parts: Sequence[Buffer]
     size: int
     started: Moment = field(default_factory=Moment.now)
     is_stored: bool = False
@@ -161,16 +172,31 @@ class ObjectLog:
 
     def _run(self, put: _Put) -> None:
         """On a thread of the store: brings one object there, and acknowledges what is next."""
-        try:
-            self._bring(put)
-        except MilvineError as error:
-            self._fail(error)
-            return
-        except BaseException as error:  # noqa: BLE001 - no writer may wait for a thread that has ended
-            _log.exception("the log of collection %d failed", self._collection_id)
-            self._fail(ServiceInternal(f"the log of collection {self._collection_id} failed: {error}"))
-            return
+        late = None
+        while late is None:
+            position = put.position
+            try:
+                self._bring(put, position)
+            except MilvineError as error:
+                self._fail(error)
+                return
+            except BaseException as error:  # noqa: BLE001 - no writer may wait for a thread that has ended
+                _log.exception("the log of collection %d failed", self._collection_id)
+                self._fail(ServiceInternal(f"the log of collection {self._collection_id} failed: {error}"))
+                return
+            late = self._arrived(put, position)
+        if late:
+            try:
+                self._when_late(late)
+            except Exception:  # noqa: BLE001 - the next write publishes them
+                _log.exception("rows of collection %d are not visible yet", self._collection_id)
+
+    def _arrived(self, put: _Put, position: Position) -> int | None:
+        """Acknowledges what is next; returns the ticket of what writers had given up, or 0. None if the object must be
+        sent again elsewhere."""
         with self._lock:
+            if put.position is not position:
+                return None
             put.is_stored = True
             while self._puts and self._puts[0].is_stored:
                 first = self._puts.popleft()
@@ -182,28 +208,60 @@ class ObjectLog:
                 self._given_up = 0
             self._start()
             self._changed.notify_all()
-        if late:
-            try:
-                self._when_late(late)
-            except Exception:  # noqa: BLE001 - the next write publishes them
-                _log.exception("rows of collection %d are not visible yet", self._collection_id)
+            return late
 
-    def _bring(self, put: _Put) -> None:
-        number = put.position.number
-        content = self._store.packed(self._collection_id, put.position, put.parts)
-        put.parts = []
+    def _bring(self, put: _Put, position: Position) -> None:
+        """Creates the object at a position, unless a fence of an earlier epoch there is passed."""
+        number = position.number
+        content = self._store.packed(self._collection_id, position, put.parts)
+        put.parts = (memoryview(content)[HEADER_BYTES:],)  # the records alone, since one copy in memory is enough
         name = object_name(self._collection_id, number)
         crash_point("log.object_made")
         if not self._answered(lambda: self._store.create(name, content)):
-            raise self._taken_over()
+            self._pass_fence(put, position)
+            return
         crash_point("log.object_stored")
-        if self._alone_at.seconds_ago > log_objects.SURE_SECONDS:
+        if self._alone_at.seconds_ago > log_objects.SURE_SECONDS and put.position is position:
             looked_at = Moment.now()
             # Beyond what this writer may have in flight. A successor has gone on there.
-            if self._answered(lambda: self._store.beyond(self._collection_id, number + WINDOW - 1)):
-                raise self._taken_over()
+            beyond = self._answered(lambda: self._store.beyond(self._collection_id, number + WINDOW - 1))
+            is_alone = all(size == HEADER_BYTES and self._earlier_fence(one) for one, size in beyond.items())
             with self._lock:
+                if not is_alone and put.position is position:
+                    raise self._taken_over()
                 self._alone_at = max(self._alone_at, looked_at)
+
+    def _earlier_fence(self, number: int) -> LogObject | None:
+        """The fence of an earlier epoch at this number. Its server was replaced before it served."""
+        found = self._answered(lambda: self._store.read(self._collection_id, number))
+        is_earlier = found is not None and not found.body and 0 < found.epoch < self._store.epoch
+        return found if is_earlier else None
+
+    def _pass_fence(self, put: _Put, position: Position) -> None:
+        """Gives the object, and those after it, positions behind the fence, where those who read the log go on."""
+        fence = self._earlier_fence(position.number)
+        if fence is None or fence.position.following < position.number + WINDOW:
+            raise self._taken_over()
+        with self._lock:
+            # One before it may meet a fence, too, and then this one is moved with it.
+            while put.position is position and self._puts[0] is not put:
+                self._raise_failure()
+                self._changed.wait()
+            if put.position is not position:
+                return
+            self._next = fence.position.following
+            for one in self._puts:
+                was_stored, one.is_stored = one.is_stored, False
+                one.position = Position(self._next, self._next + 1, self._durable_number)
+                self._next += 1
+                if was_stored:
+                    self._store.pool.submit(self._run, one)
+            self._changed.notify_all()
+        _log.warning(
+            "passed a fence of an earlier server in the log of collection %d, at %d",
+            self._collection_id,
+            position.number,
+        )
 
     def _answered(self, call: Callable[[], _Result]) -> _Result:
         """The result of a call, which is repeated until the store answers."""

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from directory_check import damages
 from pymilvus import MilvusClient
 
 from milvine.catalog import encoding, tables
@@ -29,7 +30,6 @@ from milvine.catalog.contents import Snapshot
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import FIRST_VERSION, Step, latest_version
 from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog
-from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError, ServiceInternal
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.functions import FunctionSchema
@@ -113,7 +113,7 @@ def check_contents(uri: str) -> None:
 def test_an_upgrade_keeps_everything_in_a_directory_of_an_earlier_version(
     new_server: Callable[..., Any], data_dir: Path
 ) -> None:
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
     server = new_server(data_dir=data_dir, env=WITH_USERS)
     check_contents(server.uri)
     client = MilvusClient(uri=server.uri, token="reader:secret-123")
@@ -125,7 +125,7 @@ def test_an_upgrade_keeps_everything_in_a_directory_of_an_earlier_version(
     server.start()
     check_contents(server.uri)
     server.stop()
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
 
 
 def structure(path: Path) -> dict[str, list[Any]]:

@@ -18,10 +18,10 @@ import pytest
 import requests
 from cli_calls import runner
 from conftest import Server, ServerFactory
+from directory_check import findings
 from pymilvus import MilvusClient
 
 from milvine import file_locks
-from milvine.datanode.check import Check
 from milvine.errors import DataIntegrityError
 from milvine.storage.backup_places import open_backup_place
 from milvine.storage.encrypted_places import encrypted_place
@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[Se
     try:
         yield server.start()
         server.stop()
-        assert [f.text for f in Check(server.data_dir).findings()] == [], "a backup leaves nothing behind"
+        assert findings(server.data_dir) == [], "a backup leaves nothing behind"
     finally:
         server.close()
 
@@ -129,7 +129,7 @@ def test_a_whole_server_comes_back_from_a_backup(
         assert count(there, "shop") == rows_then + 10
         there.close()
         server.stop()
-        assert [f.text for f in Check(target).findings()] == []
+        assert findings(target) == []
     removed = run("backup", place, *at, "--keep", 1)
     assert len(removed["removed"]) == 3
     assert [one["collections"] for one in run("restore", place, "--list")] == [0]

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 from conftest import Server
+from directory_check import findings
 from import_files import DIM, all_types_rows, all_types_schema
 from pymilvus import DataType, MilvusClient
 
 from milvine.cli import imports, main
-from milvine.datanode.check import Check
 from milvine.service.exporting import exports
 from milvine.storage.files import walk_files
 
@@ -42,7 +42,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, places: Path) -> Iterator[S
     try:
         yield server.start()
         server.stop()
-        assert [f.text for f in Check(server.data_dir).findings()] == [], "an export leaves nothing behind"
+        assert findings(server.data_dir) == [], "an export leaves nothing behind"
     finally:
         server.close()
 

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 from cli_calls import runner
 from conftest import ServerFactory
+from directory_check import findings
 from import_files import Jobs
 from pymilvus import DataType, MilvusClient
-
-from milvine.datanode.check import Check
 
 DIM = 4
 KEEPING = {"MILVINE_WAL_KEEPHOURS": "1"}
@@ -173,7 +172,7 @@ def test_a_restore_to_a_moment_has_the_rows_of_then(
         found = run("restore", place, directory, "--to", ts)
         assert found["isWhole"], found
         assert opened(directory) == state
-        assert [f.text for f in Check(directory).findings()] == []
+        assert findings(directory) == []
 
 
 def now_ts() -> int:
@@ -354,4 +353,4 @@ def test_imports_and_restored_snapshots_come_back_while_their_files_are_there(
     rows = dict.fromkeys(range(10), "first") | dict.fromkeys(range(100, 110), "imported")
     left = {key: note for key, note in rows.items() if key not in (100, 3)}
     assert opened(target) == {"shop": left, "again": rows | {4000: "later"}}
-    assert [f.text for f in Check(target).findings()] == []
+    assert findings(target) == []

@@ -38,6 +38,8 @@ class ObjectServer:
 
     def __init__(self, directory: Path, kind: str | None = None, host: str = HOST) -> None:
         self._directory = directory
+        self.files = directory / "objects"
+        """The buckets of versitygw, as directories with a file for each object."""
         self._host = host
         self.is_lasting = (kind or os.environ.get("MILVINE_S3_SERVER")) == VERSITYGW
         self._port = free_port()
@@ -58,9 +60,8 @@ class ObjectServer:
 
     def start(self) -> None:
         if self.is_lasting:
-            objects = self._directory / "objects"
-            objects.mkdir(exist_ok=True)
-            command = [_versitygw(), "--quiet", "--port", f"{self._host}:{self._port}", "posix", str(objects)]
+            self.files.mkdir(exist_ok=True)
+            command = [_versitygw(), "--quiet", "--port", f"{self._host}:{self._port}", "posix", str(self.files)]
         else:
             command = [sys.executable, "-m", "moto.server", "-H", self._host, "-p", str(self._port)]
         keys = {"ROOT_ACCESS_KEY": "tests", "ROOT_SECRET_KEY": "tests-secret"}

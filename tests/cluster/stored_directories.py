@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from object_servers import BUCKET, ObjectServer
+from object_servers import BUCKET, VERSITYGW, ObjectServer
 
 _REMOVAL_SECONDS = "2"
 _prefixes: dict[Path, str] = {}
@@ -54,6 +54,13 @@ def environment_of(data_dir: Path, kind: str) -> dict[str, str]:
 def _copy(server: ObjectServer, source: str, target: str) -> None:
     for name in ("milvine.json", *server.sizes(source), *server.sizes(source, "log")):
         server.s3.copy_object(Bucket=BUCKET, CopySource=f"{BUCKET}/{source}/{name}", Key=f"{target}/{name}")
+
+
+def log_directory(data_dir: Path) -> Path:
+    """Where versitygw keeps the objects of the directory's logs, as files."""
+    prefix = json.loads((data_dir / "store.json").read_bytes())["uri"].rpartition("/")[2]
+    environment_of(data_dir, VERSITYGW)
+    return _server(VERSITYGW).files / BUCKET / prefix / "log"
 
 
 def store_as_it_is(path: Path, kind: str) -> None:

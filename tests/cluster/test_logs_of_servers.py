@@ -66,6 +66,52 @@ def test_writes_survive_a_kill_without_any_local_file_of_a_log(
     server.stop()
 
 
+@pytest.mark.parametrize("point", ["log.object_stored", pytest.param("log.object_made", marks=pytest.mark.cluster)])
+def test_a_crash_beside_the_put_of_an_object_loses_nothing_acknowledged(
+    new_server: ServerFactory, objects: ObjectServer, prefix: str, client_of: ClientOf, point: str
+) -> None:
+    env = {**objects.environment(prefix), **OBJECT}
+    server = new_server(env=env)
+    client = client_of(server)
+    fill(client, NAME)
+    client.insert(NAME, rows(ROWS, ROWS + 5))
+    server.kill()
+    dying = new_server(env={**env, "MILVINE_CRASH_AT": point}, data_dir=server.data_dir)
+    with pytest.raises(MilvusException):
+        client_of(dying).insert(NAME, rows(2 * ROWS, 2 * ROWS + 7), timeout=30, retry_times=0)
+    assert dying.process.wait(30) == -signal.SIGKILL
+    server.start()
+    client = client_of(server)
+    client.load_collection(NAME)
+    # The object is there or not, and never half of it.
+    assert count(client) == ROWS - 10 + 5 + (7 if point == "log.object_stored" else 0)
+    client.insert(NAME, rows(3 * ROWS, 3 * ROWS + 2))
+    server.kill()
+    server.start()
+    client_of(server).load_collection(NAME)
+    assert count(client_of(server)) == ROWS - 10 + 7 + (7 if point == "log.object_stored" else 0)
+
+
+def test_a_server_that_dies_again_and_again_while_it_takes_over_loses_nothing(
+    new_server: ServerFactory, objects: ObjectServer, prefix: str, client_of: ClientOf
+) -> None:
+    env = {**objects.environment(prefix), **OBJECT}
+    server = new_server(env=env)
+    client = client_of(server)
+    fill(client, NAME)
+    client.insert(NAME, rows(ROWS, ROWS + 5))
+    server.kill()
+    dying = new_server(env={**env, "MILVINE_CRASH_AT": "log.fenced"}, data_dir=server.data_dir, start=False)
+    for _ in range(3):
+        dying.spawn()
+        assert dying.process.wait(60) == -signal.SIGKILL
+    server.start()
+    client = client_of(server)
+    client.load_collection(NAME)
+    client.insert(NAME, rows(2 * ROWS, 2 * ROWS + 7))
+    assert count(client) == ROWS - 10 + 12
+
+
 @pytest.mark.cluster
 def test_logs_move_at_a_start_and_nothing_is_lost(
     new_server: ServerFactory, objects: ObjectServer, prefix: str, client_of: ClientOf

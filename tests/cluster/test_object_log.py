@@ -17,7 +17,7 @@ from relay import Relay
 
 from milvine.errors import DataIntegrityError, IoFailed, MilvineError, ServiceInternal, UnexpectedError
 from milvine.storage import log_objects, object_log
-from milvine.storage.log_objects import FIRST_NUMBER, HEADER_BYTES, WINDOW, object_name
+from milvine.storage.log_objects import FIRST_NUMBER, HEADER_BYTES, WINDOW, LogStore, Position, object_name
 from milvine.storage.logs import LocalLogs, Logs, ObjectLogs
 from milvine.storage.objects import Objects, Place
 from milvine.storage.segment_files import SegmentPaths
@@ -170,6 +170,52 @@ def test_a_server_of_an_older_epoch_does_not_take_over(new_logs: Callable[[int],
         go_on(new_logs(2), FIRST_NUMBER)
     write(new, SOME)
     assert go_on(new_logs(3), FIRST_NUMBER)[0] == SOME * 2
+
+
+def put_fence(objects: ObjectServer, prefix: str, epoch: int, where: Position) -> None:
+    content = LogStore(logs_at(objects.endpoint, prefix)._store.objects, epoch).packed(COLLECTION, where)
+    put(objects, prefix, where.number, content)
+
+
+def test_a_server_passes_fences_of_one_that_it_replaced_while_that_took_over(
+    new_logs: Callable[[int], ObjectLogs], objects: ObjectServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before put fences at growing distances, and some arrived after the next server had begun to write."""
+    write(new_logs(1).create(COLLECTION), SOME)
+    _, log = go_on(new_logs(3), FIRST_NUMBER)
+    write(log, SOME[:1])
+    end = max(numbers(objects, prefix)) + 1
+    following = end + 20 + 1 + WINDOW
+    for distance in (0, 2, 4, 20):
+        put_fence(objects, prefix, 2, Position(end + distance, following, end))
+    put_fence(objects, prefix, 2, Position(following + 1, following + 30, end))
+    bodies = [b"%d" % i for i in range(40)]
+    tickets = []
+    for body in bodies[:20]:  # several objects in flight
+        tickets.append(log.append(1, 50, [body]))
+        log.write(tickets[-1])
+    for ticket in tickets:
+        log.sync(ticket)
+    monkeypatch.setattr(log_objects, "SURE_SECONDS", 0.0)
+    put_fence(objects, prefix, 2, Position(max(numbers(objects, prefix)) + 100, 2 * FIRST_NUMBER, end))
+    write(log, [(1, 51, body) for body in bodies[20:]])
+    records, later = go_on(new_logs(4), FIRST_NUMBER)
+    assert [body for _, _, body in records] == [body for _, _, body in [*SOME, *SOME[:1]]] + bodies
+    checkpoint = later.rotate()
+    write(later, SOME)
+    assert go_on(new_logs(5), checkpoint)[0] == SOME
+
+
+@pytest.mark.parametrize("epoch", [3, 4, 0])
+def test_a_server_does_not_pass_fences_of_another_that_may_serve(
+    new_logs: Callable[[int], ObjectLogs], objects: ObjectServer, prefix: str, epoch: int
+) -> None:
+    log = new_logs(3).create(COLLECTION)
+    write(log, SOME)
+    end = max(numbers(objects, prefix)) + 1
+    put_fence(objects, prefix, epoch, Position(end, end + 1 + WINDOW, end))
+    with pytest.raises(ServiceInternal, match="another server has taken over"):
+        write(log, SOME)
 
 
 class Unreliable:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Server
 from object_servers import BUCKET, ObjectServer
 from stored_rows import NAME, ROWS, answers, check, fill, local_files, rows
 
-PREFIX = "checked"
+PREFIX, PREFIX_OF_LOG = "checked", "checked-log"
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +28,10 @@ def stored(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> I
     server.close()
 
 
-@contextmanager
-def damaged(objects: ObjectServer, name: str, content: bytes | None) -> Iterator[None]:
+@contextlib.contextmanager
+def damaged(objects: ObjectServer, name: str, content: bytes | None, prefix: str = PREFIX) -> Iterator[None]:
     """An object with other content, or gone."""
-    key = f"{PREFIX}/{name}"
+    key = f"{prefix}/{name}"
     whole = objects.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     if content is None:
         objects.s3.delete_object(Bucket=BUCKET, Key=key)
@@ -102,3 +103,54 @@ def test_objects_alone_are_checked_by_their_own_checksums(stored: Server, object
     nobodys = check(stored, env, objects.uri("nobodys"))
     assert nobodys.returncode == 1 and "belongs to no data directory" in nobodys.stdout
     assert check(stored, env, "ftp://x/y").stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def logged(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A stopped server whose log, in the store, has rows that are not sealed."""
+    env = {**objects.environment(PREFIX_OF_LOG), "MILVINE_LOG_STORE": "object"}
+    server = Server(tmp_path_factory.mktemp("logged"), env=env).start()
+    with contextlib.closing(server.client()) as client:
+        fill(client)
+        for first in range(ROWS, ROWS + 30, 10):
+            client.insert(NAME, rows(first, first + 10))
+    server.stop()
+    return server
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+@pytest.mark.parametrize(
+    ("number", "damage", "text"),
+    [
+        (-1, flipped, "is damaged at offset 88"),
+        (-2, lambda content: content[:-9], "bytes, not"),
+        (-2, lambda _content: b"short", "is truncated: 5 bytes"),
+        (-3, lambda content: content[:30] + b"x" + content[31:], "has no valid header"),
+        (-2, lambda _content: None, "is missing"),
+        (0, lambda _content: None, "is missing"),
+    ],
+)
+def test_damaged_cut_and_missing_objects_of_logs_are_named(
+    logged: Server, objects: ObjectServer, number: int, damage: Callable[[bytes], bytes | None], text: str
+) -> None:
+    """0 is the mark at the checkpoint; -1 the last one, of whose loss nothing tells."""
+    env, uri = objects.environment(PREFIX_OF_LOG), objects.uri(PREFIX_OF_LOG)
+    whole = check(logged, env)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert f"1 collections, {ROWS + 30} rows" in whole.stdout
+    connection = sqlite3.connect(logged.data_dir / "catalog.sqlite")
+    ((checkpoint,),) = connection.execute("SELECT checkpoint_file FROM collections").fetchall()
+    connection.close()
+    names = [name for name in sorted(objects.sizes(PREFIX_OF_LOG, "log")) if int(name[-16:]) >= checkpoint]
+    key = f"{PREFIX_OF_LOG}/{names[number]}"
+    content = damage(objects.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+    with damaged(objects, names[number], content, PREFIX_OF_LOG):
+        found = check(logged, env)
+        assert found.returncode == 1 and "has 1 damaged files" in found.stdout, found
+        assert any(f"{uri}/{names[number]} " in line and text in line for line in found.stdout.splitlines()), found
+        alone = check(logged, env, uri)
+        assert alone.returncode == (0 if text == "is missing" else 1), "without a catalog nobody knows what is missing"
+        assert text == "is missing" or names[number] in alone.stdout

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from conftest import ServerFactory
+from directory_check import findings
 from grpc_calls import assert_ok, assert_refused, insert_request, query_request, scalars, vectors
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
@@ -20,7 +21,6 @@ from sample_collections import ids_of
 from milvine.catalog.altering import alter_collection
 from milvine.catalog.collections import add_index, create_collection
 from milvine.catalog.sqlite_file import open_catalog
-from milvine.datanode.check import Check
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import Collection
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec, with_field_ids, without_fields
@@ -206,7 +206,7 @@ def test_the_bytes_of_the_dropped_field_stay_until_a_merge(new_server: ServerFac
         time.sleep(0.05)
     assert ids_of(client, "c1", "a >= 0") == [1]
     server.stop()
-    assert [f.text for f in Check(server.data_dir).findings()] == []
+    assert findings(server.data_dir) == []
 
 
 def test_an_index_on_a_dropped_field_is_refused(tmp_path: Path) -> None:

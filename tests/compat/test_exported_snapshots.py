@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import requests
 from conftest import Server, ServerFactory
+from directory_check import findings
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
-from milvine.datanode.check import Check
 from milvine.storage.files import walk_files
 
 DIM = 8
@@ -33,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, places: Path) -> Iterator[S
     try:
         yield server.start()
         server.stop()
-        assert [f.text for f in Check(server.data_dir).findings()] == [], "exports leave nothing behind"
+        assert findings(server.data_dir) == [], "exports leave nothing behind"
     finally:
         server.close()
 
@@ -129,7 +129,7 @@ def test_another_server_restores_what_one_exported(
     assert elsewhere.query("moved", "id == 44", output_fields=["color"])[0]["color"] == "red"
     elsewhere.close()
     there.stop()
-    assert [f.text for f in Check(there.data_dir).findings()] == []
+    assert findings(there.data_dir) == []
     assert restored(source, uri.removeprefix(f"{places}/"), "beside")["state"] == "RestoreSnapshotCompleted"
     check(client, "beside")
 
@@ -253,4 +253,4 @@ def test_a_crash_leaves_a_whole_snapshot_or_none(tmp_path: Path, new_server: Ser
         assert restored(again, export(again, "moving", "third"), "moved")["state"] == "RestoreSnapshotCompleted"
     client.close()
     again.stop()
-    assert [f.text for f in Check(server.data_dir).findings()] == []
+    assert findings(server.data_dir) == []

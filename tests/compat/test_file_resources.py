@@ -13,6 +13,7 @@ import grpc
 import pytest
 import requests
 from conftest import Server, ServerFactory
+from directory_check import damages, findings
 from pymilvus import (
     DataType,
     Function,
@@ -27,7 +28,6 @@ from pymilvus.grpc_gen import milvus_pb2
 from tree_models import model, stump, ubj
 
 from milvine.catalog.opening import read_catalog_of
-from milvine.datanode.check import Check
 
 FILES = {
     "stop/words.txt": "\ufeffthe\r\n\r\na\n",
@@ -302,15 +302,11 @@ def matched(client: MilvusClient, word: str) -> int:
 def check_tells_damage(root: Path, copy: Path) -> None:
     """Damages the one copy, and repairs it."""
     content = copy.read_bytes()
-    assert list(Check(root).findings()) == []
+    assert findings(root) == []
     copy.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    assert [one.text for one in Check(root).findings() if one.is_damage] == [
-        f"{copy} does not match its checksum: data integrity check failed"
-    ]
+    assert damages(root) == [f"{copy} does not match its checksum: data integrity check failed"]
     copy.unlink()
-    assert [one.text for one in Check(root).findings() if one.is_damage] == [
-        f"{copy} is missing: data integrity check failed"
-    ]
+    assert damages(root) == [f"{copy} is missing: data integrity check failed"]
     copy.write_bytes(content)
 
 
@@ -323,7 +319,7 @@ def test_copies_outlive_restarts_crashes_and_the_outside_files(new_server: Serve
     assert dying.process.wait(20) == -signal.SIGKILL
     copies = dying.data_dir / "file_resources"
     assert len(list(copies.iterdir())) == 1
-    assert ["is left over" in finding.text for finding in Check(dying.data_dir).findings()] == [True]
+    assert ["is left over" in text for text in findings(dying.data_dir)] == [True]
 
     server = new_server(env=setting, data_dir=dying.data_dir)
     client = server.client()
@@ -350,7 +346,7 @@ def test_copies_outlive_restarts_crashes_and_the_outside_files(new_server: Serve
     with pytest.raises(grpc.RpcError):
         again.stub.RemoveFileResource(milvus_pb2.RemoveFileResourceRequest(name="r"))
     assert again.process.wait(20) == -signal.SIGKILL
-    assert ["is left over" in finding.text for finding in Check(again.data_dir).findings()] == [True]
+    assert ["is left over" in text for text in findings(again.data_dir)] == [True]
 
 
 def test_a_tree_model_in_a_resource_gives_rows_their_scores(

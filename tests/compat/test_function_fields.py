@@ -14,13 +14,12 @@ from typing import Any
 import grpc
 import pytest
 from conftest import ServerFactory
+from directory_check import damages
 from grpc_calls import assert_refused
 from load_calls import gate, until
 from pymilvus import DataType, FieldSchema, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index, ids_of
-
-from milvine.datanode.check import Check
 
 VECTOR = [1.0, 0.0, 0.0, 0.0]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
@@ -392,7 +391,7 @@ def test_a_crash_leaves_the_function_whole_or_absent(new_server: ServerFactory, 
         _until_dead(lambda: client.drop_function_field("c", "bm25", retry_times=0))
     client.close()
     assert server.process.wait(20) == -signal.SIGKILL, "the server never passed the point"
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
 
     client = MilvusClient(new_server(data_dir=data_dir).uri)
     functions = [f["name"] for f in client.describe_collection("c")["functions"]]
@@ -424,7 +423,7 @@ def test_rows_sealed_while_a_function_is_added_have_no_column_of_a_field_that_ne
         server.process.kill()
         call.result(60)
         client.close()
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
 
     client = MilvusClient(new_server(data_dir=data_dir).uri)
     client.add_collection_field("c", "b", DataType.INT64, nullable=True, default_value=7)

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import requests
 from conftest import Server, ServerFactory
+from directory_check import damages
 from grpc_calls import LOAD_STATE, assert_ok, assert_refused, load_state
 from load_calls import loaded
 from partition_calls import Partitions, make_partitions
 from pymilvus import MilvusClient
 from sample_collections import c1_rows, ids_of, make_c1
-
-from milvine.datanode.check import Check
 
 LOADED = LOAD_STATE.Value("LoadStateLoaded")
 BAD_NAMES = [
@@ -231,7 +230,7 @@ def test_drops_releases_and_truncations_survive_a_restart(new_server: ServerFact
     client.close()
     assert _files(server) == set(), "files of removed rows"
     server.kill()
-    assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
+    assert damages(server.data_dir) == []
     server.start()
     made = Partitions(server.stub, "c")
     assert list(assert_ok(made.show()).partition_names) == ["_default", "p2", "p3"]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ServerFactory
+from directory_check import damages
 from grpc_calls import assert_ok, assert_refused, pairs
 from load_calls import estimate
 from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from sample_collections import add_index, ids_of, make_c1, wait_indexed
-
-from milvine.datanode.check import Check
 
 ROWS = 1200
 """More than the 1024 below which a segment has no index file."""
@@ -140,10 +138,6 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 def loaded_bytes(client: MilvusClient, name: str) -> int:
     return sum(s.mem_size for s in client.list_loaded_segments(name))
-
-
-def damaged(data_dir: Path) -> list[str]:
-    return [finding.text for finding in Check(data_dir).findings() if finding.is_damage]
 
 
 GRAMS: dict[str, Any] = {"min_gram": 2, "max_gram": 3}
@@ -441,11 +435,11 @@ def test_filters_answer_the_same_while_indexes_are_built_merged_restarted_and_dr
 
     client.close()
     server.stop()
-    assert damaged(server.data_dir) == []
+    assert damages(server.data_dir) == []
     path = max((server.data_dir / "segments").rglob("*.index"))
     content = path.read_bytes()
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    assert [path.name in text for text in damaged(server.data_dir)] == [True]
+    assert [path.name in text for text in damages(server.data_dir)] == [True]
     path.write_bytes(content)
     server.start()
     client, stub = server.client(), server.stub

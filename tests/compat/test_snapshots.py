@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import requests
 from conftest import Server
+from directory_check import findings
 from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
 from milvine.catalog.opening import read_catalog_of
-from milvine.datanode.check import Check
 
 DIM = 8
 ROWS = 300
@@ -93,7 +93,7 @@ def merging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         yield server.start()
         server.stop()
-        assert [f.text for f in Check(server.data_dir).findings()] == []
+        assert findings(server.data_dir) == []
     finally:
         server.close()
 

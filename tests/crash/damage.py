@@ -81,7 +81,36 @@ def one_file(data_dir: Path, name: str, pattern: str) -> Path:
 
 
 def log_files(data_dir: Path, name: str) -> list[Path]:
-    return sorted((data_dir / "wal" / str(collection_id(data_dir, name))).glob("*.wal"))
+    """The files of a log in order or, with MILVINE_TEST_LOG, those of the S3 server for its objects from the checkpoint
+    on."""
+    collection = collection_id(data_dir, name)
+    if os.environ.get("MILVINE_TEST_LOG"):
+        import stored_directories
+
+        objects = stored_directories.log_directory(data_dir) / str(collection)
+        return sorted(path for path in objects.iterdir() if int(path.name) >= checkpoint(data_dir, collection))
+    return sorted((data_dir / "wal" / str(collection)).glob("*.wal"))
+
+
+def damaged_log(data_dir: Path, name: str, damage: Callable[[Path], None]) -> Path:
+    """Where the damage would be noticed: nothing tells of an object that was the last one."""
+    return log_files(data_dir, name)[0 if damage is remove else -1]
+
+
+def shown(path: Path) -> str:
+    """How messages name a file, or the object of a log."""
+    if not os.environ.get("MILVINE_TEST_LOG") or path.parent.parent.name != "log":
+        return str(path)
+    return f"s3://{'/'.join(path.parts[-5:])}"
+
+
+def checkpoint(data_dir: Path, collection: int) -> int:
+    connection = sqlite3.connect(data_dir / "catalog.sqlite")
+    try:
+        chosen = "SELECT checkpoint_file FROM collections WHERE collection_id = ?"
+        return int(connection.execute(chosen, (collection,)).fetchone()[0])
+    finally:
+        connection.close()
 
 
 def write(path: Path, content: bytes | bytearray) -> None:
@@ -121,7 +150,7 @@ def flip_footer(path: Path) -> None:
 
 
 def flip_record(path: Path) -> None:
-    flip(path, path.read_bytes().index(b"REC\0", 100) + 60)
+    flip(path, path.read_bytes().index(b"REC\0", 100 if path.suffix == ".wal" else 0) + 60)
 
 
 def flip_header(path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from crash_load import create, row_of, vector_of
+from directory_check import damages
 from pymilvus import MilvusClient
 from test_compaction_steps import around_task, compact, start, two_segments
 
-from milvine.datanode.check import Check
 from milvine.datanode.compactor import PlanState
 from milvine.model.segments import ALL_PARTITIONS
 
@@ -105,7 +105,7 @@ def test_no_row_is_lost_or_doubled_by_a_crash_at(new_server: Callable[..., Any],
     client.compact(NAME, retry_times=0)
     assert server.process.wait(WAIT_SECONDS) == -signal.SIGKILL
     client.close()
-    assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
+    assert damages(server.data_dir) == []
     again = new_server(data_dir=server.data_dir, env=LAZY)
     client = again.client()
     assert segment_directories(again.data_dir) == len(client.list_persistent_segments(NAME)), "garbage goes at start"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -13,26 +14,39 @@ import grpc
 import pytest
 from crash_load import WRITTEN, Batch, Row, check_searches, create, row_of, settle, vector_of
 from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, filled_copy
+from directory_check import damages
 from pymilvus import MilvusClient, MilvusException
 
 from milvine.crash_points import _pass_by, crash_point
-from milvine.datanode.check import Check
 
 NEW = "new"
 BASE = {*range(100, 300), *range(1000, 1100)}
 ROUNDS = 3
 DEAD_SECONDS = 20.0
-_OFTEN = ["log.written", "flush.committed", "build.files_written"]
+_IN_FILES = pytest.mark.local_log("objects have other steps")
+_IN_STORE = pytest.mark.skipif(not os.environ.get("MILVINE_TEST_LOG"), reason="of logs in a store: MILVINE_TEST_LOG")
+_OFTEN = [
+    pytest.param("log.written", marks=_IN_FILES),
+    pytest.param("log.object_made", marks=_IN_STORE),
+    pytest.param("log.object_stored", marks=_IN_STORE),
+    "flush.committed",
+    "build.files_written",
+]
 _NIGHTLY = [
-    "log.synced",
-    "flush.files_written",
-    "log.rotated",
-    "flush.rows_written",
-    "flush.published",
-    "build.committed",
-    "load.committed",
-    "create.log_created",
-    "drop.committed",
+    pytest.param("log.synced", marks=[_IN_FILES, pytest.mark.nightly]),
+    *(
+        pytest.param(point, marks=pytest.mark.nightly)
+        for point in (
+            "flush.files_written",
+            "log.rotated",
+            "flush.rows_written",
+            "flush.published",
+            "build.committed",
+            "load.committed",
+            "create.log_created",
+            "drop.committed",
+        )
+    ),
 ]
 
 
@@ -120,7 +134,7 @@ def ended_by_itself(server: Any) -> None:
     assert server.process.wait(DEAD_SECONDS) == -signal.SIGKILL, "the server never passed the point"
 
 
-@pytest.mark.parametrize("point", [*_OFTEN, *(pytest.param(p, marks=pytest.mark.nightly) for p in _NIGHTLY)])
+@pytest.mark.parametrize("point", [*_OFTEN, *_NIGHTLY])
 def test_what_was_acknowledged_survives_a_crash_at(new_server: Callable[..., Any], data_dir: Path, point: str) -> None:
     server = new_server(data_dir=data_dir, env={**AS_IT_LIES, "MILVINE_CRASH_AT": point})
     client = MilvusClient(uri=server.uri)
@@ -128,16 +142,19 @@ def test_what_was_acknowledged_survives_a_crash_at(new_server: Callable[..., Any
     work.until_dead(client)
     client.close()
     ended_by_itself(server)
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
     client = MilvusClient(uri=new_server(data_dir=data_dir).uri)
     work.check(client)
     client.close()
 
 
-@pytest.mark.nightly
-def test_a_crash_during_recovery_is_recovered(new_server: Callable[..., Any], data_dir: Path) -> None:
+@pytest.mark.parametrize(
+    "point",
+    [pytest.param("recovery.replayed", marks=pytest.mark.nightly), pytest.param("log.fenced", marks=_IN_STORE)],
+)
+def test_a_crash_during_recovery_is_recovered(new_server: Callable[..., Any], data_dir: Path, point: str) -> None:
     for _ in range(3):
-        server = new_server(data_dir=data_dir, env={"MILVINE_CRASH_AT": "recovery.replayed"}, start=False)
+        server = new_server(data_dir=data_dir, env={"MILVINE_CRASH_AT": point}, start=False)
         server.spawn()
         ended_by_itself(server)
     client = MilvusClient(uri=new_server(data_dir=data_dir).uri)

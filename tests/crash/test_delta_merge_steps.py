@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from crash_load import create, row_of
+from directory_check import damages
 from test_compaction_steps import start
 from test_recovery import insert, keys_of, load, new_collection
 from test_replay import keys_at
 
 from milvine.datanode import delta_merge
-from milvine.datanode.check import Check
 from milvine.model.collections import Collection
 from milvine.model.segments import ALL_PARTITIONS
 from milvine.service.context import Engine
@@ -89,7 +89,7 @@ def test_every_timestamp_reads_the_same_after_deltas_are_joined(tmp_path: Path) 
     for each in (engine, again):
         for ts, keys in history.items():
             assert keys_at(each, collection, ts) == keys
-    assert [f.text for f in Check(tmp_path).findings() if f.is_damage] == []
+    assert damages(tmp_path) == []
     named = {f"{d.delta_id}.delta" for d in again.catalog.snapshot.deltas[collection.collection_id]}
     assert delta_files(tmp_path, collection) == named
 
@@ -138,7 +138,7 @@ def test_no_delete_is_lost_by_a_crash_at(new_server: Callable[..., Any], point: 
             break
     assert server.process.wait(WAIT_SECONDS) == -signal.SIGKILL
     client.close()
-    assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
+    assert damages(server.data_dir) == []
     again = new_server(data_dir=server.data_dir, env=environment)
     client = again.client()
     until(lambda: client.get_load_state("c")["state"].name == "Loaded", "loaded again")

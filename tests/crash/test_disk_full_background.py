@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from directory_check import damages
 from pymilvus import DataType
 from test_disk_full import DIM, fill_disk, rows, small_disk
-
-from milvine.datanode.check import Check
 
 __all__ = ["small_disk"]
 WAIT_SECONDS = 90.0
@@ -78,4 +77,4 @@ def test_builds_and_merges_wait_for_room_and_leave_no_files_meanwhile(
     until(lambda: client.describe_index("c", "vec")["indexed_rows"] == 8000, "the merged segment is indexed")
     client.close()
     server.kill()
-    assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
+    assert damages(server.data_dir) == []

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from directory_check import damages
 from pymilvus import DataType, MilvusClient
-
-from milvine.datanode.check import Check
 
 sys.path.append(str(Path(__file__).parents[1] / "compat"))
 from import_files import Jobs
@@ -48,7 +47,7 @@ def write(directory: Path) -> dict[str, str]:
 
 
 def check_files(data_dir: Path) -> None:
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
 
 
 @pytest.mark.parametrize(

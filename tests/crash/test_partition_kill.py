@@ -8,11 +8,10 @@ from typing import Any
 import grpc
 import pytest
 from crash_load import check_searches, create, row_of
+from directory_check import damages
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 from test_crash_points import ended_by_itself
-
-from milvine.datanode.check import Check
 
 KEPT, GONE = "kept", "gone"
 NAME = "c"
@@ -66,7 +65,7 @@ def test_rows_are_removed_whole_or_not_at_all_by_a_kill_at(
         else:
             server.stub.TruncateCollection(milvus_pb2.TruncateCollectionRequest(collection_name=NAME))
     ended_by_itself(server)
-    assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
+    assert damages(server.data_dir) == []
     server = new_server(data_dir=server.data_dir)
     client = MilvusClient(uri=server.uri)
     assert client.has_partition(NAME, GONE) is (change != "drop_partition" or not is_done)
@@ -83,4 +82,4 @@ def test_rows_are_removed_whole_or_not_at_all_by_a_kill_at(
     check_searches(client, NAME, {k: row_of(k, "x") for k in kept | gone | _alive(5000) | _alive(6000)}, 1)
     client.close()
     server.stop()
-    assert [f.text for f in Check(server.data_dir).findings() if f.is_damage] == []
+    assert damages(server.data_dir) == []

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from directory_check import damages
 from test_recovery import PK, VEC, batch, keys_of, new_collection, start, wait_until
 
 from milvine.catalog import partitions
 from milvine.catalog.partitions import create_partition
 from milvine.catalog.segments import commit_compaction
-from milvine.datanode.check import Check
 from milvine.errors import (
     CollectionNotFullyLoaded,
     MilvineError,
@@ -250,9 +250,9 @@ def test_the_successor_of_a_truncated_segment_does_not_stay_open(
 def test_check_names_segments_without_a_partition(engine: Engine, two: Collection, tmp_path: Path) -> None:
     _, second = ids(two)
     load(engine, two, second)
-    assert [f.text for f in Check(tmp_path).findings() if f.is_damage] == []
+    assert damages(tmp_path) == []
     engine.catalog.change(lambda connection, snapshot: _forget(connection, snapshot, two, second))
-    texts = [f.text for f in Check(tmp_path).findings() if f.is_damage]
+    texts = damages(tmp_path)
     assert len(texts) == 2
     assert f"is to load partition {second}, which it does not have" in texts[0]
     assert f"is of partition {second}, which it does not have" in texts[1]

@@ -17,13 +17,13 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
+from directory_check import damages
 from recorded_disk import All, Disk, Files, Operation, RecordedDisk, Some, Survivors, Torn, digest, save
 
 from milvine import server
 from milvine.config import load_settings
 from milvine.datanode import build_process
 from milvine.datanode.build_progress import BuildProgress
-from milvine.datanode.check import Check
 from milvine.datanode.index_build import Build
 from milvine.datanode.node import DataNode
 from milvine.model import sparse_vectors
@@ -311,7 +311,7 @@ class Recoveries:
         try:
             save(files, self._scratch)
             if has_catalog:
-                assert [f.text for f in Check(self._scratch).findings() if f.is_damage] == []
+                assert damages(self._scratch) == []
             with engine_on(self._scratch) as engine:
                 return found_in(engine)
         finally:

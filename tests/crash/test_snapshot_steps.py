@@ -12,10 +12,9 @@ import pytest
 import requests
 from crash_load import row_of
 from damage import AS_IT_LIES, SMALL, filled_copy
+from directory_check import damages, findings
 from pymilvus import MilvusClient, MilvusException
 from test_crash_points import ended_by_itself
-
-from milvine.datanode.check import Check
 
 AGAIN = "again"
 _OFTEN = ["restore.files_written", "restore.committed"]
@@ -98,12 +97,12 @@ def test_a_snapshot_and_its_restore_survive_a_crash_at(
     life.until_dead(client, server.uri)
     client.close()
     ended_by_itself(server)
-    assert [f.text for f in Check(data_dir).findings() if f.is_damage] == []
+    assert damages(data_dir) == []
     server = new_server(data_dir=data_dir)
     client = MilvusClient(uri=server.uri)
     life.check(client)
     client.drop_collection(AGAIN)
     client.close()
     server.stop()
-    left = [finding.text for finding in Check(data_dir).findings()]
+    left = findings(data_dir)
     assert left == [], "nothing is damaged, and nothing is left over"
