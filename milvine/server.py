@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ from milvine.service.rate_limits import RateLimits
 from milvine.service.request_log import open_request_log
 from milvine.service.request_spans import open_spans
 from milvine.service.weak_defaults import warnings_at_start
-from milvine.storage.claims import place_of
+from milvine.storage.claims import check_before_turn, place_of
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.import_files import ImportPlaces
 from milvine.storage.logs import ChosenLogs, LocalLogs, ObjectLogs, is_in_store
@@ -77,6 +78,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     make_directory(root / "segments")
     make_directory(root / "wal")
     paths = SegmentPaths(root)
+    check_places(settings)
     # First, since it waits for the turn of this server: the store belongs to the server that opened it last.
     catalog = open_catalog_of(
         root,
@@ -84,6 +86,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
         settings.session_seconds if settings.standby else 0.0,
         is_standby=settings.standby,
         is_empty=settings.log_store == OBJECT_LOG,
+        before_turn=partial(_check_store_before_turn, settings),
     )
     name = _shared_name(settings, catalog)
     store = open_store(paths, place_of(settings), settings.store_cache_bytes, name, catalog.epoch)
@@ -184,6 +187,24 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     return engine
 
 
+def check_places(settings: Settings) -> None:
+    """Raises UnexpectedError if the settings say places that cannot be those of this server. A standby does not wait
+    then."""
+    if settings.log_store == OBJECT_LOG and settings.wal_keep_hours:
+        raise UnexpectedError("wal.keepHours keeps files of logs: it needs log.store: local")
+    if settings.log_store == OBJECT_LOG and place_of(settings) is None:
+        raise UnexpectedError("log.store: object needs an object store: set store.uri")
+    if not settings.catalog_uri:
+        _check_store_before_turn(settings, "", is_filled=False)
+
+
+def _check_store_before_turn(settings: Settings, catalog: str, is_filled: bool) -> None:
+    place = place_of(settings)
+    if place is not None and settings.standby:
+        shared = catalog if settings.log_store == OBJECT_LOG else ""
+        check_before_turn(Path(settings.data_dir), place, shared, is_filled=is_filled)
+
+
 def _shared_name(settings: Settings, catalog: Catalog) -> str:
     """The name of a catalog that with an object store is all there is, so that directories may take turns; else ""."""
     is_all = settings.log_store == OBJECT_LOG and all(
@@ -202,11 +223,9 @@ def _open_resource_files(root: Path, catalog: Catalog, store: SegmentStore, shar
 
 
 def _open_logs(settings: Settings, paths: SegmentPaths, store: SegmentStore, catalog: Catalog) -> ChosenLogs:
-    """Raises UnexpectedError if logs are to be in an object store and there is none, or one that is not known to create
-    objects conditionally; IoFailed if it does not answer."""
+    """Raises UnexpectedError if logs are to be in an object store that is not known to create objects conditionally;
+    IoFailed if it does not answer."""
     in_store = None
-    if settings.log_store == OBJECT_LOG and settings.wal_keep_hours:
-        raise UnexpectedError("wal.keepHours keeps files of logs: it needs log.store: local")
     if isinstance(store, CachedStore):
         if settings.log_store == OBJECT_LOG:
             store.claim()

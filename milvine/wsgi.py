@@ -25,7 +25,7 @@ from milvine import config, logs, metrics, server
 from milvine.background import Supervisor
 from milvine.catalog.leases import Lease
 from milvine.directory_users import LastUser, write_address
-from milvine.errors import STANDBY, MilvineError, ServiceNotReady
+from milvine.errors import STANDBY, MilvineError, ServiceNotReady, UnexpectedError
 from milvine.front import LOOPBACKS, STOP_SIGNALS, CannotServe, DirectoryInUse, lock
 from milvine.in_flight import InFlight
 from milvine.intake import Intake
@@ -133,9 +133,10 @@ class _Head:
         _wait_until_it_listens(self.settings.port)
         _tell(f"milvine standby {_address(self.settings)}")
         try:
+            server.check_places(self.settings)
             _lock_in_turn(Path(self.settings.data_dir))
             self._application = self._serve()
-        except CannotServe as error:
+        except (CannotServe, UnexpectedError) as error:
             _end(str(error))
         except Exception:  # noqa: BLE001 - the thread has no caller
             _log.exception("the take-over failed")

@@ -18,7 +18,7 @@ from milvine.catalog.contents import Snapshot, read_contents
 from milvine.catalog.database import copy_tables
 from milvine.catalog.migrations import STEPS
 from milvine.catalog.migrations.upgrade import is_behind, stored_version
-from milvine.catalog.postgresql import PostgresDatabase
+from milvine.catalog.postgresql import BeforeTurn, PostgresDatabase
 from milvine.catalog.sqlite_file import CATALOG_FILE, open_catalog, read_catalog, reading
 from milvine.catalog.store import Catalog
 from milvine.catalog.tables import metadata
@@ -32,12 +32,22 @@ MOVED_FILE = "catalog-moved.sqlite"
 """What the file is called after its rows were moved to PostgreSQL."""
 
 
+def _any_turn(_owner: str, _is_filled: bool) -> None:
+    pass
+
+
 def open_catalog_of(
-    root: Path, uri: str, lease_seconds: float = 0.0, *, is_standby: bool = False, is_empty: bool = False
+    root: Path,
+    uri: str,
+    lease_seconds: float = 0.0,
+    *,
+    is_standby: bool = False,
+    is_empty: bool = False,
+    before_turn: BeforeTurn = _any_turn,
 ) -> Catalog:
     """The catalog of a directory, made or upgraded if need be; `uri` "": in the directory. `lease_seconds`,
-    `is_standby`: see PostgresDatabase. `is_empty`: everything else is in an object store, so that a directory without a
-    catalog may have any.
+    `is_standby`, `before_turn`: see PostgresDatabase. `is_empty`: everything else is in an object store, so that a
+    directory without a catalog may have any.
 
     Raises UnexpectedError if the directory and the database do not belong together, and DataIntegrityError for a
     damaged catalog.
@@ -61,6 +71,7 @@ def open_catalog_of(
         is_standby=is_standby,
         adopts=adopts,
         on_epoch=_any_epoch if is_empty else partial(_check_epoch, root, marker),
+        before_turn=before_turn,
     )
     try:
         catalog = Catalog(database, fill=_filling(root, database, marker))

@@ -22,6 +22,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from milvine.catalog import tables
 from milvine.catalog.database import JSON_OPTIONS, CatalogDatabase, copy_tables
 from milvine.catalog.leases import TRY_LOCK, Lease, Seen, Turn, take
 from milvine.catalog.patient_connections import connect_patiently
@@ -56,6 +57,8 @@ SESSION = {
     "lock_timeout": "20000",
 }
 
+BeforeTurn = Callable[[str, bool], None]
+"""Called with the name of the catalog, "" if it has none yet, and whether it has collections."""
 epochs = sa.Table(
     "catalog_epoch",
     sa.MetaData(),
@@ -75,17 +78,19 @@ class PostgresDatabase(CatalogDatabase):
         is_standby: bool = False,
         adopts: bool = False,
         on_epoch: Callable[[int, int], None] = lambda _found, _following: None,
+        before_turn: BeforeTurn = lambda _owner, _is_filled: None,
     ) -> None:
         """`owner` names the data directory whose catalog this is; `adopts`: if the database has another name, that one.
         `lease_seconds`: see Lease. `is_standby`: waits for as long as another server lives. `on_epoch`: called with the
         epoch of the last start and that of this one, before it is taken; may raise. Raises UnexpectedError without
-        the driver."""
+        the driver. `before_turn`: called before the wait; may raise."""
         self.source = f"the catalog at {uri}"
         self.epoch = 0
         self.lease: Lease | None = None
         self.owner = owner
         self._adopts = adopts
         self._on_epoch = on_epoch
+        self._before_turn = before_turn
         self._lease_seconds = lease_seconds
         self._is_standby = is_standby
         self._change = 0
@@ -116,7 +121,7 @@ class PostgresDatabase(CatalogDatabase):
         database cannot hold a catalog."""
         turn_engine = self._engine(_SILENT_SECONDS, isolation_level=_AUTOCOMMIT)
         try:
-            turn = Turn(turn_engine, self.source, self._check_owner, is_standby=self._is_standby)
+            turn = Turn(turn_engine, self.source, self._check_before_turn, is_standby=self._is_standby)
             while not self._has_taken_over(turn):
                 self.engine.dispose()  # and the lock, if it was free
             with self.changing() as connection:
@@ -166,8 +171,17 @@ class PostgresDatabase(CatalogDatabase):
         self.lease = Lease(engine, self.epoch, self._lease_seconds, since)
         return True
 
+    def _check_before_turn(self, connection: sa.Connection) -> None:
+        """A standby that may never serve is none."""
+        self._check_owner(connection)
+        inspector = sa.inspect(connection)
+        row = connection.execute(sa.select(epochs)).one_or_none() if inspector.has_table(epochs.name) else None
+        has_tables = inspector.has_table(tables.collections.name)
+        first = sa.select(tables.collections.c.collection_id).limit(1)
+        is_filled = has_tables and connection.execute(first).one_or_none() is not None
+        self._before_turn("" if row is None else row.owner, is_filled)
+
     def _check_owner(self, connection: sa.Connection) -> None:
-        """Also before a wait, since a standby that may never serve is none."""
         if self._adopts or not sa.inspect(connection).has_table(epochs.name):
             return
         owner = connection.execute(sa.select(epochs.c.owner)).scalar()

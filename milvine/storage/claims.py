@@ -7,8 +7,10 @@ that started last, so that one with a copy of the directory is noticed before th
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from milvine.errors import IoFailed, UnexpectedError
 from milvine.storage.markers import Marker, read_marker, write_marker
 from milvine.storage.objects import Objects, Place
 
+_log = logging.getLogger(__name__)
 OWNER = "milvine.json"
 """The object that names the data directory."""
 CATALOG = "milvine-catalog.json"
@@ -118,6 +121,43 @@ class Claim:
             f"{self._objects.uri} is used since {other['since']} by another server, on {other['host']}, with a "
             f"copy of {self._root}: stop it, and start this server again"
         )
+
+
+_PATIENCE_SECONDS = 10.0
+"""How long a head that serves may take to name its catalog."""
+_PAUSE_SECONDS = 0.5
+_REFUSED = ("NoSuchBucket", "ContainerNotFound", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
+"""What a store says to settings that are wrong. A head that starts with them will never have its turn."""
+
+
+def check_before_turn(root: Path, place: Place, catalog: str, *, is_filled: bool) -> None:
+    """For a head that waits for its turn: whether it could claim the URI then. `catalog`: as of Claim; `is_filled`: it
+    has collections, so there is a claim.
+
+    Raises UnexpectedError if it could not. A store that does not answer now may do so when the turn comes.
+    """
+    objects = Objects(place)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    try:
+        found = objects.content(OWNER)
+        owner = None if found is None else orjson.loads(found)["owner"]
+        known = read_marker(root / MARKER)  # a head of the same directory may just have written it
+        if known is not None and (known.owner == owner or (owner is None and known.uri == objects.uri)):
+            return
+        if owner is None:
+            if is_filled or (known is not None and known.is_claimed):
+                raise UnexpectedError(f"{objects.uri} has no copy of the segment files of this catalog")
+            return
+        while (content := objects.content(CATALOG) if catalog else None) is None:
+            if not catalog or time.monotonic() > deadline:
+                break
+            time.sleep(_PAUSE_SECONDS)
+        if content is None or orjson.loads(content)["owner"] != catalog:
+            raise UnexpectedError(f"{objects.uri} belongs to another data directory than {root}")
+    except IoFailed as error:
+        if any(text in error.message for text in _REFUSED):
+            raise UnexpectedError(error.message.removesuffix(f": {error.text}")) from error
+        _log.warning("%s", error.message)
 
 
 def was_claimed(root: Path, uri: str) -> bool:

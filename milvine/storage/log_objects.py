@@ -121,13 +121,19 @@ class LogStore:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-def listed(objects: Objects, prefix: str = PREFIX, after: str | None = None) -> dict[int, dict[int, int]]:
-    """The objects of logs: sizes by collection and number."""
+def listed(
+    objects: Objects, prefix: str = PREFIX, after: str | None = None, most: int | None = None
+) -> dict[int, dict[int, int]]:
+    """The objects of logs: sizes by collection and number. `most`: see `Objects.sizes`; then without the collection
+    that was reached last."""
     found: dict[int, dict[int, int]] = {}
-    for name, size in objects.sizes(prefix, after).items():
+    sizes = objects.sizes(prefix, after, most)
+    for name, size in sizes.items():
         place = place_of_name(name)
         if place is not None:
             found.setdefault(place[0], {})[place[1]] = size
+    if most is not None and len(sizes) >= most and (place := place_of_name(next(reversed(sizes)))):
+        del found[place[0]]
     return found
 
 

@@ -29,6 +29,8 @@ from milvine.storage.wal_format import Log, LogReader
 
 _PREPARED_AHEAD = 32
 _TRIES = 5
+_LISTED_FOR_EACH = 16
+"""A listing of one log takes as long as one of so many objects."""
 
 
 class Logs(Protocol):
@@ -91,9 +93,10 @@ class ObjectLogs:
         raise ServiceInternal(f"another server writes the log of collection {collection_id}")
 
     def readers(self, checkpoints: Mapping[int, int]) -> Iterator[LogReader]:
-        sizes = listed(self._store.objects) if checkpoints else {}
+        # One listing of all logs is cheap unless they have many objects before their checkpoints.
+        sizes = listed(self._store.objects, most=_LISTED_FOR_EACH * len(checkpoints)) if checkpoints else {}
         left = deque(
-            ObjectLogReader(self._store, one, number, sizes.pop(one, {})) for one, number in checkpoints.items()
+            ObjectLogReader(self._store, one, number, sizes.pop(one, None)) for one, number in checkpoints.items()
         )
         ahead: deque[tuple[ObjectLogReader, Future[None]]] = deque()
         while left or ahead:
@@ -145,8 +148,6 @@ class ChosenLogs:
         self._objects = objects
         self.kept = local.kept
         self._begins_in_store = where == OBJECT_LOG
-        if self._begins_in_store and objects is None:
-            raise UnexpectedError("log.store: object needs an object store: set store.uri")
 
     def is_elsewhere(self, checkpoint: int) -> bool:
         """Whether a log is not where logs begin."""

@@ -39,13 +39,14 @@ _FEW_OBJECTS = 8
 
 
 class ObjectLogReader:
-    """Reads the log from `checkpoint` on. `sizes`: the objects that a listing found, by number."""
+    """Reads the log from `checkpoint` on. `sizes`: the objects that a listing found, by number, or None."""
 
-    def __init__(self, store: LogStore, collection_id: int, checkpoint: int, sizes: dict[int, int]) -> None:
+    def __init__(self, store: LogStore, collection_id: int, checkpoint: int, sizes: dict[int, int] | None) -> None:
         self._store = store
         self._collection_id = collection_id
         self._checkpoint = checkpoint
-        self._sizes = sizes
+        self._sizes = sizes or {}
+        self._is_listed = sizes is not None
         self._chain: list[int] = []
         self._next = checkpoint
         self._small: dict[int, LogObject] = {}
@@ -119,6 +120,9 @@ class ObjectLogReader:
 
     def _follow(self) -> None:
         """Follows the chain by the listing to the first number that this lacks, or behind the fence of this reader."""
+        if not self._is_listed:
+            self._sizes = self._store.beyond(self._collection_id, self._checkpoint - 1)
+            self._is_listed = True
         if self._checkpoint not in self._sizes and self._find(self._checkpoint) is None:
             raise DataIntegrityError(f"{self._shown(self._checkpoint)} is missing")
         while not self._following and (size := self._sizes.get(self._next)) is not None:

@@ -24,6 +24,8 @@ _STEP_BYTES = 16 << 20
 _PARTS_AT_A_TIME = 4
 _REASON_CHARACTERS = 300
 _REMOVED_AT_A_TIME = 500
+_LISTED = 1000
+"""In a page of S3."""
 _NO_OBJECT_OF_OURS = ("NoSuchBucket", "ContainerNotFound", "InvalidAccessKeyId")
 """What a store may say, too, with the status of an object that is missing."""
 _SAID = re.compile(r"<Code>([^<]+)</Code>(?:.*?<Message>([^<]+)</Message>)?", re.DOTALL)
@@ -186,12 +188,17 @@ class Objects:
         read = partial(self._api.get_range, self._store, name, start=start, end=size)
         return bytes(self._call("read from", read))
 
-    def sizes(self, prefix: str = PREFIX, after: str | None = None) -> dict[str, int]:
-        """Sizes by name of all objects under a prefix whose names sort after `after`."""
+    def sizes(self, prefix: str = PREFIX, after: str | None = None, most: int | None = None) -> dict[str, int]:
+        """Sizes by name of all objects under a prefix whose names sort after `after`; with `most`, of the first so
+        many, up to the end of a page."""
 
         def listed() -> dict[str, int]:
-            pages = self._api.list(self._store, prefix=prefix.rstrip("/"), offset=after)
-            return {one["path"]: int(one["size"]) for page in pages for one in page}
+            found: dict[str, int] = {}
+            for page in self._api.list(self._store, prefix=prefix.rstrip("/"), offset=after, chunk_size=_LISTED):
+                found.update((one["path"], int(one["size"])) for one in page)
+                if most is not None and len(found) >= most:
+                    break
+            return found
 
         return self._call("list", listed)
 

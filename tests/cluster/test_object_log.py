@@ -17,6 +17,8 @@ from relay import Relay
 
 from milvine.errors import DataIntegrityError, IoFailed, MilvineError, ServiceInternal, UnexpectedError
 from milvine.storage import log_objects, object_log
+from milvine.storage import logs as logs_module
+from milvine.storage import objects as objects_module
 from milvine.storage.log_objects import FIRST_NUMBER, HEADER_BYTES, WINDOW, LogStore, Position, object_name
 from milvine.storage.logs import LocalLogs, Logs, ObjectLogs
 from milvine.storage.objects import Objects, Place
@@ -216,6 +218,36 @@ def test_a_server_does_not_pass_fences_of_another_that_may_serve(
     put_fence(objects, prefix, epoch, Position(end, end + 1 + WINDOW, end))
     with pytest.raises(ServiceInternal, match="another server has taken over"):
         write(log, SOME)
+
+
+def test_a_take_over_lists_no_more_than_it_needs(
+    new_logs: Callable[[int], ObjectLogs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One listing for all logs, or one for each from its checkpoint on where many objects wait for their removal."""
+    monkeypatch.setattr(objects_module, "_LISTED", 4)
+    logs = new_logs(1)
+    checkpoints = {}
+    for collection in (71, 72, 73):
+        log = logs.create(collection)
+        for turn in range(20):
+            write(log, [(1, turn, b"old")])
+        checkpoints[collection] = log.rotate()
+        write(log, [(1, 50, b"%d" % collection)])
+    listings: list[int] = []
+    real = Objects.sizes
+
+    def sizes(self: Objects, *arguments: Any, **options: Any) -> dict[str, int]:
+        found = real(self, *arguments, **options)
+        listings.append(len(found))
+        return found
+
+    monkeypatch.setattr(Objects, "sizes", sizes)
+    for epoch, for_each, expected in ((2, 100, [69]), (3, 1, [4, 3, 3, 3])):
+        monkeypatch.setattr(logs_module, "_LISTED_FOR_EACH", for_each)
+        listings.clear()
+        readers = new_logs(epoch).readers(checkpoints)
+        assert [[bytes(one.body) for one in reader.records()] for reader in readers] == [[b"71"], [b"72"], [b"73"]]
+        assert sorted(listings, reverse=True) == expected
 
 
 class Unreliable:

@@ -14,6 +14,7 @@ import grpc
 import pytest
 import requests
 from conftest import HOST, Node, Server, ServerFactory, dies_with_parent, free_port
+from object_servers import ObjectServer
 from postgres_servers import Postgres
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
@@ -177,6 +178,36 @@ def test_a_directory_that_never_served_is_not_called_damaged(postgres: Postgres,
     checked = check(standby, {})
     assert checked.returncode == 1 and "no server has served with" in checked.stderr, checked
     assert "damaged" not in checked.stdout
+
+
+def test_a_standby_whose_store_cannot_be_its_own_says_so_at_its_start(
+    postgres: Postgres, new_server: ServerFactory, objects: ObjectServer
+) -> None:
+    env = {
+        **objects.environment("right"),
+        "MILVINE_LOG_STORE": "object",
+        "MILVINE_CATALOG_URI": postgres.new_database(),
+        "MILVINE_COMMON_SESSION_TTL": "60s",
+    }
+    head = new_server("--standby", env=env)
+    fill(head.client(), "books")
+    wrong = [
+        ({"MILVINE_STORE_URI": "s3://katalog/right"}, "NoSuchBucket"),
+        ({"MILVINE_STORE_URI": objects.uri("empty")}, "has no copy of the segment files of this catalog"),
+        ({"MILVINE_WAL_KEEPHOURS": "1"}, "wal.keepHours keeps files of logs"),
+    ]
+    standbys = [new_server("--standby", env={**env, **settings}, start=False) for settings, _ in wrong]
+    for standby in standbys:
+        standby.spawn()
+    for standby, (_, reason) in zip(standbys, wrong, strict=True):
+        assert standby.process.wait(3 * SECONDS) == 1, reason
+        assert reason in standby.log and "ready" not in standby.log and "Traceback" not in standby.log, standby.log
+    right = waiting(new_server("--standby", env=env, start=False))
+    stopped = time.monotonic()
+    head.stop()  # the lease of a minute is given back
+    right.wait_ready()
+    assert time.monotonic() - stopped < 60
+    assert count(right.client(), "books") == ROWS
 
 
 def test_a_lease_that_was_given_back_is_not_waited_for(postgres: Postgres) -> None:

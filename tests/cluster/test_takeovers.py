@@ -63,9 +63,12 @@ class Group:
     """Some heads of one catalog, one object store and one load balancer."""
 
     def __init__(
-        self, directory: Path, env: Mapping[str, str] | None = None, held: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        own: Mapping[int, Mapping[str, str]] | None = None,
     ) -> None:
-        """`held`: more of the environment of the last head."""
+        """`own`: more of the environment of some heads."""
         self.postgres = Postgres(free_port()).start()
         self.objects = ObjectServer(directory, VERSITYGW)
         self.catalog_uri = self.postgres.new_database()
@@ -81,8 +84,8 @@ class Group:
         }
         self.heads = []
         for i in range(HEADS):
-            own = {**env, **(held or {})} if i == HEADS - 1 else env
-            server = Server(directory / f"head-{i}", "--standby", env=own, port=free_port())
+            its = {**env, **(own or {}).get(i, {})}
+            server = Server(directory / f"head-{i}", "--standby", env=its, port=free_port())
             server.port = server.wanted_port
             self.heads.append(Head(server))
         self.balancer = LoadBalancer([head.server.port for head in self.heads])
@@ -307,7 +310,7 @@ def test_a_head_that_stood_still_in_its_take_over_stops_no_flush(tmp_path: Path)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     held = {"MILVINE_HOLD_AT": "catalog.claimed", "MILVINE_HOLD_FIFO": str(fifo)}
-    with closing(Group(tmp_path, held=held)) as group:
+    with closing(Group(tmp_path, own={HEADS - 1: held})) as group:
         first, next_one, slow = group.heads
         first.spawn()
         first.server.wait_ready()
