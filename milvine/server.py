@@ -155,7 +155,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     loader.resume()
     rates = RateLimits(catalog, settings.rates, enabled=settings.limits_enabled)
     imports = ImportRunner(
-        settings, catalog, datanode, store, clock, _import_places(settings), _model_hosts(settings), background
+        settings, catalog, datanode, clock, _import_places(settings), _model_hosts(settings), background
     )
     imports.start()
     engine = Engine(

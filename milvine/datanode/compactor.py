@@ -24,12 +24,13 @@ from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import remove_files, remove_segments
-from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.child import NotWanted
 from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
 from milvine.datanode.delta_merge import merge_deltas, worth_merging
 from milvine.datanode.index_build import IndexBuilder, build_index
 from milvine.datanode.merge_process import MergeOrder, living_rows
 from milvine.datanode.output_filler import resources_of
+from milvine.datanode.workers import Workers
 from milvine.errors import CollectionNotFound, MilvineError
 from milvine.model.collections import Collection
 from milvine.model.properties import is_compacted_automatically
@@ -38,7 +39,7 @@ from milvine.model.timestamps import HybridClock, from_physical_ms, physical_ms
 from milvine.segment.view import ReadView, Views
 from milvine.storage.files import remove_tree
 from milvine.storage.segment_files import ROWS_FILE, open_rows
-from milvine.storage.store import SegmentStore, read_delta
+from milvine.storage.store import read_delta
 
 _log = logging.getLogger(__name__)
 DEAD_SHARE = 0.2
@@ -86,7 +87,7 @@ class Compactor:
         settings: Settings,
         catalog: Catalog,
         views: Views,
-        store: SegmentStore,
+        workers: Workers,
         clock: HybridClock,
         indexes: IndexBuilder,
         supervisor: Supervisor,
@@ -94,8 +95,9 @@ class Compactor:
         self._indexes = indexes
         self._catalog = catalog
         self._views = views
-        self._store = store
-        self._paths = store.paths
+        self._workers = workers
+        self._store = workers.store
+        self._paths = self._store.paths
         self._clock = clock
         self._limits = SizeLimits(settings.segment_max_rows, settings.segment_max_bytes)
         self._retention_ms = settings.retention_seconds * 1000
@@ -420,8 +422,7 @@ class Compactor:
         target = self._paths.segment(collection_id, plan.target)
         with contextlib.ExitStack() as handing_over:
             try:
-                with self._store.kept(order.files()):
-                    result: SegmentMeta | None = run_task("merge", order, is_wanted)
+                result: SegmentMeta | None = self._workers.run("merge", order, is_wanted)
                 if result is not None:
                     result = self._indexed(collection, source_ids, result, is_wanted)
                 plan.row_count = 0 if result is None else result.row_count
@@ -451,7 +452,7 @@ class Compactor:
         had = {i for m in metas if m.segment_id in source_ids for i, built in m.indexes.items() if not built.is_scan}
         types = {f.field_id: f.data_type for f in collection.schema.fields}
         built = {
-            i.index_id: build_index(self._store, result, i, types[i.field_id], is_wanted)
+            i.index_id: build_index(self._workers, result, i, types[i.field_id], is_wanted)
             for i in collection.indexes
             if i.index_id in had
         }

@@ -6,22 +6,22 @@ continue; after two failures the index shows the failure until a build succeeds.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
 from milvine.analysis.dictionaries import resources_of
 from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_index_build, commit_scans
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
+from milvine.datanode.build_order import BuildOrder
 from milvine.datanode.build_progress import BuildProgress
 from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.catalog_files import remove_files
-from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.child import NotWanted
+from milvine.datanode.workers import Workers
 from milvine.index.index_type import MIN_INDEXED_ROWS
 from milvine.index.registry import TYPES
 from milvine.model import json_text
@@ -32,7 +32,6 @@ from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 from milvine.model.types import DataType
 from milvine.segment.view import Views
 from milvine.storage.directories import sync_directory
-from milvine.storage.store import SegmentStore
 
 _LOOK_SECONDS = 0.5
 _SMALL_ROWS = 20_000
@@ -66,11 +65,12 @@ class Build:
 class IndexBuilder:
     """One thread that finds missing indexes, and one child process that builds them."""
 
-    def __init__(self, catalog: Catalog, views: Views, store: SegmentStore, supervisor: Supervisor) -> None:
+    def __init__(self, catalog: Catalog, views: Views, workers: Workers, supervisor: Supervisor) -> None:
         self._catalog = catalog
         self._views = views
-        self._store = store
-        self._paths = store.paths
+        self._workers = workers
+        self._store = workers.store
+        self._paths = self._store.paths
         self._builds: Work[tuple[int, int]] = supervisor.work("index_build")
         """By segment and index."""
         self._worker = supervisor.worker("index_build", self._step)
@@ -221,7 +221,7 @@ class IndexBuilder:
             self._leave_to_scans(collection, index)
             return
         data_type = collection.schema.by_id[index.field_id].data_type
-        built = build_index(self._store, meta, index, data_type, is_wanted, progress=build.progress)
+        built = build_index(self._workers, meta, index, data_type, is_wanted, progress=build.progress)
         made = [] if built.is_scan else [self._paths.index(meta.collection_id, meta.segment_id, built.file_name)]
         with self._store.storing(made):
             crash_point("build.files_written")
@@ -271,7 +271,7 @@ def _needs_no_build(meta: SegmentMeta, index: IndexSpec) -> bool:
 
 
 def build_index(
-    store: SegmentStore,
+    workers: Workers,
     meta: SegmentMeta,
     index: IndexSpec,
     data_type: DataType,
@@ -283,34 +283,19 @@ def build_index(
     IoFailed."""
     if _needs_no_build(meta, index):
         return SegmentIndexMeta(index.index_id, "", 0, is_scan=True)
-    where = (meta.collection_id, meta.segment_id)
-    column = store.paths.column(*where, index.field_id)
-    output = store.paths.index(*where, _file_name(index.index_id))
+    is_scalar = index.metric_type is None
+    resources = resources_of(json_text.loads(index.build_params.get(ANALYZER_PARAMS) or "{}")) if is_scalar else ()
+    pipe = None if is_scalar or progress is None else progress.pipe
+    store = workers.store
+    order = BuildOrder(store.paths, meta, index, data_type, {one.name: one for one in resources}, pipe)
+    output = order.output
     output.unlink(missing_ok=True)
-    order: dict[str, Any] = {
-        "column": str(column),
-        "output": str(output),
-        "build_type": index.build_type,
-        "build_params": index.build_params,
-    }
-    task = "build_scalar"
-    if index.metric_type is not None:
-        task = "build"
-        order |= {
-            "data_type": int(data_type),
-            "metric_type": index.metric_type,
-            "threads": os.cpu_count() or 1,
-            "progress": None if progress is None else progress.pipe,
-        }
-    else:
-        resources = resources_of(json_text.loads(index.build_params.get(ANALYZER_PARAMS) or "{}"))
-        order |= {"data_dir": str(store.paths.root), "file_resources": {one.name: one for one in resources}}
     try:
-        with store.kept([column]):
-            if task == "build_scalar" and meta.row_count <= _SMALL_ROWS:
+        if is_scalar and meta.row_count <= _SMALL_ROWS:
+            with store.kept(order.inputs()):
                 build_scalar(order)
-            else:
-                run_task(task, order, is_wanted, () if progress is None else (progress.pipe,))
+        else:
+            workers.run("build_scalar" if is_scalar else "build", order, is_wanted, () if pipe is None else (pipe,))
     except BaseException:
         output.unlink(missing_ok=True)
         raise

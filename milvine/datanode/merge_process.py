@@ -52,7 +52,7 @@ class MergeOrder:
         """Without those that no source needs, which may be gone if the partition that needed them was dropped."""
         return [d for d in self.deltas if any(meta.needs(d) for meta in self.sources)]
 
-    def files(self) -> list[Path]:
+    def inputs(self) -> list[Path]:
         """The files that the merge reads."""
         found = [self.paths.delta(d.collection_id, d.delta_id) for d in self.needed_deltas]
         for meta in self.sources:

@@ -30,6 +30,7 @@ from milvine.datanode.scrub import Scrubber
 from milvine.datanode.snapshot_exporter import SnapshotExporter
 from milvine.datanode.snapshot_keeper import SnapshotKeeper
 from milvine.datanode.store_keeper import StoreKeeper
+from milvine.datanode.workers import Workers
 from milvine.datanode.write_buffer import WriteBuffer
 from milvine.datanode.writer import CollectionWriter, Frozen, KeysWritten, Watch
 from milvine.errors import (
@@ -89,9 +90,10 @@ class DataNode:
         self._together = threading.Lock()
         self._flusher = Flusher(catalog, views, store, logs, clock)
         self._imports = ImportCommitter(catalog, views, store, clock)
-        self.indexes = IndexBuilder(catalog, views, store, supervisor)
-        self.fills = OutputFiller(catalog, views, store, supervisor)
-        self.compactor = Compactor(settings, catalog, views, store, clock, self.indexes, supervisor)
+        self.workers = Workers(store)
+        self.indexes = IndexBuilder(catalog, views, self.workers, supervisor)
+        self.fills = OutputFiller(catalog, views, self.workers, supervisor)
+        self.compactor = Compactor(settings, catalog, views, self.workers, clock, self.indexes, supervisor)
         self._scrubber = Scrubber(settings, catalog, store, supervisor)
         places = tuple(filter(None, settings.snapshot_path.split(",")))
         self.snapshot_places = SnapshotPlaces(places, settings.store_endpoint, settings.store_region)

@@ -15,15 +15,15 @@ from milvine.catalog.contents import Snapshot
 from milvine.catalog.segments import commit_fields
 from milvine.catalog.store import Catalog
 from milvine.crash_points import crash_point
-from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.child import NotWanted
 from milvine.datanode.stored_outputs import FillOrder, fill
+from milvine.datanode.workers import Workers
 from milvine.model.analyzer_params import file_resources_of
 from milvine.model.collections import Collection
 from milvine.model.file_resources import FileResource
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import SegmentMeta
 from milvine.segment.view import Views
-from milvine.storage.store import SegmentStore
 
 _LOOK_SECONDS = 0.5
 _SMALL_ROWS = 2_000
@@ -39,10 +39,11 @@ def resources_of(snapshot: Snapshot, schema: CollectionSchema) -> dict[str, File
 class OutputFiller:
     """One thread that finds segments, and one child process that analyzes the texts of large ones."""
 
-    def __init__(self, catalog: Catalog, views: Views, store: SegmentStore, supervisor: Supervisor) -> None:
+    def __init__(self, catalog: Catalog, views: Views, workers: Workers, supervisor: Supervisor) -> None:
         self._catalog = catalog
         self._views = views
-        self._store = store
+        self._workers = workers
+        self._store = workers.store
         self._fills: Work[int] = supervisor.work("fill")
         """By segment."""
         self._worker = supervisor.worker("fill", self._step)
@@ -128,9 +129,11 @@ class OutputFiller:
         fields = tuple(f for f in collection.schema.made_fields if f.field_id not in meta.field_bytes)
         resources = resources_of(self._catalog.snapshot, collection.schema)
         order = FillOrder(self._store.paths, collection.schema, meta, fields, resources)
-        with self._store.kept(order.inputs()):
-            is_small = meta.row_count <= _SMALL_ROWS
-            sizes: dict[int, int] = fill(order) if is_small else run_task("fill", order, is_wanted)
+        if meta.row_count <= _SMALL_ROWS:
+            with self._store.kept(order.inputs()):
+                sizes = fill(order)
+        else:
+            sizes = self._workers.run("fill", order, is_wanted)
         crash_point("fill.files_written")
         with self._store.storing(order.outputs()):
             is_committed = commit_fields(self._catalog, meta.collection_id, meta.segment_id, sizes)

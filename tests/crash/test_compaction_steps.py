@@ -16,7 +16,7 @@ from test_recovery import insert, keys_of, load, new_collection
 from milvine import metrics
 from milvine.catalog.collections import drop_collection
 from milvine.datanode import compactor
-from milvine.datanode.child import run_task
+from milvine.datanode.workers import Workers
 from milvine.errors import QuotaExceeded
 from milvine.model.collections import Collection
 from milvine.model.segments import ALL_PARTITIONS
@@ -57,12 +57,15 @@ def compact(engine: Engine, collection: Collection) -> list[compactor.Plan]:
 def around_task(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
     """Calls `then` after the child has written the result and before the commit."""
 
-    def call(*arguments: Any) -> Any:
-        answer = run_task(*arguments)
-        then()
+    run = Workers.run
+
+    def call(workers: Workers, task: str, *arguments: Any) -> Any:
+        answer = run(workers, task, *arguments)
+        if task == "merge":
+            then()
         return answer
 
-    monkeypatch.setattr("milvine.datanode.compactor.run_task", call)
+    monkeypatch.setattr(Workers, "run", call)
 
 
 def segment_directories(directory: Path, collection: Collection) -> set[str]:

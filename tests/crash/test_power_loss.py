@@ -23,6 +23,7 @@ from recorded_disk import All, Disk, Files, Operation, RecordedDisk, Some, Survi
 from milvine import server
 from milvine.config import load_settings
 from milvine.datanode import build_process
+from milvine.datanode.build_order import BuildOrder
 from milvine.datanode.build_progress import BuildProgress
 from milvine.datanode.index_build import Build
 from milvine.datanode.node import DataNode
@@ -92,7 +93,7 @@ def engine_on(directory: Path) -> Iterator[Engine]:
         assert engine.close(time.monotonic() + LOADED_SECONDS)
 
 
-def build_here(task: str, order: dict[str, Any], _is_wanted: Callable[[], bool], _pass_fds: Sequence[int] = ()) -> None:
+def build_here(task: str, order: BuildOrder, _is_wanted: Callable[[], bool], _pass_fds: Sequence[int] = ()) -> None:
     """Does the child process's work in this process, where its files are recorded."""
     assert task == "build"
     build_process.build(order)
@@ -264,7 +265,7 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def _builds_in_this_process() -> Iterator[None]:
-    with mock.patch("milvine.datanode.index_build.run_task", build_here):
+    with mock.patch("milvine.datanode.workers.run_task", build_here):
         yield
 
 

@@ -12,11 +12,11 @@ from itertools import count
 
 from milvine.datanode.build_progress import BuildProgress
 from milvine.datanode.index_build import Build, build_index
+from milvine.datanode.workers import Workers
 from milvine.errors import ServiceInternal
 from milvine.model.collections import Collection
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
-from milvine.storage.store import SegmentStore
 
 _ATTEMPTS = 3
 
@@ -33,10 +33,10 @@ class IndexOfImport:
 class ImportBuilds:
     """One build after the other; any thread may look."""
 
-    def __init__(self, store: SegmentStore, collection: Collection, segments: tuple[SegmentMeta, ...]) -> None:
+    def __init__(self, workers: Workers, collection: Collection, segments: tuple[SegmentMeta, ...]) -> None:
         self.collection = collection
         self.total_rows = sum(meta.row_count for meta in segments)
-        self._store = store
+        self._workers = workers
         self._segments = segments
         self._lock = threading.Lock()
         self._done: Counter[int] = Counter()
@@ -63,7 +63,7 @@ class ImportBuilds:
         for attempt in count(1):
             try:
                 with self._shown(meta, index) as progress:
-                    return build_index(self._store, meta, index, data_type, is_wanted, progress=progress)
+                    return build_index(self._workers, meta, index, data_type, is_wanted, progress=progress)
             except ServiceInternal:  # the child died
                 if attempt == _ATTEMPTS:
                     raise

@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from milvine.config import Settings
 from milvine.model.collections import Collection
@@ -40,6 +41,10 @@ class ReadOrder:
     first_key: int
     insert_ts: int
     progress_fd: int
+
+    def inputs(self) -> list[Path]:
+        """No segment files."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from milvine.catalog.import_jobs import change_job, known_job
 from milvine.catalog.store import Catalog
 from milvine.config import Settings
 from milvine.crash_points import crash_point
-from milvine.datanode.child import NotWanted, run_task
+from milvine.datanode.child import NotWanted
 from milvine.datanode.node import DataNode
 from milvine.errors import ImportFailed, MilvineError, ServiceInternal
 from milvine.model.import_jobs import ABORTED, COMMIT_WITHIN, FileStats, ImportJob, JobState
@@ -31,7 +31,6 @@ from milvine.service.importing.orders import TASK, ReadAnswer, ReadOrder, progre
 from milvine.storage.directories import sync_directory
 from milvine.storage.files import remove_tree
 from milvine.storage.import_files import ImportPlaces
-from milvine.storage.store import SegmentStore
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 3
@@ -63,7 +62,6 @@ class ImportRunner:
         settings: Settings,
         catalog: Catalog,
         datanode: DataNode,
-        store: SegmentStore,
         clock: HybridClock,
         places: ImportPlaces,
         allowed_hosts: str,
@@ -73,8 +71,7 @@ class ImportRunner:
         self._settings = settings
         self._catalog = catalog
         self._datanode = datanode
-        self._store = store
-        self._paths = store.paths
+        self._paths = datanode.workers.store.paths
         self._clock = clock
         self._allowed_hosts = allowed_hosts
         self._running: Running | None = None
@@ -251,7 +248,7 @@ class ImportRunner:
                 return check()
 
             try:
-                answer: ReadAnswer = run_task(TASK, order, is_wanted, (writing,))
+                answer: ReadAnswer = self._datanode.workers.run(TASK, order, is_wanted, (writing,))
             except BaseException:
                 self._remove_numbered(job.collection_id, first_segment_id)
                 raise
@@ -268,7 +265,7 @@ class ImportRunner:
         running = self._running
         if collection is None or running is None or not collection.indexes:
             return segments
-        running.builds = ImportBuilds(self._store, collection, segments)
+        running.builds = ImportBuilds(self._datanode.workers, collection, segments)
 
         def pause(failures: int) -> None:
             if self._worker.pause(_FIRST_PAUSE_SECONDS * failures):
