@@ -58,6 +58,7 @@ class Holdings:
         self._bytes_of_node: Counter[int] = Counter()
         self._changes_of_node: Counter[int] = Counter()
         self._nodes_of: dict[int, Counter[int]] = defaultdict(Counter)
+        self._version_of: Counter[int] = Counter()
         self._changed: dict[SegmentKey, None] = {}
         self._opened: dict[SegmentKey, Opened] = {}
         self._busy: set[SegmentKey] = set()
@@ -89,6 +90,10 @@ class Holdings:
         """Grows with each change of what a node serves."""
         return self._changes_of_node[node_id]
 
+    def version_of(self, collection_id: int) -> int:
+        """Grows after each change of what a collection's segments are held by."""
+        return self._version_of[collection_id]
+
     def nodes_of(self, collection_id: int) -> Set[int]:
         """The holders of a collection's segments; it changes under `lock`."""
         return self._nodes_of[collection_id].keys()
@@ -113,6 +118,7 @@ class Holdings:
         before = segments.pop(key[1], None) if one is None else segments.get(key[1])
         if one is not None:
             segments[key[1]] = one
+        self._version_of[key[0]] += 1
         for node_id, size in () if before is None else before.bytes_by_holder.items():
             self._bytes_of_node[node_id] -= size
             if one is None or node_id not in one.holders:

@@ -15,12 +15,16 @@ from milvine.querynode.node import SegmentNotHeld
 from milvine.querynode.remote.delete_feed import DeleteFeed
 from milvine.querynode.remote.fan_out import FanOut, NoAnswer, Routes
 from milvine.querynode.remote.holdings import HERE, Holdings
+from milvine.querynode.remote.layout import Array, Layout, layout_of
 from milvine.querynode.remote.members import Members
 from milvine.querynode.remote.rpc import PendingCall
 
 _BRIEFLY, _PATIENTLY = 0.2, 10.0
 """How long a node waits for deletes: if another holder can be asked, and if there is none."""
 _AGAIN_SECONDS = 0.02
+_MANY = 256
+"""From so many segments on a read is planned by arrays, which are kept for the next one."""
+_MOST_LAYOUTS = 64
 _MOST_SECONDS, _REFUSED_SECONDS = 10.0, 1.0
 """For so long the holders of a segment are asked again: if they do not answer, and if one says that it is no holder."""
 
@@ -45,6 +49,8 @@ class Reads:
         self.members = members
         self._holdings = holdings
         self._feed = feed
+        self._layouts: dict[int, Layout] = {}
+        """By collection: of the large read that was planned last."""
 
     def run(self, read: Read, segment_ids: Sequence[int]) -> list[Any]:
         """The results of all holders that were asked. Raises SegmentNotHeld if a segment cannot be read now, and what
@@ -67,6 +73,10 @@ class Reads:
         self, collection_id: int, segment_ids: Sequence[int], tried: frozenset[int] = frozenset()
     ) -> Routes | None:
         """A holder for each segment, as few of them as possible, idle and answering ones first."""
+        layout = None if tried else self.layout(collection_id, segment_ids)
+        if layout is not None:
+            places = self.chosen(layout)
+            return None if places is None else {i: layout.ids_at(some) for i, some in places.items()}
         segments, members = self._holdings.of(collection_id), self.members
         together: dict[Iterable[int], list[int]] = defaultdict(list)
         for segment_id in segment_ids:
@@ -83,6 +93,25 @@ class Reads:
                 return None
             found[min(usable[holders], key=order.__getitem__)] += ids
         return {i: tuple(ids) for i, ids in found.items()}
+
+    def layout(self, collection_id: int, segment_ids: Sequence[int]) -> Layout | None:
+        """None if the segments are few, or one has no holder. Callers pass the same tuple again and again."""
+        if len(segment_ids) < _MANY or not isinstance(segment_ids, tuple):
+            return None
+        version, known = self._holdings.version_of(collection_id), self._layouts.get(collection_id)
+        if known is not None and known.version == version and known.segment_ids is segment_ids:
+            return known
+        made = layout_of(segment_ids, version, self._holdings.of(collection_id))
+        if made is not None:
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[collection_id] = made
+        return made
+
+    def chosen(self, layout: Layout) -> dict[int, Array] | None:
+        """Places in the layout by node; as `routes`."""
+        present = [i for i in layout.node_ids if i == HERE or i in self.members]
+        return layout.chosen(sorted(present, key=self._load_of))
 
     def are_held(self, collection_id: int, segment_ids: Iterable[int], node_ids: Set[int]) -> bool:
         """Whether one of the nodes holds each segment."""
@@ -110,26 +139,42 @@ class _Reading:
         self._number = number
         self._deadline = deadline
         self._answering: set[int] | None = None
+        self._layout: Layout | None = None
+        self._marks: Array | None = None
+        self._places: dict[int, Array] = {}
+        """What each node is asked for first, in the layout."""
 
     def routes(self, segment_ids: Sequence[int], tried: frozenset[int]) -> Routes | None:
-        return self._reads.routes(self._read.collection_id, segment_ids, tried)
+        layout = None if tried else self._reads.layout(self._read.collection_id, segment_ids)
+        if layout is None:
+            return self._reads.routes(self._read.collection_id, segment_ids, tried)
+        places = self._reads.chosen(layout)
+        if places is None:
+            return None
+        self._layout, self._places = layout, places
+        return {node_id: layout.ids_at(some) for node_id, some in places.items()}
 
     def begin(self, node_id: int, segment_ids: tuple[int, ...], tried: frozenset[int]) -> PendingCall | None:
         if node_id == HERE:
             return None
         read, node = self._read, self._members.present(node_id)
         seconds = max(0.0, self._deadline - time.monotonic())
-        patience = min(seconds, _BRIEFLY if self._has_others(segment_ids, tried) else _PATIENTLY)
+        patience = min(seconds, _BRIEFLY if self._has_others(node_id, segment_ids, tried) else _PATIENTLY)
         asked = self._number, patience, seconds, read.collection_id, segment_ids, *read.arguments
         call = node.begin(read.name, *asked, seconds=seconds)
         node.started()
         call.on_end(node.ended)
         return call
 
-    def _has_others(self, segment_ids: Sequence[int], tried: frozenset[int]) -> bool:
+    def _has_others(self, node_id: int, segment_ids: Sequence[int], tried: frozenset[int]) -> bool:
         """Whether nodes that were not tried, and that answer, can read the segments."""
         if self._answering is None:
             self._answering = {HERE, *self._members.ids()} - self._members.doubtful()
+        layout = self._layout
+        if layout is not None and tried == {node_id}:
+            if self._marks is None:
+                self._marks = layout.marks(self._answering)
+            return layout.are_held(self._places[node_id], self._marks, node_id)
         return self._reads.are_held(self._read.collection_id, segment_ids, self._answering - tried)
 
     def read_here(self, segment_ids: tuple[int, ...]) -> Any:
