@@ -91,6 +91,12 @@ background_failing = Gauge(
 background_alive = Gauge(
     "milvine_background_alive", "1, or 0 if the thread of the work has ended", ["work"], registry=registry
 )
+tasks_elsewhere = Counter(
+    "milvine_tasks_elsewhere",
+    "Builds and merges that other machines have done, or failed to do",
+    ["result"],
+    registry=registry,
+)
 lost_nodes = Counter("milvine_nodes_lost", "Query nodes whose registration ended", registry=registry)
 failovers = Counter(
     "milvine_reads_asked_elsewhere",

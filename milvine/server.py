@@ -21,6 +21,7 @@ from milvine.catalog.opening import open_catalog_of
 from milvine.catalog.store import Catalog
 from milvine.config import HINT, LRU, OBJECT_LOG, Settings, is_loopback
 from milvine.datanode.node import DataNode
+from milvine.datanode.workers import Elsewhere, Workers
 from milvine.errors import ServiceNotReady, UnexpectedError
 from milvine.grpc_api import not_serving as grpc_not_serving
 from milvine.grpc_api import wire
@@ -35,6 +36,7 @@ from milvine.querynode.held_segments import HeldSegments
 from milvine.querynode.joining import Blocks
 from milvine.querynode.loader import Loader
 from milvine.querynode.local_node import LocalNode
+from milvine.querynode.remote import ray_tasks
 from milvine.querynode.remote.head import Head
 from milvine.querynode.remote.node_set import NodeSet
 from milvine.querynode.remote.process import certificates_of, check_is_guarded
@@ -148,7 +150,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     _count_under_milvus_names(catalog)
     datanode.start()
     leave_nodes = (
-        _listen(settings, node, store, catalog, loader, clock, resource_files, background)
+        _listen(settings, node, datanode.workers, catalog, loader, clock, resource_files, background)
         if isinstance(node, NodeSet)
         else _nothing
     )
@@ -240,7 +242,7 @@ def _nothing() -> None:
 def _listen(
     settings: Settings,
     nodes: NodeSet,
-    store: SegmentStore,
+    workers: Workers,
     catalog: Catalog,
     loader: Loader,
     clock: HybridClock,
@@ -248,6 +250,7 @@ def _listen(
     background: Supervisor,
 ) -> Callable[[], None]:
     """Lets query nodes register; returns what ends that. Raises UnexpectedError."""
+    store = workers.store
     if isinstance(store, CachedStore):
         store.is_held = lambda collection_id, segment_id: not nodes.has_left(collection_id, segment_id)
     certificates = certificates_of(settings)
@@ -269,6 +272,14 @@ def _listen(
         background,
     )
     by_ray.start()
+    place = place_of(settings)
+    if place is not None:
+        told = {
+            "address": settings.cluster_ray_address,
+            "directory": settings.cluster_ray_directory,
+            "place": place,
+        }
+        workers.elsewhere = Elsewhere(ray_tasks.__name__, told, by_ray.take_tasks)
 
     def leave() -> None:
         by_ray.close()

@@ -25,9 +25,22 @@ def run_task(task: str, order: Any, is_wanted: Callable[[], bool], pass_fds: Seq
 
     Raises ServiceInternal if it fails and NotWanted if it was ended; both may leave files.
     """
+    command, environment = config.child_command("milvine.datanode.child_process", task)
+    return run_program(task, (command, environment), order, is_wanted, pass_fds)
+
+
+def run_program(
+    task: str,
+    program: tuple[list[str], dict[str, str]],
+    order: Any,
+    is_wanted: Callable[[], bool],
+    pass_fds: Sequence[int] = (),
+) -> Any:
+    """The answer of a program (command and environment) to an order; both are pickled, the order with the id of this
+    process. Raises as `run_task` does."""
     if not is_wanted():
         raise NotWanted
-    command, environment = config.child_command("milvine.datanode.child_process", task)
+    command, environment = program
     # With waiting threads that spin, a build on busy cores is several times slower.
     environment = {**environment, "OMP_WAIT_POLICY": "passive"}
     request: bytes | None = pickle.dumps((os.getpid(), order))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ class MergeOrder:
     def needed_deltas(self) -> list[DeltaMeta]:
         """Without those that no source needs, which may be gone if the partition that needed them was dropped."""
         return [d for d in self.deltas if any(meta.needs(d) for meta in self.sources)]
+
+    @property
+    def input_bytes(self) -> int:
+        return sum(meta.data_bytes for meta in self.sources)
+
+    def elsewhere(self, paths: SegmentPaths) -> MergeOrder | None:
+        return None if self.resources else replace(self, paths=paths)
 
     def inputs(self) -> list[Path]:
         """The files that the merge reads."""

@@ -31,6 +31,13 @@ class FillOrder:
     fields: tuple[FieldSchema, ...]
     resources: Mapping[str, FileResource]
 
+    @property
+    def input_bytes(self) -> int:
+        return sum(self.meta.field_bytes.values())
+
+    def elsewhere(self, paths: SegmentPaths) -> FillOrder | None:
+        return None
+
     def inputs(self) -> list[Path]:
         """The files that are read."""
         ids = {i.field_id for f in self.fields for i in input_fields(self.schema, f)} & self.meta.field_bytes.keys()

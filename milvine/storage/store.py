@@ -24,11 +24,13 @@ from milvine.model.segments import DeleteBatch
 from milvine.storage.claims import OWNER, Claim, refuse_alone, was_claimed
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import link_or_copy, mapped_files, remove_tree, verify_sealed, walk_files
+from milvine.storage.lending import Lending, Lent
 from milvine.storage.objects import ObjectMissing, Objects, Place
 from milvine.storage.segment_files import SegmentPaths, open_delta
 
 _log = logging.getLogger(__name__)
 _PARTS = "parts"
+SEGMENTS = "segments"
 _UPLOADS_AT_A_TIME = 8
 _FETCH_LOCKS = 64
 _EVICTION_PAUSE_SECONDS = 1.0
@@ -122,6 +124,7 @@ class CachedStore(SegmentStore):
         self._unnamed_since: dict[str, float] = {}
         self._local_bytes = 0
         self._claim = Claim(paths.root, objects, catalog, epoch)
+        self._lending = Lending(paths.root, objects)
         self.is_named: Callable[[Path], bool] = lambda _path: True
         self.is_held: Callable[[int, int], bool] = lambda _collection_id, _segment_id: False
         """Whether another process may still read a segment: its objects wait."""
@@ -297,6 +300,20 @@ class CachedStore(SegmentStore):
         if is_full:
             self.on_full()
 
+    # Tasks elsewhere
+
+    @contextlib.contextmanager
+    def lent(self, files: Sequence[Path]) -> Iterator[Lent]:
+        """Objects with the contents of `files`, for a program elsewhere, which writes others. Raises IoFailed."""
+        with self._lock:
+            stored = {path: path in self._stored for path in files}
+        with self._lending.lent(stored) as lent:
+            yield lent
+
+    def take(self, lent: Lent, made: Sequence[str]) -> None:
+        """Brings what was written elsewhere into its places, as if it had been written here; see `Lending.take`."""
+        self._lending.take(lent, made, self._parts)
+
     # Removing
 
     def evict(self, named: Mapping[Path, int]) -> None:
@@ -337,8 +354,8 @@ class CachedStore(SegmentStore):
         return {path: path.stat().st_size for path in walk_files(self.paths.root / "segments")}
 
     def _is_read_elsewhere(self, name: str) -> bool:
-        _, collection_id, *more = name.split("/")
-        return len(more) > 1 and self.is_held(int(collection_id), int(more[0]))
+        kind, collection_id, *more = name.split("/")
+        return kind == SEGMENTS and len(more) > 1 and self.is_held(int(collection_id), int(more[0]))
 
     def sweep(self, named: Named, wait_seconds: float) -> int:
         """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`
@@ -359,7 +376,7 @@ class CachedStore(SegmentStore):
         with self._lock:
             self._stored = {self.paths.root / name for name in wanted if name not in lacking or name in local}
         now = time.monotonic()
-        unnamed = sizes.keys() - wanted.keys() - in_flight
+        unnamed = (sizes.keys() - wanted.keys() - in_flight) | self._lending.leftovers().keys()
         self._unnamed_since = {name: self._unnamed_since.get(name, now) for name in unnamed}
         due = {
             name

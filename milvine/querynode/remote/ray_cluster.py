@@ -28,6 +28,7 @@ from milvine.background import Supervisor
 from milvine.errors import UnexpectedError
 from milvine.model.resource_groups import ResourceGroup
 from milvine.process import end_with_parent
+from milvine.querynode.remote.ray_tasks import RESOURCE as TASK_RESOURCE
 
 RESOURCE = "milvine"
 """The custom resource of Ray whose amount says how many query nodes a machine runs; `milvine-NAME`: nodes with the
@@ -73,12 +74,17 @@ class RayNodes:
         self._is_told = False
         """Whether an answer is still to come."""
         self._heard_at = 0.0
+        self._task_slots = 0
         self._is_closed = False
         self._work = background.work("ray")
         self._worker = background.worker("ray", self._look)
 
     def start(self) -> None:
         self._worker.start()
+
+    def take_tasks(self) -> bool:
+        """Whether machines take tasks of builds and merges, and Ray has answered lately."""
+        return self._task_slots > 0 and time.monotonic() - self._heard_at < SILENT_SECONDS
 
     def close(self) -> None:
         """Ends the nodes, too."""
@@ -107,11 +113,11 @@ class RayNodes:
                 return
             self._child = self._started()
         child = self._child
-        if _has_answered(child):
-            self._is_told, self._heard_at = False, time.monotonic()
+        if answers := _answers(child):
+            self._is_told, self._heard_at, self._task_slots = False, time.monotonic(), answers[-1]
             self._work.succeeded([_DRIVER])
         elif (code := child.poll()) is not None:
-            self._child = None
+            self._child, self._task_slots = None, 0
             self._failed(f"the driver has ended with {code}; it is started again")
             return
         elif time.monotonic() - self._heard_at > SILENT_SECONDS:
@@ -139,9 +145,10 @@ class RayNodes:
         self._work.failed([_DRIVER], f"Ray at {self._order['address']}", UnexpectedError(why))
 
 
-def _has_answered(child: subprocess.Popen[bytes]) -> bool:
+def _answers(child: subprocess.Popen[bytes]) -> list[int]:
+    """How many tasks at a time all machines take, by each answer since the last call."""
     assert child.stdout is not None
-    return bool(child.stdout.read(_MOST_READ))
+    return [int(line) for line in (child.stdout.read(_MOST_READ) or b"").split()]
 
 
 def _tell(child: subprocess.Popen[bytes], what: Mapping[str, Any]) -> None:
@@ -157,10 +164,12 @@ class _Driver:
         self._order = order
         self._actors: dict[str, list[Any]] = {}
 
-    def keep(self, wanted: Mapping[str, int]) -> None:
+    def keep(self, wanted: Mapping[str, int]) -> int:
+        """Returns how many tasks at a time machines take."""
+        resources = self._ray.cluster_resources()
         offered = {
             name.removeprefix(RESOURCE).removeprefix("-"): int(amount)
-            for name, amount in self._ray.cluster_resources().items()
+            for name, amount in resources.items()
             if name == RESOURCE or name.startswith(f"{RESOURCE}-")
         }
         for group in {**offered, **wanted}:
@@ -168,6 +177,7 @@ class _Driver:
             # Those that no machine has room for wait, and make an autoscaler start one.
             for number in range(len(actors), max(offered.get(group, 0), wanted.get(group, 0))):
                 actors.append(self._started(group, number))
+        return int(resources.get(TASK_RESOURCE, 0))
 
     def _started(self, group: str, number: int) -> Any:
         resource = f"{RESOURCE}-{group}" if group else RESOURCE
@@ -290,8 +300,7 @@ def main() -> int:
         if "stop" in told:
             driver.stop()
             break
-        driver.keep(told["wanted"])
-        answers.write(b"\n")
+        answers.write(b"%d\n" % driver.keep(told["wanted"]))
     ray.shutdown()
     return 0
 

@@ -42,6 +42,13 @@ class ReadOrder:
     insert_ts: int
     progress_fd: int
 
+    @property
+    def input_bytes(self) -> int:
+        return 0
+
+    def elsewhere(self, paths: SegmentPaths) -> ReadOrder | None:
+        return None
+
     def inputs(self) -> list[Path]:
         """No segment files."""
         return []
