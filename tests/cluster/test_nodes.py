@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 import requests
 from conftest import Node, Server, free_port
@@ -312,6 +313,42 @@ def test_no_read_fails_when_one_of_two_holders_goes(
     assert traffic.failures == []
     assert traffic.writes
     assert max(traffic.seconds["search"]) < SLOWEST_SECONDS
+
+
+def searches_per_cpu_second(client: MilvusClient, cluster: ClusterOfNodes, name: str, count: int) -> float:
+    """By the node that needs most: the searches of all nodes in a second, if each has a core of its own."""
+
+    def seconds() -> list[float]:
+        processes = [node.process for node in cluster.nodes if node.process is not None]
+        return [sum(psutil.Process(one.pid).cpu_times()[:2]) for one in processes]
+
+    nearest(client, name, 7)
+    before = seconds()
+    for _ in range(count):
+        nearest(client, name, 7)
+    return count / max(after - first for first, after in zip(before, seconds(), strict=True))
+
+
+@pytest.mark.cluster
+def test_a_second_node_doubles_the_searches_at_equal_cpu_of_a_node(
+    client: MilvusClient, cluster: ClusterOfNodes, record_property: Callable[[str, object], None]
+) -> None:
+    """By CPU accounting, since the machine of a test has no core for each process."""
+    cluster.nodes[1].kill()
+    cluster.wait_for_nodes(1)
+    fill(client, "rate")
+    eventually(lambda: all(len(one) == 1 and 1 not in one for one in holders(client, "rate")), "one node")
+    one = searches_per_cpu_second(client, cluster, "rate", 600)
+    client.release_collection("rate")
+    cluster.nodes[1].start()
+    cluster.wait_for_nodes(2)
+    client.load_collection("rate", replica_number=2)
+    wait_for_both(client, cluster, "rate")
+    two = searches_per_cpu_second(client, cluster, "rate", 600)
+    record_property("searches per CPU second", f"{one:.0f} of one node, {two:.0f} of two, {two / one:.2f} times")
+    print(f"\nsearches per CPU second: {one:.0f} of one node, {two:.0f} of two")  # noqa: T201
+    client.drop_collection("rate")
+    assert two > 1.7 * one
 
 
 def test_an_answer_is_whole_while_the_only_holder_of_a_segment_is_gone(
