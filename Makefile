@@ -8,7 +8,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo demo-cluster serve docs test test-cluster test-nodes test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
+.PHONY: setup demo demo-cluster demo-cluster-ray serve docs test test-cluster test-nodes test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
 
 setup: $(VENV)/installed
 
@@ -23,6 +23,10 @@ demo: setup
 
 demo-cluster: setup
 	PYTHONPATH=tests:tests/cluster $(BIN)/python scripts/demo_cluster.py
+
+demo-cluster-ray: setup
+	$(BIN)/python -m pip install --quiet --editable ".[cluster]"
+	PYTHONPATH=tests:tests/cluster $(BIN)/python scripts/demo_cluster_ray.py
 
 serve: setup
 	$(BIN)/milvine serve

@@ -511,10 +511,10 @@ def recall(vectors: Floats, question: Floats, answer: Any) -> float:
     return float(np.mean([exact[hit["id"] - 1] >= bar for hit in answer]))
 
 
-def wait_until(done: Callable[[], bool], otherwise: str) -> None:
-    until = time.perf_counter() + STEP_SECONDS
+def wait_until(done: Callable[[], bool], otherwise: str, seconds: float = STEP_SECONDS) -> None:
+    until = time.perf_counter() + seconds
     while not done():
-        expect(time.perf_counter() < until, f"{otherwise} within {STEP_SECONDS:.0f} s")
+        expect(time.perf_counter() < until, f"{otherwise} within {seconds:.0f} s")
         time.sleep(0.05)
 
 

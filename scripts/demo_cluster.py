@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from demo import (
     COLLECTION,
     QUESTIONS,
     SEARCH,
+    STEP_SECONDS,
     TOP,
     Demo,
     as_dicts,
@@ -81,6 +82,9 @@ class Searches:
 
 class ClusterDemo(Demo):
     cluster: ClusterOfNodes | None = None
+    nodes_are = "processes `milvine node`, over gRPC"
+    seconds = STEP_SECONDS
+    """For each step that waits for processes."""
 
     def run(self) -> None:
         began = time.perf_counter()
@@ -92,15 +96,21 @@ class ClusterDemo(Demo):
             directory = Path(name)
             environment = self.start_stores(directory, ending)
             with self.step(f"Start the head and {NODES} nodes") as step:
-                self.cluster = ClusterOfNodes(directory, NODES, environment)
+                self.cluster = self.make(directory, environment)
                 ending.callback(self.cluster.close)
                 self.cluster.start()
                 self.client = self.cluster.head.client()
                 ending.callback(self.client.close)
-                step.notes.append(f"{self.cluster.head.uri}; {NODES} processes `milvine node`, over gRPC")
+                step.notes.append(f"{self.cluster.head.uri}; {NODES} {self.nodes_are}")
             self.tour(rows)
         expect(not directory.exists(), f"{directory} is still there")
         self.summary(time.perf_counter() - began)
+
+    def make(self, directory: Path, environment: dict[str, str]) -> ClusterOfNodes:
+        return ClusterOfNodes(directory, NODES, environment)
+
+    def object_server(self, directory: Path, kind: str) -> ObjectServer:
+        return ObjectServer(directory, kind)
 
     def start_stores(self, directory: Path, ending: ExitStack) -> dict[str, str]:
         """PostgreSQL and the S3 server; returns the settings of the head and the nodes."""
@@ -109,7 +119,7 @@ class ClusterDemo(Demo):
             postgres = Postgres(free_port())
             ending.callback(postgres.close)
             postgres.start()
-            objects = ObjectServer(directory, kind)
+            objects = self.object_server(directory, kind)
             ending.callback(objects.stop)
             environment = {**objects.environment("demo"), "MILVINE_CATALOG_URI": postgres.new_database()}
             step.notes.append(f"catalog {environment['MILVINE_CATALOG_URI']}")
@@ -151,13 +161,18 @@ class ClusterDemo(Demo):
         assert self.cluster is not None
         return self.cluster
 
+    @property
+    def parts_to_harm(self) -> Sequence[Any]:
+        """What a node runs on."""
+        return self.parts.nodes
+
     def holders(self) -> list[int]:
         """How many nodes hold each segment."""
         live = {one["nodeId"] for one in self.parts.listed() if not one["isSilent"]}
         return [len(live.intersection(one.node_ids)) for one in self.client.list_loaded_segments(COLLECTION)]
 
     def wait_for_replicas(self) -> None:
-        wait_until(lambda: self.holders() == [NODES] * SEGMENTS, "the replicas were not whole")
+        wait_until(lambda: self.holders() == [NODES] * SEGMENTS, "the replicas were not whole", self.seconds)
 
     def show_nodes(self) -> None:
         table = grid("node", "address", "segments", "memory")
@@ -175,7 +190,7 @@ class ClusterDemo(Demo):
 
     def killed_node(self) -> Iterator[str]:
         with self.searching() as searches:
-            self.parts.nodes[0].kill()
+            self.parts_to_harm[0].kill()
             time.sleep(HARM_SECONDS)
         yield searches.summary()
         wait_until(lambda: len(self.parts.listed()) == NODES - 1, "the head did not notice")
@@ -184,7 +199,7 @@ class ClusterDemo(Demo):
     def returned_node(self) -> str:
         began = time.perf_counter()
         with self.searching() as searches:
-            self.parts.nodes[0].start()
+            self.parts_to_harm[0].start()
             self.wait_for_replicas()
             seconds = time.perf_counter() - began
         return f"whole again after {seconds:.1f} s; {searches.summary()}"
@@ -210,7 +225,7 @@ class ClusterDemo(Demo):
         """Of the head and the nodes."""
         if self.cluster is None:
             return 0.0
-        nodes = [node.process.pid for node in self.cluster.nodes if node.process is not None]
+        nodes = [one.process.pid for one in self.parts_to_harm if one.process is not None]
         return memory_of(*nodes, self.cluster.head.pid)
 
     @property

@@ -12,31 +12,39 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from certificates import Certificates
+from conftest import Server, free_port
+from node_processes import ClusterOfNodes
 
 CAGED = "MILVINE_TEST_CAGED"
 HEAD = "10.77.0.1"
 _PORT = 6379
 _STORE_BYTES = 80_000_000
-_START_SECONDS = 300.0
+_START_SECONDS = 400.0
 _AGAIN = 'mkdir -p "$0"; while true; do "$@"; sleep 1; done'
 """Starts Ray again when it has ended, as a supervisor does; on a busy machine it gives up after 30 s."""
 _MACHINE = f"mount -t tmpfs tmpfs /dev/shm; {_AGAIN}"
 
 
-def in_cage(file: Path, seconds: float, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the tests of a file inside, for so long at most."""
+def caged(*command: str) -> list[str]:
+    """The command that runs another one inside."""
     unshare = ["unshare", "-n", "-m", "-p", "-f", "--mount-proc", "--kill-child"]
     prepare = (
         'mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && exec "$@"'
     )
+    return [*unshare, "sh", "-c", prepare, "cage", *command]
+
+
+def in_cage(file: Path, seconds: float, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the tests of a file inside, for so long at most."""
     pytest = [sys.executable, "-m", "pytest", "-m", "cluster", "-n", "0", "--timeout", str(int(seconds)), str(file)]
     return subprocess.run(
-        [*unshare, "sh", "-c", prepare, "cage", *pytest, *arguments],
+        caged(*pytest, *arguments),
         env={**os.environ, CAGED: "1"},
         timeout=seconds,
         stdout=subprocess.PIPE,
@@ -50,16 +58,20 @@ def _run(*command: str) -> None:
     subprocess.run(command, check=True)
 
 
+def _address(number: int) -> str:
+    return f"10.77.0.{10 + number}"
+
+
 class Machine:
     """One with a raylet. Its end takes everything on it along, as a lost machine would."""
 
     def __init__(self, number: int, resources: str, directory: Path, environment: Mapping[str, str]) -> None:
         self.name = f"m{number}"
-        self.address = f"10.77.0.{10 + number}"
+        self.address = _address(number)
         self._resources = resources
         self._directory = directory / self.name
         self._environment = {**environment, "MILVINE_LOCALSTORAGE_PATH": str(self._directory / "nodes")}
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._directory.mkdir()
         _run("ip", "netns", "add", self.name)
         _run("ip", "link", "add", self._port, "type", "veth", "peer", "name", "eth0", "netns", self.name)
@@ -75,9 +87,10 @@ class Machine:
         here = Path(sys.executable).parent
         ray = [str(here / "ray"), "start", f"--address={HEAD}:{_PORT}", f"--node-ip-address={self.address}", "--block"]
         ray += ["--num-cpus=0", f"--resources={self._resources}", f"--object-store-memory={_STORE_BYTES}"]
+        ray += ["--include-log-monitor=false"]
         machine = ["ip", "netns", "exec", self.name, "unshare", "-m", "-p", "-f", "--mount-proc", "--kill-child"]
         with (self._directory / "ray.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [
                     *machine,
                     "sh",
@@ -102,10 +115,10 @@ class Machine:
 
     def kill(self) -> None:
         """With all its processes."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
 
     def kill_raylet(self) -> None:
         """Only Ray's own process, which is started again."""
@@ -114,6 +127,10 @@ class Machine:
     def node(self) -> int:
         """The process of its query node."""
         return self._find("milvine", f"--host={self.address}")
+
+    def task_files(self, pattern: str) -> list[Path]:
+        """Of tasks that run on it."""
+        return list((self._directory / "nodes" / "tasks").glob(f"*/segments/*/*/{pattern}"))
 
     def _find(self, *texts: str) -> int:
         for process in Path("/proc").glob("[0-9]*"):
@@ -142,7 +159,7 @@ class RayHead:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         self.address = f"{HEAD}:{_PORT}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         _run("ip", "link", "add", "br0", "type", "bridge")
         _run("ip", "addr", "add", f"{HEAD}/24", "dev", "br0")
         _run("ip", "link", "set", "br0", "up")
@@ -150,9 +167,10 @@ class RayHead:
     def start(self) -> None:
         command = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--node-ip-address={HEAD}", "--block"]
         command += [f"--port={_PORT}", "--num-cpus=0", f"--object-store-memory={_STORE_BYTES}"]
-        command += ["--include-dashboard=false", "--disable-usage-stats"]
+        # Without what nothing here needs: Ray gives up if all its programs are not up within 30 s.
+        command += ["--include-dashboard=false", "--disable-usage-stats", "--no-monitor", "--include-log-monitor=false"]
         with (self._directory / "ray.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 ["sh", "-c", _AGAIN, self.temporary, *command],
                 env={**self.environment, "RAY_TMPDIR": self.temporary},
                 stdout=log,
@@ -160,7 +178,7 @@ class RayHead:
             )
         deadline = time.monotonic() + _START_SECONDS
         while "Ray runtime started" not in self.log:
-            assert time.monotonic() < deadline and self._process.poll() is None, self.log
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log
             time.sleep(0.2)
 
     @property
@@ -173,14 +191,63 @@ class RayHead:
 
     def kill(self) -> None:
         """Ray's head and the raylet beside our head."""
-        if self._process is not None:
-            processes = psutil.Process(self._process.pid).children(recursive=True)
-            self._process.kill()
-            self._process.wait(30)
+        if self.process is not None:
+            processes = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
+            self.process.wait(30)
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            self._process = None
+            self.process = None
+
+
+class RayCluster(ClusterOfNodes):
+    """A head, Ray, and a machine for each of `offers`, its resources."""
+
+    def __init__(self, directory: Path, ray: RayHead, offers: Sequence[str], environment: Mapping[str, str]) -> None:
+        """`environment`: where the object store is, and more settings of the head and the nodes."""
+        self.ray = ray
+        certificates = Certificates(directory)
+        certificates.authority("ca")
+        addresses = [HEAD, *(_address(number) for number in range(1, 1 + len(offers)))]
+        certificates.signed("internal", "ca", names=",".join(f"IP:{address}" for address in addresses))
+        pem, key = certificates.pair("internal")
+        common = {
+            **ray.environment,
+            **environment,
+            "MILVINE_INTERNALTLS_CAPEMPATH": certificates.path("ca.pem"),
+            "MILVINE_INTERNALTLS_SERVERPEMPATH": pem,
+            "MILVINE_INTERNALTLS_SERVERKEYPATH": key,
+        }
+        head = {**common, "MILVINE_CLUSTER_HOST": HEAD, "MILVINE_CLUSTER_PORT": str(free_port())}
+        self.head = Server(directory / "head", f"--cluster={ray.address}", env=head, metrics_port=free_port())
+        self.machines = [Machine(number, offer, directory, common) for number, offer in enumerate(offers, 1)]
+        self.nodes = []
+
+    def start(self) -> RayCluster:
+        self.ray.start()
+        self.head.start(_START_SECONDS)
+        for count, machine in enumerate(self.machines, 1):  # on a busy machine three at a time give up
+            machine.start()
+            self.wait(count)
+        return self
+
+    def live(self) -> set[str]:
+        """The machines whose nodes report."""
+        return {one["address"].split(":")[0] for one in self.listed() if not one["isSilent"]}
+
+    def wait(self, count: int, seconds: float = _START_SECONDS) -> float:
+        try:
+            return waited_for(lambda: len(self.live()) == count, seconds, f"{count} nodes")
+        except AssertionError:
+            print(self.head.log[-6000:], *(machine.log for machine in self.machines), sep="\n----\n")  # noqa: T201
+            raise
+
+    def close(self) -> None:
+        self.head.close()
+        for machine in self.machines:
+            machine.kill()
+        self.ray.kill()
 
 
 def waited_for(holds: Any, seconds: float, what: str) -> float:

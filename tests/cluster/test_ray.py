@@ -1,4 +1,5 @@
-"""Query nodes that Ray starts on three machines: what searches see of lost machines, of Ray's own loss, of a partition.
+"""Query nodes that Ray starts on three machines: what searches see of lost machines, of Ray's own loss, of a partition;
+and indexes that are built on one of them.
 
 The machines are namespaces (`ray_machines.py`), so this needs root, and Ray.
 """
@@ -6,20 +7,20 @@ The machines are namespaces (`ray_machines.py`), so this needs root, and Ray.
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from certificates import Certificates
-from conftest import Server, free_port
-from node_processes import ClusterOfNodes
 from object_servers import VERSITYGW, ObjectServer, find_versitygw
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
 from pymilvus.client.types import ResourceGroupConfig
 from pymilvus.grpc_gen import milvus_pb2
-from ray_machines import CAGED, HEAD, Machine, RayHead, in_cage, waited_for
+from ray_machines import CAGED, HEAD, Machine, RayCluster, RayHead, in_cage, waited_for
 from test_nodes import Traffic, fill, holders
+from test_random_model import Walk, weights_for
 
 pytestmark = pytest.mark.cluster
 SECONDS = 400.0
@@ -27,7 +28,9 @@ WHOLE_SECONDS = 60.0
 PARTITION_SECONDS = float(os.environ.get("MILVINE_PARTITION_SECONDS", "30"))
 HEADLESS_SECONDS = float(os.environ.get("MILVINE_HEADLESS_SECONDS", "90"))
 """A driver of Ray gives up after 60."""
-NAME = "spread"
+SEED = int(os.environ.get("MILVINE_MODEL_SEED", "7"))
+NAME, FAR = "spread", "far"
+FAR_DIM, FAR_ROWS = 1024, 6000
 is_caged = CAGED in os.environ
 
 
@@ -42,72 +45,26 @@ def test_nodes_by_ray_in_a_cage() -> None:
     print(done.stdout[-5_000:])  # noqa: T201 - the figures
 
 
-class Cluster(ClusterOfNodes):
-    """A head, Ray, and three machines: two of group a, one of group b."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.ray = RayHead(directory)
-        certificates = Certificates(directory)
-        certificates.authority("ca")
-        names = ",".join(f"IP:{address}" for address in (HEAD, "10.77.0.11", "10.77.0.12", "10.77.0.13"))
-        certificates.signed("internal", "ca", names=names)
-        pem, key = certificates.pair("internal")
-        self.objects = ObjectServer(directory, VERSITYGW if find_versitygw() else "moto", HEAD)
-        common = {
-            **self.ray.environment,
-            **self.objects.environment("ray"),
-            "MILVINE_STORE_REMOVAL_SECONDS": "600",
-            "MILVINE_INTERNALTLS_CAPEMPATH": certificates.path("ca.pem"),
-            "MILVINE_INTERNALTLS_SERVERPEMPATH": pem,
-            "MILVINE_INTERNALTLS_SERVERKEYPATH": key,
-        }
-        head = {**common, "MILVINE_CLUSTER_HOST": HEAD, "MILVINE_CLUSTER_PORT": str(free_port())}
-        self.head = Server(directory / "head", f"--cluster={self.ray.address}", env=head, metrics_port=free_port())
-        offers = ['{"milvine-a": 1}', '{"milvine-b": 1}', '{"milvine-a": 1}']
-        self.machines = [Machine(number, offer, directory, common) for number, offer in enumerate(offers, 1)]
-        self.nodes = []
-
-    def start(self) -> Cluster:
-        self.ray.start()
-        self.head.start(SECONDS)
-        for machine in self.machines:
-            machine.start()
-        self.wait(3)
-        return self
-
-    def live(self) -> set[str]:
-        """The machines whose nodes report."""
-        return {one["address"].split(":")[0] for one in self.listed() if not one["isSilent"]}
-
-    def wait(self, count: int, seconds: float = SECONDS) -> float:
-        try:
-            return waited_for(lambda: len(self.live()) == count, seconds, f"{count} nodes")
-        except AssertionError:
-            print(self.head.log[-6000:], *(machine.log for machine in self.machines), sep="\n----\n")  # noqa: T201
-            raise
-
-    def close(self) -> None:
-        self.head.close()
-        for machine in self.machines:
-            machine.kill()
-        self.ray.kill()
-        self.objects.stop()
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Two machines of group a, one of group b."""
     if not is_caged:
         pytest.skip("runs in a cage")
-    made = Cluster(tmp_path_factory.mktemp("ray"))
+    directory = tmp_path_factory.mktemp("ray")
+    ray = RayHead(directory)
+    objects = ObjectServer(directory, VERSITYGW if find_versitygw() else "moto", HEAD)
+    environment = {**objects.environment("ray"), "MILVINE_STORE_REMOVAL_SECONDS": "600"}
+    offers = ['{"milvine-a": 1}', '{"milvine-b": 1}', '{"milvine-a": 1, "milvine_tasks": 1}']
+    made = RayCluster(directory, ray, offers, environment)
     try:
         yield made.start()
     finally:
         made.close()
+        objects.stop()
 
 
 @pytest.fixture(scope="module")
-def client(cluster: Cluster) -> Iterator[MilvusClient]:
+def client(cluster: RayCluster) -> Iterator[MilvusClient]:
     made = cluster.head.client()
     default = "__default_resource_group"
     for group, count in (("a", 2), ("b", 1)):
@@ -125,15 +82,15 @@ def client(cluster: Cluster) -> Iterator[MilvusClient]:
     made.close()
 
 
-def ids(cluster: Cluster) -> dict[str, int]:
+def ids(cluster: RayCluster) -> dict[str, int]:
     return {one["address"].split(":")[0]: one["nodeId"] for one in cluster.listed() if not one["isSilent"]}
 
 
-def health(cluster: Cluster) -> list[str]:
+def health(cluster: RayCluster) -> list[str]:
     return list(cluster.head.stub.CheckHealth(milvus_pb2.CheckHealthRequest()).reasons)
 
 
-def is_whole(client: MilvusClient, cluster: Cluster, *without: Machine) -> bool:
+def is_whole(client: MilvusClient, cluster: RayCluster, *without: Machine) -> bool:
     """Whether each segment is on two live nodes, one of each group."""
     live = ids(cluster)
     of_b = {live.get(cluster.machines[1].address)}
@@ -142,13 +99,13 @@ def is_whole(client: MilvusClient, cluster: Cluster, *without: Machine) -> bool:
     return bool(found) and all(len(one) == 2 and len(one & of_a) == 1 and one & of_b for one in found)
 
 
-def test_each_replica_is_on_machines_that_offer_its_group(cluster: Cluster, client: MilvusClient) -> None:
+def test_each_replica_is_on_machines_that_offer_its_group(cluster: RayCluster, client: MilvusClient) -> None:
     waited_for(lambda: is_whole(client, cluster), SECONDS, "both replicas")
     assert cluster.live() == {machine.address for machine in cluster.machines}
 
 
 def test_a_lost_machine_fails_no_search_and_its_replica_is_whole_elsewhere(
-    cluster: Cluster, client: MilvusClient
+    cluster: RayCluster, client: MilvusClient
 ) -> None:
     lost = cluster.machines[0]
     with Traffic(cluster, NAME) as traffic:
@@ -165,7 +122,46 @@ def test_a_lost_machine_fails_no_search_and_its_replica_is_whole_elsewhere(
     waited_for(lambda: is_whole(client, cluster), SECONDS, "both replicas")
 
 
-def test_a_killed_raylet_ends_no_node(cluster: Cluster, client: MilvusClient) -> None:
+def build(client: MilvusClient, index_type: str, **params: int) -> None:
+    index = client.prepare_index_params("vec", index_type=index_type, metric_type="L2", params=params)
+    client.create_index(FAR, index, sync=False)
+
+
+def is_built(client: MilvusClient) -> bool:
+    state = client.describe_index(FAR, "vec")
+    return bool(state["indexed_rows"] == FAR_ROWS and not state["pending_index_rows"])
+
+
+def test_an_index_is_built_on_a_machine_or_by_the_head_if_its_raylet_is_killed(
+    cluster: RayCluster, client: MilvusClient
+) -> None:
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=FAR_DIM)
+    client.create_collection(FAR, schema=schema)
+    vectors = np.random.default_rng(5).normal(size=(FAR_ROWS, FAR_DIM)).astype(np.float32)
+    for first in range(0, FAR_ROWS, 1500):
+        client.insert(FAR, [{"id": i, "vec": vectors[i].tolist()} for i in range(first, first + 1500)])
+    client.flush(FAR)
+    build(client, "IVF_FLAT", nlist=16)
+    waited_for(lambda: is_built(client), SECONDS, "the index")
+    assert "a task was done elsewhere" in cluster.head.log, cluster.head.log[-3000:]
+    client.drop_index(FAR, "vec")
+    machine = cluster.machines[2]
+    build(client, "HNSW", M=32, efConstruction=300)
+    waited_for(lambda: machine.task_files("*.col"), SECONDS, "its work on the machine")
+    machine.kill_raylet()
+    waited_for(lambda: "the task build is done here" in cluster.head.log, SECONDS, "the loss of the task")
+    waited_for(lambda: is_built(client), SECONDS, "the index")
+    print("\n", *(line for line in cluster.head.log.splitlines() if ".workers" in line), sep="\n")  # noqa: T201
+    client.load_collection(FAR)
+    found = client.search(FAR, vectors[:3].tolist(), limit=1)
+    assert [one[0]["id"] for one in found] == [0, 1, 2]
+    client.drop_collection(FAR)
+    cluster.wait(3)
+
+
+def test_a_killed_raylet_ends_no_node(cluster: RayCluster, client: MilvusClient) -> None:
     before, nodes = ids(cluster), [machine.node() for machine in cluster.machines]
     with Traffic(cluster, NAME) as traffic:
         time.sleep(1)
@@ -177,21 +173,42 @@ def test_a_killed_raylet_ends_no_node(cluster: Cluster, client: MilvusClient) ->
     waited_for(lambda: ids(cluster) == before, SECONDS, "their reports")
 
 
-def test_a_partition_gives_no_wrong_answer(cluster: Cluster, client: MilvusClient) -> None:
+def walk_for(walk: Walk, seconds: float) -> None:
+    """Steps of the model test, each checked."""
+    weights = {step: weight for step, weight in weights_for(walk).items() if step not in ("restart", "kill")}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        step = walk.rng.choices(list(weights), list(weights.values()))[0]
+        walk.history.append(step)
+        try:
+            getattr(walk, step)()
+            walk.check()
+        except BaseException:
+            print(f"MILVINE_MODEL_SEED={SEED}, after {walk.history[-12:]}")  # noqa: T201
+            raise
+
+
+def test_a_partition_gives_no_wrong_answer(cluster: RayCluster, client: MilvusClient) -> None:
+    """Neither to traffic, nor to the model test, whose collections have a replica on the machine that is cut off."""
     apart = cluster.machines[1]
+    client.alter_database_properties("default", {"database.replica.number": "2"})
+    walk = Walk(cluster.head, random.Random(SEED))
+    walk.create()
     with Traffic(cluster, NAME) as traffic:
-        time.sleep(1)
+        walk_for(walk, 5)
         apart.cut()
-        time.sleep(PARTITION_SECONDS)
+        walk_for(walk, PARTITION_SECONDS)
         apart.join()
-        time.sleep(5)
-    print(f"\npartition of {PARTITION_SECONDS:.0f} s: {traffic.slowest()}")  # noqa: T201
+        walk_for(walk, 5)
+    walk.check_all()
+    walk.client.close()
+    print(f"\npartition of {PARTITION_SECONDS:.0f} s: {traffic.slowest()}, {len(walk.history)} steps")  # noqa: T201
     assert traffic.failures == []
     assert traffic.writes
     waited_for(lambda: is_whole(client, cluster), SECONDS, "both replicas")
 
 
-def test_searches_go_on_without_the_head_of_ray(cluster: Cluster, client: MilvusClient) -> None:
+def test_searches_go_on_without_the_head_of_ray(cluster: RayCluster, client: MilvusClient) -> None:
     before = ids(cluster)
     assert len(before) == 3
     with Traffic(cluster, NAME) as traffic:
