@@ -52,10 +52,13 @@ def run_program(
                 break
             except subprocess.TimeoutExpired:
                 request = None
+            try:
                 if not is_wanted():
-                    child.kill()
-                    child.communicate()
-                    raise NotWanted from None
+                    raise NotWanted
+            except BaseException:
+                child.kill()
+                child.communicate()
+                raise
     if child.returncode != 0:
         # The last line of Python's output is the error; the traceback precedes it.
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
