@@ -39,6 +39,8 @@ _SCALARS: dict[DataType, str] = {
 }
 
 _LENGTH_DELIMITED = 2
+_CHANNEL, _TIME = "milvine-dml_0", "_tt"
+"""The channel of all writes in the answer of FlushAll, and the property of a message that is its time, in base 36."""
 
 
 def status(error: MilvineError | None = None) -> Any:
@@ -303,7 +305,11 @@ def index_description(description: IndexDescription) -> Any:
 
 
 def flushed_all(ts: int, flushed: Iterable[FlushedCollection]) -> Any:
-    response = milvus_pb2.FlushAllResponse(status=status(), flush_all_ts=ts)
+    """With the message of one channel, whose time milvus-backup asks GetFlushAllState for."""
+    response = milvus_pb2.FlushAllResponse(
+        status=status(), flush_all_ts=ts, cluster_info=milvus_pb2.ClusterInfo(pchannels=[_CHANNEL])
+    )
+    response.flush_all_msgs[_CHANNEL].properties[_TIME] = np.base_repr(ts, 36).lower()
     results: dict[str, Any] = {}
     for one in flushed:
         database = one.collection.database
