@@ -166,20 +166,16 @@ def of_other_server(place: BackupPlace, image: Path) -> Backup | None:
 
 
 def remove_old(place: BackupPlace, kept: int) -> list[str]:
-    """Removes all but the newest `kept` backups, and the files that none of these has. Returns the removed ids."""
+    """Removes all but the newest `kept` backups, and the files that none of these has, also those of backups that were
+    never finished. Returns the removed ids."""
     ids = backup_ids(place)
     gone, left = ids[: max(0, len(ids) - kept)], ids[max(0, len(ids) - kept) :]
-
-    def stored_names(backup_id: str) -> set[str]:
-        return {one.stored_name for one in read_backup(place, backup_id).stored_files}
-
-    needed = {name for backup_id in left for name in stored_names(backup_id)}
-    for backup_id in gone:
-        files = stored_names(backup_id)
-        # The manifest first: what is left without one is no backup.
-        place.remove([f"{BACKUPS}{backup_id}/{MANIFEST}"])
-        place.remove([f"{BACKUPS}{backup_id}/{CATALOG_FILE}"])
-        place.remove(sorted(files - needed))
+    needed = {one.stored_name for backup_id in left for one in read_backup(place, backup_id).stored_files}
+    needed |= {f"{BACKUPS}{backup_id}/{name}" for backup_id in left for name in (CATALOG_FILE, MANIFEST)}
+    # The manifests first: what is left without one is no backup.
+    place.remove([f"{BACKUPS}{backup_id}/{MANIFEST}" for backup_id in gone])
+    stored = {*place.sizes(BACKUPS), *place.sizes(FILES), *place.never_finished()}
+    place.remove(sorted(stored - needed))
     return gone
 
 

@@ -33,6 +33,10 @@ class BackupPlace(Protocol):
 
     def has(self, name: str) -> bool: ...
 
+    def never_finished(self) -> list[str]:
+        """Names of files that programs were writing when they were killed; an object store shows none."""
+        ...
+
     def put(self, name: str, path: Path) -> None:
         """Stores a file whole, durably as far as the place can."""
         ...
@@ -72,6 +76,10 @@ class BackupDirectory:
 
     def has(self, name: str) -> bool:
         return (self._root / name).is_file()
+
+    def never_finished(self) -> list[str]:
+        found = walk_files(self._root)
+        return [path.relative_to(self._root).as_posix() for path in found if path.suffix == _UNFINISHED]
 
     def put(self, name: str, path: Path) -> None:
         with self.writing(name) as written:
@@ -154,6 +162,9 @@ class BackupObjects:
 
     def has(self, name: str) -> bool:
         return self._objects.beginning(name, 1) is not None
+
+    def never_finished(self) -> list[str]:
+        return []
 
     def put(self, name: str, path: Path) -> None:
         self._objects.upload(name, path)

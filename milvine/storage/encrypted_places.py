@@ -119,6 +119,9 @@ class EncryptedPlace:
     def has(self, name: str) -> bool:
         return self._place.has(name)
 
+    def never_finished(self) -> list[str]:
+        return self._place.never_finished()
+
     def put(self, name: str, path: Path) -> None:
         with self.writing(name) as written:
             copy_into(path, written)

@@ -312,6 +312,22 @@ def test_files_that_rot_in_the_place_are_found_and_stored_again(
     assert run("restore", place, "--verify")["isWhole"]
 
 
+def test_what_killed_backups_have_left_goes_with_the_oldest_ones(
+    source: Server, small: str, run: Any, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    backed_up(source, run, place)
+    names = ("files/segments/1/2/x.col.00c0ffee", "files/segments/1/2/y.col.unfinished", "backups/2026/catalog.sqlite")
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).touch()
+    assert backed_up(source, run, place)["removed"] == []
+    assert all((place / name).exists() for name in names)
+    assert len(backed_up(source, run, place, "--keep", 1)["removed"]) == 2
+    assert not any((place / name).exists() for name in names)
+    assert run("restore", place, "--verify")["isWhole"]
+
+
 def test_an_encrypted_backup_needs_its_secret(
     source: Server, small: str, client: MilvusClient, run: Any, new_server: ServerFactory, tmp_path: Path
 ) -> None:
