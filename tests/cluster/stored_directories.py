@@ -58,7 +58,7 @@ def _copy(server: ObjectServer, source: str, target: str) -> None:
 
 def log_directory(data_dir: Path) -> Path:
     """Where versitygw keeps the objects of the directory's logs, as files."""
-    prefix = json.loads((data_dir / "store.json").read_bytes())["uri"].rpartition("/")[2]
+    prefix: str = json.loads((data_dir / "store.json").read_bytes())["uri"].rpartition("/")[2]
     environment_of(data_dir, VERSITYGW)
     return _server(VERSITYGW).files / BUCKET / prefix / "log"
 

@@ -106,7 +106,7 @@ def test_objects_alone_are_checked_by_their_own_checksums(stored: Server, object
 
 
 @pytest.fixture(scope="module")
-def logged(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def logged(objects: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """A stopped server whose log, in the store, has rows that are not sealed."""
     env = {**objects.environment(PREFIX_OF_LOG), "MILVINE_LOG_STORE": "object"}
     server = Server(tmp_path_factory.mktemp("logged"), env=env).start()
