@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -254,3 +255,11 @@ def test_rows_are_divided_into_segments_above_half_of_the_limit(files: Files) ->
     assert all(30_000 < count <= 60_000 for count in counts[:-1])
     assert progress_of(files.reading) == (1, 1000, 100_000)
     assert {path.suffix for path in walk_files(files.data)} == {".col", ".seg"}
+
+
+def test_a_file_of_numpy_with_a_negative_shape_is_refused(files: Files) -> None:
+    header = {"descr": "<i8", "fortran_order": False, "shape": (-5,)}
+    with (files.files / "id.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    answer = files.read("id.npy", schema=CollectionSchema((FieldSchema(100, "id", DataType.INT64, is_primary=True),)))
+    assert answer.failure.startswith("failed to read the numpy file 'id.npy', error: the shape (-5,) has a negative")
