@@ -63,10 +63,12 @@ class Objects:
         self._api: Any = obstore
         self._failures = (BaseError, OSError)
         endpoint = "base_url" if self.uri.startswith("gs://") else "endpoint"
+        is_plain = self.uri.startswith(("http://", "https://"))
+        given = () if is_plain else ((endpoint, place.endpoint), ("region", place.region))
         options: dict[str, Any] = {
-            "config": {n: v for n, v in ((endpoint, place.endpoint), ("region", place.region)) if v},
+            "config": {n: v for n, v in given if v},
             "client_options": {
-                "allow_http": place.endpoint.startswith("http://"),
+                "allow_http": (self.uri if is_plain else place.endpoint).startswith("http://"),
                 "connect_timeout": timedelta(seconds=5),
                 "timeout": timedelta(seconds=30),
             },
