@@ -49,6 +49,7 @@ _EPILOG = """exit codes:
   1  not done, with one sentence on stderr; of check: damage; of estimate: it does not fit;
      of doctor: a problem
   2  the command line cannot be read
+  130  interrupted by Ctrl-C (not serve)
 
 `milvine COMMAND --help` shows the options of a command, their defaults and examples."""
 

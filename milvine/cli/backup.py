@@ -12,7 +12,7 @@ from typing import Any
 
 from milvine import config, file_locks
 from milvine.cli.command import FAILED, OK, Command, Failed, add_store_arguments
-from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.output import add_json_argument, counted, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
 from milvine.cli.server_files import add_data_dir_argument, held_files
@@ -135,8 +135,8 @@ def _backup(parsed: argparse.Namespace) -> int:
         print_json({**_described(found), **new})
     else:
         print(
-            f"backup {found.backup_id}: {found.collections} collections, {found.rows} rows, {len(found.files)} files, "
-            f"{found.size} bytes; {copied.new_files} files and {copied.new_bytes} bytes are new"
+            f"backup {found.backup_id}: {_counts(found)}, "
+            f"{found.size} bytes; {counted(copied.new_files, 'file')} and {copied.new_bytes} bytes are new"
         )
         for path in copied.repaired:
             print(f"was damaged in the place, and is stored again: {path}")
@@ -202,9 +202,9 @@ def _restore(parsed: argparse.Namespace) -> int:
         print_json({**_described(found), "isWhole": not damages, "findings": damages})
     else:
         print(*damages, sep="\n", end="\n" if damages else "")
-        state = "is whole" if not damages else f"has {len(damages)} damaged files"
+        state = "is whole" if not damages else f"has {counted(len(damages), 'damaged file')}"
         moment = f" and its logs up to {parsed.to}" if parsed.to else ""
-        counts = f"{check.collections} collections, {check.rows} rows"
+        counts = f"{counted(check.collections, 'collection')}, {counted(check.rows, 'row')}"
         print(f"{parsed.data_dir} {state}: backup {found.backup_id}{moment}, {counts}")
     return FAILED if damages else OK
 
@@ -247,7 +247,8 @@ def _verify(place: Any, wanted: str, as_json: bool) -> int:
     else:
         for name in damaged:
             print(f"{name} is damaged or missing")
-        print(f"backup {wanted} {'is whole' if not damaged else f'has {len(damaged)} damaged files'}")
+        state = "is whole" if not damaged else f"has {counted(len(damaged), 'damaged file')}"
+        print(f"backup {wanted} {state}")
     return FAILED if damaged else OK
 
 
@@ -256,11 +257,14 @@ def _list(backups: list[Any], as_json: bool) -> int:
         print_json([_described(found) for found in backups])
     else:
         for found in backups:
-            print(
-                f"{found.backup_id}  {found.collections} collections, {found.rows} rows, {len(found.files)} files, "
-                f"{found.size} bytes, by Milvine {found.version}" + (f", of {found.source}" if found.source else "")
-            )
+            source = f", of {found.source}" if found.source else ""
+            print(f"{found.backup_id}  {_counts(found)}, {found.size} bytes, by Milvine {found.version}{source}")
     return OK
+
+
+def _counts(found: Any) -> str:
+    counts = (found.collections, "collection"), (found.rows, "row"), (len(found.files), "file")
+    return ", ".join(counted(number, noun) for number, noun in counts)
 
 
 BACKUP = Command(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from milvine import config, front
 from milvine.cli.command import FAILED, OK, Command, Failed
-from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.output import add_json_argument, counted, print_json
 from milvine.cli.rest import RestServer, add_login_arguments
 from milvine.cli.server_files import add_data_dir_argument, held_files
 from milvine.directory_users import LOCK_FILE
@@ -113,12 +113,14 @@ def _run(parsed: argparse.Namespace) -> int:
     except (MilvineError, ValueError) as error:
         raise Failed(str(error)) from error
     if parsed.json:
-        counts = {"files": check.files, "collections": check.collections, "rows": check.rows}
-        print_json({"isWhole": not damages, "findings": found, **counts})
+        sizes = {"files": check.files, "collections": check.collections, "rows": check.rows}
+        print_json({"isWhole": not damages, "findings": found, **sizes})
         return FAILED if damages else OK
-    state = "is whole" if not damages else f"has {damages} damaged files"
-    counted = f", {check.collections} collections, {check.rows} rows" if opened is not _of_objects else ""
-    print(f"{place} {state}: {check.files} files{counted}")
+    state = "is whole" if not damages else f"has {counted(damages, 'damaged file')}"
+    counts = [counted(check.files, "file")]
+    if opened is not _of_objects:
+        counts += [counted(check.collections, "collection"), counted(check.rows, "row")]
+    print(f"{place} {state}: {', '.join(counts)}")
     return FAILED if damages else OK
 
 

@@ -22,30 +22,25 @@ def _add_stats_arguments(parser: argparse.ArgumentParser) -> None:
     _add_list_arguments(parser)
 
 
-def _held(server: RestServer, database: str) -> dict[str, dict[str, Any]]:
-    """Memory by name of the collections that are loaded or being loaded, or whose load failed."""
-    found = server.call("milvine/v1/memory", {})["collections"]
-    return {one["collectionName"]: one for one in found if one["dbName"] == database}
-
-
-def _summary(server: RestServer, database: str, name: str, held: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    body = {"collectionName": name, "dbName": database}
-    state = server.call(f"{_V2}/collections/get_load_state", body)
-    return {
-        "collection": name,
-        "state": state["loadState"].removeprefix("LoadState"),
-        "percent": state["loadProgress"],
-        "rows": server.call(f"{_V2}/collections/get_stats", body)["rowCount"],
-        "memoryBytes": held.get(name, {}).get("measuredBytes", 0),
-        "reason": held.get(name, {}).get("reason", ""),
-    }
+def _summaries(server: RestServer, database: str, name: str = "") -> list[dict[str, Any]]:
+    """Of all collections that the caller may see, in one call, or of one. `rows` is None if its log is damaged."""
+    body = {"dbName": database, "collectionName": name} if name else {"dbName": database}
+    found = server.call("milvine/v1/collections", body)["collections"]
+    return [
+        {
+            "collection": one["collectionName"],
+            "state": "Resting" if one["isResting"] else one["loadState"].removeprefix("LoadState"),
+            "percent": one["loadProgress"],
+            "rows": one["rows"],
+            "memoryBytes": one["measuredBytes"],
+            "reason": one["reason"],
+        }
+        for one in found
+    ]
 
 
 def _list(parsed: argparse.Namespace) -> int:
-    server = RestServer(parsed)
-    names = sorted(server.call(f"{_V2}/collections/list", {"dbName": parsed.database}))
-    held = _held(server, parsed.database) if names else {}
-    found = [_summary(server, parsed.database, name, held) for name in names]
+    found = _summaries(RestServer(parsed), parsed.database)
     if parsed.json:
         print_json(found)
     elif found:
@@ -59,10 +54,10 @@ def _stats(parsed: argparse.Namespace) -> int:
     server = RestServer(parsed)
     body = {"collectionName": parsed.collection, "dbName": parsed.database}
     described = server.call(f"{_V2}/collections/describe", body)
-    held = _held(server, parsed.database)
+    (summary,) = _summaries(server, parsed.database, parsed.collection)
     partitions = server.call(f"{_V2}/partitions/list", body)
     found = {
-        **_summary(server, parsed.database, parsed.collection, held),
+        **summary,
         "fields": described["fields"],
         "indexes": [
             server.call(f"{_V2}/indexes/describe", {**body, "indexName": name})[0]

@@ -6,30 +6,22 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from milvine.cli.command import FAILED, OK, Command, names
+from milvine.cli.command import FAILED, OK, Command
+from milvine.cli.loading import add_choice_arguments, load_request
 from milvine.cli.output import add_json_argument, print_json
 from milvine.cli.rest import RestServer, add_server_arguments
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("collection", metavar="COLLECTION")
-    parser.add_argument("--fields", type=names, default=[], help="fields to load, separated by commas; default: all")
-    parser.add_argument("--partitions", type=names, default=[], help="partitions, separated by commas; default: all")
-    parser.add_argument("--skip-dynamic", action="store_true", help="without the dynamic field")
+    add_choice_arguments(parser)
     add_server_arguments(parser)
     add_json_argument(parser)
 
 
 def _run(parsed: argparse.Namespace) -> int:
     """Prints the cost of a load; fails if it does not fit."""
-    body = {
-        "collectionName": parsed.collection,
-        "dbName": parsed.database,
-        "loadFields": parsed.fields,
-        "partitionNames": parsed.partitions,
-        "skipLoadDynamicField": parsed.skip_dynamic,
-    }
-    found = RestServer(parsed).call("milvine/v1/estimate", body)
+    found = RestServer(parsed).call("milvine/v1/estimate", load_request(parsed))
     print_json(found) if parsed.json else _print(found)
     return OK if found["fits"] else FAILED
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from milvine.cli.command import OK, Command, Failed, add_store_arguments, names
-from milvine.cli.output import add_json_argument, print_json
+from milvine.cli.output import add_json_argument, counted, print_json
 from milvine.cli.progress import Progress
 from milvine.cli.rest import RestServer, add_server_arguments
 
@@ -106,7 +106,8 @@ def _export(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print_json({"target": parsed.target, "rows": pages.row_count, "fields": pages.schema.names})
     else:
-        print(f"{parsed.target}: {pages.row_count} rows of {len(pages.schema.names)} fields")
+        rows, fields = counted(pages.row_count, "row"), counted(len(pages.schema.names), "field")
+        print(f"{parsed.target}: {rows} of {fields}")
     return OK
 
 

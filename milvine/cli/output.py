@@ -20,6 +20,11 @@ def print_json(found: Any) -> None:
     print(json.dumps(found, ensure_ascii=False, indent=2))
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 file` and `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
     """Numbers stand to the right. Without `columns`: the keys of the rows, in the order of their first appearance."""
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))

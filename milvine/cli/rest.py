@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
+from socket import gaierror
 from ssl import SSLCertVerificationError, SSLError
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,7 +81,7 @@ class RestServer:
             raise Failed(_refusal(url, error)) from None
         except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise NoAnswer(f"no answer from {url}: {str(reason).strip()}{_hint(self._uri, reason)}") from None
+            raise NoAnswer(f"no answer from {url}: {_words(reason)}{_hint(self._uri, reason)}") from None
 
 
 def _data_of(content: bytes, url: str) -> Any:
@@ -93,8 +94,15 @@ def _data_of(content: bytes, url: str) -> Any:
     return answer.get("data")
 
 
+def _words(reason: BaseException | str) -> str:
+    """Without the number of the error."""
+    return (isinstance(reason, OSError) and reason.strerror) or str(reason).strip()
+
+
 def _hint(uri: str, reason: BaseException | str) -> str:
     """What to try, after the reason why there is no answer."""
+    if isinstance(reason, gaierror):
+        return f"; is {urlsplit(uri).hostname} the right name?"
     if isinstance(reason, ConnectionRefusedError):
         return "; `milvine serve` starts a server"
     if isinstance(reason, SSLCertVerificationError):
@@ -103,7 +111,7 @@ def _hint(uri: str, reason: BaseException | str) -> str:
         return f"; a server without TLS answers at http://{uri.partition('://')[2]}"
     if isinstance(reason, HTTPException):
         return "; is it a Milvine server?"
-    if isinstance(reason, ConnectionResetError) and uri.startswith("http://"):
+    if isinstance(reason, ConnectionResetError | BrokenPipeError) and uri.startswith("http://"):
         return f"; a server with TLS answers at https://{uri.partition('://')[2]}"
     return ""
 

@@ -57,15 +57,18 @@ def _show(parsed: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
     if parsed.json:
         print_json(rows)
     elif rows:
-        print_table(rows, () if parsed.fields == ["*"] else _ordered(rows, parsed.fields))
+        print_table(rows, _ordered(rows, parsed.fields))
     else:
         print("no rows")
     return OK
 
 
 def _ordered(rows: list[dict[str, Any]], fields: list[str]) -> list[str]:
-    """What was not asked for, such as the key and the distance, comes first."""
-    return [*(name for name in rows[0] if name not in fields), *(name for name in fields if name in rows[0])]
+    """What was not asked for, such as the key, comes first, and the distance before all."""
+    names = [*dict.fromkeys(name for row in rows for name in row)]
+    first = [name for name in names if name not in fields] if fields != ["*"] else names
+    last = [name for name in fields if name in names]
+    return sorted([*first, *last], key=lambda name: name != "distance")
 
 
 def _query(parsed: argparse.Namespace) -> int:

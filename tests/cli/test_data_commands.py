@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOST, Server
+from conftest import HOST, Server, ServerFactory
+from load_calls import until
 from pymilvus import DataType
 
 ROWS = 5
@@ -113,6 +114,32 @@ def test_release_and_load_say_the_state(shop: Server) -> None:
     assert "not loaded" in refused.stderr
     assert printed(shop, "load", "books") == ["books: Loaded, 100 %"]
     assert answered(shop, "load", "books") == {"collection": "books", "state": "LoadStateLoaded", "percent": 100}
+
+
+def test_chosen_fields_and_partitions_are_loaded(shop: Server) -> None:
+    printed(shop, "release", "books")
+    assert printed(shop, "load", "books", "--fields=id,vector") == ["books: Loaded, 100 %"]
+    refused = run(shop, "query", "books", "name == 'one'")
+    assert "field name is not loaded" in refused.stderr
+    assert printed(shop, "load", "books") == ["books: Loaded, 100 %"]
+    assert len(answered(shop, "query", "books", "name == 'one'")) == 1
+    printed(shop, "release", "books")
+    assert printed(shop, "load", "books", "--partitions=_default") == ["books: Loaded, 100 %"]
+    assert "nowhere" in run(shop, "load", "books", "--partitions=nowhere").stderr
+
+
+def test_a_resting_collection_is_told(new_server: ServerFactory) -> None:
+    server = new_server(env={"MILVINE_COLLECTION_IDLE_RELEASE_SECONDS": "1"})
+    client = server.client()
+    client.create_collection("books", dimension=2)
+    client.insert("books", [{"id": 1, "vector": [0.0, 1.0]}])
+    client.flush("books")
+    until(lambda: answered(server, "collections")[0]["state"] == "Resting", "the collection does not rest")
+    client.close()
+
+
+def test_the_distance_of_a_hit_comes_first(shop: Server) -> None:
+    assert printed(shop, "search", "books", "--id=1")[0].split() == ["distance", "id", "name", "vector"]
 
 
 def test_an_estimate_is_json_for_programs(shop: Server) -> None:

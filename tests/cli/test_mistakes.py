@@ -72,6 +72,12 @@ def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one() -
     assert said.endswith("Connection refused; `milvine serve` starts a server")
 
 
+def test_a_host_that_is_not_known_is_named() -> None:
+    said = sentence(milvine("collections", "--uri=http://no.such.host.invalid:19530"))
+    assert said.endswith("; is no.such.host.invalid the right name?")
+    assert "Errno" not in said
+
+
 def test_https_to_a_server_without_tls_is_told_with_the_right_address(server: Server) -> None:
     said = sentence(milvine("collections", f"--uri=https://{server.address}"))
     assert said.endswith(f"; a server without TLS answers at http://{server.address}")

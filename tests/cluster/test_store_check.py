@@ -49,7 +49,7 @@ def test_a_running_server_is_checked_by_its_address(stored: Server, objects: Obj
     assert refused.returncode == 1 and "http://HOST:PORT" in refused.stderr
     whole = check(stored, env, stored.uri)
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert f"1 collections, {ROWS + 20} rows" in whole.stdout, "rows of the log are sealed, and read"
+    assert f"1 collection, {ROWS + 20} rows" in whole.stdout, "rows of the log are sealed, and read"
     name = next(one for one in local_files(stored) if one.endswith(".col"))
     with damaged(objects, name, None):
         lacking = check(stored, env, stored.uri)

@@ -119,7 +119,7 @@ def test_a_damaged_log_is_named(data_dir: Path, damage: Callable[[Path], None]) 
     done = milvine_check(data_dir)
     assert done.returncode == 1
     assert shown(path) in done.stdout
-    assert "has 1 damaged files" in done.stdout
+    assert "has 1 damaged file:" in done.stdout
 
 
 def test_several_damaged_files_are_all_named(data_dir: Path) -> None:

@@ -101,6 +101,10 @@ def page(browser: Browser, shop: Server, complaints: list[str]) -> Iterator[Page
     assert not complaints
 
 
+def _keep_picture(page: Page, path: Path) -> None:
+    page.screenshot(path=path, full_page=True, timeout=30_000)
+
+
 def _open(page: Page, server: Server, place: str) -> Page:
     page.goto(f"{server.uri}/#/{place}")
     return page
@@ -347,7 +351,7 @@ def test_each_view_fits_its_window_in_light_and_dark(
                 elif place == "collection/shop/map":
                     page.get_by_text("Draw", exact=True).click()
                     page.locator("circle").first.wait_for()
-                page.screenshot(path=kept / f"{place.replace('/', '-')}-{scheme}-{width}.png", full_page=True)
+                _keep_picture(page, kept / f"{place.replace('/', '-')}-{scheme}-{width}.png")
                 wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 assert wide <= 0, (place, scheme, width)
     assert not complaints
