@@ -20,6 +20,11 @@ export function milliseconds(value) {
   return value < 10 ? `${value.toFixed(2)} ms` : `${number(Math.round(value))} ms`;
 }
 
+/** A time of the log, in the browser's zone: 2026-01-31 12:00:09 */
+export function moment(text) {
+  return new Date(text).toLocaleString("sv");
+}
+
 export function percent(share) {
   return `${(share * 100).toFixed(share < 0.1 ? 2 : 0)} %`;
 }

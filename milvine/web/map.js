@@ -50,7 +50,7 @@ export function mapTab(described) {
   const key = described.fields.find((one) => one.primaryKey).name;
   const plain = drawable(described);
   if (!plain.length) return h("p", { class: "empty" }, "Only vectors of numbers can be drawn.");
-  const anns = select(plain, { "aria-label": "Vector field" });
+  const anns = select(plain);
   const others = described.fields.filter((one) => !one.type.includes("Vector") && !one.primaryKey).map((one) => one.name);
   const colour = h("input", { placeholder: others[0] ?? "a key of $meta", "aria-label": "Colour by", size: "14" });
   const sample = select(SAMPLES, { "aria-label": "Sample" });
@@ -85,7 +85,7 @@ export function mapTab(described) {
   }
 
   const form = h("form", { class: "row", onsubmit: (event) => { event.preventDefault(); attempt(problem, draw); } },
-    anns, field("Sample", sample), field("Colour by", colour), field("Filter", filter), h("button", { class: "first" }, "Draw"));
+    field("Vector field", anns), field("Sample", sample), field("Colour by", colour), field("Filter", filter), h("button", { class: "first" }, "Draw"));
   attempt(problem, draw);
   return [form, problem, body];
 }

@@ -2,7 +2,7 @@
 
 import { ours } from "./api.js";
 import { button, fill, h, section, table } from "./dom.js";
-import { milliseconds, number } from "./format.js";
+import { milliseconds, moment, number } from "./format.js";
 import { bar } from "./memory.js";
 
 const SECONDS = 2;
@@ -39,7 +39,7 @@ export function workView(_rest, polling) {
     const found = await ours("slow_requests");
     fill(slow, h("p", { class: "faint" }, `Requests of at least ${found.slowSeconds} s, newest first; at most ${found.kept} are kept.`),
       table(["time", "call", "collection", "user", ["took", "number"], ["code", "number"], "slowest segment"], found.requests.map((one) => [
-        one.time, one.call, [one.dbName, one.on?.collection].filter(Boolean).join("."), one.user ?? "", milliseconds(one.ms), number(one.code),
+        h("time", { datetime: one.time, title: one.time }, moment(one.time)), one.call, [one.dbName, one.on?.collection].filter(Boolean).join("."), one.user ?? "", milliseconds(one.ms), number(one.code),
         one.segments?.length ? `${one.segments[0].plan}, ${number(one.segments[0].rows)} rows, ${milliseconds(one.segments[0].ms)}` : ""]),
       "None."));
   }

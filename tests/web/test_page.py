@@ -101,8 +101,12 @@ def page(browser: Browser, shop: Server, complaints: list[str]) -> Iterator[Page
     assert not complaints
 
 
-def _keep_picture(page: Page, path: Path) -> None:
-    page.screenshot(path=path, full_page=True, timeout=30_000)
+def _picture(page: Page, name: str, directory: Path) -> None:
+    """Is kept in MILVINE_SCREENSHOTS, to be looked at, or in `directory`. Nothing is wider than the window."""
+    kept = Path(os.environ.get("MILVINE_SCREENSHOTS", directory))
+    page.screenshot(path=kept / f"{name}.png", full_page=True, timeout=30_000)
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, name
 
 
 def _open(page: Page, server: Server, place: str) -> Page:
@@ -162,6 +166,9 @@ def test_chosen_fields_are_estimated_and_loaded(page: Page, shop: Server) -> Non
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("It fits.")
     page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.get_by_label("Choose fields of shop").click()
+    dialog.get_by_text("Cancel").click()
     expect(dialog).to_be_hidden()
     page.get_by_label("Release shop").click()
     page.get_by_label("Load shop", exact=True).wait_for()
@@ -230,6 +237,7 @@ def test_a_search_by_vector_and_by_key_is_shown_explained_and_drawn(page: Page, 
     expect(page.locator("tbody").first).to_contain_text(str(2**60 + 3))
     page.get_by_text("Show them on the map").click()
     expect(page.locator("circle.hit")).to_have_count(5)
+    page.get_by_label("Sample").select_option("500")
     page.get_by_label("Colour by").first.fill("color")
     page.get_by_text("Draw", exact=True).click()
     expect(page.locator(".legend")).to_contain_text("blue")
@@ -240,6 +248,7 @@ def test_work_shows_slow_requests(page: Page, shop: Server) -> None:
     _open(page, shop, "work")
     expect(page.locator("main")).to_contain_text("No segments are being merged.")
     page.get_by_text("Refresh", exact=True).click()
+    expect(page.locator("time").first).to_have_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$"))
     expect(page.locator("section", has_text="Slow requests").locator("tbody")).to_contain_text("shop")
 
 
@@ -257,6 +266,7 @@ def test_a_resting_collection_and_an_import_are_shown(
         badge = page.locator("tr", has_text="shop").locator(".badge")
         expect(badge).to_have_text("Resting", timeout=30_000)
         assert "given its memory back" in (badge.get_attribute("title") or "")
+        _picture(page, "resting", tmp_path)
         body = {"collectionName": "shop", "files": [["more.json"]]}
         requests.post(f"{server.uri}/v2/vectordb/jobs/import/create", json=body, timeout=30)
         _open(page, server, "work")
@@ -264,6 +274,7 @@ def test_a_resting_collection_and_an_import_are_shown(
         expect(imports).to_contain_text("Completed", timeout=60_000)
         expect(imports).to_contain_text("default.shop")
         expect(imports.get_by_label("100 %")).to_be_visible()
+        _picture(page, "imports", tmp_path)
     assert not complaints
 
 
@@ -332,8 +343,6 @@ _VIEWS = {
 def test_each_view_fits_its_window_in_light_and_dark(
     browser: Browser, shop: Server, tmp_path: Path, complaints: list[str]
 ) -> None:
-    """Pictures are kept in the directory MILVINE_SCREENSHOTS, to be looked at."""
-    kept = Path(os.environ.get("MILVINE_SCREENSHOTS", tmp_path))
     windows: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 1280), ("light", 420)]
     for scheme, width in windows:
         with closing(browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})) as context:
@@ -341,6 +350,8 @@ def test_each_view_fits_its_window_in_light_and_dark(
             for place in (*_VIEWS, "docs"):
                 page.goto(f"{shop.uri}/docs") if place == "docs" else _open(page, shop, place)
                 page.wait_for_timeout(300)
+                if place == "collections":
+                    expect(page.get_by_label("Choose fields of shop")).to_be_in_viewport(ratio=1)
                 if place == "collection/shop/data":
                     page.get_by_text("Show", exact=True).click()
                     page.locator("tbody").wait_for()
@@ -351,9 +362,7 @@ def test_each_view_fits_its_window_in_light_and_dark(
                 elif place == "collection/shop/map":
                     page.get_by_text("Draw", exact=True).click()
                     page.locator("circle").first.wait_for()
-                _keep_picture(page, kept / f"{place.replace('/', '-')}-{scheme}-{width}.png")
-                wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-                assert wide <= 0, (place, scheme, width)
+                _picture(page, f"{place.replace('/', '-')}-{scheme}-{width}", tmp_path)
     assert not complaints
 
 
@@ -389,19 +398,24 @@ def _grant_and_revoke(page: Page) -> None:
     expect(page.get_by_label("Take Search from reader")).to_have_count(0)
 
 
-def test_with_authorization_the_page_asks_for_a_login(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory, complaints: list[str]
-) -> None:
+def test_with_authorization_the_page_asks_for_a_login(browser: Browser, tmp_path: Path, complaints: list[str]) -> None:
     environment = {"MILVINE_COMMON_SECURITY_AUTHORIZATIONENABLED": "true"}
-    server = Server(tmp_path_factory.mktemp("login"), env=environment)
+    server = Server(tmp_path / "server", env=environment)
     context = browser.new_context()
     try:
         root = server.start().client(token="root:Milvus")
         root.create_collection("books", dimension=4)
         root.create_user("ann", PASSWORD)
+        root.create_database("archive")
         root.close()
+        login = {"Authorization": "Bearer root:Milvus"}
+        made = f"{server.uri}/milvine/v1/api_keys/create"
+        body = {"userName": "root", "keyName": "page", "roles": ["admin"]}
+        key = requests.post(made, json=body, headers=login, timeout=30).json()["data"]["apiKey"]
         page = _watched(context.new_page(), complaints, server.uri)
         page.goto(server.uri)
+        page.get_by_label("User").wait_for()
+        _picture(page, "login", tmp_path)
         page.get_by_label("User").fill("ann")
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Log in").click()
@@ -417,6 +431,14 @@ def test_with_authorization_the_page_asks_for_a_login(
         expect(page.get_by_role("link", name="books")).to_be_visible()
         page.get_by_role("link", name="Users and roles").click()
         _grant_and_revoke(page)
+        page.get_by_text("Log out").click()
+        page.get_by_text("With an API key").click()
+        page.get_by_label("API key").fill(key)
+        page.get_by_text("Use key").click()
+        page.get_by_role("link", name="Collections").click()
+        expect(page.get_by_role("link", name="books")).to_be_visible()
+        page.get_by_label("Database").select_option("archive")
+        expect(page.locator("main")).to_contain_text("This database has no collections.")
         assert page.evaluate("JSON.stringify(localStorage)") == "{}"
         assert page.evaluate("document.cookie") == ""
         refused = [text for text in complaints if "401" not in text]
