@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from milvine import config, front, logs
@@ -44,6 +45,8 @@ def _run(parsed: argparse.Namespace) -> int:
     flags = {name: getattr(parsed, name) for name in (*_FLAGS, "standby", "cluster_ray_address")}
     try:
         settings = config.load_settings(flags, os.environ, parsed.config)
+        if settings.cluster_ray_address and find_spec("ray") is None:  # its driver would end, again and again
+            raise Failed("cluster.ray.address needs Ray: pip install 'milvine[cluster]'")
         logs.configure(settings.log_level, settings.log_format)
         _warn_of_keys_without_effect(parsed.config)
         front.run(settings)

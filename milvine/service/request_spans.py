@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from milvine import __version__
 from milvine.config import Settings
+from milvine.errors import UnexpectedError
 from milvine.service.request_log import Handled
 
 _NANOSECONDS = 1_000_000_000
@@ -14,7 +15,7 @@ Exporter = Callable[[Handled], None]
 
 
 def open_spans(settings: Settings) -> Exporter | None:
-    """None if the settings ask for no spans. Raises ValueError if the libraries are missing."""
+    """None if the settings ask for no spans. Raises UnexpectedError if the libraries are missing."""
     if not settings.trace_exporter:
         return None
     try:
@@ -26,7 +27,7 @@ def open_spans(settings: Settings) -> Exporter | None:
         from opentelemetry.trace import SpanKind, Status, StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError as error:
-        raise ValueError(f"setting trace.exporter: {error.name} is missing: pip install milvine[trace]") from error
+        raise UnexpectedError("trace.exporter: otlp needs opentelemetry: pip install 'milvine[trace]'") from error
     # Without an endpoint the exporter reads OTEL_EXPORTER_OTLP_ENDPOINT.
     provider = TracerProvider(
         sampler=ParentBasedTraceIdRatio(settings.trace_sample_share),

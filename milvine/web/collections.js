@@ -42,7 +42,7 @@ export function collectionsView(_rest, polling) {
     const wanted = filter.value.toLowerCase();
     const matching = collections.filter((one) => one.collectionName.toLowerCase().includes(wanted));
     fill(list, table(
-      ["name", "state", ["rows", "number"], ["fields", "number"], ["memory", "number"], ["", "wide"], ["", "actions"]],
+      ["name", "state", ["rows", "number"], ["fields", "number spare"], ["memory", "number"], ["", "wide"], ["", "actions"]],
       matching.slice(0, MOST).map((one) => [
         h("a", { href: `#/collection/${encodeURIComponent(one.collectionName)}`, "data-key": one.collectionName }, one.collectionName),
         [badge(one), one.reason ? h("p", { class: "problem" }, one.reason) : null],

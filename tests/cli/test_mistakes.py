@@ -17,6 +17,19 @@ from milvine.cli import COMMANDS
 from milvine.cli.command import Command
 from milvine.config import SETTINGS, Setting, load_settings
 
+_WITHOUT = """
+import importlib.machinery
+
+found = importlib.machinery.PathFinder.find_spec
+
+
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] == "{package}" else found(name, path, target)
+
+
+importlib.machinery.PathFinder.find_spec = find_spec
+"""
+
 
 def milvine(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "milvine", *arguments]
@@ -51,6 +64,37 @@ def refused(tmp_path: Path, *arguments: str) -> str:
 )
 def test_a_flag_that_cannot_be_used_is_named(tmp_path: Path, arguments: list[str], expected: str) -> None:
     assert refused(tmp_path, *arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("package", "settings", "expected"),
+    [
+        (
+            "opentelemetry",
+            {"TRACE_EXPORTER": "otlp"},
+            "trace.exporter: otlp needs opentelemetry: pip install 'milvine[trace]'",
+        ),
+        ("psycopg", {"CATALOG_URI": "postgresql://u@127.0.0.1/x"}, "needs psycopg: pip install 'milvine[cluster]'"),
+        ("obstore", {"STORE_URI": "s3://bucket/prefix"}, "needs obstore: pip install 'milvine[store]'"),
+        (
+            "ray",
+            {"CLUSTER_RAY_ADDRESS": "127.0.0.1:6379", "CLUSTER_PORT": "19999"},
+            "needs Ray: pip install 'milvine[cluster]'",
+        ),
+    ],
+)
+def test_a_missing_package_is_told_with_the_extra_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, settings: dict[str, str], expected: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_WITHOUT.format(package=package))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, value in settings.items():
+        monkeypatch.setenv(f"MILVINE_{name}", value)
+    done = milvine("serve", f"--data-dir={tmp_path / 'data'}", "--port=0", "--metrics-port=0")
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("milvine: ")
+    assert last.endswith(expected)
 
 
 def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
