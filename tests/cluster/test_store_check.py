@@ -140,7 +140,7 @@ def test_damaged_cut_and_missing_objects_of_logs_are_named(
     env, uri = objects.environment(PREFIX_OF_LOG), objects.uri(PREFIX_OF_LOG)
     whole = check(logged, env)
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert f"1 collections, {ROWS + 30} rows" in whole.stdout
+    assert f"1 collection, {ROWS + 30} rows" in whole.stdout
     connection = sqlite3.connect(logged.data_dir / "catalog.sqlite")
     ((checkpoint,),) = connection.execute("SELECT checkpoint_file FROM collections").fetchall()
     connection.close()
@@ -149,7 +149,7 @@ def test_damaged_cut_and_missing_objects_of_logs_are_named(
     content = damage(objects.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     with damaged(objects, names[number], content, PREFIX_OF_LOG):
         found = check(logged, env)
-        assert found.returncode == 1 and "has 1 damaged files" in found.stdout, found
+        assert found.returncode == 1 and "has 1 damaged file:" in found.stdout, found
         assert any(f"{uri}/{names[number]} " in line and text in line for line in found.stdout.splitlines()), found
         alone = check(logged, env, uri)
         assert alone.returncode == (0 if text == "is missing" else 1), "without a catalog nobody knows what is missing"
