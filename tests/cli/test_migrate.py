@@ -190,6 +190,52 @@ def test_all_types_arrive_and_are_compared(
     assert not (tmp_path / "state.json").exists()
 
 
+def test_long_names_nulls_and_empty_collections_arrive(
+    source: MilvusClient, target: MilvusClient, command: list[str]
+) -> None:
+    name, field, partition, alias, text = ("c" * 255, "f" * 255, "p" * 255, "a" * 255, "t" * 255)
+    schema = source.create_schema(enable_dynamic_field=True)
+    schema.add_field("key", DataType.VARCHAR, max_length=65535, is_primary=True)
+    schema.add_field(field, DataType.FLOAT_VECTOR, dim=2, nullable=True)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR, nullable=True)
+    schema.add_field("half", DataType.FLOAT16_VECTOR, dim=2, nullable=True)
+    schema.add_field(text, DataType.VARCHAR, max_length=65535, nullable=True, default_value="none")
+    schema.add_field("tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=3, max_length=9, nullable=True)
+    schema.add_field("doc", DataType.JSON, nullable=True)
+    index = source.prepare_index_params(field, index_type="HNSW", metric_type="IP", M=5, efConstruction=40)
+    index.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+    index.add_index("half", index_type="FLAT", metric_type="L2")
+    for one in (name, "empty"):
+        source.create_collection(one, schema=schema, index_params=index)
+    source.create_partition(name, partition)
+    source.create_alias(name, alias)
+    half = np.ones(2, np.float16)
+    filled = {
+        field: [1, 0],
+        "sparse": {2**32 - 2: 0.5},
+        "half": half,
+        text: "x" * 60_000,
+        "tags": ["a"],
+        "doc": {"n": None},
+    }
+    rows: list[dict[str, Any]] = [{"key": key, **filled} for key in ("a", "\n", "\u2028", "'", '"', "\\", "k" * 60_000)]
+    rows += [{"key": f"null of {left}", **filled, left: None} for left in filled]
+    rows += [{"key": "odd", **filled, "tags": [], "doc": [], "it's.a\"key": 2**62, "deep": {"": [{}]}}]
+    source.insert(name, rows)
+    source.insert(name, [{"key": "there", **filled}], partition_name=partition)
+    done = {one["collection"]: one for one in moved([*command, f"--collections={name},empty", "--batch-rows=3"])}
+    assert [(done[one]["rows"], done[one]["differences"]) for one in (name, "empty")] == [(len(rows) + 1, []), (0, [])]
+    everything = {"filter": "key not in []", "output_fields": ["*"], "limit": 100, "consistency_level": "Strong"}
+    ours, theirs = (sorted(map(repr, client.query(name, **everything))) for client in (source, target))
+    assert ours == theirs
+    assert [row["key"] for row in target.query(name, partition_names=[partition], **everything)] == ["there"]
+    assert target.describe_collection(alias)["collection_name"] == name
+    assert target.query("empty", filter="", output_fields=["count(*)"])[0]["count(*)"] == 0
+    source.drop_alias(alias)
+    for one in (name, "empty"):
+        source.drop_collection(one)
+
+
 def test_a_collection_that_was_not_loaded_is_released_again(
     source: MilvusClient, target: MilvusClient, command: list[str]
 ) -> None:
