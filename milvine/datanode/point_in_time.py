@@ -7,7 +7,6 @@ aliases, resource groups and snapshots come back as they are in the earlier one.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from milvine.model.collections import Collection
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import HybridClock
 from milvine.segment.view import Views
-from milvine.storage.backup_places import BackupPlace
+from milvine.storage.backup_places import BackupPlace, write_synced
 from milvine.storage.directories import sync_directory
 from milvine.storage.files import remove_tree
 from milvine.storage.logs import LocalLogs
@@ -107,7 +106,8 @@ class PointInTime:
     def _finish(self, root: Path) -> None:
         """Puts the catalog into a directory that has the files, and replays the logs."""
         target = root / CATALOG_FILE
-        shutil.copyfile(self._catalog_file, target)
+        with self._catalog_file.open("rb") as read:
+            write_synced(read, target)
         catalog, paths = open_catalog(target), SegmentPaths(root)
         try:
             dictionaries.install(ResourceFiles(root, catalog.file_resource))

@@ -233,7 +233,11 @@ def test_what_the_log_does_not_say_comes_back_too(
 
 
 def test_a_restored_backup_has_moments_of_its_own(
-    new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
+    new_server: ServerFactory,
+    run: Any,
+    opened: Callable[[Path], State],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The server of a restored directory uses the same place if told to: its moments hold no rows of the other one."""
     place = tmp_path / "place"
@@ -259,6 +263,17 @@ def test_a_restored_backup_has_moments_of_its_own(
     run("backup", place, "--uri", fork.uri)
     client.close()
     assert "it has the moments" in run("restore", place, tmp_path / "between", "--to", between, code=1)
+    copy = shutil.copyfileobj
+
+    def full(read: Any, *arguments: Any) -> None:
+        if "milvine-restore-" in str(read.name):  # the catalog of the moment
+            raise OSError(28, "No space left on device", read.name)
+        copy(read, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        said = run("restore", place, tmp_path / "there", "--to", there, code=1)
+    assert f"cannot write {tmp_path}/there.unfinished/catalog.sqlite: No space left on device" in said
     run("restore", place, tmp_path / "there", "--to", there)
     run("restore", place, tmp_path / "here", "--to", here)
     assert opened(tmp_path / "there") == {"shop": {1: "first", 2: "there"}}
