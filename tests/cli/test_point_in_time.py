@@ -59,6 +59,7 @@ class Writer:
     def __init__(self, client: MilvusClient, seed: int) -> None:
         self.client = client
         self.random = random.Random(seed)
+        self.backups = self.random.sample(range(60), 2)
         self.state: State = {"shop": {}}
         self.moments: list[tuple[int, State]] = []
         create(client, "shop")
@@ -73,8 +74,11 @@ class Writer:
             self.compact,
             self.other,
             self.truncate,
+            self.rename,
+            self.add_field,
+            self.partition,
         ]
-        self.random.choices(steps, [5, 5, 5, 5, 2, 1, 1, 0.4])[0](number)
+        self.random.choices(steps, [5, 5, 5, 5, 2, 1, 1, 0.4, 0.6, 0.6, 1])[0](number)
 
     def keys(self) -> list[int]:
         return [self.random.randrange(200) for _ in range(self.random.randint(1, 20))]
@@ -111,10 +115,33 @@ class Writer:
         self.client.truncate_collection(name)
         self.state[name] = {}
 
+    def rename(self, number: int) -> None:
+        name = self._name()
+        self.client.rename_collection(name, f"{name[:4]}{number}")
+        self.state[f"{name[:4]}{number}"] = self.state.pop(name)
+
+    def add_field(self, number: int) -> None:
+        self.client.add_collection_field(self._name(), f"f{number}", DataType.INT64, nullable=True)
+
+    def partition(self, number: int) -> None:
+        """Of rows that go with it, or a new one with one row."""
+        name = self._name()
+        if "part" in self.client.list_partitions(name):
+            gone = self.client.query(name, "id >= 0", ["id"], partition_names=["part"], consistency_level="Strong")
+            self.client.release_partitions(name, ["part"])
+            self.client.drop_partition(name, "part")
+            for one in gone:
+                del self.state[name][one["id"]]
+        else:
+            self.client.create_partition(name, "part")
+            self.client.insert(name, [row(1000 + number, f"p{number}")], partition_name="part")
+            self.state[name][1000 + number] = f"p{number}"
+
     def other(self, number: int) -> None:
-        if "other" in self.state:
-            self.client.drop_collection("other")
-            del self.state["other"]
+        found = next((name for name in self.state if name.startswith("othe")), None)
+        if found is not None:
+            self.client.drop_collection(found)
+            del self.state[found]
         else:
             create(self.client, "other")
             self.state["other"] = {}
@@ -142,9 +169,10 @@ def opened(new_server: ServerFactory) -> Iterator[Callable[[Path], State]]:
     yield rows
 
 
-@pytest.mark.parametrize(
-    "seed", [1, pytest.param(2, marks=pytest.mark.nightly), pytest.param(3, marks=pytest.mark.nightly)]
-)
+SEEDS = int(os.environ.get("MILVINE_MOMENT_SEEDS", "3"))
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(i, marks=pytest.mark.nightly) for i in range(2, SEEDS + 1))])
 def test_a_restore_to_a_moment_has_the_rows_of_then(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path, seed: int
 ) -> None:
@@ -158,13 +186,15 @@ def test_a_restore_to_a_moment_has_the_rows_of_then(
         writer.step(number)
         if number % 10 == 5:
             writer.note()
+        if number in writer.backups:
+            run("backup", place, "--uri", server.uri)
         if number == 40:
             client.close()
             server.kill()
             server.start()
             client = writer.client = MilvusClient(server.uri)
     run("backup", place, "--uri", server.uri)
-    client.insert("shop", [row(9999, "late")])
+    client.insert(next(iter(writer.state)), [row(9999, "late")])
     client.close()
     wanted = writer.random.sample(writer.moments, 2)
     for ts, state in wanted:
