@@ -80,7 +80,7 @@ def complaints() -> list[str]:
 
 
 def _watched(page: Page, complaints: list[str], host: str) -> Page:
-    page.set_default_timeout(5000)
+    page.set_default_timeout(20_000)
     page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(host) else complaints.append(r.url))
