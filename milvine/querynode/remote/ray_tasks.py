@@ -32,6 +32,8 @@ _PLACED_SECONDS = 20.0
 """A task that Ray has not placed by then is done by the head."""
 _CHILD = "milvine.datanode.child_process"
 _LOCK = "task.lock"
+_MOST_TOLD = 200
+"""Characters of what Ray says of a failure."""
 
 
 class TaskFailed(Exception):
@@ -125,7 +127,8 @@ def main() -> int:
     try:
         answer = ray.get(task.remote(content))
     except ray.exceptions.RayError as error:
-        _give_up(str(error).strip().rpartition("\n")[2])
+        last = str(error).strip().rpartition("\n")[2]
+        _give_up(f"{type(error).__name__}: {last[:_MOST_TOLD]}")
     answers.write(pickle.dumps(answer))
     answers.close()
     os._exit(0)  # Ray ends what this program has; its own farewell takes a second
