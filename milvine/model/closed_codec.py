@@ -27,6 +27,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 
+_MANY = 16
+"""Longer tuples are looked at as a whole first."""
+
+
 class NotDecodable(Exception):
     """Bytes that are not of this codec."""
 
@@ -97,6 +101,8 @@ class ClosedCodec:
         if kind is str:
             return value if value.isascii() else _text(value)
         if kind is tuple:
+            if len(value) > _MANY and _are_small_integers(value):
+                return [_TUPLE, *value]
             return [_TUPLE, *map(self._tree, value)]
         name = self._names.get(kind)
         if name is not None:
@@ -137,6 +143,8 @@ class ClosedCodec:
             return tree
         tag = tree[0]
         if tag == _TUPLE:
+            if len(tree) > _MANY and list not in set(map(type, tree)):
+                return tuple(tree[1:])
             return tuple([self._value(one) for one in tree[1:]])
         if tag == _RECORD:
             kind = self._classes[tree[1]]
@@ -154,6 +162,11 @@ class ClosedCodec:
             items = [self._value(one) for one in tree[1:]]
             return items if tag == _LIST else frozenset(items)
         return _LEAVES[tag](*tree[1:])
+
+
+def _are_small_integers(values: tuple[Any, ...]) -> bool:
+    """Such as the ids of a thousand segments, which need not be looked at one by one."""
+    return set(map(type, values)) == {int} and min(values) >= _LEAST and max(values) < _BEYOND
 
 
 def _text(value: str) -> Any:

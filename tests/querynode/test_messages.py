@@ -156,6 +156,16 @@ class _Stranger:
     value: int
 
 
+@pytest.mark.parametrize(
+    "last", [0, -(2**63), 2**64 - 1, 2**64, -(2**70), True, 1.5, None, "\ud800", (1, 2), [3], np.int64(4)]
+)
+def test_long_tuples_arrive_as_short_ones_do(last: Any) -> None:
+    sent = (*range(470_811_354_618_134_528, 470_811_354_618_134_628), last)
+    received = codec.decode(codec.encode(sent))
+    assert received == sent
+    assert [type(one) for one in received] == [type(one) for one in sent]
+
+
 @pytest.mark.parametrize("value", [_Stranger(1), Path("/"), np.array([object()]), {"a": [{1: _Stranger(2)}]}])
 def test_other_classes_are_not_sent(value: Any) -> None:
     with pytest.raises(TypeError, match="cannot be sent"):

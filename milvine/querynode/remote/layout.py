@@ -53,15 +53,11 @@ class Layout:
     def ids_at(self, places: Array) -> tuple[int, ...]:
         return tuple(self._ids[places].tolist())
 
-    def marks(self, node_ids: Set[int]) -> Array:
-        """For `are_held`."""
-        return np.array([*(node_id in node_ids for node_id in self.node_ids), False])
-
-    def are_held(self, places: Array, marks: Array, without: int) -> bool:
-        """Whether one of the marked nodes, without one, holds each of the segments."""
-        others = marks.copy()
-        others[self._number_of[without]] = False
-        return bool(others[self._holders[:, places]].any(axis=0).all())
+    def counts(self, node_ids: Set[int]) -> Array:
+        """How many of the nodes hold each segment, by place."""
+        marks = np.array([*(node_id in node_ids for node_id in self.node_ids), False], np.uint8)
+        found: Array = marks[self._holders].sum(axis=0, dtype=np.uint8)
+        return found
 
 
 def layout_of(segment_ids: tuple[int, ...], version: int, segments: Mapping[int, Placed]) -> Layout | None:

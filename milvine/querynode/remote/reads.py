@@ -140,7 +140,8 @@ class _Reading:
         self._deadline = deadline
         self._answering: set[int] | None = None
         self._layout: Layout | None = None
-        self._marks: Array | None = None
+        self._counts: Array | None = None
+        """How many of the nodes that answer hold each segment, in the layout."""
         self._places: dict[int, Array] = {}
         """What each node is asked for first, in the layout."""
 
@@ -172,9 +173,9 @@ class _Reading:
             self._answering = {HERE, *self._members.ids()} - self._members.doubtful()
         layout = self._layout
         if layout is not None and tried == {node_id}:
-            if self._marks is None:
-                self._marks = layout.marks(self._answering)
-            return layout.are_held(self._places[node_id], self._marks, node_id)
+            if self._counts is None:
+                self._counts = layout.counts(self._answering)
+            return bool(self._counts[self._places[node_id]].min() > (node_id in self._answering))
         return self._reads.are_held(self._read.collection_id, segment_ids, self._answering - tried)
 
     def read_here(self, segment_ids: tuple[int, ...]) -> Any:
