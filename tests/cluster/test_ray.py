@@ -154,7 +154,7 @@ def test_an_index_is_built_on_a_machine_or_by_the_head_if_its_raylet_is_killed(
     waited_for(lambda: "the task build is done here" in cluster.head.log, SECONDS, "the loss of the task")
     waited_for(lambda: is_built(client), SECONDS, "the index")
     print("\n", *(line for line in cluster.head.log.splitlines() if ".workers" in line), sep="\n")  # noqa: T201
-    client.load_collection(FAR)
+    client.load_collection(FAR, resource_groups=["a"])
     found = client.search(FAR, vectors[:3].tolist(), limit=1)
     assert [one[0]["id"] for one in found] == [0, 1, 2]
     client.drop_collection(FAR)
@@ -191,7 +191,7 @@ def walk_for(walk: Walk, seconds: float) -> None:
 def test_a_partition_gives_no_wrong_answer(cluster: RayCluster, client: MilvusClient) -> None:
     """Neither to traffic, nor to the model test, whose collections have a replica on the machine that is cut off."""
     apart = cluster.machines[1]
-    client.alter_database_properties("default", {"database.replica.number": "2"})
+    client.alter_database_properties("default", {"database.replica.number": "2", "database.resource_groups": "a,b"})
     walk = Walk(cluster.head, random.Random(SEED))
     walk.create()
     with Traffic(cluster, NAME) as traffic:
