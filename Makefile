@@ -26,7 +26,7 @@ demo-cluster: setup
 
 demo-cluster-ray: setup
 	$(BIN)/python -m pip install --quiet --editable ".[cluster]"
-	PYTHONPATH=tests:tests/cluster $(BIN)/python scripts/demo_cluster_ray.py
+	PYTHONPATH=tests:tests/cluster:tests/front $(BIN)/python scripts/demo_cluster_ray.py
 
 serve: setup
 	$(BIN)/milvine serve
