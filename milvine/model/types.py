@@ -40,6 +40,10 @@ class DataType(IntEnum):
         return DataType.INT8 <= self <= DataType.INT64
 
     @property
+    def is_number(self) -> bool:
+        return self.is_integer or self.is_floating
+
+    @property
     def is_floating(self) -> bool:
         return self in (DataType.FLOAT, DataType.DOUBLE)
 

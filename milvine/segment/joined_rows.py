@@ -7,7 +7,7 @@ block. Deletes, timestamps and missing segments are masks over it, and filters r
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,12 @@ class JoinedRows:
         if field_id == self._block.field_id:
             return self._block.vectors
         return self._columns.find(field_id, lambda: self._joined(field_id))
+
+    def has_joined(self, field_ids: Iterable[int]) -> bool:
+        """Whether the columns of these fields are joined, or so small that they may be: then hits are taken out of
+        them, and not out of each segment. Searches join the keys themselves."""
+        key, types = self.schema.primary_field.field_id, self.schema.by_id
+        return all(i in (key, self._block.field_id) or types[i].data_type.is_number for i in field_ids)
 
     def _joined(self, field_id: int) -> Column:
         def own(place: int, rows: RowSet | None) -> Column:

@@ -383,7 +383,8 @@ def _answer_of_one(rows: RowSet, answer: _Answer, fields: Sequence[int]) -> Hits
         is_there = answer.rows >= 0
         offsets, distances = answer.rows[is_there], answer.distances[is_there]
         counts = np.count_nonzero(is_there, axis=1)
-    if as_joined(rows) is not None:
+    joined = as_joined(rows)
+    if joined is not None and not joined.has_joined(fields):
         members, numbers, offsets = members_of([rows], np.zeros(len(offsets), np.int64), offsets)
         check_output_size("search", members, numbers, offsets, fields)
         return Hits(counts, distances, gather(members, numbers, offsets, fields), (answer.stats,))

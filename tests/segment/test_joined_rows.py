@@ -74,7 +74,7 @@ def plan_of(rng: np.random.Generator, key_type: DataType, **changes: Any) -> Sea
         read_ts=int(rng.choice([NOW, 30, 60])),
         predicate=compile_filter(text, schema) if text else None,
         partition_ids=None,
-        output_field_ids=(GROUP, META),
+        output_field_ids=((GROUP, META), (GROUP,), ())[rng.integers(3)],
         primary_field_id=PK,
         expired_ts=int(rng.choice([0, 20])),
     )
@@ -85,7 +85,8 @@ def assert_same(found: Hits | None, expected: Hits | None) -> None:
     assert found is not None and expected is not None
     assert found.counts.tolist() == expected.counts.tolist()
     assert np.allclose(found.distances, expected.distances, rtol=1e-4, atol=1e-4)
-    for field_id in (PK, GROUP, META):
+    assert found.rows.columns.keys() == expected.rows.columns.keys()
+    for field_id in found.rows.columns:
         ours, theirs = found.rows.columns[field_id].values, expected.rows.columns[field_id].values
         assert ours.tolist() == theirs.tolist() if isinstance(ours, np.ndarray) else ours.equals(theirs)
 
