@@ -973,10 +973,10 @@ def child_command(module: str, *arguments: str) -> tuple[list[str], dict[str, st
     """Command and environment of a Python child process.
 
     In the front's process `sys.executable` is not this environment's Python, and the variables that embed
-    the interpreter must not reach a child.
+    the interpreter must not reach a child. Nor must Python files of the working directory, which come first without -P.
     """
     environment = {k: v for k, v in os.environ.items() if k not in (*_FRONT_VARIABLES, *ONE_THREAD)}
     for name in _FRONT_VARIABLES:
         if _SAVED_PREFIX + name in environment:
             environment[name] = environment.pop(_SAVED_PREFIX + name)
-    return [os.environ.get(_PYTHON_VARIABLE, sys.executable), "-m", module, *arguments], environment
+    return [os.environ.get(_PYTHON_VARIABLE, sys.executable), "-P", "-m", module, *arguments], environment

@@ -69,7 +69,8 @@ def _spawn(data_dir: Path, settings: Mapping[str, object]) -> subprocess.Popen[b
     _started[:] = [child for child in _started if child.poll() is None]
     given = {config.variable(key): str(value) for key, value in settings.items()}
     environment = {**os.environ, **given, config.variable(_ENDS_WHEN_UNUSED): "true"}
-    command = [sys.executable, "-m", "milvine", "serve", "--data-dir", str(data_dir), "--port=0", "--metrics-port=0"]
+    command = [sys.executable, "-P", "-m", "milvine", "serve", "--data-dir", str(data_dir)]
+    command += ["--port=0", "--metrics-port=0"]
     with (data_dir / _LOG_FILE).open("wb") as log:
         child = subprocess.Popen(
             command,

@@ -20,6 +20,8 @@ from big_inserts import MIB, insert_message, make_plain, send
 from conftest import HOST, Server, ServerFactory, free_port
 from pymilvus.grpc_gen import milvus_pb2
 
+from milvine.config import child_command
+
 NIGHTLY = pytest.mark.nightly
 LOOPBACKS = pytest.mark.parametrize(
     "family",
@@ -318,3 +320,10 @@ def test_the_server_does_not_import_pandas(server: Server, collection_name: str)
 def test_the_version_is_printed() -> None:
     printed = subprocess.run([sys.executable, "-m", "milvine", "--version"], capture_output=True, text=True, check=True)
     assert printed.stdout.startswith("milvine ")
+
+
+def test_files_in_the_working_directory_replace_no_module_of_a_child(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('this is not the standard library')")
+    command, environment = child_command("json.tool")
+    child = subprocess.run(command, env=environment, cwd=tmp_path, input=b"{}", capture_output=True, check=False)
+    assert (child.returncode, child.stdout) == (0, b"{}\n")
