@@ -300,11 +300,12 @@ def test_nothing_is_upgraded_if_the_copy_cannot_be_written(data_dir: Path) -> No
 def crash(data_dir: Path, point: str) -> None:
     """Upgrades in a child process that ends at a crash point as by `kill -9`."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_migrations as t; "
-        "t.open_catalog(Path(sys.argv[2]), t.SYNTHETIC)"
+        "import sys; from pathlib import Path; import test_migrations as t; "
+        "t.open_catalog(Path(sys.argv[1]), t.SYNTHETIC)"
     )
-    command: Sequence[str] = [sys.executable, "-c", code, str(Path(__file__).parent), str(data_dir / CATALOG_FILE)]
-    ended = subprocess.run(command, env={**os.environ, "MILVINE_CRASH_AT": point}, timeout=60, check=False)
+    command: Sequence[str] = [sys.executable, "-c", code, str(data_dir / CATALOG_FILE)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MILVINE_CRASH_AT": point}
+    ended = subprocess.run(command, env=environment, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL, "the upgrade never passed the point"
 
 
