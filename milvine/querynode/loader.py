@@ -29,7 +29,7 @@ from milvine.querynode.joining import Blocks
 from milvine.querynode.load_answers import LoadAnswers
 from milvine.querynode.load_state import LoadState, LoadStates, Opening
 from milvine.querynode.load_targets import common_config, needed_bytes
-from milvine.querynode.node import QueryNode
+from milvine.querynode.node import HoldersLost, QueryNode
 from milvine.querynode.opener import Opener
 from milvine.querynode.resting import Resting, RestPolicy
 from milvine.querynode.wanted_segments import WantedSegments
@@ -38,6 +38,7 @@ from milvine.segment.view import Views
 _log = logging.getLogger(__name__)
 ROOM_SECONDS = 10.0
 """How long a load that lacks memory waits for collections to rest that are being read."""
+_PREPARE_ATTEMPTS = 3
 
 
 class Loader:
@@ -315,12 +316,21 @@ class Loader:
         state = self._states.of(collection_id)
         try:
             for meta in segments:
-                # Not opened in the pool, where it would wait for the reads of a long load.
-                while (opening := self._begin_successor(state, meta)) is not None:
-                    if self._opener.open(state, opening, in_parallel=False):
-                        break
+                self._prepare(state, meta)
         except OSError as error:
             raise as_load_failure(error) from error
+
+    def _prepare(self, state: LoadState, meta: SegmentMeta) -> None:
+        """Not in the pool, where it would wait for the reads of a long load."""
+        attempts = _PREPARE_ATTEMPTS
+        while (opening := self._begin_successor(state, meta)) is not None:
+            try:
+                if self._opener.open(state, opening, in_parallel=False):
+                    return
+            except HoldersLost:
+                attempts -= 1
+                if not attempts:
+                    raise
 
     def _begin_successor(self, state: LoadState, meta: SegmentMeta) -> Opening | None:
         with state.lock:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from milvine.errors import IoFailed
 from milvine.index.term_queries import TermStatistics
 from milvine.model.collections import LoadConfig
 from milvine.model.properties import PartKey
@@ -25,6 +26,10 @@ class SegmentNotHeld(Exception):
 
 class NodeBehind(Exception):
     """A node does not have the deletes that a read must see yet."""
+
+
+class HoldersLost(IoFailed):
+    """All nodes that were to serve a segment went while it was opened. Others, or the head, may open it."""
 
 
 @dataclass(frozen=True, slots=True)

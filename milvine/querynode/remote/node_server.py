@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from milvine.crash_points import crash_point
 from milvine.errors import UnexpectedError
 from milvine.model.properties import PartKey
 from milvine.model.segments import SegmentMeta
@@ -209,6 +210,7 @@ class NodeServer:
         yield encode_result(None) if opening.error is None else encode_error(opening.error)
 
     def _serve(self, session: _Session, collection_id: int, segment_id: int, schema: Any) -> Mapping[PartKey, int]:
+        crash_point("node.serving")
         try:
             session.node.serve(collection_id, segment_id, schema)
         except KeyError:

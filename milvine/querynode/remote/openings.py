@@ -14,7 +14,7 @@ from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.catch_up import catch_up
 from milvine.querynode.local_node import LocalNode
-from milvine.querynode.node import SegmentNotHeld
+from milvine.querynode.node import HoldersLost, SegmentNotHeld
 from milvine.querynode.opening_progress import OpeningCancelled, OpeningProgress
 from milvine.querynode.remote.delete_feed import DeleteFeed
 from milvine.querynode.remote.holdings import HERE, Holdings, Opened, Placed
@@ -175,7 +175,7 @@ class Openings:
         raise_failures(found)
         opened.node_ids = [i for i, result in found.items() if not isinstance(result, Unreachable)]
         if not opened.node_ids:
-            raise IoFailed(f"no query node opens segment {meta.segment_id}")
+            raise HoldersLost(f"no query node opens segment {meta.segment_id}")
 
     def serve(self, key: SegmentKey, schema: CollectionSchema) -> None:
         opened = self._holdings.opened(key)
@@ -194,7 +194,7 @@ class Openings:
         with self._holdings.lock:
             holders = {i: parts for i, parts in holders.items() if i == HERE or i in self._members}
             if not holders:
-                raise IoFailed(f"no query node serves segment {key[1]}")
+                raise HoldersLost(f"no query node serves segment {key[1]}")
             self._holdings.pop_opened(key)
             spec = replace(opened.spec, schema=schema)
             before = self._holdings.put(key, Placed(opened.meta, spec, holders))
