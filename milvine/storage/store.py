@@ -34,7 +34,7 @@ SEGMENTS = "segments"
 _UPLOADS_AT_A_TIME = 8
 _FETCH_LOCKS = 64
 _EVICTION_PAUSE_SECONDS = 1.0
-_FIRST_EVICTION_SECONDS = 60.0
+FIRST_EVICTION_SECONDS = 60.0
 """Within this time what is loaded is open again, so its copies stay."""
 _Result = TypeVar("_Result")
 Named = Callable[[], Mapping[Path, int]]
@@ -349,6 +349,7 @@ class CachedStore(SegmentStore):
         size = sum(self._copies().values())
         with self._lock:
             self._local_bytes = size
+        metrics.store_cached_bytes.set(size)
 
     def _copies(self) -> dict[Path, int]:
         return {path: path.stat().st_size for path in walk_files(self.paths.root / "segments")}
@@ -440,7 +441,7 @@ def open_copies(paths: SegmentPaths, place: Place, cache_bytes: int) -> SegmentS
     is_full = threading.Event()
 
     def evict() -> None:
-        is_full.wait(_FIRST_EVICTION_SECONDS)
+        is_full.wait(FIRST_EVICTION_SECONDS)
         while True:
             is_full.clear()
             store.evict_copies()

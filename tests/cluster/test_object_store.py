@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,40 @@ def test_copies_beyond_the_limit_go_unless_they_are_open(objects: ObjectServer, 
     eventually(lambda: sum(local_files(server).values()) <= 1000)
     client.load_collection(NAME)
     assert answers(client) == before
+    client.close()
+
+
+@pytest.mark.cluster
+def test_copies_in_a_cache_that_is_full_at_the_start_stay_until_it_grows(
+    objects: ObjectServer, new_server: ServerFactory
+) -> None:
+    server = new_server(env=objects.environment("full"))
+    client = server.client()
+    fill(client)
+    fill(client, "other")
+    client.release_collection("other")
+    other = client.describe_collection("other")["collection_id"]
+    client.close()
+    server.stop()
+    copies = local_files(server)
+    lacking = next(iter(objects.sizes("full")))
+    objects.s3.delete_object(Bucket=BUCKET, Key=f"full/{lacking}")
+    small = new_server(
+        env={**objects.environment("full"), "MILVINE_STORE_CACHE_LIMIT": "1000"},
+        data_dir=server.data_dir,
+        metrics_port=free_port(),
+    )
+    eventually(lambda: lacking in objects.sizes("full"))  # the first sweep, which an eviction would follow
+    time.sleep(1.0)
+    assert local_files(small) == copies
+    assert metric(small, "milvine_store_cached_bytes") == sum(copies.values())
+    client = small.client()
+    client.load_collection("other")
+    assert metric(small, "milvine_store_misses_total") == 0
+    client.release_collection("other")
+    client.insert(NAME, rows(ROWS, ROWS + 10))
+    client.flush(NAME)
+    eventually(lambda: not any(name.startswith(f"segments/{other}/") for name in local_files(small)))
     client.close()
 
 
