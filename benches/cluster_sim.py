@@ -162,7 +162,7 @@ class Cluster:
         self.later = Later()
         self.members = Members(self.holdings, self.feed, self.later, lambda: None)
         catalog = cast(Any, SimpleNamespace(snapshot=snapshot))
-        self.groups = NodeGroups(catalog, self.members)
+        self.groups = NodeGroups(catalog, self.members, lambda: False)
         self.moves = Moves(self.holdings, self.groups.shares)
         self.reads = Reads(cast(Any, None), self.members, self.holdings, self.feed)
         self._channel = Channel(max(1, segments // nodes))

@@ -79,7 +79,7 @@ def place_nodes(
     `transfer_to`, otherwise to the default group.
     """
     placing = _Placing(groups, nodes)
-    for node in sorted(nodes):
+    for node in sorted(nodes, key=lambda node: (before.get(node) not in groups, node)):  # new ones last
         placing.add(node, before.get(node, ""))
     placing.meet_requests()
     placing.meet_limits()

@@ -71,6 +71,17 @@ def test_of_many_nodes_each_group_gets_what_it_requests_and_the_default_one_the_
     assert sum(_counts({}, "x", **asking).values()) == 1
 
 
+def test_a_new_node_takes_the_place_of_no_other() -> None:
+    groups = {
+        DEFAULT_RESOURCE_GROUP: ResourceGroup(DEFAULT_RESOURCE_GROUP, ResourceGroupConfig(0, 1_000_000)),
+        "a": ResourceGroup("a", ResourceGroupConfig(1, 1)),
+        "b": ResourceGroup("b", ResourceGroupConfig(1, 1)),
+    }
+    assert place_nodes(groups, dict.fromkeys("xy", _NO_LABELS), {"y": "a"}) == {"x": "b", "y": "a"}
+    before = {"y": "a", "z": "b"}
+    assert place_nodes(groups, dict.fromkeys("xyz", _NO_LABELS), before) == {"x": DEFAULT_RESOURCE_GROUP, **before}
+
+
 def test_nodes_stay_where_they_are_unless_others_request_them() -> None:
     before = {"x": "a", "y": "a", "z": DEFAULT_RESOURCE_GROUP}
     groups = {

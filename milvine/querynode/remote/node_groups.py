@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from milvine.catalog.store import Catalog
@@ -17,8 +17,11 @@ from milvine.querynode.remote.placement import Rooms, Share
 class NodeGroups:
     """Nodes stay in their groups as long as the configurations allow it, also when they come back."""
 
-    def __init__(self, catalog: Catalog, members: Members) -> None:
+    def __init__(self, catalog: Catalog, members: Members, are_coming: Callable[[], bool]) -> None:
+        """`are_coming`: whether the nodes of a fresh head are still to report. Until then each place depends on all
+        that are there, and not on which came first."""
         self._catalog = catalog
+        self._are_coming = are_coming
         self._members = members
         self._lock = threading.Lock()
         self._by_key: dict[str, str] = {}
@@ -33,7 +36,8 @@ class NodeGroups:
         if found.groups is groups and found.rooms is rooms:
             return found
         with self._lock:
-            self._by_key |= place_nodes(groups, {room.key: room.labels for room in rooms}, self._by_key)
+            before = {} if self._are_coming() else self._by_key
+            self._by_key |= place_nodes(groups, {room.key: room.labels for room in rooms}, before)
             self._found = found = _Placed(groups, rooms, {room.node_id: self._by_key[room.key] for room in rooms})
         return found
 

@@ -56,7 +56,7 @@ class NodeSet:
         self._holdings = Holdings()
         self._later = Later()
         self.members = Members(self._holdings, self._feed, self._later, self._members_changed)
-        self._groups = NodeGroups(catalog, self.members)
+        self._groups = NodeGroups(catalog, self.members, lambda: self._coming_seconds > 0)
         self._openings = Openings(
             catalog, views, local, self.members, self._groups, self._holdings, self._feed, self._later
         )
@@ -92,8 +92,12 @@ class NodeSet:
     def nodes(self) -> tuple[NodeInfo, ...]:
         return self.members.infos(self._groups.by_node())
 
+    @property
+    def _coming_seconds(self) -> float:
+        return self._started_at + _COMING_SECONDS - time.monotonic()
+
     def wait_for_nodes(self, are_enough: Callable[[], bool]) -> None:
-        self.members.wait_until(are_enough, self._started_at + _COMING_SECONDS - time.monotonic())
+        self.members.wait_until(are_enough, self._coming_seconds)
 
     def holders(self, collection_id: int, segment_id: int) -> tuple[int, ...]:
         one = self._holdings.get(collection_id, segment_id)
