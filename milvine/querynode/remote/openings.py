@@ -228,13 +228,26 @@ class Openings:
             now = self._holdings.get(*key)
             if now is None or now.meta is not one.meta:
                 raise SegmentNotHeld(key[1])
-            parts = node.call("serve", *key, now.spec.schema, seconds=_SHORT_SECONDS)
+            schema = now.spec.schema
+            parts = node.call("serve", *key, schema, seconds=_SHORT_SECONDS)
+            while (changed := self._add_told(key, node_id, parts, schema)) is not None:
+                schema = changed
+                node.call("set_schema", key[0], schema, seconds=_SHORT_SECONDS)
         except BaseException:
             quietly(partial(node.call, "discard", *key, seconds=_SHORT_SECONDS))
             raise
+
+    def _add_told(
+        self, key: SegmentKey, node_id: int, parts: Mapping[PartKey, int], told: CollectionSchema
+    ) -> CollectionSchema | None:
+        """Adds a holder that was told a schema; returns the current one, with no change, if it is another."""
         with self._holdings.lock:
+            one = self._holdings.get(*key)
+            if one is not None and one.spec.schema is not told:
+                return one.spec.schema
             if node_id in self._members:
                 self._holdings.add_holder(key, node_id, parts)
+            return None
 
     def set_schema(self, collection_id: int, schema: CollectionSchema) -> None:
         self._local.set_schema(collection_id, schema)
