@@ -92,7 +92,7 @@ class BinaryLists:
             places, _ = self.lists.places(ranked[:needed])
             if here is not None:
                 places = places[here[places]]
-            near = distances_to(self._vectors[places], query, self._metric)
+            near = distances_to(self._vectors.take(places, axis=0), query, self._metric)
             best = np.argpartition(near, k - 1)[:k] if k < len(near) else np.arange(len(near))
             best = best[np.argsort(near[best], kind="stable")]
             distances[number, : len(best)], rows[number, : len(best)] = near[best], self._order[places[best]]

@@ -23,6 +23,7 @@ from milvine.segment.collect import TopKeys
 from milvine.segment.plans import SearchPlan
 from milvine.segment.query_threads import in_threads
 from milvine.segment.rows import RowSet
+from milvine.segment.topk import key_ranks
 
 _MORE_ASKED = 4
 MEASURED_SHARE = 0.05
@@ -52,10 +53,9 @@ def search_lists(
         if found is None:
             continue
         most = max(most, found.visited)
-        near = found.distances[: plan.k + 1]
-        if not rows.keys.has_repeats and (near[1:] > near[:-1]).all():
-            count = min(len(near), plan.k)
-            top.distances[number, :count], top.rows[number, :count] = near[:count], found.rows[:count]
+        if not rows.keys.has_repeats:
+            near, nearest = _by_key(rows, plan, found)
+            top.distances[number, : len(near)], top.rows[number, : len(near)] = near, nearest
             top.is_full[number] = True
             continue
         line = np.array([number])
@@ -65,6 +65,18 @@ def search_lists(
                 top.add(line, found.distances[None, :size], found.rows[None, :size], is_whole)
         top.is_full[number] = True
     return most
+
+
+def _by_key(rows: RowSet, plan: SearchPlan, found: _Found) -> tuple[Array, Array]:
+    """The first k distances and rows, in the order of the key where distances are equal. No key is repeated."""
+    near, nearest = found.distances[: plan.k + 1], found.rows[: plan.k]
+    if (near[1:] > near[:-1]).all():
+        return near[: plan.k], nearest
+    count = int(np.searchsorted(found.distances, near[: plan.k][-1], side="right"))
+    near, nearest = found.distances[:count], found.rows[:count]
+    keys = rows.column(plan.primary_field_id).take(nearest).values
+    order = np.lexsort((keys if isinstance(keys, np.ndarray) else key_ranks(keys), near))[: plan.k]
+    return near[order], nearest[order]
 
 
 class _Walk:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from milvine.index.base import Array, VectorIndex
@@ -65,7 +66,9 @@ class Segment:
     def inside(self, band: Band, kept: Array | None) -> Array:
         return np.flatnonzero(band.holds(self.distances) & (self.valid if kept is None else kept & self.valid))
 
-    def search(self, band: Band, k: int, kept: Array | None, *, whole: bool, **params: Any) -> Answer:
+    def search(
+        self, band: Band, k: int, kept: Array | None, *, whole: bool, keys: Column | None = None, **params: Any
+    ) -> Answer:
         built = TYPES[self.index.name]
         plan = SearchPlan(
             field_id=VECTOR,
@@ -84,12 +87,12 @@ class Segment:
             band=band,
             wants_whole_band=whole,
         )
-        keys = Column(DataType.INT64, np.arange(ROWS))
+        key_column = keys or Column(DataType.INT64, np.arange(ROWS))
         rows: Any = SimpleNamespace(
             row_count=ROWS,
             vectors=lambda _: (self.vectors, None),
             keys=SimpleNamespace(has_repeats=False),
-            column=lambda _: keys,
+            column=lambda _: key_column,
         )
         mask = kept if self.valid.all() else self.valid if kept is None else kept & self.valid
         top = TopKeys(rows, KEY, 1, k)
@@ -158,6 +161,20 @@ def test_the_nearest_rows_of_a_band_are_found(segment: Segment, kept: str) -> No
             assert band.holds(answer.distances).all()
             assert (answer.distances == segment.distances[answer.rows]).all()
             assert np.count_nonzero(answer.distances <= expected[-1]) >= 0.8 * len(expected), (low, high, k)
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["int64", "varchar"])
+def test_equally_near_rows_come_in_the_order_of_their_keys(segment: Segment, text: bool) -> None:
+    keys = np.random.default_rng(22).permutation(ROWS)
+    found = pa.array([f"{key:05}" for key in keys]) if text else keys
+    column = Column(DataType.VARCHAR if text else DataType.INT64, found)
+    for rank, k in ((300, 7), (300, 60), (30, 200)):
+        band = segment.band(0, rank, None)
+        answer = segment.search(band, k, None, whole=False, keys=column, nprobe=64)
+        assert not answer.is_left
+        inside = segment.inside(band, None)
+        expected = inside[np.lexsort((keys[inside], segment.distances[inside]))][:k]
+        assert answer.rows.tolist() == expected.tolist()
 
 
 def test_no_row_is_left_out_if_no_number_of_lists_without_hits_ends_the_search(segment: Segment) -> None:
