@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from milvine.storage.backup_places import BackupPlace
 
 _LOOK_SECONDS = 0.2
-_LANCE = ".lance"
+_LANCE, _NUMPY = ".lance", ".npy"
 _ROWS_AT_A_TIME = 4096
 _COPIES = "milvine-import/"
 """Below the place of --through. The names of copies begin with the time of their import."""
@@ -75,13 +75,15 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
     store = parsed.endpoint, parsed.region
     place = open_backup_place(parsed.through, *store)
     directory = parsed.through.rstrip("/") if "://" in parsed.through else str(Path(parsed.through).resolve())
-    place.remove(_left_over(place, directory))
+    _remove(place, directory, _left_over(place, directory))
     copies = []
     try:
         for one in parsed.files:
             path = Path(one.rstrip("/"))
             is_lance = path.suffix == _LANCE
-            name = f"{_COPIES}{_stamp(time.time())}-{uuid.uuid4().hex}{'.parquet' if is_lance else path.suffix}"
+            # Files of numpy keep their names, which say the fields.
+            ending = ".parquet" if is_lance else f"/{path.name}" if path.suffix == _NUMPY else path.suffix
+            name = f"{_COPIES}{_stamp(time.time())}-{uuid.uuid4().hex}{ending}"
             copies.append(name)
             if is_lance:
                 if "://" not in directory:
@@ -94,7 +96,16 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
                     copy_into(path, copy)
         yield [f"{directory}/{name}" for name in copies]
     finally:
-        place.remove(copies)
+        _remove(place, directory, copies)
+
+
+def _remove(place: BackupPlace, directory: str, copies: list[str]) -> None:
+    place.remove(copies)
+    if "://" not in directory:
+        for one in copies:
+            if "/" in one.removeprefix(_COPIES):  # a directory of its own
+                with contextlib.suppress(OSError):
+                    (Path(directory) / one).parent.rmdir()
 
 
 def _stamp(seconds: float) -> str:
@@ -152,7 +163,7 @@ def _import(parsed: argparse.Namespace) -> int:
 
 def _groups(files: list[str]) -> list[list[str]]:
     """Files of numpy are the fields of one table."""
-    numpy = [one for one in files if one.endswith(".npy")]
+    numpy = [one for one in files if one.endswith(_NUMPY)]
     return [[one] for one in files if one not in numpy] + ([numpy] if numpy else [])
 
 

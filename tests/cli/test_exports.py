@@ -155,6 +155,18 @@ def test_json_that_is_no_object_comes_back(
     assert list(map(repr, back)) == list(map(repr, before))
 
 
+def test_numpy_files_that_are_copied_keep_their_fields(
+    client: MilvusClient, run: Any, places: Path, tmp_path: Path
+) -> None:
+    client.create_collection("arrays", dimension=2, metric_type="L2")
+    np.save(tmp_path / "id.npy", np.arange(20))
+    np.save(tmp_path / "vector.npy", np.ones((20, 2), np.float32))
+    imported = run("import", "arrays", tmp_path / "id.npy", tmp_path / "vector.npy", "--through", places)
+    assert (imported["state"], imported["importedRows"]) == ("Completed", 20)
+    assert [row["id"] for row in stored(client, "arrays")] == [*range(20)]
+    assert [*(places / "milvine-import").iterdir()] == [], "what was copied for the import is removed"
+
+
 def test_copies_of_a_killed_import_go_with_one_a_day_later(
     client: MilvusClient, filled: str, source: Server, run: Any, places: Path, tmp_path: Path
 ) -> None:
