@@ -203,6 +203,26 @@ BAD_FILES: list[tuple[str, Callable[[Path], None], str]] = [
         _text('id,group,vector\n1,"' + "g,g\n" * (5 << 20)),
         "failed to parse row, error: a row has more than 8388608 bytes, or quotes that do not end",
     ),
+    (
+        "unended.csv",
+        _text('id,group,vector\n1,g,"[1, 2]"\n2,"g,"[1, 2]"\n3,g,"[1, 2]"\n'),
+        'failed to parse row, error: parse error on line 3: extraneous or missing " in quoted-field',
+    ),
+    (
+        "half.csv",
+        _text('id,vector,group\n1,"[1, 2]",g\n2,"[1, 2]","g\n3,h'),
+        'failed to parse row, error: parse error on line 3: extraneous or missing " in quoted-field',
+    ),
+    (
+        "bare.csv",
+        _text('id,group,vector\n1,"g\n""h""","[1, 2]"\n2,g"h"i,"[1, 2]"\n'),
+        'failed to parse row, error: parse error on line 4: bare " in non-quoted field',
+    ),
+    (
+        "space.csv",
+        _text('id,group,vector\n 1,g,"[1, 2]"\n'),
+        "expected type 'Int64' for field 'id', got type 'string' with value ' 1', row number: 0",
+    ),
     ("flipped.parquet", _flipped, "read parquet file failed after row 0, err=could not verify page integrity, CRC"),
     ("lacks.csv", _text("id,group\n1,g\n"), "value of field is missed: 'vector'"),
     (

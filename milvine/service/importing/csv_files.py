@@ -20,6 +20,7 @@ from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column, null_column
 from milvine.model.schema import DYNAMIC_FIELD_NAME, FieldSchema
 from milvine.model.types import DataType
 from milvine.service.importing.batches import Convert, RawBatch, Rules, reason
+from milvine.service.importing.csv_quotes import CheckedQuotes
 from milvine.service.importing.json_files import dynamic_members
 from milvine.service.importing.values import check_lengths, column_of, spread
 
@@ -61,7 +62,7 @@ class CsvReader:
         extra = [name for name in header if name not in schema.by_name or name == DYNAMIC_FIELD_NAME]
         try:
             reader = pa_csv.open_csv(
-                pa.PythonFile(self._file, mode="r"),
+                pa.PythonFile(CheckedQuotes(self._file, self._separator), mode="r"),
                 read_options=pa_csv.ReadOptions(block_size=_STEP_BYTES, use_threads=False),
                 parse_options=pa_csv.ParseOptions(delimiter=self._separator, newlines_in_values=True),
                 convert_options=pa_csv.ConvertOptions(
@@ -148,7 +149,7 @@ def _wrong(field: FieldSchema, text: str) -> ImportFailed:
 
 def _numbers(field: FieldSchema, cells: pa.StringArray) -> Any:
     try:
-        values = pc.cast(pc.utf8_trim_whitespace(cells), ARROW_TYPES[field.data_type])
+        values = pc.cast(cells, ARROW_TYPES[field.data_type])
     except pa.ArrowInvalid as error:
         raise _wrong(field, cells[0].as_py() if len(cells) == 1 else "") from error
     return np.asarray(values.to_numpy(zero_copy_only=False), NUMPY_DTYPES[field.data_type])
