@@ -83,16 +83,6 @@ def test_resource_groups_want_nodes_by_their_label() -> None:
     assert wanted_nodes(groups) == {"": 1, "fast": 2}
 
 
-def test_a_head_serves_while_ray_is_away(tmp_path: Path) -> None:
-    env = {"MILVINE_CLUSTER_PORT": str(free_port()), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    server = Server(tmp_path / "head", "--cluster=127.0.0.1:1", env=env)
-    with server.running():
-        client = server.client()
-        client.create_collection("served", dimension=4)
-        assert client.list_collections() == ["served"]
-        client.close()
-
-
 _MODULE = """
 import os, time
 def init(**_):
@@ -114,6 +104,17 @@ def ray_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MILVINE_OUTER_PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("RAY_IS_THERE", str(tmp_path / "there"))
     return tmp_path / "there"
+
+
+def test_a_head_serves_while_ray_is_away(ray_file: Path, tmp_path: Path) -> None:
+    env = {"MILVINE_CLUSTER_PORT": str(free_port()), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    env |= {"PYTHONPATH": str(ray_file.parent)}
+    server = Server(tmp_path / "head", "--cluster=127.0.0.1:1", env=env)
+    with server.running():
+        client = server.client()
+        client.create_collection("served", dimension=4)
+        assert client.list_collections() == ["served"]
+        client.close()
 
 
 def test_an_absence_of_ray_is_told_until_it_answers(ray_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
