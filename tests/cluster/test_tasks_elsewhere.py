@@ -74,7 +74,7 @@ def head(tmp_path: Path, objects: ObjectServer, lost: Path) -> Iterator[Server]:
         **objects.environment(tmp_path.name),
         "MILVINE_CLUSTER_PORT": str(free_port()),
         "MILVINE_CLUSTER_RAY_DIRECTORY": str(tmp_path / "machine"),
-        "MILVINE_OUTER_PYTHONPATH": str(tmp_path / "modules"),
+        "PYTHONPATH": str(tmp_path / "modules"),
         "RAY_IS_LOST": str(lost),
     }
     with Server(tmp_path / "head", "--cluster=127.0.0.1:1", env=env, metrics_port=free_port()).running() as server:
