@@ -175,6 +175,8 @@ def _restore(parsed: argparse.Namespace) -> int:
     from milvine.datanode import backup, stored_backups
     from milvine.datanode.check import Check
 
+    if parsed.to and (parsed.list or parsed.verify):
+        raise Failed("--to restores a moment: name the new data directory, without --list and --verify")
     place = _doing(lambda: _opened(parsed))
     ids: list[str] = _doing(lambda: stored_backups.backup_ids(place))
     if not ids:

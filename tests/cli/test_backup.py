@@ -179,6 +179,8 @@ def test_what_is_damaged_or_missing_is_named(source: Server, client: MilvusClien
     client.insert("small", rows(0, 20))
     assert "has no backup" in run("restore", place, tmp_path / "x", code=1)
     assert "has no backup" in run("restore", place, "--list", code=1)
+    for option in ("--list", "--verify"):
+        assert "--to restores a moment" in run("restore", place, option, "--to=2026-11-29T14:02:00", code=1)
     made = run("backup", place, "--uri", source.uri, "--token", TOKEN)
     assert "has no backup nope" in run("restore", place, tmp_path / "x", "--backup", "nope", code=1)
     (tmp_path / "full").mkdir()
