@@ -163,7 +163,6 @@ def test_a_syntax_error_says_what_is_wrong_and_where(text: str, message: str, po
         "array_length(a, 1) == 1",
         "a =~",
         "a == r'x",
-        "a[0][b] == 1",
         "a = 1",
     ],
 )
