@@ -87,6 +87,7 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 VALUES = {
     "jobId": 1,
+    "pinId": "1",
     "collectionName": "c",
     "dbName": "default",
     "data": [{"id": 1, "vector": [0.0, 1.0]}],
