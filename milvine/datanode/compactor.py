@@ -21,10 +21,10 @@ from milvine import metrics
 from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_compaction
 from milvine.catalog.store import Catalog
+from milvine.child import NotWanted
 from milvine.config import Settings
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import remove_files, remove_segments
-from milvine.datanode.child import NotWanted
 from milvine.datanode.compaction_plans import SizeLimits, by_partition, next_merge
 from milvine.datanode.delta_merge import merge_deltas, worth_merging
 from milvine.datanode.index_build import IndexBuilder, build_index

@@ -15,12 +15,12 @@ from milvine.analysis.dictionaries import resources_of
 from milvine.background import Supervisor, Work
 from milvine.catalog.segments import commit_index_build, commit_scans
 from milvine.catalog.store import Catalog
+from milvine.child import NotWanted
 from milvine.crash_points import crash_point
 from milvine.datanode.build_order import BuildOrder
 from milvine.datanode.build_progress import BuildProgress
 from milvine.datanode.build_scalar_process import build_scalar
 from milvine.datanode.catalog_files import remove_files
-from milvine.datanode.child import NotWanted
 from milvine.datanode.workers import Workers
 from milvine.index.index_type import MIN_INDEXED_ROWS
 from milvine.index.registry import TYPES

@@ -14,8 +14,8 @@ from milvine.background import Supervisor, Work
 from milvine.catalog.contents import Snapshot
 from milvine.catalog.segments import commit_fields
 from milvine.catalog.store import Catalog
+from milvine.child import NotWanted
 from milvine.crash_points import crash_point
-from milvine.datanode.child import NotWanted
 from milvine.datanode.stored_outputs import FillOrder, fill
 from milvine.datanode.workers import Workers
 from milvine.model.analyzer_params import file_resources_of

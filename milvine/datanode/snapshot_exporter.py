@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from milvine.background import Supervisor
 from milvine.catalog.snapshots import let_go, now_ms
 from milvine.catalog.store import Catalog
+from milvine.child import NotWanted
 from milvine.datanode.catalog_files import files_of, remove_snapshot
-from milvine.datanode.child import NotWanted
 from milvine.datanode.exported_snapshots import export
 from milvine.errors import MilvineError, write_failure
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreState

@@ -17,10 +17,10 @@ from milvine.catalog.file_resources import check_file_resources
 from milvine.catalog.restores import change_job, commit_restore
 from milvine.catalog.snapshots import forget_expired, now_ms
 from milvine.catalog.store import Catalog
+from milvine.child import NotWanted
 from milvine.crash_points import crash_point
 from milvine.datanode import restore
 from milvine.datanode.catalog_files import remove_snapshot
-from milvine.datanode.child import NotWanted
 from milvine.datanode.exported_snapshots import open_exported
 from milvine.errors import InputError, IoFailed, MilvineError, SnapshotNotFound, write_failure
 from milvine.model.collections import Collection

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from milvine import config, logs, metrics
-from milvine.datanode.child import run_program, run_task
+from milvine.child import run_program, run_task
 from milvine.errors import MilvineError
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.store import CachedStore, SegmentStore

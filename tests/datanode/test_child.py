@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from milvine.datanode.child import NotWanted, run_program
+from milvine.child import NotWanted, run_program
 from milvine.errors import ImportFailed, ServiceInternal
 
 SLEEPER = (["sleep", "60"], dict(os.environ))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
-import subprocess
 import sys
 import threading
 import uuid
@@ -19,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from milvine import __version__, config, file_locks
+from milvine import __version__, file_locks
+from milvine.child import run_task
 from milvine.process import end_with_parent
 from milvine.storage.directories import make_directory
 from milvine.storage.files import remove_tree, verify_sealed, walk_files
@@ -30,7 +30,6 @@ RESOURCE = "milvine_tasks"
 """The custom resource of Ray whose amount says how many tasks a machine does at a time."""
 _PLACED_SECONDS = 20.0
 """A task that Ray has not placed by then is done by the head."""
-_CHILD = "milvine.datanode.child_process"
 _LOCK = "task.lock"
 _MOST_TOLD = 200
 """Characters of what Ray says of a failure."""
@@ -53,24 +52,12 @@ def do_here(content: bytes) -> tuple[Any, list[str], str]:
             make_directory(path.parent)
             objects.download(source, path, lambda: None)
             verify_sealed(path)
-        answer = _answer_of_child(sent["task"], sent["order"].elsewhere(SegmentPaths(root)))
+        answer = run_task(sent["task"], sent["order"].elsewhere(SegmentPaths(root)), lambda: True)
         files = {path.relative_to(root).as_posix(): path for path in walk_files(root / "segments")}
         made = sorted(files.keys() - names.keys())
         for name in made:
             objects.upload(sent["prefix"] + name, files[name])
     return answer, made, os.uname().nodename
-
-
-def _answer_of_child(task: str, order: Any) -> Any:
-    """In a niced process of its own, which ends with this one."""
-    command, environment = config.child_command(_CHILD, task)
-    request = pickle.dumps((os.getpid(), order))
-    environment = {**environment, "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, env=environment, input=request, capture_output=True, check=False)
-    if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise TaskFailed(f"the task {task} ended with {done.returncode}: {last}")
-    return pickle.loads(done.stdout)
 
 
 @contextmanager

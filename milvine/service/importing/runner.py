@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from milvine.background import Supervisor
 from milvine.catalog.import_jobs import change_job, known_job
 from milvine.catalog.store import Catalog
+from milvine.child import NotWanted
 from milvine.config import Settings
 from milvine.crash_points import crash_point
-from milvine.datanode.child import NotWanted
 from milvine.datanode.node import DataNode
 from milvine.errors import ImportFailed, MilvineError, ServiceInternal
 from milvine.model.import_jobs import ABORTED, COMMIT_WITHIN, FileStats, ImportJob, JobState
