@@ -60,9 +60,10 @@ class CsvReader:
             raise ImportFailed(f"value of field is missed: '{field.name}'")
         known = [f for f in schema.user_fields if f.name in header]
         extra = [name for name in header if name not in schema.by_name or name == DYNAMIC_FIELD_NAME]
+        quotes = CheckedQuotes(self._file, self._separator)
         try:
             reader = pa_csv.open_csv(
-                pa.PythonFile(CheckedQuotes(self._file, self._separator), mode="r"),
+                pa.PythonFile(quotes, mode="r"),
                 read_options=pa_csv.ReadOptions(block_size=_STEP_BYTES, use_threads=False),
                 parse_options=pa_csv.ParseOptions(delimiter=self._separator, newlines_in_values=True),
                 convert_options=pa_csv.ConvertOptions(
@@ -77,6 +78,7 @@ class CsvReader:
                     columns[DYNAMIC_FIELD_NAME] = partial(_dynamic, schema.dynamic_field, some)
                 if batch.num_rows:
                     yield RawBatch(batch.num_rows, columns, self._file.tell())
+            quotes.check_end()
         except pa.ArrowInvalid as error:
             text = reason(error)
             if _WRONG_WIDTH.search(text):

@@ -15,7 +15,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class CheckedQuotes(io.RawIOBase):
-    """A file of CSV for pyarrow. A read raises ImportFailed at a quote where none may be, with the line, from 1."""
+    """A file of CSV for pyarrow. A read raises ImportFailed at a quote where none may be, with the line, from 1.
+
+    A quote that is open at the end is for `check_end`: pyarrow reads ahead, and refuses too long rows at any time.
+    """
 
     def __init__(self, file: Any, separator: str) -> None:
         super().__init__()
@@ -34,20 +37,23 @@ class CheckedQuotes(io.RawIOBase):
         content: bytes = self._file.read(size)
         if content:
             self._check(content)
-        elif self._quotes % 2:
-            raise _missing(self._opened_line)
         return content
+
+    def check_end(self) -> None:
+        """After all is read. Raises ImportFailed."""
+        if self._quotes % 2:
+            raise _missing(self._opened_line)
 
     def _check(self, content: bytes) -> None:
         found = np.frombuffer(content, np.uint8)
         quotes = np.flatnonzero(found == _QUOTE)
-        is_first = self._lines == 1 and not self._quotes and content.startswith(_BOM)
-        before = np.concatenate(([self._last], found)).astype(np.uint8)
-        if is_first:
-            before[len(_BOM)] = _NEWLINE
         opening = quotes[self._quotes % 2 :: 2]
         closing = quotes[1 - self._quotes % 2 :: 2]
-        bare = opening[~np.isin(before[opening], self._around)]
+        before = found[opening - 1]
+        before[opening == 0] = self._last
+        if self._lines == 1 and not self._quotes and content.startswith(_BOM):
+            before[opening == len(_BOM)] = _NEWLINE
+        bare = opening[~np.isin(before, self._around)]
         open_ended = closing[closing < len(found) - 1]
         open_ended = open_ended[~np.isin(found[open_ended + 1], self._around)]
         first_is_closed = self._last == _QUOTE and self._quotes and not self._quotes % 2
