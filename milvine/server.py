@@ -80,7 +80,7 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
     make_directory(root / "segments")
     make_directory(root / "wal")
     paths = SegmentPaths(root)
-    check_places(settings)
+    _check_log_settings(settings)
     # First, since it waits for the turn of this server: the store belongs to the server that opened it last.
     catalog = open_catalog_of(
         root,
@@ -190,14 +190,19 @@ def build_engine(settings: Settings, background: Supervisor | None = None) -> En
 
 
 def check_places(settings: Settings) -> None:
-    """Raises UnexpectedError if the settings say places that cannot be those of this server. A standby does not wait
-    then."""
+    """For a standby, before it waits. Raises UnexpectedError if the settings say places that cannot be those of this
+    server. A catalog in PostgreSQL asks for its store itself, when it knows whose catalog it is."""
+    _check_log_settings(settings)
+    if not settings.catalog_uri:
+        _check_store_before_turn(settings, "", is_filled=False)
+
+
+def _check_log_settings(settings: Settings) -> None:
+    """Raises UnexpectedError."""
     if settings.log_store == OBJECT_LOG and settings.wal_keep_hours:
         raise UnexpectedError("wal.keepHours keeps files of logs: it needs log.store: local")
     if settings.log_store == OBJECT_LOG and place_of(settings) is None:
         raise UnexpectedError("log.store: object needs an object store: set store.uri")
-    if not settings.catalog_uri:
-        _check_store_before_turn(settings, "", is_filled=False)
 
 
 def _check_store_before_turn(settings: Settings, catalog: str, is_filled: bool) -> None:
