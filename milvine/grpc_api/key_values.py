@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from milvine.errors import ParameterInvalid
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
+from milvine.model.properties import parse_bool
 
 
 def pairs(repeated: Iterable[Any]) -> dict[str, str]:
@@ -41,8 +39,9 @@ def listed(params: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 
 def bool_of(params: Mapping[str, str], name: str) -> bool:
-    """False if absent. Raises ParameterInvalid for words that Go's strconv.ParseBool does not know."""
-    text = params.get(name, "False")
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    raise ParameterInvalid(f"value for {name} is invalid", expected="true or false", actual=text)
+    """False if absent or empty. Raises ParameterInvalid for words that Go's strconv.ParseBool does not know."""
+    text = params.get(name)
+    found = parse_bool(text) if text else False
+    if found is None:
+        raise ParameterInvalid(f"value for {name} is invalid", expected="true or false", actual=text)
+    return found
