@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.grpc_gen import milvus_pb2
 
 from milvine.storage.files import walk_files
+from milvine.storage.objects import Objects
 
 NAME = "stored"
 DIM = 16
@@ -69,6 +71,23 @@ def local_files(server: Server) -> dict[str, int]:
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             found[path.relative_to(server.data_dir).as_posix()] = path.stat().st_size
     return found
+
+
+def check_keeping(server: Server, objects: Objects) -> None:
+    """It keeps its segments in the store: it answers alike from an empty cache, and a drop removes the objects."""
+    client = server.client()
+    fill(client)
+    before = answers(client)
+    assert objects.sizes() == local_files(server)
+    client.close()
+    server.stop()
+    shutil.rmtree(server.data_dir / "segments")
+    server.start()
+    client = server.client()
+    assert answers(client) == before
+    client.drop_collection(NAME)
+    eventually(lambda: objects.sizes() == {})
+    client.close()
 
 
 def metric(server: Server, name: str) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HOST, ServerFactory, dies_with_parent, free_port
-from stored_rows import NAME, answers, eventually, fill, local_files
+from stored_rows import check_keeping
 
 from milvine.errors import IoFailed
 from milvine.storage.objects import ObjectMissing, Objects, Place
@@ -104,18 +104,4 @@ def test_a_server_keeps_its_segments_in_azure(azure: str, new_server: ServerFact
         "MILVINE_STORE_ENDPOINT": azure,
         "MILVINE_STORE_REMOVAL_SECONDS": "1",
     }
-    objects = Objects(Place(env["MILVINE_STORE_URI"], azure))
-    server = new_server(env=env)
-    client = server.client()
-    fill(client)
-    before = answers(client)
-    assert objects.sizes() == local_files(server)
-    client.close()
-    server.stop()
-    shutil.rmtree(server.data_dir / "segments")
-    server.start()
-    client = server.client()
-    assert answers(client) == before
-    client.drop_collection(NAME)
-    eventually(lambda: objects.sizes() == {})
-    client.close()
+    check_keeping(new_server(env=env), Objects(Place(env["MILVINE_STORE_URI"], azure)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from conftest import ServerFactory
 from google_storage import GoogleStorage
 from object_servers import BUCKET, ObjectServer
-from stored_rows import NAME, answers, eventually, fill, local_files
+from stored_rows import check_keeping
 
 from milvine.errors import IoFailed
 from milvine.storage.objects import ObjectMissing, Objects, Place
@@ -68,18 +67,4 @@ def test_a_server_keeps_its_segments_in_google(google: GoogleStorage, new_server
         "MILVINE_STORE_REMOVAL_SECONDS": "1",
         "MILVINE_LOG_STORE": log,
     }
-    objects = Objects(Place(env["MILVINE_STORE_URI"], google.endpoint))
-    server = new_server(env=env)
-    client = server.client()
-    fill(client)
-    before = answers(client)
-    assert objects.sizes() == local_files(server)
-    client.close()
-    server.stop()
-    shutil.rmtree(server.data_dir / "segments")
-    server.start()
-    client = server.client()
-    assert answers(client) == before
-    client.drop_collection(NAME)
-    eventually(lambda: objects.sizes() == {})
-    client.close()
+    check_keeping(new_server(env=env), Objects(Place(env["MILVINE_STORE_URI"], google.endpoint)))
