@@ -102,9 +102,8 @@ def forget_history(path: Path) -> None:
     """The catalog of a stopped server. Its next history is complete from its start on, and no backup is its own."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for table in ("history", "backup_runs"):
-            if connection.execute(
-                "SELECT 1 FROM sqlite_master WHERE name = ?", (table,)
-            ).fetchone():  # not in old catalogs
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            if found is not None:  # not in old catalogs
                 connection.execute(f"DELETE FROM {table}")
 
 

@@ -30,7 +30,7 @@ from milvine.storage.segment_files import SegmentPaths, open_delta
 
 _log = logging.getLogger(__name__)
 _PARTS = "parts"
-SEGMENTS = "segments"
+_SEGMENTS = "segments"
 _UPLOADS_AT_A_TIME = 8
 _FETCH_LOCKS = 64
 _EVICTION_PAUSE_SECONDS = 1.0
@@ -352,11 +352,11 @@ class CachedStore(SegmentStore):
         metrics.store_cached_bytes.set(size)
 
     def _copies(self) -> dict[Path, int]:
-        return {path: path.stat().st_size for path in walk_files(self.paths.root / "segments")}
+        return {path: path.stat().st_size for path in walk_files(self.paths.root / _SEGMENTS)}
 
     def _is_read_elsewhere(self, name: str) -> bool:
         kind, collection_id, *more = name.split("/")
-        return kind == SEGMENTS and len(more) > 1 and self.is_held(int(collection_id), int(more[0]))
+        return kind == _SEGMENTS and len(more) > 1 and self.is_held(int(collection_id), int(more[0]))
 
     def sweep(self, named: Named, wait_seconds: float) -> int:
         """Uploads named files without an object, and removes objects that no catalog has named for `wait_seconds`
