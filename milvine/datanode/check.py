@@ -154,6 +154,7 @@ class Check:
                     f"segment {meta.segment_id} of collection {collection.name} is of partition "
                     f"{meta.partition_id}, which it does not have"
                 )
+            self.rows += meta.row_count
             yield from self._segment(collection, meta, found)
         yield from _double_rows(collection, found)
         for meta in imported(snapshot, collection.collection_id):
@@ -171,8 +172,6 @@ class Check:
         self, collection: Collection, meta: SegmentMeta, found: list[tuple[SegmentMeta, RowsFile]]
     ) -> Iterator[Finding]:
         where = (meta.collection_id, meta.segment_id)
-        self.rows += meta.row_count
-
         rows_path = self._paths.segment(*where) / ROWS_FILE
 
         def read_rows() -> None:
