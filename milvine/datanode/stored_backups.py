@@ -174,7 +174,8 @@ def remove_old(place: BackupPlace, kept: int) -> list[str]:
     needed |= {f"{BACKUPS}{backup_id}/{name}" for backup_id in left for name in (CATALOG_FILE, MANIFEST)}
     # The manifests first: what is left without one is no backup.
     place.remove([f"{BACKUPS}{backup_id}/{MANIFEST}" for backup_id in gone])
-    stored = {*place.sizes(BACKUPS), *place.sizes(FILES), *place.never_finished()}
+    ours = (BACKUPS, FILES)
+    stored = {name for part in ours for name in (*place.sizes(part), *place.never_finished(part))}
     place.remove(sorted(stored - needed))
     return gone
 

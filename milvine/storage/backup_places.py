@@ -33,8 +33,8 @@ class BackupPlace(Protocol):
 
     def has(self, name: str) -> bool: ...
 
-    def never_finished(self) -> list[str]:
-        """Names of files that programs were writing when they were killed; an object store shows none."""
+    def never_finished(self, prefix: str) -> list[str]:
+        """Names that begin with `prefix`, of files that were never finished; an object store shows none."""
         ...
 
     def put(self, name: str, path: Path) -> None:
@@ -77,8 +77,8 @@ class BackupDirectory:
     def has(self, name: str) -> bool:
         return (self._root / name).is_file()
 
-    def never_finished(self) -> list[str]:
-        found = walk_files(self._root)
+    def never_finished(self, prefix: str) -> list[str]:
+        found = walk_files(self._root / prefix)
         return [path.relative_to(self._root).as_posix() for path in found if path.suffix == _UNFINISHED]
 
     def put(self, name: str, path: Path) -> None:
@@ -163,7 +163,7 @@ class BackupObjects:
     def has(self, name: str) -> bool:
         return self._objects.beginning(name, 1) is not None
 
-    def never_finished(self) -> list[str]:
+    def never_finished(self, prefix: str) -> list[str]:
         return []
 
     def put(self, name: str, path: Path) -> None:

@@ -119,8 +119,8 @@ class EncryptedPlace:
     def has(self, name: str) -> bool:
         return self._place.has(name)
 
-    def never_finished(self) -> list[str]:
-        return self._place.never_finished()
+    def never_finished(self, prefix: str) -> list[str]:
+        return self._place.never_finished(prefix)
 
     def put(self, name: str, path: Path) -> None:
         with self.writing(name) as written:

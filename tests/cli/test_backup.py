@@ -323,10 +323,14 @@ def test_what_killed_backups_have_left_goes_with_the_oldest_ones(
     for name in names:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).touch()
+    others = place / "milvine-import" / "books.csv.unfinished"
+    others.parent.mkdir()
+    others.touch()
     assert backed_up(source, run, place)["removed"] == []
     assert all((place / name).exists() for name in names)
     assert len(backed_up(source, run, place, "--keep", 1)["removed"]) == 2
     assert not any((place / name).exists() for name in names)
+    assert others.exists(), "another program is writing it"
     assert run("restore", place, "--verify")["isWhole"]
 
 
