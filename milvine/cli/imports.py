@@ -32,7 +32,10 @@ _COMMIT_TIME = "60s"
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("collection", metavar="COLLECTION", help="one that exists, with fitting fields")
     parser.add_argument(
-        "files", metavar="FILE", nargs="+", help="paths or URIs below the server's import.path; with --through, any"
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="paths or URIs below the server's import.path; with --through, paths of this machine and URIs of Lance",
     )
     parser.add_argument("--partition", default="", help="default: the collection's own, or by the partition key")
     parser.add_argument(
@@ -59,8 +62,8 @@ def _options(given: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
-    """The files where the server reads them."""
+def _staged(parsed: argparse.Namespace) -> Iterator[list[tuple[str, str]]]:
+    """Where the server reads each file, and what it was called."""
     from milvine.storage.backup_places import copy_into, open_backup_place
     from milvine.storage.directories import make_directory
     from milvine.storage.export_files import lance_batches, write_file
@@ -70,7 +73,7 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
             raise Failed(
                 f"{wrong}: the server reads no files of Lance; name a directory of its import.path by --through"
             )
-        yield [one if "://" in one else _absolute(one) for one in parsed.files]
+        yield [(one if "://" in one else _absolute(one), one) for one in parsed.files]
         return
     store = parsed.endpoint, parsed.region
     place = open_backup_place(parsed.through, *store)
@@ -94,7 +97,7 @@ def _staged(parsed: argparse.Namespace) -> Iterator[list[str]]:
             else:
                 with place.writing(name) as copy:  # in steps, between which Ctrl-C ends it
                     copy_into(path, copy)
-        yield [f"{directory}/{name}" for name in copies]
+        yield [(f"{directory}/{name}", one) for name, one in zip(copies, parsed.files, strict=True)]
     finally:
         _remove(place, directory, copies)
 
@@ -144,11 +147,13 @@ def _import(parsed: argparse.Namespace) -> int:
                 "dbName": parsed.database,
                 "collectionName": parsed.collection,
                 "partitionName": parsed.partition,
-                "files": _groups(files),
+                "files": _groups([read for read, _ in files]),
                 "options": options,
             }
             job_id = server.call("v2/vectordb/jobs/import/create", body)["jobId"]
             job = _followed(server, job_id, progress, commits)
+            for read, given in files if "reason" in job else ():
+                job["reason"] = job["reason"].replace(read, given)
     except MilvineError as error:
         raise Failed(str(error)) from error
     if parsed.json:

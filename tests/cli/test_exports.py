@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
+from cli_calls import runner
 from conftest import Server
 from directory_check import findings
 from import_files import DIM, all_types_rows, all_types_schema
@@ -177,10 +178,12 @@ def test_copies_of_a_killed_import_go_with_one_a_day_later(
     # Nobody answers the port, so the command waits with its copy there.
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         process = subprocess.Popen([*command, "--uri", f"http://127.0.0.1:{deaf.getsockname()[1]}"])
-        deaf.accept()
+        while not (copies := [path for path in walk_files(places) if path.suffix == target.suffix]):
+            assert process.poll() is None
+            time.sleep(0.01)
         process.kill()
         process.wait(30)
-    (copy,) = walk_files(places)
+    (copy,) = copies
     run("import", "after_kill", target, "--through", places)
     assert [*walk_files(places)] == [copy], "it may be in use"
     yesterday = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - 25 * 3600))
@@ -355,6 +358,7 @@ def test_mistakes_are_told_in_one_sentence_and_leave_no_file(
     assert "not below" in run("import", filled, taken, code=1)
     failed = run("import", filled, taken, "--through", places, code=1)
     assert (failed["state"], "parquet" in failed["reason"]) == ("Failed", True)
+    assert "milvine-import" not in failed["reason"], "which is the copy"
     assert [*walk_files(places)] == []
     assert "--through" in run("import", filled, "x.lance", code=1)
     assert "KEY=VALUE" in run("import", filled, taken, "--option", "sep", code=1)
@@ -431,12 +435,22 @@ def test_an_import_whose_command_dies_leaves_no_rows(
     assert run("import", "--partition", "_default", "dying", "--option", "auto_commit=true", target)["importedRows"]
 
 
-def test_a_job_that_does_not_commit_itself_waits(client: MilvusClient, filled: str, run: Any, places: Path) -> None:
+def test_a_job_that_does_not_commit_itself_waits(
+    client: MilvusClient,
+    filled: str,
+    run: Any,
+    source: Server,
+    places: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     target = places / "waiting.jsonl"
     run("export", filled, target)
     make(client, "waiting")
+    check = runner(capsys)
+    rows = check("check", source.uri)["rows"]
     waiting = run("import", "waiting", target, "--option", "auto_commit=false")
     assert waiting["state"] == "Uncommitted"
+    assert check("check", source.uri)["rows"] == rows, "which counts what a search can find"
     (job,) = run("jobs", "waiting")
     assert (job["job"], job["kind"], job["state"]) == (waiting["jobId"], "import", "Uncommitted")
     (job,) = run("jobs", "--abort", job["job"], "waiting")
