@@ -232,6 +232,7 @@ def test_the_scrub_waits_for_the_store_and_then_mends_the_copy(stored: Server, r
     eventually(lambda: path.read_bytes() == whole, 60)
 
 
+@pytest.mark.one_process("it removes the server's own copies")
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_load_names_the_object_that_is_lost_and_ends(
     stored: Server, objects: ObjectServer, client: MilvusClient, damage: str
