@@ -46,13 +46,14 @@ test-nodes: setup
 	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME)
 
 test-clients: setup
-	$(BIN)/python -m pytest -m clients tests/clients
+	$(BIN)/python -m pytest -m clients $(TWO_AT_A_TIME) tests/clients
+	@cat build/clients/table.md
 
 test-web: setup
 	$(BIN)/python -m pytest -m web tests/web
 
 test-ecosystem: setup
-	$(BIN)/python -m pytest -m ecosystem tests/ecosystem
+	$(BIN)/python -m pytest -m ecosystem $(TWO_AT_A_TIME) tests/ecosystem
 
 check: setup
 	$(BIN)/ruff check .

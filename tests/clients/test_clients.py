@@ -91,15 +91,12 @@ class Table:
 
 
 @pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[Table]:
-    """Printed when all clients have run, and kept as a file."""
+def table() -> Iterator[Table]:
+    """Kept as a file when all clients have run."""
     made = Table()
     yield made
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "table.md").write_text("\n".join(made.lines()) + "\n")
-    plugins = request.config.pluginmanager
-    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
-        plugins.get_plugin("terminalreporter").write("\n\n" + "\n".join(made.lines()) + "\n")  # type: ignore[union-attr]
 
 
 Build = Callable[[Client], None]
