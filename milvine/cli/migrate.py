@@ -9,16 +9,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from milvine.cli.command import FAILED, OK, Command, Failed, names
 from milvine.cli.output import add_json_argument, print_json, print_table
-from milvine.migration.copying import Copied, Migration
 from milvine.migration.shape import MigrationError, Shape, Source
 from milvine.migration.sources.options import SourceOptions
 from milvine.migration.sources.registry import KINDS, open_source
-from milvine.migration.state import State, default_file
-from milvine.migration.target import Target
+
+if TYPE_CHECKING:
+    from milvine.migration.copying import Copied
 
 _BATCH_ROWS = 2_000
 _REPORT_SECONDS = 0.2
@@ -116,6 +116,10 @@ def _ask(collections: int, target: str) -> None:
 
 
 def _copy(source: Source, shapes: Sequence[Shape], parsed: argparse.Namespace) -> list[Copied]:
+    from milvine.migration.copying import Migration
+    from milvine.migration.state import State, default_file
+    from milvine.migration.target import Target
+
     token = os.environ.get("MILVINE_TOKEN", "") if parsed.token is None else parsed.token
     state = State(parsed.state or default_file(parsed.source, parsed.target, parsed.database))
     target = Target(parsed.target, token, parsed.database)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Protocol
 
 from milvine.model.types import DataType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DYNAMIC_COLUMN = "$meta"
 LONGEST_TEXT = 65_535
