@@ -36,15 +36,17 @@ def _server(kind: str) -> ObjectServer:
 
 
 def environment_of(data_dir: Path, kind: str) -> dict[str, str]:
-    """The settings of a server on this directory. A copy of a directory gets a copy of its objects."""
+    """The settings of a server on this directory. A copy of a directory gets a copy of its objects, and names it."""
     server = _server(kind)
     if data_dir not in _prefixes:
         prefix = uuid.uuid4().hex
         marker = data_dir / "store.json"
         if marker.exists():
-            source = json.loads(marker.read_bytes())["uri"].rpartition("/")[2]
+            named = json.loads(marker.read_bytes())
+            source = named["uri"].rpartition("/")[2]
             if source in _prefixes.values():
                 _copy(server, source, prefix)
+                marker.write_text(json.dumps({**named, "uri": server.uri(prefix)}))
             else:
                 prefix = source
         _prefixes[data_dir] = prefix
@@ -58,19 +60,34 @@ def _copy(server: ObjectServer, source: str, target: str) -> None:
 
 def log_directory(data_dir: Path) -> Path:
     """Where versitygw keeps the objects of the directory's logs, as files."""
-    prefix: str = json.loads((data_dir / "store.json").read_bytes())["uri"].rpartition("/")[2]
     environment_of(data_dir, VERSITYGW)
-    return _server(VERSITYGW).files / BUCKET / prefix / "log"
+    return _server(VERSITYGW).files / BUCKET / _prefixes[data_dir] / "log"
+
+
+def shown(path: Path, kind: str) -> str:
+    """How messages name a file of a data directory, or one of versitygw: by its object unless it is local."""
+    server = _server(kind)
+    if path.is_relative_to(server.files):
+        return f"s3://{path.relative_to(server.files).as_posix()}"
+    name = None if path.exists() else _name(path, kind)
+    return str(path) if name is None else server.uri(name)
 
 
 def store_as_it_is(path: Path, kind: str) -> None:
     """Makes the object of a segment file what the local file is. No effect on files that are not in the store."""
+    name = _name(path, kind)
+    if name is None:
+        return
+    if path.exists():
+        _server(kind).s3.put_object(Bucket=BUCKET, Key=name, Body=path.read_bytes())
+    else:
+        _server(kind).s3.delete_object(Bucket=BUCKET, Key=name)
+
+
+def _name(path: Path, kind: str) -> str | None:
+    """The object of a segment file; None for files that are not in the store."""
     data_dir = next((one for one in path.parents if (one / "store.json").exists()), None)
     if data_dir is None or not path.is_relative_to(data_dir / "segments"):
-        return
+        return None
     environment_of(data_dir, kind)
-    key = f"{_prefixes[data_dir]}/{path.relative_to(data_dir).as_posix()}"
-    if path.exists():
-        _server(kind).s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-    else:
-        _server(kind).s3.delete_object(Bucket=BUCKET, Key=key)
+    return f"{_prefixes[data_dir]}/{path.relative_to(data_dir).as_posix()}"

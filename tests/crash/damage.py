@@ -98,10 +98,12 @@ def damaged_log(data_dir: Path, name: str, damage: Callable[[Path], None]) -> Pa
 
 
 def shown(path: Path) -> str:
-    """How messages name a file, or the object of a log."""
-    if not os.environ.get("MILVINE_TEST_LOG") or path.parent.parent.name != "log":
+    """How messages name a file, or its object if it is in the store alone."""
+    if not (kind := os.environ.get("MILVINE_TEST_STORE")):
         return str(path)
-    return f"s3://{'/'.join(path.parts[-5:])}"
+    import stored_directories
+
+    return stored_directories.shown(path, kind)
 
 
 def checkpoint(data_dir: Path, collection: int) -> int:
