@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HOST, Server
+from conftest import HOST, Server, ServerFactory
 from import_files import Jobs
 from model_server import ModelServer, model_server, vector_of
 from object_servers import BUCKET, KEYS, ObjectServer
@@ -214,3 +215,21 @@ def test_files_and_buckets_that_are_not_there_are_named(importer: Server, plain:
         answer = Jobs(importer).call("create", collectionName="plain", files=[[path]])
         assert answer["code"] != 0
         assert "import" in answer["message"]
+
+
+def test_rows_that_are_not_committed_yet_outlive_the_disk(store: ObjectServer, new_server: ServerFactory) -> None:
+    rows = [{"id": i, "vector": [1.0 * i] * DIM} for i in range(40)]
+    store.s3.put_object(Bucket=BUCKET, Key="imports/vectors.json", Body=json.dumps(rows).encode())
+    server = new_server(env={**store.environment("uncommitted"), "MILVINE_IMPORT_PATH": f"s3://{BUCKET}/imports"})
+    client = server.client()
+    client.create_collection("books", DIM, metric_type="L2")
+    job_id = Jobs(server).create("books", [["vectors.json"]], options={"auto_commit": "false"})
+    assert Jobs(server).wait(job_id, "Uncommitted")["state"] == "Uncommitted"
+    client.close()
+    server.kill()
+    shutil.rmtree(server.data_dir / "segments")
+    client = server.start().client()
+    assert Jobs(server).call("commit", jobId=job_id)["code"] == 0
+    found = client.query("books", "", limit=100)
+    assert [dict(row) for row in found] == rows
+    client.close()

@@ -201,7 +201,9 @@ class ImportRunner:
                 raise NotWanted
             return replace(_with_stats(stored, answer.stats), state=JobState.UNCOMMITTED, segments=answer.segments)
 
-        change_job(self._catalog, job.job_id, kept)
+        made = [self._paths.segment(meta.collection_id, meta.segment_id) for meta in answer.segments]
+        with self._datanode.workers.store.storing(made):
+            change_job(self._catalog, job.job_id, kept)
         crash_point("import.uncommitted")
 
     def _is_wanted(self, job: ImportJob, ends_at: float | None) -> Callable[[], bool]:
