@@ -176,9 +176,9 @@ def fill_disk(disk: Path, left_bytes: int) -> Path:
     return ballast
 
 
-def rows(first: int, count: int) -> list[dict[str, Any]]:
+def rows(first: int, count: int, name: str = "vec") -> list[dict[str, Any]]:
     vectors = np.random.default_rng(first).standard_normal((count, DIM)).astype(np.float32)
-    return [{"id": first + i, "vec": v} for i, v in enumerate(vectors)]
+    return [{"id": first + i, name: v} for i, v in enumerate(vectors)]
 
 
 def code_of(call: Callable[[], object]) -> int:
@@ -188,6 +188,7 @@ def code_of(call: Callable[[], object]) -> int:
     return int(caught.value.code)
 
 
+@pytest.mark.local_log("a log in a store needs no room")
 def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers_with_room(
     small_disk: Path, new_server: Callable[..., Any]
 ) -> None:
@@ -262,4 +263,28 @@ def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers
     client.flush("d")
     client.flush("c")
     assert count("d") == 2000
+    client.close()
+
+
+def test_a_full_disk_stops_no_writes_to_a_log_in_a_store(
+    small_disk: Path, new_server: Callable[..., Any], objects: Any
+) -> None:
+    env = {**objects.environment("full"), "MILVINE_LOG_STORE": "object"}
+    server = new_server(data_dir=small_disk / "data", env=env)
+    client = MilvusClient(uri=server.uri)
+    client.create_collection("c", DIM)
+    ballast = fill_disk(small_disk, 0)
+    client.insert("c", rows(0, 8000, "vector"))
+    assert code_of(lambda: client.flush("c")) == 7
+    for first, end in ((8000, server.kill), (9000, server.stop)):
+        client.insert("c", rows(first, 1000, "vector"))
+        client.close()
+        end()
+        server.start()
+        client = MilvusClient(uri=server.uri)
+        assert client.query("c", "", output_fields=["count(*)"])[0]["count(*)"] == first + 1000
+    assert "Traceback" not in server.log
+    ballast.unlink()
+    client.flush("c")
+    assert sum(one.num_rows for one in client.list_persistent_segments("c")) == 10_000
     client.close()
