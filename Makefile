@@ -7,6 +7,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Test files are independent of each other, so two can run at a time. They keep the order of `tests/conftest.py`: the
 # longest come first, since one core would wait for them at the end.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests of what is written to logs, and of what becomes of it.
+WRITES := $(addprefix tests/compat/test_,$(addsuffix .py,compaction consistency deletes exported_snapshots imports partial_upserts restart snapshots upserts))
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
@@ -41,7 +43,7 @@ test-cluster: setup
 	MILVINE_NODE_ROUNDS=20 MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" --timeout 900 tests/cluster
 	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest tests/model/test_random_model.py
 	MILVINE_TEST_STORE=versitygw $(BIN)/python -m pytest tests/storage tests/crash tests/load_release tests/compat/test_compaction.py
-	MILVINE_TEST_LOG=object $(BIN)/python -m pytest tests/crash/test_crash_points.py -k log.
+	MILVINE_TEST_LOG=object $(BIN)/python -m pytest tests/crash tests/load_release $(WRITES)
 	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest tests/load_release tests/compat/test_compaction.py tests/compat/test_snapshots.py tests/compat/test_databases.py
 
 test-nodes: setup
