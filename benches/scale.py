@@ -53,9 +53,9 @@ def ask(call: Call, method: str, request: bytes, reply: type = common_pb2.Status
     return checked(reply.FromString(call(method, request)))  # type: ignore[attr-defined]
 
 
-def insert(call: Call, name: str, rows: Array, partition: str = "") -> None:
+def insert(call: Call, name: str, rows: Array, partition: str = "", first_key: int = 0) -> None:
     for first in range(0, len(rows), _BATCH):
-        encoded = insert_request(name, first, rows[first : first + _BATCH])
+        encoded = insert_request(name, first_key + first, rows[first : first + _BATCH])
         if partition:
             request = milvus_pb2.InsertRequest.FromString(encoded)
             request.partition_name = partition
@@ -177,7 +177,8 @@ def over_partitions(numbers: Sequence[int]) -> None:
             for part in range(number):
                 created = milvus_pb2.CreatePartitionRequest(collection_name="many", partition_name=f"p{part}")
                 ask(call, "CreatePartition", created.SerializeToString())
-                insert(call, "many", rows[part * _SMALL_ROWS : (part + 1) * _SMALL_ROWS], f"p{part}")
+                first = part * _SMALL_ROWS
+                insert(call, "many", rows[first : first + _SMALL_ROWS], f"p{part}", first)
             insert(call, "one", rows)
             load(call, "many")
             load(call, "one")
