@@ -29,6 +29,18 @@ _LISTED = 1000
 _NO_OBJECT_OF_OURS = ("NoSuchBucket", "ContainerNotFound", "InvalidAccessKeyId")
 """What a store may say, too, with the status of an object that is missing."""
 _SAID = re.compile(r"<Code>([^<]+)</Code>(?:.*?<Message>([^<]+)</Message>)?", re.DOTALL)
+_NO_CREDENTIALS = re.compile(
+    r"Generic (?P<store>\w+) error: (?:Missing \w+|Account must be specified"
+    r"|.*?http\S+?/(?:latest/(?:api/token|meta-data/)|computeMetadata/|metadata/identity/).*)"
+)
+"""What obstore says without credentials: of the environment, or of the metadata of a machine in a cloud, which it asks
+next and which most machines do not have."""
+_VARIABLES = {
+    "S3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (files in ~/.aws are not read)",
+    "GCS": "GOOGLE_APPLICATION_CREDENTIALS, the path of a key file",
+    "MicrosoftAzure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""By the store, as obstore names it, the variables that most people set."""
 _Result = TypeVar("_Result")
 
 
@@ -261,6 +273,8 @@ class _WrittenObject(io.RawIOBase):
 
 def _reason(error: Exception) -> str:
     """What the store said or, if it did not, the first line; the rest is for the authors of obstore."""
+    if (missing := _NO_CREDENTIALS.match(str(error))) and missing["store"] in _VARIABLES:
+        return f"neither the environment nor this machine has credentials: set {_VARIABLES[missing['store']]}"
     if said := _SAID.search(str(error)):
         return ": ".join(" ".join(part.split()) for part in said.groups() if part)[:_REASON_CHARACTERS]
     return str(error).partition("\n")[0].strip()[:_REASON_CHARACTERS]
