@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Each of the hundreds of servers that the tests start would compile all modules and make the parser's tables again.
-unexport PYTHONDONTWRITEBYTECODE
 # Test files are independent of each other, so two can run at a time. They keep the order of `tests/conftest.py`: the
 # longest come first, since one core would wait for them at the end.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder

@@ -189,15 +189,17 @@ class _TokenLimit:
 
 def _compiled(grammar: Path) -> Lark:
     """The parser, whose tables are kept where Python keeps compiled modules: they take 0.15 s of each start. Without
-    such a place, and after a new version of Python, lark or the grammar, lark makes them again."""
+    such a place, and after a new version of Python, lark or the grammar, lark makes them again. As with modules, those
+    that are there are used where Python may write none."""
     kept = Path(cache_from_source(str(grammar))).with_suffix(".lark")
+    has_place = kept.exists() or not sys.dont_write_bytecode
     return Lark(
         grammar.read_text(encoding="utf-8"),
         parser="lalr",
         lexer="basic",
         postlex=_TokenLimit(),
         transformer=_TreeBuilder(),
-        cache=not sys.dont_write_bytecode and str(kept),
+        cache=has_place and str(kept),
     )
 
 
