@@ -108,14 +108,17 @@ class Postgres:
         processes += [
             int(pid) for pid in Path(f"/proc/{processes[0]}/task/{processes[0]}/children").read_text().split()
         ]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+
+        def send(number: int) -> None:
+            for pid in processes if number == signal.SIGSTOP else reversed(processes):
+                with contextlib.suppress(ProcessLookupError):  # a worker may have ended
+                    os.kill(pid, number)
+
+        send(signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in reversed(processes):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+            send(signal.SIGCONT)
 
     def close(self) -> None:
         self.kill()
