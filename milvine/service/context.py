@@ -80,7 +80,8 @@ class Engine:
 
     def close(self, deadline: float) -> bool:
         """Stops background work and loading, then closes the logs and the catalog. No request may be in progress.
-        Returns False, with logs and catalog still open, if work has not ended by `deadline` (time.monotonic)."""
+        Returns False, with logs and catalog still open, if work has not ended by `deadline` (time.monotonic); the lease
+        of a head is given back all the same."""
         self.leave_nodes()
         self.loader.close()
         self.cluster.node.close()
@@ -88,6 +89,8 @@ class Engine:
         if has_ended:
             self.datanode.close()
             self.catalog.close()
+        elif self.catalog.lease is not None:
+            self.catalog.lease.give_back()  # what still runs ends with the process, and the epoch guards commits
         return has_ended
 
 

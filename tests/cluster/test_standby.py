@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 import requests
-from conftest import HOST, Node, Server, ServerFactory, dies_with_parent, free_port
+from conftest import HOST, READY_SECONDS, Node, Server, ServerFactory, dies_with_parent, free_port
+from import_files import Jobs
+from load_calls import gate
 from object_servers import ObjectServer
 from postgres_servers import Postgres
 from pymilvus import MilvusClient
@@ -219,6 +222,30 @@ def test_a_lease_that_was_given_back_is_not_waited_for(postgres: Postgres) -> No
     with pytest.raises(ServiceNotReady, match=r"service not ready\[proxy=1\]: Abnormal"):
         first.lease.check()
     Catalog(PostgresDatabase(uri, "dir", 60.0)).close()
+
+
+@pytest.mark.cluster
+def test_a_head_whose_work_does_not_end_gives_its_lease_back(
+    postgres: Postgres, new_server: ServerFactory, objects: ObjectServer, tmp_path: Path
+) -> None:
+    env = {
+        **objects.environment("unended"),
+        "MILVINE_LOG_STORE": "object",
+        "MILVINE_CATALOG_URI": postgres.new_database(),
+        "MILVINE_COMMON_SESSION_TTL": f"{2 * READY_SECONDS}s",
+    }
+    with gate(tmp_path, "import.files_written") as held:
+        head = new_server("--standby", env={**env, **held.environment, "MILVINE_IMPORT_PATH": str(tmp_path)})
+        standby = waiting(new_server("--standby", env=env, start=False))
+        fill(head.client(), "books")
+        (tmp_path / "rows.json").write_text(json.dumps([{"id": ROWS, "vector": [1.0] * 4}]))
+        job_id = Jobs(head).create("books", [["rows.json"]])
+        while Jobs(head).describe(job_id)["progress"] < 98:  # all is written
+            time.sleep(0.02)
+        head.stop()
+        assert "abandoned_work=True" in head.log
+        standby.wait_ready()
+        assert count(standby.client(), "books") == ROWS
 
 
 @pytest.mark.cluster
