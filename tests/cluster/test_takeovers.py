@@ -1,4 +1,4 @@
-"""Heads with directories of their own, killed or stopped again and again under inserts and schema changes.
+"""Heads with directories of their own, killed, ended or stopped again and again under inserts and schema changes.
 
 A standby takes over from an empty disk, nothing acknowledged is lost, and a head that was replaced commits and answers
 nothing.
@@ -40,6 +40,7 @@ NAME = "rows"
 BATCH = 20
 SLOW = {"timeout": 120}
 WAITS, READY = "milvine standby ", "milvine ready "
+_ENDS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM}
 _GRPC_OPTIONS = [("grpc.enable_retries", 0)]
 
 
@@ -252,7 +253,7 @@ def outcome(call: grpc.Future) -> str:
     return "" if status.code else str(answer)[:200]
 
 
-@pytest.mark.parametrize("harm", ["killed", "stopped"])
+@pytest.mark.parametrize("harm", ["killed", "ended", "stopped"])
 def test_heads_that_are_replaced_lose_and_commit_nothing(group: Group, harm: str) -> None:
     group.balancer.wait_for(group.serving().server.port)
     make(group.balancer.uri)
@@ -265,9 +266,9 @@ def test_heads_that_are_replaced_lose_and_commit_nothing(group: Group, harm: str
         head = group.serving()
         traffic.flows()
         began = time.monotonic()
-        if harm == "killed":
-            head.server.process.kill()
-            head.server.process.wait()
+        if harm in _ENDS:
+            head.server.process.send_signal(_ENDS[harm])
+            assert head.server.process.wait(60) == (0 if harm == "ended" else -signal.SIGKILL), head.server.log[-2000:]
             successor = group.serving(but=head)
         else:
             head.server.process.send_signal(signal.SIGSTOP)
