@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
 from socket import gaierror
-from ssl import SSLCertVerificationError, SSLError
+from ssl import SSLCertVerificationError, SSLContext, SSLEOFError, SSLError, create_default_context
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +21,13 @@ _DEFAULT_URI = "http://localhost:19530"
 _DEFAULT_SECONDS = 30.0
 _PAUSES = (0.5, 1.0, 2.0, 4.0, None)
 """Seconds before each further attempt; None after the last one."""
+_CERTIFICATE, _KEY = "MILVINE_CLIENT_PEM", "MILVINE_CLIENT_KEY"
+"""The variables that name the files of the client's certificate and its key, which may be in the same file."""
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--uri", default=_DEFAULT_URI, help="the server; default: %(default)s")
+    hint = f"with TLS, SSL_CERT_FILE names the certificate to trust, {_CERTIFICATE} and {_KEY} the client's own"
+    parser.add_argument("--uri", default=_DEFAULT_URI, help=f"the server; default: %(default)s; {hint}")
     add_login_arguments(parser)
     parser.add_argument("--database", default="default", metavar="NAME", help="default: %(default)s")
 
@@ -41,8 +44,9 @@ class RestServer:
     """The server that the options name."""
 
     def __init__(self, parsed: argparse.Namespace) -> None:
-        """Raises Failed if the address is none."""
+        """Raises Failed if the address is none, or the client's certificate cannot be used."""
         self._uri = _checked_uri(parsed.uri)
+        self._tls = _with_certificate()
         token = os.environ.get("MILVINE_TOKEN", "") if parsed.token is None else parsed.token
         self._headers = {"Content-Type": "application/json"}
         if token:
@@ -75,13 +79,27 @@ class RestServer:
         headers = {**self._headers, "Request-Timeout": str(int(seconds))}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as response:
+            with urllib.request.urlopen(request, timeout=seconds, context=self._tls) as response:
                 return response.read(), response.headers.get_content_type()
         except urllib.error.HTTPError as error:
             raise Failed(_refusal(url, error)) from None
         except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             raise NoAnswer(f"no answer from {url}: {_words(reason)}{_hint(self._uri, reason)}") from None
+
+
+def _with_certificate() -> SSLContext | None:
+    """TLS with the client's own certificate; None if it has none. Raises Failed."""
+    certificate, key = os.environ.get(_CERTIFICATE), os.environ.get(_KEY)
+    if not certificate:
+        return None
+    context = create_default_context()
+    try:
+        context.load_cert_chain(certificate, key or None)
+    except OSError as error:  # SSLError is one
+        files = f"{certificate} and {key}" if key else certificate
+        raise Failed(f"{_CERTIFICATE} and {_KEY}: cannot use {files}: {_words(error)}") from None
+    return context
 
 
 def _data_of(content: bytes, url: str) -> Any:
@@ -101,6 +119,9 @@ def _words(reason: BaseException | str) -> str:
 
 def _hint(uri: str, reason: BaseException | str) -> str:
     """What to try, after the reason why there is no answer."""
+    is_broken = isinstance(reason, ConnectionResetError | BrokenPipeError | SSLEOFError)
+    if uri.startswith("https://") and (is_broken or "CERTIFICATE_REQUIRED" in str(reason)):  # whichever comes first
+        return f"; if the server wants its clients' certificates, {_CERTIFICATE} and {_KEY} name yours and its key"
     if isinstance(reason, gaierror):
         return f"; is {urlsplit(uri).hostname} the right name?"
     if isinstance(reason, ConnectionRefusedError):
@@ -111,7 +132,7 @@ def _hint(uri: str, reason: BaseException | str) -> str:
         return f"; a server without TLS answers at http://{uri.partition('://')[2]}"
     if isinstance(reason, HTTPException):
         return "; is it a Milvine server?"
-    if isinstance(reason, ConnectionResetError | BrokenPipeError) and uri.startswith("http://"):
+    if is_broken:
         return f"; a server with TLS answers at https://{uri.partition('://')[2]}"
     return ""
 

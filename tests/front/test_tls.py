@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +118,30 @@ def test_a_server_with_unusable_certificates_does_not_start_and_says_why(
     server.spawn()
     assert server.process.wait(20) == 1
     assert said in server.log
+
+
+def test_the_command_line_shows_its_certificate(
+    mutual: Server, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-m", "milvine", "collections", "--json", "--uri", _uri(mutual)]
+
+    def ran() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    monkeypatch.setenv("SSL_CERT_FILE", certificates.path("ca.pem"))
+    refused = ran()
+    assert refused.returncode == 1
+    assert (
+        "; if the server wants its clients' certificates, MILVINE_CLIENT_PEM and MILVINE_CLIENT_KEY " in refused.stderr
+    )
+    certificate, key = certificates.pair("client")
+    monkeypatch.setenv("MILVINE_CLIENT_PEM", certificate)
+    monkeypatch.setenv("MILVINE_CLIENT_KEY", certificates.path("server.key"))
+    assert ran().stderr.startswith(f"milvine: MILVINE_CLIENT_PEM and MILVINE_CLIENT_KEY: cannot use {certificate} and ")
+    monkeypatch.setenv("MILVINE_CLIENT_KEY", key)
+    assert (done := ran()).returncode == 0, done.stderr
+    both = certificates.directory / "both.pem"
+    both.write_text(Path(certificate).read_text() + Path(key).read_text())
+    monkeypatch.setenv("MILVINE_CLIENT_PEM", str(both))
+    monkeypatch.delenv("MILVINE_CLIENT_KEY")
+    assert (done := ran()).returncode == 0, done.stderr
