@@ -41,7 +41,7 @@ test-cluster: setup
 	MILVINE_NODE_ROUNDS=20 MILVINE_S3_SERVER=versitygw $(BIN)/python -m pytest -m "cluster or not nightly" --timeout 900 tests/cluster
 	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest tests/model/test_random_model.py
 	MILVINE_TEST_STORE=versitygw $(BIN)/python -m pytest tests/storage tests/crash tests/load_release tests/compat/test_compaction.py
-	MILVINE_TEST_LOG=object $(BIN)/python -m pytest tests/crash tests/load_release $(WRITES)
+	MILVINE_TEST_LOG=object $(BIN)/python -m pytest tests/crash tests/load_release tests/model/test_random_model.py tests/cli/test_backup.py $(WRITES)
 	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest tests/load_release tests/compat/test_compaction.py tests/compat/test_snapshots.py tests/compat/test_databases.py
 
 test-nodes: setup

@@ -23,6 +23,7 @@ from pymilvus import DataType, MilvusClient
 
 DIM = 4
 KEEPING = {"MILVINE_WAL_KEEPHOURS": "1"}
+OF_KEPT_LOGS = pytest.mark.local_log("only files of logs are kept for moments between backups")
 Rows = dict[int, Any]
 State = dict[str, Rows]
 """Notes of the rows by key, of each collection."""
@@ -172,6 +173,7 @@ def opened(new_server: ServerFactory) -> Iterator[Callable[[Path], State]]:
 SEEDS = int(os.environ.get("MILVINE_MOMENT_SEEDS", "3"))
 
 
+@OF_KEPT_LOGS
 @pytest.mark.parametrize("seed", [1, *(pytest.param(i, marks=pytest.mark.nightly) for i in range(2, SEEDS + 1))])
 def test_a_restore_to_a_moment_has_the_rows_of_then(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path, seed: int
@@ -213,6 +215,7 @@ def now_ts() -> int:
     return found
 
 
+@OF_KEPT_LOGS
 def test_what_the_log_does_not_say_comes_back_too(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
 ) -> None:
@@ -262,6 +265,7 @@ def test_what_the_log_does_not_say_comes_back_too(
     assert not (tmp_path / "lost").exists()
 
 
+@OF_KEPT_LOGS
 def test_a_restored_backup_has_moments_of_its_own(
     new_server: ServerFactory,
     run: Any,
@@ -310,6 +314,7 @@ def test_a_restored_backup_has_moments_of_its_own(
     assert opened(tmp_path / "here") == {"shop": {1: "first", 3: "here", 4: "here"}}
 
 
+@OF_KEPT_LOGS
 def test_backups_of_two_servers_in_one_place_do_not_mix(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
 ) -> None:
@@ -367,6 +372,7 @@ def test_a_place_tells_a_copied_directory_from_the_first_one(
     run("backup", place, "--uri", copied.uri)
 
 
+@OF_KEPT_LOGS
 def test_imports_and_restored_snapshots_come_back_while_their_files_are_there(
     new_server: ServerFactory, run: Any, opened: Callable[[Path], State], tmp_path: Path
 ) -> None:
