@@ -48,9 +48,12 @@ def test_a_restore_without_credentials_says_what_to_set(uri: str, variables: dic
     assert reason in done.stderr
 
 
-def test_a_start_without_credentials_says_what_to_set(new_server: ServerFactory) -> None:
-    unset = {name: "" for name in os.environ if name.startswith(_KEYS)}
-    server = new_server(env={**unset, **NO_METADATA, "MILVINE_STORE_URI": "s3://bucket/x"}, start=False)
+def test_a_start_without_credentials_says_what_to_set(
+    new_server: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith((*_KEYS, "MILVINE_STORE_"))]:
+        monkeypatch.delenv(name)
+    server = new_server(env={**NO_METADATA, "MILVINE_STORE_URI": "s3://bucket/x"}, start=False)
     server.spawn()
     assert server.process.wait(60) == 1
     assert f"milvine: cannot read from s3://bucket/x: {S3}" in server.log
