@@ -446,3 +446,18 @@ def test_a_job_ends_with_its_collection_or_its_time(client: MilvusClient, jobs: 
     client.drop_collection(name)
     assert "dropped" in jobs.call("commit", jobId=job_id)["message"]
     assert jobs.describe(job_id)["state"] == "Failed"
+
+
+def test_many_jobs_of_one_collection_do_not_delay_those_of_another(
+    client: MilvusClient, jobs: Jobs, files: Path, name: str
+) -> None:
+    write_parquet(files / "turns.parquet", all_types_rows(5))
+    other = f"{name}_other"
+    for one in (name, other):
+        make(client, one, all_types_schema())
+    many = [jobs.create(name, [["turns.parquet"]]) for _ in range(8)]
+    assert jobs.wait(jobs.create(other, [["turns.parquet"]]))["state"] == "Completed"
+    states = [jobs.describe(job)["state"] for job in many]
+    assert states.count("Completed") < 5, states
+    assert {jobs.wait(job)["state"] for job in many} == {"Completed"}
+    client.drop_collection(other)

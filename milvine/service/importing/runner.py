@@ -1,7 +1,8 @@
 """Runs import jobs, one at a time, in the background.
 
-Level-triggered: each step looks for the oldest job that has not run. A job whose files could not be reached is tried
-again a few times. A restart begins the jobs again that had not written their rows.
+Level-triggered: each step looks for the oldest job that has not run, of the collection whose last turn was first, so
+that many jobs of one collection do not delay those of others. A job whose files could not be reached is tried again a
+few times. A restart begins the jobs again that had not written their rows.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ class ImportRunner:
         self._clock = clock
         self._allowed_hosts = allowed_hosts
         self._running: Running | None = None
+        self._turns: dict[int, int] = {}
+        """By collections that have jobs: the number of their last turn, or of the last one before their first job."""
+        self._turn = 0
         self._uncommitted_since: dict[int, float] = {}
         """time.monotonic() by job. It begins anew with the server."""
         # A commit reads the files that an abort removes.
@@ -128,9 +132,8 @@ class ImportRunner:
         self._end(job_id, aborted)
 
     def _step(self) -> float | None:
-        jobs = self._catalog.snapshot.import_jobs
         pause = self._end_forgotten()
-        waiting = next((job for job in jobs.values() if job.state is JobState.PENDING), None)
+        waiting = self._next()
         if waiting is None:
             return pause
         self._running = Running(waiting.job_id)
@@ -143,6 +146,18 @@ class ImportRunner:
         finally:
             self._running = None
         return 0.0
+
+    def _next(self) -> ImportJob | None:
+        oldest: dict[int, ImportJob] = {}
+        for job in self._catalog.snapshot.import_jobs.values():
+            if job.state is JobState.PENDING:
+                oldest.setdefault(job.collection_id, job)
+        turns = self._turns = {i: self._turns.get(i, self._turn) for i in oldest}
+        found = min(oldest.values(), key=lambda job: turns[job.collection_id], default=None)
+        if found is not None:
+            self._turn += 1
+            turns[found.collection_id] = self._turn
+        return found
 
     def _end_forgotten(self) -> float:
         """Ends uncommitted jobs whose collection is gone, or whose commit does not come in time. Returns the seconds
