@@ -76,7 +76,7 @@ WITH_AUTHORIZATION = frozenset({"async_previledge_test.py"})
 """The examples whose server asks who calls, as in the set `roles` of the official suite."""
 QUERY_NODES = {"orm_deprecated/resource_group_declarative_api.py": 9}
 """How many query nodes the examples want that say when nodes are to be added. They have all from the start."""
-WITH_STORE = ("bulk_import/", "xgboost_function_chain.py")
+WITH_STORE = ("bulk_import/", "external_collection_example.py", "xgboost_function_chain.py")
 """What the names of the examples have in them that use the object store of their server."""
 ROOT = "root:Milvus"
 """The user and the password of a fresh server."""
