@@ -761,7 +761,7 @@ SETTINGS: tuple[Setting, ...] = (
         "trace.exporter",
         "noop",
         _parse_trace_exporter,
-        "otlp: each request is a span of OpenTelemetry (pip install milvine[trace]); noop: none is",
+        "otlp: each request is a span of OpenTelemetry (pip install 'milvine[trace]'); noop: none is",
     ),
     Setting(
         "trace_endpoint",

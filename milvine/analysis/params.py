@@ -21,7 +21,7 @@ def internal_error(detail: str) -> AnalyzerInvalid:
 def absent_library(what: str, package: str, extra: str = "text") -> AnalyzerInvalid:
     """Why an analyzer is refused that needs a package which is not installed."""
     where = f"needs the Python package {package}, which the server's environment lacks"
-    return AnalyzerInvalid(f"{what} {where}: pip install milvine[{extra}]")
+    return AnalyzerInvalid(f"{what} {where}: pip install 'milvine[{extra}]'")
 
 
 def strings_of(value: Any, label: str) -> list[str]:

@@ -484,7 +484,7 @@ def test_wrong_multi_analyzer_parameters_are_refused(params: str, reason: str) -
 
 def test_an_absent_library_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lingua", None)
-    with pytest.raises(AnalyzerInvalid, match=r"lingua-language-detector.*pip install milvine\[lingua\]"):
+    with pytest.raises(AnalyzerInvalid, match=r"lingua-language-detector.*pip install 'milvine\[lingua\]'"):
         analyzer_of(
             {"tokenizer": {"type": "language_identifier", "identifier": "lingua", "analyzers": {"default": {}}}}
         )

@@ -60,7 +60,7 @@ KINDS = (
         "pgvector",
         "a database of PostgreSQL",
         ("pgvector", "PgvectorSource"),
-        "psycopg[binary]",
+        "'psycopg[binary]'",
         lambda place: place.startswith(("postgresql://", "postgres://")),
     ),
     Kind(
