@@ -21,7 +21,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}
 def test_files_of_bulk_writers_are_imported(
     new_server: ServerFactory, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    interpreter = installer(lambda: tmp_path_factory.mktemp("writers"))(["pymilvus[bulk_writer]==3.0.2"])
+    interpreter = installer(lambda: tmp_path_factory.mktemp("writers"))(["pymilvus[bulk-writer]==3.0.2"])
     store = ThreadedMotoServer(HOST, 0)
     store.start()
     try:
