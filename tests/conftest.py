@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import os
 import shutil
 import signal
@@ -104,9 +105,14 @@ def _postgres() -> Postgres:
 
 
 def _catalog_of(data_dir: Path) -> str:
-    """The same for all servers of a directory."""
+    """The same for all servers of a directory. A copy of a directory gets a copy of its database, and names it."""
     if data_dir not in _catalogs:
-        _catalogs[data_dir] = _postgres().new_database()
+        marker = data_dir / "catalog.json"
+        named = json.loads(marker.read_bytes()) if marker.exists() else {"uri": ""}
+        source = named["uri"] if named["uri"] in _catalogs.values() else ""
+        _catalogs[data_dir] = _postgres().new_database(template=source.rpartition("/")[2])
+        if source:
+            marker.write_text(json.dumps({**named, "uri": _catalogs[data_dir]}))
     return _catalogs[data_dir]
 
 
@@ -181,8 +187,6 @@ class Server:
         self.wanted_port = port
         self._arguments = arguments
         self._env = dict(env or {})
-        if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
-            self._env["MILVINE_CATALOG_URI"] = _catalog_of(self.data_dir)
         self._nodes: list[Node] = []
         # Progress counts the bytes of one replica, so a held thread of another one would stop it. Tests with nodes of
         # their own say how many replicas they want.
@@ -207,6 +211,8 @@ class Server:
             stored = environment_of(self.data_dir, _STORE)
             if _LOG:
                 stored["MILVINE_LOG_STORE"] = _LOG
+        if _CATALOG and "MILVINE_CATALOG_URI" not in self._env:
+            stored["MILVINE_CATALOG_URI"] = _catalog_of(self.data_dir)
         return {**os.environ, **stored, **self._env}
 
     @property

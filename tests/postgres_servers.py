@@ -82,10 +82,10 @@ class Postgres:
     def log(self) -> str:
         return (self._directory / "log.txt").read_text()
 
-    def new_database(self, port: int = 0) -> str:
-        """The URI of an empty database; `port`: of a relay to this server."""
+    def new_database(self, port: int = 0, template: str = "") -> str:
+        """The URI of a database, empty or a copy of another one that nobody uses; `port`: of a relay to this server."""
         name = f"catalog_{uuid.uuid4().hex}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
         return self.uri(name, port)
 
     def run(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,11 @@ def segments_of(server: Server, client: MilvusClient, name: str) -> list[Path]:
 
 
 def stored_bytes(directory: Path) -> int:
-    return sum(p.stat().st_size for p in (directory / "segments").rglob("*") if p.is_file())
+    total = 0
+    for path in (directory / "segments").rglob("*"):
+        with suppress(FileNotFoundError):  # it may be removed meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def ids(client: MilvusClient, name: str) -> set[int]:
