@@ -80,10 +80,15 @@ _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_messag
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long begin first; the order within a file stays, since its tests share servers. Tests of one
-    process are skipped where servers have query nodes, and those of files of logs where logs are in the store."""
+    process are skipped where servers have query nodes, those of files of logs where logs are in the store, and those of
+    the catalog's file where it is in PostgreSQL."""
     long = {item.path for item in items if item.get_closest_marker("long") is not None}
     items.sort(key=lambda item: item.path not in long)
-    for name, what, is_elsewhere in (("one_process", "one process", _NODES), ("local_log", "files of logs", _LOG)):
+    for name, what, is_elsewhere in (
+        ("one_process", "one process", _NODES),
+        ("local_log", "files of logs", _LOG),
+        ("local_catalog", "the catalog's file", _CATALOG),
+    ):
         for item in items if is_elsewhere else ():
             if (mark := item.get_closest_marker(name)) is not None:
                 item.add_marker(pytest.mark.skip(reason=f"of {what}: {mark.args[0]}"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
 from itertools import product
@@ -14,6 +13,9 @@ from typing import Any
 import pytest
 from crash_load import KINDS, create, row_of
 from pymilvus import MilvusClient
+
+from milvine.catalog.opening import read_catalog_of
+from milvine.model.collections import Collection
 
 SMALL, GRAPH, OTHER = "small", "graph", "other"
 BITS, SPARSE, TEXT, TERMS = "103.col", "104.col", "105.col", "106.col"
@@ -65,31 +67,30 @@ def fill(client: MilvusClient) -> None:
             time.sleep(0.05)
 
 
+def collection_of(data_dir: Path, name: str) -> Collection:
+    return next(one for one in read_catalog_of(data_dir).collections.values() if one.name == name)
+
+
 def collection_id(data_dir: Path, name: str) -> int:
-    connection = sqlite3.connect(data_dir / "catalog.sqlite")
-    try:
-        (found,) = connection.execute("SELECT collection_id FROM collections WHERE name = ?", (name,)).fetchone()
-    finally:
-        connection.close()
-    return int(found)
+    return collection_of(data_dir, name).collection_id
 
 
 def one_file(data_dir: Path, name: str, pattern: str) -> Path:
     """The largest file of a collection that fits the pattern."""
-    found = (data_dir / "segments" / str(collection_id(data_dir, name))).rglob(pattern)
+    found = (data_dir / "segments" / str(collection_of(data_dir, name).collection_id)).rglob(pattern)
     return max(found, key=lambda path: path.stat().st_size)
 
 
 def log_files(data_dir: Path, name: str) -> list[Path]:
     """The files of a log in order or, with MILVINE_TEST_LOG, those of the S3 server for its objects from the checkpoint
     on."""
-    collection = collection_id(data_dir, name)
+    collection = collection_of(data_dir, name)
     if os.environ.get("MILVINE_TEST_LOG"):
         import stored_directories
 
-        objects = stored_directories.log_directory(data_dir) / str(collection)
-        return sorted(path for path in objects.iterdir() if int(path.name) >= checkpoint(data_dir, collection))
-    return sorted((data_dir / "wal" / str(collection)).glob("*.wal"))
+        objects = stored_directories.log_directory(data_dir) / str(collection.collection_id)
+        return sorted(path for path in objects.iterdir() if int(path.name) >= collection.checkpoint_file)
+    return sorted((data_dir / "wal" / str(collection.collection_id)).glob("*.wal"))
 
 
 def damaged_log(data_dir: Path, name: str, damage: Callable[[Path], None]) -> Path:
@@ -104,15 +105,6 @@ def shown(path: Path) -> str:
     import stored_directories
 
     return stored_directories.shown(path, kind)
-
-
-def checkpoint(data_dir: Path, collection: int) -> int:
-    connection = sqlite3.connect(data_dir / "catalog.sqlite")
-    try:
-        chosen = "SELECT checkpoint_file FROM collections WHERE collection_id = ?"
-        return int(connection.execute(chosen, (collection,)).fetchone()[0])
-    finally:
-        connection.close()
 
 
 def write(path: Path, content: bytes | bytearray) -> None:

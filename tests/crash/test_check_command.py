@@ -145,6 +145,7 @@ def test_several_damaged_files_are_all_named(data_dir: Path) -> None:
     assert all(any(name in text for name in names) for text in found)
 
 
+@pytest.mark.local_catalog("it changes the file of the catalog")
 def test_a_damaged_catalog_is_named_and_the_other_files_are_still_verified(data_dir: Path) -> None:
     path = data_dir / "catalog.sqlite"
     column = one_file(data_dir, SMALL, "101.col")
@@ -166,6 +167,7 @@ def test_files_whose_rows_differ_from_the_catalog_are_named(data_dir: Path, patt
     assert [text for text in damages(data_dir) if str(first) in text]
 
 
+@pytest.mark.local_catalog("it changes the file of the catalog")
 def test_rows_in_two_segments_are_named(data_dir: Path) -> None:
     meta = one_file(data_dir, SMALL, "rows.seg").parent
     twin = meta.with_name(str(int(meta.name) + 1))

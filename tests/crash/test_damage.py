@@ -258,6 +258,7 @@ def forget_builds(data_dir: Path, name: str) -> None:
     connection.close()
 
 
+@pytest.mark.local_catalog("it changes the file of the catalog")
 def test_a_damaged_collection_is_reported_and_does_not_delay_others(new_server: NewServer, data_dir: Path) -> None:
     """Its index is missing, so every kind of background work looks at it."""
     path = log_files(data_dir, GRAPH)[-1]
@@ -342,6 +343,7 @@ def test_a_torn_tail_of_the_log_is_dropped_and_the_server_continues(new_server: 
     client.close()
 
 
+@pytest.mark.local_catalog("it changes the file of the catalog")
 def test_a_start_with_a_damaged_catalog_fails_and_names_it(new_server: NewServer, data_dir: Path) -> None:
     path = data_dir / "catalog.sqlite"
     empty_journal(path)
@@ -349,6 +351,7 @@ def test_a_start_with_a_damaged_catalog_fails_and_names_it(new_server: NewServer
     assert str(path) in ends_with_one_sentence(new_server(data_dir=data_dir, start=False))
 
 
+@pytest.mark.local_catalog("it changes the file of the catalog")
 @pytest.mark.parametrize("damage", ["no database", "flipped page"])
 def test_a_catalog_that_is_no_database_and_one_with_damaged_pages_are_named(data_dir: Path, damage: str) -> None:
     path = data_dir / "catalog.sqlite"

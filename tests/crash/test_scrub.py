@@ -14,7 +14,7 @@ from damage import AS_IT_LIES, GRAPH, GRAPH_ROWS, OTHER, SMALL, SPARSE, filled_c
 from milvine.errors import DataIntegrityError
 from milvine.storage.files import read_and_verify, save_sealed
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 
 
 def get(server: Any, path: str) -> tuple[int, str]:
