@@ -100,8 +100,21 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
             writer.writerow([*cells, json.dumps({"extra": row["extra"]})])
 
 
+def write_views(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The columns as other writers have them in memory: views, and dictionaries inside lists."""
+    write_parquet(path, rows)
+    table = pq.read_table(path)
+    words = table["words"].combine_chunks()
+    columns = {name: table[name] for name in table.column_names}
+    columns |= {name: table[name].cast(pa.string_view()) for name in ("text", "json")}
+    columns["vector"] = pa.array(table["vector"].to_pylist(), pa.list_view(pa.float32()))
+    columns["words"] = pa.ListArray.from_arrays(words.offsets, words.values.cast(pa.string()).dictionary_encode())
+    pq.write_table(pa.table(columns), path)
+
+
 WRITERS: dict[str, Any] = {
     "rows.parquet": write_parquet,
+    "views.parquet": write_views,
     "rows.json": write_json,
     "list.json": write_list,
     "lines.jsonl": write_lines,

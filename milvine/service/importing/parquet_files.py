@@ -34,6 +34,7 @@ _ELEMENTS = {
 }
 _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _FLOATS = (pa.float32(), pa.float64())
+_OF_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
 class ParquetReader:
@@ -107,6 +108,17 @@ def _is_bytes(found: pa.DataType) -> bool:
     return bool(binary or pa.types.is_fixed_size_binary(found))
 
 
+def _plain(found: pa.DataType) -> pa.DataType:
+    """The type of the same values without dictionaries and views, which only memory has."""
+    if pa.types.is_dictionary(found):
+        return _plain(found.value_type)
+    if pa.types.is_list(found) or pa.types.is_list_view(found):
+        return pa.list_(_plain(found.value_type))
+    if pa.types.is_large_list(found) or pa.types.is_large_list_view(found):
+        return pa.large_list(_plain(found.value_type))
+    return _OF_VIEWS.get(found, found)
+
+
 def _widens(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether Milvus reads numbers of one type as another."""
     if found in _FLOATS:
@@ -132,8 +144,7 @@ def _wanted(field: FieldSchema) -> pa.DataType:
 def _fits(field: FieldSchema, found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_null(found):
         return field.nullable or field.default_value is not None
-    if pa.types.is_dictionary(found):
-        return _fits(field, found.value_type, wanted)
+    found = _plain(found)
     if field.data_type is DataType.SPARSE_FLOAT_VECTOR and pa.types.is_struct(found):
         return {"indices", "values"} <= {found.field(i).name for i in range(found.num_fields)}
     if not pa.types.is_list(wanted):
@@ -168,8 +179,8 @@ def _go_name(kind: pa.DataType) -> str:
 
 def _column(field: FieldSchema, array: pa.Array, start: int, stop: int) -> Column:
     some = array.slice(start, stop - start)
-    if pa.types.is_dictionary(some.type):
-        some = some.dictionary_decode()
+    if (plain := _plain(some.type)) != some.type:
+        some = some.cast(plain)
     if pa.types.is_null(some.type):
         return null_column(field, len(some))
     is_absent = some.is_null()
