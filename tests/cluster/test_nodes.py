@@ -389,6 +389,33 @@ def test_a_load_does_not_wait_until_a_stopped_node_is_lost(
     assert nearest(client, doubled, 12) == 12
 
 
+def test_a_release_does_not_wait_until_a_stopped_node_is_lost(client: MilvusClient, cluster: ClusterOfNodes) -> None:
+    name, partitions = "many", 16
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("key", DataType.INT64, is_partition_key=True)
+    schema.add_field("vec", DataType.FLOAT_VECTOR, dim=DIM)
+    client.create_collection(name, schema=schema, num_partitions=partitions, consistency_level="Strong")
+    client.create_index(name, client.prepare_index_params("vec", index_type="FLAT", metric_type="L2"))
+    client.insert(name, [{"id": i, "key": i, "vec": _VECTORS[i].tolist()} for i in range(ROWS)])
+    client.flush(name)
+    cluster.wait_for_nodes(2)
+    eventually(lambda: len(nodes_of(cluster)) == 2, "two nodes that answer")
+    client.load_collection(name, replica_number=2)
+    before = {one["nodeId"] for one in cluster.listed()}
+    cluster.nodes[0].signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: len(nodes_of(cluster)) == 1, "silence")
+        client.release_collection(name)
+        assert {one["nodeId"] for one in cluster.listed()} == before
+    finally:
+        cluster.nodes[0].signal(signal.SIGCONT)
+    eventually(lambda: len(nodes_of(cluster)) == 2, "two nodes that answer")
+    client.load_collection(name, replica_number=2)
+    assert nearest(client, name, 13) == 13
+    client.drop_collection(name)
+
+
 def test_a_head_that_starts_again_before_its_nodes_keeps_what_only_they_have_room_for(tmp_path: Path) -> None:
     port = free_port()
     node = Node(port, tmp_path / "node")

@@ -131,6 +131,10 @@ class Members:
         """Those that do not answer at the moment."""
         return {node.node_id for node in self.all() if node.is_doubtful}
 
+    def silent(self) -> set[int]:
+        """Those that have not reported for a while."""
+        return {node.node_id for node in self.all() if node.is_silent}
+
     def infos(self, groups: Mapping[int, str]) -> tuple[NodeInfo, ...]:
         """`groups`: the resource group of each node."""
         return tuple(

@@ -86,7 +86,7 @@ class Openings:
         taken = self._holdings.bytes_by_node()
         pinned = self._holdings.pinned.get(meta.segment_id, ())
         order = [i for i in rooms.preferred(meta.segment_id) if rooms.limits[i] - taken.get(i, 0) >= size]
-        silent = {node.node_id for node in self._members.all() if node.is_silent}
+        silent = self._members.silent()
         # A silent node gets its copy from the balancer, once it reports.
         answering = [i for i in order if i not in silent]
         return sorted(answering or order, key=lambda i: i not in pinned)
@@ -107,7 +107,7 @@ class Openings:
         """Opens the segment on its holders, or on as many nodes as it needs, or else here, mapped."""
         wanted = self._wanted(meta, spec)
         opened: list[int] = []
-        failures: list[Exception] = []
+        failures: dict[int, Exception] = {}
         tried: set[int] = set()
         while asked := {node_id: one for one in wanted for node_id in one.next(tried)}:
             first = next(iter(asked))
@@ -124,14 +124,15 @@ class Openings:
                     opened.append(node_id)
                     asked[node_id].count -= 1
                 else:
-                    failures.append(result)
-        for failure in failures:
+                    failures[node_id] = result
+        for failure in failures.values():
             if not isinstance(failure, _ELSEWHERE):
                 for node_id in opened:
                     self._discard_on(node_id, (meta.collection_id, meta.segment_id))
                 raise failure
         if not opened:
-            _log.warning("segment %s is opened by the head, mapped: no node opens it", meta.segment_id)
+            why = "".join(f"; node {node_id}: {failure}" for node_id, failure in failures.items())
+            _log.warning("segment %s is opened by the head, mapped: no node opens it%s", meta.segment_id, why)
             self._local.load_segment(meta, replace(spec, mapped=True), progress, in_parallel)
             opened = [HERE]
         return opened
@@ -267,8 +268,10 @@ class Openings:
                 return
             if HERE in one.holders:
                 self._local.release_segment(*key, patience_seconds)
+            # A silent node that comes back is compared with the table, and told then.
+            silent = self._members.silent()
             self._members.each(
-                one.holders,
+                [i for i in one.holders if i not in silent],
                 lambda node: node.call("release", *key, patience_seconds, seconds=patience_seconds + _SHORT_SECONDS),
             )
         self._unsubscribe_idle(key[0])
