@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ def test_the_head_opens_what_a_node_cannot_fetch(tmp_path: Path, objects: Object
         client.load_collection(NAME, timeout=60)
         assert answers(client) == before
         assert holders(cluster, client) == {"head"}
+        assert re.search(r"mapped: no node opens it; node \d+: cannot read from s3://", cluster.head.log)
+        assert "a segment is not opened: cannot read from s3://" in node.log
         relay.is_broken = False
         eventually(lambda: holders(cluster, client) == {node.address})
         assert answers(client) == before

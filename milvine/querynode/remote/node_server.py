@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from milvine.crash_points import crash_point
-from milvine.errors import UnexpectedError
+from milvine.errors import IoFailed, UnexpectedError
 from milvine.model.properties import PartKey
 from milvine.model.segments import SegmentMeta
 from milvine.querynode.budget import Budget
@@ -24,6 +25,7 @@ from milvine.segment.plans import Hits
 from milvine.segment.sealed import LoadSpec, part_sizes
 from milvine.storage.store import SegmentStore
 
+_log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.2
 """An opening tells that it is alive at least as often."""
 READS = ("search", "query", "count", "aggregate")
@@ -44,6 +46,7 @@ class _Session:
         self._deletes_changed = threading.Condition()
         self._delete_numbers: dict[int, int] = {}
         """The number of the last batch of deletes, by collection."""
+        self._told = ""
 
     # Openings
 
@@ -63,6 +66,12 @@ class _Session:
 
     def give_back(self, collection_id: int, segment_id: int) -> None:
         self.budget.give_back(collection_id, self._taken(collection_id, segment_id))
+
+    def tell(self, error: IoFailed) -> None:
+        """Logs it once, since the head tries again twice a second."""
+        if self._told != str(error):
+            self._told = str(error)
+            _log.warning("a segment is not opened: %s", error)
 
     def settle(self, collection_id: int, segment_id: int) -> Mapping[PartKey, int]:
         def measure() -> Mapping[PartKey, int]:
@@ -278,6 +287,8 @@ class _Opening:
                 raise OpeningCancelled
         except Exception as error:  # noqa: BLE001 - a thread would swallow it
             session.give_back(meta.collection_id, meta.segment_id)
+            if isinstance(error, IoFailed):
+                session.tell(error)
             self.error = error
         finally:
             self.has_ended.set()
