@@ -223,6 +223,11 @@ BAD_FILES: list[tuple[str, Callable[[Path], None], str]] = [
         _text('id,group,vector\n 1,g,"[1, 2]"\n'),
         "expected type 'Int64' for field 'id', got type 'string' with value ' 1', row number: 0",
     ),
+    (
+        "hexadecimal.csv",
+        _text('id,group,vector\n1,g,"[1, 2]"\n0xFF,g,"[1, 2]"\n'),
+        "expected type 'Int64' for field 'id', got type 'string' with value '0xFF', row number: 1",
+    ),
     ("flipped.parquet", _flipped, "read parquet file failed after row 0, err=could not verify page integrity, CRC"),
     ("lacks.csv", _text("id,group\n1,g\n"), "value of field is missed: 'vector'"),
     (
