@@ -85,15 +85,15 @@ def load_collection(engine: Engine, context: RequestContext, request: LoadReques
 
 def _load(engine: Engine, collection_id: int, choose: Callable[[Collection], LoadConfig]) -> None:
     """Waits for the memory of nodes that may still report to a head that has just started."""
-    node = engine.cluster.node
+    budget = engine.loader.budget
     while True:
-        known = len(node.nodes())
+        known = budget.limit_bytes
         try:
             engine.loader.load_chosen(collection_id, choose)
             return
         except MemoryLimitExceeded:
-            engine.cluster.wait_for_nodes(lambda known=known: len(node.nodes()) > known)  # type: ignore[misc]
-            if len(node.nodes()) <= known:
+            engine.cluster.wait_for_nodes(lambda known=known: budget.limit_bytes > known)  # type: ignore[misc]
+            if budget.limit_bytes <= known:
                 raise
 
 

@@ -71,10 +71,11 @@ class Members:
         with self._holdings.lock:
             self._members[node.node_id] = _Member(node, outbox)
             self.rooms = Rooms(one.room for one in self.all())
-        with self._came:
-            self._came.notify_all()
         _log.info("node %s (%s) has joined", node.node_id, node.report.address)
         self._on_change()
+        # After the change: who waits may wait for the memory of the node.
+        with self._came:
+            self._came.notify_all()
 
     def lose(self, node_id: int, why: str) -> None:
         """Forgets the node and what it held."""

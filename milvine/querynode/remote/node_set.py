@@ -6,6 +6,7 @@ mapped files, while no node has it.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -51,6 +52,8 @@ class NodeSet:
         self._local = local
         self._own_limit_bytes = own_limit_bytes
         self._is_closed = False
+        self._changing = threading.Lock()
+        """Of two nodes that join at a time, the one that counted fewer must not tell its sum last."""
         self._started_at = time.monotonic()
         self._feed = DeleteFeed()
         self._holdings = Holdings()
@@ -67,7 +70,7 @@ class NodeSet:
     def start(self, listener: Listener) -> None:
         self.members.listener = listener
         self._started_at = time.monotonic()
-        listener.limit_changed(self.limit_bytes)
+        self._tell_limit(listener)
         self._balancer.start()
 
     def close(self) -> None:
@@ -78,8 +81,12 @@ class NodeSet:
 
     def _members_changed(self) -> None:
         if self.members.listener is not None and not self._is_closed:
-            self.members.listener.limit_changed(self.limit_bytes)
+            self._tell_limit(self.members.listener)
         self._balancer.wake()
+
+    def _tell_limit(self, listener: Listener) -> None:
+        with self._changing:
+            listener.limit_changed(self.limit_bytes)
 
     @property
     def limit_bytes(self) -> int:
