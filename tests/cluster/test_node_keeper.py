@@ -22,6 +22,8 @@ from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroup,
 from milvine.querynode.remote import ray_cluster
 from milvine.querynode.remote.ray_cluster import NodeKeeper, RayNodes, node_in, wanted_nodes
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[ClusterOfNodes]:

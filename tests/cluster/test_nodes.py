@@ -441,6 +441,7 @@ def test_a_head_that_starts_again_before_its_nodes_keeps_what_only_they_have_roo
             node.kill()
 
 
+@pytest.mark.cluster
 def test_a_load_needs_memory_for_each_replica(tmp_path: Path) -> None:
     port, limit = free_port(), {"MILVINE_MEMORY_LIMIT": "100kb"}  # one replica takes about 110 kB
     nodes = [Node(port, tmp_path / f"node-{i}", env=limit) for i in range(2)]

@@ -21,6 +21,8 @@ from milvine.catalog.postgresql import PostgresDatabase
 from milvine.catalog.store import Catalog
 from milvine.errors import DiskLimitExceeded, ServiceInternal, UnexpectedError
 
+pytestmark = pytest.mark.cluster
+
 SECONDS = 60.0
 
 

@@ -14,6 +14,8 @@ from node_processes import ClusterOfNodes
 from pymilvus import MilvusClient
 from stored_rows import NAME, answers, fill
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[ClusterOfNodes]:

@@ -126,6 +126,7 @@ def flipped(content: bytes) -> bytes:
     return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("number", "damage", "text"),
     [

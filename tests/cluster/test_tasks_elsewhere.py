@@ -19,6 +19,8 @@ from milvine.storage.objects import Place
 from milvine.storage.segment_files import SegmentPaths
 from milvine.storage.store import CachedStore, open_store
 
+pytestmark = pytest.mark.cluster
+
 pytest.importorskip("obstore")
 DIM, ROWS, BATCH = 1024, 6000, 1500
 SECONDS = 120.0

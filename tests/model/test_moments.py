@@ -17,8 +17,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZONES = ["UTC", "Asia/Shanghai", "America/New_York", "Asia/Kathmandu"]
 
 
+# Until 1920 the offset of Kathmandu had seconds, which a text cannot say.
 @settings(deadline=None)
-@given(st.datetimes(datetime(1905, 1, 1), datetime(2400, 1, 1)), st.sampled_from(_ZONES), st.sampled_from("T "))
+@given(st.datetimes(datetime(1921, 1, 1), datetime(2400, 1, 1)), st.sampled_from(_ZONES), st.sampled_from("T "))
 def test_texts_with_an_offset_come_back(local: datetime, zone: str, between: str) -> None:
     moment = local.replace(tzinfo=UTC)
     wanted = (moment - _EPOCH) // timedelta(microseconds=1)
