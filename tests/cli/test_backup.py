@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from directory_check import findings
 from pymilvus import MilvusClient
 
 from milvine import file_locks
+from milvine.catalog.opening import read_catalog_of
 from milvine.errors import DataIntegrityError
 from milvine.storage.backup_places import open_backup_place
 from milvine.storage.encrypted_places import encrypted_place
@@ -263,8 +262,7 @@ def test_backups_that_do_not_end_hold_no_more_each_time(source: Server, small: s
         return answer["data"]
 
     def held() -> int:
-        with closing(sqlite3.connect(source.data_dir / "catalog.sqlite")) as catalog:
-            return int(catalog.execute("SELECT count(*) FROM snapshots WHERE name LIKE '#%'").fetchone()[0])
+        return sum(one.name.startswith("#") for one in read_catalog_of(source.data_dir).snapshots.values())
 
     begun, counts = [], []
     for _ in range(4):

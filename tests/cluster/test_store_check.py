@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Server
 from object_servers import BUCKET, ObjectServer
 from stored_rows import NAME, ROWS, answers, check, fill, local_files, rows
+
+from milvine.catalog.opening import read_catalog_of
 
 PREFIX, PREFIX_OF_LOG = "checked", "checked-log"
 
@@ -146,10 +147,9 @@ def test_damaged_cut_and_missing_objects_of_logs_are_named(
     whole = check(logged, env)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     assert f"1 collection, {ROWS + 30} rows" in whole.stdout
-    connection = sqlite3.connect(logged.data_dir / "catalog.sqlite")
-    ((checkpoint,),) = connection.execute("SELECT checkpoint_file FROM collections").fetchall()
-    connection.close()
-    names = [name for name in sorted(objects.sizes(PREFIX_OF_LOG, "log")) if int(name[-16:]) >= checkpoint]
+    (collection,) = read_catalog_of(logged.data_dir).collections.values()
+    names = sorted(objects.sizes(PREFIX_OF_LOG, "log"))
+    names = [name for name in names if int(name[-16:]) >= collection.checkpoint_file]
     key = f"{PREFIX_OF_LOG}/{names[number]}"
     content = damage(objects.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     with damaged(objects, names[number], content, PREFIX_OF_LOG):
