@@ -80,12 +80,15 @@ def test_a_directory_says_where_its_objects_are(stored: Server, objects: ObjectS
     del env["MILVINE_STORE_URI"]
     stored.stop()
     aside = (stored.data_dir / "segments").rename(stored.data_dir.parent / "aside")
-    for number in range(5):
-        objects.s3.put_object(Bucket=BUCKET, Key=f"{PREFIX}/segments/1/{number}/rows.seg", Body=b"of a crash")
+    left = [f"{PREFIX}/segments/1/{number}/rows.seg" for number in range(5)]
+    for key in left:
+        objects.s3.put_object(Bucket=BUCKET, Key=key, Body=b"of a crash")
     whole = check(stored, env)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     (note,) = (line for line in whole.stdout.splitlines() if "left over" in line)
     assert note.startswith(f"note: {objects.uri(PREFIX)}/segments/1/0/rows.seg and 4 more are left over")
+    for key in left:
+        objects.s3.delete_object(Bucket=BUCKET, Key=key)
     shutil.move(aside, stored.data_dir / "segments")
     stored.start()
     client = stored.client()
