@@ -91,6 +91,7 @@ def test_everything_is_there_after_a_kill(postgres: Postgres, new_server: Server
     assert found.returncode == 0 and f"{ROWS} rows" in found.stdout, found
 
 
+@pytest.mark.local_catalog("it begins with the file of a catalog")
 def test_a_directory_moves_to_postgresql_with_all_it_has(postgres: Postgres, new_server: ServerFactory) -> None:
     server = new_server()
     fill(server.client(), "books")
