@@ -10,7 +10,7 @@ WRITES := $(addprefix tests/compat/test_,$(addsuffix .py,compaction consistency 
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
 
-.PHONY: setup demo demo-cluster demo-cluster-ray serve docs test test-cluster test-nodes test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
+.PHONY: setup demo demo-cluster demo-cluster-ray serve docs test test-cluster test-nodes test-postgresql test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
 
 setup: $(VENV)/installed
 
@@ -42,10 +42,12 @@ test-cluster: setup
 	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest tests/model/test_random_model.py
 	MILVINE_TEST_STORE=versitygw $(BIN)/python -m pytest tests/storage tests/crash tests/load_release tests/compat/test_compaction.py
 	MILVINE_TEST_LOG=object $(BIN)/python -m pytest tests/crash tests/load_release tests/model/test_random_model.py tests/cli/test_backup.py $(WRITES)
-	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest tests/load_release tests/compat/test_compaction.py tests/compat/test_snapshots.py tests/compat/test_databases.py
 
 test-nodes: setup
 	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME)
+
+test-postgresql: setup
+	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME)
 
 test-clients: setup
 	$(BIN)/python -m pytest -m clients $(TWO_AT_A_TIME) tests/clients
@@ -70,6 +72,7 @@ nightly: setup
 		MILVINE_ENGINE_TRAFFIC_SECONDS=300 MILVINE_FILTER_EXAMPLES=2000 \
 		$(BIN)/python -m pytest -m "$(HERE)" --timeout 3600 $(TWO_AT_A_TIME)
 	$(MAKE) test-nodes
+	$(MAKE) test-postgresql
 
 docs: setup
 	$(BIN)/python scripts/compatibility.py
