@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from milvine.errors import DataIntegrityError
+from milvine.errors import DataIntegrityError, write_failure
 from milvine.storage.directories import sync_directory
 
 
@@ -35,11 +35,14 @@ def read_marker(path: Path) -> Marker | None:
 
 
 def write_marker(path: Path, marker: Marker) -> None:
-    """Replaces the file, durably."""
+    """Replaces the file, durably. Raises DiskLimitExceeded, WriteFailed."""
     unfinished = path.with_name(f"{path.name}.new")
-    with unfinished.open("wb") as file:
-        file.write(orjson.dumps(asdict(marker)))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_directory(path.parent)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(orjson.dumps(asdict(marker)))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise write_failure(path, error) from error

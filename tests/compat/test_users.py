@@ -182,6 +182,7 @@ def test_the_sdk_sees_an_authentication_error(guarded: Server) -> None:
     client.close()
 
 
+@pytest.mark.local_catalog("it looks for a name in the file of the catalog")
 def test_users_and_passwords_survive_a_restart_and_no_password_is_on_disk(guarded: Server) -> None:
     assert_ok(create(guarded.stub, "emma", "unmistakable", **ROOT))
     assert_ok(update(guarded.stub, "root", "Milvus", "another-root", **ROOT))

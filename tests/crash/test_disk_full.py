@@ -188,6 +188,7 @@ def code_of(call: Callable[[], object]) -> int:
     return int(caught.value.code)
 
 
+@pytest.mark.local_catalog("a start writes its epoch, which needs room")
 @pytest.mark.local_log("a log in a store needs no room")
 def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers_with_room(
     small_disk: Path, new_server: Callable[..., Any]
@@ -266,6 +267,7 @@ def test_a_server_on_a_full_disk_starts_refuses_writes_serves_reads_and_recovers
     client.close()
 
 
+@pytest.mark.local_catalog("a start writes its epoch, which needs room")
 def test_a_full_disk_stops_no_writes_to_a_log_in_a_store(
     small_disk: Path, new_server: Callable[..., Any], objects: Any
 ) -> None:
