@@ -9,6 +9,8 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 WRITES := $(addprefix tests/compat/test_,$(addsuffix .py,compaction consistency deletes exported_snapshots imports partial_upserts restart snapshots upserts))
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
+# Those of them that `make test` runs.
+USUAL := not nightly and not cluster and $(HERE)
 
 .PHONY: setup demo demo-cluster demo-cluster-ray serve docs test test-cluster test-nodes test-postgresql test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
 
@@ -34,7 +36,7 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m "$(USUAL)" $(TWO_AT_A_TIME)
 
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --editable ".[cluster]"
@@ -44,10 +46,10 @@ test-cluster: setup
 	MILVINE_TEST_LOG=object $(BIN)/python -m pytest tests/crash tests/load_release tests/model/test_random_model.py tests/cli/test_backup.py $(WRITES)
 
 test-nodes: setup
-	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME)
+	MILVINE_TEST_NODES=2 MILVINE_TEST_REPLICAS=2 $(BIN)/python -m pytest -m "$(USUAL)" --timeout 600 $(TWO_AT_A_TIME)
 
 test-postgresql: setup
-	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME)
+	MILVINE_TEST_CATALOG=postgresql $(BIN)/python -m pytest -m "$(USUAL)" --timeout 600 $(TWO_AT_A_TIME)
 
 test-clients: setup
 	$(BIN)/python -m pytest -m clients $(TWO_AT_A_TIME) tests/clients
@@ -82,7 +84,7 @@ docs: setup
 delays: setup
 	for part in 0 1 2 3 4 5 6 7; do \
 		MILVINE_DELAYS=$$part/8 PYTHONPATH=$(CURDIR)/scripts/delays \
-			$(BIN)/python -m pytest -m "not nightly and not cluster and $(HERE)" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
+			$(BIN)/python -m pytest -m "$(USUAL)" --timeout 600 $(TWO_AT_A_TIME) || exit 1; \
 	done
 
 bench: setup
