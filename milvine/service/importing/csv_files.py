@@ -150,13 +150,14 @@ def _wrong(field: FieldSchema, text: str) -> ImportFailed:
 
 
 def _numbers(field: FieldSchema, cells: pa.StringArray) -> Any:
+    shown = cells[0].as_py() if len(cells) == 1 else ""
     try:
         values = pc.cast(cells, ARROW_TYPES[field.data_type])
     except pa.ArrowInvalid as error:
-        raise _wrong(field, cells[0].as_py() if len(cells) == 1 else "") from error
+        raise _wrong(field, shown) from error
     # Arrow reads 0xFF, too, as -1 in an INT8; Milvus reads decimal numbers only.
     if pc.any(pc.match_substring(cells, "x", ignore_case=True)).as_py():
-        raise _wrong(field, cells[0].as_py() if len(cells) == 1 else "")
+        raise _wrong(field, shown)
     return np.asarray(values.to_numpy(zero_copy_only=False), NUMPY_DTYPES[field.data_type])
 
 
