@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import queue
 import random
 import statistics
 import tempfile
@@ -20,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from typing import Any
 
@@ -211,11 +212,13 @@ def show_mixed(server: Server, minutes: float, clients: int) -> None:
     memory: list[float] = []
     results: list[tuple[Counts, list[float]]] = []
     while len(results) < PROCESSES:
-        with suppress(Exception):
+        is_over = not any(process.is_alive() for process in processes)  # then no further result comes
+        try:
             results.append(found.get(timeout=10))
+        except queue.Empty:
+            if is_over:
+                raise SystemExit("a client process has ended") from None
         memory.append(server.rss_mb())
-        if not any(process.is_alive() for process in processes) and len(results) < PROCESSES:
-            raise SystemExit("a client process has ended")
     counts: Counts = Counter()
     for one, _ in results:
         counts += one
