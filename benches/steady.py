@@ -130,13 +130,14 @@ def upsert_request(first: int, data: Array) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def mixed_calls(queries: Array, rng: random.Random) -> Iterator[tuple[str, bytes, Any]]:
-    """Calls in a random order: mostly reads, then writes, and now and then the rest."""
+def mixed_calls(queries: Array, written: Array, rng: random.Random) -> Iterator[tuple[str, bytes, Any]]:
+    """Calls in a random order: mostly reads, then writes, and now and then the rest. `written`: a vector for each key,
+    so that few rows are equally near."""
     kinds = ["Search", "filtered", "Query", "Insert", "Upsert", "Delete", "Flush", "DescribeCollection"]
     while True:
         kind = rng.choices(kinds, [40, 15, 20, 10, 6, 6, 0.2, 3])[0]
-        first, query = FIRST_KEY + rng.randrange(KEYS), queries[rng.randrange(len(queries))]
-        rows = queries[rng.randrange(len(queries) - MIXED_ROWS) :][:MIXED_ROWS]
+        place, query = rng.randrange(KEYS), queries[rng.randrange(len(queries))]
+        first, rows = FIRST_KEY + place, written[place : place + MIXED_ROWS]
         match kind:
             case "Search":
                 yield kind, search_request(NAME, query), milvus_pb2.SearchResults
@@ -171,13 +172,14 @@ def mixed_calls(queries: Array, rng: random.Random) -> Iterator[tuple[str, bytes
 def mix(address: str, connections: int, seed: int, seconds: float, found: Any) -> None:
     """Puts the answers by call and code, and the times of searches in ms, into `found`."""
     _, queries = vectors(None, 1000)
+    written = np.random.default_rng(1).standard_normal((KEYS + MIXED_ROWS, queries.shape[1]), np.float32)
     counts: Counts = Counter()
     times: list[float] = []
     end = time.perf_counter() + seconds
 
     def work(number: int) -> None:
         call, rng = caller(address), random.Random(seed + number)
-        for method, request, reply in mixed_calls(queries, rng):
+        for method, request, reply in mixed_calls(queries, written, rng):
             began = time.perf_counter()
             if began > end:
                 return
