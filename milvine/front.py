@@ -282,7 +282,7 @@ def _bootstrap(settings: Settings, hosts: list[str]) -> dict[str, Any]:
     from pyvoy import PyvoyServer
 
     server = PyvoyServer(
-        "milvine.wsgi:application",
+        "milvine.application:application",
         address=hosts[0],
         port=settings.port,
         interface="wsgi",

@@ -1,4 +1,4 @@
-"""The module that the front imports: builds the server from the environment and reports when it is ready.
+"""The application of the front: builds the server from the environment and reports when it is ready.
 
 `application` exists once recovery is done, and the front opens its port only then. That of a standby exists at once,
 and refuses requests until its turn has come.

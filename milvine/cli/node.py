@@ -54,10 +54,11 @@ def _run(parsed: argparse.Namespace) -> int:
     os.environ |= config.ONE_THREAD
     from milvine.errors import MilvineError
     from milvine.front import STOP_SIGNALS, CannotServe, lock
-    from milvine.process import forget_garbage, keep_pandas_out
+    from milvine.process import imports_kept, keep_pandas_out
 
     keep_pandas_out()
-    from milvine.querynode.remote.process import NodeProcess
+    with imports_kept():
+        from milvine.querynode.remote.process import NodeProcess
 
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # in all threads that begin later
     try:
@@ -69,7 +70,6 @@ def _run(parsed: argparse.Namespace) -> int:
         node = NodeProcess(settings, heads, parsed.host, parsed.port, labels)
     except (ValueError, OSError, CannotServe, MilvineError) as error:
         raise Failed(str(error)) from error
-    forget_garbage()
 
     def announce() -> None:
         sys.stdout.write(f"milvine node ready {node.address}\n")

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import Any
 
-from milvine.process import end_with_parent, keep_pandas_out
+from milvine.process import end_with_parent, imports_kept, keep_pandas_out
 
 _NICE = 10
 
@@ -31,7 +31,9 @@ _TASKS = {
 def _run(task: str, order: Any) -> Any:
     """Imports only the modules of the task, since imports take most of the time of a small task."""
     module, _, function = _TASKS.get(task, task).partition(":")
-    return getattr(importlib.import_module(module), function)(order)
+    with imports_kept():
+        run = getattr(importlib.import_module(module), function)
+    return run(order)
 
 
 def main() -> None:

@@ -7,22 +7,15 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from absent_nodes import absent_node
 
 from milvine.querynode.remote.delete_feed import DeleteFeed
 from milvine.querynode.remote.holdings import Holdings, Placed
 from milvine.querynode.remote.later import Later
 from milvine.querynode.remote.members import Members
 from milvine.querynode.remote.reads import Reads
-from milvine.querynode.remote.remote_node import RemoteNode, Report
-from milvine.querynode.remote.rpc import RpcChannel
 
 COLLECTION, SEGMENT = 1, 2
-
-
-def _node(node_id: int) -> RemoteNode:
-    numbers: dict[str, Any] = {"limit_bytes": 1, "held_bytes": 0, "mapped_bytes": 0, "epoch": 1, "session": 2}
-    report = Report(key=f"k{node_id}", address="127.0.0.1:1", hostname="h", segments={}, labels={}, **numbers)
-    return RemoteNode(node_id, report, RpcChannel(report.address, None), 1, node_id)
 
 
 @pytest.fixture
@@ -33,7 +26,7 @@ def reads() -> Iterator[Reads]:
     nothing = cast(Any, None)
     holdings.put((COLLECTION, SEGMENT), Placed(nothing, nothing, {2: {}, 3: {}}))
     for node_id in (2, 3):
-        members.join(_node(node_id))
+        members.join(absent_node(node_id))
     yield Reads(nothing, members, holdings, feed)
     members.close()
     later.close()
@@ -60,7 +53,7 @@ def test_of_two_doubtful_nodes_the_one_that_was_heard_last_is_asked(reads: Reads
 
 
 def test_an_answer_ends_the_doubt_of_a_node() -> None:
-    node = _node(2)
+    node = absent_node(2)
     node.failed()
     assert node.is_doubtful
     node.answered("search", 0.06)
@@ -68,7 +61,7 @@ def test_an_answer_ends_the_doubt_of_a_node() -> None:
 
 
 def test_a_node_that_was_not_heard_since_is_not_waited_for_three_times_as_long() -> None:
-    node = _node(2)
+    node = absent_node(2)
     assert node.hedge_seconds("search", time.monotonic()) == 0.05
     for _ in range(16):
         node.answered("search", 0.2)

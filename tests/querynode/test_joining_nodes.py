@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from test_doubtful_nodes import _node
+from absent_nodes import absent_node
 
 from milvine.background import Supervisor
 from milvine.querynode.remote.delete_feed import DeleteFeed
@@ -28,7 +28,7 @@ def test_who_waits_for_a_node_looks_again_once_its_memory_counts() -> None:
     members = Members(Holdings(), DeleteFeed(), later, count)
     waiter = threading.Thread(target=members.wait_until, args=(counted.is_set, 60.0), daemon=True)
     waiter.start()
-    members.join(_node(2))
+    members.join(absent_node(2))
     waiter.join(10)
     assert not waiter.is_alive()
     members.close()
@@ -55,11 +55,11 @@ def test_of_two_nodes_that_join_at_a_time_the_sum_of_both_is_told_last(nodes: No
             second.set()
 
     nodes.members.listener = cast(Any, Slow())
-    first = threading.Thread(target=nodes.members.join, args=(_node(2),))
+    first = threading.Thread(target=nodes.members.join, args=(absent_node(2),))
     first.start()
     while not nodes.members.ids():
         time.sleep(0.001)
     time.sleep(0.1)
-    nodes.members.join(_node(3))
+    nodes.members.join(absent_node(3))
     first.join()
     assert told == [1, 2]
