@@ -10,11 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from milvine import metrics
 from milvine.errors import MilvineError
+from milvine.model.records import record
 
 _log = logging.getLogger(__name__)
 FIRST_SECONDS = 1.0
@@ -25,7 +25,7 @@ _WHOLE_STEP = object()
 Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """`what` names the work and its subject. It failed `count` times in a row; `again_at` (time.monotonic) is infinite
     if there is no retry."""

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from milvine import config_file, logs
+from milvine.model.records import record
 from milvine.rate_settings import RATE_KEYS, Rates, read_rates
 
 ENVIRONMENT_PREFIX = "MILVINE_"
@@ -300,7 +301,7 @@ def _parse_share(value: object) -> float:
     return share
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """`name` is the attribute of Settings, `key` the YAML path; `alias` is another key, read after it."""
 
@@ -787,7 +788,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """The current values; see SETTINGS for each, and `rate_settings` for the rates."""
 

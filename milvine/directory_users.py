@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from milvine import file_locks
+from milvine.model.records import record
 
 LOCK_FILE = "LOCK"
 """Locked by the server, and holds its process id."""
 _USERS_FILE, _ADDRESS_FILE = "USERS", "server.json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """Of a server that is ready."""
 

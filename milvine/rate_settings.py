@@ -6,8 +6,9 @@ A rate holds only if its kind's switch (`quotaAndLimits.dml.enabled` and so on) 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from milvine.model.records import record
 
 _PREFIX = "quotaAndLimits."
 _ENABLED, _DENY_ALL_DDL = "quotaAndLimits.enabled", "quotaAndLimits.forceDenyAllDDL"
@@ -23,7 +24,7 @@ class Level(StrEnum):
     PARTITION = "partition"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RateSetting:
     """`kind` is Milvus's name of the kind of request. `unit`: what one unit of the value counts."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +14,7 @@ from xxhash import xxh3_64_intdigest
 
 from milvine.analysis.mersenne_twister import outputs
 from milvine.analysis.terms import Int64, Texts, as_texts, blocks, bytes_of
+from milvine.model.records import record
 
 UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
@@ -26,7 +26,7 @@ _BLOCK_HASHES = 1 << 16
 """So many permuted hashes fit into a core's cache."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shingles:
     """How the tokens of a text become hashes: `size` neighbours at a time, or all of them if there are fewer."""
 

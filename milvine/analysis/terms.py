@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from milvine.model.records import record
 
 Texts: TypeAlias = pa.StringArray | pa.ChunkedArray | Sequence[str | None]
 Int32 = npt.NDArray[np.int32]
@@ -43,7 +45,7 @@ class Places(NamedTuple):
         return Places(*(column[selected] for column in self))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stream:
     """The tokens of a batch on their way: token i is `words[ids[i]]`, or `words[i]` before the words are distinct."""
 

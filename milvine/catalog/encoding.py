@@ -12,6 +12,7 @@ import orjson
 from milvine.model.collections import Collection, LoadConfig, Partition
 from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.import_jobs import FileStats, ImportJob, JobState
+from milvine.model.records import by_name
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroup, ResourceGroupConfig
 from milvine.model.schema import CollectionSchema, FieldSchema, IndexSpec
 from milvine.model.segments import DeltaMeta, SegmentIndexMeta, SegmentMeta
@@ -32,11 +33,11 @@ def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
 
 
 def _encode_field(field: FieldSchema) -> dict[str, Any]:
-    return {name: getattr(field, name) for name in FieldSchema.__slots__}
+    return by_name(field)
 
 
 def _encode_function(function: FunctionSchema) -> dict[str, Any]:
-    return {name: getattr(function, name) for name in FunctionSchema.__slots__}
+    return by_name(function)
 
 
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
@@ -100,7 +101,7 @@ def decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
 
 def encode_resource_group(group: ResourceGroup) -> dict[str, Any]:
     """The row of a resource group."""
-    config = {name: getattr(group.config, name) for name in ResourceGroupConfig.__slots__}
+    config = by_name(group.config)
     return {"name": group.name, "config": config, "has_node": group.has_node}
 
 
@@ -121,7 +122,7 @@ def decode_resource_group(row: Any) -> ResourceGroup:
 
 def encode_api_key(key: ApiKey) -> dict[str, Any]:
     """The row of an API key."""
-    row = {name: getattr(key, name) for name in ApiKey.__slots__}
+    row = by_name(key)
     return row | {"roles": None if key.roles is None else sorted(key.roles)}
 
 

@@ -7,7 +7,7 @@ change. The entry 0 has the timestamp from which on the history and the logs are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +15,14 @@ import sqlalchemy as sa
 from milvine.catalog import encoding, tables
 from milvine.catalog.contents import Snapshot
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 from milvine.model.timestamps import from_physical_ms, physical_ms
 
 _BEGINNING = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistoryEntry:
     """`collection`: its record from `ts` on, None once it is dropped. `gained`: the ids of segments whose rows the log
     does not have. `emptied_at`: the first log file that may have rows that are alive."""
@@ -34,7 +35,7 @@ class HistoryEntry:
     emptied_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredHistory:
     """`complete_from`: a timestamp, None if no history is kept."""
 

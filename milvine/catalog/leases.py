@@ -13,11 +13,11 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from milvine.errors import ABNORMAL, ServiceNotReady, UnexpectedError
+from milvine.model.records import record
 from milvine.model.timestamps import running_seconds
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Lease:
             return connection.execute(mine).rowcount == 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seen:
     """The row of the lease, or one with zeros if no head ever took the catalog."""
 

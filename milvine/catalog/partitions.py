@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -13,10 +13,11 @@ from milvine.catalog.contents import Snapshot
 from milvine.catalog.store import Catalog
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import DEFAULT_PARTITION, Partition
+from milvine.model.records import record
 from milvine.model.segments import DeltaMeta, SegmentMeta
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Removed:
     """Segments and deltas that the catalog no longer names."""
 

@@ -13,6 +13,7 @@ from milvine.catalog.contents import Snapshot
 from milvine.catalog.store import Catalog
 from milvine.errors import AccessChangeRefused, Failure, QuotaExceeded
 from milvine.model.access_rules import AccessRules, Grant
+from milvine.model.records import by_name
 from milvine.model.users import User
 
 _Change = Callable[[sa.Connection, AccessRules, Snapshot], AccessRules]
@@ -164,7 +165,7 @@ def restore(catalog: Catalog, check: Callable[[Snapshot], None], users: Sequence
         rules = snapshot.access
         added = {g: by for g, by in restored.grants.items() if g not in rules.grants}
         rows: dict[sa.Table, list[dict[str, object]]] = {
-            tables.users: [{name: getattr(user, name) for name in User.__slots__} for user in users],
+            tables.users: [by_name(user) for user in users],
             tables.roles: [{"name": name, "description": text} for name, text in restored.roles.items()],
             tables.user_roles: [
                 {"user": user, "role": role} for user, held in restored.roles_of.items() for role in held

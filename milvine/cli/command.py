@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from milvine.model.records import record
 
 OK, FAILED = 0, 1
 
@@ -13,7 +14,7 @@ class Failed(Exception):
     """Why a command cannot do its work, in one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """`help` is a sentence without its capital and its full stop."""
 

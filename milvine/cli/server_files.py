@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from milvine.cli.command import Failed
 from milvine.cli.rest import RestServer
+from milvine.model.records import record
 
 _BEGIN_SECONDS = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeldFiles:
     """`data_dir`: as seen from here. `image`: a directory with the catalog and the file resources of that moment."""
 

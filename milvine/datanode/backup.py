@@ -11,7 +11,6 @@ import platform
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 from milvine import __version__, file_locks
@@ -35,6 +34,7 @@ from milvine.datanode.stored_backups import (
     new_id,
 )
 from milvine.errors import DataIntegrityError, ParameterInvalid, write_failure
+from milvine.model.records import record
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.directories import make_directory, sync_directory
 from milvine.storage.files import (
@@ -51,7 +51,7 @@ from milvine.storage.resource_files import resource_directory
 from milvine.storage.segment_files import KEPT_LOGS, SegmentPaths
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What a restore brings: files, and then by `finish`, in the directory that has them, the catalog and the logs."""
 
@@ -63,7 +63,7 @@ class Wanted:
         return sum(one.size for one in self.files)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copied:
     """What a backup added to its place."""
 
@@ -74,7 +74,7 @@ class Copied:
     """Files that were in the place, damaged, and are stored again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeldSource:
     """What a server holds for a backup. `image`: the directory with its catalog and its file resources; `objects`:
     where the segment files are that are not in the data directory."""

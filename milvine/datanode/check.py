@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from milvine.datanode.catalog_files import files_of, imported, named_files, name
 from milvine.datanode.recovery import Replay
 from milvine.errors import DataIntegrityError, write_failure
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 from milvine.segment.keys import KeyIndex
 from milvine.storage.claims import OWNER
@@ -48,7 +48,7 @@ from milvine.storage.wal import WalReader, wal_path
 _SEALED_SUFFIXES = (".seg", ".col", ".index", ".delta", ".words")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """`is_damage`: data is lost or wrong. Otherwise a leftover of a crash, which the next start removes."""
 
@@ -236,11 +236,11 @@ class Check:
         twice: list[int] = []
 
         def read() -> None:
-            for record in reader.records():
-                inserted, _ = replay.read(record)
+            for written in reader.records():
+                inserted, _ = replay.read(written)
                 self.rows += sum(batch.row_count for _, batch in inserted)
-                if inserted and np.isin(record.ts, sealed_ts).item():
-                    twice.append(record.ts)
+                if inserted and np.isin(written.ts, sealed_ts).item():
+                    twice.append(written.ts)
 
         yield from self._reading(read)
         if twice:

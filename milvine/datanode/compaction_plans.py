@@ -7,8 +7,8 @@ O(log rows) times; the rest is merged only when no more rows come.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 
 MIN_SEGMENTS = 3
@@ -16,7 +16,7 @@ QUIET_SHARE = 20
 """In quiet, a merge must add at least a 20th to the largest segment; less is not worth rewriting it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SizeLimits:
     """The limits of a merged segment."""
 

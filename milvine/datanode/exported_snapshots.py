@@ -10,7 +10,6 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from milvine.catalog.encoding import (
 from milvine.crash_points import crash_point
 from milvine.datanode.catalog_files import files_of
 from milvine.errors import DataIntegrityError, MilvineError
+from milvine.model.records import record
 from milvine.model.segments import DeleteBatch, DeltaMeta
 from milvine.model.snapshots import CollectionSnapshot
 from milvine.storage.backup_places import BackupPlace
@@ -40,7 +40,7 @@ _VERSION = 1
 _INDEX_FILE = re.compile(r"[0-9]+\.index|")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exported:
     """A snapshot in a place. `checksums`: of its files, by their names below `directory`."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from milvine.analysis.dictionaries import resources_of
 from milvine.background import Supervisor, Work
@@ -27,6 +27,7 @@ from milvine.index.registry import TYPES
 from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.properties import ANALYZER_PARAMS
+from milvine.model.records import record
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 from milvine.model.types import DataType
@@ -38,7 +39,7 @@ _SMALL_ROWS = 20_000
 """Sorting this many values takes less time than starting a process."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IndexProgress:
     """Rows of sealed segments under one index. `failure`: why a build fails repeatedly, or empty."""
 
@@ -47,7 +48,7 @@ class IndexProgress:
     failure: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Build:
     """A running build, which started at `started` (time.monotonic)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from milvine.catalog.backup_runs import read_runs
 from milvine.catalog.history import read_history
 from milvine.catalog.sqlite_file import CATALOG_FILE, reading
 from milvine.errors import ParameterInvalid
+from milvine.model.records import record
 from milvine.model.timestamps import from_physical_ms, physical_ms
 
 _FILE = "moment.json"
@@ -21,7 +22,7 @@ _LEAST_TS = 1 << 50
 """Smaller numbers are no timestamps of Milvus but, for instance, seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Moment:
     """Timestamps. A backup has every write up to `begun_ts`, and all that happened up to `ended_ts` is in it or in a
     later history. `complete_from`: the logs and the history in it are complete from then on, None if none are kept.

@@ -18,6 +18,7 @@ import numpy as np
 from milvine.crash_points import crash_point
 from milvine.datanode.exported_snapshots import Exported
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.model.segments import ALL_PARTITIONS, DeleteBatch, DeltaMeta, SegmentIndexMeta, SegmentMeta
 from milvine.model.snapshots import CollectionSnapshot, RestoreJob
 from milvine.model.timestamps import HybridClock
@@ -52,7 +53,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inside:
     """A snapshot of this server, whose files get further names."""
 
@@ -66,7 +67,7 @@ class Inside:
         return self.store.cloning(restored.clones, on_step)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outside:
     """An exported snapshot, whose files are fetched."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from milvine.background import Supervisor
 from milvine.catalog.snapshots import let_go, now_ms
@@ -17,6 +17,7 @@ from milvine.child import NotWanted
 from milvine.datanode.catalog_files import files_of, remove_snapshot
 from milvine.datanode.exported_snapshots import export
 from milvine.errors import MilvineError, write_failure
+from milvine.model.records import record
 from milvine.model.snapshots import KEPT_JOB_MS, CollectionSnapshot, RestoreState
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.store import SegmentStore
@@ -24,7 +25,7 @@ from milvine.storage.store import SegmentStore
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExportJob:
     """`held`: the record whose files the catalog keeps for the job. `uri`: of the metadata. Times in ms (Unix time)."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import orjson
 from milvine.catalog.sqlite_file import CATALOG_FILE
 from milvine.datanode.moments import Moment, decode_moment, encode_moment, read_moment
 from milvine.errors import DataIntegrityError
+from milvine.model.records import record
 from milvine.storage.backup_places import BackupPlace
 from milvine.storage.files import checksum_of, crc32c, stored_checksum, verify_sealed
 from milvine.storage.segment_files import KEPT_LOGS
@@ -30,7 +30,7 @@ OnBytes = Callable[[int, int], None]
 """Called with the bytes that are done and the bytes of all."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BackupFile:
     """`path` is below the data directory."""
 
@@ -60,7 +60,7 @@ class BackupFile:
             return False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backup:
     """A finished backup. `catalog`: size and checksum of the catalog. `logs`: of sealed rows, for moments before it;
     `moment` None and `source` "": an earlier Milvine made it. `source` says to people whose it is."""

@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from milvine.errors import MilvineError, PartitionNotFound
 from milvine.model.collections import Collection
 from milvine.model.columns import ColumnBatch
 from milvine.model.partition_keys import routed
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, make_deletes
 from milvine.model.timestamps import HybridClock
@@ -32,7 +33,7 @@ from milvine.storage.wal_format import Log
 from milvine.storage.wal_records import RecordType, encode_deletes, encode_insert
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frozen:
     """Growing segments closed to new rows, the number of first deletes that belong to them, and the first log file
     without their rows."""
@@ -46,7 +47,7 @@ class KeysWritten(Exception):
     """Another write changed rows after they were read for a partial upsert."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Watch:
     """Keys (int64 arrays or StringArrays) of the writes since the watch started."""
 

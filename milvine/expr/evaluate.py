@@ -12,7 +12,6 @@ object or an array that holds only those.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol, cast
 
@@ -60,6 +59,7 @@ from milvine.model.columns import NUMPY_DTYPES, Column
 from milvine.model.json_numbers import with_numbers
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements
 from milvine.model.moments import shifted
+from milvine.model.records import record
 from milvine.model.types import DataType
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -97,7 +97,7 @@ def evaluate(predicate: Predicate, source: ColumnSource) -> Mask:
     return _Evaluation(source).truth(predicate).true
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Truth:
     """Disjoint masks; `unknown` None: no row is unknown."""
 

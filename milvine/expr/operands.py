@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn, TypeGuard
 
 from milvine.expr.errors import FilterError, PlanError
 from milvine.expr.predicate import Always, Predicate, Target
 from milvine.expr.tree import Comparator, Element, Literal, LiteralList, Node, Operation, Template
+from milvine.model.records import record
 from milvine.model.types import DataType
 
 Constant = Literal | LiteralList | Template
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Computed:
     """`left operation right`, not both literals. The comparison around it decides whether it can be a plan."""
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from milvine.expr.bloom import BloomFilter
 from milvine.expr.tree import Comparator, ContainsMode, Element, Operation, Scalar
 from milvine.model.json_paths import JsonPath
+from milvine.model.records import record
 from milvine.model.types import DataType
 
 OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
@@ -29,7 +30,7 @@ OPERATORS: dict[Comparator, Callable[[Any, Any], Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """The input of a predicate: a field or, with `path`, the value there in a JSON field or an ARRAY (one index).
 
@@ -61,12 +62,12 @@ class Target:
         return self.value_type.milvus_name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Always:
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compare:
     """`target comparator value`; an integer target has an integer value, a floating target a float."""
 
@@ -75,7 +76,7 @@ class Compare:
     value: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompareComputed:
     """`target operation operand comparator value`; both numbers are of the kind of the computation."""
 
@@ -86,7 +87,7 @@ class CompareComputed:
     value: int | float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompareMoment:
     """A moment, moved by calendar months and microseconds, `comparator value`, which is in microseconds."""
 
@@ -97,14 +98,14 @@ class CompareMoment:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompareFields:
     left: Target
     comparator: Comparator
     right: Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LiteralSet:
     """Distinct values of `in`, separated by kind; None if there is none of the kind.
 
@@ -155,7 +156,7 @@ class In:
     values: LiteralSet
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Like:
     """`pattern` is a LIKE pattern whose escapes are complete."""
 
@@ -163,7 +164,7 @@ class Like:
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Regex:
     """The text has a match of RE2's `pattern`, which is valid."""
 
@@ -200,7 +201,7 @@ class PhraseMatch:
     slop: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartsWith:
     """A field, or a constant, starts with another."""
 
@@ -224,14 +225,14 @@ class RandomSample:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IsNull:
     """A whole field is NULL; for a JSON path, `is null` is Not(Exists)."""
 
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exists:
     target: Target
 
@@ -262,17 +263,17 @@ class ArrayEquals:
     values: Sequence[Element]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Not:
     operand: Predicate
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class And:
     operands: tuple[Predicate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Or:
     operands: tuple[Predicate, ...]
 

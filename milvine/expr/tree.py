@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from milvine.model.json_paths import JsonPath
+from milvine.model.records import record
 
 Scalar = bool | int | float | str
 Element = Scalar | Sequence["Element"]
@@ -60,7 +60,7 @@ class ContainsMode(StrEnum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Column:
     """A name, or a name followed by keys and indexes."""
 
@@ -73,7 +73,7 @@ class Column:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StructPart:
     """A field of the structs in an array: `array[field]`, of one struct `array[0][field]`, or in a predicate over
     structs `$[field]`."""
@@ -85,7 +85,7 @@ class StructPart:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Literal:
     position: int
     value: Scalar
@@ -95,7 +95,7 @@ class Literal:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Moment:
     """`ISO '…'`, only beside a comparator."""
 
@@ -107,7 +107,7 @@ class Moment:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Duration:
     """`INTERVAL '…'`, only added to a field that is compared with a moment, or subtracted from it."""
 
@@ -119,7 +119,7 @@ class Duration:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LiteralList:
     position: int
     values: Sequence[Element]
@@ -131,7 +131,7 @@ class LiteralList:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Template:
     """`{name}`: a value that the caller sends with the filter."""
 
@@ -142,7 +142,7 @@ class Template:
         return f"{{{self.name}}}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arithmetic:
     """Never of two literals, which are folded while parsing."""
 
@@ -157,7 +157,7 @@ class Arithmetic:
         return f"({text})" if self.is_enclosed else text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signed:
     """`-operand` or `~operand`. The operand is not a number, since numbers are folded while parsing."""
 
@@ -169,7 +169,7 @@ class Signed:
         return f"{self.sign}{self.operand}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison:
     position: int
     left: Node
@@ -180,7 +180,7 @@ class Comparison:
         return f"{self.left}{self.comparator}{self.right}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChainedRange:
     """`lower < middle <= upper`, or downwards; both comparators point the same way."""
 
@@ -195,7 +195,7 @@ class ChainedRange:
         return f"{self.first}{self.first_comparator}{self.middle}{self.second_comparator}{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Membership:
     """`operand in list`."""
 
@@ -207,7 +207,7 @@ class Membership:
         return f"{self.operand}in{self.values}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Like:
     position: int
     operand: Node
@@ -217,7 +217,7 @@ class Like:
         return f"{self.operand}like{self.pattern}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Regex:
     position: int
     operand: Node
@@ -227,7 +227,7 @@ class Regex:
         return f"{self.operand}=~{self.pattern}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IsNull:
     """`is null`, or `is not null`."""
 
@@ -239,7 +239,7 @@ class IsNull:
         return f"{self.column}is {'not ' if self.is_negated else ''}null"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exists:
     position: int
     operand: Node
@@ -248,7 +248,7 @@ class Exists:
         return f"exists{self.operand}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Contains:
     """`array_contains`, `json_contains` and their `_all` and `_any`; `word` as written."""
 
@@ -262,7 +262,7 @@ class Contains:
         return f"{self.word}({self.operand},{self.values})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArrayLength:
     position: int
     column: Column | StructPart
@@ -272,7 +272,7 @@ class ArrayLength:
         return f"{self.word}({self.column})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Option:
     """`name=value` at the end of a call; `value` is the text of an integer."""
 
@@ -284,7 +284,7 @@ class Option:
         return f"{self.name}={self.value}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """A function that is not a keyword, by its name as written."""
 
@@ -298,7 +298,7 @@ class Call:
         return f"{self.name}({','.join(map(str, written))})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Not:
     position: int
     operand: Node
@@ -307,7 +307,7 @@ class Not:
         return f"not{self.operand}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class And:
     position: int
     operands: tuple[Node, ...]
@@ -316,7 +316,7 @@ class And:
         return "and".join(map(str, self.operands))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Or:
     position: int
     operands: tuple[Node, ...]

@@ -7,7 +7,7 @@ only name candidates, whose distances the caller takes from the raw column. So n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ KeyCodes = Callable[[Array], Array]
 DEFAULT_MAX_EMPTY = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Effort:
     """The requested effort of a search for k rows: `ef` of a graph, `nprobe` lists, and how many candidates of an index
     that is not exact are measured (at least k)."""

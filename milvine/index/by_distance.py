@@ -7,11 +7,11 @@ not depend on the other rows. Shapes, order and padding are as in `index.scan`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from milvine.model.records import record
 from milvine.model.types import MetricType
 
 Array = np.ndarray[Any, Any]
@@ -20,7 +20,7 @@ _FIRST_ROWS = 1 << 14
 DistancesTo = Callable[[Any, Any, MetricType], Array]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Band:
     """The range of allowed distances: low <= distance < high, compared as float32."""
 

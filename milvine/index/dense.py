@@ -5,7 +5,6 @@ A COSINE index holds unit vectors under the inner product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from milvine.errors import DataIntegrityError, ParameterInvalid
 from milvine.index.scan import Array, unit
+from milvine.model.records import record
 from milvine.model.types import DataType, MetricType
 from milvine.model.vectors.conversion import as_float32
 
@@ -38,7 +38,7 @@ _NARROW_UNIT = {
 _OPEN_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_PQ_SKIP_SDC_TABLE | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prepared:
     """Vectors as faiss takes them: float32 (n, dim), unit vectors under COSINE, and faiss's metric.
 

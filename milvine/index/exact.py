@@ -8,7 +8,6 @@ An index type whose metric has parameters makes an `Exact` of its own for each s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from milvine.index import scan, scan_binary, scan_sparse, scan_terms
@@ -16,6 +15,7 @@ from milvine.index.by_distance import Band
 from milvine.index.scan import Array
 from milvine.index.term_queries import row_lengths
 from milvine.model.functions import FunctionType
+from milvine.model.records import record
 from milvine.model.schema import FieldSchema
 from milvine.model.types import MetricType
 from milvine.model.vectors import KINDS
@@ -23,7 +23,7 @@ from milvine.model.vectors import KINDS
 Nearest = tuple[Array, Array]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exact:
     """Exact search in a column. `prepared` is what `prepare` returned for the same vectors, or None."""
 

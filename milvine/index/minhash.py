@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from milvine.index.base import Array, Effort, Found
 from milvine.index.by_distance import nearest_by, ordered_by, padded
 from milvine.index.exact import Exact, Nearest, no_preparation
 from milvine.index.ivf import MIN_SCANNED
+from milvine.model.records import record
 from milvine.model.types import MetricType
 from milvine.model.vectors.conversion import blocks
 
@@ -29,7 +29,7 @@ _COUNTED_SHARE = 8
 """With more candidates than the rows divided by this, counting them in an array of all rows is faster than sorting."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bands:
     """`count` bands of `size` bytes each; what is left at the end of a signature belongs to none."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from milvine.errors import ParameterInvalid, UnexpectedError
+from milvine.model.records import record
 from milvine.model.requests import GROUP_PARAMS
 from milvine.model.types import MetricType
 
@@ -27,7 +27,7 @@ _LEAST_DEPTH = 16
 _TRUE_TEXTS, _FALSE_TEXTS = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IntParam:
     """No default: the parameter must be given."""
 
@@ -48,7 +48,7 @@ class IntParam:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BoolParam:
     default: bool
 
@@ -58,7 +58,7 @@ class BoolParam:
         return text.lower() == "true"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChoiceParam:
     """One of `names` in any case; kept in lower case. `refusal` has a place for the text."""
 
@@ -72,7 +72,7 @@ class ChoiceParam:
         return text.lower()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExactChoiceParam:
     """One of `names`. `refusal` has places for the text and for the names."""
 
@@ -86,7 +86,7 @@ class ExactChoiceParam:
         return text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FloatParam:
     default: float
     low: float
@@ -102,7 +102,7 @@ class FloatParam:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextParam:
     """Any text. It must be given."""
 
@@ -127,7 +127,7 @@ REFINE, REFINE_4_BITS = _refine(*_REFINE_TYPES), _refine("sq4u", *_REFINE_TYPES)
 """Distances are always those of the vectors themselves, so the type has no effect."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResolvedIndex:
     """A checked index definition. A scalar index has no metric. DescribeIndex returns `user_params`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column
 from milvine.model.json_numbers import with_numbers
 from milvine.model.json_paths import JsonKind, JsonPath, PathColumn, PathElements, dense, extract, extract_elements
+from milvine.model.records import record
 from milvine.model.types import DataType
 
 _KINDS_OF_DTYPES = {"b": JsonKind.BOOL, "i": JsonKind.INT, "f": JsonKind.DOUBLE}
@@ -27,7 +28,7 @@ CAST_KINDS: dict[str, tuple[JsonKind, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ValueIndex:
     """The index of one column or path, separated by the kind of the values; an ordinary field has one kind.
 

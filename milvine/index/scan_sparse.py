@@ -7,13 +7,13 @@ Only rows with a positive product are hits. The products of a row are added by a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from milvine.index.base import Array, KeyCodes
 from milvine.index.by_distance import Band, padded
 from milvine.index.sparse_kernels import row_sums
+from milvine.model.records import record
 from milvine.model.sparse_vectors import SparseVectors
 from milvine.model.types import MetricType
 
@@ -106,7 +106,7 @@ def scan_shared(
     return distances, found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SharedValues:
     """The values of rows that some queries may need: row i has `values` at `places` from `offsets[i]` to
     `offsets[i + 1]`. The places are those among `terms` (ascending), or without `terms` the indices themselves."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from milvine.index.base import Array
+from milvine.model.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredLists:
     """`order` has the rows list by list; those of list i are from `starts[i]` to `starts[i + 1]`."""
 

@@ -7,7 +7,6 @@ a binary search, and a phrase is an intersection of sorted places.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from milvine.analysis.terms import Terms
 from milvine.index.edit_distance import within_distance
 from milvine.index.postings import Array, Encoded
+from milvine.model.records import record
 
 _LONGEST_GAP = 1 << 30
 """No text has so many tokens."""
@@ -24,7 +24,7 @@ _LISTED_SHARE = 0.1
 """For more occurrences than this fraction of the rows, a table of all rows is faster than searches."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TermIndex:
     """terms: StringArray (m,), ascending, each once. starts: int64 (m + 1,) into rows and positions, both int32: the
     occurrences of each term, by row and then by position in the text.

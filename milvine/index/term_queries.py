@@ -6,15 +6,16 @@ A row's score is the sum over the query's terms of weight * tf * (k1 + 1) / (tf 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from milvine.index.base import Array
+from milvine.model.records import record
 from milvine.model.sparse_vectors import SparseVectors, empty_vectors
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TermStatistics:
     """Of some rows, deleted ones included. `frequencies` int64: how many rows have each of some terms. `length`: how
     many terms all rows have."""
@@ -29,7 +30,7 @@ class TermStatistics:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TermQueries:
     """The values of `vectors` are how often each query has a term, and after `weighed` their weights."""
 

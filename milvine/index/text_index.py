@@ -8,7 +8,6 @@ listed, since a piece starts with a whole character.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from milvine.index.postings import Array, Encoded, unpack
 from milvine.model.columns import Column
 from milvine.model.json_paths import JsonKind, JsonPath, extract
+from milvine.model.records import record
 
 WINDOW = 4
 LISTED_SHARE = 0.25
@@ -35,7 +35,7 @@ _CONTINUES, _CONTINUED_BITS = 0x80, 0xC0
 _MASKS = np.array([0xFFFFFFFF & ~(0xFFFFFFFF >> 8 * n) for n in range(WINDOW + 1)], np.uint32)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextIndex:
     """windows: uint32, ascending, each once: four bytes, zeros where the text ends. starts: int32, one more, into
     places: int32, offsets in the bytes of the texts, ascending for each window.

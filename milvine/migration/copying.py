@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from milvine.migration.columns import rows_of
 from milvine.migration.shape import Batch, Field, MigrationError, Shape, Source
 from milvine.migration.state import Progress, State
 from milvine.migration.target import Target
+from milvine.model.records import record
 from milvine.model.types import DataType
 
 _SAMPLES = 200
 _SEED = 7
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copied:
     """`differences` are sentences; none if the target has what was read."""
 
@@ -32,7 +33,7 @@ class Copied:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Migration:
     """Moves collections from `source` to `target`; `report` is told the rows of a collection so far."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from milvine.model.records import record
 from milvine.model.types import DataType
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class MigrationError(Exception):
     """Why a migration cannot be done, in one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Field:
     """`params` are those of pymilvus's `add_field`, such as `dim`; `origin` is what the source has in this place."""
 
@@ -39,7 +40,7 @@ class Field:
         return int(self.params["dim"])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index:
     field_name: str
     index_type: str
@@ -48,7 +49,7 @@ class Index:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function:
     """A function whose output is made again from its inputs; `kind` is the number of Milvus's FunctionType."""
 
@@ -59,7 +60,7 @@ class Function:
     params: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """A collection of the source as it will be in the target.
 
@@ -93,7 +94,7 @@ class Shape:
         return [one for one in self.fields if one.name not in outputs]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Batch:
     """Rows as `columns.arrow_schema` says, and the place after them: JSON that `Source.batches` takes."""
 

@@ -21,6 +21,7 @@ from milvine.model.privileges import (
     PRIVILEGES,
     object_type,
 )
+from milvine.model.records import record
 
 ADMIN, PUBLIC = "admin", "public"
 BUILT_IN_ROLES = (ADMIN, PUBLIC)
@@ -40,7 +41,7 @@ class Grant(NamedTuple):
     privilege: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Access:
     """What one user may do. `on`: privileges by (database, object); `within`: privileges by database, on any object."""
 

@@ -6,7 +6,6 @@ Milvus reads them only of texts with `enable_analyzer`; of other fields they are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from milvine.errors import ParameterInvalid
@@ -20,6 +19,7 @@ from milvine.model.properties import (
     MULTI_ANALYZER_PARAMS,
     parse_bool,
 )
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -85,7 +85,7 @@ def file_resources_of(schema: CollectionSchema) -> frozenset[str]:
     return frozenset(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AnalyzerParams:
     """The parameters of one analyzer of a field. `name`: of one of several, or empty."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from milvine.model.records import record
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.timestamps import from_physical_ms
@@ -20,7 +21,7 @@ MAX_FIELD_ID_PROPERTY = "max_field_id"
 MAX_COLLECTIONS_PROPERTY = "database.max.collections"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Database:
     database_id: int
     name: str
@@ -28,7 +29,7 @@ class Database:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Alias:
     """Another name of a collection, in the collection's database."""
 
@@ -38,14 +39,14 @@ class Alias:
     created_ts: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Partition:
     partition_id: int
     name: str
     created_ts: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadConfig:
     """The data to load. `field_ids` includes `$meta` if it is to be loaded; partitions are listed by id.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
+
+from milvine.model.records import record
 
 MAX_FILE_BYTES = 17 << 19
 MAX_RESOURCES = 1000
@@ -16,7 +17,7 @@ FILE_KEYS = frozenset({"extra_dict_file", "stop_words_file", "synonyms_file", "w
 """The parameters of analyzers that name a file."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileResource:
     """`path`: where the content was copied from. `file_bytes`: the size of our copy with its footer."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.model.analyzer_params import enables_analyzer
 from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.minhash_params import minhash_params
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.types import DataType
 
@@ -202,7 +202,7 @@ def _check_embedding(_: FunctionSchema, fields: Sequence[FieldSchema]) -> None:
         raise ParameterInvalid("TextEmbedding function output field must be a FloatVector or Int8Vector field")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Checks:
     """The checks of a type's fields."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
+
+from milvine.model.records import record
 
 FIRST_FUNCTION_ID = 100
 
@@ -41,7 +43,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FunctionSchema:
     """One function. `inputs` and `outputs` are names of fields; `params` are kept as sent."""
 

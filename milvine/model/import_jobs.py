@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from milvine.errors import ParameterInvalid
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 
 MAX_FILES = 1024
@@ -37,7 +37,7 @@ class JobState(StrEnum):
         return self in (JobState.COMPLETED, JobState.FAILED)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileStats:
     """What was read of one group of files."""
 
@@ -45,7 +45,7 @@ class FileStats:
     row_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportJob:
     """`files`: groups of paths, each one file or the .npy files of the fields. `partition_id`: ALL_PARTITIONS if the
     partition key decides. Times are milliseconds; `ended_ms` is 0 before the end.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.model import json_text
+from milvine.model.records import record
 
 JsonPath = tuple[str | int, ...]
 """A step that is an integer is an index into an array, or the object key with the same digits."""
@@ -39,7 +39,7 @@ class JsonKind(IntEnum):
     EMPTY = 7
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PathColumn:
     """The values at one path, n rows.
 
@@ -72,7 +72,7 @@ class PathColumn:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SparsePathColumn:
     """The values at a path that few of `row_count` rows have. rows: int32 (m,), ascending; values: of these m rows."""
 
@@ -194,7 +194,7 @@ def _is_empty(value: Any) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PathElements:
     """The elements of the arrays at one path, n rows.
 
@@ -213,7 +213,7 @@ class PathElements:
         return self.is_array.nbytes + self.starts.nbytes + self.elements.bytes_used + inner
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShreddedPaths:
     """The path columns of one JSON column. `is_complete`: an object path not in `columns` is in no row."""
 

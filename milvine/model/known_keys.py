@@ -8,11 +8,11 @@ A key that is not listed is not a key of Milvus. As a property it is kept for th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
 
 from milvine.errors import ParameterInvalid
+from milvine.model.records import record
 
 
 class Verdict(Enum):
@@ -26,7 +26,7 @@ class Verdict(Enum):
 _ASKS_NOTHING = frozenset({"", "false", "null", "none", "[]", "{}"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """`text`: for a harmless key the reason why ignoring it changes nothing, for a refused key the error message.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from milvine.errors import ParameterInvalid
 from milvine.model.functions import FunctionSchema
+from milvine.model.records import record
 from milvine.model.schema import FieldSchema
 
 HASH_BITS = 32
@@ -16,7 +16,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _LONGEST_SHINGLE = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MinHashParams:
     """`uses_bytes`: the tokens of a text are its bytes, not its terms. `uses_sha1`: SHA-1 hashes them, not XXH3."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC as UTC_ZONE
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -15,6 +14,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from milvine.model.records import record
 
 UTC = "UTC"
 PARTS = ("year", "month", "day", "hour", "minute", "second", "microsecond")
@@ -41,7 +42,7 @@ class BadMoment(ValueError):
         self.row = row
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Interval:
     """A difference of calendar months, and of microseconds."""
 

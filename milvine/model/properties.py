@@ -7,11 +7,11 @@ or a field wins over its collection, the collection over its database, that over
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from milvine.errors import ParameterInvalid
 from milvine.model.collections import Collection
+from milvine.model.records import record
 
 MMAP_PROPERTY = "mmap.enabled"
 WARMUP_PROPERTY = "warmup"
@@ -66,7 +66,7 @@ class Populate(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Placement:
     """`in_memory`: verified, resident and counted as memory; otherwise mapped and counted separately."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from milvine.model.types import ConsistencyLevel, DataType, LoadState
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreateCollectionRequest:
     """`schema` is the user's: no field ids, no `$meta`."""
 
@@ -31,7 +31,7 @@ class CreateCollectionRequest:
     num_partitions: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadRequest:
     name: str
     replica_number: int = 0
@@ -41,7 +41,7 @@ class LoadRequest:
     skip_load_dynamic_field: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InsertRequest:
     """Columns by name, as sent: not checked yet, integers as wide as on the wire.
 
@@ -59,7 +59,7 @@ class InsertRequest:
     field_ops: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeleteRequest:
     name: str
     partition_name: str
@@ -67,7 +67,7 @@ class DeleteRequest:
     templates: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MutationResult:
     """`keys` int64 (n,) or StringArray, of the rows written; `row_count` of rows written or keys deleted."""
 
@@ -324,7 +324,7 @@ class ReadResult:
     buckets: Buckets | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueryIterator:
     """All pages of an iterator read at one timestamp, which the first page (`read_ts` 0) returns for the next ones.
 
@@ -335,7 +335,7 @@ class QueryIterator:
     collection_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueryRequest:
     """`limit` None: no limit was given. `iterator` is set for a page of an iterator. `read_ts`: see SearchRequest.
 
@@ -358,7 +358,7 @@ class QueryRequest:
     time_params: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewFunction:
     """A function that is to be added to a collection, its output field, and the index on that as requested: without a
     name or parameters by default."""
@@ -369,7 +369,7 @@ class NewFunction:
     index_params: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IndexDescription:
     """One index and the progress of its build; `state` is Milvus's IndexState number."""
 
@@ -385,7 +385,7 @@ class IndexDescription:
     failure: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadStatus:
     state: LoadState
     percent: int

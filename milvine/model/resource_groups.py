@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from milvine.model.records import record
 
 DEFAULT_RESOURCE_GROUP = "__default_resource_group"
 DEFAULT_CAPACITY = 1_000_000
@@ -12,7 +14,7 @@ MAX_RESOURCE_GROUPS = 1024
 NODE_ID = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResourceGroupConfig:
     """`requests` and `limits` are numbers of nodes, None if not given. `node_labels` are (key, value)."""
 
@@ -31,7 +33,7 @@ class ResourceGroupConfig:
         return " ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResourceGroup:
     name: str
     config: ResourceGroupConfig

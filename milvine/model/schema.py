@@ -10,6 +10,7 @@ from typing import Any
 from milvine.errors import ParameterInvalid
 from milvine.model import json_text
 from milvine.model.functions import FIRST_FUNCTION_ID, FunctionSchema, FunctionType
+from milvine.model.records import record
 from milvine.model.types import DataType, MetricType
 
 DYNAMIC_FIELD_NAME = "$meta"
@@ -17,7 +18,7 @@ FIRST_FIELD_ID = 100
 """Milvus reserves ids below 100 (0 row id, 1 timestamp)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FieldSchema:
     """One field. `dim` is set for vectors only, `max_length` (bytes of UTF-8) for VARCHAR and ARRAY of it only.
 

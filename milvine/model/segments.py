@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from milvine.model.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class SegmentIndexMeta:
     """An index file of one segment. `is_scan`: no index was built, and the raw vectors are scanned."""
 
@@ -21,7 +23,7 @@ class SegmentIndexMeta:
     is_scan: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SegmentMeta:
     """A sealed segment. `field_bytes`: file size by field id; `rows_bytes`: the file of keys and timestamps.
 
@@ -51,7 +53,7 @@ class SegmentMeta:
         return self.min_ts < delta.max_ts and self.folded_ts < delta.max_ts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeltaMeta:
     """A delta file: deletes of one collection that were flushed together."""
 

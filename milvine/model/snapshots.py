@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.model.segments import DeltaMeta, SegmentMeta
 
 MAX_PIN_SECONDS = 30 * 24 * 3600
@@ -58,7 +59,7 @@ class RestoreState(IntEnum):
     FAILED = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RestoreJob:
     """A restore of a snapshot into a collection that comes into being when the job is done. Times in ms (Unix time);
     `ended_ms` is 0 until then. Of an exported snapshot, `snapshot_id` is 0 and `snapshot_name` the URI of its

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from milvine.model.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class User:
     """`password_hash` is salted and names its method. The password itself is not stored."""
 
@@ -16,7 +17,7 @@ class User:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApiKey:
     """What a user may give in place of a password until `expires_ms` (Unix time). The key itself is not stored, only
     `digest`, its SHA-256 as hex. `roles`: those that it is limited to, None if it has all roles of its user."""

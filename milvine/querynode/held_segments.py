@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from milvine.index.term_queries import TermQueries
 from milvine.model.collections import Collection, LoadConfig
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 from milvine.model.snapshots import CollectionSnapshot
 from milvine.querynode.cluster import Target
@@ -82,7 +83,7 @@ class HeldSegments:
         return opened
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeldReads:
     """Reads of one snapshot, in the form of `Cluster`. Every field can be read."""
 

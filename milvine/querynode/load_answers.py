@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from milvine.catalog.store import Catalog
 from milvine.errors import DataIntegrityError, MilvineError
 from milvine.model.collections import Collection
 from milvine.model.properties import PartKey
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 from milvine.querynode.budget import Budget
 from milvine.querynode.load_state import LoadStates
@@ -18,7 +18,7 @@ from milvine.querynode.wanted_segments import WantedSegments
 from milvine.segment.view import Views
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadProgress:
     """`percent` of the bytes to be loaded that are in memory, 0..100; `is_loaded` once all are served."""
 

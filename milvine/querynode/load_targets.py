@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.properties import PartKey, PartKind, placements
+from milvine.model.records import record
 from milvine.model.segments import SegmentMeta
 from milvine.segment.sealed import LoadSpec, part_plans, part_sizes
 from milvine.segment.view import ReadView
@@ -16,7 +17,7 @@ Held = Mapping[int, tuple[SegmentMeta, LoadSpec]]
 """Open segments by id, with their records and specs."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadTarget:
     """The target of a load configuration and a view: `segments`, each to be opened by `spec`."""
 
@@ -43,7 +44,7 @@ class LoadTarget:
         return all(i in held and not _differs(held[i], meta, self.spec) for i, meta in self.segments.items())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Difference:
     """The segments to open and to close. `short`: those opened with less than wanted for lack of memory."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from milvine.errors import IoFailed
 from milvine.index.term_queries import TermStatistics
 from milvine.model.collections import LoadConfig
 from milvine.model.properties import PartKey
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
 from milvine.model.segments import DeleteBatch, DeltaMeta, SegmentMeta
 from milvine.querynode.opening_progress import OpeningProgress
@@ -32,7 +32,7 @@ class HoldersLost(IoFailed):
     """All nodes that were to serve a segment went while it was opened. Others, or the head, may open it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeInfo:
     """A node that holds segments. `is_silent`: it does not answer at the moment."""
 

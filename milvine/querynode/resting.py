@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 
 from milvine import logs, metrics
 from milvine.catalog.store import Catalog
+from milvine.model.records import record
 from milvine.querynode.budget import Budget
 from milvine.querynode.comparison import Comparison
 from milvine.querynode.load_state import LoadState, LoadStates
@@ -22,7 +22,7 @@ IDLE, MEMORY = "idle", "memory"
 _PAUSE_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RestPolicy:
     """`idle_seconds`: collections that are unread for so long rest; 0: none does. `makes_room`: the longest unread rest
     when a load does not fit."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from milvine.errors import RestBadJson, RestMissingParameters
 from milvine.model import json_text
 from milvine.model.json_text import Sent, json_kind
 from milvine.model.known_keys import refuse_unserved, refused_keys
+from milvine.model.records import record
 
 _GO_NAMES = {"id": "ID"}
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -47,7 +47,7 @@ def _go_name(name: str) -> str:
     return _GO_NAMES.get(name) or "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Body:
     """`kind` is Milvus's name for the request, as in its messages. A null counts as not given.
 

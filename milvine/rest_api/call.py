@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from milvine.errors import (
@@ -15,13 +14,14 @@ from milvine.errors import (
     RestRejected,
 )
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema
 from milvine.rest_api.body import Body, parse_int64
 from milvine.service import collections
 from milvine.service.context import Engine, RequestContext
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """`int64_as_text`: numbers of the client cannot hold 64 bits."""
 
@@ -51,7 +51,7 @@ def job_id_of(call: Call) -> int:
         raise ParameterInvalid(str(error), expected="int64 jobId", actual=text) from error
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Content:
     """An answer that is not JSON."""
 
@@ -63,7 +63,7 @@ Handler = Callable[[Call], dict[str, Any] | Content]
 """Answers the envelope without its code, or content."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """`kind` is Milvus's name for the body; without one of `required` the answer is 1802."""
 
@@ -80,7 +80,7 @@ def _refusal(error: MilvineError, _context: RequestContext) -> MilvineError:
     return RestPermissionDenied(error) if isinstance(error, PermissionDenied) else error
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Version:
     """A version of REST: its routes, and what is the same for all of them.
 

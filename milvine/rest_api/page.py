@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import falcon
 import orjson
+
+from milvine.model.records import record
 
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -37,7 +38,7 @@ _PLACES = {"/": "index.html", "/docs": "docs.html"}
 """Addresses of their own; the other files are below `/web/`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class File:
     """Answers with bytes that are the same for everybody."""
 

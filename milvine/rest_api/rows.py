@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -17,6 +16,7 @@ from milvine.errors import ParameterInvalid, RestInvalidInsertData
 from milvine.model import json_text
 from milvine.model.columns import ARROW_TYPES, NUMPY_DTYPES, Column
 from milvine.model.json_text import Sent, plain_text
+from milvine.model.records import record
 from milvine.model.requests import OutputField, ReadResult
 from milvine.model.schema import DYNAMIC_FIELD_NAME, CollectionSchema, FieldSchema
 from milvine.model.types import DataType
@@ -37,7 +37,7 @@ _KEEPS_TEXT = frozenset({DataType.VARCHAR, DataType.JSON, DataType.TIMESTAMPTZ})
 _MAX_SHOWN = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rows:
     """Rows of a body: decoded, and each member as sent, which is read from the body's text."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from milvine.model.functions import FunctionSchema, FunctionType
 from milvine.model.json_text import go_type, plain_text
 from milvine.model.known_keys import FIELD, refuse_unserved
 from milvine.model.properties import FIELD_PROPERTIES
+from milvine.model.records import record
 from milvine.model.requests import CreateCollectionRequest, NewFunction
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.schema_rules import NO_STRING
@@ -63,7 +63,7 @@ _PROPERTIES_IN_PARAMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewIndex:
     field_name: str
     index_name: str

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from math import log
 from typing import Any
 
 import numpy as np
+
+from milvine.model.records import record
 
 Array = np.ndarray[Any, Any]
 
@@ -20,7 +21,7 @@ class Curve(StrEnum):
     LINEAR = "linear"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decay:
     """A factor from a value: 1 up to `offset` from `origin`, and `decay` at `scale` beyond that. A linear factor never
     falls below `decay`."""

@@ -6,7 +6,6 @@ Values are Arrow arrays; a row without a value belongs to the group of NULL.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from milvine.storage.arrow_batches import to_arrow
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GroupField:
     """Rows are grouped by a field or, with `path`, by the value there in a JSON field; () is the whole document.
 

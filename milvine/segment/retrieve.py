@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from milvine.model.columns import Column, ColumnBatch, concat_batches, concat_columns
+from milvine.model.records import record
 from milvine.segment.ordering import ordered
 from milvine.segment.output_size import MAX_OUTPUT_BYTES, check_output_size, too_large
 from milvine.segment.plans import QueryPlan
@@ -19,7 +19,7 @@ from milvine.segment.topk import first_by_key
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FoundRows:
     """Rows in the order of the plan, one per key; insert_ts: int64 (n,), to find the newest of equal keys."""
 

@@ -7,7 +7,7 @@ list or a new index makes a new SealedSegment that shares the common parts. The 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from milvine.index.text_index import TextIndex
 from milvine.model.columns import Column, lacking_column
 from milvine.model.json_paths import JsonPath, PathColumn, PathElements
 from milvine.model.properties import MAPPED, RESIDENT, PartKey, Placement, Populate
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, IndexSpec
 from milvine.model.segments import DeleteBatch, SegmentMeta
 from milvine.segment.deletes import DeleteMarks, find_deleted
@@ -49,7 +50,7 @@ Array = np.ndarray[Any, Any]
 _MOST_COMPLETE = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadSpec:
     """The parts of a segment to open: fields, the index of each vector field among them, and scalar indexes.
 
@@ -70,7 +71,7 @@ class LoadSpec:
     warmed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """One opened file. `memory_bytes` is resident and counted; of a mapped part only the heap counts.
 
@@ -84,7 +85,7 @@ class Part:
     populated: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartPlan:
     """`size`: the bytes that the part will hold if it is in memory."""
 

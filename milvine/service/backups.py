@@ -6,13 +6,13 @@ program says that it is done, after a day, or at the next start.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from milvine.catalog.snapshots import hold_everything, let_go
 from milvine.crash_points import crash_point
 from milvine.datanode.moments import write_moment
 from milvine.errors import ParameterInvalid, write_failure
+from milvine.model.records import record
 from milvine.model.snapshots import BACKUP_PREFIX
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import capability
@@ -22,7 +22,7 @@ from milvine.storage.resource_files import resource_file
 from milvine.storage.segment_files import SegmentPaths
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeldFiles:
     """`image`: a directory with the catalog, and with the file resources, as they are in the backup."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from milvine.catalog import collections as changes
@@ -12,6 +12,7 @@ from milvine.errors import CollectionNotFound, CollectionNotLoaded, InputError, 
 from milvine.index.scalar_types.terms import terms_index
 from milvine.model.analyzer_params import enables_match
 from milvine.model.collections import DEFAULT_PARTITION, Collection, Partition
+from milvine.model.records import record
 from milvine.model.requests import CreateCollectionRequest
 from milvine.model.schema import (
     DYNAMIC_FIELD_NAME,
@@ -33,7 +34,7 @@ from milvine.service.moments import with_moment_defaults, with_shown_defaults
 PARTITIONS_WITH_KEY = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadedCollection:
     """A collection and the requested name, which may be an alias."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from milvine.background import Supervisor
 from milvine.catalog.store import Catalog
@@ -42,7 +42,7 @@ def channel_name(collection_id: int, shard: int = 0) -> str:
     return f"milvine-dml_{shard}_{collection_id}v{shard}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Engine:
     """The parts below the service, wired by `server`."""
 

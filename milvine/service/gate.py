@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, wraps
 from operator import attrgetter
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -18,6 +17,7 @@ from milvine.errors import CollectionNotFound, PermissionDenied
 from milvine.model.access_rules import PUBLIC, Access
 from milvine.model.collections import DEFAULT_DATABASE, Collection
 from milvine.model.privileges import ANY, CLUSTER_LEVEL, COLLECTION, LEVELS, PRIVILEGES, USER, object_type
+from milvine.model.records import record
 from milvine.service.context import ROOT, Engine, RequestContext, find_collection
 from milvine.service.deny_rules import Kind, check_allowed
 
@@ -27,7 +27,7 @@ _Capability = Callable[Concatenate[Engine, RequestContext, _P], _R]
 _DECLARATION = "__capability__"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Declaration:
     """What a capability needs. `privilege` is empty if every user may call it. `denied_as`: the kind of call that
     settings and properties of a database may deny."""

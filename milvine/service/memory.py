@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from milvine.model.collections import Collection, LoadConfig
 from milvine.model.properties import PartKey
+from milvine.model.records import record
 from milvine.model.requests import LoadRequest, LoadStatus
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import LoadState
@@ -18,7 +18,7 @@ from milvine.service.loading import fields_to_load
 ROWS = "rows"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartBytes:
     """`kind`: rows (keys and timestamps), field or index; `name` is the field's or the index's.
 
@@ -31,7 +31,7 @@ class PartBytes:
     held_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadEstimate:
     """`needed_bytes`: the memory that a load would add. Rows that are not sealed yet add nothing, since they are in
     memory whether loaded or not."""
@@ -56,14 +56,14 @@ class LoadEstimate:
         return self.needed_bytes <= self.free_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SegmentBytes:
     meta: SegmentMeta
     partition_name: str
     parts: tuple[PartBytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CollectionBytes:
     """A collection that is loaded or being loaded, or whose load failed. `failure`: why, or empty. `is_resting`: it is
     loaded, and has given its memory back until the next read."""
@@ -76,7 +76,7 @@ class CollectionBytes:
     segments: tuple[SegmentBytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemoryUsage:
     limit_bytes: int
     held_bytes: int

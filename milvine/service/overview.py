@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from milvine.datanode.compactor import PlanState
 from milvine.errors import DataIntegrityError
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.service.admin import check_health
 from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.gate import find_seen, for_every_user, sees, sees_everything
@@ -18,7 +18,7 @@ WAITING, RUNNING = "waiting", "running"
 _STATES = {PlanState.EXECUTING: RUNNING, PlanState.PIPELINING: WAITING}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CollectionOverview:
     """`rows`: as `writes.row_count`, None of a damaged collection."""
 
@@ -26,7 +26,7 @@ class CollectionOverview:
     rows: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnfinishedIndex:
     """An index that some sealed rows lack. `running_seconds`: since its current build started, None if none runs.
     `failure`: why its builds fail, or empty. `job_id`: of the import whose rows these are, which nobody sees yet."""
@@ -40,7 +40,7 @@ class UnfinishedIndex:
     job_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnfinishedMerge:
     collection: Collection
     state: str
@@ -48,7 +48,7 @@ class UnfinishedMerge:
     row_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BackgroundWork:
     indexes: tuple[UnfinishedIndex, ...]
     merges: tuple[UnfinishedMerge, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from milvine.catalog import roles as changes
 from milvine.errors import AccessChangeRefused, Failure, ParameterInvalid, PrivilegeGroupNameInvalid
@@ -24,6 +23,7 @@ from milvine.model.privileges import (
     RELATED,
     object_type,
 )
+from milvine.model.records import record
 from milvine.model.schema_rules import check_database_name
 from milvine.service.context import Engine, RequestContext
 from milvine.service.gate import capability
@@ -32,7 +32,7 @@ from milvine.service.roles import check_name, check_role_name
 _MAX_GROUP_NAME_BYTES = 255
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GrantDescription:
     grant: Grant
     grantor: str

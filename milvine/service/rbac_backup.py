@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from milvine.catalog import roles as changes
 from milvine.catalog.contents import Snapshot
 from milvine.errors import AccessChangeRefused, Failure
 from milvine.model.access_rules import BUILT_IN_ROLES, AccessRules
 from milvine.model.privileges import ANY, NAMES, OBJECT_TYPES, object_type
+from milvine.model.records import record
 from milvine.model.users import User
 from milvine.service.context import ROOT, Engine, RequestContext
 from milvine.service.gate import capability
@@ -18,7 +17,7 @@ from milvine.service.roles import check_name, check_role_description, check_role
 from milvine.service.users import check_user_name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backup:
     """`password_hashes` by user; none has the password itself."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from milvine.errors import (
     CollectionNotFound,
@@ -14,6 +13,7 @@ from milvine.errors import (
     ResourceInsufficient,
 )
 from milvine.model.collections import Collection, LoadConfig
+from milvine.model.records import record
 from milvine.model.requests import LoadRequest
 from milvine.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from milvine.service.context import Engine, RequestContext, check_database
@@ -26,7 +26,7 @@ DATABASE_REPLICA_NUMBER = "database.replica.number"
 DATABASE_RESOURCE_GROUPS = "database.resource_groups"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Replica:
     """`node_ids`: the nodes that hold its segments. `outbound`: how many of them are in other groups."""
 

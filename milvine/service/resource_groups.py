@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from milvine.catalog import collections as collection_changes
 from milvine.catalog import resource_groups as changes
@@ -15,6 +14,7 @@ from milvine.errors import (
     ResourceGroupNotFound,
 )
 from milvine.model.collections import Collection, LoadConfig
+from milvine.model.records import record
 from milvine.model.resource_groups import NODE_ID, ResourceGroup, ResourceGroupConfig
 from milvine.model.schema_rules import check_resource_group_name
 from milvine.querynode.node import NodeInfo
@@ -22,7 +22,7 @@ from milvine.service.context import Engine, RequestContext, check_database
 from milvine.service.gate import capability
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResourceGroupDescription:
     """Numbers by collection name: replicas in the group, their nodes in other groups, and other groups' nodes here."""
 

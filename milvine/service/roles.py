@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from milvine.catalog import roles as changes
 from milvine.errors import ParameterInvalid, ParameterOutOfRange, PrivilegeNotPermitted
 from milvine.model.access_rules import BUILT_IN_ROLES, PUBLIC, Grant
 from milvine.model.privileges import ANY, COLLECTION, GLOBAL
+from milvine.model.records import record
 from milvine.service.context import ROOT, Engine, RequestContext
 from milvine.service.gate import capability
 from milvine.service.users import check_user_name
@@ -22,7 +22,7 @@ _PUBLIC_GRANTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoleDescription:
     """`users` are those to whom the role was added."""
 
@@ -31,7 +31,7 @@ class RoleDescription:
     users: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UserDescription:
     """`roles` are those that were added to the user."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from milvine.datanode.compactor import Plan, PlanState
 from milvine.errors import CollectionNotFound, MilvineError, ParameterInvalid, ParameterMissing
 from milvine.model.collections import DEFAULT_DATABASE, Collection
+from milvine.model.records import record
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentMeta
 from milvine.model.types import SegmentState
@@ -20,7 +20,7 @@ MIN_TARGET_MB = 1024
 _PERSISTENT = frozenset({SegmentState.SEALED, SegmentState.FLUSHED, SegmentState.FLUSHING})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FlushedCollection:
     """Everything written to the collection at or before `ts` is sealed; `segment_ids` are new."""
 
@@ -29,7 +29,7 @@ class FlushedCollection:
     ts: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SegmentInfo:
     """A stored segment. `compacted_from`: the segments that compaction merged into it."""
 
@@ -41,7 +41,7 @@ class SegmentInfo:
     compacted_from: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadedSegment:
     """A sealed segment in memory; `index` is its first index, if any. `node_ids`: the nodes that serve it."""
 
@@ -51,7 +51,7 @@ class LoadedSegment:
     node_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompactionStatus:
     """How many plans of a request are still running, and how the others ended."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from milvine.catalog import restores
 from milvine.catalog import snapshots as changes
@@ -13,6 +13,7 @@ from milvine.config import LOCAL_STORE
 from milvine.crash_points import crash_point
 from milvine.errors import ParameterInvalid, ParameterMissing, RestoreJobNotFound, SnapshotNotFound
 from milvine.model.collections import DEFAULT_DATABASE, Collection
+from milvine.model.records import record
 from milvine.model.schema_rules import check_collection_name
 from milvine.model.snapshots import (
     MAX_PIN_SECONDS,
@@ -31,7 +32,7 @@ _SHORT_SECONDS = 1.0
 """Most restores are done by then, so that the collection is there when the call returns."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotDescription:
     """`location`: where the files are, below the data directory or as a URI. `collection_name` is today's. `pins`: when
     those that hold it expire, 0 for never, by their ids."""
@@ -42,7 +43,7 @@ class SnapshotDescription:
     pins: Mapping[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobDescription:
     """`collection_name` is today's, and empty if the restored collection was dropped."""
 

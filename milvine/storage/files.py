@@ -16,7 +16,6 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +23,7 @@ import google_crc32c
 import numpy as np
 
 from milvine.errors import DataIntegrityError, write_failure
+from milvine.model.records import record
 from milvine.storage.directories import sync_directory
 
 Buffer = bytes | bytearray | memoryview
@@ -111,7 +111,7 @@ def seal_written(path: Path, kind: str, version: int) -> int:
     return length + FOOTER_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MappedFile:
     """A sealed file's payload, mapped read-only; the pages are returned when the last array over it is gone."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from milvine.errors import ImportFailed, ImportSysFailed, IoFailed
+from milvine.model.records import record
 from milvine.storage.objects import Objects, Place
 from milvine.storage.outside_files import open_below
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """A file below one of the places: the place's directory or URI, and the path below it."""
 
@@ -22,7 +22,7 @@ class Found:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportPlaces:
     """`places`: absolute directories and URIs; relative paths are below the first."""
 

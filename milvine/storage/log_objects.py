@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from milvine import metrics
 from milvine.errors import DataIntegrityError
+from milvine.model.records import record
 from milvine.model.timestamps import running_seconds
 from milvine.storage.files import Buffer, crc32c
 from milvine.storage.objects import Objects
@@ -59,7 +60,7 @@ def place_of_name(name: str) -> tuple[int, int] | None:
     return (int(collection_id), int(number)) if collection_id.isdigit() and number.isdigit() else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Position:
     """Where an object is in its chain: all objects before `durable` were there when it was made."""
 
@@ -68,7 +69,7 @@ class Position:
     durable: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogObject:
     """An object read back."""
 

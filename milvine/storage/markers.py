@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
 
 from milvine.errors import DataIntegrityError, write_failure
+from milvine.model.records import record
 from milvine.storage.directories import sync_directory
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Marker:
     """`owner` names the directory there, and is in no other place. `is_claimed`: it was found there at least once.
     `epochs`: those that a catalog may have after the last start here, two if that was cut short; empty: any."""

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from milvine import metrics
 from milvine.errors import IoFailed, UnexpectedError
+from milvine.model.records import record
 
 PREFIX = "segments/"
 _STEP_BYTES = 16 << 20
@@ -44,7 +44,7 @@ _VARIABLES = {
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """Where objects are. Credentials come from the environment, under the names of the store's own tools.
 

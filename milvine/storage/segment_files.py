@@ -9,7 +9,6 @@ Deletes of a collection are beside its segments as <delta id>.delta. All are sea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pyarrow as pa
 from milvine.errors import DataIntegrityError
 from milvine.model.columns import Column
 from milvine.model.json_paths import AnyPathColumn, JsonKind, PathColumn, ShreddedPaths, SparsePathColumn, dense
+from milvine.model.records import record
 from milvine.model.segments import DeleteBatch
 from milvine.model.types import DataType
 from milvine.storage.arrow_batches import decode_stream, decode_streams, encode_stream, from_arrow, to_arrow
@@ -40,7 +40,7 @@ _NOT_OURS = (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException)
 """Errors from reading arrays of wrong names and types: a file that is only mapped may hold anything."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SegmentPaths:
     """Paths in the data directory."""
 
@@ -139,7 +139,7 @@ def _path_column(arrays: dict[str, pa.Array], number: int) -> PathColumn:
     return PathColumn(numbers("kinds"), numbers("integers"), numbers("doubles"), arrays.get(f"{number}.strings"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RowsFile:
     """insert_ts: int64 (n,). sorted_keys: int64 (n,) or StringArray, ascending. order: int32 (n,), row offsets."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from milvine.errors import ParameterInvalid
+from milvine.model.records import record
 from milvine.storage.backup_places import BackupPlace, open_backup_place
 
 _SETTING = "snapshot.path, directories and URIs of object stores"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotPlaces:
     """`places`: absolute directories and URIs; relative paths are below the first."""
 

@@ -19,11 +19,11 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from milvine.crash_points import crash_point
 from milvine.errors import DataIntegrityError, DiskLimitExceeded, MilvineError, ServiceInternal, is_full_disk
+from milvine.model.records import record
 from milvine.storage.directories import entry_names, make_directory, sync_directory
 from milvine.storage.files import Buffer, crc32c
 from milvine.storage.wal_format import CRC, RECORD_HEAD, RECORD_MAGIC, WalRecord, record_at, record_bytes, sealed_record
@@ -46,7 +46,7 @@ _SMALL_BYTES = 128 << 10
 """Larger writes are appended, since writing them twice would cost more than it saves."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogEnd:
     """Where a log goes on: in file `file_number`, which exists without a record, or which the next write creates.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from milvine.model.records import record
 from milvine.storage.files import Buffer, crc32c
 
 RECORD_MAGIC = b"REC\0"
@@ -20,7 +20,7 @@ CRC = struct.Struct("<II")
 _HEADER_BYTES = RECORD_HEAD.size + CRC.size
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WalRecord:
     """A record read back; `body` is a view into the file's bytes."""
 

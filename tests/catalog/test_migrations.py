@@ -177,10 +177,10 @@ def test_the_stored_form_changes_only_with_a_migration_step() -> None:
     collection = Collection(1, "", "", CollectionSchema(()), 0, ConsistencyLevel.STRONG)
     members = {
         "schema": sorted(encoding.encode_schema(CollectionSchema(()))),
-        "field": sorted(FieldSchema.__slots__),
-        "function": sorted(FunctionSchema.__slots__),
+        "field": sorted(f.name for f in fields(FieldSchema)),
+        "function": sorted(f.name for f in fields(FunctionSchema)),
         "load": sorted(encoding.encode_load(LoadConfig(frozenset(), frozenset())) or ()),
-        "resource group": sorted(ResourceGroupConfig.__slots__),
+        "resource group": sorted(f.name for f in fields(ResourceGroupConfig)),
         "snapshot": sorted(encoding.encode_collection(collection)),
         "segment": sorted(f.name for f in fields(SegmentMeta)),
         "index": sorted(f.name for f in fields(IndexSpec)),

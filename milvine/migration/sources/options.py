@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from milvine.model.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SourceOptions:
     token: str = ""
     database: str = "default"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from milvine.migration.shape import MigrationError, Source
 from milvine.migration.sources.options import SourceOptions
+from milvine.model.records import record
 
 _HERE = "milvine.migration.sources"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """`opens` is a module of this package and its class; `needs` are the packages that it imports, if any."""
 

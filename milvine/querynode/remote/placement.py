@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from milvine.model.records import record
+
 Array = np.ndarray[Any, Any]
 _PAIRS_AT_A_TIME = 1 << 20
 _SPARE = 4
 """So many nodes beyond the copies are looked at before all are put in order."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Room:
     """A node: `key` is the same whenever it comes back, `limit_bytes` the memory that its segments may take. `labels`:
     what resource groups choose nodes by."""
@@ -93,7 +95,7 @@ class Share:
     copies: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """A segment to be placed: what it takes, who holds it, and which nodes callers have asked for, which come first."""
 

@@ -7,11 +7,11 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from milvine.errors import UnexpectedError
+from milvine.model.records import record
 
 _SERVICE = "milvine.Node"
 _CONNECT_SECONDS = 0.1
@@ -34,7 +34,7 @@ class Unreachable(Exception):
     """No answer: the connection broke, the time is over, or the other side does not know the call."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificates:
     """Files in PEM. Both sides show a certificate that the authority has signed."""
 

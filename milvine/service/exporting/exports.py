@@ -8,7 +8,6 @@ again. What it holds goes when the program ends the export, after a day, or at t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from milvine.errors import DataIntegrityError, ParameterInvalid, SnapshotNotFoun
 from milvine.expr import Predicate, compile_filter, referenced_field_ids
 from milvine.model.columns import Column, null_column, taken_bytes
 from milvine.model.functions import FunctionType
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 from milvine.model.snapshots import BACKUP_PREFIX, CollectionSnapshot
 from milvine.model.timestamps import physical_ms
@@ -41,7 +41,7 @@ _passing: SizedCache[tuple[int, int, str], Array] = SizedCache("export_rows", 64
 """Offsets of the rows that pass, by export, segment and filter."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExportPlan:
     """`row_count`: of all rows that are looked at, deleted ones included. `fields`: those that are exported if the
     caller names none."""
@@ -53,7 +53,7 @@ class ExportPlan:
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageRequest:
     """`partitions`: by name, () for all. `fields`: () for all that imports take back. `segment` and `row`: where the
     page begins."""
@@ -66,7 +66,7 @@ class PageRequest:
     row: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page:
     """Some rows. `segment` and `row`: where the next page begins; `segment` is -1 after the last one. `passed`: how
     many rows were looked at so far."""

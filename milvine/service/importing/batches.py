@@ -10,6 +10,7 @@ from milvine.errors import ImportFailed, InputError, MilvineError
 from milvine.model.columns import Column
 from milvine.model.functions import FunctionType
 from milvine.model.properties import INSERTED_EMBEDDINGS_PROPERTY, allows_inserted_embeddings, allows_inserted_ids
+from milvine.model.records import record
 from milvine.model.schema import CollectionSchema, FieldSchema
 
 BATCH_BYTES = 16 << 20
@@ -18,7 +19,7 @@ Convert = Callable[[int, int], Column]
 """The column of some rows of a batch, as they are in the file: not checked for more than its type."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RawBatch:
     """`columns`: by the names of the fields that the file has. `read_bytes`: of the file, up to the batch's end."""
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 from milvine.datanode.build_progress import BuildProgress
@@ -15,13 +15,14 @@ from milvine.datanode.index_build import Build, build_index
 from milvine.datanode.workers import Workers
 from milvine.errors import ServiceInternal
 from milvine.model.collections import Collection
+from milvine.model.records import record
 from milvine.model.schema import IndexSpec
 from milvine.model.segments import SegmentIndexMeta, SegmentMeta
 
 _ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IndexOfImport:
     """Rows under one index. `running_seconds`: since the build of a segment started, None if none runs."""
 

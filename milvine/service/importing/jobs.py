@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from milvine.catalog.import_jobs import add_job, known_job
 from milvine.errors import ImportFailed, ImportSysFailed, PermissionDenied
 from milvine.model.collections import DEFAULT_PARTITION
 from milvine.model.import_jobs import ABORTED, FileStats, ImportJob, JobState
+from milvine.model.records import record
 from milvine.model.segments import ALL_PARTITIONS
 from milvine.service.context import Engine, RequestContext, find_by_any_name, find_partition
 from milvine.service.deny_rules import WRITING
@@ -20,7 +20,7 @@ from milvine.service.importing.options import check_options, checked_files, comm
 from milvine.service.importing.runner import Running
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileProgress:
     paths: tuple[str, ...]
     state: str
@@ -29,7 +29,7 @@ class FileProgress:
     row_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobReport:
     """A job as callers see it. `progress`: percent."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from milvine.errors import ParameterInvalid
+from milvine.model.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Params:
     """`scope`: what Milvus's texts begin with. A value of None was sent without a value."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ MAX_SEARCHES = 1024
 _ELEMENT_SCOPE = "element_scope"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Window:
     limit: int
     offset: int

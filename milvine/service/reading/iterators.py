@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from milvine.errors import ParameterInvalid, ParameterMissing
 from milvine.index.by_distance import Band
+from milvine.model.records import record
 from milvine.model.types import MetricType
 from milvine.service.reading.ann_params import TRUE
 
@@ -32,7 +32,7 @@ def check_collection_id(params: Mapping[str, Any], collection_id: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IteratorV2:
     """One step of a search iterator, for which the server keeps no state. `last_bound` is the score of the last
     returned row."""

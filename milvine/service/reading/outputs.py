@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from milvine.model import json_text
 from milvine.model.collections import Collection
 from milvine.model.columns import Column, ColumnBatch, null_column
 from milvine.model.functions import FunctionType
+from milvine.model.records import record
 from milvine.model.requests import OutputField, Ranking, ReadResult
 from milvine.model.schema import FieldSchema
 from milvine.service.context import Engine
@@ -20,7 +20,7 @@ from milvine.service.reading.names import loaded_ids
 _DYNAMIC_KEY = re.compile(r"""(?P<plain>[A-Za-z_]\w*)|\$meta\[(?P<quote>["'])(?P<key>[^"']+)(?P=quote)\]""", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outputs:
     """Fields to fetch in order, the requested names, and the requested keys of `$meta` (() for all)."""
 

@@ -6,7 +6,6 @@ Scores are Milvus's, computed as it computes them: in float32, list by list.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from math import pi
 from typing import Any, Protocol
@@ -72,7 +71,7 @@ class Rescoring(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecayRescoring:
     """Multiplies scores by the factors of a field's values; NULL counts as 0."""
 
@@ -91,7 +90,7 @@ class DecayRescoring:
         return rescored
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ranker:
     """`metrics` and `weights` (none: all 1) are those of the lists. Scores are normalized to [0, 1] on request. Metrics
     of both directions are otherwise turned into one, in which larger is nearer. `rescoring` comes last."""
@@ -166,7 +165,7 @@ class Ranker:
         return scores
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GroupRanker:
     """Orders groups by their scores; at most `size` hits of a group count."""
 
