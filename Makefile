@@ -9,10 +9,10 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 WRITES := $(addprefix tests/compat/test_,$(addsuffix .py,compaction consistency deletes exported_snapshots imports partial_upserts restart snapshots upserts))
 # Tests that need no toolchain, browser or framework.
 HERE := not clients and not web and not ecosystem
-# Those of them that `make test` runs.
+# Those of them that `make test` and `make test-cluster-quick` run.
 USUAL := not nightly and not cluster and $(HERE)
 
-.PHONY: setup demo demo-cluster demo-cluster-ray serve docs test test-cluster test-nodes test-postgresql test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
+.PHONY: setup demo demo-cluster demo-cluster-ray serve docs test test-cluster-quick test-cluster test-nodes test-postgresql test-clients test-web test-ecosystem check nightly delays bench bench-data bench-load bench-peers bench-scale bench-cluster bench-steady format clean
 
 setup: $(VENV)/installed
 
@@ -36,7 +36,11 @@ serve: setup
 	$(BIN)/milvine serve
 
 test: setup
-	$(BIN)/python -m pytest -m "$(USUAL)" $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m "$(USUAL)" $(TWO_AT_A_TIME) --ignore=tests/cluster
+
+# Those of more than one process, store or catalog that take seconds each; test-cluster has the rest.
+test-cluster-quick: setup
+	$(BIN)/python -m pytest -m "$(USUAL)" $(TWO_AT_A_TIME) tests/cluster
 
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --editable ".[cluster]"

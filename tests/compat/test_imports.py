@@ -438,9 +438,9 @@ def test_links_lead_nowhere_outside(jobs: Jobs, files: Path, plain: str) -> None
 def test_a_file_that_unpacks_to_more_than_the_memory_is_refused(
     client: MilvusClient, jobs: Jobs, files: Path, plain: str
 ) -> None:
-    """A page of nearly two gigabytes in a file of a few kilobytes."""
-    huge = pa.array(["a" * (1 << 20)]).take(pa.array(np.zeros(1900, np.int64)))
-    table = pa.table({"id": range(1900), "group": huge, "vector": [[1.0, 2.0]] * 1900})
+    """A page of more than a gigabyte in a file of a few kilobytes."""
+    huge = pa.array(["a" * (1 << 20)]).take(pa.array(np.zeros(1100, np.int64)))
+    table = pa.table({"id": range(1100), "group": huge, "vector": [[1.0, 2.0]] * 1100})
     pq.write_table(table, files / "bomb.parquet", compression="zstd", use_dictionary=False, data_page_size=1 << 31)
     assert (files / "bomb.parquet").stat().st_size < 1 << 20
     found = jobs.run(plain, [["bomb.parquet"]])

@@ -13,7 +13,7 @@ from grpc_calls import LOAD_STATE, assert_ok, load_state
 from partition_calls import Partitions, make_partitions
 from pymilvus.grpc_gen import milvus_pb2
 
-STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "1000")) // 10
+STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "600")) // 10
 SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randrange(10**6))))
 ENVIRONMENT = {"MILVINE_SEGMENT_MERGE_IDLE_SECONDS": "1", "MILVINE_COMMON_RETENTIONDURATION": "0"}
 DEFAULT = "_default"

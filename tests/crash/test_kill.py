@@ -24,7 +24,7 @@ from crash_load import (
 from pymilvus import MilvusClient
 
 pytestmark = pytest.mark.long
-ROUNDS = int(os.environ.get("MILVINE_CRASH_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("MILVINE_CRASH_ROUNDS", "4"))
 SEED = int(os.environ.get("MILVINE_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 LOADED_SECONDS = 20.0
 TOGGLED_ROWS = 200

@@ -20,7 +20,7 @@ from vector_fields import VectorField, received
 from milvine.model.timestamps import physical_ms
 
 pytestmark = pytest.mark.long
-STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "1000"))
+STEPS = int(os.environ.get("MILVINE_MODEL_STEPS", "600"))
 SEED = int(os.environ.get("MILVINE_MODEL_SEED", str(random.SystemRandom().randrange(10**6))))
 DIM = 4
 KEY_SPACE = 150
