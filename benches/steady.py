@@ -61,12 +61,16 @@ def search_steadily(address: str, queries: Array, seconds: float) -> list[float]
 def write_steadily(address: str, first: int, stopped: Event) -> None:
     call = caller(address)
     rows, _ = vectors(None, 10_000)
+    rng = np.random.default_rng(2)
     due = time.perf_counter()
     for number in range(10**9):
         if stopped.is_set():
             return
         place = number * ROWS_AT_A_TIME % len(rows)
-        request = insert_request(NAME, first + number * ROWS_AT_A_TIME, rows[place : place + ROWS_AT_A_TIME])
+        some = rows[place : place + ROWS_AT_A_TIME]
+        # Copies of a vector under other keys would be equally near, and searches ask again for such rows.
+        some = some + 0.1 * rng.standard_normal(some.shape, np.float32)
+        request = insert_request(NAME, first + number * ROWS_AT_A_TIME, some)
         ask(call, "Insert", request, milvus_pb2.MutationResult)
         due += ROWS_AT_A_TIME / ROWS_PER_SECOND
         time.sleep(max(0.0, due - time.perf_counter()))
