@@ -40,9 +40,10 @@ def by_name(item: Any) -> dict[str, Any]:
 def _values(names: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
     """What gives the values of these attributes as a tuple."""
     names = tuple(names)
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda item: tuple(getattr(item, name) for name in names)
+    if not names:
+        return lambda item: ()
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda item: (get(item),)
 
 
 def _text(self: Any) -> str:
