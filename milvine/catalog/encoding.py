@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -26,18 +25,10 @@ def encode_schema(schema: CollectionSchema) -> dict[str, Any]:
         "enable_dynamic_field": schema.enable_dynamic_field,
         "version": schema.version,
         "updated_ts": schema.updated_ts,
-        "fields": [_encode_field(f) for f in schema.fields],
-        "dropped_fields": [_encode_field(f) for f in schema.dropped_fields],
-        "functions": [_encode_function(f) for f in schema.functions],
+        "fields": [by_name(f) for f in schema.fields],
+        "dropped_fields": [by_name(f) for f in schema.dropped_fields],
+        "functions": [by_name(f) for f in schema.functions],
     }
-
-
-def _encode_field(field: FieldSchema) -> dict[str, Any]:
-    return by_name(field)
-
-
-def _encode_function(function: FunctionSchema) -> dict[str, Any]:
-    return by_name(function)
 
 
 def decode_schema(stored: Mapping[str, Any]) -> CollectionSchema:
@@ -101,8 +92,7 @@ def decode_load(stored: Mapping[str, Any] | None) -> LoadConfig | None:
 
 def encode_resource_group(group: ResourceGroup) -> dict[str, Any]:
     """The row of a resource group."""
-    config = by_name(group.config)
-    return {"name": group.name, "config": config, "has_node": group.has_node}
+    return {"name": group.name, "config": by_name(group.config), "has_node": group.has_node}
 
 
 def decode_resource_group(row: Any) -> ResourceGroup:
@@ -122,8 +112,7 @@ def decode_resource_group(row: Any) -> ResourceGroup:
 
 def encode_api_key(key: ApiKey) -> dict[str, Any]:
     """The row of an API key."""
-    row = by_name(key)
-    return row | {"roles": None if key.roles is None else sorted(key.roles)}
+    return by_name(key) | {"roles": None if key.roles is None else sorted(key.roles)}
 
 
 def decode_api_key(row: Any) -> ApiKey:
@@ -142,8 +131,8 @@ def encode_collection(collection: Collection) -> dict[str, Any]:
         "consistency_level": int(collection.consistency_level),
         "num_shards": collection.num_shards,
         "properties": dict(collection.properties),
-        "partitions": [_members(partition) for partition in collection.partitions],
-        "indexes": [_members(index) for index in collection.indexes],
+        "partitions": [by_name(partition) for partition in collection.partitions],
+        "indexes": [by_name(index) for index in collection.indexes],
         "folded_ts": collection.folded_ts,
     }
 
@@ -170,9 +159,9 @@ def _decode_index(stored: Mapping[str, Any]) -> IndexSpec:
 
 
 def encode_segment(meta: SegmentMeta) -> dict[str, Any]:
-    return _members(meta) | {
+    return by_name(meta) | {
         "field_bytes": {str(k): v for k, v in meta.field_bytes.items()},
-        "indexes": [_members(built) for built in meta.indexes.values()],
+        "indexes": [by_name(built) for built in meta.indexes.values()],
     }
 
 
@@ -190,7 +179,7 @@ def decode_segment(stored: Mapping[str, Any]) -> SegmentMeta:
 
 def encode_import_job(job: ImportJob) -> dict[str, Any]:
     """The row of an import job."""
-    return _members(job) | {
+    return by_name(job) | {
         "state": str(job.state),
         "files": [list(paths) for paths in job.files],
         "options": dict(job.options),
@@ -212,12 +201,8 @@ def decode_import_job(row: Any) -> ImportJob:
 
 
 def encode_delta(delta: DeltaMeta) -> dict[str, Any]:
-    return _members(delta)
+    return by_name(delta)
 
 
 def decode_delta(stored: Mapping[str, Any]) -> DeltaMeta:
     return DeltaMeta(**stored)
-
-
-def _members(value: Any) -> dict[str, Any]:
-    return {one.name: getattr(value, one.name) for one in fields(value)}
